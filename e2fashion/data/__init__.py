@@ -1,0 +1,1 @@
+"""Catalogues of products and the batches that are made from them."""

@@ -1,0 +1,1 @@
+"""Where products come from: one file per origin, one registry line each."""

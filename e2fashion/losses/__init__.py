@@ -1,0 +1,1 @@
+"""Contrastive losses as pure functions and their weighted sum."""

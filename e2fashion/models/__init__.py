@@ -1,0 +1,1 @@
+"""The E2 encoder, its configuration, and the ways in from other checkpoints."""

@@ -1,0 +1,1 @@
+"""Training with Lightning: modules, optimisers, schedules and callbacks."""

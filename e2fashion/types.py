@@ -1,0 +1,173 @@
+"""What flows through the code base: entities, samples, batches, losses and result records, with their shapes.
+
+One dimension legend serves every file of the repository:
+
+====  =======================================================================
+B     products in a batch
+P     image patches
+E     tag entities (brand, season, ...), in the order of the configuration
+K     selection tokens of one entity
+S     selection tokens of all entities together (E * K when K is the same)
+D     width of a transformer
+C     dimension of the joint image-text space
+L     tokens of a text
+U     distinct tag strings of a batch
+F     fusion blocks
+N     gallery size
+====  =======================================================================
+
+``*_features`` are projected and not normalised; ``*_embeds`` of our own outputs are L2-normalised.
+``logit_scale`` is the logarithm of the inverse temperature, as in CLIP.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields, replace
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+Split = Literal["train", "val", "test"]
+SPLITS: tuple[Split, ...] = ("train", "val", "test")
+
+
+class E2FashionError(Exception):
+    """An error that its user can mend: the message names the culprit, the value received and the remedy."""
+
+
+@dataclass(frozen=True)
+class Entity:
+    """A kind of tag that the image encoder looks for.
+
+    ``name`` is what the configuration, the losses and the tables call it, ``column`` the catalogue column that
+    holds its tags, ``tokens`` the number K of selection tokens that search for it.
+    """
+
+    name: str
+    column: str
+    tokens: int = 2
+
+
+@dataclass(frozen=True)
+class Box:
+    """A rectangle in fractions of the image: ``0 <= left < right <= 1``, ``0 <= top < bottom <= 1``."""
+
+    left: float
+    top: float
+    right: float
+    bottom: float
+
+    @property
+    def area(self) -> float:
+        """Share of the image that the box covers."""
+        return (self.right - self.left) * (self.bottom - self.top)
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One picture (view) of a product, as every source yields it and as the catalogue stores it.
+
+    ``image`` holds the encoded bytes (JPEG, PNG, ...). A missing tag is ``None``: unknown, never a class.
+    ``group`` is what must not cross splits (a product line, say); ``regions`` are the true boxes of tags by
+    column, where they are known. ``row`` says where the sample stands in its source, for error messages.
+    """
+
+    product_id: str
+    image: bytes
+    description: str
+    tags: Mapping[str, str | None]
+    view: int = 0
+    split: Split | None = None
+    group: str | None = None
+    regions: Mapping[str, tuple[Box, ...]] | None = None
+    row: str = ""
+
+
+@dataclass
+class Batch:
+    """What the model reads in one step.
+
+    Shapes: ``pixel_values`` (B, 3, H, W), uint8 as it leaves the loader and normalised float once it is on its
+    device; ``input_ids`` and ``attention_mask`` (B, L); ``tag_input_ids`` and ``tag_attention_mask`` (U, Lt), the
+    distinct tag strings of the batch; ``tag_index`` (B, E) int64, each product's row among them (0 where absent);
+    ``tag_present`` (B, E) bool; ``tag_value`` (B, E) and ``text_group`` (B,) int64 identifiers of a tag's and a
+    text's content that are the same on every rank; ``product_ids`` B strings.
+    """
+
+    pixel_values: Tensor
+    input_ids: Tensor
+    attention_mask: Tensor
+    tag_input_ids: Tensor
+    tag_attention_mask: Tensor
+    tag_index: Tensor
+    tag_present: Tensor
+    tag_value: Tensor
+    text_group: Tensor
+    product_ids: list[str] = field(default_factory=list)
+
+    def __len__(self) -> int:
+        return len(self.pixel_values)
+
+    def to(self, device: torch.device | str, non_blocking: bool = False) -> Batch:
+        """The same batch with every tensor on ``device``."""
+        moved = {
+            item.name: value.to(device, non_blocking=non_blocking)
+            for item in fields(self)
+            if isinstance(value := getattr(self, item.name), Tensor)
+        }
+        return replace(self, **moved)
+
+    def pin_memory(self) -> Batch:
+        """The same batch in page-locked memory (called by PyTorch's loader)."""
+        pinned = {
+            item.name: value.pin_memory()
+            for item in fields(self)
+            if isinstance(value := getattr(self, item.name), Tensor)
+        }
+        return replace(self, **pinned)
+
+
+@dataclass
+class LossOutput:
+    """A loss and what it is made of.
+
+    ``total`` () is what is minimised; ``terms`` are its unweighted parts by name: ``global``, ``region/<entity>``.
+    """
+
+    total: Tensor
+    terms: dict[str, Tensor]
+
+
+@dataclass(frozen=True)
+class ResultRecord:
+    """One measured number with everything needed to tell it from another one: a line of ``results.jsonl``.
+
+    ``low`` and ``high`` bound the value with 95 % confidence (bootstrap over queries) and are None where no
+    interval was computed; ``extra`` holds what is particular to one kind of measurement.
+    """
+
+    run: str
+    model: str
+    task: str
+    metric: str
+    value: float
+    low: float | None = None
+    high: float | None = None
+    split: str = ""
+    protocol: str = ""
+    direction: str = ""
+    positives: str = ""
+    text: str = ""
+    queries: int = 0
+    candidates: float = 0.0
+    seed: int = 0
+    config_hash: str = ""
+    commit: str = ""
+    data_fingerprint: str = ""
+    extra: dict[str, Any] = field(default_factory=dict)
+
+    def as_dict(self) -> dict[str, Any]:
+        """The record as plain values, ready for JSON."""
+        return asdict(self)
