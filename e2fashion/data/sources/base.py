@@ -1,0 +1,60 @@
+"""What a source of products offers: its tag columns, a length, and raw rows that nobody has checked yet."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar, Protocol, runtime_checkable
+
+from e2fashion.types import Box
+
+
+@dataclass(frozen=True)
+class SourceRow:
+    """One picture of a product as its source holds it, unchecked.
+
+    ``image`` is a file, the encoded bytes, or a function that returns them (so that nothing is read before its
+    turn). ``row`` names the place in the source for error messages, as in ``styles.csv line 17``.
+    """
+
+    row: str
+    product_id: str
+    image: Path | bytes | Callable[[], bytes]
+    description: str
+    tags: Mapping[str, str | None]
+    view: int = 0
+    split: str | None = None
+    group: str | None = None
+    regions: Mapping[str, tuple[Box, ...]] | None = None
+
+
+@dataclass(frozen=True)
+class SourceProblem:
+    """A row that a source could not even read: which field, what it held, and what to do about it."""
+
+    row: str
+    product_id: str
+    field: str
+    value: str
+    remedy: str
+
+
+@runtime_checkable
+class Source(Protocol):
+    """Anything that yields products. A concrete source is a dataclass whose fields are its options."""
+
+    name: ClassVar[str]
+
+    @property
+    def tag_columns(self) -> tuple[str, ...]:
+        """Names of the tag columns that every row's ``tags`` holds."""
+        ...
+
+    def __len__(self) -> int:
+        """Number of rows, for the progress bar."""
+        ...
+
+    def rows(self) -> Iterator[SourceRow | SourceProblem]:
+        """The rows in the order of the source."""
+        ...
