@@ -1,0 +1,153 @@
+"""E2's training loss: global image-text InfoNCE and the mean of one InfoNCE per tag entity."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+from einops import rearrange
+from torch import Tensor, nn
+
+from e2fashion.losses.functional import MINIMUM_PRESENT, count_present, info_nce_share
+from e2fashion.losses.gather import gather_rows, is_distributed, own_rank, row_counts, sum_over_ranks
+from e2fashion.types import E2FashionError, LossOutput
+
+RegionTargets = Literal["diagonal", "same_value"]
+
+
+class ContrastiveLoss(nn.Module):
+    """``(1 - w) * global + w * mean over entities``, with w = ``region_weight``.
+
+    An entity with fewer than two tags in the batch (of all ranks together) leaves the mean. The weights belong
+    to the terms that exist: when no entity is left, or none is configured, the loss is the global term alone
+    (ours). ``region_weight`` 0 is CLIP fine-tuning and computes nothing regional. Default 0.5: paper.
+
+    ``region_targets``: ``diagonal`` (official code) counts products that share a tag as each other's negatives,
+    ``same_value`` (ours) as positives, see :func:`e2fashion.losses.functional.info_nce`.
+
+    ``gather`` contrasts with the products of all ranks where ``torch.distributed`` runs. Each rank computes the
+    rows of its own products against everybody's columns; the loss that it returns is that of the joined batch,
+    on every rank, and DDP's mean over ranks of the parameters' gradients is the joined batch's gradient. Ranks
+    may hold different numbers of products.
+    """
+
+    def __init__(
+        self,
+        entity_names: Sequence[str] = (),
+        region_weight: float = 0.5,
+        region_targets: RegionTargets = "diagonal",
+        gather: bool = True,
+    ) -> None:
+        super().__init__()
+        if not 0.0 <= region_weight <= 1.0:
+            raise E2FashionError(f"region_weight is {region_weight}: choose a number from 0.0 to 1.0")
+        if region_targets not in ("diagonal", "same_value"):
+            raise E2FashionError(f"region_targets is {region_targets!r}: choose 'diagonal' or 'same_value'")
+        self.entity_names = tuple(entity_names)
+        self.region_weight = region_weight
+        self.region_targets = region_targets
+        self.gather = gather
+
+    @property
+    def has_regions(self) -> bool:
+        """Whether regional embeddings are read at all."""
+        return self.region_weight > 0 and bool(self.entity_names)
+
+    def forward(
+        self,
+        image_embeds: Tensor,
+        text_embeds: Tensor,
+        region_embeds: Tensor | None,
+        tag_embeds: Tensor | None,
+        tag_present: Tensor | None,
+        tag_value: Tensor | None,
+        logit_scale: Tensor,
+    ) -> LossOutput:
+        """The loss of a batch and its unweighted terms ``global`` and ``region/<entity>``.
+
+        ``image_embeds`` and ``text_embeds`` (B, C), ``region_embeds`` and ``tag_embeds`` (B, E, C): L2-normalised;
+        ``tag_present`` (B, E) bool, ``tag_value`` (B, E) int64 (read for ``same_value`` only), ``logit_scale`` ()
+        the logarithm of the inverse temperature. The regional ones may be None when nothing regional is read.
+        Terms that left the mean are not listed.
+
+        Raises E2FashionError when a regional input is missing or has another number of entities.
+        """
+        image, text = [image_embeds.float()[:, None]], [text_embeds.float()[:, None]]
+        present = torch.ones(len(image_embeds), 1, dtype=torch.bool, device=image_embeds.device)
+        value: Tensor | None = None
+        if self.has_regions:
+            regions, tags, tag_present = self._check(region_embeds, tag_embeds, tag_present)
+            image.append(regions.float())
+            text.append(tags.float())
+            present = torch.cat([present, tag_present.bool()], dim=1)
+            if self.region_targets == "same_value":
+                if tag_value is None or tag_value.shape != tag_present.shape:
+                    raise E2FashionError("region_targets 'same_value' needs tag_value of the shape of tag_present")
+                value = tag_value
+        losses, counts = self._terms(torch.cat(image, dim=1), torch.cat(text, dim=1), present, value, logit_scale)
+        return self._combine(losses, counts)
+
+    def _terms(
+        self, a: Tensor, b: Tensor, present: Tensor, value: Tensor | None, logit_scale: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """InfoNCE of the global problem and then of each entity: (B, 1 + E, C) -> losses and counts (1 + E,)."""
+        everybody, first = None, 0
+        distributed = self.gather and is_distributed()
+        if distributed:
+            rows = row_counts(a)
+            first = sum(rows[: own_rank()])
+            joined = rearrange(gather_rows(torch.stack([a, b], dim=1), rows), "n two t c -> two t n c", two=2)
+            everybody = (joined[0], joined[1])
+            present = gather_rows(present.to(torch.uint8), rows).bool()
+            value = None if value is None else gather_rows(value, rows)
+        a, b, present = a.transpose(0, 1), b.transpose(0, 1), present.transpose(0, 1)
+        if value is None:
+            losses = info_nce_share(a, b, logit_scale, everybody, first, present)
+        else:
+            # The global term keeps its diagonal; the tags' values speak of the entities only.
+            losses = torch.cat(
+                [
+                    info_nce_share(
+                        a[part],
+                        b[part],
+                        logit_scale,
+                        None if everybody is None else (everybody[0][part], everybody[1][part]),
+                        first,
+                        present[part],
+                        targets,
+                    )
+                    for part, targets in ((slice(0, 1), None), (slice(1, None), value.transpose(0, 1)))
+                ]
+            )
+        return (sum_over_ranks(losses) if distributed else losses), count_present(present)
+
+    def _combine(self, losses: Tensor, counts: Tensor) -> LossOutput:
+        terms = {"global": losses[0]}
+        if not self.has_regions:
+            return LossOutput(total=losses[0], terms=terms)
+        kept = [number >= MINIMUM_PRESENT for number in counts[1:].tolist()]
+        # Entities out of the mean are exactly zero, and stay in the graph: DDP waits for every parameter.
+        regional = losses[1:].sum() / max(sum(kept), 1)
+        weight = self.region_weight if any(kept) else 0.0
+        for name, loss, keep in zip(self.entity_names, losses[1:], kept, strict=True):
+            if keep:
+                terms[f"region/{name}"] = loss
+        return LossOutput(total=(1 - weight) * losses[0] + weight * regional, terms=terms)
+
+    def _check(
+        self, regions: Tensor | None, tags: Tensor | None, present: Tensor | None
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        if regions is None or tags is None or present is None:
+            raise E2FashionError(
+                f"region_weight is {self.region_weight} but the regional embeddings are None: "
+                "encode the tags too, or set loss.region_weight=0"
+            )
+        number = len(self.entity_names)
+        for name, item in (("region_embeds", regions), ("tag_embeds", tags), ("tag_present", present)):
+            if item.shape[1] != number:
+                raise E2FashionError(
+                    f"{name} holds {item.shape[1]} entities, the loss was built for {number} "
+                    f"{list(self.entity_names)}: build both from the same entities"
+                )
+        return regions, tags, present

@@ -1,0 +1,89 @@
+"""Symmetric InfoNCE over normalised embeddings, with absent members and with several positives per row."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+MINIMUM_PRESENT = 2
+"""A contrast needs something to contrast with: with fewer members the term is zero and leaves the mean."""
+
+
+def info_nce(
+    a: Tensor, b: Tensor, logit_scale: Tensor, present: Tensor | None = None, value: Tensor | None = None
+) -> Tensor:
+    """Mean of the cross-entropies a -> b and b -> a over the members that are present.
+
+    ``a`` and ``b`` (..., B, C) are L2-normalised and row i of one belongs to row i of the other; ``logit_scale``
+    () is the logarithm of the inverse temperature. Leading dimensions are independent problems: the result has
+    shape (...). The sum runs in fp32, whatever autocast says.
+
+    ``present`` (..., B) bool: a member that is False leaves the rows and the columns, and gets a gradient of
+    exactly zero, whatever its embeddings hold. With fewer than two present members the result and its gradients
+    are exactly zero; :func:`count_present` tells such a zero from a perfect one.
+
+    ``value`` (..., B) int64: present members of equal value are positives of each other. The target of a row is
+    uniform over its positives, so that its term is ``logsumexp(logits) - mean(logits of the positives)``. It
+    equals the diagonal loss when all values differ; with n positives it cannot fall below ln n. (Diagonal: CLIP
+    and the official E2 code. Equal values: ours, the form of SupCon's L_out.)
+    """
+    return info_nce_share(a, b, logit_scale, present=present, value=value)
+
+
+def info_nce_share(
+    a: Tensor,
+    b: Tensor,
+    logit_scale: Tensor,
+    everybody: tuple[Tensor, Tensor] | None = None,
+    first: int = 0,
+    present: Tensor | None = None,
+    value: Tensor | None = None,
+) -> Tensor:
+    """What R consecutive members add to the InfoNCE of all N: the shares of all ranks sum to :func:`info_nce`.
+
+    ``a`` and ``b`` (..., R, C) are members ``first`` to ``first + R`` of the two tensors (..., N, C) of
+    ``everybody``, who are only themselves when it is None; ``present`` and ``value`` (..., N) speak of all N.
+    Returns shape (...).
+    """
+    with torch.autocast(device_type=a.device.type, enabled=False):
+        if present is None:
+            members = a if everybody is None else everybody[0]
+            present = torch.ones(members.shape[:-1], dtype=torch.bool, device=a.device)
+        scale = logit_scale.float().exp()
+        own = present[..., first : first + a.shape[-2]]
+        a, b = _blank(a, own), _blank(b, own)
+        if everybody is None:
+            a_to_b = scale * (a @ b.mT)
+            b_to_a = a_to_b.mT
+        else:
+            all_a, all_b = (_blank(item, present) for item in everybody)
+            a_to_b, b_to_a = scale * (a @ all_b.mT), scale * (b @ all_a.mT)
+        total = _row_terms(a_to_b, present, value, first) + _row_terms(b_to_a, present, value, first)
+        number = count_present(present)
+        share = total.sum(-1) / (2 * number.clamp(min=1))
+        return torch.where(number >= MINIMUM_PRESENT, share, torch.zeros_like(share))
+
+
+def count_present(present: Tensor) -> Tensor:
+    """Number of members of each problem: ``present`` (..., B) bool -> (...) int64."""
+    return present.sum(-1)
+
+
+def _blank(embeds: Tensor, present: Tensor) -> Tensor:
+    # Zeroes before the product: 0 * NaN would carry an absent member's NaN into everybody's gradient.
+    return embeds.float().masked_fill(~present.unsqueeze(-1), 0.0)
+
+
+def _row_terms(logits: Tensor, present: Tensor, value: Tensor | None, first: int) -> Tensor:
+    """Cross-entropy of each row, zero where the row is absent: ``logits`` (..., R, N) -> (..., R)."""
+    row_present = present[..., first : first + logits.shape[-2]]
+    # A problem without any member keeps its columns: logsumexp over nothing has a NaN gradient.
+    column_present = present | ~present.any(-1, keepdim=True)
+    normaliser = logits.masked_fill(~column_present.unsqueeze(-2), -torch.inf).logsumexp(-1)
+    if value is None:
+        positive = logits.diagonal(offset=first, dim1=-2, dim2=-1)
+    else:
+        row_value = value[..., first : first + logits.shape[-2]]
+        same = (row_value.unsqueeze(-1) == value.unsqueeze(-2)) & present.unsqueeze(-2)
+        positive = (logits * same).sum(-1) / same.sum(-1).clamp(min=1)
+    return torch.where(row_present, normaliser - positive, torch.zeros_like(normaliser))

@@ -1,0 +1,101 @@
+"""Two gloo processes with DDP against one process on the joined batch."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.nn.parallel import DistributedDataParallel
+
+from e2fashion.losses import ContrastiveLoss
+
+ENTITIES = ("brand", "season")
+PRODUCTS = 7
+
+
+class Encoder(nn.Module):
+    """The smallest thing with E2's outputs and a temperature."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.image, self.text, self.region, self.tag = (nn.Linear(6, 5) for _ in range(4))
+        self.logit_scale = nn.Parameter(torch.tensor(2.0))
+
+    def forward(self, image: Tensor, text: Tensor, region: Tensor, tag: Tensor) -> tuple[Tensor, ...]:
+        embeds = (self.image(image), self.text(text), self.region(region), self.tag(tag))
+        return *(F.normalize(item, dim=-1) for item in embeds), self.logit_scale
+
+
+def joined_batch(case: str) -> dict[str, Tensor]:
+    generator = torch.Generator().manual_seed(1)
+    present = torch.rand(PRODUCTS, 2, generator=generator) > 0.3
+    if case == "one_each":  # one tag of the second entity on either rank: two in the joined batch
+        present[:, 1] = False
+        present[[0, -1], 1] = True
+    if case == "untagged":
+        present[:] = False
+    batch = {
+        "image": torch.randn(PRODUCTS, 6, generator=generator),
+        "text": torch.randn(PRODUCTS, 6, generator=generator),
+        "region": torch.randn(PRODUCTS, 2, 6, generator=generator),
+        "tag": torch.randn(PRODUCTS, 2, 6, generator=generator),
+        "present": present,
+        "value": torch.randint(0, 3, (PRODUCTS, 2), generator=generator),
+    }
+    return {name: item[:6] for name, item in batch.items()} if case == "even" else batch
+
+
+def step(model: nn.Module, batch: dict[str, Tensor], targets: str) -> dict[str, Tensor]:
+    image, text, region, tag, scale = model(batch["image"], batch["text"], batch["region"], batch["tag"])
+    loss = ContrastiveLoss(ENTITIES, 0.4, targets)  # type: ignore[arg-type]
+    output = loss(image, text, region, tag, batch["present"], batch["value"], scale)
+    output.total.backward()
+    result = {"total": output.total.detach()} | {k: v.detach() for k, v in output.terms.items()}
+    return result | {name.removeprefix("module."): p.grad for name, p in model.named_parameters()}
+
+
+CASES = [
+    ("even", "diagonal", 3),
+    ("even", "same_value", 3),
+    ("uneven", "diagonal", 5),
+    ("uneven", "same_value", 6),
+    ("one_each", "diagonal", 4),
+    ("untagged", "diagonal", 4),
+]
+
+
+def worker(rank: int, folder: str) -> None:
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=2)
+    try:
+        results = []
+        for case, targets, cut in CASES:
+            rows = slice(0, cut) if rank == 0 else slice(cut, None)
+            batch = {name: item[rows] for name, item in joined_batch(case).items()}
+            results.append(step(DistributedDataParallel(Encoder()), batch, targets))
+        torch.save(results, Path(folder) / f"rank{rank}.pt")
+    finally:
+        dist.destroy_process_group()
+
+
+@pytest.fixture(scope="module")
+def of_ranks(tmp_path_factory: pytest.TempPathFactory) -> list[list[dict[str, Tensor]]]:
+    folder = tmp_path_factory.mktemp("ranks")
+    torch.multiprocessing.spawn(worker, args=(str(folder),), nprocs=2)
+    return [torch.load(folder / f"rank{rank}.pt", weights_only=True) for rank in range(2)]
+
+
+@pytest.mark.parametrize("number", range(len(CASES)), ids=["-".join(map(str, case)) for case in CASES])
+def test_two_processes_equal_one(of_ranks: list[list[dict[str, Tensor]]], number: int) -> None:
+    case, targets, _ = CASES[number]
+    expected = step(Encoder(), joined_batch(case), targets)
+    for results in of_ranks:
+        found = results[number]
+        assert found.keys() == expected.keys()
+        for name, value in expected.items():
+            assert torch.allclose(found[name], value, atol=1e-6, rtol=0), name
