@@ -1,1 +1,10 @@
 """Regional contrastive learning of expressive fashion representations: E2 and CLIP fine-tuning."""
+
+__version__ = "0.1.0"
+
+from e2fashion.models import E2Config, E2Model, E2VisionModelWithProjection, register
+from e2fashion.types import E2FashionError, Entity
+
+register()
+
+__all__ = ["E2Config", "E2FashionError", "E2Model", "E2VisionModelWithProjection", "Entity"]

@@ -1,1 +1,22 @@
-"""The E2 encoder, its configuration, and the ways in from other checkpoints."""
+"""Encoders: CLIP with regional selection (E2), its baselines, and the ways in and out of other layouts."""
+
+from e2fashion.models.configuration_e2 import E2Config, E2VisionConfig, parse_entities
+from e2fashion.models.from_clip import added_parameters, new_parameter_names
+from e2fashion.models.modeling_e2 import E2Model, E2Output, E2VisionModelOutput, E2VisionModelWithProjection
+from e2fashion.models.registration import register
+from e2fashion.models.vision_e2 import E2VisionModel, E2VisionOutput
+
+__all__ = [
+    "E2Config",
+    "E2Model",
+    "E2Output",
+    "E2VisionConfig",
+    "E2VisionModel",
+    "E2VisionModelOutput",
+    "E2VisionModelWithProjection",
+    "E2VisionOutput",
+    "added_parameters",
+    "new_parameter_names",
+    "parse_entities",
+    "register",
+]

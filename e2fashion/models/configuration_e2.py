@@ -1,0 +1,168 @@
+"""Configuration of E2: CLIP's, plus which tag entities are searched for, where, and how patches are selected."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from itertools import pairwise
+from typing import Any, ClassVar, Literal
+
+from huggingface_hub.dataclasses import strict
+from torch import nn
+from transformers import CLIPConfig, CLIPTextConfig, CLIPVisionConfig
+
+from e2fashion.types import E2FashionError, Entity
+
+EntitiesLike = Mapping[str, Any] | Iterable[Any]
+"""Names, ``Entity`` objects, ``{name, column, tokens}`` mappings, or a mapping from name to tokens or to the rest."""
+
+_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]*")
+
+
+def _entity(name: Any, value: Any) -> Entity:
+    """One entity from whatever stands behind its name: nothing, a token count, a mapping or an ``Entity``."""
+    if isinstance(value, Entity):
+        return value
+    if value is None:
+        return Entity(name, name)
+    if isinstance(value, int) and not isinstance(value, bool):
+        return Entity(name, name, value)
+    if isinstance(value, Mapping):
+        unknown = set(value) - {"name", "column", "tokens"}
+        if unknown:
+            raise E2FashionError(f"entity {name!r} has unknown keys {sorted(unknown)}; it takes: column, tokens")
+        return Entity(name, value.get("column") or name, value.get("tokens", 2))
+    raise E2FashionError(f"entity {name!r} got {value!r}; give its number of tokens or {{column: ..., tokens: ...}}")
+
+
+def parse_entities(entities: EntitiesLike | None) -> tuple[Entity, ...]:
+    """The entities in their order, from any of the forms of :data:`EntitiesLike`.
+
+    In a mapping, ``None`` removes an entity, so that an ablation row can say ``entities.brand=null``.
+
+    Raises:
+        E2FashionError: an unusable or doubled name, an unknown key, or fewer than one token.
+    """
+    if entities is None:
+        return ()
+    if isinstance(entities, str):
+        raise E2FashionError(f"entities is the text {entities!r}; give a list of names or a mapping")
+    if isinstance(entities, Mapping):
+        pairs = [(name, value) for name, value in entities.items() if value is not None]
+    else:
+        pairs = []
+        for item in entities:
+            if isinstance(item, Mapping):
+                pairs.append((item.get("name"), item))
+            else:
+                pairs.append((item.name, item) if isinstance(item, Entity) else (item, None))
+    parsed = tuple(_entity(name, value) for name, value in pairs)
+    for entity in parsed:
+        _check_entity(entity)
+    names = [entity.name for entity in parsed]
+    doubled = sorted({name for name in names if names.count(name) > 1})
+    if doubled:
+        raise E2FashionError(f"entities {doubled} occur more than once; give each a name of its own")
+    return parsed
+
+
+def _check_entity(entity: Entity) -> None:
+    """Refuse what cannot name parameters or holds no tokens."""
+    if not isinstance(entity.name, str) or not _NAME.fullmatch(entity.name):
+        raise E2FashionError(
+            f"entity name {entity.name!r} names parameters: use letters, digits, '_' and '-', a letter first"
+        )
+    if hasattr(nn.ModuleDict(), entity.name):
+        raise E2FashionError(
+            f"entity name {entity.name!r} is taken by PyTorch; "
+            f"call it '{entity.name}_tag' and set column: {entity.column}"
+        )
+    if not isinstance(entity.tokens, int) or isinstance(entity.tokens, bool) or entity.tokens < 1:
+        raise E2FashionError(f"entity {entity.name!r} has tokens={entity.tokens!r}; give a whole number from 1")
+
+
+@strict
+class E2VisionConfig(CLIPVisionConfig):
+    """CLIP's vision configuration and the regional part of E2. The defaults of the added fields are plain CLIP.
+
+    Added fields: ``entities``, in the order of the regions (see :func:`parse_entities`; stored as a list, because
+    the JSON file sorts the keys of a mapping); ``fusion_layers``, the numbers of finished transformer layers behind
+    which a fusion block stands (official: 8 and 11), without effect while there are no entities; ``selection``,
+    ``hard`` (paper), ``soft`` or ``random`` (ablations, ours); ``noise`` in training, ``gumbel`` (official) or
+    ``none``; ``selection_temperature``, the tau of the Gumbel-softmax (official: 1); ``patches_per_token``, how many
+    best patches a token takes the mean of (paper: 1; without effect when ``selection`` is soft); and
+    ``projection_init``, whether :meth:`E2Model.from_clip` keeps CLIP's image projection (ours) or draws a new one
+    (official: ``random``).
+
+    Raises:
+        E2FashionError: a field whose value cannot work, with the remedy.
+    """
+
+    model_type = "e2_vision_model"
+    base_config_key = "vision_config"
+
+    entities: list | tuple | dict | None = None
+    fusion_layers: list[int] | tuple[int, ...] | None = None
+    selection: Literal["hard", "soft", "random"] = "hard"
+    noise: Literal["gumbel", "none"] = "gumbel"
+    selection_temperature: float | int = 1.0
+    patches_per_token: int = 1
+    projection_init: Literal["clip", "random"] = "clip"
+
+    def __post_init__(self, **kwargs: Any) -> None:
+        kwargs.pop("model_type", None)  # a CLIP checkpoint's own, which must not shadow ours
+        self.entities = [
+            {"name": entity.name, "column": entity.column, "tokens": entity.tokens}
+            for entity in parse_entities(self.entities)
+        ]
+        self.fusion_layers = [] if self.fusion_layers is None else list(self.fusion_layers)
+        super().__post_init__(**kwargs)
+
+    def validate_regions(self) -> None:
+        """Part of the validation that ``@strict`` runs on creation."""
+        layers = list(self.fusion_layers or ())
+        inside = all(1 <= layer <= self.num_hidden_layers for layer in layers)
+        if not inside or any(later <= earlier for earlier, later in pairwise(layers)):
+            raise E2FashionError(
+                f"fusion_layers={layers} must be distinct, increasing numbers of finished layers "
+                f"from 1 to {self.num_hidden_layers}"
+            )
+        if not self.selection_temperature > 0:
+            raise E2FashionError(f"selection_temperature={self.selection_temperature} must be greater than 0")
+        if self.patches_per_token < 1:
+            raise E2FashionError(f"patches_per_token={self.patches_per_token} must be at least 1")
+
+    @property
+    def entity_list(self) -> tuple[Entity, ...]:
+        """The entities as objects, in the order of the regions."""
+        return parse_entities(self.entities)
+
+    @property
+    def active_fusion_layers(self) -> tuple[int, ...]:
+        """The layers behind which a fusion block does stand: none while there are no entities."""
+        return tuple(self.fusion_layers or ()) if self.entities else ()
+
+
+@strict
+class E2Config(CLIPConfig):
+    """CLIP's configuration with :class:`E2VisionConfig` as its vision part; reads any CLIP ``config.json``."""
+
+    model_type = "e2"
+    sub_configs_defaults: ClassVar[dict[str, Any]] = {
+        "vision_config": E2VisionConfig,
+        "text_config": CLIPTextConfig,
+    }
+
+    # Given as configurations or plain values, always configurations once created: typed for their readers.
+    text_config: Any = None
+    vision_config: Any = None
+    projection_dim: int = 512
+
+    def __post_init__(self, **kwargs: Any) -> None:
+        kwargs.pop("model_type", None)
+        if isinstance(self.vision_config, CLIPVisionConfig) and not isinstance(self.vision_config, E2VisionConfig):
+            self.vision_config = E2VisionConfig(**self.vision_config.to_dict())
+        super().__post_init__(**kwargs)
+        # The towers' own copies are often stale in published checkpoints; the towers with a projection read them.
+        for tower in (self.vision_config, self.text_config):
+            tower.projection_dim = self.projection_dim

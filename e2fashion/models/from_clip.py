@@ -1,0 +1,101 @@
+"""Reading a CLIP checkpoint into E2, and telling E2's own parameters from those that CLIP brings."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import nn
+from transformers import CLIPConfig
+from transformers.configuration_utils import PreTrainedConfig
+
+from e2fashion.models.configuration_e2 import E2Config, E2VisionConfig, EntitiesLike, parse_entities
+from e2fashion.types import E2FashionError
+
+if TYPE_CHECKING:
+    from e2fashion.models.modeling_e2 import E2Model
+
+REGIONAL_PREFIXES = ("vision_model.selection_tokens.", "vision_model.fusion_blocks.", "region_heads.")
+OPTIONS = ("selection", "noise", "selection_temperature", "patches_per_token", "projection_init")
+
+
+def checked_source(name_or_folder: str | Path) -> str:
+    """A folder that exists, or a name for the hub; a path that does not exist never reaches the network."""
+    text = str(name_or_folder)
+    path = Path(text).expanduser()
+    if path.is_dir():
+        if not (path / "config.json").is_file():
+            raise E2FashionError(f"folder {text!r} holds no config.json; give the folder of a Hugging Face CLIP model")
+        return str(path)
+    first = Path(path.parts[0]) if path.parts else path
+    hub_name = isinstance(name_or_folder, str) and text.count("/") <= 1 and not text.startswith((".", "/", "~"))
+    if path.exists() or not text or "\\" in text or not hub_name or ("/" in text and first.is_dir()):
+        raise E2FashionError(f"CLIP checkpoint {text!r} is not a folder; give a model's folder or a name on the hub")
+    return text
+
+
+def _clip_config(source: str) -> dict[str, Any]:
+    """The ``config.json`` of a CLIP (or an E2), as plain values."""
+    try:
+        values, _ = PreTrainedConfig.get_config_dict(source)
+    except OSError as error:
+        raise E2FashionError(f"CLIP checkpoint {source!r} cannot be read: {error}") from error
+    model_type = values.get("model_type")
+    if model_type not in (CLIPConfig.model_type, E2Config.model_type):
+        raise E2FashionError(f"{source!r} is a model of type {model_type!r}, not a CLIP; give a CLIP checkpoint")
+    return values
+
+
+def load_clip(
+    model_class: type[E2Model],
+    name_or_folder: str | Path,
+    entities: EntitiesLike | None = None,
+    fusion_layers: list[int] | None = None,
+    **options: Any,
+) -> E2Model:
+    """What :meth:`E2Model.from_clip` does."""
+    unknown = sorted(set(options) - set(OPTIONS))
+    if unknown:
+        raise E2FashionError(
+            f"from_clip got unknown options {unknown}; it takes: entities, fusion_layers, {', '.join(OPTIONS)}"
+        )
+    source = checked_source(name_or_folder)
+    config = E2Config(**{key: value for key, value in _clip_config(source).items() if key != "architectures"})
+    vision = {
+        **config.vision_config.to_dict(),
+        **options,
+        "entities": list(parse_entities(entities)),
+        "fusion_layers": fusion_layers,
+    }
+    config.vision_config = E2VisionConfig(**vision)
+    loaded: Any = model_class.from_pretrained(source, config=config, output_loading_info=True)
+    model, loading = loaded
+    missing = sorted(key for key in loading["missing_keys"] if not key.startswith(REGIONAL_PREFIXES))
+    if missing:
+        raise E2FashionError(f"checkpoint {source!r} lacks CLIP weights: {missing[:5]} ({len(missing)} in all)")
+    if config.vision_config.projection_init == "random":
+        factor = config.vision_config.initializer_factor
+        width = model.visual_projection.in_features
+        with torch.no_grad():
+            model.visual_projection.weight.normal_(std=factor / math.sqrt(width))
+    return model
+
+
+def new_parameter_names(model: nn.Module) -> list[str]:
+    """Names of the parameters that no CLIP checkpoint brings: selection tokens, fusion blocks and region heads.
+
+    The image projection counts among them when ``projection_init`` is ``random`` (official code: its first stage
+    trains "only the new parameters", this one included).
+    """
+    vision = getattr(model.config, "vision_config", model.config)
+    prefixes: tuple[str, ...] = REGIONAL_PREFIXES
+    if getattr(vision, "projection_init", "clip") == "random":
+        prefixes = (*prefixes, "visual_projection.")
+    return [name for name, _ in model.named_parameters() if name.startswith(prefixes)]
+
+
+def added_parameters(model: nn.Module) -> int:
+    """How many parameters E2 adds to a CLIP of the same backbone (a redrawn image projection adds none)."""
+    return sum(parameter.numel() for name, parameter in model.named_parameters() if name.startswith(REGIONAL_PREFIXES))

@@ -1,0 +1,114 @@
+"""A transformer layer that is computed only for the tokens that somebody reads, and what a text encoder gains by it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, cast
+
+import torch
+from einops import rearrange
+from torch import Tensor
+from transformers.masking_utils import create_causal_mask
+from transformers.modeling_outputs import BaseModelOutputWithPooling
+from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
+from transformers.models.clip.modeling_clip import CLIPTextModel, eager_attention_forward
+
+PLAIN_ATTENTION = ("eager", "sdpa")
+"""Attention implementations that take queries and keys of different lengths with an additive mask."""
+
+
+EndToken = int | list[int] | None
+"""An end token's id as CLIP's configuration types it; CLIP, and so E2, reads texts by a single one."""
+
+
+def layer_for_read_tokens(
+    layer: Any, states: Tensor, read: Callable[[Tensor], Tensor], visible: Tensor | None = None
+) -> Tensor:
+    """``read(layer(states))`` without the work for the tokens that ``read`` leaves out.
+
+    ``layer`` is a ``CLIPEncoderLayer``; ``states`` (B, T, D); ``read`` picks R tokens, (B, T, D) to (B, R, D);
+    ``visible`` (B, T) bool says what they may attend to (None: everything). Every token still gives keys and values;
+    queries, output projection and MLP run for the R tokens.
+    """
+    attention = layer.self_attn
+    heads = attention.num_heads
+    normed = layer.layer_norm1(states)
+    queries = rearrange(attention.q_proj(read(normed)), "b r (h d) -> b h r d", h=heads)
+    keys = rearrange(attention.k_proj(normed), "b t (h d) -> b h t d", h=heads)
+    values = rearrange(attention.v_proj(normed), "b t (h d) -> b h t d", h=heads)
+    mask = None
+    if visible is not None:  # additive, for eager attention misreads a bool mask, and in the dtype of the queries
+        mask = torch.zeros(visible.shape, dtype=queries.dtype, device=queries.device)
+        mask = rearrange(mask.masked_fill(~visible, torch.finfo(queries.dtype).min), "b t -> b 1 1 t")
+    attend = ALL_ATTENTION_FUNCTIONS.get_interface(attention.config._attn_implementation, eager_attention_forward)
+    mixed, _ = attend(
+        attention,
+        queries,
+        keys,
+        values,
+        mask,
+        scaling=attention.scale,
+        dropout=attention.dropout if layer.training else 0.0,
+        is_causal=False,
+    )
+    states = read(states) + attention.out_proj(rearrange(mixed, "b r h d -> b r (h d)", h=heads))
+    return states + layer.mlp(layer.layer_norm2(states))
+
+
+def end_positions(input_ids: Tensor, eos_token_id: EndToken) -> Tensor:
+    """Where CLIP reads each text, (B, L) to (B,) int64: the first end token, or the largest id for legacy end id 2."""
+    if eos_token_id == 2:
+        return input_ids.argmax(dim=-1)
+    return input_ids.eq(cast(int, eos_token_id)).int().argmax(dim=-1)
+
+
+def trim_padding(
+    input_ids: Tensor, attention_mask: Tensor | None, eos_token_id: EndToken
+) -> tuple[Tensor, Tensor | None]:
+    """Cut the columns behind the batch's last end token, and drop a mask that hides nothing before it.
+
+    Attention is causal and a text is read at its end token, so the features stay the same. ``input_ids`` and
+    ``attention_mask`` (B, L) become (B, L') with the longest text's L'.
+    """
+    ends = end_positions(input_ids, eos_token_id)
+    if attention_mask is None:
+        return input_ids[:, : int(ends.max()) + 1], None
+    before_end = torch.arange(input_ids.shape[1], device=input_ids.device) <= ends[:, None]
+    hidden = (before_end & (attention_mask == 0)).any()
+    last, any_hidden = torch.stack([ends.max(), hidden.long()]).tolist()  # one synchronisation for both
+    return input_ids[:, : last + 1], attention_mask[:, : last + 1] if any_hidden else None
+
+
+def encode_text_end(
+    model: CLIPTextModel,
+    input_ids: Tensor,
+    attention_mask: Tensor | None = None,
+    position_ids: Tensor | None = None,
+) -> BaseModelOutputWithPooling:
+    """CLIP's text encoder with the work of the last layer only for the end token.
+
+    ``input_ids`` and ``attention_mask`` (B, L). ``pooler_output`` (B, D) equals the complete encoder's;
+    ``last_hidden_state`` is (B, 1, D), the end token alone. An empty batch gives empty outputs.
+    """
+    if not len(input_ids):
+        empty = model.final_layer_norm.weight.new_zeros(0, 1, model.config.hidden_size)
+        return BaseModelOutputWithPooling(last_hidden_state=empty, pooler_output=empty[:, 0])
+    input_ids, attention_mask = trim_padding(input_ids, attention_mask, model.eos_token_id)
+    length = input_ids.shape[1]
+    position_ids = None if position_ids is None else position_ids[:, :length]
+    states = model.embeddings(input_ids=input_ids, position_ids=position_ids)
+    causal_mask = create_causal_mask(
+        config=model.config, inputs_embeds=states, attention_mask=attention_mask, past_key_values=None
+    )
+    *layers, last = model.encoder.layers
+    for layer in layers:
+        states = layer(states, causal_mask, is_causal=True)
+
+    ends = end_positions(input_ids, model.eos_token_id)
+    rows = torch.arange(len(input_ids), device=input_ids.device)
+    visible = torch.arange(length, device=input_ids.device) <= ends[:, None]
+    if attention_mask is not None:
+        visible = visible & (attention_mask != 0)
+    states = layer_for_read_tokens(last, states, lambda tokens: tokens[rows, ends, None], visible)
+    states = model.final_layer_norm(states)
+    return BaseModelOutputWithPooling(last_hidden_state=states, pooler_output=states[:, 0])

@@ -1,0 +1,292 @@
+"""E2: a CLIP whose image encoder also yields one feature per tag entity."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from transformers.modeling_outputs import BaseModelOutputWithPooling
+from transformers.models.clip.modeling_clip import (
+    CLIPModel,
+    CLIPOutput,
+    CLIPPreTrainedModel,
+    CLIPTextModel,
+    CLIPVisionModelOutput,
+    CLIPVisionModelWithProjection,
+    image_text_contrastive_loss,
+)
+from transformers.utils.generic import can_return_tuple
+
+from e2fashion.models.configuration_e2 import E2Config, E2VisionConfig, EntitiesLike
+from e2fashion.models.from_clip import load_clip
+from e2fashion.models.last_layer import PLAIN_ATTENTION, encode_text_end
+from e2fashion.models.region_heads import RegionHeads
+from e2fashion.models.vision_e2 import E2VisionModel, E2VisionOutput, RegionalInitialization
+
+
+@dataclass
+class E2Output(CLIPOutput):
+    """CLIP's output, then the regions.
+
+    ``image_embeds`` and ``text_embeds`` (B, C), ``region_embeds`` (B, E, C) and ``tag_embeds`` (B, E, C; zeros where a
+    tag is absent; None when no tags were given) are L2-normalised. ``logit_scale`` () is the log of the inverse
+    temperature. ``selection_maps`` (B, F, S, P) and ``selected_patches`` (B, F, S, k): on request, see
+    :class:`E2VisionOutput`. ``loss`` is CLIP's own, of images and texts alone.
+    """
+
+    region_embeds: Tensor | None = None
+    tag_embeds: Tensor | None = None
+    logit_scale: Tensor | None = None
+    selection_maps: Tensor | None = None
+    selected_patches: Tensor | None = None
+
+
+@dataclass
+class E2VisionModelOutput(CLIPVisionModelOutput):
+    """CLIP's projected vision output, then ``region_features`` (B, E, C), ``selection_maps`` (B, F, S, P) and
+    ``selected_patches`` (B, F, S, k). As in CLIP's class, ``image_embeds`` are *not* normalised; nor are the regions.
+    """
+
+    region_features: Tensor | None = None
+    selection_maps: Tensor | None = None
+    selected_patches: Tensor | None = None
+
+
+def _wants_states(config: Any, options: Mapping[str, Any]) -> bool:
+    """Whether hidden states or attentions are asked for, in the call or in a tower's configuration."""
+    return any(
+        options.get(name) or getattr(config, name, False) for name in ("output_hidden_states", "output_attentions")
+    )
+
+
+class E2Model(RegionalInitialization, CLIPModel):
+    """CLIP with regions. It keeps CLIP's parameter names: any CLIP checkpoint loads. Without entities it is CLIP.
+
+    In :meth:`forward`, :meth:`get_image_features` and :meth:`get_text_features` the last layer runs only for the
+    tokens that are read, so the ``last_hidden_state`` of their outputs holds just those: CLS and selection tokens
+    (B, 1 + S, D), the end token (B, 1, D). Ask for ``complete_states=True``, hidden states or attentions to get every
+    token; ``vision_model`` and ``text_model`` called alone always give every token.
+    """
+
+    config: E2Config
+    config_class = E2Config
+
+    def __init__(self, config: E2Config) -> None:
+        CLIPPreTrainedModel.__init__(self, config)  # CLIPModel's own would build a vision tower to throw away
+        vision_config, text_config = config.vision_config, config.text_config
+        self.projection_dim = config.projection_dim
+        self.text_embed_dim = text_config.hidden_size
+        self.vision_embed_dim = vision_config.hidden_size
+        self.text_model = CLIPTextModel._from_config(text_config)
+        self.vision_model = E2VisionModel._from_config(vision_config)
+        self.visual_projection = nn.Linear(self.vision_embed_dim, self.projection_dim, bias=False)
+        self.text_projection = nn.Linear(self.text_embed_dim, self.projection_dim, bias=False)
+        self.logit_scale = nn.Parameter(torch.tensor(config.logit_scale_init_value))
+        self.region_heads = RegionHeads(
+            vision_config.entity_list, self.vision_embed_dim, self.projection_dim, vision_config.layer_norm_eps
+        )
+        self.post_init()
+
+    @classmethod
+    def from_clip(
+        cls,
+        name_or_folder: str | Path,
+        entities: EntitiesLike | None = None,
+        fusion_layers: list[int] | tuple[int, ...] = (),
+        **options: Any,
+    ) -> E2Model:
+        """A CLIP's weights in an E2 with these entities and fusion blocks, whose own parameters are freshly drawn.
+
+        ``name_or_folder`` is a local folder, or a name on the Hugging Face hub (the only case that uses the network);
+        ``options`` are further fields of :class:`E2VisionConfig` (``selection``, ``noise``, ...).
+
+        Raises:
+            E2FashionError: no such folder, not a CLIP, a checkpoint that lacks CLIP weights, or an unknown option.
+        """
+        return load_clip(cls, name_or_folder, entities=entities, fusion_layers=list(fusion_layers), **options)
+
+    def seed_selection_noise(self, *key: int) -> None:
+        """Make the selection noise of the next training passes a function of ``key``: see :class:`E2VisionModel`."""
+        self.vision_model.seed_selection_noise(*key)
+
+    @can_return_tuple
+    def get_image_features(
+        self,
+        pixel_values: Tensor,
+        interpolate_pos_encoding: bool = False,
+        output_selection_maps: bool = False,
+        complete_states: bool = False,
+        **kwargs: Any,
+    ) -> E2VisionOutput:
+        """Images (B, 3, H, W): ``pooler_output`` (B, C) projected, ``region_features`` (B, E, C); not normalised."""
+        output = self.vision_model(
+            pixel_values=pixel_values,
+            interpolate_pos_encoding=interpolate_pos_encoding,
+            output_selection_maps=output_selection_maps,
+            complete_states=complete_states or _wants_states(self.vision_model.config, kwargs),
+            return_dict=True,
+            **kwargs,
+        )
+        output.pooler_output = self.visual_projection(output.pooler_output)
+        output.region_features = self.region_heads(output.token_states)
+        return output
+
+    def get_region_features(self, pixel_values: Tensor, interpolate_pos_encoding: bool = False) -> Tensor:
+        """Region features (B, E, C) of images (B, 3, H, W), in the order of the entities, not normalised."""
+        return self.get_image_features(pixel_values, interpolate_pos_encoding, return_dict=True).region_features
+
+    @can_return_tuple
+    def get_text_features(
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor | None = None,
+        position_ids: Tensor | None = None,
+        complete_states: bool = False,
+        **kwargs: Any,
+    ) -> BaseModelOutputWithPooling:
+        """Texts (B, L): ``pooler_output`` (B, C) projected, not normalised.
+
+        Columns of padding behind the longest text are cut off first; this does not change the features.
+        """
+        plain_mask = attention_mask is None or attention_mask.ndim == 2
+        config = self.text_model.config
+        if (
+            complete_states
+            or not plain_mask
+            or _wants_states(config, kwargs)
+            or (config._attn_implementation not in PLAIN_ATTENTION)
+        ):
+            output = self.text_model(
+                input_ids=input_ids,
+                attention_mask=attention_mask,
+                position_ids=position_ids,
+                return_dict=True,
+                **kwargs,
+            )
+        else:
+            output = encode_text_end(self.text_model, input_ids, attention_mask, position_ids)
+        output.pooler_output = self.text_projection(output.pooler_output)
+        return output
+
+    @can_return_tuple
+    def forward(
+        self,
+        input_ids: Tensor | None = None,
+        pixel_values: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        position_ids: Tensor | None = None,
+        return_loss: bool | None = None,
+        interpolate_pos_encoding: bool = False,
+        tag_input_ids: Tensor | None = None,
+        tag_attention_mask: Tensor | None = None,
+        tag_index: Tensor | None = None,
+        tag_present: Tensor | None = None,
+        output_selection_maps: bool = False,
+        **kwargs: Any,
+    ) -> E2Output:
+        """Embed images (B, 3, H, W), texts (B, L) and tags.
+
+        ``tag_input_ids`` and ``tag_attention_mask`` (U, Lt) are the batch's distinct tag strings, each encoded once;
+        ``tag_index`` (B, E) int64 points into them and ``tag_present`` (B, E) bool says where a product has the tag.
+        """
+        images = self.get_image_features(
+            pixel_values,
+            interpolate_pos_encoding,
+            output_selection_maps=output_selection_maps,
+            return_dict=True,
+            **kwargs,
+        )
+        texts = self.get_text_features(
+            input_ids, attention_mask=attention_mask, position_ids=position_ids, return_dict=True, **kwargs
+        )
+        image_embeds = F.normalize(images.pooler_output, dim=-1)
+        text_embeds = F.normalize(texts.pooler_output, dim=-1)
+        tag_embeds = None
+        if tag_input_ids is not None:
+            tag_embeds = self.embed_tags(tag_input_ids, tag_attention_mask, tag_index, tag_present)
+        logits_per_text = text_embeds @ image_embeds.t() * self.logit_scale.exp()
+        return E2Output(
+            loss=image_text_contrastive_loss(logits_per_text) if return_loss else None,
+            logits_per_image=logits_per_text.t(),
+            logits_per_text=logits_per_text,
+            text_embeds=text_embeds,
+            image_embeds=image_embeds,
+            text_model_output=texts,
+            vision_model_output=images,
+            region_embeds=F.normalize(images.region_features, dim=-1),
+            tag_embeds=tag_embeds,
+            logit_scale=self.logit_scale,
+            selection_maps=images.selection_maps,
+            selected_patches=images.selected_patches,
+        )
+
+    def embed_tags(
+        self,
+        tag_input_ids: Tensor,
+        tag_attention_mask: Tensor | None,
+        tag_index: Tensor | None,
+        tag_present: Tensor | None,
+    ) -> Tensor:
+        """Normalised tag embeddings (B, E, C), exactly zero in value and gradient where ``tag_present`` is false."""
+        if tag_index is None or tag_present is None:
+            raise ValueError("tag_input_ids need tag_index and tag_present (B, E): whose tags are they?")
+        distinct = self.get_text_features(tag_input_ids, attention_mask=tag_attention_mask, return_dict=True)
+        embeds = F.normalize(distinct.pooler_output, dim=-1)
+        if not len(embeds):
+            return embeds.new_zeros(*tag_index.shape, embeds.shape[-1])
+        # Absent tags point at some row; where() keeps their gradient out even if that row is not finite.
+        return torch.where(
+            tag_present[..., None], embeds[tag_index], torch.zeros((), dtype=embeds.dtype, device=embeds.device)
+        )
+
+
+class E2VisionModelWithProjection(RegionalInitialization, CLIPVisionModelWithProjection):
+    """The image half of E2, with CLIP's meaning of ``image_embeds``; loads from an :class:`E2Model`'s folder."""
+
+    config: E2VisionConfig
+    config_class = E2VisionConfig
+    _keys_to_ignore_on_load_unexpected = [  # noqa: RUF012 - typed by the base class
+        r"^text_model\.",
+        r"^text_projection\.",
+        r"^logit_scale$",
+    ]
+
+    def __init__(self, config: E2VisionConfig) -> None:
+        CLIPPreTrainedModel.__init__(self, config)
+        self.vision_model = E2VisionModel._from_config(config)
+        self.visual_projection = nn.Linear(config.hidden_size, config.projection_dim, bias=False)
+        self.region_heads = RegionHeads(
+            config.entity_list, config.hidden_size, config.projection_dim, config.layer_norm_eps
+        )
+        self.post_init()
+
+    @can_return_tuple
+    def forward(
+        self,
+        pixel_values: Tensor | None = None,
+        interpolate_pos_encoding: bool = False,
+        output_selection_maps: bool = False,
+        **kwargs: Any,
+    ) -> E2VisionModelOutput:
+        """Images (B, 3, H, W): ``image_embeds`` (B, C) and ``region_features`` (B, E, C), neither normalised."""
+        output = self.vision_model(
+            pixel_values=pixel_values,
+            interpolate_pos_encoding=interpolate_pos_encoding,
+            output_selection_maps=output_selection_maps,
+            return_dict=True,
+            **kwargs,
+        )
+        return E2VisionModelOutput(
+            image_embeds=self.visual_projection(output.pooler_output),
+            last_hidden_state=output.last_hidden_state,
+            hidden_states=output.hidden_states,
+            attentions=output.attentions,
+            region_features=self.region_heads(output.token_states),
+            selection_maps=output.selection_maps,
+            selected_patches=output.selected_patches,
+        )

@@ -1,0 +1,172 @@
+"""Selection tokens and the fusion blocks with which they pick the image patches worth reading."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from einops import rearrange
+from torch import Tensor, nn
+
+from e2fashion.types import E2FashionError, Entity
+
+Selection = Literal["hard", "soft", "random"]
+
+
+class SelectionTokens(nn.Module):
+    """The learnable tokens, one parameter (K, D) per entity under its own name."""
+
+    def __init__(self, entities: Sequence[Entity], width: int) -> None:
+        super().__init__()
+        for entity in entities:
+            self.register_parameter(entity.name, nn.Parameter(torch.empty(entity.tokens, width)))
+
+    def forward(self, batch_size: int) -> Tensor:
+        """All tokens in the order of the entities: (B, S, D)."""
+        tokens = torch.cat(list(self.parameters()), dim=0)
+        return tokens.expand(batch_size, -1, -1)
+
+
+class SelectionNoise:
+    """Where the noise of training comes from: PyTorch's global generator, or a key of whole numbers.
+
+    With a key, the n-th forward pass after :meth:`seed` always draws the same noise on one kind of device, whatever
+    else draws random numbers. Holds numbers only, so a model that owns one can be copied and pickled.
+    """
+
+    def __init__(self) -> None:
+        self.key: tuple[int, ...] = ()
+        self.passes = 0
+
+    def seed(self, *key: int) -> None:
+        """Start over from ``key`` (say, seed, step and rank; not negative); no key: the global generator."""
+        if any(number < 0 for number in key):
+            raise E2FashionError(f"the key {key} of the selection noise must not hold negative numbers")
+        self.key, self.passes = key, 0
+
+    def generator(self, device: torch.device) -> torch.Generator | None:
+        """The generator of the next forward pass, or None for the global one."""
+        if not self.key:
+            return None
+        state = np.random.SeedSequence([*self.key, self.passes]).generate_state(1, np.uint64)
+        self.passes += 1
+        return torch.Generator(device).manual_seed(int(state[0]))
+
+
+def gumbel_noise(shape: Sequence[int], device: torch.device, generator: torch.Generator | None) -> Tensor:
+    """Standard Gumbel samples, float32."""
+    exponential = torch.empty(tuple(shape), device=device).exponential_(generator=generator)
+    return -exponential.clamp_min(torch.finfo(torch.float32).tiny).log()
+
+
+def best_patches(scores: Tensor, count: int) -> Tensor:
+    """Indices of the ``count`` patches with the highest scores: (..., P) to (..., count), int64."""
+    if count > scores.shape[-1]:
+        raise E2FashionError(
+            f"patches_per_token={count} but the image has {scores.shape[-1]} patches; lower it or raise the resolution"
+        )
+    return scores.argmax(-1, keepdim=True) if count == 1 else scores.topk(count, dim=-1).indices
+
+
+def straight_through(selected: Tensor, scores: Tensor, temperature: float) -> Tensor:
+    """Equal weights on the selected patches, with the gradient of the softmax (Gumbel-softmax when scores are noisy).
+
+    ``selected`` (..., k) and ``scores`` (..., P) give weights (..., P) that sum to one.
+    """
+    hard = torch.zeros_like(scores).scatter_(-1, selected, 1.0 / selected.shape[-1])
+    if not (torch.is_grad_enabled() and scores.requires_grad):
+        return hard
+    soft = torch.softmax(scores / temperature, dim=-1)
+    return hard + (soft - soft.detach())  # the bracket is exactly zero: the value stays the hard one
+
+
+@dataclass
+class Fusion:
+    """What a fusion block yields: new tokens (B, S, D), the selected patches (B, S, k), best first, and on request
+    the noise-free probabilities (B, S, P)."""
+
+    tokens: Tensor
+    selected: Tensor
+    probabilities: Tensor | None = None
+
+
+class FusionBlock(nn.Module):
+    """Selection tokens read the patches that they pick; CLS and patches are not changed (official code).
+
+    Scores are ``(tokens Wq) . (patches Wk) / sqrt(D)`` in float32 under any autocast, for a rounded score can flip a
+    choice. Each token becomes the mean of itself and the ``Wv`` projection of its patches. ``random`` gives every
+    patch the same chance and has no ``Wq`` and ``Wk``; outside training (and in training without noise) its draw
+    depends on the token and on ``salt`` alone.
+    """
+
+    def __init__(
+        self,
+        width: int,
+        selection: Selection = "hard",
+        temperature: float = 1.0,
+        patches_per_token: int = 1,
+        entities: Sequence[Entity] = (),
+        salt: int = 0,
+    ) -> None:
+        super().__init__()
+        self.selection = selection
+        self.temperature = float(temperature)
+        self.patches_per_token = patches_per_token
+        self.token_keys = [
+            [zlib.crc32(f"{entity.name}/{token}".encode()), salt]
+            for entity in entities
+            for token in range(entity.tokens)
+        ]
+        if selection != "random":
+            self.query = nn.Linear(width, width, bias=False)
+            self.key = nn.Linear(width, width, bias=False)
+        self.value = nn.Linear(width, width, bias=False)
+
+    def scores(self, tokens: Tensor, patches: Tensor) -> Tensor:
+        """How well each patch answers each token: (B, S, D) and (B, P, D) to (B, S, P), float32, no noise."""
+        if self.selection == "random":
+            return self._fixed_random_scores(patches).expand(len(patches), -1, -1)
+        with torch.autocast(tokens.device.type, enabled=False):
+            queries = F.linear(tokens.float(), self.query.weight.float())
+            # q . (Wk p) = (q Wk) . p: the few tokens are projected instead of the many patches.
+            queries = queries @ self.key.weight.float()
+            return queries @ rearrange(patches.float(), "b p d -> b d p") * tokens.shape[-1] ** -0.5
+
+    def forward(
+        self,
+        tokens: Tensor,
+        patches: Tensor,
+        noise: bool = False,
+        generator: torch.Generator | None = None,
+        output_probabilities: bool = False,
+    ) -> Fusion:
+        """Fuse (B, S, D) tokens with (B, P, D) patches; ``noise`` draws from ``generator`` (None: the global one)."""
+        clean = self.scores(tokens, patches)
+        scores = self._with_noise(clean, generator) if noise else clean
+        selected = best_patches(scores, self.patches_per_token)
+        if self.selection == "soft":
+            weights = torch.softmax(scores / self.temperature, dim=-1)
+        else:
+            weights = straight_through(selected, scores, self.temperature)
+        # Weighting before projecting is the same (Wv is linear) and projects S rows instead of P.
+        read = self.value(weights.to(patches.dtype) @ patches)
+        return Fusion((read + tokens) / 2, selected, self._probabilities(clean) if output_probabilities else None)
+
+    def _with_noise(self, scores: Tensor, generator: torch.Generator | None) -> Tensor:
+        if self.selection == "random":
+            return torch.rand(scores.shape, device=scores.device, generator=generator)
+        return scores + gumbel_noise(scores.shape, scores.device, generator)
+
+    def _probabilities(self, scores: Tensor) -> Tensor:
+        if self.selection == "random":
+            return torch.full_like(scores, 1.0 / scores.shape[-1])
+        return torch.softmax(scores / self.temperature, dim=-1)
+
+    def _fixed_random_scores(self, patches: Tensor) -> Tensor:
+        rows = [np.random.default_rng(key).random(patches.shape[1], dtype=np.float32) for key in self.token_keys]
+        return torch.from_numpy(np.stack(rows)).to(patches.device)

@@ -1,0 +1,149 @@
+"""Text to token ids: a checkpoint's own tokenizer, or one trained on the captions of the training split."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Literal
+
+from tokenizers import Regex, Tokenizer, normalizers, pre_tokenizers, processors
+from tokenizers.models import WordLevel
+from tokenizers.trainers import BpeTrainer, WordLevelTrainer
+from transformers import AutoTokenizer, CLIPTokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast
+
+from e2fashion.types import E2FashionError
+
+START, END, UNKNOWN = "<|startoftext|>", "<|endoftext|>", "<unk>"
+#: Marks the end of a word in CLIP's vocabulary.
+WORD_END = "</w>"
+#: A word or a piece that occurs once in training teaches nothing; for whole words, these teach what unknown means.
+MIN_FREQUENCY = 2
+
+
+def train_tokenizer(
+    texts: Iterable[str], kind: Literal["bpe", "word"] = "bpe", vocabulary: int = 8192, context_length: int = 77
+) -> PreTrainedTokenizerBase:
+    """A tokenizer trained on captions; the same texts give the same one, in whatever order they come.
+
+    ``bpe`` is CLIP's own class and recipe (lower-cased byte-level pieces, padded with the end token): no text has
+    unknown tokens. ``word`` takes whole words, numbers and single punctuation marks; what is not among the
+    ``vocabulary`` most frequent becomes ``<unk>`` (ours; quicker to learn from few captions).
+
+    Args:
+        texts: training captions.
+        kind: what a token is.
+        vocabulary: the most tokens there may be, special ones included.
+        context_length: recorded as the tokenizer's ``model_max_length``.
+
+    Raises:
+        E2FashionError: an unknown kind, a vocabulary that is too small for it, or no text at all.
+    """
+    texts = [text for text in texts if text.strip()]
+    if not texts:
+        raise E2FashionError("A tokenizer cannot be trained on no text: every training text is empty.")
+    if kind == "bpe":
+        return _train_bpe(texts, vocabulary, context_length)
+    if kind == "word":
+        return _train_word(texts, vocabulary, context_length)
+    raise E2FashionError(f"model.scratch.tokenizer is '{kind}'; choose bpe or word.")
+
+
+def load_tokenizer(folder_or_name: str | Path) -> PreTrainedTokenizerBase:
+    """The tokenizer of a model folder or of a hub name.
+
+    Raises:
+        E2FashionError: there is none, or it lacks the start, end or pad token that a CLIP text encoder needs.
+    """
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(str(folder_or_name))
+    except (OSError, ValueError) as error:
+        raise E2FashionError(
+            f"'{folder_or_name}' holds no tokenizer: {str(error).splitlines()[0]} Name a model folder with "
+            "tokenizer.json (or vocab.json and merges.txt), or a CLIP checkpoint of the hub."
+        ) from error
+    text_special_ids(tokenizer)
+    return tokenizer
+
+
+def text_special_ids(tokenizer: PreTrainedTokenizerBase) -> dict[str, int]:
+    """``bos_token_id``, ``eos_token_id`` and ``pad_token_id`` for the text encoder's configuration.
+
+    CLIP pools the first end token, so its configuration must know the id: the default (49407) would silently pool
+    position 0 with any other vocabulary.
+
+    Raises:
+        E2FashionError: the tokenizer lacks one of the three.
+    """
+    special = {
+        "bos_token_id": tokenizer.bos_token_id,
+        "eos_token_id": tokenizer.eos_token_id,
+        "pad_token_id": tokenizer.pad_token_id,
+    }
+    for key, value in special.items():
+        if value is None:
+            raise E2FashionError(
+                f"The tokenizer has no {key}; a CLIP text encoder needs it. Set it in tokenizer_config.json."
+            )
+    return {key: int(value) for key, value in special.items() if value is not None}
+
+
+def _train_bpe(texts: list[str], vocabulary: int, context_length: int) -> CLIPTokenizer:
+    # All bytes within and at the end of a word, as in CLIP's vocabulary: no text is ever unknown, which matters
+    # because CLIP's unknown token is its end token.
+    letters = sorted(pre_tokenizers.ByteLevel.alphabet())
+    alphabet = letters + [letter + WORD_END for letter in letters]
+    if vocabulary < len(alphabet) + 2:
+        raise E2FashionError(
+            f"model.scratch.vocabulary is {vocabulary}; byte-level BPE needs at least {len(alphabet) + 2}. "
+            "Give more, or set model.scratch.tokenizer=word."
+        )
+    learner = CLIPTokenizer().backend_tokenizer
+    trainer = BpeTrainer(
+        vocab_size=vocabulary - 2,
+        min_frequency=MIN_FREQUENCY,
+        # Given in this order they get fixed ids, by which the trainer breaks ties: without, runs would differ.
+        special_tokens=alphabet,
+        end_of_word_suffix=WORD_END,
+        show_progress=False,
+    )
+    fresh = Tokenizer(type(learner.model)(unk_token=END, end_of_word_suffix=WORD_END))
+    fresh.normalizer, fresh.pre_tokenizer = learner.normalizer, learner.pre_tokenizer
+    fresh.train_from_iterator(texts, trainer)
+    learned = sorted(fresh.get_vocab().items(), key=lambda entry: entry[1])
+    vocabulary_ids = {token: place for place, (token, _) in enumerate(learned)}
+    vocabulary_ids |= {START: len(learned), END: len(learned) + 1}
+    return CLIPTokenizer(vocab=vocabulary_ids, merges=_merges_of(fresh), model_max_length=context_length)  # type: ignore[arg-type]
+
+
+def _merges_of(tokenizer: Tokenizer) -> list[tuple[str, str]]:
+    return [tuple(pair) for pair in json.loads(tokenizer.to_str())["model"]["merges"]]
+
+
+def _train_word(texts: list[str], vocabulary: int, context_length: int) -> PreTrainedTokenizerFast:
+    special = [START, END, UNKNOWN]
+    if vocabulary <= len(special):
+        raise E2FashionError(f"model.scratch.vocabulary is {vocabulary}; give more than {len(special)}.")
+    tokenizer = Tokenizer(WordLevel(unk_token=UNKNOWN))
+    tokenizer.normalizer = normalizers.Sequence([normalizers.NFC(), normalizers.Lowercase()])
+    tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(r"\w+|[^\w\s]"), behavior="removed", invert=True)
+    tokenizer.train_from_iterator(
+        texts,
+        WordLevelTrainer(
+            vocab_size=vocabulary, min_frequency=MIN_FREQUENCY, special_tokens=special, show_progress=False
+        ),
+    )
+    # The end token has id 1: with id 2 transformers' CLIP would pool the highest id instead of the end token.
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single=f"{START} $A {END}", special_tokens=[(token, tokenizer.token_to_id(token)) for token in (START, END)]
+    )
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        bos_token=START,
+        eos_token=END,
+        pad_token=END,
+        unk_token=UNKNOWN,
+        model_max_length=context_length,
+        model_input_names=["input_ids", "attention_mask"],
+        clean_up_tokenization_spaces=False,
+    )

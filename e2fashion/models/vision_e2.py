@@ -1,0 +1,181 @@
+"""E2's vision transformer: CLIP's, with selection tokens in the sequence and fusion blocks between its layers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import initialization as init
+from transformers.modeling_outputs import BaseModelOutputWithPooling
+from transformers.models.clip.modeling_clip import CLIPPreTrainedModel, CLIPVisionModel
+from transformers.utils.generic import merge_with_config_defaults
+from transformers.utils.output_capturing import capture_outputs
+
+from e2fashion.models.configuration_e2 import E2VisionConfig
+from e2fashion.models.last_layer import PLAIN_ATTENTION, layer_for_read_tokens
+from e2fashion.models.region_heads import RegionHead
+from e2fashion.models.selection import Fusion, FusionBlock, SelectionNoise, SelectionTokens
+
+
+@dataclass
+class E2VisionOutput(BaseModelOutputWithPooling):
+    """CLIP's vision output and what the selection tokens saw.
+
+    ``last_hidden_state`` is (B, 1 + S, D), CLS and the selection tokens, once a fusion block has dropped the patches,
+    and (B, 1 + P + S, D) where none does. ``token_states`` (B, S, D) are the selection tokens at the end;
+    ``patch_states`` (B, P, D) the last patch states there are, those that the last fusion block read (None where the
+    last layer ran without them). ``selection_maps`` (B, F, S, P), on request: noise-free probabilities per fusion
+    block; ``selected_patches`` (B, F, S, k) int64, with them: what each token really read, best first.
+    ``region_features`` (B, E, C), not normalised: set by the models that have region heads.
+    """
+
+    token_states: Tensor | None = None
+    patch_states: Tensor | None = None
+    selection_maps: Tensor | None = None
+    selected_patches: Tensor | None = None
+    region_features: Tensor | None = None
+
+
+class RegionalInitialization(CLIPPreTrainedModel):
+    """How the parameters that CLIP lacks are drawn (ours; the scale of CLIP's own class token and projections).
+
+    ``from_pretrained`` builds on the meta device, so each raw parameter is set here or is never set.
+    """
+
+    @torch.no_grad()
+    def _init_weights(self, module: nn.Module) -> None:
+        super()._init_weights(module)
+        factor = float(self.config.initializer_factor or 1.0)
+        if isinstance(module, SelectionTokens):
+            for tokens in module.parameters():
+                init.normal_(tokens, std=tokens.shape[-1] ** -0.5 * factor)
+        elif isinstance(module, FusionBlock):
+            for weight in module.parameters():
+                init.normal_(weight, std=weight.shape[-1] ** -0.5 * factor)
+        elif isinstance(module, RegionHead):
+            init.normal_(module.projection.weight, std=module.projection.in_features**-0.5 * factor)
+
+
+class E2VisionModel(RegionalInitialization, CLIPVisionModel):
+    """CLIP's vision model with selection tokens and fusion blocks; without entities it is CLIP's.
+
+    The sequence is CLS, patches, selection tokens: CLS stays first because callers slice ``[:, 0]``. The selection
+    tokens have no position and pass the pre-LayerNorm like everything else (official code). Images of any size are
+    taken; the position embeddings are interpolated when it is not the configuration's.
+    """
+
+    config: E2VisionConfig
+    config_class = E2VisionConfig
+
+    def __init__(self, config: E2VisionConfig) -> None:
+        super().__init__(config)
+        entities = config.entity_list
+        if entities:
+            self.selection_tokens = SelectionTokens(entities, config.hidden_size)
+        self.fusion_blocks = nn.ModuleDict(
+            {
+                str(layer): FusionBlock(
+                    config.hidden_size,
+                    selection=config.selection,
+                    temperature=config.selection_temperature,
+                    patches_per_token=config.patches_per_token,
+                    entities=entities,
+                    salt=layer,
+                )
+                for layer in config.active_fusion_layers
+            }
+        )
+        self.token_count = sum(entity.tokens for entity in entities)
+        self.selection_noise = SelectionNoise()
+        self.post_init()
+
+    def seed_selection_noise(self, *key: int) -> None:
+        """Draw the noise of training from ``key`` (say, seed, step and rank) and not from PyTorch's global generator.
+
+        Call it before a step to make that step's noise repeatable; without numbers it returns to the global generator.
+        """
+        self.selection_noise.seed(*key)
+
+    def embed(self, pixel_values: Tensor, interpolate_pos_encoding: bool = False) -> Tensor:
+        """What enters the first layer: (B, 3, H, W) to (B, 1 + P + S, D)."""
+        size = self.config.image_size
+        interpolate = interpolate_pos_encoding or pixel_values.shape[-2:] != (size, size)
+        states = self.embeddings(pixel_values, interpolate_pos_encoding=interpolate)
+        if self.token_count:
+            states = torch.cat([states, self.selection_tokens(len(states)).to(states.dtype)], dim=1)
+        return self.pre_layrnorm(states)
+
+    @merge_with_config_defaults
+    @capture_outputs(tie_last_hidden_states=False)
+    def forward(
+        self,
+        pixel_values: Tensor | None = None,
+        interpolate_pos_encoding: bool | None = False,
+        output_selection_maps: bool = False,
+        complete_states: bool = True,
+        **kwargs: Any,
+    ) -> E2VisionOutput:
+        """Encode images (B, 3, H, W).
+
+        With ``complete_states=False`` the last layer runs only for CLS and the selection tokens, as if a fusion block
+        had dropped the patches before it: the same ``pooler_output`` and ``token_states`` for less work.
+        """
+        if pixel_values is None:
+            raise ValueError("You have to specify pixel_values")
+        states = self.embed(pixel_values, bool(interpolate_pos_encoding))
+        patches_end = states.shape[1] - self.token_count  # CLS and patches stand before it
+        generator = self._noise_generator(states.device)
+        if self.config._attn_implementation not in PLAIN_ATTENTION:
+            complete_states = True
+
+        def read(sequence: Tensor) -> Tensor:
+            return torch.cat([sequence[:, :1], sequence[:, patches_end:]], dim=1)
+
+        fusions: list[Fusion] = []
+        patches: Tensor | None = None
+        for number, layer in enumerate(self.encoder.layers, start=1):
+            left = len(self.fusion_blocks) - len(fusions)
+            if number == len(self.encoder.layers) and not (left or fusions or complete_states):
+                return self._pooled(layer_for_read_tokens(layer, states, read), None, fusions, output_selection_maps)
+            states = layer(states, None, **kwargs)
+            if str(number) not in self.fusion_blocks:
+                continue
+            patches = states[:, 1:patches_end]
+            fusions.append(
+                self.fusion_blocks[str(number)](
+                    states[:, patches_end:],
+                    patches,
+                    noise=self.training and self.config.noise == "gumbel",
+                    generator=generator,
+                    output_probabilities=output_selection_maps,
+                )
+            )
+            kept = 1 if left == 1 else patches_end  # nobody reads the patches after the last block
+            states = torch.cat([states[:, :kept], fusions[-1].tokens], dim=1)
+        if not fusions:
+            patches = states[:, 1:patches_end]
+        return self._pooled(states, patches, fusions, output_selection_maps)
+
+    def _noise_generator(self, device: torch.device) -> torch.Generator | None:
+        if not (self.training and self.config.noise == "gumbel" and len(self.fusion_blocks)):
+            return None
+        return self.selection_noise.generator(device)
+
+    def _pooled(
+        self, states: Tensor, patches: Tensor | None, fusions: list[Fusion], output_selection_maps: bool
+    ) -> E2VisionOutput:
+        """The output for final states that end with the selection tokens."""
+        maps, selected = None, None
+        if output_selection_maps and fusions:
+            maps = torch.stack([fusion.probabilities for fusion in fusions if fusion.probabilities is not None], 1)
+            selected = torch.stack([fusion.selected for fusion in fusions], 1)
+        return E2VisionOutput(
+            last_hidden_state=states,
+            pooler_output=self.post_layernorm(states[:, 0]),
+            token_states=states[:, states.shape[1] - self.token_count :],
+            patch_states=patches,
+            selection_maps=maps,
+            selected_patches=selected,
+        )
