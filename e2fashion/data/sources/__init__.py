@@ -1,1 +1,19 @@
 """Where products come from: one file per origin, one registry line each."""
+
+from __future__ import annotations
+
+from e2fashion.data.sources.base import Source
+from e2fashion.data.sources.fashiongen import FashionGenSource
+from e2fashion.data.sources.folder import FolderSource
+from e2fashion.data.sources.kagl import KaglSource
+from e2fashion.data.sources.synthetic import SyntheticSource
+
+SOURCES: dict[str, type[Source]] = {
+    source.name: source
+    for source in (
+        KaglSource,
+        FashionGenSource,
+        FolderSource,
+        SyntheticSource,
+    )
+}

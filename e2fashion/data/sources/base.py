@@ -31,13 +31,17 @@ class SourceRow:
 
 @dataclass(frozen=True)
 class SourceProblem:
-    """A row that a source could not even read: which field, what it held, and what to do about it."""
+    """A row that a source could not even read: which field, what it held, and what to do about it.
+
+    ``reason`` is the kind of damage in a few words: problems are counted by it.
+    """
 
     row: str
     product_id: str
     field: str
     value: str
     remedy: str
+    reason: str = "unreadable row"
 
 
 @runtime_checkable

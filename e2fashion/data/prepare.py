@@ -1,0 +1,263 @@
+"""From a source to a catalogue: check every row, split, and write, all or nothing."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import json
+import logging
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any, Literal
+
+from datasets import Features
+from tqdm.auto import tqdm  # type: ignore[import-untyped]
+
+from e2fashion.data.atomic import atomic_folder
+from e2fashion.data.catalogue import Catalogue
+from e2fashion.data.manifest import FORMAT_VERSION, SKIPPED_FILE, Manifest
+from e2fashion.data.pictures import PILLOW_MAX_PIXELS
+from e2fashion.data.request import answers_request, request_hash, source_options
+from e2fashion.data.sources.base import Source, SourceProblem, SourceRow
+from e2fashion.data.split import SplitKeys, check_fractions, decide_splits
+from e2fashion.data.storage import BASE_COLUMNS, REGIONS_COLUMN, SplitFolder, Spool, catalogue_features
+from e2fashion.data.validate import CheckedRow, ProductError, check_row, normalise_text
+from e2fashion.types import SPLITS, E2FashionError, Split
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class _Kept:
+    """What stays in memory of a row while the rest lies in the spool."""
+
+    row: str
+    view: int
+    keys: SplitKeys
+    split: Split | None
+
+
+@dataclass
+class _Gathered:
+    """Rows that passed and rows that did not."""
+
+    kept: list[_Kept] = field(default_factory=list)
+    skipped: list[SourceProblem] = field(default_factory=list)
+    seen: dict[tuple[str, int], str] = field(default_factory=dict)
+    split_of: dict[str, tuple[Split | None, str]] = field(default_factory=dict)
+    with_regions: bool = False
+
+
+def prepare_catalogue(
+    source: Source,
+    output: str | Path,
+    *,
+    on_error: Literal["stop", "skip"] = "stop",
+    seed: int = 0,
+    val_fraction: float = 0.1,
+    test_fraction: float = 0.1,
+    max_text_characters: int = 4000,
+    max_pixels: int = 50_000_000,
+    progress: bool = True,
+    overwrite: bool = False,
+) -> Catalogue:
+    """Write the products of ``source`` as a catalogue into the folder ``output`` and open it.
+
+    A row with a problem stops everything (``on_error="stop"``) or is left out, counted in the manifest and listed
+    in ``skipped.csv`` (``"skip"``). Splits that the source gives are kept; where it gives train but no val, val is
+    carved out of train; where it gives none, all are made by product group with ``seed`` and the two fractions
+    (of rows). Nothing is visible in ``output`` before everything is written, and a second call with the same
+    source, options and settings returns what is there (the tables are compared by content, pictures are not).
+
+    Raises:
+        ProductError: the first row with a problem, when ``on_error`` is "stop".
+        E2FashionError: if no row is left, a setting makes no sense, or ``output`` holds something else.
+    """
+    target = Path(output)
+    fractions: dict[Split, float] = {"val": val_fraction, "test": test_fraction}
+    _check_settings(on_error, fractions, max_text_characters, max_pixels)
+    _check_columns(source.tag_columns)
+    settings: dict[str, Any] = {
+        "on_error": on_error,
+        "seed": seed,
+        "val_fraction": val_fraction,
+        "test_fraction": test_fraction,
+        "max_text_characters": max_text_characters,
+        "max_pixels": max_pixels,
+    }
+    request = request_hash(source, settings)
+    if answers_request(target, request, overwrite):
+        return Catalogue.load(target)
+    with atomic_folder(target) as folder:
+        gathered = _Gathered()
+        rows = _checked_rows(source, gathered, on_error, max_text_characters, max_pixels)
+        spool = Spool(folder / "spool", catalogue_features(source.tag_columns, with_regions=True))
+        for row in tqdm(rows, f"Checking {source.name}", len(source), unit=" rows", disable=not progress):
+            spool.add(row)
+        if not gathered.kept:
+            raise E2FashionError(_nothing_left(source, gathered))
+        keys = [row.keys for row in gathered.kept]
+        assignment = decide_splits(keys, [row.split for row in gathered.kept], seed, fractions)
+        for note in assignment.notes:
+            logger.warning(note)
+        features = catalogue_features(source.tag_columns, gathered.with_regions)
+        counts, fingerprint = _write_splits(folder, features, spool, gathered.kept, assignment.splits, progress)
+        (folder / "spool").rmdir()
+        _write_skipped(folder / SKIPPED_FILE, gathered.skipped)
+        Manifest(
+            name=target.name,
+            source={"name": source.name, "options": source_options(source)},
+            settings=settings,
+            request=request,
+            splits=counts,
+            tag_columns=list(source.tag_columns),
+            columns=list(features),
+            fingerprint=fingerprint,
+            split_rule=assignment.rule,
+            skipped=dict(Counter(problem.reason for problem in gathered.skipped)),
+            notes=assignment.notes,
+            created_by=_own_version(),
+        ).save(folder)
+    return Catalogue.load(target)
+
+
+def _check_settings(on_error: str, fractions: dict[Split, float], max_text_characters: int, max_pixels: int) -> None:
+    if on_error not in ("stop", "skip"):
+        raise E2FashionError(f"on_error='{on_error}': write 'stop' or 'skip'.")
+    check_fractions(fractions)
+    if max_text_characters < 1:
+        raise E2FashionError(f"max_text_characters={max_text_characters}: it must be at least 1.")
+    if not 1 <= max_pixels <= PILLOW_MAX_PIXELS:
+        raise E2FashionError(f"max_pixels={max_pixels:,}: it must lie between 1 and {PILLOW_MAX_PIXELS:,}.")
+
+
+def _check_columns(tag_columns: Sequence[str]) -> None:
+    reserved = (*BASE_COLUMNS, REGIONS_COLUMN, "split")
+    for column in tag_columns:
+        if column in reserved:
+            raise E2FashionError(
+                f"A tag cannot be called '{column}': the catalogue has a column of that name. Choose another name."
+            )
+
+
+def _checked_rows(
+    source: Source, gathered: _Gathered, on_error: str, max_text_characters: int, max_pixels: int
+) -> Iterator[CheckedRow]:
+    for raw in source.rows():
+        try:
+            if isinstance(raw, SourceProblem):
+                raise ProductError(raw)
+            _refuse_duplicate(raw, gathered)
+            row = check_row(raw, max_text_characters, max_pixels)
+            _refuse_two_splits(row, gathered)
+        except ProductError as error:
+            if on_error == "stop":
+                raise
+            gathered.skipped.append(error.problem)
+            continue
+        text = hashlib.sha256(normalise_text(row.description).encode()).digest()
+        keys = SplitKeys(row.product_id, row.group, text, row.pixels_sha256)
+        gathered.kept.append(_Kept(row.row, row.view, keys, row.split))
+        gathered.seen[row.product_id, row.view] = row.row
+        gathered.split_of.setdefault(row.product_id, (row.split, row.row))
+        gathered.with_regions |= row.regions is not None
+        yield row
+
+
+def _refuse_duplicate(row: SourceRow, gathered: _Gathered) -> None:
+    product_id = row.product_id.strip()
+    first = gathered.seen.get((product_id, row.view))
+    if first is not None:
+        raise ProductError(
+            SourceProblem(
+                row.row,
+                product_id,
+                "product_id",
+                f"'{product_id}' with view {row.view} was already read from {first}",
+                "keep one of the two rows, or number the pictures of a product in a view column",
+                "duplicate id",
+            )
+        )
+
+
+def _refuse_two_splits(row: CheckedRow, gathered: _Gathered) -> None:
+    split, first = gathered.split_of.get(row.product_id, (row.split, ""))
+    if split != row.split:
+        raise ProductError(
+            SourceProblem(
+                row.row,
+                row.product_id,
+                "split",
+                f"'{row.split}', but {first} puts the same product into '{split}'",
+                "put all rows of a product into one split",
+                "product in two splits",
+            )
+        )
+
+
+def _write_splits(
+    folder: Path, features: Features, spool: Spool, kept: list[_Kept], splits: list[Split], progress: bool
+) -> tuple[dict[str, dict[str, int]], str]:
+    """Write every row into its split: products as they first appear, views in ascending order.
+
+    Returns images and products per split, and the fingerprint of the whole.
+    """
+    place: dict[str, int] = {}
+    for row in kept:
+        place.setdefault(row.keys.product_id, len(place))
+    order = sorted(range(len(kept)), key=lambda index: (place[kept[index].keys.product_id], kept[index].view))
+    present = [split for split in SPLITS if split in splits]
+    folders = {split: SplitFolder(folder / split, features) for split in present}
+    digests = {split: hashlib.sha256() for split in present}
+    bar = tqdm(spool.read(order), total=len(order), desc="Writing", unit=" rows", disable=not progress)
+    for index, batch in zip(order, bar, strict=True):
+        split = splits[index]
+        batch = batch.select(list(features))
+        folders[split].add(batch)
+        _digest_row(digests[split].update, batch.to_pylist()[0])
+    counts: dict[str, dict[str, int]] = {}
+    whole = hashlib.sha256(f"format {FORMAT_VERSION}".encode())
+    for split in present:
+        products = {row.keys.product_id for row, given in zip(kept, splits, strict=True) if given == split}
+        counts[split] = {"images": splits.count(split), "products": len(products)}
+        folders[split].close(split, digests[split].hexdigest())
+        whole.update(f"{split} {digests[split].hexdigest()}".encode())
+    return counts, whole.hexdigest()
+
+
+def _digest_row(update: Callable[[bytes], object], row: dict[str, Any]) -> None:
+    image = row.pop("image")
+    update(json.dumps(row, sort_keys=True, ensure_ascii=False).encode())
+    update(len(image).to_bytes(8, "little"))
+    update(image)
+
+
+def _write_skipped(file: Path, skipped: list[SourceProblem]) -> None:
+    """List the rows that were left out; no file without any."""
+    if not skipped:
+        return
+    columns = ("row", "product_id", "reason", "field", "value", "remedy")
+    with file.open("w", encoding="utf-8", errors="backslashreplace", newline="") as stream:
+        writer = csv.writer(stream)
+        writer.writerow(columns)
+        writer.writerows([getattr(problem, column) for column in columns] for problem in skipped)
+
+
+def _nothing_left(source: Source, gathered: _Gathered) -> str:
+    if not gathered.skipped:
+        return f"The source '{source.name}' has no rows ({source_options(source)}). Check its path and its table."
+    first = gathered.skipped[0]
+    return (
+        f"Nothing is left of the source '{source.name}': all {len(gathered.skipped):,} rows have problems. "
+        f"The first: {ProductError(first)}"
+    )
+
+
+def _own_version() -> str:
+    try:
+        return f"e2fashion {version('e2fashion')}"
+    except PackageNotFoundError:  # run from a checkout that was never installed
+        return "e2fashion (not installed)"

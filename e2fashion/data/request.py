@@ -1,0 +1,83 @@
+"""What was asked of a preparation, so that the same request is answered by what is already there."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, is_dataclass
+from pathlib import Path
+from typing import Any
+
+from e2fashion.data.manifest import FORMAT_VERSION, MANIFEST_FILE, Manifest
+from e2fashion.data.sources.base import Source
+from e2fashion.types import E2FashionError
+
+_TABLE_SUFFIXES = {".csv", ".tsv", ".txt", ".parquet", ".jsonl", ".ndjson", ".h5", ".hdf5"}
+_HASHED_BYTES = 64 << 20
+
+
+def source_options(source: Source) -> dict[str, Any]:
+    """The fields of a source as plain values."""
+    return asdict(source) if is_dataclass(source) and not isinstance(source, type) else {}
+
+
+def request_hash(source: Source, settings: Mapping[str, Any]) -> str:
+    """SHA-256 over the source's name, options and tables, and the settings of the preparation.
+
+    Tables up to 64 MB count by content, larger ones by size and time of change, pictures not at all.
+    """
+    options = source_options(source)
+    files: list[Path] = []
+    if options.get("path"):
+        path = Path(options["path"]).resolve()
+        options["path"] = str(path)
+        inside = sorted(path.iterdir()) if path.is_dir() else [path]
+        files = [file for file in inside if file.is_file() and file.suffix.lower() in _TABLE_SUFFIXES]
+    request = {
+        "format": FORMAT_VERSION,
+        "source": source.name,
+        "options": options,
+        "settings": dict(settings),
+        "tables": [(file.name, _stamp(file)) for file in files],
+    }
+    return hashlib.sha256(json.dumps(request, sort_keys=True).encode()).hexdigest()
+
+
+def answers_request(target: Path, request: str, overwrite: bool) -> bool:
+    """Whether ``target`` already holds the catalogue of ``request``; False when it may be written.
+
+    Raises:
+        E2FashionError: if ``target`` holds another catalogue and ``overwrite`` is off, or anything else at all:
+            what is no catalogue is never replaced.
+    """
+    if not target.exists() or (target.is_dir() and not any(target.iterdir())):
+        return False
+    if not _is_catalogue(target):
+        raise E2FashionError(f"{target} exists and is not a catalogue: it is left alone. Choose another output.")
+    if overwrite:
+        return False
+    found = Manifest.load(target)
+    if found.request == request:
+        return True
+    raise E2FashionError(
+        f"{target} holds another catalogue (source '{found.source.get('name')}', "
+        f"options {found.source.get('options')}, settings {found.settings}), or its tables have changed since. "
+        f"Choose another output, or replace it with overwrite=true."
+    )
+
+
+def _is_catalogue(folder: Path) -> bool:
+    """Whether the manifest, however old or new, is one of ours: other programs also call a file manifest.json."""
+    try:
+        values = json.loads((folder / MANIFEST_FILE).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return isinstance(values, dict) and {"format_version", "fingerprint", "split_rule"} <= values.keys()
+
+
+def _stamp(file: Path) -> str:
+    status = file.stat()
+    if status.st_size > _HASHED_BYTES:
+        return f"{status.st_size} bytes, {status.st_mtime_ns}"
+    return hashlib.sha256(file.read_bytes()).hexdigest()

@@ -1,0 +1,138 @@
+"""Any table with pictures: how a shop brings its own catalogue."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar
+
+from e2fashion.data.sources.base import SourceProblem, SourceRow
+from e2fashion.data.sources.tables import as_text, open_table, require_columns
+from e2fashion.types import E2FashionError
+
+_REQUIRED = ("product_id", "image", "description")
+_OPTIONAL = ("view", "split", "group")
+_SUFFIXES = {".csv", ".tsv", ".parquet", ".jsonl", ".ndjson"}
+_ADDRESSES = ("http://", "https://", "ftp://", "s3://", "gs://")
+
+
+@dataclass
+class FolderSource:
+    """A CSV, TSV, Parquet or JSON Lines table and its pictures.
+
+    ``path`` is the table, or a folder that holds exactly one (``table`` names it where there are several).
+    ``columns`` says which column plays which part: ``product_id``, ``image`` and ``description`` are needed,
+    ``view`` (0, 1, ... for several pictures of a product), ``split`` (train, val, test) and ``group`` (what must
+    not cross splits) are optional. A part that is not named takes the column of its own name if there is one; an
+    empty name switches it off. ``tags`` maps tag names to columns, as in ``{brand: marke, season: saison}``.
+
+    ``images`` is the folder of the pictures, relative to the table; the image column holds file names below it, or
+    (Parquet) the encoded bytes. Addresses are refused: nothing is ever fetched. Empty cells, null and NaN are
+    missing tags, and so are the strings in ``missing_values``.
+    """
+
+    path: str
+    table: str = ""
+    images: str = "."
+    columns: dict[str, str] = field(default_factory=dict)
+    tags: dict[str, str] = field(default_factory=dict)
+    missing_values: list[str] = field(default_factory=list)
+    encoding: str = "utf-8"
+    delimiter: str = ""
+    name: ClassVar[str] = "folder"
+
+    def __post_init__(self) -> None:
+        file = _find_table(Path(self.path), self.table)
+        for part in self.columns:
+            if part not in (*_REQUIRED, *_OPTIONAL):
+                close = difflib.get_close_matches(part, (*_REQUIRED, *_OPTIONAL), n=1)
+                hint = f" Did you mean '{close[0]}'?" if close else " Tags go into the option 'tags'."
+                raise E2FashionError(
+                    f"columns has no part '{part}'.{hint} The parts are: {', '.join((*_REQUIRED, *_OPTIONAL))}."
+                )
+        self._table = open_table(file, self.encoding, self.delimiter)
+        self._parts = {part: self.columns.get(part) or part for part in _REQUIRED}
+        for part in _OPTIONAL:
+            named = self.columns.get(part)
+            if named or (named is None and part in self._table.columns):
+                self._parts[part] = named or part
+        wanted = {f"columns.{part}": column for part, column in self._parts.items()}
+        require_columns(self._table, wanted | {f"tags.{tag}": column for tag, column in self.tags.items()})
+        self._images = file.parent / self.images
+        if not self._images.is_dir():
+            raise E2FashionError(
+                f"images={self.images}: the folder {self._images} does not exist. Give the folder of the pictures, "
+                f"relative to the table."
+            )
+
+    @property
+    def tag_columns(self) -> tuple[str, ...]:
+        """The names under ``tags``."""
+        return tuple(self.tags)
+
+    def __len__(self) -> int:
+        return len(self._table)
+
+    def rows(self) -> Iterator[SourceRow | SourceProblem]:
+        """Every row of the table."""
+        columns = [*self._parts.values(), *self.tags.values()]
+        for row in self._table.rows(columns):
+            yield row if isinstance(row, SourceProblem) else self._from_row(*row)
+
+    def _from_row(self, where: str, values: Mapping[str, Any]) -> SourceRow | SourceProblem:
+        text = {part: as_text(values[column]) for part, column in self._parts.items() if part != "image"}
+        product_id = text["product_id"] or ""
+        image = self._image(values[self._parts["image"]])
+        if isinstance(image, str):
+            remedy = "download the picture and name its file: nothing is fetched"
+            if not image:
+                remedy = "name a file in every row"
+            return SourceProblem(where, product_id, self._parts["image"], repr(image), remedy, "missing image")
+        view = (text.get("view") or "0").strip()
+        if not view.isdecimal():
+            remedy = "number the pictures of a product 0, 1, 2 ..."
+            return SourceProblem(where, product_id, self._parts["view"], repr(view), remedy, "invalid view")
+        return SourceRow(
+            row=where,
+            product_id=product_id,
+            image=image,
+            description=text["description"] or "",
+            tags={tag: self._tag(values[column]) for tag, column in self.tags.items()},
+            view=int(view),
+            split=text.get("split") or None,
+            group=text.get("group"),
+        )
+
+    def _image(self, value: Any) -> Path | bytes | str:
+        """The picture's file or bytes, or the value itself where it is neither."""
+        if isinstance(value, dict) and value.get("bytes"):  # how Hugging Face's Image feature is stored
+            value = value["bytes"]
+        if isinstance(value, bytes):
+            return value
+        name = (as_text(value) or "").strip()
+        if not name or name.lower().startswith(_ADDRESSES):
+            return name
+        return self._images / name
+
+    def _tag(self, value: Any) -> str | None:
+        text = as_text(value)
+        return None if text is None or text.strip() in self.missing_values else text
+
+
+def _find_table(path: Path, table: str) -> Path:
+    if path.is_file():
+        return path
+    if not path.is_dir():
+        raise E2FashionError(f"path={path} does not exist. Give the table, or the folder that holds it.")
+    if table:
+        return path / table
+    found = sorted(file for file in path.iterdir() if file.is_file() and file.suffix.lower() in _SUFFIXES)
+    if len(found) != 1:
+        names = ", ".join(file.name for file in found) or "none"
+        raise E2FashionError(
+            f"{path} must hold exactly one table ({', '.join(sorted(_SUFFIXES))}) and holds {len(found)}: {names}. "
+            f"Name it: table=<file>."
+        )
+    return found[0]

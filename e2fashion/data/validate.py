@@ -1,0 +1,147 @@
+"""One row: from what a source holds to a product that can be trained on, or to a problem that says what is wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from e2fashion.data.pictures import PictureError, check_picture
+from e2fashion.data.sources.base import SourceProblem, SourceRow
+from e2fashion.types import SPLITS, Box, E2FashionError, Split
+
+_SPLIT_NAMES: dict[str, Split] = {split: split for split in SPLITS} | {"validation": "val", "valid": "val"}
+_BYTES_PER_PIXEL = 8  # of the largest pixel, 16-bit RGBA: a file larger than this times max_pixels is not read
+_SHOWN_CHARACTERS = 80
+
+
+class ProductError(E2FashionError):
+    """A product that cannot be used; ``problem`` holds row, field, value and remedy."""
+
+    def __init__(self, problem: SourceProblem) -> None:
+        product = f" (product {problem.product_id})" if problem.product_id else ""
+        message = (
+            f"{problem.row}{product}: {problem.reason} in field '{problem.field}': {problem.value}. "
+            f"Remedy: {problem.remedy}; or leave such rows out with on_error=skip."
+        )
+        super().__init__(message.encode("utf-8", "backslashreplace").decode("utf-8"))  # printable everywhere
+        self.problem = problem
+
+
+@dataclass(frozen=True)
+class CheckedRow:
+    """A row whose every field has been looked at: what the catalogue stores, and the picture's digest."""
+
+    row: str
+    product_id: str
+    view: int
+    image: bytes
+    pixels_sha256: bytes
+    description: str
+    tags: Mapping[str, str | None]
+    split: Split | None
+    group: str | None
+    regions: Mapping[str, tuple[Box, ...]] | None
+
+
+def normalise_text(text: str) -> str:
+    """The form in which two texts count as identical: case and white space do not matter."""
+    return " ".join(text.split()).casefold()
+
+
+def check_row(row: SourceRow, max_text_characters: int, max_pixels: int) -> CheckedRow:
+    """Check every field of ``row``, decode its picture, and return what is stored.
+
+    Tags that are None or white space become None; texts lose surrounding white space.
+
+    Raises:
+        ProductError: naming the first field that is wrong.
+    """
+    product_id = _checked_text(row, "product_id", row.product_id)
+    description = _checked_text(row, "description", row.description)
+    if len(description) > max_text_characters:
+        raise _error(
+            row,
+            "description",
+            "over-long text",
+            f"{len(description):,} characters, more than max_text_characters={max_text_characters:,}, "
+            f"beginning {_shown(description)}",
+            "shorten it, or raise max_text_characters",
+        )
+    tags = {column: _checked_tag(row, column, value) for column, value in row.tags.items()}
+    try:
+        picture = check_picture(_read(row, max_pixels), max_pixels)
+    except PictureError as error:
+        name = f"{row.image}: " if isinstance(row.image, Path) else ""
+        raise _error(row, "image", error.reason, name + error.value, error.remedy) from error
+    return CheckedRow(
+        row=row.row,
+        product_id=product_id,
+        view=row.view,
+        image=picture.data,
+        pixels_sha256=picture.pixels_sha256,
+        description=description,
+        tags=tags,
+        split=_checked_split(row),
+        group=_checked_tag(row, "group", row.group),
+        regions=row.regions,
+    )
+
+
+def _checked_text(row: SourceRow, field: str, value: str) -> str:
+    text = value.strip()
+    if not text:
+        raise _error(row, field, "empty text", _shown(value), "fill it in, or name another column")
+    return _encodable(row, field, text)
+
+
+def _checked_tag(row: SourceRow, field: str, value: str | None) -> str | None:
+    if value is None or not value.strip():
+        return None
+    return _encodable(row, field, value.strip())
+
+
+def _encodable(row: SourceRow, field: str, text: str) -> str:
+    """``text``, unless it holds halves of characters: what a wrong encoding leaves behind."""
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError as error:
+        shown = _shown(text[: error.start]) + " is followed by " + ascii(text[error.start : error.end])
+        remedy = "give the encoding of the table, as in encoding=latin-1"
+        raise _error(row, field, "wrong encoding", shown, remedy) from error
+    return text
+
+
+def _checked_split(row: SourceRow) -> Split | None:
+    if row.split is None:
+        return None
+    split = _SPLIT_NAMES.get(row.split.strip().lower())
+    if split is None:
+        remedy = f"write one of {', '.join(SPLITS)}, or leave the column out to split by product group"
+        raise _error(row, "split", "unknown split", _shown(row.split), remedy)
+    return split
+
+
+def _read(row: SourceRow, max_pixels: int) -> bytes:
+    if isinstance(row.image, bytes):
+        return row.image
+    if not isinstance(row.image, Path):
+        return row.image()
+    try:
+        size = row.image.stat().st_size
+        if size > max_pixels * _BYTES_PER_PIXEL:
+            raise PictureError("oversized image", f"{size:,} bytes", "shrink the picture, or raise max_pixels")
+        return row.image.read_bytes()
+    except FileNotFoundError as error:
+        raise PictureError("missing image", "no such file", "add the file, or correct its name") from error
+    except OSError as error:
+        raise PictureError("unreadable image", str(error.strerror), "make it a readable file") from error
+
+
+def _shown(text: str) -> str:
+    """``text`` in quotes, cut to a readable length."""
+    return repr(text if len(text) <= _SHOWN_CHARACTERS else text[:_SHOWN_CHARACTERS] + "...")
+
+
+def _error(row: SourceRow, field: str, reason: str, value: str, remedy: str) -> ProductError:
+    return ProductError(SourceProblem(row.row, row.product_id.strip(), field, value, remedy, reason))
