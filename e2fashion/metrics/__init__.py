@@ -1,1 +1,25 @@
 """Metrics as pure functions and torchmetrics classes."""
+
+from e2fashion.metrics.bootstrap import Difference, paired_bootstrap
+from e2fashion.metrics.ranking import ranks, ranks_among
+from e2fashion.metrics.retrieval import (
+    CrossModalRecall,
+    Estimate,
+    mean_reciprocal_rank,
+    median_rank,
+    recall_at,
+    summarise,
+)
+
+__all__ = [
+    "CrossModalRecall",
+    "Difference",
+    "Estimate",
+    "mean_reciprocal_rank",
+    "median_rank",
+    "paired_bootstrap",
+    "ranks",
+    "ranks_among",
+    "recall_at",
+    "summarise",
+]

@@ -1,0 +1,144 @@
+"""The rank of the best positive of every query, counted in chunks with ties against the model."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor
+
+from e2fashion.types import E2FashionError
+
+CHUNK_BYTES = 64 * 2**20
+"""Scores held at once: 167 rows against 100,000; matrix products are no faster with more rows."""
+CHUNK_ROWS = 512
+FLOAT_COUNTS_UP_TO = 2**24
+
+
+def ranks(
+    query: Tensor,
+    gallery: Tensor,
+    query_ids: Tensor | None = None,
+    gallery_ids: Tensor | None = None,
+    chunk: int | None = None,
+) -> Tensor:
+    """1 + the number of non-positives that score at least as high as the query's best positive: (Q,) int64.
+
+    ``query`` (Q, C) and ``gallery`` (N, C) are scored by inner product in fp32. A gallery item is a positive of a
+    query when ``query_ids`` (Q,) and ``gallery_ids`` (N,) int64 agree; without ids, row i belongs to row i and
+    Q = N. Equal scores count against the model, so that a collapsed encoder ranks last; the positive's score is
+    read from the same matrix product as its rivals'. ``chunk`` queries are scored at a time (default: 64 MB).
+
+    Raises E2FashionError for embeddings that are not finite, for shapes that do not fit, and for queries without
+    a positive.
+    """
+    _check_embeddings(query, gallery)
+    pairs = _Positives(query, gallery, query_ids, gallery_ids)
+    if chunk is None:
+        chunk = max(1, min(CHUNK_ROWS, CHUNK_BYTES // (4 * len(gallery))))
+    result = torch.empty(len(query), dtype=torch.int64, device=query.device)
+    with _full_precision(query):
+        gallery = gallery.float().T
+        for first in range(0, len(query), chunk):
+            scores = query[first : first + chunk].float() @ gallery
+            rows, columns = pairs.within(first, len(scores))
+            positive = scores[rows, columns]
+            best = scores.new_full((len(scores),), -torch.inf)
+            best.scatter_reduce_(0, rows, positive, "amax")
+            # Minus the positives that were counted among their rivals; 0.0 / 1.0 in place is 20 times as fast as bool.
+            dtype = torch.float32 if len(gallery.T) <= FLOAT_COUNTS_UP_TO else torch.float64
+            counted = scores.ge_(best[:, None]).sum(1, dtype=dtype).long()
+            own = (positive >= best[rows]).long()
+            result[first : first + len(scores)] = 1 + counted.scatter_add_(0, rows, -own)
+    return result
+
+
+def ranks_among(query: Tensor, gallery: Tensor, candidates: Tensor, chunk: int = 256) -> Tensor:
+    """The rank of each query's positive among its own candidates: (Q,) int64, ties against the model.
+
+    ``query`` (Q, C), ``gallery`` (N, C); ``candidates`` (Q, K) int64 holds rows of the gallery, the positive
+    first, and -1 behind a list that is shorter than K.
+
+    Raises E2FashionError for embeddings that are not finite, shapes that do not fit and empty lists.
+    """
+    _check_embeddings(query, gallery)
+    if candidates.shape[0] != len(query) or candidates.shape[1] < 1 or bool((candidates[:, 0] < 0).any()):
+        raise E2FashionError(
+            f"candidates of shape {tuple(candidates.shape)} do not fit {len(query)} queries: "
+            "give every query a row that starts with its positive"
+        )
+    result = torch.empty(len(query), dtype=torch.int64, device=query.device)
+    with _full_precision(query):
+        for first in range(0, len(query), chunk):
+            own = candidates[first : first + chunk]
+            rivals = gallery[own.clamp(min=0)].float()
+            scores = torch.bmm(rivals, query[first : first + chunk].float().unsqueeze(-1)).squeeze(-1)
+            scores.masked_fill_(own < 0, -torch.inf)
+            result[first : first + chunk] = 1 + (scores[:, 1:] >= scores[:, :1]).sum(1)
+    return result
+
+
+class _Positives:
+    """The gallery rows of every query's positives, as a range of one sorted list."""
+
+    def __init__(self, query: Tensor, gallery: Tensor, query_ids: Tensor | None, gallery_ids: Tensor | None) -> None:
+        device = query.device
+        if query_ids is None or gallery_ids is None:
+            if query_ids is not gallery_ids or len(query) != len(gallery):
+                raise E2FashionError(
+                    f"{len(query)} queries and {len(gallery)} gallery items are not rows of the same products: "
+                    "give the ids of both"
+                )
+            query_ids = gallery_ids = torch.arange(len(query), device=device)
+        if query_ids.shape != query.shape[:1] or gallery_ids.shape != gallery.shape[:1]:
+            raise E2FashionError(
+                f"ids of shapes {tuple(query_ids.shape)} and {tuple(gallery_ids.shape)} for {len(query)} queries "
+                f"and {len(gallery)} gallery items: give one id per row"
+            )
+        ordered, self.order = gallery_ids.to(device).sort(stable=True)
+        query_ids = query_ids.to(device).contiguous()
+        self.start = torch.searchsorted(ordered, query_ids)
+        self.number = torch.searchsorted(ordered, query_ids, right=True) - self.start
+        lonely = (self.number == 0).nonzero().flatten()
+        if len(lonely):
+            raise E2FashionError(
+                f"{len(lonely)} of {len(query)} queries have no positive in the gallery, the first is row "
+                f"{int(lonely[0])} with id {int(query_ids[lonely[0]])}: leave them out or add their items"
+            )
+
+    def within(self, first: int, rows: int) -> tuple[Tensor, Tensor]:
+        """Row within the chunk and gallery column of every positive of queries ``first`` to ``first + rows``."""
+        number, start = self.number[first : first + rows], self.start[first : first + rows]
+        row = torch.repeat_interleave(torch.arange(rows, device=number.device), number)
+        before = (number.cumsum(0) - number)[row]
+        return row, self.order[start[row] + torch.arange(len(row), device=row.device) - before]
+
+
+def _check_embeddings(query: Tensor, gallery: Tensor) -> None:
+    if query.dim() != 2 or gallery.dim() != 2 or query.shape[1] != gallery.shape[1]:
+        raise E2FashionError(
+            f"queries of shape {tuple(query.shape)} and a gallery of shape {tuple(gallery.shape)}: "
+            "give (Q, C) and (N, C)"
+        )
+    for name, embeds in (("query", query), ("gallery", gallery)):
+        if not len(embeds):
+            raise E2FashionError(f"the {name} embeddings are empty: embed at least one product")
+        bad = (~embeds.isfinite().all(dim=1)).nonzero().flatten()
+        if len(bad):
+            raise E2FashionError(
+                f"{len(bad)} of {len(embeds)} {name} embeddings are not finite, the first is row {int(bad[0])}: "
+                "the model has diverged or an input is broken"
+            )
+
+
+@contextmanager
+def _full_precision(like: Tensor) -> Iterator[None]:
+    """Products in fp32, whatever autocast or the process-wide matmul precision say."""
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("highest")
+    try:
+        with torch.autocast(device_type=like.device.type, enabled=False), torch.no_grad():
+            yield
+    finally:
+        torch.set_float32_matmul_precision(before)

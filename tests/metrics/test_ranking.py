@@ -1,0 +1,157 @@
+"""Ranks against a loop over queries, ties, and memory that follows the chunk."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+from torch.nn import functional as F
+
+from e2fashion.metrics.ranking import ranks, ranks_among
+from e2fashion.types import E2FashionError
+
+
+def slow_ranks(query: Tensor, gallery: Tensor, query_ids: list[int], gallery_ids: list[int]) -> list[int]:
+    """The definition, one comparison at a time."""
+    found = []
+    for q, row in zip(query_ids, query.tolist(), strict=True):
+        scores = [sum(x * y for x, y in zip(row, item, strict=True)) for item in gallery.tolist()]
+        best = max(score for score, g in zip(scores, gallery_ids, strict=True) if g == q)
+        found.append(1 + sum(score >= best and g != q for score, g in zip(scores, gallery_ids, strict=True)))
+    return found
+
+
+def small_integers(*shape: int, seed: int) -> Tensor:
+    """Embeddings whose inner products are exact in fp32, with many ties."""
+    return torch.randint(-2, 3, shape, generator=torch.Generator().manual_seed(seed)).float()
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.data())
+def test_equals_the_loop_with_ties_and_several_positives(data: st.DataObject) -> None:
+    gallery_ids = data.draw(st.lists(st.integers(-3, 4), min_size=1, max_size=12))
+    query_ids = data.draw(st.lists(st.sampled_from(gallery_ids), min_size=1, max_size=12))
+    seed = data.draw(st.integers(0, 999))
+    query, gallery = small_integers(len(query_ids), 3, seed=seed), small_integers(len(gallery_ids), 3, seed=seed + 1)
+    found = ranks(
+        query, gallery, torch.tensor(query_ids), torch.tensor(gallery_ids), chunk=data.draw(st.integers(1, 13))
+    )
+    assert found.tolist() == slow_ranks(query, gallery, query_ids, gallery_ids)
+
+
+@settings(max_examples=20, deadline=None)
+@given(order=st.permutations(range(9)), columns=st.permutations(range(9)))
+def test_does_not_depend_on_the_order(order: list[int], columns: list[int]) -> None:
+    query, gallery, ids = small_integers(9, 4, seed=0), small_integers(9, 4, seed=1), torch.arange(9) // 2
+    expected = ranks(query, gallery, ids, ids)
+    assert torch.equal(ranks(query[order], gallery[columns], ids[order], ids[columns]), expected[order])
+
+
+def test_rows_without_ids_are_their_own_positives() -> None:
+    query, gallery = small_integers(30, 5, seed=2), small_integers(30, 5, seed=3)
+    assert torch.equal(ranks(query, gallery), ranks(query, gallery, torch.arange(30), torch.arange(30)))
+
+
+def test_equals_the_whole_matrix_on_real_numbers() -> None:
+    generator = torch.Generator().manual_seed(0)
+    query, gallery = (F.normalize(torch.randn(200, 16, generator=generator), dim=1) for _ in range(2))
+    scores = query.double() @ gallery.double().T
+    expected = (scores >= scores.diagonal()[:, None]).sum(1)
+    assert torch.equal(ranks(query, gallery, chunk=7), expected)
+
+
+def test_a_perfect_encoder_ranks_first() -> None:
+    assert ranks(torch.eye(6), torch.eye(6)).tolist() == [1] * 6
+
+
+def test_a_collapsed_encoder_ranks_last() -> None:
+    same = torch.full((50, 4), 0.5)  # inner products that are exact whatever the order of summing
+    assert ranks(same, same).tolist() == [50] * 50
+
+
+def test_equal_texts_are_rivals_or_positives() -> None:
+    image = torch.eye(4)
+    text = torch.eye(4)[[0, 0, 2, 3]]
+    assert ranks(image[:1], text, torch.tensor([0]), torch.tensor([0, 1, 2, 3])).tolist() == [2]
+    assert ranks(image[:1], text, torch.tensor([0]), torch.tensor([0, 0, 2, 3])).tolist() == [1]
+
+
+def test_low_precision_embeddings_are_ranked_in_fp32() -> None:
+    query, gallery = torch.randn(40, 8).bfloat16(), torch.randn(40, 8).bfloat16()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        found = ranks(query, gallery)
+    assert torch.equal(found, ranks(query.float(), gallery.float()))
+
+
+def test_inputs_are_left_alone() -> None:
+    query, gallery = torch.randn(9, 4), torch.randn(9, 4)
+    before = query.clone(), gallery.clone()
+    ranks(query, gallery)
+    assert torch.equal(query, before[0])
+    assert torch.equal(gallery, before[1])
+
+
+def test_not_a_number_is_refused() -> None:
+    broken = torch.randn(5, 3)
+    broken[[2, 4], 1] = torch.nan
+    with pytest.raises(E2FashionError, match="2 of 5 gallery embeddings are not finite, the first is row 2"):
+        ranks(torch.randn(5, 3), broken)
+
+
+def test_a_query_without_positive_is_refused() -> None:
+    with pytest.raises(E2FashionError, match=r"1 of 2 queries have no positive .* row 1 with id 9"):
+        ranks(torch.eye(2), torch.eye(2), torch.tensor([0, 9]), torch.tensor([0, 1]))
+
+
+def test_other_sizes_need_ids() -> None:
+    with pytest.raises(E2FashionError, match=r"2 queries and 3 gallery items .* give the ids of both"):
+        ranks(torch.eye(3)[:2], torch.eye(3))
+
+
+def test_an_empty_gallery_is_refused() -> None:
+    with pytest.raises(E2FashionError, match="the gallery embeddings are empty"):
+        ranks(torch.eye(2), torch.zeros(0, 2))
+
+
+def test_memory_follows_the_chunk() -> None:
+    """20,000 x 20,000 scores are 1.6 GB; the default chunk keeps the process within 300 MB of where it was."""
+    program = """
+import resource, torch
+from e2fashion.metrics.ranking import ranks
+torch.set_num_threads(1)
+query, gallery = torch.randn(20_000, 4), torch.randn(20_000, 4)
+ranks(query[:64], gallery[:64])
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+ranks(query, gallery)
+print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024)
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert float(done.stdout) < 300
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.data())
+def test_own_candidates_equal_the_loop(data: st.DataObject) -> None:
+    items = data.draw(st.integers(1, 8))
+    gallery = small_integers(items, 3, seed=data.draw(st.integers(0, 99)))
+    lists = data.draw(
+        st.lists(st.lists(st.integers(0, items - 1), min_size=1, max_size=items, unique=True), min_size=1, max_size=6)
+    )
+    query = small_integers(len(lists), 3, seed=7)
+    padded = torch.full((len(lists), max(map(len, lists)) + 1), -1)
+    for row, own in zip(padded, lists, strict=True):
+        row[: len(own)] = torch.tensor(own)
+    expected = [
+        slow_ranks(query[q : q + 1], gallery[own], [0], list(range(len(own))))[0] for q, own in enumerate(lists)
+    ]
+    assert ranks_among(query, gallery, padded, chunk=2).tolist() == expected
+
+
+def test_candidates_start_with_the_positive() -> None:
+    with pytest.raises(E2FashionError, match="give every query a row that starts with its positive"):
+        ranks_among(torch.eye(2), torch.eye(2), torch.tensor([[0, 1], [-1, 0]]))

@@ -1,0 +1,114 @@
+"""Recall and its companions on hand-made ranks, their intervals, and the torchmetrics class."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from e2fashion.metrics import CrossModalRecall, mean_reciprocal_rank, median_rank, ranks, recall_at, summarise
+
+RANKS = torch.tensor([1, 2, 5, 6, 10, 11, 100])
+
+
+@pytest.mark.parametrize(("k", "hits"), [(1, 1), (5, 3), (10, 5), (100, 7)])
+def test_recall_is_the_share_of_hits_in_percent(k: int, hits: int) -> None:
+    assert float(recall_at(RANKS, k)) == pytest.approx(100 * hits / 7)
+
+
+def test_median_and_reciprocal_rank() -> None:
+    assert int(median_rank(RANKS)) == 6
+    assert float(mean_reciprocal_rank(torch.tensor([1, 2, 4]))) == pytest.approx((1 + 0.5 + 0.25) / 3)
+
+
+def test_sum_r_adds_both_directions() -> None:
+    found = summarise({"i2t": RANKS, "t2i": torch.ones(7, dtype=torch.int64)})
+    assert found["SumR"].value == pytest.approx(100 * (1 + 3 + 5) / 7 + 300)
+
+
+def test_names_are_those_of_the_records() -> None:
+    names = [
+        f"{direction}/{metric}"
+        for direction in ("i2t", "t2i")
+        for metric in ("R@1", "R@5", "R@10", "median_rank", "MRR")
+    ]
+    assert list(summarise({"i2t": RANKS, "t2i": RANKS})) == [*names, "SumR"]
+
+
+def test_intervals_enclose_their_values_and_repeat() -> None:
+    found = {"i2t": torch.randint(1, 30, (200,)), "t2i": torch.randint(1, 30, (200,))}
+    first = summarise(found, resamples=300, seed=4)
+    assert all(item.low <= item.value <= item.high for item in first.values())
+    assert first == summarise(found, resamples=300, seed=4)
+
+
+def test_intervals_equal_resampling_the_ranks() -> None:
+    """The medians and sums of drawn products, one resample at a time."""
+    from e2fashion.metrics.bootstrap import interval, resample_weights
+
+    found = {"i2t": torch.tensor([1, 7, 3, 12, 2]), "t2i": torch.tensor([4, 1, 1, 20, 6])}
+    drawn = []
+    for weights in torch.cat(list(resample_weights(5, 40, seed=3))):
+        again = {name: item.repeat_interleave(weights.long()) for name, item in found.items()}
+        drawn.append([item.value for item in summarise(again).values()])
+    low, high = interval(torch.tensor(drawn, dtype=torch.float64))
+    estimates = summarise(found, resamples=40, seed=3).values()
+    assert torch.allclose(torch.tensor([item.low for item in estimates]).double(), low, atol=1e-5)
+    assert torch.allclose(torch.tensor([item.high for item in estimates]).double(), high, atol=1e-5)
+
+
+def test_directions_with_other_numbers_of_queries_share_products() -> None:
+    found = {"i2t": torch.tensor([1, 2, 3, 1]), "t2i": torch.tensor([1, 4])}
+    unit = {"i2t": torch.tensor([8, 8, 5, 5]), "t2i": torch.tensor([5, 8])}
+    assert summarise(found, unit, resamples=50)["SumR"].high <= 600
+
+
+def pairs(number: int = 40) -> tuple[Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    image = torch.randn(number, 8, generator=generator)
+    text = image + torch.randn(number, 8, generator=generator)
+    return F.normalize(image, dim=1), F.normalize(text, dim=1)
+
+
+def test_the_metric_equals_the_functions_over_several_updates() -> None:
+    image, text = pairs()
+    metric = CrossModalRecall()
+    for rows in torch.arange(40).split(13):
+        metric.update(image[rows], text[rows], rows)
+    expected = summarise({"i2t": ranks(image, text), "t2i": ranks(text, image)})
+    assert {name: float(value) for name, value in metric.compute().items()} == pytest.approx(
+        {name: item.value for name, item in expected.items()}
+    )
+
+
+def test_equal_text_is_a_hit_when_ids_are_groups() -> None:
+    image, text = torch.eye(4), torch.eye(4)[[0, 0, 2, 3]]
+    by_product, by_text = CrossModalRecall(), CrossModalRecall()
+    by_product.update(image, text, torch.arange(4))
+    by_text.update(image, text, torch.tensor([0, 0, 2, 3]))
+    assert float(by_product.compute()["i2t/R@1"]) == 50.0
+    assert float(by_text.compute()["t2i/R@1"]) == 100.0
+
+
+def test_a_collapsed_encoder_finds_nothing() -> None:
+    metric = CrossModalRecall()
+    same = F.normalize(torch.ones(30, 4), dim=1)
+    metric.update(same, same, torch.arange(30))
+    assert float(metric.compute()["SumR"]) == 0.0
+
+
+def test_several_views_and_intervals() -> None:
+    image, text = pairs(20)
+    metric = CrossModalRecall(resamples=50)
+    metric.update(image.repeat_interleave(2, 0), text, torch.arange(20).repeat_interleave(2), torch.arange(20))
+    found = metric.compute()
+    assert found["i2t/R@1/low"] <= found["i2t/R@1"] <= found["i2t/R@1/high"]
+
+
+def test_reset_forgets() -> None:
+    metric = CrossModalRecall()
+    metric.update(torch.eye(3), torch.eye(3)[[1, 2, 0]], torch.arange(3))
+    metric.reset()
+    metric.update(torch.eye(3), torch.eye(3), torch.arange(3))
+    assert float(metric.compute()["SumR"]) == 600.0
