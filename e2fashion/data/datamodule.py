@@ -1,0 +1,140 @@
+"""A catalogue as loaders of batches, for training with PyTorch Lightning and for evaluation without."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import pytorch_lightning as pl
+import torch
+from transformers import PreTrainedTokenizerBase
+
+from e2fashion.data.augment import Augmentation
+from e2fashion.data.collate import Collator
+from e2fashion.data.dataset import CatalogueRows, ProductDataset, ViewDataset
+from e2fashion.data.image_cache import ImageCache
+from e2fashion.data.loader import ResumableLoader
+from e2fashion.data.sampler import EpochSampler
+from e2fashion.data.text import TextTemplate
+from e2fashion.data.transforms import ImageTransform
+
+if TYPE_CHECKING:
+    from e2fashion.data.catalogue import Catalogue
+
+
+class CatalogueDataModule(pl.LightningDataModule):
+    """Loaders of a catalogue's splits.
+
+    Training needs ``Trainer(use_distributed_sampler=False)``: the sampler shares the products out itself. The state
+    of the training loader is part of Lightning's checkpoints, so that resuming skips the batches done.
+
+    Args:
+        catalogue: ``split(name)`` gives its rows.
+        template: the global text.
+        transform: pictures to squares.
+        tokenizer: of the text encoder.
+        entity_columns: the column of each entity, in the order of the entities.
+        context_length: the most tokens of a text.
+        batch_size: products per training step and process (64 in the official code).
+        evaluation_batch_size: products per step of everything else.
+        workers: processes that prepare batches.
+        cache_gb: memory for resized pictures, per training process and shared by all its splits.
+        flip, crop_scale: see :class:`~e2fashion.data.augment.Augmentation`.
+        seed: of order, views and augmentation.
+    """
+
+    def __init__(
+        self,
+        catalogue: Catalogue,
+        template: TextTemplate,
+        transform: ImageTransform,
+        tokenizer: PreTrainedTokenizerBase,
+        entity_columns: Sequence[str] = (),
+        context_length: int = 77,
+        batch_size: int = 64,
+        evaluation_batch_size: int = 128,
+        workers: int = 0,
+        cache_gb: float = 0.0,
+        flip: bool = False,
+        crop_scale: float = 1.0,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        self.catalogue = catalogue
+        self.template = template
+        self.transform = transform
+        self.entity_columns = tuple(entity_columns)
+        self.batch_size = batch_size
+        self.evaluation_batch_size = evaluation_batch_size
+        self.workers = workers
+        self.seed = seed
+        self.augmentation = Augmentation(seed=seed, flip=flip, crop_scale=crop_scale)
+        self.collate = Collator(tokenizer, context_length, len(self.entity_columns))
+        self._cache_gb_left = cache_gb
+        self._rows: dict[str, CatalogueRows] = {}
+        self._caches: dict[str, ImageCache] = {}
+
+    def train_dataloader(self) -> ResumableLoader:
+        """Shuffled products of ``train``, one drawn view each, this process's share."""
+        return self.loader("train", train=True)
+
+    def val_dataloader(self) -> ResumableLoader:
+        """The first view of every product of ``val``, this process's share and none twice."""
+        return self._loader("val", train=False, views=False, shared_out=True)
+
+    def loader(self, split: str, train: bool = False, views: bool = False) -> ResumableLoader:
+        """Batches of any split.
+
+        Args:
+            split: ``train``, ``val`` or ``test``.
+            train: shuffled and augmented, the last incomplete batch dropped, shared out among processes; otherwise
+                the whole split in its own order.
+            views: every row (all pictures of all products) instead of one picture per product.
+        """
+        return self._loader(split, train=train, views=views, shared_out=train)
+
+    def rows(self, split: str) -> CatalogueRows:
+        """The rows of a split, read once."""
+        if split not in self._rows:
+            self._rows[split] = CatalogueRows(
+                self.catalogue.split(split), self.entity_columns, self.template, self.transform
+            )
+        return self._rows[split]
+
+    def truncated_texts(self, split: str) -> tuple[int, int]:
+        """How many distinct texts of a split exceed the context length, and how many distinct texts there are."""
+        rows = self.rows(split)
+        texts = list(dict.fromkeys(rows.text(row) for row in range(len(rows))))
+        return self.collate.count_truncated(texts), len(texts)
+
+    def _loader(self, split: str, train: bool, views: bool, shared_out: bool) -> ResumableLoader:
+        rows = self.rows(split)
+        augmentation = self.augmentation if train else None
+        # A crop differs in every epoch: nothing to keep.
+        cache = None if train and self.augmentation.crop_scale < 1.0 else self._cache(split, rows)
+        dataset = ViewDataset(rows, cache) if views else ProductDataset(rows, augmentation, cache)
+        rank, world_size = self._place() if shared_out else (0, 1)
+        sampler = EpochSampler(
+            len(dataset),
+            self.batch_size if train else self.evaluation_batch_size,
+            seed=self.seed,
+            shuffle=train,
+            rank=rank,
+            world_size=world_size,
+            drop_last=train,
+            even=train,
+        )
+        return ResumableLoader(
+            dataset, sampler, self.collate, workers=self.workers, pin_memory=torch.cuda.is_available()
+        )
+
+    def _cache(self, split: str, rows: CatalogueRows) -> ImageCache:
+        if split not in self._caches:
+            cache = ImageCache(len(rows), self.transform.size, self._cache_gb_left)
+            self._cache_gb_left -= cache.gigabytes
+            self._caches[split] = cache
+        return self._caches[split]
+
+    def _place(self) -> tuple[int, int]:
+        """Rank and number of the processes that train together."""
+        return (0, 1) if self.trainer is None else (self.trainer.global_rank, self.trainer.world_size)

@@ -1,0 +1,188 @@
+"""Products and views of a catalogue's split as items: a square picture, a text, the entities' tags."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import datasets
+import numpy as np
+import pyarrow as pa
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from e2fashion.data.augment import Augmentation
+from e2fashion.data.decode import decode_image
+from e2fashion.data.image_cache import ImageCache
+from e2fashion.data.text import DESCRIPTION, TextTemplate
+from e2fashion.data.transforms import ImageTransform
+from e2fashion.types import E2FashionError
+
+#: An index, alone (epoch 0) or with the epoch in which it is read.
+Index: TypeAlias = int | tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Item:
+    """One picture with its texts: ``image`` uint8 (3, S, S), ``tags`` in the order of the entities, None if unknown."""
+
+    image: Tensor
+    text: str
+    tags: tuple[str | None, ...]
+    product_id: str
+
+
+class CatalogueRows:
+    """The rows of one split: texts in memory, pictures read when asked for.
+
+    Args:
+        split: columns ``product_id``, ``view``, ``image`` (bytes), ``description`` and the tag columns; rows of a
+            product contiguous and sorted by view.
+        entity_columns: the column of each entity; ``description`` may be one.
+        template: what becomes the text.
+        transform: what makes a picture a square.
+
+    Raises:
+        E2FashionError: the rows of a product are not contiguous, or a column is missing.
+    """
+
+    def __init__(
+        self,
+        split: datasets.Dataset,
+        entity_columns: Sequence[str],
+        template: TextTemplate,
+        transform: ImageTransform,
+    ) -> None:
+        needed = list(dict.fromkeys(["product_id", DESCRIPTION, *template.columns, *entity_columns]))
+        if missing := [column for column in [*needed, "image"] if column not in split.column_names]:
+            raise E2FashionError(
+                f"The catalogue has no column '{missing[0]}'. Its columns: {', '.join(split.column_names)}. "
+                "Name an existing one in model.entities or text.template."
+            )
+        self.entity_columns = tuple(entity_columns)
+        self.template = template
+        self.transform = transform
+        self._pictures = split.select_columns(["image"])
+        # Arrow, not Python strings: compact, and forked workers do not copy it by counting references.
+        self._texts: pa.Table = split.select_columns(needed).with_format("arrow")[:].combine_chunks()
+        self.product_starts = _starts_of_runs(self._texts["product_id"])
+
+    def __len__(self) -> int:
+        return len(self._texts)
+
+    @property
+    def product_count(self) -> int:
+        """Number of distinct products."""
+        return len(self.product_starts) - 1
+
+    def product_id(self, row: int) -> str:
+        """The product that a row shows."""
+        return self._texts["product_id"][row].as_py()
+
+    def text(self, row: int) -> str:
+        """The rendered text of a row."""
+        tags = {column: self._texts[column][row].as_py() for column in self.template.columns}
+        return self.template.render(tags, self._texts[DESCRIPTION][row].as_py() or "")
+
+    def tags(self, row: int) -> tuple[str | None, ...]:
+        """The entities' tags of a row; a blank one counts as missing."""
+        values = (self._texts[column][row].as_py() for column in self.entity_columns)
+        return tuple(value if value and value.strip() else None for value in values)
+
+    def picture(self, row: int) -> Tensor:
+        """The decoded picture (3, H, W) of a row.
+
+        Raises:
+            E2FashionError: it cannot be decoded; the message names the product.
+        """
+        try:
+            return decode_image(self._pictures[row]["image"])
+        except E2FashionError as error:
+            raise E2FashionError(f"product '{self.product_id(row)}': {error}") from error
+
+    def item(self, row: int, image: Tensor) -> Item:
+        """A row's texts with a finished picture (3, S, S)."""
+        return Item(image=image, text=self.text(row), tags=self.tags(row), product_id=self.product_id(row))
+
+
+class ViewDataset(Dataset[Item]):
+    """Every row of a split, without augmentation: all views of all products, for evaluation."""
+
+    def __init__(self, rows: CatalogueRows, cache: ImageCache | None = None) -> None:
+        self.rows = rows
+        self.cache = cache
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def square(self, row: int) -> Tensor:
+        """The resized picture (3, S, S) of a row, from memory if it is there; not to be written to."""
+        if self.cache is not None and (kept := self.cache.get(row)) is not None:
+            return kept
+        square = self.rows.transform(self.rows.picture(row))
+        if self.cache is not None:
+            self.cache.put(row, square)
+        return square
+
+    def __getitem__(self, index: Index) -> Item:
+        row = index if isinstance(index, int) else index[0]
+        return self.rows.item(row, self.square(row))
+
+
+class ProductDataset(Dataset[Item]):
+    """One item per product: its first view, or in training one drawn per epoch, cropped and flipped.
+
+    An index comes with its epoch, ``(product, epoch)``, because worker processes that live through several epochs
+    would not hear of a new one otherwise. View, crop and flip depend on (seed, epoch, product) only.
+
+    Args:
+        rows: of one split.
+        augmentation: what training varies; None shows the first view as it is.
+        cache: resized pictures, used when nothing is cropped; may be shared with other datasets of the same rows.
+    """
+
+    def __init__(
+        self, rows: CatalogueRows, augmentation: Augmentation | None = None, cache: ImageCache | None = None
+    ) -> None:
+        self.rows = rows
+        self.augmentation = augmentation
+        self._views = ViewDataset(rows, cache)
+
+    def __len__(self) -> int:
+        return self.rows.product_count
+
+    def row(self, product: int, epoch: int = 0) -> int:
+        """The row whose picture stands for a product in an epoch."""
+        first, behind = int(self.rows.product_starts[product]), int(self.rows.product_starts[product + 1])
+        if self.augmentation is None or behind - first == 1:
+            return first
+        return first + self.augmentation.view(behind - first, epoch, self.rows.product_id(first))
+
+    def __getitem__(self, index: Index) -> Item:
+        product, epoch = (index, 0) if isinstance(index, int) else index
+        if not 0 <= product < len(self):
+            raise IndexError(f"product {product} of {len(self)}")
+        row = self.row(product, epoch)
+        if self.augmentation is None:
+            return self._views[row]
+        key = self.rows.product_id(row)
+        if self.augmentation.crop_scale == 1.0:
+            square = self._views.square(row)
+        else:
+            square = self.rows.transform(self.augmentation.crop(self.rows.picture(row), epoch, key))
+        # The flip comes last, so that cached and fresh pictures are flipped alike.
+        return self.rows.item(row, self.augmentation.mirror(square, epoch, key))
+
+
+def _starts_of_runs(product_ids: pa.ChunkedArray) -> np.ndarray:
+    """Where each product's rows begin, and the number of rows at the end: int64 (products + 1,)."""
+    runs = pa.compute.run_end_encode(product_ids.combine_chunks())
+    ends = runs.run_ends.to_numpy(zero_copy_only=False).astype(np.int64)
+    if len(pa.compute.unique(runs.values)) != len(ends):
+        counts = pa.compute.value_counts(runs.values).to_pylist()
+        scattered = next(entry["values"] for entry in counts if entry["counts"] > 1)
+        raise E2FashionError(
+            f"The rows of product '{scattered}' are not next to each other. Prepare the catalogue again."
+        )
+    return np.concatenate([np.zeros(1, dtype=np.int64), ends])
