@@ -1,0 +1,45 @@
+# make quickstart            SynthFashion: prepare, train CLIP-FT and E2, compare -> runs/quickstart/report.md
+# make quickstart DATA=dir   the same on a prepared catalogue of your own
+# make test | lint | bench
+
+PYTHON ?= python3
+VENV   ?= .venv
+BIN    := $(VENV)/bin
+READY  := $(VENV)/.ready
+DATA   ?= catalogues/synthfashion
+OUTPUT ?= runs/quickstart
+ARGS   ?=
+
+.PHONY: install quickstart test lint bench clean
+
+install: $(READY)
+
+$(READY): setup.cfg pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	touch $@
+
+catalogues/synthfashion/manifest.json: $(READY)
+	$(BIN)/e2fashion data prepare configs/data/synthfashion.yaml output=catalogues/synthfashion
+
+$(DATA)/manifest.json:
+	@echo "'$(DATA)' is no prepared catalogue. Make one: $(BIN)/e2fashion data prepare <source> path=... output=$(DATA)" && false
+
+quickstart: $(READY) $(DATA)/manifest.json
+	$(BIN)/e2fashion compare configs/run/quickstart_clip_ft.yaml configs/run/quickstart_e2.yaml \
+		data=$(DATA) output=$(OUTPUT) $(ARGS)
+	@echo "The report: $(OUTPUT)/report.md"
+
+test: $(READY)
+	$(BIN)/python -m pytest $(ARGS)
+
+lint: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: $(READY)
+	$(BIN)/python -m scripts.bench $(ARGS)
+
+clean:
+	rm -rf build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache

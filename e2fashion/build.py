@@ -1,0 +1,215 @@
+"""Configuration to objects: the only place that knows both."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import fields
+from typing import Any, cast
+
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from transformers import CLIPProcessor, PreTrainedTokenizerBase
+
+from e2fashion.config import ModelConfig, PrepareConfig, RunConfig, StageConfig, keys_of
+from e2fashion.data.catalogue import Catalogue
+from e2fashion.data.datamodule import CatalogueDataModule
+from e2fashion.data.sources import SOURCES
+from e2fashion.data.sources.base import Source
+from e2fashion.data.text import TextTemplate
+from e2fashion.data.transforms import CLIP_MEAN, CLIP_STD, ImageTransform
+from e2fashion.losses.contrastive import ContrastiveLoss
+from e2fashion.models.configuration_e2 import E2Config
+from e2fashion.models.modeling_e2 import E2Model
+from e2fashion.models.tokenizer import load_tokenizer, text_special_ids, train_tokenizer
+from e2fashion.modules.fit import FitSettings
+from e2fashion.modules.optimizers import OptimizerSettings
+from e2fashion.types import E2FashionError, Entity
+
+
+def build_source(name: str, options: Mapping[str, Any]) -> Source:
+    """The source ``name`` with its options, strictly against the fields of its class.
+
+    Raises:
+        E2FashionError: an unknown source or option (the ones that exist are named), or what the source itself finds.
+    """
+    if name not in SOURCES:
+        raise E2FashionError(f"There is no source '{name}'. Sources: {', '.join(sorted(SOURCES))}.")
+    schema: Any = SOURCES[name]
+    try:
+        merged = OmegaConf.merge(OmegaConf.structured(schema), OmegaConf.create(dict(options)))
+        values = OmegaConf.to_container(merged, throw_on_missing=True)
+    except OmegaConfBaseException as error:
+        known = sorted({item.name for item in fields(schema)} | keys_of(PrepareConfig))
+        raise E2FashionError(
+            f"source '{name}': {str(error).splitlines()[0]} Keys that can be given: {', '.join(known)}."
+        ) from error
+    return cast(Source, schema(**cast(dict[str, Any], values)))
+
+
+def build_entities(config: ModelConfig) -> tuple[Entity, ...]:
+    """The entities in the order of the configuration; those set to null are left out."""
+    return tuple(
+        Entity(name=name, column=entity.column or name, tokens=entity.tokens)
+        for name, entity in config.entities.items()
+        if entity is not None
+    )
+
+
+def build_template(config: RunConfig, catalogue: Catalogue) -> TextTemplate:
+    """The template of the global text, checked against the catalogue's columns."""
+    template = TextTemplate(config.text.template)
+    template.validate(catalogue.tag_columns)
+    return template
+
+
+def check_entities(entities: Iterable[Entity], catalogue: Catalogue) -> None:
+    """Every entity's column exists in the catalogue.
+
+    Raises:
+        E2FashionError: one does not; the message says how to leave the entity out.
+    """
+    for entity in entities:
+        if entity.column not in catalogue.tag_columns:
+            raise E2FashionError(
+                f"Entity '{entity.name}' reads the column '{entity.column}', which the catalogue '{catalogue.path}' "
+                f"lacks. Its tag columns: {', '.join(catalogue.tag_columns)}. Name another one with "
+                f"model.entities.{entity.name}.column=<column>, or leave it out with model.entities.{entity.name}=null."
+            )
+
+
+def build_transform(config: RunConfig) -> ImageTransform:
+    """How a picture becomes a square, with CLIP's colour statistics."""
+    return ImageTransform(size=config.image.size, resize=config.image.resize, mean=CLIP_MEAN, std=CLIP_STD)
+
+
+def training_texts(config: RunConfig, catalogue: Catalogue, template: TextTemplate) -> Iterator[str]:
+    """What a tokenizer from scratch is trained on: every training product's text and tags, in order."""
+    columns = sorted({*template.columns, *(entity.column for entity in build_entities(config.model))})
+    rows = catalogue.split("train").select_columns(["description", *columns])
+    for row in rows:
+        tags = {column: row[column] for column in columns}
+        yield template.render(tags, row["description"])
+        yield from (tag for tag in tags.values() if tag)
+
+
+def build_tokenizer(config: RunConfig, texts: Iterable[str]) -> PreTrainedTokenizerBase:
+    """The checkpoint's own tokenizer, or one that is trained on ``texts`` (read only then)."""
+    if config.model.checkpoint is not None:
+        return load_tokenizer(config.model.checkpoint)
+    scratch = config.model.scratch
+    return train_tokenizer(
+        texts, kind=scratch.tokenizer, vocabulary=scratch.vocabulary, context_length=config.text.context_length
+    )
+
+
+def build_model(config: RunConfig, tokenizer: PreTrainedTokenizerBase) -> E2Model:
+    """The encoder: a CLIP checkpoint with E2's new parts, or towers from nothing."""
+    model = config.model
+    entities = build_entities(model)
+    parts: dict[str, Any] = {
+        "fusion_layers": list(model.fusion_layers),
+        "selection": model.selection,
+        "noise": model.noise,
+        "selection_temperature": model.temperature,
+        "patches_per_token": model.patches_per_token,
+        "projection_init": model.projection_init,
+    }
+    if model.checkpoint is not None:
+        return E2Model.from_clip(model.checkpoint, entities=entities, attn_implementation=model.attention, **parts)
+    scratch = model.scratch
+    activation = {"hidden_act": scratch.activation, "projection_dim": scratch.projection_dim}
+    built = E2Config(
+        vision_config={
+            **_tower(scratch.vision.layers, scratch.vision.width, scratch.vision.heads),
+            **activation,
+            "image_size": config.image.size,
+            "patch_size": scratch.patch_size,
+            "entities": [{"name": e.name, "column": e.column, "tokens": e.tokens} for e in entities],
+            **parts,
+        },
+        text_config={
+            **_tower(scratch.text.layers, scratch.text.width, scratch.text.heads),
+            **activation,
+            "vocab_size": len(tokenizer),
+            "max_position_embeddings": config.text.context_length,
+            **text_special_ids(tokenizer),
+        },
+        projection_dim=scratch.projection_dim,
+    )
+    built._attn_implementation = model.attention
+    return E2Model(built)
+
+
+def build_processor(transform: ImageTransform, tokenizer: PreTrainedTokenizerBase) -> CLIPProcessor:
+    """What is saved beside the model so that others prepare images and texts as training did."""
+    return CLIPProcessor(image_processor=transform.to_processor(), tokenizer=tokenizer)
+
+
+def build_datamodule(
+    config: RunConfig,
+    catalogue: Catalogue,
+    template: TextTemplate,
+    transform: ImageTransform,
+    tokenizer: PreTrainedTokenizerBase,
+) -> CatalogueDataModule:
+    """Loaders of train and val for Lightning."""
+    return CatalogueDataModule(
+        catalogue=catalogue,
+        template=template,
+        transform=transform,
+        tokenizer=tokenizer,
+        entity_columns=[entity.column for entity in build_entities(config.model)],
+        context_length=config.text.context_length,
+        batch_size=config.loader.batch_size,
+        evaluation_batch_size=config.loader.evaluation_batch_size,
+        workers=config.loader.workers,
+        cache_gb=config.loader.cache_gb,
+        flip=config.image.flip,
+        crop_scale=config.image.crop_scale,
+        seed=config.seed,
+    )
+
+
+def build_loss(config: RunConfig) -> ContrastiveLoss:
+    """Global and regional terms with their weight."""
+    entities = build_entities(config.model)
+    return ContrastiveLoss(
+        entity_names=[entity.name for entity in entities],
+        region_weight=config.loss.region_weight if entities else 0.0,
+        region_targets=config.loss.region_targets,
+        gather=config.devices > 1,
+    )
+
+
+def build_optimizer_settings(config: RunConfig, stage: StageConfig) -> OptimizerSettings:
+    """The optimiser of one stage."""
+    first, second = config.train.betas
+    return OptimizerSettings(
+        optimizer=config.train.optimizer,
+        learning_rate=stage.learning_rate,
+        betas=(first, second),
+        weight_decay=config.train.weight_decay,
+        warmup_steps=config.train.warmup_steps,
+    )
+
+
+def build_fit_settings(config: RunConfig, stage: StageConfig, progress: bool) -> FitSettings:
+    """Length, arithmetic and machine of one stage."""
+    return FitSettings(
+        epochs=stage.epochs,
+        precision=config.train.precision,
+        accelerator=config.accelerator,
+        devices=config.devices,
+        gradient_clip=config.train.gradient_clip,
+        checkpoint_every_steps=config.train.checkpoint_every_steps,
+        progress=progress,
+    )
+
+
+def _tower(layers: int, width: int, heads: int) -> dict[str, int]:
+    return {
+        "num_hidden_layers": layers,
+        "hidden_size": width,
+        "num_attention_heads": heads,
+        "intermediate_size": 4 * width,
+    }

@@ -1,0 +1,186 @@
+"""The command line: ``e2fashion <verb> [config.yaml] [key=value ...] [--flags]``.
+
+``key=value`` changes the configuration, flags steer the command. Every verb is one function of
+:mod:`e2fashion.runner`; here words are only sorted into what those functions take.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from e2fashion import __version__
+from e2fashion.types import E2FashionError
+
+
+@dataclass(frozen=True)
+class Words:
+    """A command's words, sorted: paths and names, then overrides, then flags."""
+
+    places: list[str]
+    overrides: list[str]
+    quiet: bool
+
+
+@dataclass(frozen=True)
+class Verb:
+    """A verb with the line that explains it and the function that does it."""
+
+    usage: str
+    help: str
+    run: Callable[[Words], int]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command.
+
+    Returns:
+        0 when done, 1 after an error of the user's that the message explains, 130 after Ctrl-C.
+    """
+    parser = _parser()
+    known, rest = parser.parse_known_args(arguments)
+    if known.verb is None:
+        parser.print_help()
+        return 0
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
+    words = [*known.words, *rest]
+    try:
+        verb, words = _find_verb(known.verb, words)
+        unknown = [word for word in words if word.startswith("-")]
+        if unknown:
+            raise E2FashionError(f"Unknown flag '{unknown[0]}'. Flags: --quiet, --help. Settings are key=value.")
+        sorted_words = Words(
+            places=[word for word in words if "=" not in word],
+            overrides=[word for word in words if "=" in word],
+            quiet=known.quiet,
+        )
+        return verb.run(sorted_words)
+    except E2FashionError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("stopped", file=sys.stderr)
+        return 130
+
+
+def _parser() -> argparse.ArgumentParser:
+    lines = [f"  e2fashion {verb.usage}\n      {verb.help}" for verb in VERBS.values()]
+    parser = argparse.ArgumentParser(
+        prog="e2fashion",
+        usage="e2fashion <verb> [config.yaml] [key=value ...] [--flags]",
+        description="E2 and CLIP fine-tuning for fashion images and texts.",
+        epilog="verbs:\n" + "\n".join(lines),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("verb", nargs="?", help="what to do (see below)")
+    parser.add_argument("words", nargs="*", help="a configuration file, a folder or a name, and key=value settings")
+    parser.add_argument("--quiet", action="store_true", help="no progress bars")
+    parser.add_argument("--version", action="version", version=f"e2fashion {__version__}")
+    return parser
+
+
+def _find_verb(name: str, words: list[str]) -> tuple[Verb, list[str]]:
+    if name == "data" and words and f"data {words[0]}" in VERBS:
+        return VERBS[f"data {words[0]}"], words[1:]
+    if name in VERBS:
+        return VERBS[name], words
+    said = f"data {words[0]}" if name == "data" and words else name
+    raise E2FashionError(f"There is no verb '{said}'. Verbs: {', '.join(VERBS)}.")
+
+
+def _one_place(words: Words, what: str) -> str:
+    if len(words.places) != 1:
+        given = ", ".join(words.places) or "nothing"
+        raise E2FashionError(f"Give one {what}; got {given}.")
+    return words.places[0]
+
+
+def _data_prepare(words: Words) -> int:
+    from e2fashion import runner
+    from e2fashion.config import load_prepare_config
+
+    if not 1 <= len(words.places) <= 2:
+        raise E2FashionError(
+            "Say what to prepare: `e2fashion data prepare <source> [config.yaml] path=<where it lies> "
+            "output=<catalogue>`, or a configuration file that names its source."
+        )
+    file = next((Path(place) for place in words.places if place.endswith((".yaml", ".yml"))), None)
+    named = [f"source={place}" for place in words.places if not place.endswith((".yaml", ".yml"))]
+    config, options = load_prepare_config(file, [*named, *words.overrides])
+    print(runner.prepare(config, options, progress=not words.quiet))
+    return 0
+
+
+def _data_describe(words: Words) -> int:
+    from e2fashion import runner
+
+    print(runner.describe(Path(_one_place(words, "catalogue folder"))))
+    return 0
+
+
+def _train(words: Words) -> int:
+    from e2fashion import runner
+
+    place = Path(_one_place(words, "configuration file, or the folder of a run to go on with"))
+    print(runner.train(place, words.overrides, progress=not words.quiet))
+    return 0
+
+
+def _evaluate(words: Words) -> int:
+    from e2fashion import runner
+    from e2fashion.config import EvaluateConfig, load_config
+
+    place = _one_place(words, "model: a run folder, a model folder, or the hub name of a CLIP")
+    config = load_config(EvaluateConfig, None, [f"model={place}", *words.overrides])
+    print(runner.evaluate(config, progress=not words.quiet))
+    return 0
+
+
+def _compare(words: Words) -> int:
+    from e2fashion import runner
+
+    if not words.places:
+        raise E2FashionError("Give the configuration files to compare, the baseline first.")
+    print(runner.compare([Path(place) for place in words.places], words.overrides, progress=not words.quiet))
+    return 0
+
+
+def _report(words: Words) -> int:
+    from e2fashion import runner
+
+    print(runner.report([Path(place) for place in words.places], words.overrides))
+    return 0
+
+
+VERBS: dict[str, Verb] = {
+    "data prepare": Verb(
+        "data prepare <source> [config.yaml] path=... output=<catalogue> [on_error=skip]",
+        "turn a source (kagl, fashiongen, folder, synthetic) into a catalogue",
+        _data_prepare,
+    ),
+    "data describe": Verb("data describe <catalogue>", "count what a catalogue holds", _data_describe),
+    "train": Verb(
+        "train <config.yaml | run folder> data=<catalogue>",
+        "train one run, or go on with one that was interrupted",
+        _train,
+    ),
+    "evaluate": Verb(
+        "evaluate <model> data=<catalogue> protocol=full split=val",
+        "measure retrieval with a run, a model folder or any CLIP checkpoint",
+        _evaluate,
+    ),
+    "compare": Verb(
+        "compare <baseline.yaml> <config.yaml> ... data=<catalogue> output=<folder>",
+        "train several runs on one catalogue and write one report",
+        _compare,
+    ),
+    "report": Verb(
+        "report <run folder or results.jsonl> ... output=<file.md>",
+        "make a table from records that are there",
+        _report,
+    ),
+}

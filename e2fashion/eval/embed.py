@@ -1,0 +1,147 @@
+"""Embed a split once with any CLIP-like model: every picture and every distinct text, normalised, in fp32."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from tqdm import tqdm
+
+from e2fashion.data.transforms import CLIP_MEAN, CLIP_STD, normalise
+from e2fashion.types import Batch, E2FashionError
+
+
+@dataclass(frozen=True)
+class EmbeddedSplit:
+    """What every protocol reads.
+
+    ``image_embeds`` (M, C) and ``text_embeds`` (T, C) are L2-normalised fp32 on the CPU; ``image_product`` (M,) and
+    ``text_product`` (T,) int64 are places in ``product_ids``; ``image_view`` (M,) numbers the pictures of a product
+    from its first; ``text_group`` (T,) int64 is equal for equal texts. A product's texts are distinct.
+    ``categories`` holds the sub-category of every product, None where it is unknown.
+    """
+
+    image_embeds: Tensor
+    text_embeds: Tensor
+    image_product: Tensor
+    text_product: Tensor
+    image_view: Tensor
+    text_group: Tensor
+    product_ids: tuple[str, ...]
+    categories: tuple[str | None, ...]
+
+    @property
+    def first_images(self) -> Tensor:
+        """Row of the first view of every product: (products,)."""
+        order = self.image_view.argsort(stable=True)
+        return _first_rows(self.image_product, order, self.product_ids, "image")
+
+    @property
+    def first_texts(self) -> Tensor:
+        """Row of the first text of every product: (products,)."""
+        order = torch.arange(len(self.text_product))
+        return _first_rows(self.text_product, order, self.product_ids, "text")
+
+
+def _first_rows(product: Tensor, order: Tensor, product_ids: tuple[str, ...], kind: str) -> Tensor:
+    rows = torch.full((len(product_ids),), -1, dtype=torch.int64)
+    # Backwards, so that the earliest is written last.
+    for row in order.flip(0).tolist():
+        rows[product[row]] = row
+    missing = (rows < 0).nonzero().flatten()
+    if len(missing):
+        raise E2FashionError(
+            f"{len(missing)} products have no {kind} embedding, the first is "
+            f"'{product_ids[int(missing[0])]}': embed one {kind} of every product"
+        )
+    return rows
+
+
+def embed_split(
+    model: nn.Module,
+    batches: Iterable[Batch],
+    categories: Mapping[str, str | None] | None = None,
+    mean: tuple[float, ...] = CLIP_MEAN,
+    std: tuple[float, ...] = CLIP_STD,
+    precision: Literal["fp32", "bf16"] = "fp32",
+    progress: bool = False,
+    label: str = "embed",
+) -> EmbeddedSplit:
+    """Embed the pictures and texts of ``batches`` on the device of ``model``.
+
+    ``model`` has CLIP's ``get_image_features`` and ``get_text_features`` (Transformers 4 or 5). Views are numbered in
+    the order in which a product's pictures arrive. Each distinct text is encoded once, wherever it stands, so that
+    equal texts have equal embeddings to the bit. uint8 pixels are normalised with ``mean`` and ``std``; floats are
+    taken as they are. ``categories`` maps a product to its sub-category.
+
+    Raises E2FashionError when ``batches`` is empty.
+    """
+    device = next(model.parameters()).device
+    images: list[Tensor] = []
+    texts: list[Tensor] = []
+    products: dict[str, int] = {}
+    text_rows: dict[int, int] = {}
+    pairs: dict[tuple[int, int], None] = {}
+    image_product: list[int] = []
+    with _evaluating(model), torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
+        for batch in tqdm(batches, desc=label, unit="batch", disable=not progress):
+            groups = batch.text_group.tolist()
+            new: list[int] = []
+            for row, (product_id, group) in enumerate(zip(batch.product_ids, groups, strict=True)):
+                product = products.setdefault(product_id, len(products))
+                image_product.append(product)
+                pairs.setdefault((product, group))
+                if group not in text_rows:
+                    text_rows[group] = len(text_rows)
+                    new.append(row)
+            pixels = batch.pixel_values.to(device)
+            pixels = pixels if pixels.is_floating_point() else normalise(pixels, mean, std)
+            images.append(_unit(model.get_image_features(pixel_values=pixels)))  # type: ignore[operator]
+            if new:
+                ids, mask = batch.input_ids[new].to(device), batch.attention_mask[new].to(device)
+                texts.append(_unit(model.get_text_features(input_ids=ids, attention_mask=mask)))  # type: ignore[operator]
+    if not images:
+        raise E2FashionError("there is nothing to embed: the split has no products; choose another split")
+    product_of_image = torch.tensor(image_product)
+    return EmbeddedSplit(
+        image_embeds=torch.cat(images),
+        text_embeds=torch.cat(texts)[[text_rows[group] for _, group in pairs]],
+        image_product=product_of_image,
+        text_product=torch.tensor([product for product, _ in pairs]),
+        image_view=_occurrence(product_of_image),
+        text_group=torch.tensor([group for _, group in pairs]),
+        product_ids=tuple(products),
+        categories=tuple((categories or {}).get(product_id) for product_id in products),
+    )
+
+
+def _unit(features: Any) -> Tensor:
+    """Projected features as Transformers 5 (an output with ``pooler_output``) or 4 (a tensor) returns them."""
+    tensor = features if isinstance(features, Tensor) else features.pooler_output
+    return F.normalize(tensor.float(), dim=-1).cpu()
+
+
+def _occurrence(product: Tensor) -> Tensor:
+    """How many rows of the same product came before: (M,) int64."""
+    seen: dict[int, int] = {}
+    numbers = []
+    for item in product.tolist():
+        numbers.append(seen.get(item, 0))
+        seen[item] = numbers[-1] + 1
+    return torch.tensor(numbers)
+
+
+@contextmanager
+def _evaluating(model: nn.Module) -> Iterator[None]:
+    training = model.training
+    model.eval()
+    try:
+        with torch.inference_mode():
+            yield
+    finally:
+        model.train(training)

@@ -1,0 +1,127 @@
+"""An encoder with everything that prepares its input, as it is loaded from and saved to a Hugging Face folder."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+from transformers import AutoConfig, AutoModel, CLIPImageProcessorPil, CLIPModel, CLIPProcessor, PreTrainedTokenizerBase
+
+from e2fashion.data.text import TextTemplate
+from e2fashion.data.transforms import ImageTransform
+from e2fashion.models.tokenizer import load_tokenizer
+from e2fashion.types import E2FashionError, Entity
+
+MODEL_TYPES = ("clip", "e2")
+
+
+@dataclass(frozen=True)
+class Encoder:
+    """A CLIP or an E2 with its tokenizer, its way of making a square, and its template of the global text.
+
+    ``name`` is what tables call it. Features of ``model`` are not normalised; whoever compares them does that.
+    """
+
+    model: CLIPModel
+    tokenizer: PreTrainedTokenizerBase
+    transform: ImageTransform
+    template: TextTemplate
+    name: str
+
+    @property
+    def entities(self) -> tuple[Entity, ...]:
+        """What the model searches for; empty for a plain CLIP."""
+        listed = getattr(self.model.config.vision_config, "entities", None) or []
+        return tuple(Entity(**entity) for entity in listed)
+
+    @property
+    def context_length(self) -> int:
+        """Longest text in tokens, start and end included."""
+        return int(self.model.config.text_config.max_position_embeddings)
+
+
+def load_encoder(
+    name_or_folder: str,
+    name: str | None = None,
+    template: str | None = None,
+    resize: Literal["squeeze", "crop", "pad"] | None = None,
+    size: int | None = None,
+) -> Encoder:
+    """Load any CLIP or E2: a model folder, the folder of a run, or a hub name (the only thing that needs a network).
+
+    ``template``, ``resize`` and ``size`` override what was saved with the model; a checkpoint that brings no template
+    reads the description alone.
+
+    Raises:
+        E2FashionError: a folder that does not exist or holds something else.
+    """
+    place = Path(name_or_folder)
+    folder = place / "model" if (place / "model" / "config.json").is_file() else place
+    if folder.is_dir():
+        if not (folder / "config.json").is_file():
+            raise E2FashionError(
+                f"'{name_or_folder}' holds no model: config.json is missing. Give a model folder, a run folder whose "
+                f"training has finished an epoch, or a hub name."
+            )
+    elif place.is_absolute() or name_or_folder.startswith(".") or name_or_folder.count("/") > 1:
+        raise E2FashionError(f"'{name_or_folder}' does not exist. Give a model folder, a run folder or a hub name.")
+    source = str(folder) if folder.is_dir() else name_or_folder
+    try:
+        config = AutoConfig.from_pretrained(source)
+        if config.model_type not in MODEL_TYPES:
+            raise E2FashionError(
+                f"'{name_or_folder}' is a model of type '{config.model_type}'; types that can be read: "
+                f"{', '.join(MODEL_TYPES)}."
+            )
+        model = AutoModel.from_pretrained(source, use_safetensors=True).eval()
+        processor = CLIPImageProcessorPil.from_pretrained(source)
+    except OSError as error:
+        raise E2FashionError(f"'{name_or_folder}' cannot be loaded: {str(error).splitlines()[0]}") from error
+    transform = ImageTransform.from_processor(processor)
+    if resize is not None:
+        transform = replace(transform, resize=resize)
+    if size is not None:
+        transform = replace(transform, size=size)
+    own_template = template or getattr(config, "text_template", None) or "{description}"
+    label = name or (place.name if place.name != "model" else place.resolve().parent.name)
+    return Encoder(model, load_tokenizer(source), transform, TextTemplate(own_template), label)
+
+
+def save_encoder(encoder: Encoder, folder: Path) -> None:
+    """Write model, processor and card as a folder that :func:`load_encoder` and Transformers read."""
+    encoder.model.config.text_template = encoder.template.template
+    encoder.model.save_pretrained(folder)
+    processor = CLIPProcessor(image_processor=encoder.transform.to_processor(), tokenizer=encoder.tokenizer)
+    processor.save_pretrained(folder)
+    (folder / "README.md").write_text(model_card(encoder), encoding="utf-8")
+
+
+def model_card(encoder: Encoder) -> str:
+    """The README of a model folder: what it is and the lines that load it."""
+    entities = "".join(f"- `{e.name}` (column `{e.column}`): {e.tokens} selection tokens\n" for e in encoder.entities)
+    vision = encoder.model.config.vision_config
+    fusion = getattr(vision, "fusion_layers", [])
+    return f"""---
+library_name: transformers
+tags: [fashion, clip, e2fashion]
+pipeline_tag: zero-shot-image-classification
+---
+# {encoder.name}
+
+Trained with e2fashion. Image tower: {vision.num_hidden_layers} layers of width {vision.hidden_size}, patches of
+{vision.patch_size} px at {vision.image_size} px; pictures become a square by `{encoder.transform.resize}`.
+Global text: `{encoder.template.template}`.
+
+Entities:
+{entities or "none: this is a plain CLIP" + chr(10)}
+Fusion blocks behind layers: {", ".join(map(str, fusion)) or "none"}.
+
+```python
+import e2fashion  # registers the model type
+from transformers import AutoModel, AutoProcessor
+
+model = AutoModel.from_pretrained("<this folder>")
+processor = AutoProcessor.from_pretrained("<this folder>")
+```
+"""

@@ -1,0 +1,146 @@
+"""Figures of a report: what each model retrieved, and the patches that each entity's tokens selected."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from einops import rearrange
+from numpy.typing import NDArray
+
+from e2fashion.types import E2FashionError, Entity
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+RIGHT, WRONG, QUIET = "#1a7f37", "#d1242f", "#57606a"
+Picture = NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class RetrievedRow:
+    """One text query: the picture it belongs to, and each model's best pictures with whether they are right."""
+
+    text: str
+    truth: Picture
+    found: dict[str, list[tuple[Picture, bool]]]
+    rank: dict[str, int]
+
+
+@dataclass(frozen=True)
+class SelectionRow:
+    """One picture (H, W, 3) with, per entity, its tag (None: unknown), soft map (P,) and selected patches.
+
+    ``boxes`` are true regions in fractions of the image, left, top, right, bottom, where they are known.
+    """
+
+    picture: Picture
+    tags: dict[str, str | None]
+    maps: dict[str, NDArray[np.float32]]
+    selected: dict[str, list[int]]
+    boxes: dict[str, list[tuple[float, float, float, float]]]
+
+
+def draw_retrieved(rows: Sequence[RetrievedRow], file: Path, title: str) -> None:
+    """A line per query: the true picture, then every model's best pictures; right ones framed in green."""
+    models = list(rows[0].found)
+    shown = len(rows[0].found[models[0]])
+    columns = 1 + len(models) * shown
+    figure, axes = _grid(len(rows), columns, cell=1.25, top=0.9, left=2.6)
+    for line, row in zip(axes, rows, strict=True):
+        _picture(line[0], row.truth, QUIET)
+        line[0].set_ylabel(textwrap.fill(row.text, 34), fontsize=7.5, rotation=0, ha="right", va="center", labelpad=6)
+        cells = iter(line[1:])
+        for model in models:
+            for place, (picture, right) in enumerate(row.found[model], start=1):
+                cell = next(cells)
+                _picture(cell, picture, RIGHT if right else WRONG)
+                if place == 1:
+                    cell.set_xlabel(f"true one at rank {row.rank[model]}", fontsize=7, loc="left", labelpad=2)
+    axes[0][0].set_title("query's product", fontsize=8)
+    for index, model in enumerate(models):
+        axes[0][1 + index * shown].set_title(f"{model}: best {shown}", fontsize=9, loc="left", fontweight="bold")
+    figure.suptitle(title, fontsize=10, x=0.01, ha="left")
+    _save(figure, file)
+
+
+def draw_selection(rows: Sequence[SelectionRow], entities: Sequence[Entity], file: Path, title: str) -> None:
+    """A line per product: the picture, then per entity the map of its tokens and the patches they picked.
+
+    Brightness is the mean probability over the entity's tokens, frames are the picks, dashes the true region.
+    """
+    figure, axes = _grid(len(rows), 1 + len(entities), cell=1.75, top=0.9)
+    for line, row in zip(axes, rows, strict=True):
+        _picture(line[0], row.picture, QUIET)
+        for cell, entity in zip(line[1:], entities, strict=True):
+            _overlay(cell, row, entity.name)
+            tag = row.tags.get(entity.name)
+            cell.set_xlabel(textwrap.shorten(tag, 26) if tag else "(unknown)", fontsize=8, labelpad=3)
+    for cell, heading in zip(axes[0], ["picture", *(entity.name for entity in entities)], strict=True):
+        cell.set_title(heading, fontsize=9, fontweight="bold")
+    figure.suptitle(title, fontsize=10, x=0.01, ha="left")
+    _save(figure, file)
+
+
+def _overlay(cell: Axes, row: SelectionRow, entity: str) -> None:
+    from matplotlib.patches import Rectangle
+
+    height, width = row.picture.shape[:2]
+    heat = row.maps[entity]
+    side = round(len(heat) ** 0.5)
+    grid = rearrange(heat, "(rows columns) -> rows columns", rows=side, columns=side)
+    strength = grid / max(float(grid.max()), 1e-9)
+    cell.imshow(row.picture)
+    veil = np.zeros((side, side, 4))
+    veil[..., 3] = 0.62 * (1.0 - strength)
+    cell.imshow(veil, extent=(0, width, height, 0), interpolation="nearest")
+    for patch in sorted(set(row.selected[entity])):
+        top, left = divmod(patch, side)
+        corner = (left * width / side, top * height / side)
+        cell.add_patch(Rectangle(corner, width / side, height / side, fill=False, edgecolor="#ffb000", linewidth=2))
+    for left, top, right, bottom in row.boxes.get(entity, []):
+        corner = (left * width, top * height)
+        size = ((right - left) * width, (bottom - top) * height)
+        cell.add_patch(Rectangle(corner, *size, fill=False, edgecolor="#00a2ff", linewidth=1.2, linestyle="--"))
+    cell.set_xlim(0, width)
+    cell.set_ylim(height, 0)
+    _frame(cell, QUIET, 0.6)
+
+
+def _grid(rows: int, columns: int, cell: float, top: float, left: float = 0.2) -> tuple[Figure, Any]:
+    try:
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise E2FashionError("Figures need matplotlib. Install it: pip install 'e2fashion[report]'.") from error
+    size = (left + columns * cell, top + rows * (cell + 0.28))
+    figure = Figure(figsize=size)
+    FigureCanvasAgg(figure)
+    axes = figure.subplots(rows, columns, squeeze=False)
+    figure.subplots_adjust(
+        left=left / size[0], right=0.99, top=1 - top / size[1], bottom=0.28 / size[1], wspace=0.08, hspace=0.2
+    )
+    return figure, axes
+
+
+def _picture(cell: Axes, picture: Picture, colour: str) -> None:
+    cell.imshow(picture)
+    _frame(cell, colour, 0.6 if colour == QUIET else 2.2)
+
+
+def _frame(cell: Axes, colour: str, width: float) -> None:
+    cell.set_xticks([])
+    cell.set_yticks([])
+    for spine in cell.spines.values():
+        spine.set_edgecolor(colour)
+        spine.set_linewidth(width)
+
+
+def _save(figure: Figure, file: Path) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(file, dpi=130, facecolor="white", metadata={"Software": None})

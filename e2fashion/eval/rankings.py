@@ -1,0 +1,130 @@
+"""Ranks of named queries, the records computed from them, and their file beside the records."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from e2fashion.metrics.bootstrap import RESAMPLES
+from e2fashion.metrics.retrieval import TOP_K, summarise
+from e2fashion.types import ResultRecord
+
+BOTH = "both"
+"""Direction of a record that adds image-to-text and text-to-image."""
+
+
+@dataclass(frozen=True)
+class RecordContext:
+    """What the records of one evaluation share, see :class:`e2fashion.types.ResultRecord`."""
+
+    run: str
+    model: str
+    split: str
+    text: str = ""
+    seed: int = 0
+    config_hash: str = ""
+    commit: str = ""
+    data_fingerprint: str = ""
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """The ranks of one direction under one notion of a hit.
+
+    ``ranks`` (Q,) int64 from 1; ``product`` (Q,) int64, the product of each query as a place in ``product_ids``;
+    ``candidates`` (Q,) int64, how many there were to choose from. ``extra`` goes into every record of the ranking;
+    ``metric_extra`` into that of one metric.
+    """
+
+    direction: str
+    positives: str
+    ranks: Tensor
+    product: Tensor
+    candidates: Tensor
+    extra: Mapping[str, Any] = field(default_factory=dict)
+    metric_extra: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+
+
+def records_of(
+    rankings: Sequence[Ranking],
+    context: RecordContext,
+    protocol: str,
+    top_k: Sequence[int] = TOP_K,
+    resamples: int = RESAMPLES,
+) -> list[ResultRecord]:
+    """Every metric of every ranking, and SumR over the directions of each notion of a hit.
+
+    Intervals are the 95 % of a bootstrap over products with seed 0, the same draws for every model.
+    """
+    records: list[ResultRecord] = []
+    for positives in dict.fromkeys(ranking.positives for ranking in rankings):
+        own = {ranking.direction: ranking for ranking in rankings if ranking.positives == positives}
+        estimates = summarise(
+            {name: ranking.ranks for name, ranking in own.items()},
+            {name: ranking.product for name, ranking in own.items()},
+            top_k,
+            resamples,
+        )
+        for name, estimate in estimates.items():
+            direction, _, metric = name.rpartition("/")
+            involved = [own[direction]] if direction else list(own.values())
+            candidates = torch.cat([ranking.candidates for ranking in involved])
+            extra = dict(involved[0].extra) | dict(involved[0].metric_extra.get(metric, {}))
+            if len(candidates.unique()) > 1:
+                extra["fewest_candidates"] = int(candidates.min())
+            if not direction:
+                extra |= _summed_ceiling(involved, top_k)
+            records.append(
+                ResultRecord(
+                    **vars(context),
+                    task="retrieval",
+                    metric=metric,
+                    value=estimate.value,
+                    low=estimate.low,
+                    high=estimate.high,
+                    protocol=protocol,
+                    direction=direction or BOTH,
+                    positives=positives,
+                    queries=len(involved[0].ranks) if direction else sum(len(item.ranks) for item in involved),
+                    candidates=float(candidates.double().mean()),
+                    extra=extra,
+                )
+            )
+    return records
+
+
+def _summed_ceiling(rankings: Iterable[Ranking], top_k: Sequence[int]) -> dict[str, float]:
+    parts = [ranking.metric_extra.get(f"R@{k}", {}).get("ceiling") for ranking in rankings for k in top_k]
+    return {"ceiling": sum(parts)} if parts and None not in parts else {}
+
+
+def save_rankings(path: Path, rankings: Sequence[Ranking], product_ids: Sequence[str]) -> None:
+    """Write the ranks of every query, so that two models can be compared query by query (safetensors)."""
+    tensors = {
+        f"{ranking.positives}/{ranking.direction}/{name}": getattr(ranking, name).contiguous().clone()
+        for ranking in rankings
+        for name in ("ranks", "product", "candidates")
+    }
+    path.parent.mkdir(parents=True, exist_ok=True)
+    save_file(tensors, path, metadata={"product_ids": json.dumps(list(product_ids))})
+
+
+def load_rankings(path: Path) -> tuple[list[Ranking], list[str]]:
+    """The rankings and product ids of :func:`save_rankings`."""
+    with safe_open(path, framework="pt") as file:
+        product_ids = json.loads(file.metadata()["product_ids"])
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
+    rankings = []
+    for key in sorted({name.rpartition("/")[0] for name in tensors}):
+        positives, direction = key.split("/")
+        parts = {name: tensors[f"{key}/{name}"] for name in ("ranks", "product", "candidates")}
+        rankings.append(Ranking(direction=direction, positives=positives, **parts))
+    return rankings, product_ids

@@ -1,0 +1,137 @@
+"""What watches a fit: the best model as a Hugging Face folder, a clean stop on Ctrl-C, the log file."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import pytorch_lightning as pl
+
+logger = logging.getLogger(__name__)
+
+
+class RunInterrupted(Exception):
+    """A run was asked to stop and did, with a checkpoint to resume from."""
+
+
+class BestModel(pl.Callback):
+    """Keep the model of the best epoch as a folder that :meth:`from_pretrained` loads.
+
+    Args:
+        folder: replaced as a whole whenever the monitored value rises.
+        save: writes the model, its processor and its card into the folder it is given.
+        monitor: a logged value of which more is better.
+        best: the value to beat, from the stage before.
+    """
+
+    def __init__(self, folder: Path, save: Callable[[Path], None], monitor: str, best: float = float("-inf")) -> None:
+        self.folder = folder
+        self.save = save
+        self.monitor = monitor
+        self.best = best
+        self.best_epoch = -1
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Compare and, when better, replace the folder (written beside it, then renamed)."""
+        if trainer.sanity_checking or self.monitor not in trainer.callback_metrics:
+            return
+        value = float(trainer.callback_metrics[self.monitor])
+        logger.info("epoch %d: %s %.2f", trainer.current_epoch + 1, self.monitor, value)
+        if value <= self.best or not trainer.is_global_zero:
+            return
+        self.best, self.best_epoch = value, trainer.current_epoch
+        fresh = self.folder.with_name(self.folder.name + ".partial")
+        shutil.rmtree(fresh, ignore_errors=True)
+        self.save(fresh)
+        shutil.rmtree(self.folder, ignore_errors=True)
+        fresh.rename(self.folder)
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a resumed run must know: the value to beat."""
+        return {"best": self.best, "best_epoch": self.best_epoch}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take up the value to beat."""
+        self.best, self.best_epoch = state_dict["best"], state_dict["best_epoch"]
+
+
+class ResumeCheckpoint(pl.Callback):
+    """Keep one checkpoint to resume from, and turn Ctrl-C (or SIGTERM) into a stop between two batches.
+
+    Saved every ``every_steps`` optimiser steps, at the end of every epoch (after validation) and on a signal. A
+    second Ctrl-C stops at once and loses what came after the last save.
+    """
+
+    def __init__(self, checkpoint: Path, every_steps: int) -> None:
+        self.checkpoint = checkpoint
+        self.every_steps = every_steps
+        self.requested = False
+        self._previous: dict[int, Any] = {}
+
+    def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Take over the signals (only the main thread may)."""
+        for number in (signal.SIGINT, signal.SIGTERM):
+            try:
+                self._previous[number] = signal.signal(number, self._request)
+            except ValueError:
+                logger.info("not in the main thread: an interrupt will not save a checkpoint")
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Save if it is time; stop if a signal came. An epoch's last batch waits for its validation."""
+        if trainer.is_last_batch:
+            return
+        if self.requested or trainer.global_step % self.every_steps == 0:
+            self._save(trainer)
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Save behind validation, so that a resumed run begins with the next epoch."""
+        self._save(trainer)
+
+    def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        """Give the signals back."""
+        for number, handler in self._previous.items():
+            signal.signal(number, handler)
+        self._previous = {}
+
+    def _save(self, trainer: pl.Trainer) -> None:
+        partial = self.checkpoint.with_suffix(".partial")
+        trainer.save_checkpoint(partial)
+        if trainer.is_global_zero:
+            partial.replace(self.checkpoint)
+        if self.requested:
+            raise RunInterrupted(str(self.checkpoint))
+
+    def _request(self, number: int, frame: FrameType | None) -> None:
+        if self.requested:
+            raise KeyboardInterrupt
+        self.requested = True
+        logger.warning("stopping after this batch ...")
+
+
+class Throughput(pl.Callback):
+    """Log images per second over each training epoch, validation left out."""
+
+    def __init__(self) -> None:
+        self._start = 0.0
+        self._images = 0
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Start the clock."""
+        self._start, self._images = time.perf_counter(), 0
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Count the batch; at the epoch's last one log the rate."""
+        self._images += len(batch) * trainer.world_size
+        if trainer.is_last_batch:
+            rate = self._images / (time.perf_counter() - self._start)
+            pl_module.log("train/images_per_second", rate, rank_zero_only=True)

@@ -1,0 +1,118 @@
+"""Which parameters are trained, and the optimiser over them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from typing import Literal
+
+import torch
+from torch import nn
+from torch.optim import Adam, AdamW, Optimizer
+
+from e2fashion.losses.contrastive import ContrastiveLoss
+from e2fashion.models.modeling_e2 import E2Model
+from e2fashion.types import E2FashionError
+
+
+@dataclass(frozen=True)
+class OptimizerSettings:
+    """Optimiser by name with its values; ``warmup_steps`` belongs to the cosine schedule that goes with it."""
+
+    optimizer: Literal["adam", "adamw"] = "adamw"
+    learning_rate: float = 1e-3
+    betas: tuple[float, float] = (0.9, 0.999)
+    weight_decay: float = 1e-4
+    warmup_steps: int = 100
+
+
+def select_trainable(model: nn.Module, trainable: Iterable[str] | None, freeze: Sequence[str]) -> list[str]:
+    """Switch gradients on for ``trainable`` parameters (None: all) less those that match a ``freeze`` pattern.
+
+    Patterns are shell-style over full parameter names, as in ``text_model.*``.
+
+    Returns:
+        The names of the parameters that will be trained, in the model's order.
+
+    Raises:
+        E2FashionError: a pattern that matches no parameter.
+    """
+    names = [name for name, _ in model.named_parameters()]
+    for pattern in freeze:
+        if not any(fnmatchcase(name, pattern) for name in names):
+            raise E2FashionError(
+                f"The freeze pattern '{pattern}' matches no parameter. Patterns are matched against full names "
+                f"such as '{names[0]}'; 'vision_model.*' freezes the image tower."
+            )
+    wanted = set(names) if trainable is None else set(trainable)
+    selected = []
+    for name, parameter in model.named_parameters():
+        on = name in wanted and not any(fnmatchcase(name, pattern) for pattern in freeze)
+        parameter.requires_grad_(on)
+        if on:
+            selected.append(name)
+    return selected
+
+
+def build_optimizer(model: nn.Module, settings: OptimizerSettings) -> Optimizer:
+    """Adam (official code: decay as L2 on everything) or AdamW (decay on matrices only) over what is trainable.
+
+    Biases, norms, single vectors and the temperature are left out of AdamW's decay, as CLIP's authors do.
+    """
+    trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    if settings.optimizer == "adam":
+        return Adam(trainable, lr=settings.learning_rate, betas=settings.betas, weight_decay=settings.weight_decay)
+    groups = [
+        {"params": [p for p in trainable if p.ndim >= 2], "weight_decay": settings.weight_decay},
+        {"params": [p for p in trainable if p.ndim < 2], "weight_decay": 0.0},
+    ]
+    return AdamW([group for group in groups if group["params"]], lr=settings.learning_rate, betas=settings.betas)
+
+
+def freeze_disconnected(model: E2Model, loss: ContrastiveLoss, trained: Sequence[str]) -> list[str]:
+    """Freeze what no gradient can reach, as found by one backward pass over two made-up products.
+
+    A weight of zero cuts whole parts off (region heads at ``region_weight: 0``); trained under DDP they would wait
+    for gradients that never come, and weight decay would move them.
+
+    Returns:
+        The names in ``trained`` that remain.
+    """
+    if not trained:
+        return []
+    vision, text = model.config.vision_config, model.config.text_config
+    entities = len(vision.entities)
+    end, length = text.eos_token_id, min(4, text.max_position_embeddings)
+    ids = torch.full((2, length), end)
+    ids[:, :-1] = torch.arange(2 * (length - 1)).view(2, -1) % 2
+    device = model.device
+    training = model.training
+    model.train()
+    with torch.enable_grad():
+        output = model(
+            input_ids=ids.to(device),
+            pixel_values=torch.randn(2, 3, vision.image_size, vision.image_size, device=device),
+            attention_mask=torch.ones_like(ids).to(device),
+            tag_input_ids=ids.to(device),
+            tag_attention_mask=torch.ones_like(ids).to(device),
+            tag_index=torch.tensor([[0], [1]], device=device).expand(2, entities),
+            tag_present=torch.ones(2, entities, dtype=torch.bool, device=device),
+        )
+        losses = loss(
+            image_embeds=output.image_embeds,
+            text_embeds=output.text_embeds,
+            region_embeds=output.region_embeds,
+            tag_embeds=output.tag_embeds,
+            tag_present=torch.ones(2, entities, dtype=torch.bool, device=device),
+            tag_value=torch.arange(2, device=device)[:, None].expand(2, entities),
+            logit_scale=output.logit_scale,
+        )
+        losses.total.backward()
+    reached = {name for name, parameter in model.named_parameters() if parameter.grad is not None}
+    model.zero_grad(set_to_none=True)
+    model.train(training)
+    for name, parameter in model.named_parameters():
+        if name not in reached:
+            parameter.requires_grad_(False)
+    return [name for name in trained if name in reached]

@@ -1,0 +1,22 @@
+"""Learning-rate schedules as multipliers of the base rate, by step."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+
+def cosine_with_warmup(warmup_steps: int, total_steps: int) -> Callable[[int], float]:
+    """Linear rise over ``warmup_steps``, then half a cosine down to zero at ``total_steps`` (official code).
+
+    A warm-up longer than a tenth of a short run would leave nothing to train with, so it is cut there.
+    """
+    warmup = min(warmup_steps, max(1, total_steps // 10)) if warmup_steps else 0
+
+    def multiplier(step: int) -> float:
+        if step < warmup:
+            return (step + 1) / warmup
+        progress = (step - warmup) / max(1, total_steps - warmup)
+        return 0.5 * (1.0 + math.cos(math.pi * min(1.0, progress)))
+
+    return multiplier

@@ -1,0 +1,150 @@
+"""A run's folder: where each thing lies in it, and the record of what made it."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import platform
+import resource
+import subprocess
+import sys
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from e2fashion.types import E2FashionError
+
+RECORDED_PACKAGES = ("torch", "transformers", "pytorch-lightning", "torchmetrics", "datasets", "tokenizers", "Pillow")
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """``config.yaml``, ``record.json``, ``log.txt``, ``checkpoints/``, ``model/``, ``results.jsonl``, ``report.md``."""
+
+    path: Path
+
+    @property
+    def config(self) -> Path:
+        """The resolved configuration."""
+        return self.path / "config.yaml"
+
+    @property
+    def record(self) -> Path:
+        """Commit, versions, device, fingerprint, time and memory."""
+        return self.path / "record.json"
+
+    @property
+    def checkpoints(self) -> Path:
+        """Lightning's checkpoints, for resuming only."""
+        return self.path / "checkpoints"
+
+    @property
+    def model(self) -> Path:
+        """The best model on val, as a Hugging Face folder."""
+        return self.path / "model"
+
+    @property
+    def results(self) -> Path:
+        """Result records, one JSON object a line."""
+        return self.path / "results.jsonl"
+
+    @property
+    def figures(self) -> Path:
+        """Figures of the report."""
+        return self.path / "figures"
+
+    @property
+    def report(self) -> Path:
+        """Tables and figures to read."""
+        return self.path / "report.md"
+
+    @property
+    def log(self) -> Path:
+        """What was logged."""
+        return self.path / "log.txt"
+
+    def read_record(self) -> dict[str, Any]:
+        """The record, empty before the run began."""
+        if not self.record.is_file():
+            return {}
+        content: dict[str, Any] = json.loads(self.record.read_text(encoding="utf-8"))
+        return content
+
+    def update_record(self, **values: Any) -> None:
+        """Add values to the record (written beside it, then renamed: a killed run leaves it whole)."""
+        content = self.read_record() | values
+        partial = self.record.with_suffix(".partial")
+        partial.write_text(json.dumps(content, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+        partial.replace(self.record)
+
+    def open(self, identity: str, data_fingerprint: str) -> None:
+        """Make the folder, or check that the run that lies there is the same one.
+
+        Raises:
+            E2FashionError: another run lies in the folder.
+        """
+        found = self.read_record().get("identity")
+        if found is not None and found != identity:
+            raise E2FashionError(
+                f"'{self.path}' holds another run (identity {found}, this one is {identity}): its configuration or "
+                f"its data differ. Choose another folder with output=<folder>, or remove the old one."
+            )
+        self.path.mkdir(parents=True, exist_ok=True)
+        commit = git_commit()
+        earlier = self.read_record().get("commit")
+        if earlier and commit and earlier != commit:
+            logging.getLogger(__name__).warning("this run began with commit %s, the code is now %s", earlier, commit)
+        self.update_record(
+            identity=identity,
+            data_fingerprint=data_fingerprint,
+            commit=earlier or commit,
+            command=" ".join(sys.argv[1:]),
+            **environment(),
+        )
+
+    def log_to_file(self) -> logging.Handler:
+        """Append this package's log lines to ``log.txt``; the caller removes the handler when done."""
+        handler = logging.FileHandler(self.log, encoding="utf-8")
+        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+        package = logging.getLogger("e2fashion")
+        package.addHandler(handler)
+        package.setLevel(logging.INFO)
+        return handler
+
+
+def git_commit() -> str:
+    """The commit that this code was checked out from, marked ``-dirty`` when changed; empty outside a checkout."""
+    here = Path(__file__).resolve().parent
+    try:
+        found = subprocess.run(
+            ["git", "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"],
+            cwd=here,
+            capture_output=True,
+            text=True,
+            timeout=10,
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return found.stdout.strip() if found.returncode == 0 else ""
+
+
+def environment() -> dict[str, Any]:
+    """Versions, device and threads of this process."""
+    versions = {"python": platform.python_version()}
+    for package in RECORDED_PACKAGES:
+        try:
+            versions[package] = version(package)
+        except PackageNotFoundError:
+            versions[package] = "not installed"
+    device = torch.cuda.get_device_name() if torch.cuda.is_available() else platform.machine() + " CPU"
+    return {"versions": versions, "device": device, "threads": torch.get_num_threads(), "cpu_count": os.cpu_count()}
+
+
+def peak_memory_mb() -> float:
+    """Largest resident memory of this process so far, in MB (10^6 bytes)."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6

@@ -1,0 +1,19 @@
+import pytest
+
+from e2fashion.modules.schedules import cosine_with_warmup
+
+
+def test_warmup_rises_linearly_to_the_base_rate() -> None:
+    multiplier = cosine_with_warmup(warmup_steps=4, total_steps=100)
+    assert [multiplier(step) for step in range(4)] == [0.25, 0.5, 0.75, 1.0]
+
+
+def test_cosine_is_half_way_down_in_the_middle_and_zero_at_the_end() -> None:
+    multiplier = cosine_with_warmup(warmup_steps=0, total_steps=100)
+    assert multiplier(50) == pytest.approx(0.5)
+    assert multiplier(100) == pytest.approx(0.0)
+
+
+def test_a_warmup_longer_than_the_run_is_cut_to_a_tenth() -> None:
+    multiplier = cosine_with_warmup(warmup_steps=100, total_steps=20)
+    assert multiplier(2) == pytest.approx(1.0)

@@ -1,0 +1,102 @@
+from pathlib import Path
+
+import pytest
+
+from e2fashion.config import RunConfig, load_config, load_prepare_config, run_identity, save_config
+from e2fashion.types import E2FashionError
+
+MINIMAL = ["data=catalogue"]
+
+
+def write(folder: Path, name: str, text: str) -> Path:
+    file = folder / name
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(text, encoding="utf-8")
+    return file
+
+
+def test_overrides_win_over_the_file_and_the_file_over_its_bases(tmp_path: Path) -> None:
+    write(tmp_path, "low.yaml", "seed: 1\nname: low\nloader: {batch_size: 8, workers: 3}\n")
+    write(tmp_path, "sub/mid.yaml", "base: ../low.yaml\nname: mid\nloader: {batch_size: 16}\n")
+    top = write(tmp_path, "top.yaml", "base: [sub/mid.yaml]\nloader: {batch_size: 32}\n")
+    config = load_config(RunConfig, top, [*MINIMAL, "loader.batch_size=64"])
+    assert (config.seed, config.name, config.loader.workers, config.loader.batch_size) == (1, "mid", 3, 64)
+
+
+def test_a_misspelt_key_names_the_right_one(tmp_path: Path) -> None:
+    file = write(tmp_path, "run.yaml", "train: {precison: bf16}\n")
+    with pytest.raises(E2FashionError, match=r"run\.yaml, key 'train\.precison'.*Did you mean.*'precision'"):
+        load_config(RunConfig, file, MINIMAL)
+
+
+def test_a_misspelt_override_is_an_error() -> None:
+    with pytest.raises(E2FashionError, match=r"command line \(loader\.batchsize=3\).*batch_size"):
+        load_config(RunConfig, None, [*MINIMAL, "loader.batchsize=3"])
+
+
+def test_a_wrong_type_names_key_and_value() -> None:
+    with pytest.raises(E2FashionError, match=r"loader\.batch_size.*'many'"):
+        load_config(RunConfig, None, [*MINIMAL, "loader.batch_size=many"])
+
+
+def test_a_wrong_choice_lists_the_choices() -> None:
+    with pytest.raises(E2FashionError, match="fp32"):
+        load_config(RunConfig, None, [*MINIMAL, "train.precision=bf17"])
+
+
+def test_a_missing_value_says_how_to_give_it() -> None:
+    with pytest.raises(E2FashionError, match="data=<value>"):
+        load_config(RunConfig)
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(E2FashionError, match=r"nowhere\.yaml' does not exist"):
+        load_config(RunConfig, tmp_path / "nowhere.yaml", MINIMAL)
+
+
+def test_a_cycle_of_bases_is_refused(tmp_path: Path) -> None:
+    write(tmp_path, "a.yaml", "base: b.yaml\n")
+    write(tmp_path, "b.yaml", "base: a.yaml\n")
+    with pytest.raises(E2FashionError, match=r"a\.yaml -> b\.yaml -> a\.yaml"):
+        load_config(RunConfig, tmp_path / "a.yaml", MINIMAL)
+
+
+def test_a_list_is_no_configuration(tmp_path: Path) -> None:
+    with pytest.raises(E2FashionError, match="holds a list"):
+        load_config(RunConfig, write(tmp_path, "list.yaml", "- a\n"), MINIMAL)
+
+
+def test_an_override_without_a_value_is_explained() -> None:
+    with pytest.raises(E2FashionError, match="write key=value"):
+        load_config(RunConfig, None, [*MINIMAL, "seed"])
+
+
+def test_an_entity_can_be_removed_by_an_override(tmp_path: Path) -> None:
+    file = write(tmp_path, "run.yaml", "model: {entities: {brand: {tokens: 2}, season: {}}}\n")
+    config = load_config(RunConfig, file, [*MINIMAL, "model.entities.brand=null"])
+    assert config.model.entities["brand"] is None
+    assert config.model.entities["season"] is not None
+
+
+def test_saving_and_loading_gives_the_same_configuration(tmp_path: Path) -> None:
+    config = load_config(RunConfig, None, [*MINIMAL, "train.stages.main={epochs: 2, learning_rate: 0.1}"])
+    save_config(config, tmp_path / "config.yaml")
+    assert load_config(RunConfig, tmp_path / "config.yaml") == config
+
+
+def test_identity_ignores_paths_and_threads_but_not_the_recipe() -> None:
+    def identity(*overrides: str) -> str:
+        return run_identity(load_config(RunConfig, None, [*MINIMAL, *overrides]), "fingerprint")
+
+    same = {identity(), identity("threads=1"), identity("output=elsewhere"), identity("loader.workers=2")}
+    assert len(same) == 1
+    assert identity("seed=1") not in same
+    assert identity("image.flip=true") not in same
+    assert run_identity(load_config(RunConfig, None, MINIMAL), "other data") not in same
+
+
+def test_prepare_keys_and_source_options_are_told_apart(tmp_path: Path) -> None:
+    file = write(tmp_path, "data.yaml", "source: folder\ncolumns: {product_id: sku}\non_error: skip\n")
+    config, options = load_prepare_config(file, ["output=out", "path=here"])
+    assert (config.source, config.on_error, config.output) == ("folder", "skip", "out")
+    assert options == {"columns": {"product_id": "sku"}, "path": "here"}
