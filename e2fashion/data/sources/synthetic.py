@@ -1,0 +1,59 @@
+"""SynthFashion as a source: rendered garments whose every tag has a known place in the picture."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import ClassVar
+
+from e2fashion.data.sources.base import SourceProblem, SourceRow
+from e2fashion.data.synthetic.products import TAG_COLUMNS
+from e2fashion.types import E2FashionError
+
+SMALLEST_IMAGE = 32
+
+
+@dataclass
+class SyntheticSource:
+    """Rendered products; the same options give the same bytes.
+
+    ``image_size`` in pixels; ``missing_tags`` is the share of brands, seasons and compositions that are unknown.
+
+    Raises:
+        E2FashionError: an option is out of its range.
+    """
+
+    name: ClassVar[str] = "synthetic"
+
+    products: int = 2000
+    image_size: int = 128
+    views: int = 2
+    seed: int = 0
+    missing_tags: float = 0.1
+
+    def __post_init__(self) -> None:
+        bounds = {"products": 1, "image_size": SMALLEST_IMAGE, "views": 1, "seed": 0}
+        for option, least in bounds.items():
+            value = getattr(self, option)
+            if value < least:
+                raise E2FashionError(f"synthetic: {option}={value} is too small; set it to {least} or more")
+        if not 0 <= self.missing_tags < 1:
+            raise E2FashionError(
+                f"synthetic: missing_tags={self.missing_tags} is no share; set it to at least 0 and less than 1"
+            )
+
+    @property
+    def tag_columns(self) -> tuple[str, ...]:
+        """Names of the tag columns that every row's ``tags`` holds."""
+        return TAG_COLUMNS
+
+    def __len__(self) -> int:
+        """Number of pictures."""
+        return self.products * self.views
+
+    def rows(self) -> Iterator[SourceRow | SourceProblem]:
+        """The pictures, product by product."""
+        # Imported here because the generator yields the rows that this package defines.
+        from e2fashion.data.synthetic.generate import generate
+
+        return iter(generate(self.products, self.views, self.image_size, self.seed, self.missing_tags))
