@@ -42,11 +42,11 @@ class OpenAIStyleEncoder(nn.Module):
 
     def encode_image(self, image: Tensor) -> Tensor:
         """Normalised pixels (B, 3, H, W) to features (B, C)."""
-        return self.model.get_image_features(image.to(self.dtype), return_dict=True).pooler_output
+        return self.model.get_image_features(image.to(self.dtype), complete_states=False).pooler_output
 
     def encode_text(self, text: Tensor) -> Tensor:
         """Token ids (B, L), padded with anything behind the end token, to features (B, C)."""
-        return self.model.get_text_features(text, return_dict=True).pooler_output
+        return self.model.get_text_features(text, complete_states=False).pooler_output
 
     def encode_regions(self, image: Tensor) -> Tensor:
         """Normalised pixels (B, 3, H, W) to region features (B, E, C); not in OpenAI's package."""
@@ -72,9 +72,9 @@ def load(
         E2FashionError: a path that is not a model's folder.
     """
     source = checked_source(name_or_folder)
-    model = E2Model.from_pretrained(source, **options).eval()
+    model = E2Model.from_pretrained(source, **options)
     processor = CLIPProcessor.from_pretrained(source)
-    encoder = OpenAIStyleEncoder(model).to(device)
+    encoder = OpenAIStyleEncoder(model).to(device).eval()
 
     def preprocess(picture: Image.Image) -> Tensor:
         return processor.image_processor(picture.convert("RGB"), return_tensors="pt")["pixel_values"][0]

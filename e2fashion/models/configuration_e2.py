@@ -1,7 +1,6 @@
 """Configuration of E2: CLIP's, plus which tag entities are searched for, where, and how patches are selected."""
 
-from __future__ import annotations
-
+# No postponed annotations here: @strict validates only the types that it finds as objects.
 import re
 from collections.abc import Iterable, Mapping
 from itertools import pairwise

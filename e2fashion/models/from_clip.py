@@ -25,7 +25,7 @@ def checked_source(name_or_folder: str | Path) -> str:
     """A folder that exists, or a name for the hub; a path that does not exist never reaches the network."""
     text = str(name_or_folder)
     path = Path(text).expanduser()
-    if path.is_dir():
+    if text and path.is_dir():
         if not (path / "config.json").is_file():
             raise E2FashionError(f"folder {text!r} holds no config.json; give the folder of a Hugging Face CLIP model")
         return str(path)

@@ -57,20 +57,18 @@ class E2VisionModelOutput(CLIPVisionModelOutput):
     selected_patches: Tensor | None = None
 
 
-def _wants_states(config: Any, options: Mapping[str, Any]) -> bool:
-    """Whether hidden states or attentions are asked for, in the call or in a tower's configuration."""
-    return any(
-        options.get(name) or getattr(config, name, False) for name in ("output_hidden_states", "output_attentions")
-    )
+def _normalized(features: Tensor) -> Tensor:
+    """Features over their length, in the very operations of CLIP, so that its outputs are equal to the bit."""
+    return features / features.pow(2).sum(dim=-1, keepdim=True).pow(0.5)
 
 
 class E2Model(RegionalInitialization, CLIPModel):
     """CLIP with regions. It keeps CLIP's parameter names: any CLIP checkpoint loads. Without entities it is CLIP.
 
-    In :meth:`forward`, :meth:`get_image_features` and :meth:`get_text_features` the last layer runs only for the
-    tokens that are read, so the ``last_hidden_state`` of their outputs holds just those: CLS and selection tokens
-    (B, 1 + S, D), the end token (B, 1, D). Ask for ``complete_states=True``, hidden states or attentions to get every
-    token; ``vision_model`` and ``text_model`` called alone always give every token.
+    With ``complete_states=False`` :meth:`forward`, :meth:`get_image_features` and :meth:`get_text_features` run the
+    last layer only for the tokens that are read: the same features for less work, and a ``last_hidden_state`` that
+    holds just those tokens, CLS and selection tokens (B, 1 + S, D) or the end token (B, 1, D). That is the default in
+    training. In evaluation, and whenever hidden states or attentions are asked for, every token comes out as in CLIP.
     """
 
     config: E2Config
@@ -114,13 +112,20 @@ class E2Model(RegionalInitialization, CLIPModel):
         """Make the selection noise of the next training passes a function of ``key``: see :class:`E2VisionModel`."""
         self.vision_model.seed_selection_noise(*key)
 
+    def _complete(self, complete_states: bool | None, config: Any, options: Mapping[str, Any]) -> bool:
+        """Whether a tower computes every token: asked for in the call or the configuration, or else in evaluation."""
+        wanted = any(
+            options.get(name) or getattr(config, name, False) for name in ("output_hidden_states", "output_attentions")
+        )
+        return wanted or (not self.training if complete_states is None else complete_states)
+
     @can_return_tuple
     def get_image_features(
         self,
         pixel_values: Tensor,
         interpolate_pos_encoding: bool = False,
         output_selection_maps: bool = False,
-        complete_states: bool = False,
+        complete_states: bool | None = None,
         **kwargs: Any,
     ) -> E2VisionOutput:
         """Images (B, 3, H, W): ``pooler_output`` (B, C) projected, ``region_features`` (B, E, C); not normalised."""
@@ -128,7 +133,7 @@ class E2Model(RegionalInitialization, CLIPModel):
             pixel_values=pixel_values,
             interpolate_pos_encoding=interpolate_pos_encoding,
             output_selection_maps=output_selection_maps,
-            complete_states=complete_states or _wants_states(self.vision_model.config, kwargs),
+            complete_states=self._complete(complete_states, self.vision_model.config, kwargs),
             return_dict=True,
             **kwargs,
         )
@@ -138,7 +143,10 @@ class E2Model(RegionalInitialization, CLIPModel):
 
     def get_region_features(self, pixel_values: Tensor, interpolate_pos_encoding: bool = False) -> Tensor:
         """Region features (B, E, C) of images (B, 3, H, W), in the order of the entities, not normalised."""
-        return self.get_image_features(pixel_values, interpolate_pos_encoding, return_dict=True).region_features
+        output = self.get_image_features(
+            pixel_values, interpolate_pos_encoding, complete_states=False, return_dict=True
+        )
+        return output.region_features
 
     @can_return_tuple
     def get_text_features(
@@ -146,21 +154,17 @@ class E2Model(RegionalInitialization, CLIPModel):
         input_ids: Tensor,
         attention_mask: Tensor | None = None,
         position_ids: Tensor | None = None,
-        complete_states: bool = False,
+        complete_states: bool | None = None,
         **kwargs: Any,
     ) -> BaseModelOutputWithPooling:
         """Texts (B, L): ``pooler_output`` (B, C) projected, not normalised.
 
-        Columns of padding behind the longest text are cut off first; this does not change the features.
+        Without ``complete_states`` the columns of padding behind the longest text are cut off as well.
         """
-        plain_mask = attention_mask is None or attention_mask.ndim == 2
         config = self.text_model.config
-        if (
-            complete_states
-            or not plain_mask
-            or _wants_states(config, kwargs)
-            or (config._attn_implementation not in PLAIN_ATTENTION)
-        ):
+        plain_mask = attention_mask is None or attention_mask.ndim == 2
+        plain_attention = config._attn_implementation in PLAIN_ATTENTION
+        if self._complete(complete_states, config, kwargs) or not (plain_mask and plain_attention):
             output = self.text_model(
                 input_ids=input_ids,
                 attention_mask=attention_mask,
@@ -204,8 +208,8 @@ class E2Model(RegionalInitialization, CLIPModel):
         texts = self.get_text_features(
             input_ids, attention_mask=attention_mask, position_ids=position_ids, return_dict=True, **kwargs
         )
-        image_embeds = F.normalize(images.pooler_output, dim=-1)
-        text_embeds = F.normalize(texts.pooler_output, dim=-1)
+        image_embeds = _normalized(images.pooler_output)
+        text_embeds = _normalized(texts.pooler_output)
         tag_embeds = None
         if tag_input_ids is not None:
             tag_embeds = self.embed_tags(tag_input_ids, tag_attention_mask, tag_index, tag_present)
@@ -235,7 +239,7 @@ class E2Model(RegionalInitialization, CLIPModel):
         """Normalised tag embeddings (B, E, C), exactly zero in value and gradient where ``tag_present`` is false."""
         if tag_index is None or tag_present is None:
             raise ValueError("tag_input_ids need tag_index and tag_present (B, E): whose tags are they?")
-        distinct = self.get_text_features(tag_input_ids, attention_mask=tag_attention_mask, return_dict=True)
+        distinct = self.get_text_features(tag_input_ids, tag_attention_mask, complete_states=False, return_dict=True)
         embeds = F.normalize(distinct.pooler_output, dim=-1)
         if not len(embeds):
             return embeds.new_zeros(*tag_index.shape, embeds.shape[-1])

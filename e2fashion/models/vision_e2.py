@@ -44,6 +44,15 @@ class RegionalInitialization(CLIPPreTrainedModel):
     ``from_pretrained`` builds on the meta device, so each raw parameter is set here or is never set.
     """
 
+    @classmethod
+    def is_custom_code(cls) -> bool:
+        """False: every value is set through transformers' guarded functions, here as in CLIP.
+
+        For code from elsewhere transformers skips each module without parameters of its own, which would leave
+        CLIP's attention and MLP, and our fusion blocks, with the default scale instead of theirs.
+        """
+        return False
+
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
         super()._init_weights(module)
