@@ -1,0 +1,62 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from raw_products import ListSource, picture, row
+
+from e2fashion.data.catalogue import Catalogue
+from e2fashion.data.describe import describe_catalogue
+from e2fashion.data.prepare import prepare_catalogue
+
+
+@pytest.fixture
+def catalogue(tmp_path: Path) -> Catalogue:
+    """Train: p1 in two views, p2 with p1's text, p3 with p1's first picture; test: p4 with p1's text."""
+    shared = "Red shirt, cotton"
+    rows = [
+        row(1, description=shared, split="train"),
+        row(11, product_id="p1", view=1, description=shared, split="train"),
+        row(2, description=shared.upper(), split="train", tags={"brand": None, "season": "Fall"}),
+        row(3, image=picture(1), description="word " * 90, split="train"),
+        row(4, description=shared, split="test"),
+    ]
+    return prepare_catalogue(ListSource(rows), tmp_path / "out", progress=False, val_fraction=0.0)
+
+
+def test_counts_of_a_split(catalogue: Catalogue) -> None:
+    train = describe_catalogue(catalogue).splits["train"]
+    assert (train.pairs, train.products, train.equal_texts, train.equal_pictures) == (4, 3, 2, 2)
+    assert train.mean_words == pytest.approx((3 + 3 + 90) / 3)
+
+
+def test_coverage_and_values_of_tags(catalogue: Catalogue) -> None:
+    description = describe_catalogue(catalogue)
+    train = description.splits["train"]
+    assert train.coverage == {"brand": pytest.approx(2 / 3), "season": pytest.approx(1 / 3)}
+    assert train.values == {"brand": 2, "season": 1}
+    assert description.values == {"brand": 2, "season": 1}
+
+
+def test_what_crosses_splits(catalogue: Catalogue) -> None:
+    description = describe_catalogue(catalogue)
+    assert (description.crossing_texts, description.crossing_pictures) == (1, 0)
+
+
+def test_long_texts_are_a_lower_bound_without_a_tokenizer(catalogue: Catalogue) -> None:
+    description = describe_catalogue(catalogue, context_length=77)
+    assert description.splits["train"].long_texts == 1
+    assert "lower bound" in description.as_text()
+
+
+def test_long_texts_by_a_tokenizer(catalogue: Catalogue) -> None:
+    description = describe_catalogue(catalogue, 77, lambda texts: [100] * len(texts))
+    assert description.splits["train"].long_texts == 3
+    assert "tokens of the tokenizer" in description.as_text()
+
+
+def test_the_text_is_a_table(catalogue: Catalogue) -> None:
+    lines = describe_catalogue(catalogue).as_text().splitlines()
+    assert lines[0].split() == ["train", "test"]
+    assert lines[1].split() == ["pairs", "4", "1"]
+    assert "brand: coverage, values" in lines[7]

@@ -1,0 +1,67 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from raw_products import picture, row
+
+from e2fashion.data.validate import ProductError, check_row, normalise_text
+
+
+def check(**changes: object) -> object:
+    return check_row(row(7, **changes), max_text_characters=50, max_pixels=10_000)
+
+
+def test_white_space_goes_and_missing_tags_become_none() -> None:
+    checked = check_row(
+        row(7, product_id=" 7 ", description="  Shirt\n", tags={"brand": " A ", "season": "  ", "usage": "NA"}),
+        max_text_characters=50,
+        max_pixels=10_000,
+    )
+    assert (checked.product_id, checked.description) == ("7", "Shirt")
+    assert checked.tags == {"brand": "A", "season": None, "usage": "NA"}
+
+
+@pytest.mark.parametrize(
+    ("given", "stored"), [("validation", "val"), ("Valid", "val"), (" TRAIN ", "train"), ("test", "test")]
+)
+def test_names_of_splits(given: str, stored: str) -> None:
+    checked = check_row(row(7, split=given), max_text_characters=50, max_pixels=10_000)
+    assert checked.split == stored
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"product_id": " "}, r"table line 7: empty text in field 'product_id'.*Remedy: fill it in"),
+        ({"description": "\n"}, r"table line 7 \(product p7\): empty text in field 'description': '\\n'"),
+        ({"description": "x" * 51}, r"over-long text.*51 characters, more than max_text_characters=50"),
+        ({"split": "holdout"}, r"unknown split in field 'split': 'holdout'.*one of train, val, test"),
+        ({"image": b""}, r"zero-byte image in field 'image': 0 bytes"),
+        ({"image": Path("gone/7.jpg")}, r"missing image in field 'image': gone/7.jpg: no such file.*add the file"),
+        ({"image": picture(size=(200, 100))}, r"oversized image.*200 x 100 pixels, more than max_pixels=10,000"),
+        ({"tags": {"brand": "Caf\udce9"}}, r"wrong encoding in field 'brand': 'Caf'.*udce9.*encoding=latin-1"),
+        ({"description": "na\ud800"}, r"wrong encoding in field 'description'"),
+    ],
+)
+def test_errors_name_row_field_value_and_remedy(changes: dict[str, object], message: str) -> None:
+    with pytest.raises(ProductError, match=message) as caught:
+        check(**changes)
+    assert "on_error=skip" in str(caught.value)
+
+
+def test_unreadable_place_of_an_image(tmp_path: Path) -> None:
+    with pytest.raises(ProductError, match=r"unreadable image.*Is a directory"):
+        check(image=tmp_path)
+
+
+def test_huge_files_are_not_read(tmp_path: Path) -> None:
+    file = tmp_path / "huge.jpg"
+    with file.open("wb") as stream:
+        stream.truncate(1_000_000)
+    with pytest.raises(ProductError, match=r"oversized image.*1,000,000 bytes"):
+        check(image=file)
+
+
+def test_texts_that_differ_in_case_and_white_space_are_equal() -> None:
+    assert normalise_text(" Red\n SHIRT ") == normalise_text("red shirt")
