@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
+from zipfile import BadZipFile
 
 import numpy as np
 import torch
@@ -56,7 +57,12 @@ def draw_candidates(product_ids: Sequence[str], categories: Sequence[str | None]
     """
     order = np.array(sorted(range(len(product_ids)), key=product_ids.__getitem__), dtype=np.int64)
     names = [categories[place] for place in order]
-    members = {name: np.array([i for i, other in enumerate(names) if other == name]) for name in dict.fromkeys(names)}
+    places: dict[str | None, list[int]] = {}
+    for i, name in enumerate(names):
+        places.setdefault(name, []).append(i)
+    members = {name: np.array(own, dtype=np.int64) for name, own in places.items() if name is not None}
+    everybody, nobody = np.arange(len(order)), np.empty(0, dtype=np.int64)
+    strangers: dict[str | None, np.ndarray] = {}
     askable = np.array([i for i, name in enumerate(names) if name is not None or rule.fill == "top_up"], dtype=np.int64)
     if not len(askable):
         raise E2FashionError(
@@ -74,11 +80,13 @@ def draw_candidates(product_ids: Sequence[str], categories: Sequence[str | None]
     for _ in range(rule.draws):
         chosen = askable if rule.queries is None else np.sort(generator.choice(askable, wanted, replace=False))
         for query in chosen:
-            group = members[names[query]] if names[query] is not None else np.empty(0, dtype=np.int64)
+            name = names[query]
+            group = nobody if name is None else members[name]
             own = _sample(group, query, rule.count, generator)
             if rule.fill == "top_up" and len(own) < rule.count:
-                others = np.setdiff1d(np.arange(len(order)), group, assume_unique=True)
-                own = np.concatenate([own, _sample(others, query, rule.count - len(own), generator)])
+                if name not in strangers:
+                    strangers[name] = np.setdiff1d(everybody, group, assume_unique=True)
+                own = np.concatenate([own, _sample(strangers[name], query, rule.count - len(own), generator)])
             row = np.full(1 + rule.count, -1, dtype=np.int64)
             row[: 1 + len(own)] = order[[query, *own]]
             queries.append(order[query])
@@ -145,7 +153,7 @@ def _read(path: Path, header: str, place: np.ndarray) -> CandidateLists:
                     f"candidate lists {path} were drawn by {file['header']}, asked for {header}: delete the file"
                 )
             query, candidates, left_out = file["query"], file["candidates"], int(file["left_out"])
-    except (OSError, ValueError, KeyError, EOFError) as error:
+    except (OSError, ValueError, KeyError, EOFError, BadZipFile) as error:
         raise E2FashionError(f"candidate lists {path} cannot be read ({error}): delete the file") from error
     return CandidateLists(
         torch.from_numpy(place[query]),

@@ -10,7 +10,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from tqdm import tqdm
+from tqdm.auto import tqdm  # type: ignore[import-untyped]
 
 from e2fashion.data.transforms import CLIP_MEAN, CLIP_STD, normalise
 from e2fashion.types import Batch, E2FashionError

@@ -102,8 +102,8 @@ def records_of(
 
 
 def _summed_ceiling(rankings: Iterable[Ranking], top_k: Sequence[int]) -> dict[str, float]:
-    parts = [ranking.metric_extra.get(f"R@{k}", {}).get("ceiling") for ranking in rankings for k in top_k]
-    return {"ceiling": sum(parts)} if parts and None not in parts else {}
+    parts = [ranking.metric_extra.get(f"R@{k}", {}) for ranking in rankings for k in top_k]
+    return {"ceiling": sum(part["ceiling"] for part in parts)} if all("ceiling" in part for part in parts) else {}
 
 
 def save_rankings(path: Path, rankings: Sequence[Ranking], product_ids: Sequence[str]) -> None:

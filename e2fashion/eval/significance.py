@@ -1,0 +1,69 @@
+"""Is one model better than another? Paired bootstrap over the products that both were asked about."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from e2fashion.eval.rankings import Ranking, RecordContext
+from e2fashion.metrics.bootstrap import Difference, paired_bootstrap
+from e2fashion.metrics.retrieval import TOP_K
+from e2fashion.types import E2FashionError, ResultRecord
+
+
+def compare_rankings(
+    ours: Sequence[Ranking],
+    baseline: Sequence[Ranking],
+    context: RecordContext,
+    protocol: str,
+    against: str,
+    top_k: Sequence[int] = TOP_K,
+    resamples: int = 2_000,
+) -> list[ResultRecord]:
+    """One record per direction, notion of a hit and k: the difference in R@k in percentage points.
+
+    ``task`` is ``retrieval_difference``; ``extra`` names the baseline ``against`` which it was measured and holds the
+    two-sided ``p_value``.
+
+    Raises E2FashionError when the two were not asked the same queries.
+    """
+    others = {(item.positives, item.direction): item for item in baseline}
+    records = []
+    for ranking in ours:
+        other = others.get((ranking.positives, ranking.direction))
+        if other is None or not torch.equal(other.product, ranking.product):
+            raise E2FashionError(
+                f"'{context.model}' and '{against}' were asked different queries ({ranking.direction}, "
+                f"{ranking.positives}): evaluate both on the same split with the same protocol and seed"
+            )
+        for k in top_k:
+            found = paired_bootstrap(_hits(ranking.ranks, k), _hits(other.ranks, k), ranking.product, resamples)
+            records.append(_record(found, f"R@{k}", ranking, context, protocol, against))
+    return records
+
+
+def _hits(ranks: Tensor, k: int) -> Tensor:
+    return 100.0 * (ranks <= k)
+
+
+def _record(
+    found: Difference, metric: str, ranking: Ranking, context: RecordContext, protocol: str, against: str
+) -> ResultRecord:
+    shared: dict[str, Any] = vars(context)
+    return ResultRecord(
+        **shared,
+        task="retrieval_difference",
+        metric=f"{metric} - {against}",
+        value=found.value,
+        low=found.low,
+        high=found.high,
+        protocol=protocol,
+        direction=ranking.direction,
+        positives=ranking.positives,
+        queries=len(ranking.ranks),
+        candidates=float(ranking.candidates.double().mean()),
+        extra={"against": against, "p_value": found.p_value},
+    )

@@ -1,0 +1,94 @@
+"""Records survive the disk, a crash in the middle of a line, and being measured twice."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from e2fashion.eval.results import append_records, latest_records, read_records
+from e2fashion.types import E2FashionError, ResultRecord
+
+RECORD = ResultRecord(run="r", model="E2 ±", task="retrieval", metric="R@1", value=12.5, low=1.0, extra={"a": [1]})
+OTHER = replace(RECORD, metric="R@5", value=30.0)
+
+
+def test_round_trip(tmp_path: Path) -> None:
+    path = tmp_path / "deep" / "results.jsonl"
+    append_records(path, [RECORD])
+    append_records(path, [OTHER])
+    assert read_records(path) == [RECORD, OTHER]
+    assert len(path.read_text(encoding="utf-8").splitlines()) == 2
+
+
+def test_the_later_of_two_equal_measurements_counts(tmp_path: Path) -> None:
+    again = replace(RECORD, value=13.0, commit="later")
+    append_records(tmp_path / "r.jsonl", [RECORD, OTHER, again])
+    assert read_records(tmp_path / "r.jsonl") == [OTHER, again]
+    assert read_records(tmp_path / "r.jsonl", latest=False) == [RECORD, OTHER, again]
+
+
+@pytest.mark.parametrize("field", ["run", "model", "split", "protocol", "direction", "positives", "text"])
+def test_another_measurement_is_kept(field: str) -> None:
+    assert len(latest_records([RECORD, replace(RECORD, **{field: "other"})])) == 2
+
+
+def test_a_cut_off_last_line_is_left_out_with_a_warning(tmp_path: Path) -> None:
+    path = tmp_path / "r.jsonl"
+    append_records(path, [RECORD, OTHER])
+    path.write_bytes(path.read_bytes()[:-20])
+    with pytest.warns(UserWarning, match=r"r\.jsonl line 2 is cut off and was left out"):
+        assert read_records(path) == [RECORD]
+
+
+def test_a_line_cut_within_a_letter_is_left_out(tmp_path: Path) -> None:
+    path = tmp_path / "r.jsonl"
+    append_records(path, [RECORD, RECORD])
+    data = path.read_bytes()
+    path.write_bytes(data[: data.rindex("±".encode()) + 1])
+    with pytest.warns(UserWarning, match="line 2 is cut off"):
+        assert read_records(path) == [RECORD]
+
+
+def test_appending_after_a_crash_keeps_the_new_record(tmp_path: Path) -> None:
+    path = tmp_path / "r.jsonl"
+    append_records(path, [RECORD, RECORD])
+    path.write_bytes(path.read_bytes()[:-20])
+    append_records(path, [OTHER])
+    with pytest.warns(UserWarning, match="line 2 is cut off"):
+        assert read_records(path) == [RECORD, OTHER]
+
+
+def test_a_whole_record_without_newline_is_kept(tmp_path: Path) -> None:
+    path = tmp_path / "r.jsonl"
+    append_records(path, [RECORD])
+    path.write_bytes(path.read_bytes().rstrip(b"\n"))
+    append_records(path, [OTHER])
+    assert read_records(path) == [RECORD, OTHER]
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_not_a_number_is_refused_and_nothing_written(tmp_path: Path, value: float) -> None:
+    with pytest.raises(E2FashionError, match="only finite numbers can be stored"):
+        append_records(tmp_path / "r.jsonl", [RECORD, replace(RECORD, value=value)])
+    assert not (tmp_path / "r.jsonl").exists()
+
+
+def test_an_unknown_field_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "r.jsonl").write_text(json.dumps({**RECORD.as_dict(), "colour": "red"}))
+    with pytest.raises(E2FashionError, match=r"line 1 has the unknown field 'colour'"):
+        read_records(tmp_path / "r.jsonl")
+
+
+def test_a_lacking_field_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "r.jsonl").write_text('{"run": "r"}\n')
+    with pytest.raises(E2FashionError, match="line 1 lacks the field 'metric'"):
+        read_records(tmp_path / "r.jsonl")
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(E2FashionError, match="there are no records at .*none.jsonl"):  # noqa: RUF043
+        read_records(tmp_path / "none.jsonl")

@@ -1,0 +1,35 @@
+"""Paired comparison of two models' ranks."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from e2fashion.eval.rankings import Ranking, RecordContext
+from e2fashion.eval.significance import compare_rankings
+from e2fashion.types import E2FashionError
+
+CONTEXT = RecordContext(run="run", model="E2", split="val")
+
+
+def ranking(ranks: list[int]) -> Ranking:
+    number = len(ranks)
+    return Ranking("i2t", "product", torch.tensor(ranks), torch.arange(number), torch.full((number,), number))
+
+
+def test_the_difference_is_in_percentage_points() -> None:
+    ours, baseline = ranking([1] * 30 + [9] * 10), ranking([1] * 20 + [9] * 20)
+    first, *_, last = compare_rankings([ours], [baseline], CONTEXT, "full", "CLIP-FT", resamples=500)
+    assert (first.metric, first.value) == ("R@1 - CLIP-FT", pytest.approx(25.0))
+    assert first.extra["p_value"] < 0.05
+    assert 0 < first.low < 25 < first.high
+    assert (last.metric, last.value, last.extra["p_value"]) == ("R@10 - CLIP-FT", 0.0, 1.0)
+
+
+def test_other_queries_are_refused() -> None:
+    ours = ranking([1, 2, 3])
+    other = replace(ours, product=torch.tensor([0, 1, 5]))
+    with pytest.raises(E2FashionError, match="'E2' and 'CLIP-FT' were asked different queries"):
+        compare_rankings([ours], [other], CONTEXT, "full", "CLIP-FT")
