@@ -13,6 +13,7 @@ from e2fashion.types import E2FashionError
 CHUNK_BYTES = 64 * 2**20
 """Scores held at once: 167 rows against 100,000; matrix products are no faster with more rows."""
 CHUNK_ROWS = 512
+BYTES_PER_POSITIVE = 40
 FLOAT_COUNTS_UP_TO = 2**24
 
 
@@ -36,7 +37,8 @@ def ranks(
     _check_embeddings(query, gallery)
     pairs = _Positives(query, gallery, query_ids, gallery_ids)
     if chunk is None:
-        chunk = max(1, min(CHUNK_ROWS, CHUNK_BYTES // (4 * len(gallery))))
+        most = int(pairs.number.max())
+        chunk = max(1, min(CHUNK_ROWS, CHUNK_BYTES // max(4 * len(gallery), BYTES_PER_POSITIVE * most)))
     result = torch.empty(len(query), dtype=torch.int64, device=query.device)
     with _full_precision(query):
         gallery = gallery.float().T
