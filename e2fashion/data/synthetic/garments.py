@@ -18,8 +18,7 @@ from e2fashion.data.synthetic.pen import LAYERS, Pen, Spine
 class Silhouette:
     """A sub-category: how it is drawn, its two pairs of details, the fabrics that it comes in.
 
-    Each detail is (drawn value, its phrasings in a description). ``zones`` names the trim zones in words, ``places``
-    the upper and the lower half, where a logo may sit.
+    Each detail is (drawn value, its phrasings in a description). ``zones`` names the trim zones in words.
     """
 
     name: str
@@ -28,7 +27,6 @@ class Silhouette:
     details: tuple[tuple[tuple[str, tuple[str, ...]], ...], ...]
     fabrics: tuple[str, ...]
     zones: dict[str, str]
-    places: tuple[str, str] = ("chest", "hem")
 
 
 WORN = {"hem": "hem", "cuffs": "cuffs", "side": "side seams"}
@@ -112,7 +110,6 @@ SILHOUETTES: dict[str, Silhouette] = {
             ),
             ("linen", "denim", "flannel", "cable knit", "leather", "corduroy"),
             {"hem": "hem", "cuffs": "armholes", "side": "side seams"},
-            ("bodice", "skirt"),
         ),
         Silhouette(
             "skirt",
@@ -124,7 +121,6 @@ SILHOUETTES: dict[str, Silhouette] = {
             ),
             ("denim", "leather", "flannel", "corduroy", "tweed", "linen"),
             {"hem": "hem", "cuffs": "waistband", "side": "side seams"},
-            ("hip", "hem"),
         ),
         Silhouette(
             "trousers",
@@ -136,7 +132,6 @@ SILHOUETTES: dict[str, Silhouette] = {
             ),
             ("denim", "corduroy", "linen", "leather", "tweed", "fleece"),
             {"hem": "ankles", "cuffs": "leg openings", "side": "side seams"},
-            ("hip", "leg"),
         ),
         Silhouette(
             "shorts",
@@ -148,7 +143,6 @@ SILHOUETTES: dict[str, Silhouette] = {
             ),
             ("denim", "linen", "mesh", "corduroy", "flannel", "fleece"),
             {"hem": "hem", "cuffs": "leg openings", "side": "side seams"},
-            ("hip", "leg"),
         ),
         Silhouette(
             "sneakers",
@@ -160,7 +154,6 @@ SILHOUETTES: dict[str, Silhouette] = {
             ),
             ("leather", "mesh", "denim", "corduroy", "tweed"),
             {"hem": "sole", "cuffs": "collar", "side": "side panel"},
-            ("ankle", "side"),
         ),
         Silhouette(
             "cap",
@@ -172,7 +165,6 @@ SILHOUETTES: dict[str, Silhouette] = {
             ),
             ("cable knit", "corduroy", "denim", "fleece", "tweed", "mesh"),
             {"hem": "crown", "cuffs": "brim", "side": "panels"},
-            ("crown", "crown"),
         ),
         Silhouette(
             "bag",
@@ -184,7 +176,6 @@ SILHOUETTES: dict[str, Silhouette] = {
             ),
             ("leather", "denim", "quilted nylon", "flannel", "tweed", "linen"),
             {"hem": "base", "cuffs": "top edge", "side": "sides"},
-            ("front", "base"),
         ),
     )
 }

@@ -31,7 +31,7 @@ class Layout:
     """Where things are on a garment with its trim, in canvas pixels.
 
     ``outline`` (n, 2) holds extreme points of the whole; ``high`` and ``low`` (n, 2) the free places for a logo's
-    middle in the upper and the lower half; ``fabric`` (size, size) bool where a cell of ``GRID`` shows only fabric.
+    middle, the upper and the lower ones; ``fabric`` (size, size) bool where a cell of ``GRID`` shows only fabric.
     """
 
     outline: NDArray[np.float64]
@@ -52,13 +52,14 @@ def build_layout(season: str, silhouette: str, details: tuple[str, str], size: i
     garment = build_garment(silhouette, details, size)
     free = garment.fabric & (np.asarray(build_trim(season, silhouette, details, size).mask) == 0)
     outline = extremes(np.asarray(garment.whole) > 0)
-    half = round(LOGO_SHARE * size) / 2
-    rows, columns = np.nonzero(eroded(free, int(half) + 2))
+    # Two pixels of fabric around the logo where there is room for them.
+    reach = round(LOGO_SHARE * size) // 2 + 2
+    rows, columns = np.nonzero(eroded(free, reach))
     while not rows.size:
-        half -= 1
-        rows, columns = np.nonzero(eroded(free, int(half)))
+        reach -= 1
+        rows, columns = np.nonzero(eroded(free, reach))
     places = np.stack([columns, rows], axis=1).astype(np.int16)
-    middle = (outline[:, 1].min() + outline[:, 1].max()) / 2
+    middle = (rows[0] + rows[-1]) / 2
     high, low = places[rows < middle], places[rows >= middle]
     # Half a cell, turned by 9 degrees (cos + sin = 1.14) and seen at the smallest scale (0.88).
     reach = int(np.ceil(size / GRID / 2 * 1.14 / 0.88))

@@ -68,7 +68,7 @@ def _backdrop(colour: Colour, size: int) -> Image.Image:
 
 
 def _fabric_boxes(attributes: Attributes, logo: _Logo, placement: Placement, size: int) -> tuple[Box, ...]:
-    """Up to three boxes that show fabric and nothing else."""
+    """Up to four boxes that show fabric and nothing else."""
     reach = int(np.ceil(size / GRID * 0.65)) + 1
     free = layout_of(attributes, size).fabric.copy()
     (left, top), side = logo.corner, logo.image.width
@@ -78,7 +78,7 @@ def _fabric_boxes(attributes: Attributes, logo: _Logo, placement: Placement, siz
     source = np.floor((picture - placement.offset) @ np.linalg.inv(placement.matrix).T).astype(np.int64)
     inside = ((source >= 0) & (source < size)).all(axis=-1)
     column, row = source.clip(0, size - 1)[..., 0], source.clip(0, size - 1)[..., 1]
-    found = rectangles(free[row, column] & inside, most=3, smallest=8)
+    found = rectangles(free[row, column] & inside, most=4, smallest=6)
     return tuple(Box(*(edge / GRID for edge in rectangle)) for rectangle in found)
 
 

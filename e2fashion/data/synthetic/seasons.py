@@ -85,7 +85,7 @@ SEASONS: dict[str, Season] = {
 
 @dataclass(frozen=True)
 class Trim:
-    """A season's trim on one garment: a mask (L) and, for each place it is at, the pixels' extreme points."""
+    """A season's trim on one garment: a mask (L) and, for each piece of it, the extreme points (n, 2) of its pixels."""
 
     mask: Image.Image
     outlines: tuple[NDArray[np.float64], ...]
@@ -160,6 +160,23 @@ def _draw(pattern: str, spine: Spine, draw: ImageDraw.ImageDraw, size: int) -> N
             draw.polygon([(float(x * size), float(y * size)) for x, y in corners], fill=255)
 
 
+def _pieces(mask: NDArray[np.bool_], width: float) -> list[NDArray[np.bool_]]:
+    """Cut a slanting trim (H, W) of ``width`` pixels across its longer side, so that each piece fills its box."""
+    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+    height, breadth = rows[-1] + 1 - rows[0], columns[-1] + 1 - columns[0]
+    count = max(1, round(min(height, breadth) / (1.5 * width)))
+    start, length = (rows[0], height) if height > breadth else (columns[0], breadth)
+    cuts = [start + length * piece // count for piece in range(count + 1)]
+    pieces = []
+    for first, last in pairwise(cuts):
+        piece = np.zeros_like(mask)
+        window = np.s_[first:last] if height > breadth else np.s_[:, first:last]
+        piece[window] = mask[window]
+        if piece.any():
+            pieces.append(piece)
+    return pieces
+
+
 @lru_cache(maxsize=512)
 def build_trim(season: str, silhouette: str, details: tuple[str, str], size: int) -> Trim:
     """Draw a season's trim on a garment (cached); it ends where the garment ends."""
@@ -173,6 +190,6 @@ def build_trim(season: str, silhouette: str, details: tuple[str, str], size: int
         visible = ImageChops.darker(visible, garment.whole)
         pixels = np.asarray(visible) > 0
         if pixels.any():
-            outlines.append(extremes(pixels))
+            outlines += [extremes(piece) for piece in _pieces(pixels, spine.width * size)]
             whole = ImageChops.lighter(whole, visible)
     return Trim(whole, tuple(outlines))

@@ -69,7 +69,7 @@ def shirt(pen: Pen, sleeve: str, pocket: str) -> None:
         pen.line("line", [(0.56, 0.37), (0.56, 0.48), (0.66, 0.48), (0.66, 0.37), (0.56, 0.37)], 0.011)
         pen.line("line", [(0.56, 0.40), (0.61, 0.42), (0.66, 0.40)], 0.008)
     pen.spine("hem", [(0.29, 0.765), (0.71, 0.765)], 0.05)
-    pen.spine("side", [(0.675, 0.43), (0.675, 0.81)], 0.038, both=True)
+    pen.spine("side", [(0.684, 0.43), (0.684, 0.81)], 0.034, both=True)
 
 
 def sweater(pen: Pen, neck: str, fit: str) -> None:
@@ -107,8 +107,8 @@ def hoodie(pen: Pen, front: str, cord: str) -> None:
         pen.line("line", [(0.5, 0.31), (0.5, 0.855)], 0.022)
         pen.line("metal", [(0.5, 0.31), (0.5, 0.855)], 0.013)
     if cord == "cord":
-        pen.line("solid", [(0.545, 0.29), (0.555, 0.37), (0.548, 0.455)], 0.015, both=True)
-        pen.dot("metal", (0.548, 0.455), 0.011, both=True)
+        pen.line("solid", [(0.545, 0.29), (0.552, 0.36), (0.545, 0.425)], 0.015, both=True)
+        pen.dot("metal", (0.545, 0.425), 0.011, both=True)
     pen.spines["cuffs"].clear()
     pen.spine("cuffs", [(0.860, 0.64), (0.775, 0.665)], 0.048, both=True)
     pen.spine("hem", [(0.285, 0.545), (0.715, 0.545)], 0.05)
@@ -153,7 +153,7 @@ def coat(pen: Pen, breast: str, waist: str) -> None:
     pen.line("line", [(0.635, 0.19), (0.685, 0.285), (0.615, 0.295), (0.635, 0.33), (0.5, 0.475)], 0.010, both=True)
     pen.line("line", [(0.5, 0.47), (0.5, 0.93)], 0.011)
     for row in range(3):
-        for x in (0.445, 0.555) if breast == "double" else (0.525,):
+        for x in (0.458, 0.542) if breast == "double" else (0.525,):
             pen.dot("metal", (x, 0.50 + row * 0.115), 0.019)
     pen.line("line", [(0.60, 0.655), (0.69, 0.645)], 0.022, both=True)
     if waist == "belt":

@@ -29,6 +29,9 @@ TEMPLATES: tuple[str, ...] = (
     "{fabric} {noun} with {trim}. {logo}. Comes in {colour} with {first}.",
 )
 
+LOGO_WORDS = (("Logo patch placed high", "Small badge set high"), ("Logo patch placed low", "Small badge set low"))
+"""By whether the logo sits in the lower half of its free places."""
+
 MOODS: tuple[str, ...] = ("casual", "classic", "modern", "relaxed", "sporty", "refined")
 
 
@@ -45,7 +48,6 @@ def describe(attributes: Attributes, random: np.random.Generator) -> str:
     silhouette = SILHOUETTES[attributes.sub_category]
     season = SEASONS[attributes.season]
     phrases = [one(dict(options)[value]) for options, value in zip(silhouette.details, attributes.details, strict=True)]
-    place = silhouette.places[attributes.logo_low]
     text = one(TEMPLATES).format(
         fabric=one(FABRICS[attributes.fabric].words),
         noun=one(silhouette.nouns),
@@ -53,7 +55,7 @@ def describe(attributes: Attributes, random: np.random.Generator) -> str:
         first=phrases[0],
         second=phrases[1],
         trim=one(season.words).format(zone=silhouette.zones[season.zone]),
-        logo=one(("Logo patch at {place}", "Small badge on {place}")).format(place=place),
+        logo=one(LOGO_WORDS[attributes.logo_low]),
         brand=attributes.brand,
         mood=one(MOODS),
     )
