@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 class CatalogueDataModule(pl.LightningDataModule):
     """Loaders of a catalogue's splits.
 
-    Training needs ``Trainer(use_distributed_sampler=False)``: the sampler shares the products out itself. The state
-    of the training loader is part of Lightning's checkpoints, so that resuming skips the batches done.
+    Training needs ``Trainer(use_distributed_sampler=False)``: the sampler shares the products out itself. A run that
+    resumes in the middle of an epoch goes on behind the batches that Lightning counts as completed.
 
     Args:
         catalogue: ``split(name)`` gives its rows.
@@ -70,7 +70,7 @@ class CatalogueDataModule(pl.LightningDataModule):
         self.seed = seed
         self.augmentation = Augmentation(seed=seed, flip=flip, crop_scale=crop_scale)
         self.collate = Collator(tokenizer, context_length, len(self.entity_columns))
-        self._cache_gb_left = cache_gb
+        self._cache_bytes_left = int(cache_gb * 1e9)
         self._rows: dict[str, CatalogueRows] = {}
         self._caches: dict[str, ImageCache] = {}
 
@@ -125,15 +125,26 @@ class CatalogueDataModule(pl.LightningDataModule):
             even=train,
         )
         return ResumableLoader(
-            dataset, sampler, self.collate, workers=self.workers, pin_memory=torch.cuda.is_available()
+            dataset,
+            sampler,
+            self.collate,
+            workers=self.workers,
+            pin_memory=torch.cuda.is_available(),
+            batches_done=self._batches_done if train else None,
         )
 
     def _cache(self, split: str, rows: CatalogueRows) -> ImageCache:
         if split not in self._caches:
-            cache = ImageCache(len(rows), self.transform.size, self._cache_gb_left)
-            self._cache_gb_left -= cache.gigabytes
+            cache = ImageCache(len(rows), self.transform.size, self._cache_bytes_left)
+            self._cache_bytes_left -= cache.bytes
             self._caches[split] = cache
         return self._caches[split]
+
+    def _batches_done(self) -> int:
+        """Batches of the current epoch that the training loop has finished; not 0 only when it resumes."""
+        if self.trainer is None or not self.trainer.training:
+            return 0
+        return self.trainer.fit_loop.epoch_loop.batch_progress.current.ready
 
     def _place(self) -> tuple[int, int]:
         """Rank and number of the processes that train together."""

@@ -19,21 +19,21 @@ class ImageCache:
     Args:
         rows: number of pictures there are.
         size: S.
-        gigabytes: upper bound (10^9 bytes) of the memory.
+        max_bytes: upper bound of the memory.
     """
 
-    def __init__(self, rows: int, size: int, gigabytes: float) -> None:
+    def __init__(self, rows: int, size: int, max_bytes: int) -> None:
         bytes_each = 3 * size * size
         self.size = size
-        self.capacity = min(rows, int(gigabytes * 1e9 / bytes_each))
+        self.capacity = min(rows, max_bytes // bytes_each)
         if self.capacity > 0:
             self._pictures = _shared_bytes(self.capacity * bytes_each).view(self.capacity, 3, size, size)
             self._filled = _shared_bytes(self.capacity)
 
     @property
-    def gigabytes(self) -> float:
-        """Memory (10^9 bytes) that the full cache takes up."""
-        return self.capacity * 3 * self.size * self.size / 1e9
+    def bytes(self) -> int:
+        """Memory that the full cache takes up."""
+        return self.capacity * 3 * self.size * self.size
 
     def get(self, row: int) -> Tensor | None:
         """The picture (3, S, S) of a row, a view that must not be written to, or None."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from torch.utils.data import DataLoader, Dataset
@@ -14,10 +14,13 @@ from e2fashion.types import Batch, E2FashionError
 
 
 class ResumableLoader(DataLoader[Item]):
-    """A ``DataLoader`` with ``state_dict``: PyTorch Lightning saves it in checkpoints and restores it before fitting.
+    """A ``DataLoader`` that leaves out the batches of an epoch that a training loop has done.
 
-    Lightning asks for the iterator before it says which epoch comes; the epoch's order is therefore fixed only when
-    the first batch is taken. Batches that worker processes prepared ahead do not count as seen.
+    PyTorch Lightning asks for the iterator before it says which epoch comes and where a resumed one stands; order
+    and first batch are therefore fixed only when the first batch is taken. How many batches are done is the loop's to
+    say: a count of batches handed out would include one in which the run was interrupted.
+
+    ``state_dict`` is saved in Lightning's checkpoints and holds what the order depends on.
 
     Args:
         dataset: items by ``(index, epoch)``.
@@ -25,6 +28,7 @@ class ResumableLoader(DataLoader[Item]):
         collate: items to a batch.
         workers: processes that prepare batches; 0 prepares them in this one.
         pin_memory: page-locked batches, for a GPU.
+        batches_done: asked when an epoch's first batch is taken; None leaves ``sampler.start_batch`` as it is.
     """
 
     def __init__(
@@ -34,6 +38,7 @@ class ResumableLoader(DataLoader[Item]):
         collate: Collator,
         workers: int = 0,
         pin_memory: bool = False,
+        batches_done: Callable[[], int] | None = None,
     ) -> None:
         super().__init__(
             dataset,
@@ -44,40 +49,33 @@ class ResumableLoader(DataLoader[Item]):
             persistent_workers=workers > 0,
         )
         self.epoch_sampler = sampler
-        self._batches_done = 0
+        self._batches_done = batches_done
 
     def __iter__(self) -> Iterator[Batch]:  # type: ignore[override]
-        """The batches of the sampler's epoch from its ``start_batch`` on."""
-        self._batches_done = self.epoch_sampler.start_batch
-        for batch in super().__iter__():
-            self._batches_done += 1
-            yield batch
+        """The batches of the sampler's epoch that are not done yet."""
+        if self._batches_done is not None:
+            self.epoch_sampler.start_batch = self._batches_done()
+        yield from super().__iter__()
 
-    def state_dict(self) -> dict[str, Any]:
-        """Where the loader stands: the epoch, the batches of it that were handed out, and what makes the order."""
+    def state_dict(self) -> dict[str, int]:
+        """What the order of products depends on, apart from the epoch."""
         sampler = self.epoch_sampler
-        return {"epoch": sampler.epoch, "batches": self._batches_done, **_identity(sampler)}
+        return {
+            "length": sampler.length,
+            "batch_size": sampler.batch_size,
+            "seed": sampler.seed,
+            "world_size": sampler.world_size,
+        }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on behind the batches that ``state_dict`` counts, once that epoch is iterated.
+        """Check that a resumed epoch goes on in the order in which it began.
 
         Raises:
-            E2FashionError: the order would be another one: other data, seed, batch size or number of processes.
+            E2FashionError: other data, seed, batch size or number of processes.
         """
-        for key, value in _identity(self.epoch_sampler).items():
+        for key, value in self.state_dict().items():
             if state_dict.get(key) != value:
                 raise E2FashionError(
                     f"The run cannot be resumed: {key} was {state_dict.get(key)} and is {value}, so that the order of "
                     "products differs. Resume with the former value, or start a new run."
                 )
-        self.epoch_sampler.set_epoch(state_dict["epoch"])
-        self.epoch_sampler.start_batch = state_dict["batches"]
-
-
-def _identity(sampler: EpochSampler) -> dict[str, int]:
-    return {
-        "length": sampler.length,
-        "batch_size": sampler.batch_size,
-        "seed": sampler.seed,
-        "world_size": sampler.world_size,
-    }

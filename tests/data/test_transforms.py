@@ -1,0 +1,141 @@
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pictures_for_tests import photograph, pixels_of
+from PIL import Image
+from transformers import CLIPImageProcessor, CLIPImageProcessorPil
+
+from e2fashion.data.transforms import CLIP_MEAN, CLIP_STD, ImageTransform, Resize, normalise
+from e2fashion.types import E2FashionError
+
+RESIZES = ["squeeze", "crop", "pad"]
+SHAPES = [(256, 256), (80, 60), (61, 83), (33, 224), (224, 224), (225, 223), (300, 171), (7, 9), (512, 400)]
+
+
+def grey_levels(processor: CLIPImageProcessorPil, picture: Image.Image) -> torch.Tensor:
+    """What the Hugging Face processor makes of a picture, before it rescales and normalises."""
+    values = processor(images=picture, do_rescale=False, do_normalize=False, return_tensors="pt")["pixel_values"][0]
+    return values.to(torch.int16)
+
+
+def differences(transform: ImageTransform, picture: Image.Image) -> torch.Tensor:
+    """Grey levels between our square and the saved processor's."""
+    square = transform(pixels_of(picture))
+    assert square.dtype == torch.uint8
+    assert square.shape == (3, transform.size, transform.size)
+    return (square.to(torch.int16) - grey_levels(transform.to_processor(), picture)).abs()
+
+
+@pytest.mark.parametrize("resize", RESIZES)
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("size", [224, 112, 75])
+def test_square_equals_the_saved_processor_within_one_grey_level(
+    resize: Resize, shape: tuple[int, int], size: int
+) -> None:
+    difference = differences(ImageTransform(size=size, resize=resize), photograph(*shape))
+    # Two levels, where both passes round the other way, are rarer than one value in ten thousand even at these edges.
+    assert difference.max() <= 2
+    assert (difference > 1).float().mean() <= 1e-4
+
+
+@pytest.mark.real_data
+@pytest.mark.parametrize("resize", RESIZES)
+def test_real_photographs_equal_the_saved_processor_within_one_grey_level(resize: Resize) -> None:
+    if "E2FASHION_DATA" not in os.environ:
+        pytest.skip("E2FASHION_DATA is not set")
+    folder = Path(os.environ["E2FASHION_DATA"]) / "fashion-product-images-1k-hires" / "images"
+    beyond = values = 0
+    for file in sorted(folder.rglob("*.jpg"))[:40]:
+        difference = differences(ImageTransform(size=224, resize=resize), Image.open(file).convert("RGB"))
+        beyond += int((difference > 1).sum())
+        values += difference.numel()
+    assert values > 0
+    assert beyond <= 1e-6 * values
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(1, 90), st.integers(1, 90), st.integers(1, 60), st.sampled_from(RESIZES))
+def test_shapes_are_rounded_as_the_processor_rounds(height: int, width: int, size: int, resize: Resize) -> None:
+    transform = ImageTransform(size=size, resize=resize)
+    # Pictures so thin that the processor itself fails are ours to survive, not to equal.
+    if resize == "pad" and min(height, width) * size < max(height, width):
+        assert transform(pixels_of(photograph(height, width))).shape == (3, size, size)
+        return
+    difference = differences(transform, photograph(height, width))
+    assert difference.max() <= 2
+    assert (difference > 1).sum() <= 3
+
+
+@pytest.mark.parametrize("resize", RESIZES)
+def test_a_picture_of_that_size_is_returned_exactly(resize: Resize) -> None:
+    image = pixels_of(photograph(48, 48))
+    assert torch.equal(ImageTransform(size=48, resize=resize)(image), image)
+
+
+def test_memory_layout_does_not_matter() -> None:
+    image = pixels_of(photograph(100, 90))
+    transform = ImageTransform(size=64)
+    assert torch.equal(transform(image), transform(image.contiguous()))
+
+
+def test_pad_centres_on_black() -> None:
+    square = ImageTransform(size=8, resize="pad")(torch.full((3, 8, 4), 200, dtype=torch.uint8))
+    assert square[:, :, 2:6].eq(200).all()
+    assert square[:, :, :2].eq(0).all()
+    assert square[:, :, 6:].eq(0).all()
+
+
+@pytest.mark.parametrize("resize", RESIZES)
+def test_processor_round_trip(resize: Resize, tmp_path: Path) -> None:
+    transform = ImageTransform(size=112, resize=resize, mean=(0.1, 0.2, 0.3), std=(0.4, 0.5, 0.6))
+    transform.to_processor().save_pretrained(tmp_path)
+    assert ImageTransform.from_processor(CLIPImageProcessorPil.from_pretrained(tmp_path)) == transform
+    assert ImageTransform.from_processor(CLIPImageProcessor.from_pretrained(tmp_path)) == transform
+
+
+def test_default_is_openais_processor() -> None:
+    assert ImageTransform.from_processor(CLIPImageProcessorPil()) == ImageTransform(224, "crop", CLIP_MEAN, CLIP_STD)
+
+
+@pytest.mark.parametrize(
+    ("options", "culprit"),
+    [
+        ({"resample": 2}, "resample=2"),
+        ({"do_resize": False}, "do_resize=False"),
+        ({"size": {"shortest_edge": 256}}, "crop_size="),
+        ({"do_center_crop": False}, "size="),
+        ({"do_pad": True}, "do_pad=True"),
+    ],
+)
+def test_a_processor_that_does_something_else_is_an_error(options: dict[str, Any], culprit: str) -> None:
+    with pytest.raises(E2FashionError, match=f"{culprit}.*no equal"):
+        ImageTransform.from_processor(CLIPImageProcessorPil(**options))
+
+
+def test_unknown_resize_is_an_error() -> None:
+    with pytest.raises(E2FashionError, match="'stretch'; choose squeeze, crop or pad"):
+        ImageTransform(resize="stretch")  # type: ignore[arg-type]
+
+
+def test_size_zero_is_an_error() -> None:
+    with pytest.raises(E2FashionError, match=r"image\.size is 0"):
+        ImageTransform(size=0)
+
+
+def test_normalise_into_given_memory() -> None:
+    pixels = pixels_of(photograph(8, 8))[None]
+    memory = torch.empty(1, 3, 8, 8)
+    assert normalise(pixels, CLIP_MEAN, CLIP_STD, out=memory).data_ptr() == memory.data_ptr()
+    assert torch.equal(memory, normalise(pixels, CLIP_MEAN, CLIP_STD))
+
+
+def test_normalise_equals_the_processor() -> None:
+    picture = photograph(32, 32)
+    transform = ImageTransform(size=32)
+    expected = transform.to_processor()(images=picture, return_tensors="pt")["pixel_values"]
+    torch.testing.assert_close(normalise(pixels_of(picture)[None], CLIP_MEAN, CLIP_STD), expected, atol=2e-6, rtol=0)
