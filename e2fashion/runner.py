@@ -6,6 +6,7 @@ import logging
 import shutil
 import time
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,12 +29,12 @@ from e2fashion.data.catalogue import Catalogue
 from e2fashion.data.describe import describe_catalogue
 from e2fashion.data.prepare import prepare_catalogue
 from e2fashion.eval.encoder import Encoder, load_encoder, save_encoder
-from e2fashion.eval.report import write_comparison, write_table
+from e2fashion.eval.measure import MeasureSettings, RunIdentity, measure_retrieval
+from e2fashion.eval.report import write_comparison, write_tables
 from e2fashion.eval.results import append_records, read_records
-from e2fashion.eval.retrieval import RetrievalSettings, evaluate_retrieval
 from e2fashion.models.from_clip import new_parameter_names
 from e2fashion.models.modeling_e2 import E2Model
-from e2fashion.modules.callbacks import BestModel, RunInterrupted
+from e2fashion.modules.callbacks import BestModel, RunInterruptedError
 from e2fashion.modules.contrastive import ContrastiveModule
 from e2fashion.modules.fit import fit_stage
 from e2fashion.modules.optimizers import freeze_disconnected, select_trainable
@@ -57,7 +58,10 @@ def prepare(config: PrepareConfig, source_options: dict[str, Any], progress: boo
         progress=progress,
         overwrite=config.overwrite,
     )
-    return f"{config.output}: {catalogue.summary()}"
+    skipped = sum(catalogue.manifest.skipped.values())
+    counts = ", ".join(f"{split} {n['products']:,}" for split, n in catalogue.manifest.splits.items())
+    left_out = f"; {skipped} rows skipped, listed in {Path(config.output) / 'skipped.csv'}" if skipped else ""
+    return f"{config.output}: products: {counts}{left_out}"
 
 
 def describe(catalogue: Path) -> str:
@@ -75,7 +79,9 @@ def train(place: Path, overrides: Sequence[str] = (), progress: bool = True) -> 
     else:
         config = load_config(RunConfig, place, overrides)
     folder = train_run(config, progress)
-    return f"{folder.path}: best model in {folder.model}\n\n" + write_table(read_records(folder.results), folder.report)
+    return f"{folder.path}: best model in {folder.model}\n\n" + write_tables(
+        read_records(folder.results), folder.report
+    )
 
 
 def train_run(config: RunConfig, progress: bool = True) -> RunFolder:
@@ -94,7 +100,7 @@ def train_run(config: RunConfig, progress: bool = True) -> RunFolder:
     try:
         _train_stages(config, catalogue, folder, progress)
         _evaluate_run(config, catalogue, folder, progress)
-    except RunInterrupted as interruption:
+    except RunInterruptedError as interruption:
         raise E2FashionError(f"interrupted. Go on with: e2fashion train {folder.path}") from interruption
     finally:
         logging.getLogger("e2fashion").removeHandler(handler)
@@ -113,7 +119,7 @@ def evaluate(config: EvaluateConfig, progress: bool = True) -> str:
     records = _measure(encoder, catalogue, config, run.read_record(), progress)
     results.parent.mkdir(parents=True, exist_ok=True)
     append_records(results, records)
-    return f"{len(records)} records appended to {results}\n\n" + write_table(records)
+    return f"{len(records)} records appended to {results}\n\n" + write_tables(records)
 
 
 def compare(files: Sequence[Path], overrides: Sequence[str], progress: bool = True) -> str:
@@ -124,7 +130,6 @@ def compare(files: Sequence[Path], overrides: Sequence[str], progress: bool = Tr
     output = Path(config.output)
     encoders: list[Encoder] = []
     records: list[ResultRecord] = []
-    started = time.perf_counter()
     catalogue = Catalogue.load(config.data)
     for file in files:
         name = load_config(RunConfig, file, [f"data={config.data}", *shared]).name
@@ -136,17 +141,10 @@ def compare(files: Sequence[Path], overrides: Sequence[str], progress: bool = Tr
         append_records(folder.results, measured)
         encoders.append(encoder)
         records += measured
-    report = RunFolder(output)
-    write_comparison(
-        report.report,
-        records,
-        encoders,
-        catalogue,
-        split=config.split,
-        products=config.gallery_products,
-        minutes=(time.perf_counter() - started) / 60,
-    )
-    return report.report.read_text(encoding="utf-8")
+    file = RunFolder(output).report
+    lines = _comparison_lines(catalogue, config.split, output, [encoder.name for encoder in encoders])
+    write_comparison(file, records, encoders, catalogue, config.split, config.gallery_products, lines, progress)
+    return file.read_text(encoding="utf-8")
 
 
 def report(places: Sequence[Path], overrides: Sequence[str] = ()) -> str:
@@ -163,7 +161,22 @@ def report(places: Sequence[Path], overrides: Sequence[str] = ()) -> str:
         if not file.is_file():
             raise E2FashionError(f"'{place}' holds no records: {file} does not exist. Run `e2fashion evaluate` first.")
         records += read_records(file)
-    return write_table(records, Path(options["output"]) if "output" in options else None)
+    return write_tables(records, Path(options["output"]) if "output" in options else None)
+
+
+def _comparison_lines(catalogue: Catalogue, split: str, output: Path, names: Sequence[str]) -> list[str]:
+    """What was compared on what, and what it cost."""
+    lines = [
+        f"Catalogue `{catalogue.manifest.name}` ({catalogue.fingerprint[:12]}), {split}. The model of the best epoch "
+        "on val; hits and candidates as each table says.\n",
+        "| run | parameters | minutes | best epoch |\n|---|---:|---:|---:|",
+    ]
+    for name in names:
+        record = RunFolder(output / name).read_record()
+        stages = [stage for stage in record["stages"].values() if "seconds" in stage]
+        minutes = sum(stage["seconds"] for stage in stages) / 60
+        lines.append(f"| {name} | {record['parameters'] / 1e6:.2f} M | {minutes:.1f} | {stages[-1]['best_epoch']} |")
+    return lines
 
 
 def _train_stages(config: RunConfig, catalogue: Catalogue, folder: RunFolder, progress: bool) -> None:
@@ -192,9 +205,7 @@ def _train_stages(config: RunConfig, catalogue: Catalogue, folder: RunFolder, pr
             continue
         encoder = Encoder(model, tokenizer, transform, template, config.name)
         best_before = max((entry.get("best", float("-inf")) for entry in done.values()), default=float("-inf"))
-        best = BestModel(
-            folder.checkpoints / name / "best", lambda path, e=encoder: save_encoder(e, path), "SumR", best_before
-        )
+        best = BestModel(folder.checkpoints / name / "best", partial(save_encoder, encoder), "SumR", best_before)
         module = ContrastiveModule(
             model=model,
             loss=build.build_loss(config),
@@ -220,8 +231,9 @@ def _train_stages(config: RunConfig, catalogue: Catalogue, folder: RunFolder, pr
         folder.update_record(
             stages=done,
             parameters=sum(p.numel() for p in model.parameters()),
+            seed=config.seed,
             peak_memory_mb=round(peak_memory_mb()),
-            truncated_texts=data.truncated_texts,
+            truncated_texts=dict(zip(("truncated", "distinct"), data.truncated_texts("train"), strict=True)),
         )
         (folder.checkpoints / name / "last.ckpt").unlink(missing_ok=True)
 
@@ -247,24 +259,23 @@ def _measure(
     encoder: Encoder, catalogue: Catalogue, config: EvaluateConfig, run: dict[str, Any], progress: bool
 ) -> list[ResultRecord]:
     template = encoder.template if config.with_tags else encoder.template.without_tags()
-    settings = RetrievalSettings(
+    settings = MeasureSettings(
         protocols=split_names(config.protocol),
         queries=config.queries,
         draws=config.draws,
         fill=config.fill,
         seed=config.seed,
+        candidate_folder=catalogue.path / "candidates",
         batch_size=config.batch_size,
         workers=config.workers,
         precision=config.precision,
-        run=str(run.get("identity", "")),
-        commit=str(run.get("commit") or ""),
-        run_seed=int(run.get("seed", 0)),
         progress=progress,
     )
+    made_by = RunIdentity(run.get("identity", ""), run.get("commit") or "", run.get("seed", 0))
     return [
         record
         for split in split_names(config.split)
-        for record in evaluate_retrieval(encoder, catalogue, split, template, settings)
+        for record in measure_retrieval(encoder, catalogue, split, template, settings, made_by)
     ]
 
 

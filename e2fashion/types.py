@@ -112,7 +112,7 @@ class Batch:
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> Batch:
         """The same batch with every tensor on ``device``."""
-        moved = {
+        moved: dict[str, Any] = {
             item.name: value.to(device, non_blocking=non_blocking)
             for item in fields(self)
             if isinstance(value := getattr(self, item.name), Tensor)
@@ -121,7 +121,7 @@ class Batch:
 
     def pin_memory(self) -> Batch:
         """The same batch in page-locked memory (called by PyTorch's loader)."""
-        pinned = {
+        pinned: dict[str, Any] = {
             item.name: value.pin_memory()
             for item in fields(self)
             if isinstance(value := getattr(self, item.name), Tensor)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from transformers import AutoConfig, AutoModel, CLIPImageProcessorPil, CLIPModel, CLIPProcessor, PreTrainedTokenizerBase
 
@@ -30,15 +30,26 @@ class Encoder:
     name: str
 
     @property
+    def vision_config(self) -> Any:
+        """Shape of the image tower, and for an E2 its regional part."""
+        return self.model.config.vision_config
+
+    @property
+    def fusion_layers(self) -> tuple[int, ...]:
+        """Finished layers behind which a fusion block stands; empty for a plain CLIP."""
+        return tuple(getattr(self.vision_config, "fusion_layers", None) or ())
+
+    @property
     def entities(self) -> tuple[Entity, ...]:
         """What the model searches for; empty for a plain CLIP."""
-        listed = getattr(self.model.config.vision_config, "entities", None) or []
+        listed = getattr(self.vision_config, "entities", None) or []
         return tuple(Entity(**entity) for entity in listed)
 
     @property
     def context_length(self) -> int:
         """Longest text in tokens, start and end included."""
-        return int(self.model.config.text_config.max_position_embeddings)
+        text_config: Any = self.model.config.text_config
+        return int(text_config.max_position_embeddings)
 
 
 def load_encoder(
@@ -100,8 +111,7 @@ def save_encoder(encoder: Encoder, folder: Path) -> None:
 def model_card(encoder: Encoder) -> str:
     """The README of a model folder: what it is and the lines that load it."""
     entities = "".join(f"- `{e.name}` (column `{e.column}`): {e.tokens} selection tokens\n" for e in encoder.entities)
-    vision = encoder.model.config.vision_config
-    fusion = getattr(vision, "fusion_layers", [])
+    vision, fusion = encoder.vision_config, encoder.fusion_layers
     return f"""---
 library_name: transformers
 tags: [fashion, clip, e2fashion]

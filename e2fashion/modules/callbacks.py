@@ -16,7 +16,7 @@ import pytorch_lightning as pl
 logger = logging.getLogger(__name__)
 
 
-class RunInterrupted(Exception):
+class RunInterruptedError(Exception):
     """A run was asked to stop and did, with a checkpoint to resume from."""
 
 
@@ -107,7 +107,7 @@ class ResumeCheckpoint(pl.Callback):
         if trainer.is_global_zero:
             partial.replace(self.checkpoint)
         if self.requested:
-            raise RunInterrupted(str(self.checkpoint))
+            raise RunInterruptedError(str(self.checkpoint))
 
     def _request(self, number: int, frame: FrameType | None) -> None:
         if self.requested:

@@ -39,6 +39,9 @@ class ContrastiveModule(pl.LightningModule):
         nonfinite_report: where the product ids of a batch whose loss is not finite are written.
     """
 
+    pixel_mean: Tensor
+    pixel_std: Tensor
+
     def __init__(
         self,
         model: E2Model,
@@ -124,9 +127,14 @@ class ContrastiveModule(pl.LightningModule):
         self.log("SumR", float(scores["SumR"]), prog_bar=True, logger=False)
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
-        """The stage's optimiser with a cosine schedule over all its steps."""
+        """The stage's optimiser with a cosine schedule over all its steps.
+
+        Not ``trainer.estimated_stepping_batches``: it sets the loaders up before a checkpoint's place in them is
+        restored, and a resumed epoch would begin again.
+        """
         optimizer = build_optimizer(self.model, self.settings)
-        total_steps = int(self.trainer.estimated_stepping_batches)
+        data: pl.LightningDataModule = self.trainer.datamodule  # type: ignore[attr-defined]
+        total_steps = len(data.train_dataloader()) * (self.trainer.max_epochs or 0)
         schedule = LambdaLR(optimizer, cosine_with_warmup(self.settings.warmup_steps, total_steps))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -44,11 +45,12 @@ def fit_stage(
     run_folder: Path,
     stage: str,
     best_model: BestModel,
+    extra_callbacks: Sequence[pl.Callback] = (),
 ) -> None:
     """Fit one stage, from its last checkpoint if the run was interrupted.
 
     Raises:
-        RunInterrupted: the user asked to stop; the checkpoint is saved.
+        RunInterruptedError: the user asked to stop; the checkpoint is saved.
         E2FashionError: the loss is no longer finite.
     """
     checkpoint = run_folder / "checkpoints" / stage / "last.ckpt"
@@ -58,6 +60,7 @@ def fit_stage(
         LearningRateMonitor(logging_interval="step"),
         ResumeCheckpoint(checkpoint, settings.checkpoint_every_steps),
     ]
+    callbacks += extra_callbacks
     if settings.progress:
         callbacks.append(TQDMProgressBar(refresh_rate=5, leave=True))
     trainer = pl.Trainer(

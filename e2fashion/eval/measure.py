@@ -1,0 +1,127 @@
+"""An encoder on a catalogue's split: its embeddings, and the records of every protocol that is asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from e2fashion.data.catalogue import Catalogue
+from e2fashion.data.datamodule import CatalogueDataModule
+from e2fashion.data.text import TextTemplate
+from e2fashion.eval.embed import EmbeddedSplit, embed_split
+from e2fashion.eval.encoder import Encoder
+from e2fashion.eval.protocols import evaluate_retrieval, protocol_named
+from e2fashion.eval.rankings import RecordContext
+from e2fashion.types import ResultRecord
+
+#: The column whose values delimit the candidates of ``sample_100``.
+CATEGORY_COLUMN = "sub_category"
+
+
+@dataclass(frozen=True)
+class RunIdentity:
+    """What made the measured model: empty for a checkpoint from elsewhere."""
+
+    identity: str = ""
+    commit: str = ""
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class MeasureSettings:
+    """Protocols by name with the options of ``sample_100``, and how embedding is done.
+
+    ``candidate_folder`` keeps the drawn candidate lists (None: they are drawn anew).
+    """
+
+    protocols: Sequence[str] = ("full",)
+    queries: int | None = None
+    draws: int = 1
+    fill: Literal["report", "top_up"] = "report"
+    seed: int = 0
+    candidate_folder: Path | None = None
+    batch_size: int = 128
+    workers: int = 0
+    precision: Literal["fp32", "bf16"] = "fp32"
+    progress: bool = True
+
+
+def embed_catalogue(
+    encoder: Encoder,
+    catalogue: Catalogue,
+    split: str,
+    template: TextTemplate | None = None,
+    views: bool = False,
+    settings: MeasureSettings | None = None,
+) -> EmbeddedSplit:
+    """Every product's first view (``views``: every picture) and text of one split, embedded.
+
+    ``template`` (None: the encoder's own) is checked against the catalogue's columns first.
+    """
+    settings = settings or MeasureSettings()
+    template = template or encoder.template
+    template.validate(catalogue.tag_columns)
+    data = CatalogueDataModule(
+        catalogue=catalogue,
+        template=template,
+        transform=encoder.transform,
+        tokenizer=encoder.tokenizer,
+        context_length=encoder.context_length,
+        evaluation_batch_size=settings.batch_size,
+        workers=settings.workers,
+    )
+    return embed_split(
+        encoder.model,
+        data.loader(split, views=views),
+        categories=_categories(catalogue, split),
+        mean=encoder.transform.mean,
+        std=encoder.transform.std,
+        precision=settings.precision,
+        progress=settings.progress,
+        label=f"embed {split} with {encoder.name}",
+    )
+
+
+def measure_retrieval(
+    encoder: Encoder,
+    catalogue: Catalogue,
+    split: str,
+    template: TextTemplate | None = None,
+    settings: MeasureSettings | None = None,
+    run: RunIdentity | None = None,
+) -> list[ResultRecord]:
+    """Records of every protocol in ``settings`` on one split; the split is embedded once for all of them."""
+    settings, run, template = settings or MeasureSettings(), run or RunIdentity(), template or encoder.template
+    protocols = [
+        protocol_named(
+            name,
+            queries=settings.queries,
+            draws=settings.draws,
+            fill=settings.fill,
+            seed=settings.seed,
+            folder=settings.candidate_folder,
+        )
+        for name in settings.protocols
+    ]
+    views = any(protocol.name == "full_multiview" for protocol in protocols)
+    embedded = embed_catalogue(encoder, catalogue, split, template, views, settings)
+    context = RecordContext(
+        run=run.identity,
+        model=encoder.name,
+        split=split,
+        text=template.template,
+        seed=run.seed,
+        config_hash=run.identity,
+        commit=run.commit,
+        data_fingerprint=catalogue.fingerprint,
+    )
+    return [record for protocol in protocols for record in evaluate_retrieval(protocol, embedded, context)]
+
+
+def _categories(catalogue: Catalogue, split: str) -> dict[str, str | None]:
+    if CATEGORY_COLUMN not in catalogue.tag_columns:
+        return {}
+    rows = catalogue.split(split)
+    return dict(zip(rows["product_id"], rows[CATEGORY_COLUMN], strict=True))

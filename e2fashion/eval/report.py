@@ -1,0 +1,150 @@
+"""Reports to read: tables from records, and the figures of a comparison."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from einops import rearrange
+
+from e2fashion.data.catalogue import Catalogue
+from e2fashion.data.dataset import CatalogueRows
+from e2fashion.data.storage import REGIONS_COLUMN, decode_regions
+from e2fashion.data.transforms import normalise
+from e2fashion.eval.embed import EmbeddedSplit
+from e2fashion.eval.encoder import Encoder
+from e2fashion.eval.figures import Picture, RetrievedRow, SelectionRow, draw_retrieved, draw_selection
+from e2fashion.eval.measure import MeasureSettings, embed_catalogue
+from e2fashion.eval.tables import retrieval_table, to_markdown
+from e2fashion.types import ResultRecord
+
+SHOWN = 5
+
+
+def write_tables(records: Sequence[ResultRecord], file: Path | None = None) -> str:
+    """One Markdown table per split, protocol, notion of a hit and text that the records hold; kept in ``file``."""
+    retrieval = [record for record in records if record.task == "retrieval"]
+    kinds = dict.fromkeys((r.split, r.protocol, r.positives, r.text) for r in retrieval)
+    tables = [
+        to_markdown(retrieval_table(retrieval, split=split, protocol=protocol, positives=positives, text=text))
+        for split, protocol, positives, text in kinds
+    ]
+    content = "\n".join(tables) if tables else "No retrieval records.\n"
+    if file is not None:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(content, encoding="utf-8")
+    return content
+
+
+def write_comparison(
+    file: Path,
+    records: Sequence[ResultRecord],
+    encoders: Sequence[Encoder],
+    catalogue: Catalogue,
+    split: str,
+    products: int,
+    lines: Sequence[str] = (),
+    progress: bool = True,
+) -> None:
+    """A comparison's report beside its ``figures/``: tables, retrieved products, selected patches."""
+    figures = file.parent / "figures"
+    parts = [f"# {' against '.join(encoder.name for encoder in encoders)}\n", *lines, "", write_tables(records)]
+    rows = retrieved_rows(encoders, catalogue, split, products, progress)
+    draw_retrieved(rows, figures / "retrieved.png", f"Text-to-image retrieval among the products of {split}")
+    parts += [
+        f"## Retrieved products\n\nRandom queries of {split}; green frames are right (the product, or one with the "
+        "same text).\n\n![retrieved products](figures/retrieved.png)\n"
+    ]
+    for encoder in encoders:
+        if not encoder.entities or not encoder.fusion_layers:
+            continue
+        name = f"selected_{encoder.name}.png"
+        selection = selection_rows(encoder, catalogue, split, products)
+        draw_selection(selection, encoder.entities, figures / name, f"{encoder.name}: patches selected per entity")
+        parts += [
+            f"## Selected patches: {encoder.name}\n\nLast fusion block. Bright: where the entity's tokens look (mean "
+            "probability); yellow frames: the patches they read; blue dashes: the tag's true region, where it is "
+            f"known.\n\n![selected patches](figures/{name})\n"
+        ]
+    file.write_text("\n".join(parts), encoding="utf-8")
+
+
+def retrieved_rows(
+    encoders: Sequence[Encoder], catalogue: Catalogue, split: str, queries: int, progress: bool = True
+) -> list[RetrievedRow]:
+    """The best pictures of every encoder for the same random products' texts (seed 0)."""
+    quiet = MeasureSettings(progress=progress)
+    embedded = [embed_catalogue(encoder, catalogue, split, settings=quiet) for encoder in encoders]
+    rows = CatalogueRows(catalogue.split(split), (), encoders[0].template, encoders[0].transform)
+    chosen = _spread(rows.product_count, queries)
+    found = [_best_pictures(item, chosen) for item in embedded]
+    result = []
+    for place, product in enumerate(chosen):
+        result.append(
+            RetrievedRow(
+                text=rows.text(int(rows.product_starts[product])),
+                truth=_picture(rows, product),
+                found={
+                    encoder.name: [(_picture(rows, other), right) for other, right in best[place][0]]
+                    for encoder, best in zip(encoders, found, strict=True)
+                },
+                rank={encoder.name: best[place][1] for encoder, best in zip(encoders, found, strict=True)},
+            )
+        )
+    return result
+
+
+def selection_rows(encoder: Encoder, catalogue: Catalogue, split: str, products: int) -> list[SelectionRow]:
+    """Maps and picks of the last fusion block for random products' first views (seed 0)."""
+    columns = [entity.column for entity in encoder.entities]
+    rows = CatalogueRows(catalogue.split(split), columns, encoder.template, encoder.transform)
+    chosen = _spread(rows.product_count, products)
+    starts = [int(rows.product_starts[product]) for product in chosen]
+    squares = torch.stack([rows.transform(rows.picture(row)) for row in starts])
+    encoder.model.eval()
+    with torch.inference_mode():
+        pixels = normalise(squares, encoder.transform.mean, encoder.transform.std)
+        output = encoder.model.get_image_features(pixels, output_selection_maps=True)
+    maps = output.selection_maps[:, -1].float().numpy()
+    picks = output.selected_patches[:, -1].numpy()
+    regions = catalogue.split(split)[REGIONS_COLUMN] if REGIONS_COLUMN in catalogue.split(split).column_names else None
+    result = []
+    for place, row in enumerate(starts):
+        boxes = decode_regions(regions[row]) if regions is not None and regions[row] else {}
+        first = 0
+        entity_maps, entity_picks, entity_boxes = {}, {}, {}
+        for entity in encoder.entities:
+            tokens = slice(first, first + entity.tokens)
+            first += entity.tokens
+            entity_maps[entity.name] = maps[place, tokens].mean(axis=0)
+            entity_picks[entity.name] = [int(patch) for patch in picks[place, tokens].ravel()]
+            entity_boxes[entity.name] = [(b.left, b.top, b.right, b.bottom) for b in boxes.get(entity.column, ())]
+        tags = dict(zip((entity.name for entity in encoder.entities), rows.tags(row), strict=True))
+        picture = rearrange(squares[place].numpy(), "channels height width -> height width channels", channels=3)
+        result.append(SelectionRow(picture, tags, entity_maps, entity_picks, entity_boxes))
+    return result
+
+
+def _best_pictures(embedded: EmbeddedSplit, queries: Sequence[int]) -> list[tuple[list[tuple[int, bool]], int]]:
+    """Per query product: its best pictures with whether they are right, and the rank of the first right one."""
+    image, text = embedded.image_embeds[embedded.first_images], embedded.text_embeds[embedded.first_texts]
+    group = embedded.text_group[embedded.first_texts]
+    result = []
+    for query in queries:
+        order = (image @ text[query]).argsort(descending=True, stable=True)
+        right = group[order] == group[query]
+        best = [(int(product), bool(hit)) for product, hit in zip(order[:SHOWN], right[:SHOWN], strict=True)]
+        result.append((best, int(right.nonzero()[0, 0]) + 1))
+    return result
+
+
+def _spread(total: int, wanted: int) -> list[int]:
+    drawn = np.random.default_rng(0).choice(total, min(total, wanted), replace=False)
+    return sorted(int(product) for product in drawn)
+
+
+def _picture(rows: CatalogueRows, product: int) -> Picture:
+    square = rows.transform(rows.picture(int(rows.product_starts[product])))
+    return rearrange(square.numpy(), "channels height width -> height width channels", channels=3)

@@ -1,0 +1,37 @@
+"""Data that many tests read: a small SynthFashion catalogue, and where real data lies if anybody said so."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from e2fashion.build import build_source
+from e2fashion.data.catalogue import Catalogue
+from e2fashion.data.prepare import prepare_catalogue
+
+
+@pytest.fixture(scope="session")
+def synth_catalogue(tmp_path_factory: pytest.TempPathFactory) -> Catalogue:
+    """120 rendered products of 32 px with two views each."""
+    folder = tmp_path_factory.mktemp("synthfashion") / "catalogue"
+    source = build_source("synthetic", {"products": 120, "image_size": 32, "views": 2, "seed": 0})
+    return prepare_catalogue(source, folder, progress=False)
+
+
+def _folder_from(variable: str) -> Path:
+    value = os.environ.get(variable)
+    if not value:
+        pytest.skip(f"{variable} is not set: it names the folder of real data that this test reads")
+    return Path(value)
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    """The folder that E2FASHION_DATA names; the test is skipped without it."""
+    return _folder_from("E2FASHION_DATA")
+
+
+@pytest.fixture(scope="session")
+def reference() -> Path:
+    """The folder that E2FASHION_REFERENCE names; the test is skipped without it."""
+    return _folder_from("E2FASHION_REFERENCE")
