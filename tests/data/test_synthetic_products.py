@@ -30,9 +30,26 @@ def pair(product: Product) -> tuple[str, str]:
 
 
 def test_splits_are_a_tenth_each(products: list[Product]) -> None:
-    shares = Counter(product.split for product in products)
-    assert shares["val"] / len(products) == pytest.approx(0.1, abs=0.02)
-    assert shares["test"] / len(products) == pytest.approx(0.1, abs=0.02)
+    assert Counter(product.split for product in products) == {"train": 3200, "val": 400, "test": 400}
+
+
+def test_a_dozen_products_hold_every_split(products: list[Product]) -> None:
+    assert {product.split for product in products[:12]} == {"train", "val", "test"}
+
+
+def test_a_line_shares_what_it_should_and_stays_in_one_split(products: list[Product]) -> None:
+    lines = defaultdict(set)
+    for product in products:
+        drawn = product.attributes
+        lines[product.line].add((drawn.sub_category, drawn.fabric, drawn.colour, product.split))
+    assert all(len(shared) == 1 for shared in lines.values())
+
+
+def test_no_combination_with_colour_crosses_splits(products: list[Product]) -> None:
+    splits = defaultdict(set)
+    for product in products:
+        splits[(*pair(product), product.attributes.colour)].add(product.split)
+    assert all(len(found) == 1 for found in splits.values())
 
 
 def test_unseen_pairs_stay_in_their_split(products: list[Product]) -> None:

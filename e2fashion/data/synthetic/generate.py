@@ -30,7 +30,8 @@ def generate(
     A picture depends on (seed, product, view) alone, not on how many there are; bytes are equal on every call (and
     on every machine with the same NumPy and Pillow). A share of ``missing_tags`` of the tags is unknown: None, and
     without boxes, though what it names is drawn. Val and test hold pairs of sub-category and fabric that train lacks
-    (:data:`e2fashion.data.synthetic.products.UNSEEN`).
+    (:data:`e2fashion.data.synthetic.products.UNSEEN`), and lines of four products (``group``) that trim, details and
+    logo alone tell apart.
     """
     for index in range(products):
         product = build_product(index, seed, missing_tags)
@@ -45,7 +46,7 @@ def generate(
                 tags=product.tags,
                 view=view,
                 split=product.split,
-                group=product.product_id,
+                group=product.line,
                 regions={
                     column: boxes for column, boxes in picture.regions.items() if product.tags[column] is not None
                 },

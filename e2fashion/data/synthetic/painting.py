@@ -61,8 +61,8 @@ def build_layout(season: str, silhouette: str, details: tuple[str, str], size: i
     places = np.stack([columns, rows], axis=1).astype(np.int16)
     middle = (rows[0] + rows[-1]) / 2
     high, low = places[rows < middle], places[rows >= middle]
-    # Half a cell, turned by 9 degrees (cos + sin = 1.14) and seen at the smallest scale (0.88).
-    reach = int(np.ceil(size / GRID / 2 * 1.14 / 0.88))
+    # Half a cell, turned by 9 degrees (cos + sin = 1.14) and seen at the smallest scale (0.83).
+    reach = int(np.ceil(size / GRID / 2 * 1.14 / 0.83))
     return Layout(outline, high if len(high) else places, low if len(low) else places, eroded(free, reach))
 
 

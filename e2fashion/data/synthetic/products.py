@@ -11,6 +11,7 @@ import numpy as np
 from e2fashion.data.synthetic.fabrics import FABRICS
 from e2fashion.data.synthetic.garments import SILHOUETTES
 from e2fashion.data.synthetic.logos import BRANDS
+from e2fashion.data.synthetic.palette import COLOURS
 from e2fashion.data.synthetic.seasons import SEASONS
 from e2fashion.data.synthetic.wording import describe
 from e2fashion.types import Split
@@ -45,6 +46,20 @@ MISSABLE = ("brand", "season", "composition")
 """Tag columns that may be unknown. What is drawn stays the same."""
 
 
+LINE = 4
+"""Products of a line: the same sub-category, fabric and colour. They tell apart by trim, details and logo only."""
+
+
+@dataclass(frozen=True)
+class Line:
+    """What the products of a line share."""
+
+    sub_category: str
+    fabric: str
+    colour: str
+    split: Split
+
+
 @dataclass(frozen=True)
 class Attributes:
     """What is drawn.
@@ -70,6 +85,7 @@ class Product:
 
     index: int
     product_id: str
+    line: str
     attributes: Attributes
     description: str
     tags: dict[str, str | None]
@@ -85,19 +101,19 @@ def _brand_shares() -> np.ndarray:
 
 @lru_cache(maxsize=2)
 def unseen_share(split: Split) -> float:
-    """Expected share of all products that belong to a split because of their pair."""
+    """Share of all (sub-category, fabric, colour) that belong to a split because of their pair."""
     return sum(1 / len(SILHOUETTES) / len(SILHOUETTES[name].fabrics) for name, _ in UNSEEN[split])
 
 
-def choose_split(sub_category: str, fabric: str, description: str, seed: int) -> Split:
-    """Split of a product: by its pair where that is unseen in training, else by a hash of (seed, description).
+def split_of(sub_category: str, fabric: str, colour: str, seed: int) -> Split:
+    """Split of everything with this sub-category, fabric and colour: by ``UNSEEN``, else by a hash with the seed.
 
-    Equal descriptions thus never cross splits (a text tells sub-category and fabric). The shares are ``SHARE``.
+    Every description tells all three, so equal descriptions never cross splits.
     """
     for split, pairs in UNSEEN.items():
         if (sub_category, fabric) in pairs:
             return split
-    digest = blake2b(f"{seed}\n{description}".encode(), digest_size=8).digest()
+    digest = blake2b(f"{seed}/{sub_category}/{fabric}/{colour}".encode(), digest_size=8).digest()
     place = int.from_bytes(digest, "big") / 2**64
     rest = 1 - sum(unseen_share(split) for split in UNSEEN)
     for split in UNSEEN:
@@ -108,23 +124,39 @@ def choose_split(sub_category: str, fabric: str, description: str, seed: int) ->
     return "train"
 
 
+def _one(choices: tuple[str, ...], random: np.random.Generator) -> str:
+    return choices[int(random.integers(len(choices)))]
+
+
+@lru_cache(maxsize=8)
+def build_line(line: int, seed: int) -> Line:
+    """The product line of (seed, line). Of ten lines the second is for val, the third for test.
+
+    Its attributes are drawn until they belong to that split: the shares are exact, and a dozen products have all three.
+    """
+    random = np.random.default_rng([seed, line, 0, 1])
+    wanted: Split = {1: "val", 2: "test"}.get(line % 10, "train")  # type: ignore[assignment]
+    while True:
+        sub_category = _one(tuple(SILHOUETTES), random)
+        fabric = _one(SILHOUETTES[sub_category].fabrics, random)
+        colour = _one(tuple(COLOURS), random)
+        if split_of(sub_category, fabric, colour, seed) == wanted:
+            return Line(sub_category, fabric, colour, wanted)
+
+
 def build_product(index: int, seed: int, missing_tags: float) -> Product:
     """The product of (seed, index): the same however many others there are."""
     random = np.random.default_rng([seed, index])
-
-    def one(choices: tuple[str, ...]) -> str:
-        return choices[int(random.integers(len(choices)))]
-
-    sub_category = one(tuple(SILHOUETTES))
-    silhouette = SILHOUETTES[sub_category]
-    season = one(tuple(SEASONS))
+    line = build_line(index // LINE, seed)
+    first, second = SILHOUETTES[line.sub_category].details
+    seasons = tuple(season.name for season in SEASONS.values() if line.colour in season.colours)
     attributes = Attributes(
-        sub_category=sub_category,
-        details=(one(tuple(v for v, _ in silhouette.details[0])), one(tuple(v for v, _ in silhouette.details[1]))),
-        fabric=one(silhouette.fabrics),
+        sub_category=line.sub_category,
+        details=(_one(tuple(value for value, _ in first), random), _one(tuple(value for value, _ in second), random)),
+        fabric=line.fabric,
         brand=tuple(BRANDS)[int(np.searchsorted(_brand_shares(), random.random(), side="right"))],
-        season=season,
-        colour=one(SEASONS[season].colours),
+        season=_one(seasons, random),
+        colour=line.colour,
         logo_low=bool(random.random() < 0.5),
         logo_place=float(random.random()),
         texture_place=(float(random.random()), float(random.random())),
@@ -142,8 +174,9 @@ def build_product(index: int, seed: int, missing_tags: float) -> Product:
     return Product(
         index=index,
         product_id=f"synthetic-{seed}-{index:06d}",
+        line=f"line-{index // LINE:06d}",
         attributes=attributes,
         description=description,
         tags=tags,
-        split=choose_split(attributes.sub_category, attributes.fabric, description, seed),
+        split=line.split,
     )

@@ -43,14 +43,14 @@ class View:
 def build_view(index: int, view: int, seed: int) -> View:
     """The view of (seed, index, view). The first is frontal and unmirrored, the others vary freely."""
     random = np.random.default_rng([seed, index, view + 1])
-    spread = 1.0 if view else 0.35
+    spread = 1.0 if view else 0.6
     scale, turn, right, down, light = random.uniform(-1, 1, size=5) * spread
     ground = GROUNDS[int(random.integers(len(GROUNDS)))]
     mirror, creased, crease, left = random.random(4)
     return View(
-        scale=0.97 + 0.09 * float(scale),
+        scale=0.94 + 0.11 * float(scale),
         turn=9.0 * float(turn),
-        shift=(0.045 * float(right), 0.035 * float(down)),
+        shift=(0.06 * float(right), 0.05 * float(down)),
         mirror=bool(view and mirror < 0.5),
         ground=ground,
         light=1.0 + 0.12 * float(light),
