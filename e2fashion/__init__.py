@@ -2,9 +2,18 @@
 
 __version__ = "0.1.0"
 
+from e2fashion.eval.encoder import Encoder, load_encoder
 from e2fashion.models import E2Config, E2Model, E2VisionModelWithProjection, register
 from e2fashion.types import E2FashionError, Entity
 
 register()
 
-__all__ = ["E2Config", "E2FashionError", "E2Model", "E2VisionModelWithProjection", "Entity"]
+__all__ = [
+    "E2Config",
+    "E2FashionError",
+    "E2Model",
+    "E2VisionModelWithProjection",
+    "Encoder",
+    "Entity",
+    "load_encoder",
+]

@@ -56,7 +56,7 @@ def check_picture(data: bytes, max_pixels: int) -> Picture:
     try:
         image.load()
         plain = _is_plain(image, data)
-        pixels = image.convert("RGB") if plain else _as_rgb(image)
+        pixels = image.convert("RGB") if plain else as_rgb(image)
     except PictureError:
         raise
     except Exception as error:  # the decoders of damaged files raise nearly anything: all of it means "damaged"
@@ -106,7 +106,12 @@ def _is_plain(image: Image.Image, data: bytes) -> bool:
     return image.format in _JPEG_FORMATS
 
 
-def _as_rgb(image: Image.Image) -> Image.Image:
+def as_rgb(image: Image.Image) -> Image.Image:
+    """A picture of any mode as 8-bit RGB, upright and on white, as :func:`check_picture` says.
+
+    Raises:
+        PictureError: its pixel type has no defined brightness scale.
+    """
     image = ImageOps.exif_transpose(image)
     if image.mode == "I" or image.mode.startswith("I;16"):
         return _scale_16_bit(image).convert("RGB")

@@ -88,7 +88,7 @@ def embed_split(
     text_rows: dict[int, int] = {}
     pairs: dict[tuple[int, int], None] = {}
     image_product: list[int] = []
-    with _evaluating(model), torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
+    with evaluating(model), torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
         for batch in tqdm(batches, desc=label, unit="batch", disable=not progress):
             groups = batch.text_group.tolist()
             new: list[int] = []
@@ -101,10 +101,10 @@ def embed_split(
                     new.append(row)
             pixels = batch.pixel_values.to(device)
             pixels = pixels if pixels.is_floating_point() else normalise(pixels, mean, std)
-            images.append(_unit(model.get_image_features(pixel_values=pixels)))  # type: ignore[operator]
+            images.append(unit_features(model.get_image_features(pixel_values=pixels)))  # type: ignore[operator]
             if new:
                 ids, mask = batch.input_ids[new].to(device), batch.attention_mask[new].to(device)
-                texts.append(_unit(model.get_text_features(input_ids=ids, attention_mask=mask)))  # type: ignore[operator]
+                texts.append(unit_features(model.get_text_features(input_ids=ids, attention_mask=mask)))  # type: ignore[operator]
     if not images:
         raise E2FashionError("there is nothing to embed: the split has no products; choose another split")
     product_of_image = torch.tensor(image_product)
@@ -120,8 +120,8 @@ def embed_split(
     )
 
 
-def _unit(features: Any) -> Tensor:
-    """Projected features as Transformers 5 (an output with ``pooler_output``) or 4 (a tensor) returns them."""
+def unit_features(features: Any) -> Tensor:
+    """L2-normalised fp32 on the CPU, from an output with ``pooler_output`` (Transformers 5) or a tensor (4)."""
     tensor = features if isinstance(features, Tensor) else features.pooler_output
     return F.normalize(tensor.float(), dim=-1).cpu()
 
@@ -137,7 +137,8 @@ def _occurrence(product: Tensor) -> Tensor:
 
 
 @contextmanager
-def _evaluating(model: nn.Module) -> Iterator[None]:
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """Evaluation mode without gradients; the mode is as before when it ends."""
     training = model.training
     model.eval()
     try:

@@ -2,25 +2,37 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
+import numpy as np
+import torch
+from einops import rearrange
+from PIL import Image
+from torch import Tensor
 from transformers import AutoConfig, AutoModel, CLIPImageProcessorPil, CLIPModel, CLIPProcessor, PreTrainedTokenizerBase
 
+from e2fashion.data.pictures import PictureError, as_rgb
 from e2fashion.data.text import TextTemplate
-from e2fashion.data.transforms import ImageTransform
+from e2fashion.data.transforms import ImageTransform, normalise
+from e2fashion.eval.embed import evaluating, unit_features
 from e2fashion.models.tokenizer import load_tokenizer
 from e2fashion.types import E2FashionError, Entity
 
 MODEL_TYPES = ("clip", "e2")
+
+#: A picture in memory, or the file that holds one.
+Picture: TypeAlias = Image.Image | Path | str
 
 
 @dataclass(frozen=True)
 class Encoder:
     """A CLIP or an E2 with its tokenizer, its way of making a square, and its template of the global text.
 
-    ``name`` is what tables call it. Features of ``model`` are not normalised; whoever compares them does that.
+    ``name`` is what tables call it. What :meth:`embed_images` and :meth:`embed_texts` return is L2-normalised; the
+    features of ``model`` are not.
     """
 
     model: CLIPModel
@@ -46,10 +58,55 @@ class Encoder:
         return tuple(Entity(**entity) for entity in listed)
 
     @property
+    def dimension(self) -> int:
+        """Width C of the joint space."""
+        return int(self.model.visual_projection.out_features)
+
+    @property
     def context_length(self) -> int:
         """Longest text in tokens, start and end included."""
         text_config: Any = self.model.config.text_config
         return int(text_config.max_position_embeddings)
+
+    def embed_images(self, images: Picture | Sequence[Picture], batch_size: int = 64) -> Tensor:
+        """L2-normalised embeddings (N, C) fp32 on the CPU, of pictures or their files; one alone gives (1, C).
+
+        Pictures are turned upright, laid on white, made square as in training and normalised: give them as they are.
+
+        Raises:
+            E2FashionError: a file is missing or holds no picture.
+        """
+        listed = [images] if isinstance(images, Image.Image | Path | str) else list(images)
+        parts = [torch.empty(0, self.dimension)]
+        with evaluating(self.model):
+            for start in range(0, len(listed), batch_size):
+                squares = torch.stack([self.transform(_pixels(image)) for image in listed[start : start + batch_size]])
+                pixels = normalise(squares.to(self.model.device), self.transform.mean, self.transform.std)
+                parts.append(unit_features(self.model.get_image_features(pixel_values=pixels)))
+        return torch.cat(parts)
+
+    def embed_texts(self, texts: str | Sequence[str], batch_size: int = 256) -> Tensor:
+        """L2-normalised embeddings (N, C) fp32 on the CPU; one text alone gives (1, C).
+
+        Texts are taken as they are: ``encoder.template.render(tags, description)`` joins a product's tags and
+        description as in training. Longer ones than ``context_length`` tokens are cut, the end token kept.
+        """
+        listed = [texts] if isinstance(texts, str) else list(texts)
+        parts = [torch.empty(0, self.dimension)]
+        with evaluating(self.model):
+            for start in range(0, len(listed), batch_size):
+                tokens = self.tokenizer(
+                    listed[start : start + batch_size],
+                    padding=True,
+                    truncation=True,
+                    max_length=self.context_length,
+                    return_tensors="pt",
+                ).to(self.model.device)
+                features = self.model.get_text_features(
+                    input_ids=tokens["input_ids"], attention_mask=tokens["attention_mask"]
+                )
+                parts.append(unit_features(features))
+        return torch.cat(parts)
 
 
 def load_encoder(
@@ -99,6 +156,19 @@ def load_encoder(
     return Encoder(model, load_tokenizer(source), transform, TextTemplate(own_template), label)
 
 
+def _pixels(image: Picture) -> Tensor:
+    """A picture as uint8 (3, H, W), with the very pixels that a catalogue would hold of it."""
+    if isinstance(image, Image.Image):
+        rgb = as_rgb(image)
+    else:
+        try:
+            with Image.open(image) as opened:
+                rgb = as_rgb(opened)
+        except (OSError, SyntaxError, PictureError, Image.DecompressionBombError) as error:
+            raise E2FashionError(f"'{image}' cannot be read as a picture: {error}. Give a JPEG or PNG file.") from error
+    return rearrange(torch.from_numpy(np.array(rgb)), "height width channels -> channels height width", channels=3)
+
+
 def save_encoder(encoder: Encoder, folder: Path) -> None:
     """Write model, processor and card as a folder that :func:`load_encoder` and Transformers read."""
     encoder.model.config.text_template = encoder.template.template
@@ -128,10 +198,13 @@ Entities:
 Fusion blocks behind layers: {", ".join(map(str, fusion)) or "none"}.
 
 ```python
-import e2fashion  # registers the model type
-from transformers import AutoModel, AutoProcessor
+import e2fashion
 
-model = AutoModel.from_pretrained("<this folder>")
-processor = AutoProcessor.from_pretrained("<this folder>")
+encoder = e2fashion.load_encoder("<this folder>")
+images = encoder.embed_images(["shirt.jpg"])  # (1, {encoder.dimension}), L2-normalised
+texts = encoder.embed_texts(["a blue shirt"])
 ```
+
+`import e2fashion` also registers the model type: `AutoModel` and `AutoProcessor` of Transformers then load this folder.
+Their `get_image_features` is not normalised.
 """
