@@ -18,6 +18,7 @@ from e2fashion.data.pictures import PictureError, as_rgb
 from e2fashion.data.text import TextTemplate
 from e2fashion.data.transforms import ImageTransform, normalise
 from e2fashion.eval.embed import evaluating, unit_features
+from e2fashion.models.from_clip import checked_source
 from e2fashion.models.tokenizer import load_tokenizer
 from e2fashion.types import E2FashionError, Entity
 
@@ -126,15 +127,12 @@ def load_encoder(
     """
     place = Path(name_or_folder)
     folder = place / "model" if (place / "model" / "config.json").is_file() else place
-    if folder.is_dir():
-        if not (folder / "config.json").is_file():
-            raise E2FashionError(
-                f"'{name_or_folder}' holds no model: config.json is missing. Give a model folder, a run folder whose "
-                f"training has finished an epoch, or a hub name."
-            )
-    elif place.is_absolute() or name_or_folder.startswith(".") or name_or_folder.count("/") > 1:
-        raise E2FashionError(f"'{name_or_folder}' does not exist. Give a model folder, a run folder or a hub name.")
-    source = str(folder) if folder.is_dir() else name_or_folder
+    if folder.is_dir() and not (folder / "config.json").is_file():
+        raise E2FashionError(
+            f"'{name_or_folder}' holds no model: config.json is missing. Give a model folder, a run folder whose "
+            f"training has finished an epoch, or a hub name."
+        )
+    source = str(folder) if folder.is_dir() else checked_source(name_or_folder)
     try:
         config = AutoConfig.from_pretrained(source)
         if config.model_type not in MODEL_TYPES:
@@ -145,7 +143,9 @@ def load_encoder(
         model = AutoModel.from_pretrained(source, use_safetensors=True).eval()
         processor = CLIPImageProcessorPil.from_pretrained(source)
     except OSError as error:
-        raise E2FashionError(f"'{name_or_folder}' cannot be loaded: {str(error).splitlines()[0]}") from error
+        looked = "" if folder.is_dir() else " (no such folder, so it was taken for a hub name)"
+        reason = str(error).splitlines()[0]
+        raise E2FashionError(f"'{name_or_folder}'{looked} cannot be loaded: {reason}") from error
     transform = ImageTransform.from_processor(processor)
     if resize is not None:
         transform = replace(transform, resize=resize)

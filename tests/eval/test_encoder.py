@@ -142,9 +142,14 @@ def test_a_folder_without_a_model_is_refused(tmp_path: Path) -> None:
         e2fashion.load_encoder(str(tmp_path))
 
 
-def test_a_path_that_does_not_exist_never_reaches_the_network(tmp_path: Path) -> None:
-    with pytest.raises(E2FashionError, match="does not exist"):
-        e2fashion.load_encoder(str(tmp_path / "nowhere"))
+@pytest.mark.parametrize("name", ["runs/nowhere", "./nowhere", "a/b/c"])
+def test_a_path_that_does_not_exist_never_reaches_the_network(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "runs").mkdir()
+    with pytest.raises(E2FashionError, match=f"'{name}' is not a folder"):
+        e2fashion.load_encoder(name)
 
 
 def test_another_kind_of_model_is_refused(model_folder: Path, tmp_path: Path) -> None:

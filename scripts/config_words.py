@@ -1,0 +1,172 @@
+"""What every key of the schema means and where its default comes from: the words of ``docs/configuration.md``."""
+
+from __future__ import annotations
+
+from e2fashion.config import (
+    CompareConfig,
+    EntityConfig,
+    EvaluateConfig,
+    ImageConfig,
+    LoaderConfig,
+    LossConfig,
+    ModelConfig,
+    PrepareConfig,
+    RunConfig,
+    ScratchConfig,
+    StageConfig,
+    TextConfig,
+    TowerConfig,
+    TrainConfig,
+)
+
+HEADER = """# Configuration
+
+Made by `python -m scripts.config_reference` from the schema in `e2fashion/config.py`; a test compares the two.
+
+A configuration is a YAML file. It may name `base: [files relative to it]`: bases are merged in order, then the file,
+then the `key=value` words of the command line. Everything is checked against the schema before work begins; a misspelt
+key is an error that suggests the right one. Mappings are merged: to remove an entity or a stage write `null` for it
+(`model.entities.season=null`). Values are YAML, so a template needs quotes of its own, which the shell must not take:
+`"text.template='{brand} . {description}'"`.
+
+Source of a default: **paper** (Qi, Zhao, Li, NeurIPS 2024), **code** (the authors' public code), **CLIP** (OpenAI's
+model), **field** (how others evaluate), or **ours**. Defaults are those of the schema; the files in `configs/` set what
+a run needs, `configs/train/_paper.yaml` the published recipe.
+"""
+
+SECTIONS: tuple[tuple[str, type, str], ...] = (
+    (
+        "train: a run",
+        RunConfig,
+        """`e2fashion train <config.yaml> key=value ...`.
+
+A run goes on only in a folder of the same identity: a hash of all keys but `name`, `data`, `output`, `threads`,
+`accelerator`, `devices`, `protocols`, `evaluate_splits`, `loader.workers`, `loader.cache_gb` and
+`loader.evaluation_batch_size`, together with the catalogue's fingerprint.""",
+    ),
+    ("evaluate", EvaluateConfig, "`e2fashion evaluate <model> key=value ...`; `model` is the first word."),
+    (
+        "data prepare",
+        PrepareConfig,
+        "`e2fashion data prepare <source> [config.yaml] key=value ...`; `source` may be the first word.",
+    ),
+    (
+        "compare",
+        CompareConfig,
+        "`e2fashion compare <baseline.yaml> <config.yaml> ... key=value ...`; every other key goes to every run.",
+    ),
+)
+
+EXPLAINED: dict[type, dict[str, tuple[str, str]]] = {
+    RunConfig: {
+        "name": ("What tables call the run", "ours"),
+        "seed": ("Of weights, order, views, augmentation and selection noise", "code"),
+        "data": ("A prepared catalogue", "-"),
+        "output": ("The run folder", "ours"),
+        "threads": ("Processor threads; null takes all", "ours"),
+        "accelerator": ("Lightning's: `auto`, `cpu`, `gpu`", "ours"),
+        "devices": ("Processes that train together; above 1 the loss gathers all their products", "code"),
+        "protocols": ("Of the evaluation at the end, separated by commas", "paper"),
+        "evaluate_splits": ("Splits that the run reads at its end, separated by commas", "ours"),
+    },
+    ModelConfig: {
+        "checkpoint": ("Folder or hub name of any CLIP; null builds `model.scratch`", "ours"),
+        "entities": ("Tags that selection tokens search for, in the order of regions; `{}` is plain CLIP", "paper"),
+        "fusion_layers": ("Finished transformer layers behind which a fusion block stands; paper: 8, 11", "code"),
+        "selection": ("One patch a token (`hard`), a mixture of all (`soft`), or any (`random`, a control)", "paper"),
+        "noise": ("On the selection's logits, in training only", "code"),
+        "temperature": ("Of the selection's softmax", "code"),
+        "patches_per_token": ("The mean of the k best patches is read; 1 is the paper's", "paper"),
+        "attention": ("Implementation; `eager` is faster in bf16 on a CPU at small sizes", "ours"),
+        "projection_init": ("Image projection: CLIP's own, or drawn anew as the authors' code does", "ours"),
+    },
+    EntityConfig: {
+        "column": ("Catalogue column that holds its tags; null: the one of its own name", "ours"),
+        "tokens": ("Selection tokens", "paper"),
+    },
+    ScratchConfig: {
+        "patch_size": ("Pixels along a patch; `image.size` must be a multiple of it", "ours"),
+        "projection_dim": ("Width of the joint image-text space", "ours"),
+        "activation": ("Of the transformers' MLPs", "CLIP"),
+        "tokenizer": ("Pieces of words as in CLIP, or whole words (for small data)", "CLIP"),
+        "vocabulary": ("The most tokens that are learnt from the training captions", "ours"),
+    },
+    TowerConfig: {
+        "layers": ("Transformer layers", "ours"),
+        "width": ("Width of the transformer", "ours"),
+        "heads": ("Attention heads; they divide the width", "ours"),
+    },
+    TextConfig: {
+        "template": ("Global text of a product; a missing tag goes with its separator", "ours"),
+        "context_length": ("Tokens, start and end included; longer texts are cut, the end token kept", "CLIP"),
+    },
+    ImageConfig: {
+        "size": ("Pixels along the square", "CLIP"),
+        "resize": ("Ignore the aspect ratio, cut the long edge, or pad with black", "code"),
+        "flip": ("Mirror half of the training pictures", "code"),
+        "crop_scale": ("Smallest share of the picture that a random training crop keeps; 1.0: none", "code"),
+    },
+    LoaderConfig: {
+        "batch_size": ("Products per training step and process", "code"),
+        "evaluation_batch_size": ("Products per step of validation", "ours"),
+        "workers": ("Processes that prepare batches; 0: the training process itself", "ours"),
+        "cache_gb": ("Memory for resized pictures", "ours"),
+    },
+    LossConfig: {
+        "region_weight": ("w in `(1 - w) global + w mean of entities`; 0 is CLIP fine-tuning", "paper"),
+        "region_targets": ("Positives of a tag: its own product, or all that share its value (ours)", "code"),
+    },
+    TrainConfig: {
+        "optimizer": ("The authors' code uses `adam`", "ours"),
+        "betas": ("Of Adam", "code"),
+        "weight_decay": ("Decoupled with `adamw`", "code"),
+        "warmup_steps": ("Steps of linear warm-up before the cosine", "code"),
+        "gradient_clip": ("Largest norm of the gradient; null: no bound", "code"),
+        "checkpoint_every_steps": ("How much a killed run may lose", "ours"),
+        "precision": ("Autocast; weights stay fp32. The authors' code uses `fp16`", "ours"),
+        "stages": ("Fits with an optimiser each, in this order; each starts from the best model of the last", "code"),
+    },
+    StageConfig: {
+        "epochs": ("Passes over the training products", "-"),
+        "learning_rate": ("At the end of the warm-up", "-"),
+        "parameters": ("Everything, or only what a CLIP checkpoint does not bring", "ours"),
+        "freeze": ("Patterns of parameter names that are not trained, as in `text_model.*`", "ours"),
+    },
+    EvaluateConfig: {
+        "model": ("Run folder, model folder, or hub name of a CLIP", "-"),
+        "data": ("A prepared catalogue", "-"),
+        "protocol": ("`full`, `full_multiview`, `sample_100`, separated by commas", "paper"),
+        "split": ("`train`, `val`, `test`, separated by commas", "ours"),
+        "name": ("What tables call the model; null: its folder's name", "ours"),
+        "text": ("Template of the text; null: the one saved with the model, else the description", "ours"),
+        "with_tags": ("`false` drops the tags from the template", "code"),
+        "resize": ("Overrides the saved processor's way of making a square", "ours"),
+        "size": ("Overrides the saved processor's size", "ours"),
+        "queries": ("`sample_100`: products that ask; null: all", "field"),
+        "draws": ("`sample_100`: lists per query, pooled", "field"),
+        "fill": ("`sample_100`: where a sub-category is too small, say so or `top_up` from others", "paper"),
+        "seed": ("`sample_100`: of the candidate lists, which are kept in the catalogue's `candidates/`", "ours"),
+        "batch_size": ("Products per step", "ours"),
+        "workers": ("Processes that prepare batches", "ours"),
+        "precision": ("`bf16` is faster; ranks are fp32 either way", "ours"),
+        "threads": ("Processor threads; null takes all", "ours"),
+        "output": ("Records file; null: the run's `results.jsonl`, else `runs/evaluate/<model>/results.jsonl`", "ours"),
+    },
+    PrepareConfig: {
+        "source": ("`kagl`, `fashiongen`, `folder`, `synthetic`", "-"),
+        "output": ("The catalogue's folder", "-"),
+        "on_error": ("`skip` leaves unfit rows out, counts them and lists them in `skipped.csv`", "ours"),
+        "split_seed": ("Of the splits that are made here", "ours"),
+        "val_fraction": ("Share of rows, where the source brings no val split", "ours"),
+        "test_fraction": ("Share of rows, where the source brings no splits", "ours"),
+        "max_text_characters": ("Longer descriptions are errors", "ours"),
+        "max_pixels": ("Larger pictures are errors; read from the header, before decoding", "ours"),
+        "overwrite": ("Replace another catalogue that lies in `output`", "ours"),
+    },
+    CompareConfig: {
+        "data": ("A prepared catalogue", "-"),
+        "output": ("Folder of the report; each run gets a folder in it", "ours"),
+        "split": ("Split that the report is about", "ours"),
+        "gallery_products": ("Rows of each figure", "ours"),
+    },
+}
