@@ -57,8 +57,14 @@ class E2VisionModelOutput(CLIPVisionModelOutput):
     selected_patches: Tensor | None = None
 
 
+def _full_precision(features: Tensor) -> Tensor:
+    """Features in fp32 under autocast: unit vectors in half precision tie where the model tells texts apart."""
+    return features.float() if torch.is_autocast_enabled(features.device.type) else features
+
+
 def _normalized(features: Tensor) -> Tensor:
     """Features over their length, in the very operations of CLIP, so that its outputs are equal to the bit."""
+    features = _full_precision(features)
     return features / features.pow(2).sum(dim=-1, keepdim=True).pow(0.5)
 
 
@@ -222,7 +228,7 @@ class E2Model(RegionalInitialization, CLIPModel):
             image_embeds=image_embeds,
             text_model_output=texts,
             vision_model_output=images,
-            region_embeds=F.normalize(images.region_features, dim=-1),
+            region_embeds=F.normalize(_full_precision(images.region_features), dim=-1),
             tag_embeds=tag_embeds,
             logit_scale=self.logit_scale,
             selection_maps=images.selection_maps,
@@ -240,7 +246,7 @@ class E2Model(RegionalInitialization, CLIPModel):
         if tag_index is None or tag_present is None:
             raise ValueError("tag_input_ids need tag_index and tag_present (B, E): whose tags are they?")
         distinct = self.get_text_features(tag_input_ids, tag_attention_mask, complete_states=False, return_dict=True)
-        embeds = F.normalize(distinct.pooler_output, dim=-1)
+        embeds = F.normalize(_full_precision(distinct.pooler_output), dim=-1)
         if not len(embeds):
             return embeds.new_zeros(*tag_index.shape, embeds.shape[-1])
         # Absent tags point at some row; where() keeps their gradient out even if that row is not finite.

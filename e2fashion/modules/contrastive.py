@@ -13,6 +13,7 @@ from pytorch_lightning.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor
 from torch.optim.lr_scheduler import LambdaLR
 
+from e2fashion.data.transforms import normalise
 from e2fashion.losses.contrastive import ContrastiveLoss
 from e2fashion.metrics.retrieval import CrossModalRecall
 from e2fashion.models.modeling_e2 import E2Model, E2Output
@@ -59,13 +60,13 @@ class ContrastiveModule(pl.LightningModule):
         self.seed = seed
         self.nonfinite_report = nonfinite_report
         self.retrieval = CrossModalRecall()
-        self.register_buffer("pixel_mean", 255.0 * torch.tensor(mean).view(1, 3, 1, 1), persistent=False)
-        self.register_buffer("pixel_std", 255.0 * torch.tensor(std).view(1, 3, 1, 1), persistent=False)
+        self.register_buffer("pixel_mean", torch.tensor(mean), persistent=False)
+        self.register_buffer("pixel_std", torch.tensor(std), persistent=False)
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
         """Normalise the loader's uint8 pixels once they are on the device: a quarter of the bytes travel."""
         if batch.pixel_values.dtype == torch.uint8:
-            batch.pixel_values = (batch.pixel_values.float() - self.pixel_mean) / self.pixel_std
+            batch.pixel_values = normalise(batch.pixel_values, self.pixel_mean, self.pixel_std)
         return batch
 
     def forward(self, batch: Batch) -> E2Output:
@@ -107,8 +108,12 @@ class ContrastiveModule(pl.LightningModule):
         self.log("train/logit_scale", self.model.logit_scale.detach().exp(), batch_size=size)
         return output.total
 
-    def on_train_batch_end(self, outputs: Any, batch: Batch, batch_idx: int) -> None:
-        """Bound the temperature after the optimiser has moved it (not in forward, where it would stop learning)."""
+    def optimizer_step(self, *arguments: Any, **options: Any) -> None:
+        """Bound the temperature after the optimiser has moved it (not in forward, where it would stop learning).
+
+        Here and not behind the batch: a checkpoint that is saved behind the batch must hold the bounded value.
+        """
+        super().optimizer_step(*arguments, **options)
         with torch.no_grad():
             self.model.logit_scale.clamp_(max=MAX_LOGIT_SCALE)
 
@@ -145,9 +150,12 @@ class ContrastiveModule(pl.LightningModule):
             "terms": {name: float(value) for name, value in output.terms.items()},
             "product_ids": batch.product_ids,
         }
-        self.nonfinite_report.write_text(json.dumps(report, indent=1), encoding="utf-8")
+        file = self.nonfinite_report
+        if self.global_rank:  # every process has products of its own
+            file = file.with_stem(f"{file.stem}_rank{self.global_rank}")
+        file.write_text(json.dumps(report, indent=1), encoding="utf-8")
         raise E2FashionError(
             f"The loss became {float(output.total)} at step {self.global_step}. The batch's product ids are in "
-            f"'{self.nonfinite_report}'. Lower train.stages.<stage>.learning_rate, set train.gradient_clip=1.0, or "
+            f"'{file}'. Lower train.stages.<stage>.learning_rate, set train.gradient_clip=1.0, or "
             f"train with train.precision=fp32 or bf16 instead of fp16."
         )
