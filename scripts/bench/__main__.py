@@ -1,0 +1,92 @@
+"""``python -m scripts.bench [name ...] [key=value ...]``: run all benchmarks or those named, print one table.
+
+Options: ``output=<file.md>`` keeps the table, ``turns=5`` is how often every arm runs, ``queries=2000`` bounds the
+memory measurement (100000: all of it), ``model=<folder>`` measures flips on a trained E2 instead of random weights.
+Real products are used where ``E2FASHION_DATA`` names their folder, SynthFashion otherwise.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from e2fashion.types import E2FashionError
+from scripts.bench import (
+    attention,
+    flips,
+    image_encoder,
+    pictures,
+    ranking,
+    ranking_memory,
+    training_loop,
+    training_step,
+)
+from scripts.bench.report import Result, machine, table
+from scripts.bench.workplace import Workplace
+
+BENCHMARKS: dict[str, Callable[[Workplace], list[Result]]] = {
+    "training_step": training_step.run,
+    "pictures": pictures.run,
+    "image_encoder": image_encoder.run,
+    "training_loop": training_loop.run,
+    "ranking": ranking.run,
+    "ranking_memory": ranking_memory.run,
+    "attention": attention.run,
+    "flips": flips.run,
+}
+OPTIONS = ("output", "turns", "queries", "model")
+
+
+def parse(words: Sequence[str]) -> tuple[list[str], dict[str, str]]:
+    """Names of benchmarks (none: all) and options.
+
+    Raises:
+        E2FashionError: a word is neither.
+    """
+    names = [word for word in words if "=" not in word]
+    options = dict(word.split("=", 1) for word in words if "=" in word)
+    for name in names:
+        if name not in BENCHMARKS:
+            raise E2FashionError(f"There is no benchmark '{name}'. Benchmarks: {', '.join(BENCHMARKS)}.")
+    for key in options:
+        if key not in OPTIONS:
+            raise E2FashionError(f"There is no option '{key}'. Options: {', '.join(OPTIONS)}, as in turns=5.")
+    for key in ("turns", "queries"):
+        if key in options and not (options[key].isdecimal() and int(options[key]) > 0):
+            raise E2FashionError(f"{key}={options[key]}: give a whole number above 0.")
+    return names or list(BENCHMARKS), options
+
+
+def main(words: Sequence[str]) -> int:
+    """Run, print, and say by the exit code whether every target was met (2: the words were not understood)."""
+    for noisy in ("pytorch_lightning", "lightning", "e2fashion"):
+        logging.getLogger(noisy).setLevel(logging.ERROR)
+    try:
+        names, options = parse(words)
+        results: list[Result] = []
+        with tempfile.TemporaryDirectory(prefix="e2fashion-bench-") as folder:
+            trained = Path(options["model"]) if "model" in options else None
+            workplace = Workplace(Path(folder), model=trained)
+            workplace.turns = int(options.get("turns", workplace.turns))
+            workplace.queries = int(options.get("queries", workplace.queries))
+            for name in names:
+                start = time.perf_counter()
+                print(f"{name} ...", end=" ", file=sys.stderr, flush=True)
+                results += BENCHMARKS[name](workplace)
+                print(f"{time.perf_counter() - start:.0f} s", file=sys.stderr)
+    except E2FashionError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    text = f"{table(results)}\n{machine()}\n"
+    print(text)
+    if "output" in options:
+        Path(options["output"]).write_text(text, encoding="utf-8")
+    return int(any(result.passed is False for result in results))
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

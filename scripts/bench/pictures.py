@@ -1,0 +1,83 @@
+"""Catalogue to normalised tensors, against the Hugging Face processor that is saved beside every model."""
+
+from __future__ import annotations
+
+import io
+
+import datasets
+import torch
+from PIL import Image
+from torch import Tensor
+from transformers import CLIPImageProcessorPil
+
+from e2fashion.data.dataset import CatalogueRows
+from e2fashion.data.text import TextTemplate
+from e2fashion.data.transforms import ImageTransform, normalise
+from scripts.bench.report import Result
+from scripts.bench.timing import interleave, threads
+from scripts.bench.workplace import Workplace
+
+TARGET = 2.0
+GREY_LEVELS = 1
+SIZE = 224
+PICTURES = 128
+
+
+class Pictures:
+    """Both arms read the same rows of a catalogue; ours writes every batch into the same memory, as a loop does."""
+
+    def __init__(self, split: datasets.Dataset, transform: ImageTransform) -> None:
+        self.transform = transform
+        self.rows = CatalogueRows(split, (), TextTemplate(), transform)
+        self.encoded = split.select_columns(["image"])
+        self.processor: CLIPImageProcessorPil = transform.to_processor()
+        self.memory = torch.empty(len(split), 3, transform.size, transform.size)
+
+    def squares(self) -> Tensor:
+        """Our uint8 pictures (N, 3, S, S)."""
+        return torch.stack([self.transform(self.rows.picture(row)) for row in range(len(self.rows))])
+
+    def fast(self) -> Tensor:
+        """Ours: (N, 3, S, S) normalised."""
+        return normalise(self.squares(), self.transform.mean, self.transform.std, out=self.memory)
+
+    def processed(self) -> Tensor:
+        """The processor's: (N, 3, S, S) normalised."""
+        return self.processor(images=self._opened(), return_tensors="pt")["pixel_values"]
+
+    def grey_level_differences(self) -> Tensor:
+        """How far our uint8 values lie from the processor's before it rescales them: (N, 3, S, S) int16."""
+        opened = self._opened()
+        theirs = self.processor(images=opened, do_rescale=False, do_normalize=False, return_tensors="pt")[
+            "pixel_values"
+        ]
+        return (self.squares().to(torch.int16) - theirs.to(torch.int16)).abs()
+
+    def _opened(self) -> list[Image.Image]:
+        return [Image.open(io.BytesIO(self.encoded[row]["image"])) for row in range(len(self.encoded))]
+
+
+def run(workplace: Workplace) -> list[Result]:
+    """Time both on one thread and count grey levels."""
+    products = workplace.large_pictures(PICTURES)
+    pictures = Pictures(products.catalogue.split("train"), ImageTransform(size=SIZE))
+    with threads(1):
+        timing = interleave({"processor": pictures.processed, "fast": pictures.fast}, 2 * workplace.turns)
+    ratio = timing.ratio("processor", "fast")
+    differences = pictures.grey_level_differences()
+    counts = ", ".join(
+        f"{int((differences == level).sum()):,} by {level}" for level in range(1, int(differences.max()) + 1)
+    )
+    rate = {arm: len(pictures.rows) / timing.median(arm) for arm in timing.seconds}
+    return [
+        Result(
+            "pictures",
+            "CLIPImageProcessorPil / ours, one thread",
+            f"at least {TARGET} x, within {GREY_LEVELS} grey level",
+            f"{ratio:.2f} x ({timing.spread('processor', 'fast')}), at most {int(differences.max())} grey level",
+            ratio >= TARGET and int(differences.max()) <= GREY_LEVELS,
+            f"{len(pictures.rows)} JPEGs of 256 x 256 ({products.origin}) to {SIZE} pixels, catalogue to floats; "
+            f"{rate['processor']:.0f} and {rate['fast']:.0f} pictures/s; of {differences.numel():,} values differ "
+            f"{counts or 'none'}",
+        )
+    ]

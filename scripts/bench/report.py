@@ -1,0 +1,55 @@
+"""What a benchmark found, and the table of all of them."""
+
+from __future__ import annotations
+
+import os
+import platform
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+
+import torch
+
+from e2fashion.run_folder import RECORDED_PACKAGES, git_commit
+
+
+@dataclass(frozen=True)
+class Result:
+    """One measured claim: ``passed`` is None where there is no target, ``detail`` says on what it was measured."""
+
+    benchmark: str
+    claim: str
+    target: str
+    measured: str
+    passed: bool | None = None
+    detail: str = ""
+
+
+def table(results: Sequence[Result]) -> str:
+    """The results as Markdown, what they were measured on below."""
+    lines = ["| benchmark | claim | target | measured | |", "|---|---|---|---|---|"]
+    for result in results:
+        verdict = {True: "pass", False: "**miss**", None: ""}[result.passed]
+        lines.append(f"| {result.benchmark} | {result.claim} | {result.target} | {result.measured} | {verdict} |")
+    notes = [f"- {result.benchmark}, {result.claim}: {result.detail}" for result in results if result.detail]
+    return "\n".join([*lines, "", *notes]) + "\n"
+
+
+def machine() -> str:
+    """Processor (no benchmark uses a GPU), threads, versions and commit in one paragraph."""
+    versions = ", ".join(f"{package} {version(package)}" for package in RECORDED_PACKAGES)
+    return (
+        f"Measured on {_processor_name()}, {torch.get_num_threads()} threads of {os.cpu_count()} cores; "
+        f"Python {platform.python_version()}, {versions}; commit {git_commit() or 'unknown'}. "
+        "Quotients are medians over turns in which every arm ran once; behind them the smallest and the largest."
+    )
+
+
+def _processor_name() -> str:
+    listing = Path("/proc/cpuinfo")
+    if listing.is_file():
+        for line in listing.read_text(encoding="utf-8").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()

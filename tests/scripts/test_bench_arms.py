@@ -1,0 +1,162 @@
+"""The arms of every benchmark compute the same thing: speed is compared, not results."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import CLIPModel
+
+from e2fashion.data.collate import Collator
+from e2fashion.data.dataset import ProductDataset
+from e2fashion.data.transforms import ImageTransform
+from e2fashion.models import E2Model
+from scripts.bench.encoders import caption_tokenizer, module_of, random_clip, random_e2, training_rows
+from scripts.bench.flips import flipped
+from scripts.bench.image_encoder import infer, train
+from scripts.bench.pictures import Pictures
+from scripts.bench.ranking import both_directions, embeddings
+from scripts.bench.ranking_memory import measure
+from scripts.bench.training_loop import Loops, small_config
+from scripts.bench.training_step import Steps, with_distinct_tags
+from scripts.bench.workplace import Products, Workplace
+
+TINY = {
+    "vision_config": {
+        "hidden_size": 32,
+        "intermediate_size": 64,
+        "num_hidden_layers": 3,
+        "num_attention_heads": 2,
+        "image_size": 32,
+        "patch_size": 8,
+        "fusion_layers": [1, 2],
+    },
+    "text_config": {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2},
+}
+TINY_CLIP = {**TINY, "vision_config": {k: v for k, v in TINY["vision_config"].items() if k != "fusion_layers"}}
+PIXELS = torch.randn(4, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+
+
+@pytest.fixture(scope="module")
+def products(tmp_path_factory: pytest.TempPathFactory) -> Products:
+    return Workplace(tmp_path_factory.mktemp("bench"), data=None).products(80)
+
+
+@pytest.fixture(scope="module")
+def steps(products: Products, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Steps]:
+    rows = training_rows(products, 32)
+    tokenizer = caption_tokenizer(rows)
+    collate = Collator(tokenizer, 77, len(products.columns))
+    items = [ProductDataset(rows)[product] for product in range(6)]
+    model = random_e2(dict.fromkeys(products.columns, 2), tokenizer, TINY, fusion_layers=[1, 2])
+    module = module_of(model, tmp_path_factory.mktemp("module"))
+    return {
+        "real": Steps(module, items, collate),
+        "distinct": Steps(module, with_distinct_tags(items, rows), collate),
+    }
+
+
+@pytest.mark.parametrize("case", ["real", "distinct"])
+def test_six_passes_of_77_tokens_give_the_same_loss(steps: dict[str, Steps], case: str) -> None:
+    steps[case].naive()
+    steps[case].fast()
+    assert steps[case].losses["fast"] > 0
+    assert steps[case].difference <= 1e-5
+
+
+def test_six_passes_of_77_tokens_give_the_same_gradients(steps: dict[str, Steps]) -> None:
+    model = steps["real"].module.model
+    steps["real"].naive()
+    naive = {name: parameter.grad.clone() for name, parameter in model.named_parameters()}
+    steps["real"].fast()
+    for name, parameter in model.named_parameters():
+        torch.testing.assert_close(parameter.grad, naive[name], atol=1e-5, rtol=1e-4, msg=name)
+
+
+def test_timed_steps_do_not_move_the_weights(steps: dict[str, Steps]) -> None:
+    model = steps["real"].module.model
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    steps["real"].fast()
+    steps["real"].naive()
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+
+
+def test_naive_texts_have_77_tokens_for_every_tag_of_every_product(steps: dict[str, Steps]) -> None:
+    assert [tuple(ids.shape) for ids in (steps["real"].texts.captions, *steps["real"].texts.tags)] == [(6, 77)] * 6
+
+
+def test_distinct_tags_are_distinct(steps: dict[str, Steps]) -> None:
+    batch = steps["distinct"].batch
+    assert len(batch.tag_input_ids) == 6 * 5
+    assert batch.tag_present.all()
+    assert len(steps["real"].batch.tag_input_ids) < 6 * 5
+
+
+def test_an_encoder_without_entities_equals_plain_clip() -> None:
+    clip, e2 = random_clip(TINY_CLIP).eval(), random_e2({}, None, TINY, fusion_layers=[])
+    e2.load_state_dict(clip.state_dict())
+    torch.testing.assert_close(infer(e2.eval(), PIXELS, complete_states=False), infer(clip, PIXELS))
+
+
+def test_training_reaches_every_part_of_the_image_encoders() -> None:
+    models: list[CLIPModel] = [random_clip(TINY_CLIP), random_e2({"brand": 2}, None, TINY, fusion_layers=[1, 2])]
+    for model in models:
+        train(model.train(), PIXELS)
+        image = ("vision_model.", "visual_projection.", "region_heads.")
+        without = [n for n, p in model.named_parameters() if n.startswith(image) and p.grad is None]
+        assert without == []
+
+
+def test_pictures_of_both_arms_lie_within_one_grey_level(products: Products) -> None:
+    split = products.catalogue.split("train").select(range(8))
+    pictures = Pictures(split, ImageTransform(size=75))
+    assert pictures.grey_level_differences().max() <= 1
+    step = 1 / 255 / min(ImageTransform().std)
+    torch.testing.assert_close(pictures.fast(), pictures.processed(), atol=1.001 * step, rtol=0)
+
+
+def test_ranks_equal_those_read_from_the_bare_products() -> None:
+    image, text = embeddings(60, 16)
+    scores = image @ text.T
+    expected = 1 + (scores > scores.diagonal()[:, None]).sum(1)
+    to_text, to_image = both_directions(image, text)
+    assert torch.equal(to_text, expected)
+    assert torch.equal(to_image, 1 + (scores > scores.diagonal()).sum(0))
+
+
+def test_embeddings_do_not_depend_on_the_pieces_in_which_they_are_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("scripts.bench.ranking.ROWS_AT_ONCE", 7)
+    image, text = embeddings(20, 16)
+    torch.testing.assert_close(image.norm(dim=-1), torch.ones(20))
+    assert (image * text).sum(-1).mean() > 0.3
+
+
+def test_memory_is_measured() -> None:
+    found = measure(10, 50)
+    assert found["extra_mb"] >= 0
+    assert found["seconds"] > 0
+
+
+def test_fit_and_bare_loop_end_with_the_same_weights(products: Products, tmp_path: Path) -> None:
+    overrides = [
+        "model.scratch.vision={layers: 5, width: 16, heads: 2}",
+        "model.scratch.text={layers: 1, width: 16, heads: 2}",
+        "model.noise=none",
+        "image.size=32",
+        "loader.batch_size=16",
+        "train.precision=fp32",
+        "train.warmup_steps=1",
+    ]
+    loops = Loops(small_config(products, overrides), products, tmp_path)
+    (fit_seconds, fitted), (bare_seconds, bare) = loops.fitted(), loops.bare()
+    assert fit_seconds > 0
+    assert bare_seconds > 0
+    start = loops._module().model.state_dict()
+    assert any(not torch.equal(value, start[name]) for name, value in bare.state_dict().items())
+    for name, value in fitted.state_dict().items():
+        torch.testing.assert_close(value, bare.state_dict()[name], msg=name)
+
+
+def test_flips_are_counted_by_block_and_token() -> None:
+    model: E2Model = random_e2({"brand": 2, "season": 1}, None, TINY, fusion_layers=[1, 2]).eval()
+    assert flipped(model, PIXELS).shape == (4, 2, 3)
+    assert flipped(model, PIXELS).dtype == torch.bool

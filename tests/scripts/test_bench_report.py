@@ -1,0 +1,100 @@
+import re
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from e2fashion.types import E2FashionError
+from scripts.bench import __main__ as bench
+from scripts.bench.report import Result, machine, table
+from scripts.bench.timing import Timing, interleave, threads
+from scripts.bench.workplace import LARGE_PIXELS, Workplace
+
+
+def test_arms_run_in_turns_and_the_warmup_is_not_counted() -> None:
+    order: list[str] = []
+    timing = interleave({"a": lambda: order.append("a"), "b": lambda: order.append("b")}, turns=2, warmup=1)
+    assert order == ["a", "b"] * 3
+    assert [len(seconds) for seconds in timing.seconds.values()] == [2, 2]
+
+
+def test_ratio_is_the_median_over_turns() -> None:
+    timing = Timing({"slow": [4.0, 30.0, 9.0], "fast": [2.0, 3.0, 3.0]})
+    assert timing.ratio("slow", "fast") == 3.0
+    assert timing.median("slow") == 9.0
+    assert timing.spread("slow", "fast") == "2.00 to 10.00"
+
+
+def test_threads_are_given_back() -> None:
+    import torch
+
+    before = torch.get_num_threads()
+    with threads(1):
+        assert torch.get_num_threads() == 1
+    assert torch.get_num_threads() == before
+
+
+def test_table_tells_pass_from_miss_and_from_no_target() -> None:
+    text = table([Result("a", "x", "at least 2 x", "3 x", True), Result("b", "y", "2", "1", False, "how")])
+    text += table([Result("c", "z", "-", "1")])
+    assert "| a | x | at least 2 x | 3 x | pass |" in text
+    assert "| b | y | 2 | 1 | **miss** |" in text
+    assert "- b, y: how" in text
+    assert "| c | z | - | 1 |  |" in text
+
+
+def test_machine_names_versions_and_threads() -> None:
+    assert re.search(r"\d+ threads of \d+ cores.*torch \d", machine())
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["trainng"], "no benchmark 'trainng'. Benchmarks: training_step"),
+        (["speed=1"], "no option 'speed'. Options: output"),
+        (["turns=0"], "turns=0: give a whole number above 0"),
+    ],
+)
+def test_words_that_are_not_understood(words: list[str], message: str) -> None:
+    with pytest.raises(E2FashionError, match=re.escape(message)):
+        bench.parse(words)
+
+
+def test_named_benchmarks_run_and_their_table_is_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    turns: list[int] = []
+
+    def fake(workplace: Workplace) -> list[Result]:
+        turns.append(workplace.turns)
+        return [Result("fake", "claim", "1", "2", False)]
+
+    monkeypatch.setitem(bench.BENCHMARKS, "ranking", fake)
+    assert bench.main(["ranking", "turns=3", f"output={tmp_path / 'table.md'}"]) == 1
+    assert turns == [3]
+    assert "| fake | claim | 1 | 2 | **miss** |" in (tmp_path / "table.md").read_text(encoding="utf-8")
+    assert "**miss**" in capsys.readouterr().out
+
+
+def test_an_unknown_name_is_told_in_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    assert bench.main(["nothing"]) == 2
+    assert capsys.readouterr().err.startswith("error: There is no benchmark 'nothing'")
+
+
+def test_a_data_folder_that_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("E2FASHION_DATA", str(tmp_path / "gone"))
+    with pytest.raises(E2FashionError, match="is no folder"):
+        Workplace(tmp_path)
+
+
+@pytest.mark.real_data
+def test_excerpts_of_real_products(real_data: Path, tmp_path: Path) -> None:
+    workplace = Workplace(tmp_path, data=real_data)
+    assert sum(counts["products"] for counts in workplace.products(60).catalogue.manifest.splits.values()) == 60
+    large = workplace.large_pictures(5)
+    listed = pd.read_csv(tmp_path / "large-5-source" / "metadata.csv", dtype=str)
+    assert len(listed) == 5
+    from e2fashion.data.decode import decode_image
+
+    row = large.catalogue.split(large.catalogue.split_names[0])[0]
+    assert decode_image(row["image"]).shape == (3, LARGE_PIXELS, LARGE_PIXELS)
