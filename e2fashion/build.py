@@ -4,21 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import fields
+from pathlib import Path
 from typing import Any, cast
 
+import torch
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from transformers import CLIPProcessor, PreTrainedTokenizerBase
 
-from e2fashion.config import ModelConfig, PrepareConfig, RunConfig, StageConfig, keys_of
+from e2fashion.config import ModelConfig, PrepareConfig, RunConfig, StageConfig, keys_of, split_names
 from e2fashion.data.catalogue import Catalogue
 from e2fashion.data.datamodule import CatalogueDataModule
 from e2fashion.data.sources import SOURCES
 from e2fashion.data.sources.base import Source
 from e2fashion.data.text import TextTemplate
 from e2fashion.data.transforms import CLIP_MEAN, CLIP_STD, ImageTransform
+from e2fashion.eval.protocols import protocol_named
 from e2fashion.losses.contrastive import ContrastiveLoss
 from e2fashion.models.configuration_e2 import E2Config
+from e2fashion.models.from_clip import checked_source
 from e2fashion.models.modeling_e2 import E2Model
 from e2fashion.models.tokenizer import load_tokenizer, text_special_ids, train_tokenizer
 from e2fashion.modules.fit import FitSettings
@@ -62,6 +66,64 @@ def build_template(config: RunConfig, catalogue: Catalogue) -> TextTemplate:
     return template
 
 
+def build_device(accelerator: str) -> torch.device:
+    """The device that ``accelerator`` (auto, cpu, gpu, cuda, mps) means on this machine.
+
+    Raises:
+        E2FashionError: this machine has none of that kind.
+    """
+    available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    kinds = {"auto": ["cuda", "mps", "cpu"], "gpu": ["cuda", "mps"]}.get(accelerator, [accelerator])
+    for kind in kinds:
+        if available.get(kind):
+            return torch.device(kind)
+    raise E2FashionError(
+        f"accelerator is '{accelerator}', but PyTorch finds none on this machine. Use accelerator=cpu, or install a "
+        f"build of PyTorch for your GPU."
+    )
+
+
+def check_run(config: RunConfig, catalogue: Catalogue) -> None:
+    """Refuse before any work what would fail only after it.
+
+    Raises:
+        E2FashionError: a number out of range, a stage without epochs, a split or protocol that does not exist, a
+            column that the catalogue lacks, arithmetic that the machine does not have.
+    """
+    stages = {f"train.stages.{name}": stage for name, stage in config.train.stages.items() if stage is not None}
+    if not stages:
+        raise E2FashionError("The run has no train.stages: add one, as in `train.stages.main.epochs=10`.")
+    bounds: list[tuple[str, float, float]] = [
+        ("devices", config.devices, 1),
+        ("image.size", config.image.size, 1),
+        ("loader.batch_size", config.loader.batch_size, 1),
+        ("loader.evaluation_batch_size", config.loader.evaluation_batch_size, 1),
+        ("loader.workers", config.loader.workers, 0),
+        ("train.warmup_steps", config.train.warmup_steps, 0),
+        ("train.weight_decay", config.train.weight_decay, 0),
+        ("train.checkpoint_every_steps", config.train.checkpoint_every_steps, 1),
+        *((f"{key}.epochs", stage.epochs, 0) for key, stage in stages.items()),
+        *((f"{key}.learning_rate", stage.learning_rate, 0) for key, stage in stages.items()),
+    ]
+    for key, value, least in bounds:
+        if value < least:
+            raise E2FashionError(f"{key} is {value}; give a number from {least}.")
+    if len(config.train.betas) != 2:
+        raise E2FashionError(f"train.betas is {config.train.betas}; give two numbers, as in train.betas=[0.9,0.999].")
+    for split in dict.fromkeys(["train", "val", *split_names(config.evaluate_splits)]):
+        if split not in catalogue.split_names:
+            raise E2FashionError(
+                f"The catalogue {catalogue.path} has no split '{split}'; it has: {', '.join(catalogue.split_names)}. "
+                f"A run trains on train, chooses its best epoch on val, and evaluates evaluate_splits="
+                f"{config.evaluate_splits}: prepare the catalogue with these splits."
+            )
+    for protocol in split_names(config.protocols):
+        protocol_named(protocol)
+    check_entities(build_entities(config.model), catalogue)
+    if config.train.precision == "fp16" and build_device(config.accelerator).type == "cpu":
+        raise E2FashionError("train.precision is fp16, which needs a GPU. On a CPU use train.precision=bf16 or fp32.")
+
+
 def check_entities(entities: Iterable[Entity], catalogue: Catalogue) -> None:
     """Every entity's column exists in the catalogue.
 
@@ -95,15 +157,38 @@ def training_texts(config: RunConfig, catalogue: Catalogue, template: TextTempla
 def build_tokenizer(config: RunConfig, texts: Iterable[str]) -> PreTrainedTokenizerBase:
     """The checkpoint's own tokenizer, or one that is trained on ``texts`` (read only then)."""
     if config.model.checkpoint is not None:
-        return load_tokenizer(config.model.checkpoint)
+        return load_tokenizer(checked_source(config.model.checkpoint))
     scratch = config.model.scratch
     return train_tokenizer(
         texts, kind=scratch.tokenizer, vocabulary=scratch.vocabulary, context_length=config.text.context_length
     )
 
 
-def build_model(config: RunConfig, tokenizer: PreTrainedTokenizerBase) -> E2Model:
-    """The encoder: a CLIP checkpoint with E2's new parts, or towers from nothing."""
+def build_model(config: RunConfig, tokenizer: PreTrainedTokenizerBase, trained: Path | None = None) -> E2Model:
+    """The encoder in fp32: the model folder ``trained``, a CLIP checkpoint with E2's new parts, or towers from nothing.
+
+    Raises:
+        E2FashionError: a checkpoint that cannot be read, a shape that cannot be built, or an image size that the
+            patches do not divide.
+    """
+    try:
+        # A checkpoint may hold half precision; masters are fp32, and autocast does the rest.
+        model = (E2Model.from_pretrained(trained) if trained else _new_model(config, tokenizer)).float()
+    except (ValueError, KeyError) as error:
+        reason = str(error).strip().splitlines()[-1].strip()
+        raise E2FashionError(f"The model cannot be built from `model`: {reason}. Correct model.scratch.") from error
+    model.set_attn_implementation(config.model.attention)
+    patch = model.config.vision_config.patch_size
+    if config.image.size % patch:
+        fitting = config.image.size // patch * patch
+        raise E2FashionError(
+            f"image.size is {config.image.size}, which patches of {patch} px do not divide: the edge would be cut "
+            f"off. Use image.size={max(fitting, patch)} or {fitting + patch}."
+        )
+    return model
+
+
+def _new_model(config: RunConfig, tokenizer: PreTrainedTokenizerBase) -> E2Model:
     model = config.model
     entities = build_entities(model)
     parts: dict[str, Any] = {
@@ -115,7 +200,7 @@ def build_model(config: RunConfig, tokenizer: PreTrainedTokenizerBase) -> E2Mode
         "projection_init": model.projection_init,
     }
     if model.checkpoint is not None:
-        return E2Model.from_clip(model.checkpoint, entities=entities, attn_implementation=model.attention, **parts)
+        return E2Model.from_clip(model.checkpoint, entities=entities, **parts)
     scratch = model.scratch
     activation = {"hidden_act": scratch.activation, "projection_dim": scratch.projection_dim}
     built = E2Config(
@@ -136,7 +221,6 @@ def build_model(config: RunConfig, tokenizer: PreTrainedTokenizerBase) -> E2Mode
         },
         projection_dim=scratch.projection_dim,
     )
-    built._attn_implementation = model.attention
     return E2Model(built)
 
 

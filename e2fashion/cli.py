@@ -7,13 +7,15 @@
 from __future__ import annotations
 
 import argparse
-import logging
+import os
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, cast
 
 from e2fashion import __version__
+from e2fashion.terminal import prepare_terminal
 from e2fashion.types import E2FashionError
 
 
@@ -28,11 +30,12 @@ class Words:
 
 @dataclass(frozen=True)
 class Verb:
-    """A verb with the line that explains it and the function that does it."""
+    """A verb with the line that explains it, the function that does it, and the schema of its settings."""
 
     usage: str
     help: str
     run: Callable[[Words], int]
+    settings: str = ""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -43,16 +46,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     parser = _parser()
     known, rest = parser.parse_known_args(arguments)
-    if known.verb is None:
+    if known.verb is None or (known.help and (known.verb, known.words) == ("data", [])):
         parser.print_help()
         return 0
-    logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
-    words = [*known.words, *rest]
     try:
-        verb, words = _find_verb(known.verb, words)
+        verb, words = _find_verb(known.verb, [*known.words, *rest])
+        if known.help:
+            print(_help(verb))
+            return 0
         unknown = [word for word in words if word.startswith("-")]
         if unknown:
             raise E2FashionError(f"Unknown flag '{unknown[0]}'. Flags: --quiet, --help. Settings are key=value.")
+        prepare_terminal()
         sorted_words = Words(
             places=[word for word in words if "=" not in word],
             overrides=[word for word in words if "=" in word],
@@ -61,10 +66,37 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return verb.run(sorted_words)
     except E2FashionError as error:
         print(f"error: {error}", file=sys.stderr)
+        return error.exit_code
+    except BrokenPipeError:  # whoever reads, say `head`, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except OSError as error:  # a full disk, a folder that may not be written: nothing that a traceback explains
+        print(f"error: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("stopped", file=sys.stderr)
         return 130
+
+
+def _help(verb: Verb) -> str:
+    """Usage of one verb and all its settings with their defaults; ??? marks those that must be given."""
+    text = f"usage: e2fashion {verb.usage} [--quiet]\n\n{verb.help[0].upper()}{verb.help[1:]}."
+    if not verb.settings:
+        return text
+    from omegaconf import OmegaConf
+
+    from e2fashion import config
+
+    defaults = OmegaConf.to_yaml(OmegaConf.structured(getattr(config, verb.settings)))
+    text += f"\n\nSettings and their defaults (??? must be given; see {config.__name__}.{verb.settings}):\n\n{defaults}"
+    if verb.settings == "PrepareConfig":
+        from dataclasses import fields
+
+        from e2fashion.data.sources import SOURCES
+
+        for name, source in sorted(SOURCES.items()):
+            text += f"\nOptions of {name}: {', '.join(field.name for field in fields(cast(Any, source)))}"
+    return text
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -75,10 +107,12 @@ def _parser() -> argparse.ArgumentParser:
         description="E2 and CLIP fine-tuning for fashion images and texts.",
         epilog="verbs:\n" + "\n".join(lines),
         formatter_class=argparse.RawDescriptionHelpFormatter,
+        add_help=False,
     )
     parser.add_argument("verb", nargs="?", help="what to do (see below)")
     parser.add_argument("words", nargs="*", help="a configuration file, a folder or a name, and key=value settings")
     parser.add_argument("--quiet", action="store_true", help="no progress bars")
+    parser.add_argument("-h", "--help", action="store_true", help="explain a verb and its settings, or all verbs")
     parser.add_argument("--version", action="version", version=f"e2fashion {__version__}")
     return parser
 
@@ -161,22 +195,26 @@ VERBS: dict[str, Verb] = {
         "data prepare <source> [config.yaml] path=... output=<catalogue> [on_error=skip]",
         "turn a source (kagl, fashiongen, folder, synthetic) into a catalogue",
         _data_prepare,
+        "PrepareConfig",
     ),
     "data describe": Verb("data describe <catalogue>", "count what a catalogue holds", _data_describe),
     "train": Verb(
         "train <config.yaml | run folder> data=<catalogue>",
         "train one run, or go on with one that was interrupted",
         _train,
+        "RunConfig",
     ),
     "evaluate": Verb(
         "evaluate <model> data=<catalogue> protocol=full split=val",
         "measure retrieval with a run, a model folder or any CLIP checkpoint",
         _evaluate,
+        "EvaluateConfig",
     ),
     "compare": Verb(
         "compare <baseline.yaml> <config.yaml> ... data=<catalogue> output=<folder>",
         "train several runs on one catalogue and write one report",
         _compare,
+        "CompareConfig",
     ),
     "report": Verb(
         "report <run folder or results.jsonl> ... output=<file.md>",

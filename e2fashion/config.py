@@ -9,14 +9,17 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from pathlib import Path
-from typing import Any, Literal, TypeVar, cast
+from types import UnionType
+from typing import Any, Literal, TypeVar, cast, get_args, get_origin, get_type_hints
 
 from omegaconf import MISSING, DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 from e2fashion.types import E2FashionError
+
+Accelerator = Literal["auto", "cpu", "gpu", "cuda", "mps"]
 
 
 @dataclass
@@ -159,7 +162,7 @@ class RunConfig:
     data: str = MISSING
     output: str = "runs/${name}"
     threads: int | None = None
-    accelerator: str = "auto"
+    accelerator: Accelerator = "auto"
     devices: int = 1
     model: ModelConfig = field(default_factory=ModelConfig)
     text: TextConfig = field(default_factory=TextConfig)
@@ -197,6 +200,7 @@ class EvaluateConfig:
     batch_size: int = 128
     workers: int = 0
     precision: Literal["fp32", "bf16"] = "fp32"
+    accelerator: Accelerator = "auto"
     threads: int | None = None
     output: str | None = None
 
@@ -251,14 +255,14 @@ def load_config(schema: type[Schema], file: str | Path | None = None, overrides:
         for origin, layer in _layers(Path(file), ()):
             merged = _merge(merged, layer, str(origin))
     for override in overrides:
-        merged = _merge(merged, _parse_override(override), f"the command line ({override})")
+        merged = _merge(merged, _parse_override(override, schema), f"the command line ({override})")
     return _to_object(merged, schema)
 
 
 def load_prepare_config(file: str | Path | None, overrides: Sequence[str]) -> tuple[PrepareConfig, dict[str, Any]]:
     """Our keys as :class:`PrepareConfig`, and the other ones, which are the source's own options, unchecked."""
     layers = [(str(origin), layer) for origin, layer in _layers(Path(file), ())] if file is not None else []
-    layers += [(f"the command line ({override})", _parse_override(override)) for override in overrides]
+    layers += [(f"the command line ({override})", _parse_override(override, PrepareConfig)) for override in overrides]
     ours, options = OmegaConf.structured(PrepareConfig), OmegaConf.create({})
     for origin, layer in layers:
         known = {key: layer._get_node(key) for key in layer if key in keys_of(PrepareConfig)}
@@ -276,12 +280,33 @@ def save_config(config: Any, file: str | Path) -> None:
 def run_identity(config: RunConfig, data_fingerprint: str) -> str:
     """Twelve hexadecimal digits that are equal exactly for runs that compute the same thing.
 
-    Paths, names, threads and loader processes do not count; the fingerprint of the catalogue does.
+    Paths, names, threads and loader processes do not count; the fingerprint of the catalogue does, and so does the
+    number of devices, which multiplies the batch.
     """
+    content = json.dumps([_identity_values(config), data_fingerprint], sort_keys=True)
+    return hashlib.sha256(content.encode()).hexdigest()[:12]
+
+
+def differences(one: RunConfig, other: RunConfig) -> dict[str, tuple[Any, Any]]:
+    """The dotted keys in which two runs that compute different things differ, with both values."""
+    first, second = (_flat(_identity_values(config)) for config in (one, other))
+    keys = dict.fromkeys([*first, *second])
+    return {key: (first.get(key), second.get(key)) for key in keys if first.get(key) != second.get(key)}
+
+
+def _identity_values(config: RunConfig) -> dict[str, Any]:
     values = {key: value for key, value in asdict(config).items() if key not in NOT_IDENTITY}
     values["loader"] = {k: v for k, v in values["loader"].items() if k not in NOT_IDENTITY_LOADER}
-    content = json.dumps([values, data_fingerprint], sort_keys=True)
-    return hashlib.sha256(content.encode()).hexdigest()[:12]
+    if config.devices != 1:
+        values["devices"] = config.devices
+    return values
+
+
+def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
+    return flat
 
 
 def keys_of(schema: type) -> set[str]:
@@ -318,19 +343,42 @@ def _layers(file: Path, open_files: tuple[Path, ...]) -> list[tuple[Path, DictCo
 def _to_object(config: DictConfig, schema: type[Schema]) -> Schema:
     try:
         return cast(Schema, OmegaConf.to_object(config))
+    except MissingMandatoryValue as error:
+        key = error.full_key
+        raise E2FashionError(
+            f"'{key}' is not given and has no default. Give it in the configuration file or as {key}=<value>."
+        ) from error
     except OmegaConfBaseException as error:
-        key = getattr(error, "full_key", None)
-        remedy = f". Give it in the configuration file or as {key}=<value>." if key else ""
-        raise E2FashionError(f"{_first_line(error)}{remedy}") from error
+        raise E2FashionError(_first_line(error)) from error
 
 
-def _parse_override(override: str) -> DictConfig:
-    if "=" not in override:
+def _parse_override(override: str, schema: type) -> DictConfig:
+    """One ``key=value`` as a configuration; what the schema holds as a string is taken as it is written."""
+    key, sign, value = override.partition("=")
+    if not sign or not key:
         raise E2FashionError(f"'{override}' is no override: write key=value, as in train.precision=bf16.")
+    literal = value not in ("", "null") and value[0] not in "'\"" and _holds_text(schema, key.split("."))
     try:
+        if literal:
+            content = OmegaConf.create()
+            OmegaConf.update(content, key, value, force_add=True)
+            return content
         return OmegaConf.from_dotlist([override])
     except Exception as error:
         raise E2FashionError(f"'{override}' cannot be read: {_first_line(error)}") from error
+
+
+def _holds_text(schema: Any, path: Sequence[str]) -> bool:
+    """Whether the field of ``schema`` at ``path`` is a string: a template's braces there are no YAML."""
+    kinds = [kind for kind in get_args(schema) if kind is not type(None)] if isinstance(schema, UnionType) else [schema]
+    if not path:
+        return kinds == [str]
+    kind = kinds[0]
+    if get_origin(kind) is dict:
+        return _holds_text(get_args(kind)[1], path[1:])
+    if not is_dataclass(kind) or path[0] not in (hints := get_type_hints(kind)):
+        return False
+    return _holds_text(hints[path[0]], path[1:])
 
 
 def _merge(base: DictConfig, layer: DictConfig, origin: str) -> DictConfig:

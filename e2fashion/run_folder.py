@@ -81,8 +81,10 @@ class RunFolder:
         partial.write_text(json.dumps(content, indent=1, sort_keys=True) + "\n", encoding="utf-8")
         partial.replace(self.record)
 
-    def open(self, identity: str, data_fingerprint: str) -> None:
+    def open(self, identity: str, data_fingerprint: str, device: torch.device, differences: str = "") -> None:
         """Make the folder, or check that the run that lies there is the same one.
+
+        ``differences`` says in words what the run that lies there has otherwise, for the message.
 
         Raises:
             E2FashionError: another run lies in the folder.
@@ -90,20 +92,21 @@ class RunFolder:
         found = self.read_record().get("identity")
         if found is not None and found != identity:
             raise E2FashionError(
-                f"'{self.path}' holds another run (identity {found}, this one is {identity}): its configuration or "
-                f"its data differ. Choose another folder with output=<folder>, or remove the old one."
+                f"'{self.path}' holds another run (identity {found}, this one is {identity}): "
+                f"{differences or 'the catalogue is another one'}. Choose another folder with output=<folder>, or "
+                "remove the old one."
             )
         self.path.mkdir(parents=True, exist_ok=True)
         commit = git_commit()
         earlier = self.read_record().get("commit")
-        if earlier and commit and earlier != commit:
+        if earlier and commit and earlier.removesuffix("-dirty") != commit.removesuffix("-dirty"):
             logging.getLogger(__name__).warning("this run began with commit %s, the code is now %s", earlier, commit)
         self.update_record(
             identity=identity,
             data_fingerprint=data_fingerprint,
             commit=earlier or commit,
             command=" ".join(sys.argv[1:]),
-            **environment(),
+            **environment(device),
         )
 
     def log_to_file(self) -> logging.Handler:
@@ -133,18 +136,22 @@ def git_commit() -> str:
     return found.stdout.strip() if found.returncode == 0 else ""
 
 
-def environment() -> dict[str, Any]:
-    """Versions, device and threads of this process."""
+def environment(device: torch.device | None = None) -> dict[str, Any]:
+    """Versions and threads of this process, and the name of ``device`` (None: the GPU if there is one)."""
+    device = device or torch.device("cuda" if torch.cuda.is_available() else "cpu")
     versions = {"python": platform.python_version()}
     for package in RECORDED_PACKAGES:
         try:
             versions[package] = version(package)
         except PackageNotFoundError:
             versions[package] = "not installed"
-    device = torch.cuda.get_device_name() if torch.cuda.is_available() else platform.machine() + " CPU"
-    return {"versions": versions, "device": device, "threads": torch.get_num_threads(), "cpu_count": os.cpu_count()}
+    name = (
+        torch.cuda.get_device_name(device) if device.type == "cuda" else f"{platform.machine()} {device.type.upper()}"
+    )
+    return {"versions": versions, "device": name, "threads": torch.get_num_threads(), "cpu_count": os.cpu_count()}
 
 
 def peak_memory_mb() -> float:
     """Largest resident memory of this process so far, in MB (10^6 bytes)."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6
+    unit = 1 if sys.platform == "darwin" else 1024  # macOS counts in bytes, Linux in KiB
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import logging
-import shutil
-import time
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
-import pytorch_lightning as pl
 import torch
+from torch import nn
 
 from e2fashion import build
 from e2fashion.config import (
@@ -19,7 +16,7 @@ from e2fashion.config import (
     EvaluateConfig,
     PrepareConfig,
     RunConfig,
-    StageConfig,
+    differences,
     load_config,
     run_identity,
     save_config,
@@ -28,17 +25,14 @@ from e2fashion.config import (
 from e2fashion.data.catalogue import Catalogue
 from e2fashion.data.describe import describe_catalogue
 from e2fashion.data.prepare import prepare_catalogue
-from e2fashion.eval.encoder import Encoder, load_encoder, save_encoder
+from e2fashion.eval.encoder import Encoder, load_encoder
 from e2fashion.eval.measure import MeasureSettings, RunIdentity, measure_retrieval
+from e2fashion.eval.protocols import protocol_named
 from e2fashion.eval.report import write_comparison, write_tables
 from e2fashion.eval.results import append_records, read_records
-from e2fashion.models.from_clip import new_parameter_names
-from e2fashion.models.modeling_e2 import E2Model
-from e2fashion.modules.callbacks import BestModel, RunInterruptedError
-from e2fashion.modules.contrastive import ContrastiveModule
-from e2fashion.modules.fit import fit_stage
-from e2fashion.modules.optimizers import freeze_disconnected, select_trainable
-from e2fashion.run_folder import RunFolder, peak_memory_mb
+from e2fashion.modules.callbacks import RunInterruptedError
+from e2fashion.run_folder import RunFolder
+from e2fashion.training import is_first_process, train_stages
 from e2fashion.types import E2FashionError, ResultRecord
 
 logger = logging.getLogger(__name__)
@@ -79,6 +73,8 @@ def train(place: Path, overrides: Sequence[str] = (), progress: bool = True) -> 
     else:
         config = load_config(RunConfig, place, overrides)
     folder = train_run(config, progress)
+    if not is_first_process():
+        return ""
     return f"{folder.path}: best model in {folder.model}\n\n" + write_tables(
         read_records(folder.results), folder.report
     )
@@ -87,21 +83,34 @@ def train(place: Path, overrides: Sequence[str] = (), progress: bool = True) -> 
 def train_run(config: RunConfig, progress: bool = True) -> RunFolder:
     """Train every stage that is not done yet and evaluate the best model on the splits that the run names.
 
+    Where several processes train together the first one alone writes and evaluates.
+
     Raises:
         E2FashionError: a mistake in the configuration or the data, a loss that is not finite, or an interrupt (the
             message says how to go on).
     """
     _set_threads(config.threads)
     catalogue = Catalogue.load(config.data)
+    device = build.build_device(config.accelerator)
+    build.check_run(config, catalogue)
     folder = RunFolder(Path(config.output))
-    folder.open(run_identity(config, catalogue.fingerprint), catalogue.fingerprint)
+    if not is_first_process():
+        train_stages(config, catalogue, folder, progress=False)
+        return folder
+    identity = run_identity(config, catalogue.fingerprint)
+    other = folder.read_record().get("identity", identity) != identity
+    folder.open(identity, catalogue.fingerprint, device, _differences(config, folder) if other else "")
     save_config(config, folder.config)
     handler = folder.log_to_file()
     try:
-        _train_stages(config, catalogue, folder, progress)
-        _evaluate_run(config, catalogue, folder, progress)
+        train_stages(config, catalogue, folder, progress)
+        encoder = load_encoder(str(folder.model), name=config.name)
+        _results_of(folder, encoder, catalogue, config, split_names(config.evaluate_splits), progress)
     except RunInterruptedError as interruption:
-        raise E2FashionError(f"interrupted. Go on with: e2fashion train {folder.path}") from interruption
+        raise RunInterruptedError(f"interrupted. Go on with: e2fashion train {folder.path}") from interruption
+    except E2FashionError as error:  # whoever called shows it; the log keeps it
+        handler.handle(logger.makeRecord(logger.name, logging.ERROR, "", 0, str(error), (), None))
+        raise
     finally:
         logging.getLogger("e2fashion").removeHandler(handler)
         handler.close()
@@ -112,13 +121,20 @@ def evaluate(config: EvaluateConfig, progress: bool = True) -> str:
     """Measure retrieval with any encoder, append the records and show them as a table."""
     _set_threads(config.threads)
     catalogue = Catalogue.load(config.data)
+    for split in split_names(config.split):
+        catalogue.split(split)
+    for protocol in split_names(config.protocol):
+        protocol_named(protocol)
     run = RunFolder(Path(config.model))
-    place = str(run.model) if run.model.is_dir() else config.model
-    encoder = load_encoder(place, name=config.name, template=config.text, resize=config.resize, size=config.size)
-    results = Path(config.output) if config.output else _results_file(config.model, encoder.name)
+    of_run = run.config.is_file()
+    name = config.name or (load_config(RunConfig, run.config).name if of_run else None)
+    encoder = load_encoder(config.model, name=name, template=config.text, resize=config.resize, size=config.size)
     records = _measure(encoder, catalogue, config, run.read_record(), progress)
-    results.parent.mkdir(parents=True, exist_ok=True)
+    results = run.results if of_run else Path("runs") / "evaluate" / encoder.name / "results.jsonl"
+    results = Path(config.output) if config.output else results
     append_records(results, records)
+    if of_run:
+        write_tables(read_records(run.results), run.report)
     return f"{len(records)} records appended to {results}\n\n" + write_tables(records)
 
 
@@ -128,21 +144,24 @@ def compare(files: Sequence[Path], overrides: Sequence[str], progress: bool = Tr
     config = load_config(CompareConfig, None, own)
     shared = [word for word in overrides if word not in own]
     output = Path(config.output)
+    catalogue = Catalogue.load(config.data)
+    runs = [_run_of(file, shared, config.data, output) for file in files]
+    names = [run.name for run in runs]
+    if doubled := next((name for name in names if names.count(name) > 1), None):
+        raise E2FashionError(f"Two configurations are called '{doubled}'. Give each a name of its own.")
+    for run in runs:
+        build.check_run(run, catalogue)
     encoders: list[Encoder] = []
     records: list[ResultRecord] = []
-    catalogue = Catalogue.load(config.data)
-    for file in files:
-        name = load_config(RunConfig, file, [f"data={config.data}", *shared]).name
-        place = [f"data={config.data}", f"output={output / name}"]
-        folder = train_run(load_config(RunConfig, file, [*shared, *place]), progress)
-        encoder = load_encoder(str(folder.model), name=name)
-        settings = EvaluateConfig(model=str(folder.path), data=config.data, split=config.split, name=name)
-        measured = _measure(encoder, catalogue, settings, folder.read_record(), progress)
-        append_records(folder.results, measured)
-        encoders.append(encoder)
-        records += measured
+    for run in runs:
+        folder = train_run(run, progress)
+        if is_first_process():
+            encoders.append(load_encoder(str(folder.model), name=run.name))
+            records += _results_of(folder, encoders[-1], catalogue, run, [config.split], progress)
     file = RunFolder(output).report
-    lines = _comparison_lines(catalogue, config.split, output, [encoder.name for encoder in encoders])
+    if not is_first_process():
+        return ""
+    lines = _comparison_lines(catalogue, config.split, output, names)
     write_comparison(file, records, encoders, catalogue, config.split, config.gallery_products, lines, progress)
     return file.read_text(encoding="utf-8")
 
@@ -179,85 +198,56 @@ def _comparison_lines(catalogue: Catalogue, split: str, output: Path, names: Seq
     return lines
 
 
-def _train_stages(config: RunConfig, catalogue: Catalogue, folder: RunFolder, progress: bool) -> None:
-    stages = {name: stage for name, stage in config.train.stages.items() if stage is not None}
-    if not stages:
-        raise E2FashionError("The run has no train.stages: add one, as in `train.stages.main.epochs=10`.")
-    template = build.build_template(config, catalogue)
-    build.check_entities(build.build_entities(config.model), catalogue)
-    transform = build.build_transform(config)
-    tokenizer = build.build_tokenizer(config, build.training_texts(config, catalogue, template))
-    done: dict[str, Any] = folder.read_record().get("stages", {})
-    for name, stage in stages.items():
-        if done.get(name, {}).get("done"):
-            logger.info("stage %s is done", name)
-            continue
-        started = time.perf_counter()
-        pl.seed_everything(config.seed, workers=True, verbose=False)
-        start = folder.model if folder.model.is_dir() and done else None
-        model = E2Model.from_pretrained(start) if start else build.build_model(config, tokenizer)
-        model.config.text_template = template.template
-        trained = _choose_parameters(config, model, stage)
-        if not trained or stage.epochs == 0:
-            logger.info("stage %s has nothing to train and is skipped", name)
-            done[name] = {"done": True, "skipped": "no epochs" if trained else "no new parameters"}
-            folder.update_record(stages=done)
-            continue
-        encoder = Encoder(model, tokenizer, transform, template, config.name)
-        best_before = max((entry.get("best", float("-inf")) for entry in done.values()), default=float("-inf"))
-        best = BestModel(folder.checkpoints / name / "best", partial(save_encoder, encoder), "SumR", best_before)
-        module = ContrastiveModule(
-            model=model,
-            loss=build.build_loss(config),
-            settings=build.build_optimizer_settings(config, stage),
-            mean=transform.mean,
-            std=transform.std,
-            seed=config.seed,
-            nonfinite_report=folder.path / "nonfinite_batch.json",
-        )
-        data = build.build_datamodule(config, catalogue, template, transform, tokenizer)
-        fit_stage(module, data, build.build_fit_settings(config, stage, progress), folder.path, name, best)
-        if best.folder.is_dir():
-            shutil.rmtree(folder.model, ignore_errors=True)
-            shutil.copytree(best.folder, folder.model)
-        seconds = done.get(name, {}).get("seconds", 0.0) + time.perf_counter() - started
-        done[name] = {
-            "done": True,
-            "best": best.best,
-            "best_epoch": best.best_epoch + 1,
-            "seconds": round(seconds, 1),
-            "trained_parameters": sum(p.numel() for p in model.parameters() if p.requires_grad),
-        }
-        folder.update_record(
-            stages=done,
-            parameters=sum(p.numel() for p in model.parameters()),
-            seed=config.seed,
-            peak_memory_mb=round(peak_memory_mb()),
-            truncated_texts=dict(zip(("truncated", "distinct"), data.truncated_texts("train"), strict=True)),
-        )
-        (folder.checkpoints / name / "last.ckpt").unlink(missing_ok=True)
+def _run_of(file: Path, overrides: Sequence[str], data: str, output: Path) -> RunConfig:
+    name = load_config(RunConfig, file, [*overrides, f"data={data}"]).name
+    return load_config(RunConfig, file, [*overrides, f"data={data}", f"output={output / name}"])
 
 
-def _choose_parameters(config: RunConfig, model: E2Model, stage: StageConfig) -> list[str]:
-    new = new_parameter_names(model) if stage.parameters == "new" else None
-    trained = select_trainable(model, new, stage.freeze)
-    return freeze_disconnected(model, build.build_loss(config), trained)
+def _differences(config: RunConfig, folder: RunFolder) -> str:
+    """What the run that lies in the folder has otherwise, in words; empty where only the data differ."""
+    if not folder.config.is_file():
+        return ""
+    found = differences(load_config(RunConfig, folder.config), config)
+    return "; ".join(f"{key} is {there} there and {here} here" for key, (there, here) in list(found.items())[:5])
 
 
-def _evaluate_run(config: RunConfig, catalogue: Catalogue, folder: RunFolder, progress: bool) -> None:
-    if folder.read_record().get("evaluated"):
-        return
-    encoder = load_encoder(str(folder.model), name=config.name)
-    settings = EvaluateConfig(
-        model=str(folder.path), data=config.data, protocol=config.protocols, split=config.evaluate_splits
-    )
-    append_records(folder.results, _measure(encoder, catalogue, settings, folder.read_record(), progress))
-    folder.update_record(evaluated=True)
+def _results_of(
+    folder: RunFolder, encoder: Encoder, catalogue: Catalogue, config: RunConfig, splits: list[str], progress: bool
+) -> list[ResultRecord]:
+    """The records of the run's protocols on ``splits``; those that ``results.jsonl`` lacks are measured first."""
+    run, protocols = folder.read_record(), split_names(config.protocols)
+
+    def stored() -> list[ResultRecord]:
+        of_model = (run["identity"], encoder.name, catalogue.fingerprint, encoder.template.template)
+        return [
+            record
+            for record in (read_records(folder.results) if folder.results.is_file() else [])
+            if (record.run, record.model, record.data_fingerprint, record.text) == of_model
+            and record.split in splits
+            and record.protocol in protocols
+        ]
+
+    there = {(record.split, record.protocol) for record in stored()}
+    for split in splits:
+        missing = [protocol for protocol in protocols if (split, protocol) not in there]
+        if missing:
+            settings = EvaluateConfig(
+                model=str(folder.path),
+                data=config.data,
+                protocol=",".join(missing),
+                split=split,
+                batch_size=config.loader.evaluation_batch_size,
+                workers=config.loader.workers,
+                accelerator=config.accelerator,
+            )
+            append_records(folder.results, _measure(encoder, catalogue, settings, run, progress))
+    return stored()
 
 
 def _measure(
     encoder: Encoder, catalogue: Catalogue, config: EvaluateConfig, run: dict[str, Any], progress: bool
 ) -> list[ResultRecord]:
+    cast(nn.Module, encoder.model).to(build.build_device(config.accelerator))
     template = encoder.template if config.with_tags else encoder.template.without_tags()
     settings = MeasureSettings(
         protocols=split_names(config.protocol),
@@ -279,11 +269,9 @@ def _measure(
     ]
 
 
-def _results_file(model: str, name: str) -> Path:
-    run = RunFolder(Path(model))
-    return run.results if run.config.is_file() else Path("runs") / "evaluate" / name / "results.jsonl"
-
-
 def _set_threads(threads: int | None) -> None:
-    if threads is not None:
-        torch.set_num_threads(threads)
+    if threads is None:
+        return
+    if threads < 1:
+        raise E2FashionError(f"threads is {threads}; give a number from 1, or null for all.")
+    torch.set_num_threads(threads)

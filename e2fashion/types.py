@@ -24,7 +24,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -34,7 +34,12 @@ SPLITS: tuple[Split, ...] = ("train", "val", "test")
 
 
 class E2FashionError(Exception):
-    """An error that its user can mend: the message names the culprit, the value received and the remedy."""
+    """An error that its user can mend: the message names the culprit, the value received and the remedy.
+
+    ``exit_code`` is what the command line returns for it.
+    """
+
+    exit_code: ClassVar[int] = 1
 
 
 @dataclass(frozen=True)

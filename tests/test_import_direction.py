@@ -17,13 +17,14 @@ LAYERS: list[set[str]] = [
     {"modules", "tasks"},
     {"eval"},
     {"build"},
+    {"training"},
     {"runner"},
     {"cli"},
     {"__main__"},
 ]
 SIBLINGS = {"data", "models", "losses", "metrics"}
-LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names} | {name: 2 for name in SIBLINGS}
-CONFIG_READERS = {"build", "runner", "cli", "config"}
+LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names} | dict.fromkeys(SIBLINGS, 2)
+CONFIG_READERS = {"build", "training", "runner", "cli", "config"}
 
 
 def package_imports(file: Path) -> set[str]:

@@ -9,15 +9,19 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, ClassVar
 
 import pytorch_lightning as pl
+
+from e2fashion.types import E2FashionError
 
 logger = logging.getLogger(__name__)
 
 
-class RunInterruptedError(Exception):
+class RunInterruptedError(E2FashionError):
     """A run was asked to stop and did, with a checkpoint to resume from."""
+
+    exit_code: ClassVar[int] = 130
 
 
 class BestModel(pl.Callback):
@@ -38,14 +42,17 @@ class BestModel(pl.Callback):
         self.best_epoch = -1
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Compare and, when better, replace the folder (written beside it, then renamed)."""
+        """Compare and, when better, replace the folder (written beside it, then renamed) from the first process."""
         if trainer.sanity_checking or self.monitor not in trainer.callback_metrics:
             return
         value = float(trainer.callback_metrics[self.monitor])
-        logger.info("epoch %d: %s %.2f", trainer.current_epoch + 1, self.monitor, value)
-        if value <= self.best or not trainer.is_global_zero:
+        if trainer.is_global_zero:
+            logger.info("epoch %d: %s %.2f", trainer.current_epoch + 1, self.monitor, value)
+        if value <= self.best:
             return
         self.best, self.best_epoch = value, trainer.current_epoch
+        if not trainer.is_global_zero:
+            return
         fresh = self.folder.with_name(self.folder.name + ".partial")
         shutil.rmtree(fresh, ignore_errors=True)
         self.save(fresh)
@@ -65,7 +72,8 @@ class ResumeCheckpoint(pl.Callback):
     """Keep one checkpoint to resume from, and turn Ctrl-C (or SIGTERM) into a stop between two batches.
 
     Saved every ``every_steps`` optimiser steps, at the end of every epoch (after validation) and on a signal. A
-    second Ctrl-C stops at once and loses what came after the last save.
+    second Ctrl-C stops at once and loses what came after the last save. Processes that train together stop behind
+    the same batch, whichever of them heard the signal.
     """
 
     def __init__(self, checkpoint: Path, every_steps: int) -> None:
@@ -86,6 +94,7 @@ class ResumeCheckpoint(pl.Callback):
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Save if it is time; stop if a signal came. An epoch's last batch waits for its validation."""
+        self._agree(trainer)
         if trainer.is_last_batch:
             return
         if self.requested or trainer.global_step % self.every_steps == 0:
@@ -93,6 +102,7 @@ class ResumeCheckpoint(pl.Callback):
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Save behind validation, so that a resumed run begins with the next epoch."""
+        self._agree(trainer)
         self._save(trainer)
 
     def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
@@ -101,9 +111,13 @@ class ResumeCheckpoint(pl.Callback):
             signal.signal(number, handler)
         self._previous = {}
 
+    def _agree(self, trainer: pl.Trainer) -> None:
+        if trainer.world_size > 1:
+            self.requested = trainer.strategy.reduce_boolean_decision(self.requested, all=False)
+
     def _save(self, trainer: pl.Trainer) -> None:
         partial = self.checkpoint.with_suffix(".partial")
-        trainer.save_checkpoint(partial)
+        trainer.save_checkpoint(partial, weights_only=False)
         if trainer.is_global_zero:
             partial.replace(self.checkpoint)
         if self.requested:

@@ -7,13 +7,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import pytorch_lightning as pl
 from pytorch_lightning.callbacks import LearningRateMonitor, TQDMProgressBar
 from pytorch_lightning.loggers import CSVLogger, Logger, TensorBoardLogger
+from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
 from e2fashion.modules.callbacks import BestModel, ResumeCheckpoint, Throughput
+from e2fashion.types import E2FashionError
 
 logger = logging.getLogger(__name__)
 
@@ -51,7 +53,7 @@ def fit_stage(
 
     Raises:
         RunInterruptedError: the user asked to stop; the checkpoint is saved.
-        E2FashionError: the loss is no longer finite.
+        E2FashionError: the loss is no longer finite, or the machine lacks the accelerator or so many devices.
     """
     checkpoint = run_folder / "checkpoints" / stage / "last.ckpt"
     callbacks: list[pl.Callback] = [
@@ -63,20 +65,14 @@ def fit_stage(
     callbacks += extra_callbacks
     if settings.progress:
         callbacks.append(TQDMProgressBar(refresh_rate=5, leave=True))
-    trainer = pl.Trainer(
-        accelerator=settings.accelerator,
-        devices=settings.devices,
-        precision=LIGHTNING_PRECISION[settings.precision],
-        max_epochs=settings.epochs,
-        gradient_clip_val=settings.gradient_clip,
+    trainer = _trainer(
+        settings,
         callbacks=callbacks,
         logger=_loggers(run_folder / "logs", stage),
-        log_every_n_steps=10,
         num_sanity_val_steps=0,
         use_distributed_sampler=False,
         enable_checkpointing=False,
         enable_model_summary=False,
-        enable_progress_bar=settings.progress,
         deterministic="warn",
     )
     resume = checkpoint if checkpoint.is_file() else None
@@ -85,9 +81,30 @@ def fit_stage(
     trainer.fit(module, datamodule=data, ckpt_path=resume, weights_only=True)
 
 
+def _trainer(settings: FitSettings, **options: Any) -> pl.Trainer:
+    try:
+        return pl.Trainer(
+            accelerator=settings.accelerator,
+            devices=settings.devices,
+            precision=LIGHTNING_PRECISION[settings.precision],
+            max_epochs=settings.epochs,
+            gradient_clip_val=settings.gradient_clip,
+            log_every_n_steps=10,
+            enable_progress_bar=settings.progress,
+            **options,
+        )
+    except (MisconfigurationException, RuntimeError, TypeError, ValueError) as error:
+        raise E2FashionError(
+            f"accelerator={settings.accelerator} with devices={settings.devices} cannot be used here: {error}"
+        ) from error
+
+
 def _loggers(folder: Path, stage: str) -> list[Logger]:
     """CSV always, TensorBoard where it is installed (extra ``logging``)."""
-    loggers: list[Logger] = [CSVLogger(folder, name="csv", version=stage, flush_logs_every_n_steps=10)]
+    earlier = len(list((folder / "csv").glob(f"{stage}*")))
+    # Lightning empties a CSV folder that is there: a run that goes on gets another one.
+    version = f"{stage}_{earlier + 1}" if earlier else stage
+    loggers: list[Logger] = [CSVLogger(folder, name="csv", version=version, flush_logs_every_n_steps=10)]
     if find_spec("tensorboard") is None:
         logger.warning("tensorboard is not installed: logging to CSV only. Install e2fashion[logging] for both.")
     else:

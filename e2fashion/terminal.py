@@ -1,0 +1,63 @@
+"""What a person sees on the terminal: our messages and progress bars, and not the small talk of the libraries.
+
+For the command line alone; whoever imports the package keeps every library's own settings.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+import warnings
+
+from huggingface_hub.utils import enable_progress_bars
+from tqdm.auto import tqdm  # type: ignore[import-untyped]
+from transformers.utils import logging as transformers_logging
+
+#: Libraries that speak of themselves below WARNING: what hardware they looked for, what else they sell.
+TALKATIVE = ("pytorch_lightning", "lightning", "lightning_fabric", "httpx", "fsspec", "datasets")
+
+#: Warnings about what we do on purpose, by their first words.
+KNOWN_WARNINGS = (
+    r"You have overridden `on_after_batch_transfer` in `LightningModule`",  # uint8 pixels are normalised there
+    r"The number of training batches .* is smaller than the logging interval",  # small catalogues
+    r".*does not have many workers",  # loader.workers is the user's
+    r"`isinstance\(treespec, LeafSpec\)` is deprecated",  # inside Lightning
+    r"It is recommended to use `self.log\(.*sync_dist=True`",  # those values are equal on all ranks
+    r"barrier\(\): using the device under current context",
+)
+
+
+class _OursOrWarnings(logging.Filter):
+    """Lets everything of ours pass, and of the talkative libraries what is at least a warning."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Whether the line is shown."""
+        return record.levelno >= logging.WARNING or record.name.partition(".")[0] not in TALKATIVE
+
+
+class _Lines(logging.Handler):
+    """Writes above the progress bar, if there is one: information as it is, everything graver behind its level."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write one line to what stderr is now."""
+        message = self.format(record)
+        tqdm.write(
+            message if record.levelno < logging.WARNING else f"{record.levelname.lower()}: {message}", file=sys.stderr
+        )
+
+
+def prepare_terminal() -> None:
+    """Show our log lines and real warnings on stderr, and switch off progress bars that last a moment.
+
+    Downloads keep their bars, and so do preparing, training and embedding.
+    """
+    root = logging.getLogger()
+    if not any(isinstance(handler, _Lines) for handler in root.handlers):
+        handler = _Lines()
+        handler.addFilter(_OursOrWarnings())
+        root.addHandler(handler)
+    logging.getLogger("e2fashion").setLevel(logging.INFO)
+    for message in KNOWN_WARNINGS:
+        warnings.filterwarnings("ignore", message=message)
+    transformers_logging.disable_progress_bar()  # loading and writing weights
+    enable_progress_bars()  # the hub's, which the line above switched off too

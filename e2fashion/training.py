@@ -1,0 +1,128 @@
+"""The stages of a run: each a fit of its own, from the best model of those before it."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import time
+from functools import partial
+from pathlib import Path
+from typing import Any, cast
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.utilities import rank_zero_only
+
+from e2fashion import build
+from e2fashion.config import RunConfig, StageConfig
+from e2fashion.data.catalogue import Catalogue
+from e2fashion.data.datamodule import CatalogueDataModule
+from e2fashion.eval.encoder import Encoder, save_encoder
+from e2fashion.losses.gather import is_distributed
+from e2fashion.models.from_clip import new_parameter_names
+from e2fashion.models.modeling_e2 import E2Model
+from e2fashion.modules.callbacks import BestModel
+from e2fashion.modules.contrastive import ContrastiveModule
+from e2fashion.modules.fit import fit_stage
+from e2fashion.modules.optimizers import freeze_disconnected, select_trainable
+from e2fashion.run_folder import RunFolder, peak_memory_mb
+
+logger = logging.getLogger(__name__)
+
+
+def is_first_process() -> bool:
+    """Whether this process is the one that writes, among those that train together."""
+    return cast(Any, rank_zero_only).rank == 0
+
+
+def train_stages(config: RunConfig, catalogue: Catalogue, folder: RunFolder, progress: bool) -> None:
+    """Every stage that the record does not call done, each from the best model of those before it."""
+    stages = {name: stage for name, stage in config.train.stages.items() if stage is not None}
+    done: dict[str, Any] = folder.read_record().get("stages", {})
+    left = [name for name in stages if not done.get(name, {}).get("done")]
+    if not left:
+        return
+    template = build.build_template(config, catalogue)
+    transform = build.build_transform(config)
+    tokenizer = build.build_tokenizer(config, build.training_texts(config, catalogue, template))
+    data = build.build_datamodule(config, catalogue, template, transform, tokenizer)
+    for name in left:
+        stage = stages[name]
+        pl.seed_everything(config.seed, workers=True, verbose=False)
+        model = build.build_model(config, tokenizer, folder.model if done and folder.model.is_dir() else None)
+        encoder = Encoder(model, tokenizer, transform, template, config.name)
+        if _choose_parameters(config, model, stage) and stage.epochs:
+            done[name] = _train_stage(name, stage, config, encoder, data, folder, done, progress)
+        else:
+            reason = "nothing to train" if stage.epochs else "no epochs"
+            logger.info("stage %s is skipped: %s", name, reason)
+            done[name] = {"done": True, "skipped": reason}
+        if is_first_process():
+            folder.update_record(
+                stages=done,
+                parameters=model.num_parameters(),
+                seed=config.seed,
+                peak_memory_mb=round(peak_memory_mb()),
+                truncated_texts=dict(zip(("truncated", "distinct"), data.truncated_texts("train"), strict=True)),
+            )
+            (folder.checkpoints / name / "last.ckpt").unlink(missing_ok=True)
+        # The others read the best model of this stage, which the first process has put in its place.
+        if is_distributed():
+            torch.distributed.barrier()
+    if is_first_process() and not folder.model.is_dir():
+        save_encoder(encoder, folder.model)
+
+
+def _train_stage(
+    name: str,
+    stage: StageConfig,
+    config: RunConfig,
+    encoder: Encoder,
+    data: CatalogueDataModule,
+    folder: RunFolder,
+    done: dict[str, Any],
+    progress: bool,
+) -> dict[str, Any]:
+    """Fit one stage and put its best model in its place; what the record says about it."""
+    first, spent, started = is_first_process(), done.get(name, {}).get("seconds", 0.0), time.perf_counter()
+    best_before = max((entry["best"] for entry in done.values() if "best" in entry), default=float("-inf"))
+    best = BestModel(folder.checkpoints / name / "best", partial(save_encoder, encoder), "SumR", best_before)
+    module = ContrastiveModule(
+        model=cast(E2Model, encoder.model),
+        loss=build.build_loss(config),
+        settings=build.build_optimizer_settings(config, stage),
+        mean=encoder.transform.mean,
+        std=encoder.transform.std,
+        seed=config.seed,
+        nonfinite_report=folder.path / "nonfinite_batch.json",
+    )
+    try:
+        fit_stage(module, data, build.build_fit_settings(config, stage, progress), folder.path, name, best)
+    finally:
+        seconds = round(spent + time.perf_counter() - started, 1)
+        if first:  # a run that goes on adds to it
+            folder.update_record(stages=done | {name: {"seconds": seconds}})
+    if first and best.folder.is_dir():
+        _replace_folder(best.folder, folder.model)
+    return {
+        "done": True,
+        "best": best.best,
+        "best_epoch": best.best_epoch + 1,
+        "seconds": seconds,
+        "trained_parameters": sum(p.numel() for p in encoder.model.parameters() if p.requires_grad),
+    }
+
+
+def _replace_folder(source: Path, target: Path) -> None:
+    """Copy a folder over another one, which is whole at any moment but one."""
+    fresh = target.with_name(target.name + ".partial")
+    shutil.rmtree(fresh, ignore_errors=True)
+    shutil.copytree(source, fresh)
+    shutil.rmtree(target, ignore_errors=True)
+    fresh.rename(target)
+
+
+def _choose_parameters(config: RunConfig, model: E2Model, stage: StageConfig) -> list[str]:
+    new = new_parameter_names(model) if stage.parameters == "new" else None
+    trained = select_trainable(model, new, stage.freeze)
+    return freeze_disconnected(model, build.build_loss(config), trained)
