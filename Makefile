@@ -22,8 +22,10 @@ $(READY): setup.cfg pyproject.toml constraints.txt
 catalogues/synthfashion/manifest.json: $(READY)
 	$(BIN)/e2fashion data prepare configs/data/synthfashion.yaml output=catalogues/synthfashion
 
+ifneq ($(DATA),catalogues/synthfashion)
 $(DATA)/manifest.json:
 	@echo "'$(DATA)' is no prepared catalogue. Make one: $(BIN)/e2fashion data prepare <source> path=... output=$(DATA)" && false
+endif
 
 quickstart: $(READY) $(DATA)/manifest.json
 	$(BIN)/e2fashion compare configs/run/quickstart_clip_ft.yaml configs/run/quickstart_e2.yaml \

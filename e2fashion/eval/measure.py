@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -117,7 +117,16 @@ def measure_retrieval(
         commit=run.commit,
         data_fingerprint=catalogue.fingerprint,
     )
-    return [record for protocol in protocols for record in evaluate_retrieval(protocol, embedded, context)]
+    how = {
+        "image_size": encoder.transform.size,
+        "resize": encoder.transform.resize,
+        "precision": settings.precision,
+    }
+    return [
+        replace(record, extra=how | record.extra)
+        for protocol in protocols
+        for record in evaluate_retrieval(protocol, embedded, context)
+    ]
 
 
 def _categories(catalogue: Catalogue, split: str) -> dict[str, str | None]:

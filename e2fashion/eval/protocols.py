@@ -105,6 +105,7 @@ class SampledCandidates(DrawRule):
         number = (lists.candidates >= 0).sum(1)
         extra = {
             "candidate_seed": self.seed,
+            "queries_per_draw": self.queries,
             "draws": self.draws,
             "fill": self.fill,
             "left_out": lists.left_out,

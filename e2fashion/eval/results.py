@@ -26,7 +26,10 @@ IDENTITY = (
     "config_hash",
     "data_fingerprint",
 )
-"""Two records that agree in these measure the same thing: the later one replaces the earlier."""
+"""Two records that agree in these, and in :data:`SETTINGS`, measure the same thing: the later replaces the earlier."""
+
+SETTINGS = ("image_size", "resize", "precision", "candidate_seed", "queries_per_draw", "draws", "fill")
+"""What ``extra`` holds of how something was measured, where a protocol or a picture has such a setting."""
 
 FIELDS = {item.name: item for item in fields(ResultRecord)}
 REQUIRED = {name for name, item in FIELDS.items() if item.default is MISSING and item.default_factory is MISSING}
@@ -85,10 +88,10 @@ def read_records(path: Path, latest: bool = True) -> list[ResultRecord]:
 
 
 def latest_records(records: Iterable[ResultRecord]) -> list[ResultRecord]:
-    """Of the records that agree in :data:`IDENTITY` the last one, in the order in which they were last written."""
+    """Of the records that measure the same thing the last one, in the order in which they were last written."""
     kept: dict[tuple[Any, ...], ResultRecord] = {}
     for record in records:
-        key = tuple(getattr(record, name) for name in IDENTITY)
+        key = tuple(getattr(record, name) for name in IDENTITY) + tuple(record.extra.get(name) for name in SETTINGS)
         kept.pop(key, None)
         kept[key] = record
     return list(kept.values())
