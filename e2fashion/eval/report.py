@@ -17,6 +17,9 @@ from e2fashion.eval.embed import EmbeddedSplit
 from e2fashion.eval.encoder import Encoder
 from e2fashion.eval.figures import Picture, RetrievedRow, SelectionRow, draw_retrieved, draw_selection
 from e2fashion.eval.measure import MeasureSettings, embed_catalogue
+from e2fashion.eval.protocols import FullGallery
+from e2fashion.eval.rankings import RecordContext
+from e2fashion.eval.significance import compare_rankings
 from e2fashion.eval.tables import retrieval_table, to_markdown
 from e2fashion.types import ResultRecord
 
@@ -51,7 +54,10 @@ def write_comparison(
     """A comparison's report beside its ``figures/``: tables, retrieved products, selected patches."""
     figures = file.parent / "figures"
     parts = [f"# {' against '.join(encoder.name for encoder in encoders)}\n", *lines, "", write_tables(records)]
-    rows = retrieved_rows(encoders, catalogue, split, products, progress)
+    settings = MeasureSettings(progress=progress)
+    embedded = [embed_catalogue(encoder, catalogue, split, settings=settings) for encoder in encoders]
+    parts += [interval_lines(records), *difference_tables(encoders, embedded, split)]
+    rows = retrieved_rows(encoders, catalogue, split, products, embedded=embedded)
     draw_retrieved(rows, figures / "retrieved.png", f"Text-to-image retrieval among the products of {split}")
     parts += [
         f"## Retrieved products\n\nRandom queries of {split}; green frames are right (the product, or one with the "
@@ -71,12 +77,57 @@ def write_comparison(
     file.write_text("\n".join(parts), encoding="utf-8")
 
 
+def interval_lines(records: Sequence[ResultRecord]) -> str:
+    """SumR of every model with its 95 % interval, and the ceiling that equal texts impose."""
+    lines = []
+    for record in records:
+        if record.metric != "SumR" or record.low is None or record.high is None:
+            continue
+        ceiling = record.extra.get("ceiling")
+        bound = f"; equal texts allow at most {ceiling:.1f}" if ceiling is not None else ""
+        lines.append(
+            f"- {record.model}, {record.split}, `{record.protocol}`, hit by {record.positives}: {record.value:.1f} "
+            f"[{record.low:.1f}, {record.high:.1f}]{bound}"
+        )
+    return "SumR with its 95 % bootstrap interval over products:\n\n" + "\n".join(lines) + "\n"
+
+
+def difference_tables(encoders: Sequence[Encoder], embedded: Sequence[EmbeddedSplit], split: str) -> list[str]:
+    """Each model against the first one, protocol ``full``, a hit by equal text: paired bootstrap over products."""
+    contexts = [RecordContext(run="", model=encoder.name, split=split) for encoder in encoders]
+    rankings = [FullGallery().rank(item, context) for item, context in zip(embedded, contexts, strict=True)]
+    tables = []
+    for own, context in list(zip(rankings, contexts, strict=True))[1:]:
+        found = compare_rankings(own, rankings[0], context, FullGallery.name, encoders[0].name)
+        rows = [
+            f"| {record.direction} {record.metric} | {record.value:+.1f} | [{record.low:+.1f}, {record.high:+.1f}] | "
+            f"{record.extra['p_value']:.3f} |"
+            for record in found
+            if record.positives == "text"
+        ]
+        tables.append(
+            f"{context.model} against {encoders[0].name}, in percentage points; p is two-sided, of these two trained "
+            "models (it knows nothing of other seeds):\n\n| metric | difference | 95 % interval | p |\n"
+            "|---|---:|---:|---:|\n" + "\n".join(rows) + "\n"
+        )
+    return tables
+
+
 def retrieved_rows(
-    encoders: Sequence[Encoder], catalogue: Catalogue, split: str, queries: int, progress: bool = True
+    encoders: Sequence[Encoder],
+    catalogue: Catalogue,
+    split: str,
+    queries: int,
+    progress: bool = True,
+    embedded: Sequence[EmbeddedSplit] | None = None,
 ) -> list[RetrievedRow]:
-    """The best pictures of every encoder for the same random products' texts (seed 0)."""
-    quiet = MeasureSettings(progress=progress)
-    embedded = [embed_catalogue(encoder, catalogue, split, settings=quiet) for encoder in encoders]
+    """The best pictures of every encoder for the same random products' texts (seed 0).
+
+    ``embedded`` saves embedding the split again where the caller has done it.
+    """
+    if embedded is None:
+        settings = MeasureSettings(progress=progress)
+        embedded = [embed_catalogue(encoder, catalogue, split, settings=settings) for encoder in encoders]
     rows = CatalogueRows(catalogue.split(split), (), encoders[0].template, encoders[0].transform)
     chosen = _spread(rows.product_count, queries)
     found = [_best_pictures(item, chosen) for item in embedded]
