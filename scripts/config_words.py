@@ -41,7 +41,7 @@ SECTIONS: tuple[tuple[str, type, str], ...] = (
         """`e2fashion train <config.yaml> key=value ...`.
 
 A run goes on only in a folder of the same identity: a hash of all keys but `name`, `data`, `output`, `threads`,
-`accelerator`, `devices`, `protocols`, `evaluate_splits`, `loader.workers`, `loader.cache_gb` and
+`accelerator`, `protocols`, `evaluate_splits`, `loader.workers`, `loader.cache_gb` and
 `loader.evaluation_batch_size`, together with the catalogue's fingerprint.""",
     ),
     ("evaluate", EvaluateConfig, "`e2fashion evaluate <model> key=value ...`; `model` is the first word."),
@@ -64,7 +64,7 @@ EXPLAINED: dict[type, dict[str, tuple[str, str]]] = {
         "data": ("A prepared catalogue", "-"),
         "output": ("The run folder", "ours"),
         "threads": ("Processor threads; null takes all", "ours"),
-        "accelerator": ("Lightning's: `auto`, `cpu`, `gpu`", "ours"),
+        "accelerator": ("`auto` takes a GPU if there is one", "ours"),
         "devices": ("Processes that train together; above 1 the loss gathers all their products", "code"),
         "protocols": ("Of the evaluation at the end, separated by commas", "paper"),
         "evaluate_splits": ("Splits that the run reads at its end, separated by commas", "ours"),
@@ -149,6 +149,7 @@ EXPLAINED: dict[type, dict[str, tuple[str, str]]] = {
         "batch_size": ("Products per step", "ours"),
         "workers": ("Processes that prepare batches", "ours"),
         "precision": ("`bf16` is faster; ranks are fp32 either way", "ours"),
+        "accelerator": ("Where the encoder computes; `auto` takes a GPU if there is one", "ours"),
         "threads": ("Processor threads; null takes all", "ours"),
         "output": ("Records file; null: the run's `results.jsonl`, else `runs/evaluate/<model>/results.jsonl`", "ours"),
     },
