@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch
+from huggingface_hub.errors import StrictDataclassError
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from transformers import CLIPProcessor, PreTrainedTokenizerBase
+from transformers.activations import ACT2FN
 
 from e2fashion.config import ModelConfig, PrepareConfig, RunConfig, StageConfig, keys_of, split_names
 from e2fashion.data.catalogue import Catalogue
@@ -119,6 +121,7 @@ def check_run(config: RunConfig, catalogue: Catalogue) -> None:
             )
     for protocol in split_names(config.protocols):
         protocol_named(protocol)
+    build_template(config, catalogue)
     check_entities(build_entities(config.model), catalogue)
     if config.train.precision == "fp16" and build_device(config.accelerator).type == "cpu":
         raise E2FashionError("train.precision is fp16, which needs a GPU. On a CPU use train.precision=bf16 or fp32.")
@@ -174,9 +177,9 @@ def build_model(config: RunConfig, tokenizer: PreTrainedTokenizerBase, trained: 
     try:
         # A checkpoint may hold half precision; masters are fp32, and autocast does the rest.
         model = (E2Model.from_pretrained(trained) if trained else _new_model(config, tokenizer)).float()
-    except (ValueError, KeyError) as error:
-        reason = str(error).strip().splitlines()[-1].strip()
-        raise E2FashionError(f"The model cannot be built from `model`: {reason}. Correct model.scratch.") from error
+    except (ValueError, StrictDataclassError) as error:
+        reason = str(error).strip().splitlines()[-1].strip().removeprefix("ValueError: ")
+        raise E2FashionError(f"The model cannot be built: {reason} Correct the shapes in model.scratch.") from error
     model.set_attn_implementation(config.model.attention)
     patch = model.config.vision_config.patch_size
     if config.image.size % patch:
@@ -202,6 +205,8 @@ def _new_model(config: RunConfig, tokenizer: PreTrainedTokenizerBase) -> E2Model
     if model.checkpoint is not None:
         return E2Model.from_clip(model.checkpoint, entities=entities, **parts)
     scratch = model.scratch
+    if scratch.activation not in ACT2FN:
+        raise E2FashionError(f"model.scratch.activation is '{scratch.activation}'; CLIP's is quick_gelu, others gelu.")
     activation = {"hidden_act": scratch.activation, "projection_dim": scratch.projection_dim}
     built = E2Config(
         vision_config={

@@ -84,18 +84,21 @@ class RunFolder:
     def open(self, identity: str, data_fingerprint: str, device: torch.device, differences: str = "") -> None:
         """Make the folder, or check that the run that lies there is the same one.
 
+        A run that ended before its first checkpoint, by a mistake in its configuration say, makes room for another.
         ``differences`` says in words what the run that lies there has otherwise, for the message.
 
         Raises:
             E2FashionError: another run lies in the folder.
         """
         found = self.read_record().get("identity")
-        if found is not None and found != identity:
-            raise E2FashionError(
-                f"'{self.path}' holds another run (identity {found}, this one is {identity}): "
-                f"{differences or 'the catalogue is another one'}. Choose another folder with output=<folder>, or "
-                "remove the old one."
-            )
+        if found not in (None, identity):
+            if any(place.exists() for place in (self.checkpoints, self.model, self.results)):
+                raise E2FashionError(
+                    f"'{self.path}' holds another run (identity {found}, this one is {identity}): "
+                    f"{differences or 'the catalogue is another one'}. Choose another folder with output=<folder>, or "
+                    "remove the old one."
+                )
+            self.record.unlink()
         self.path.mkdir(parents=True, exist_ok=True)
         commit = git_commit()
         earlier = self.read_record().get("commit")
