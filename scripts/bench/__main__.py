@@ -1,7 +1,8 @@
 """``python -m scripts.bench [name ...] [key=value ...]``: run all benchmarks or those named, print one table.
 
-Options: ``output=<file.md>`` keeps the table, ``turns=5`` is how often every arm runs, ``queries=2000`` bounds the
-memory measurement (100000: all of it), ``model=<folder>`` measures flips on a trained E2 instead of random weights.
+Options: ``output=<file.md>`` keeps the table (between its marks, if the file has them), ``turns=5`` is how often every
+arm runs, ``queries=2000`` bounds the memory measurement (100000: all of it), ``model=<folder>`` measures flips on a
+trained E2 instead of random weights.
 Real products are used where ``E2FASHION_DATA`` names their folder, SynthFashion otherwise.
 """
 
@@ -25,7 +26,7 @@ from scripts.bench import (
     training_loop,
     training_step,
 )
-from scripts.bench.report import Result, machine, table
+from scripts.bench.report import Result, keep, machine, table
 from scripts.bench.workplace import Workplace
 
 BENCHMARKS: dict[str, Callable[[Workplace], list[Result]]] = {
@@ -84,7 +85,7 @@ def main(words: Sequence[str]) -> int:
     text = f"{table(results)}\n{machine()}\n"
     print(text)
     if "output" in options:
-        Path(options["output"]).write_text(text, encoding="utf-8")
+        keep(text, Path(options["output"]))
     return int(any(result.passed is False for result in results))
 
 

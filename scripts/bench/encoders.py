@@ -22,8 +22,8 @@ from scripts.bench.workplace import Products
 
 CONTEXT_LENGTH = 77
 PIECES = 1024
-"""Size of the BPE vocabulary that is trained on the captions: it gives 1.3 tokens a word, as CLIP's does on such
-texts. CLIP's own cannot be had without the network; the embedding table has CLIP's 49,408 rows all the same."""
+"""Size of the BPE vocabulary that is trained on the captions: small enough to split rare brands as CLIP's does (1.25
+tokens a word). CLIP's own cannot be had without the network; the embedding table has its 49,408 rows all the same."""
 
 Shape = Mapping[str, Mapping[str, Any]]
 VIT_B32: Shape = {"vision_config": {}, "text_config": {}}
@@ -39,19 +39,22 @@ def caption_tokenizer(rows: CatalogueRows) -> PreTrainedTokenizerBase:
 
 
 def training_rows(products: Products, size: int) -> CatalogueRows:
-    """The training split of a catalogue; the text joins five tags and the description, as in the official code."""
-    template = TextTemplate(".".join(f"{{{column}}}" for column in dict.fromkeys((*products.columns, "description"))))
+    """The training split of a catalogue with the texts of its run configuration."""
     transform = ImageTransform(size=size, resize="squeeze")
-    return CatalogueRows(products.catalogue.split("train"), products.columns, template, transform)
+    return CatalogueRows(products.catalogue.split("train"), products.columns, TextTemplate(products.text), transform)
 
 
 def random_e2(
     entities: Mapping[str, int], tokenizer: PreTrainedTokenizerBase | None = None, shape: Shape = VIT_B32, **vision: Any
 ) -> E2Model:
-    """An E2 of a shape with seeded random weights; ``vision`` are further fields of its vision configuration."""
+    """An E2 of a shape with seeded random weights; ``vision`` are further fields of its vision configuration.
+
+    The weights keep the size of what passes them: CLIP's small initial ones give every product nearly the same
+    embedding, which would hide differences between two arms.
+    """
     torch.manual_seed(0)
     special = {} if tokenizer is None else text_special_ids(tokenizer)
-    return E2Model(
+    model = E2Model(
         E2Config(
             vision_config={
                 **shape["vision_config"],
@@ -62,6 +65,11 @@ def random_e2(
             text_config={**shape["text_config"], **special},
         )
     )
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.ndim > 1:
+                parameter.normal_(std=parameter[0].numel() ** -0.5)
+    return model
 
 
 def random_clip(shape: Shape = VIT_B32) -> CLIPModel:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import resource
 import subprocess
 import sys
 import time
@@ -12,7 +11,7 @@ from pathlib import Path
 import torch
 
 from e2fashion.metrics.ranking import ranks
-from e2fashion.run_folder import peak_memory_mb
+from e2fashion.types import E2FashionError
 from scripts.bench.ranking import JOINT_DIMENSION, embeddings
 from scripts.bench.report import Result
 from scripts.bench.workplace import Workplace
@@ -29,18 +28,22 @@ def measure(queries: int, items: int) -> dict[str, float]:
     """
     image, text = embeddings(items)
     ids = torch.arange(items)
-    before, start = resident_mb(), time.perf_counter()
+    before, start = memory_mb("VmRSS"), time.perf_counter()
     ranks(image[:queries], text, ids[:queries], ids)
     ranks(text[:queries], image, ids[:queries], ids)
-    return {"extra_mb": peak_memory_mb() - before, "seconds": time.perf_counter() - start}
+    return {"extra_mb": memory_mb("VmHWM") - before, "seconds": time.perf_counter() - start}
 
 
-def resident_mb() -> float:
-    """Memory of this process that is in use now, in MB (10^6 bytes); its peak where the system does not tell."""
-    status = Path("/proc/self/statm")
-    if not status.is_file():
-        return peak_memory_mb()
-    return int(status.read_text(encoding="utf-8").split()[1]) * resource.getpagesize() / 1e6
+def memory_mb(entry: str) -> float:
+    """Resident memory of this process in MB (10^6 bytes): ``VmRSS`` now, ``VmHWM`` at its peak. Linux only.
+
+    Not ``ru_maxrss``: a process inherits the peak of the one that started it.
+    """
+    listing = Path("/proc/self/status")
+    if not listing.is_file():
+        raise E2FashionError(f"The memory benchmark reads {listing}, which this system lacks: run it on Linux.")
+    lines = listing.read_text(encoding="utf-8").splitlines()
+    return next(int(line.split()[1]) * 1024 / 1e6 for line in lines if line.startswith(f"{entry}:"))
 
 
 def run(workplace: Workplace) -> list[Result]:

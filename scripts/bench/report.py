@@ -13,6 +13,8 @@ import torch
 
 from e2fashion.run_folder import RECORDED_PACKAGES, git_commit
 
+MARKS = ("<!-- bench: begin -->", "<!-- bench: end -->")
+
 
 @dataclass(frozen=True)
 class Result:
@@ -44,6 +46,14 @@ def machine() -> str:
         f"Python {platform.python_version()}, {versions}; commit {git_commit() or 'unknown'}. "
         "Quotients are medians over turns in which every arm ran once; behind them the smallest and the largest."
     )
+
+
+def keep(text: str, file: Path) -> None:
+    """Write ``text`` as the file, or where the file has the two :data:`MARKS`, between them: prose around it stays."""
+    content = file.read_text(encoding="utf-8") if file.is_file() else ""
+    before, begin, rest = content.partition(MARKS[0])
+    _, end, behind = rest.partition(MARKS[1])
+    file.write_text(f"{before}{begin}\n{text}{end}{behind}" if begin and end else text, encoding="utf-8")
 
 
 def _processor_name() -> str:

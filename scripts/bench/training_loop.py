@@ -129,7 +129,7 @@ def small_config(products: Products, overrides: list[str]) -> RunConfig:
         given += [
             "model.entities.article_type=null",
             "model.entities.composition={tokens: 2}",
-            "text.template='{sub_category} . {brand} . {season} . {description}'",
+            f"text.template='{products.text}'",
         ]
     return load_config(RunConfig, KAGL_SMALL_E2, given)
 

@@ -23,11 +23,13 @@ JPEG_QUALITY = 90
 
 @dataclass(frozen=True)
 class Products:
-    """A catalogue with where its products come from, and five columns that hold a tag of (nearly) every product."""
+    """A catalogue, where its products come from, five columns that hold a tag of (nearly) every product, and the
+    template of the text that ``configs/run`` trains on."""
 
     catalogue: Catalogue
     origin: str
     columns: tuple[str, ...]
+    text: str
 
 
 @dataclass
@@ -68,7 +70,8 @@ def _synthetic(place: Path, count: int, pixels: int) -> Products:
     catalogue = prepare_catalogue(source, place, progress=False)
     # SynthFashion has four tags; the official code's fifth group is the description.
     columns = ("sub_category", "brand", "season", "composition", "description")
-    return Products(catalogue, f"{count} products of SynthFashion", columns)
+    text = "{sub_category} . {brand} . {season} . {description}"
+    return Products(catalogue, f"{count} products of SynthFashion", columns, text)
 
 
 def _kagl(folder: Path, place: Path, count: int, pixels: int | None) -> Products:
@@ -81,7 +84,8 @@ def _kagl(folder: Path, place: Path, count: int, pixels: int | None) -> Products
     rows.to_csv(excerpt / "metadata.csv", index=False)
     catalogue = prepare_catalogue(build_source("kagl", {"path": str(excerpt)}), place, progress=False)
     columns = ("sub_category", "brand", "season", "article_type", "colour")
-    return Products(catalogue, f"{len(rows)} products of KAGL", columns)
+    text = "{article_type} . {brand} . {season} . {description}"
+    return Products(catalogue, f"{len(rows)} products of KAGL", columns, text)
 
 
 def _picture(file: Path, excerpt: Path, pixels: int | None) -> Path:

@@ -109,9 +109,10 @@ def test_training_reaches_every_part_of_the_image_encoders() -> None:
 def test_pictures_of_both_arms_lie_within_one_grey_level(products: Products) -> None:
     split = products.catalogue.split("train").select(range(8))
     pictures = Pictures(split, ImageTransform(size=75))
-    assert pictures.grey_level_differences().max() <= 1
+    (batch,) = pictures.batches
+    assert pictures.grey_level_differences(batch).max() <= 1
     step = 1 / 255 / min(ImageTransform().std)
-    torch.testing.assert_close(pictures.fast(), pictures.processed(), atol=1.001 * step, rtol=0)
+    torch.testing.assert_close(pictures.fast(batch), pictures.processed(batch), atol=1.001 * step, rtol=0)
 
 
 def test_ranks_equal_those_read_from_the_bare_products() -> None:

@@ -6,7 +6,7 @@ import pytest
 
 from e2fashion.types import E2FashionError
 from scripts.bench import __main__ as bench
-from scripts.bench.report import Result, machine, table
+from scripts.bench.report import MARKS, Result, keep, machine, table
 from scripts.bench.timing import Timing, interleave, threads
 from scripts.bench.workplace import LARGE_PIXELS, Workplace
 
@@ -45,6 +45,15 @@ def test_table_tells_pass_from_miss_and_from_no_target() -> None:
 
 def test_machine_names_versions_and_threads() -> None:
     assert re.search(r"\d+ threads of \d+ cores.*torch \d", machine())
+
+
+def test_a_kept_table_leaves_the_prose_around_it(tmp_path: Path) -> None:
+    file = tmp_path / "performance.md"
+    keep("new", file)
+    assert file.read_text(encoding="utf-8") == "new"
+    file.write_text(f"above\n{MARKS[0]}\nold\n{MARKS[1]}\nbelow\n", encoding="utf-8")
+    keep("new\n", file)
+    assert file.read_text(encoding="utf-8") == f"above\n{MARKS[0]}\nnew\n{MARKS[1]}\nbelow\n"
 
 
 @pytest.mark.parametrize(
