@@ -19,7 +19,7 @@ from e2fashion.data.catalogue import Catalogue
 from e2fashion.data.datamodule import CatalogueDataModule
 from e2fashion.data.sources import SOURCES
 from e2fashion.data.sources.base import Source
-from e2fashion.data.text import TextTemplate
+from e2fashion.data.text import DESCRIPTION, TextTemplate
 from e2fashion.data.transforms import CLIP_MEAN, CLIP_STD, ImageTransform
 from e2fashion.eval.protocols import protocol_named
 from e2fashion.losses.contrastive import ContrastiveLoss
@@ -128,13 +128,13 @@ def check_run(config: RunConfig, catalogue: Catalogue) -> None:
 
 
 def check_entities(entities: Iterable[Entity], catalogue: Catalogue) -> None:
-    """Every entity's column exists in the catalogue.
+    """Every entity's column exists in the catalogue; ``description`` may be one (official code).
 
     Raises:
         E2FashionError: one does not; the message says how to leave the entity out.
     """
     for entity in entities:
-        if entity.column not in catalogue.tag_columns:
+        if entity.column not in (*catalogue.tag_columns, DESCRIPTION):
             raise E2FashionError(
                 f"Entity '{entity.name}' reads the column '{entity.column}', which the catalogue '{catalogue.path}' "
                 f"lacks. Its tag columns: {', '.join(catalogue.tag_columns)}. Name another one with "
@@ -149,11 +149,12 @@ def build_transform(config: RunConfig) -> ImageTransform:
 
 def training_texts(config: RunConfig, catalogue: Catalogue, template: TextTemplate) -> Iterator[str]:
     """What a tokenizer from scratch is trained on: every training product's text and tags, in order."""
-    columns = sorted({*template.columns, *(entity.column for entity in build_entities(config.model))})
-    rows = catalogue.split("train").select_columns(["description", *columns])
+    entities = {entity.column for entity in build_entities(config.model)}
+    columns = sorted({*template.columns, *entities} - {DESCRIPTION})
+    rows = catalogue.split("train").select_columns([DESCRIPTION, *columns])
     for row in rows:
         tags = {column: row[column] for column in columns}
-        yield template.render(tags, row["description"])
+        yield template.render(tags, row[DESCRIPTION])
         yield from (tag for tag in tags.values() if tag)
 
 
@@ -183,10 +184,11 @@ def build_model(config: RunConfig, tokenizer: PreTrainedTokenizerBase, trained: 
     model.set_attn_implementation(config.model.attention)
     patch = model.config.vision_config.patch_size
     if config.image.size % patch:
-        fitting = config.image.size // patch * patch
+        below = config.image.size // patch * patch
+        fitting = " or ".join(str(size) for size in (below, below + patch) if size)
         raise E2FashionError(
             f"image.size is {config.image.size}, which patches of {patch} px do not divide: the edge would be cut "
-            f"off. Use image.size={max(fitting, patch)} or {fitting + patch}."
+            f"off. Use image.size={fitting}."
         )
     return model
 

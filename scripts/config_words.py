@@ -26,8 +26,8 @@ Made by `python -m scripts.config_reference` from the schema in `e2fashion/confi
 A configuration is a YAML file. It may name `base: [files relative to it]`: bases are merged in order, then the file,
 then the `key=value` words of the command line. Everything is checked against the schema before work begins; a misspelt
 key is an error that suggests the right one. Mappings are merged: to remove an entity or a stage write `null` for it
-(`model.entities.season=null`). Values are YAML, so a template needs quotes of its own, which the shell must not take:
-`"text.template='{brand} . {description}'"`.
+(`model.entities.season=null`). Values are YAML; those with blanks or braces need the shell's quotes:
+`"text.template={brand} . {description}"`.
 
 Source of a default: **paper** (Qi, Zhao, Li, NeurIPS 2024), **code** (the authors' public code), **CLIP** (OpenAI's
 model), **field** (how others evaluate), or **ours**. Defaults are those of the schema; the files in `configs/` set what

@@ -10,20 +10,18 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from e2fashion.data.pictures import as_rgb
 from e2fashion.types import E2FashionError
 
 _JPEG_START = b"\xff\xd8\xff"
 _HAS_SIMPLEJPEG = find_spec("simplejpeg") is not None
-#: Pillow's mode names of pictures with more than eight bits a channel.
-_DEEP_GREY_MODES = ("I", "I;16", "I;16B", "I;16L", "I;16N")
 
 
 def decode_image(data: bytes) -> Tensor:
     """Decode a JPEG, PNG or whatever else Pillow reads.
 
     Three-channel and grey JPEGs go through simplejpeg when it is installed: pixel-identical to Pillow and about
-    three times as fast. Transparency is laid on white, as the Hugging Face image processors do; 16-bit grey keeps
-    its upper eight bits; CMYK and palettes become RGB.
+    three times as fast. All else becomes RGB as :func:`~e2fashion.data.pictures.as_rgb` says.
 
     Returns:
         uint8 tensor (3, H, W), a view of (H, W, 3) memory.
@@ -53,21 +51,9 @@ def _decode_with_simplejpeg(data: bytes) -> np.ndarray | None:
 def _decode_with_pillow(data: bytes) -> np.ndarray:
     try:
         with Image.open(io.BytesIO(data)) as picture:
-            return np.array(to_rgb(picture))
+            return np.array(as_rgb(picture))
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise E2FashionError(
             f"A picture of {len(data)} bytes (first ones: {data[:8]!r}) cannot be decoded: {error} "
             "Replace the file, or prepare the catalogue with on_error=skip."
         ) from error
-
-
-def to_rgb(picture: Image.Image) -> Image.Image:
-    """A picture of any Pillow mode as eight-bit RGB."""
-    if picture.mode in _DEEP_GREY_MODES:
-        deep = np.clip(np.asarray(picture, dtype=np.int64), 0, 65535)
-        picture = Image.fromarray((deep >> 8).astype(np.uint8))
-    if "A" in picture.getbands() or picture.info.get("transparency") is not None:
-        picture = picture.convert("RGBA")
-        background = Image.new("RGBA", picture.size, (255, 255, 255, 255))
-        picture = Image.alpha_composite(background, picture)
-    return picture.convert("RGB")

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from e2fashion.data.catalogue import Catalogue
-from e2fashion.data.validate import normalise_text
+from e2fashion.data.text import normalise_text
 
 _WORDS_AND_MARKS = re.compile(r"\w+|[^\w\s]")
 _SPECIAL_TOKENS = 2  # start and end of a text

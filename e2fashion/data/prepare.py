@@ -24,7 +24,8 @@ from e2fashion.data.request import answers_request, request_hash, source_options
 from e2fashion.data.sources.base import Source, SourceProblem, SourceRow
 from e2fashion.data.split import SplitKeys, check_fractions, decide_splits
 from e2fashion.data.storage import BASE_COLUMNS, REGIONS_COLUMN, SplitFolder, Spool, catalogue_features
-from e2fashion.data.validate import CheckedRow, ProductError, check_row, normalise_text
+from e2fashion.data.text import normalise_text
+from e2fashion.data.validate import CheckedRow, ProductError, check_row
 from e2fashion.types import SPLITS, E2FashionError, Split
 
 logger = logging.getLogger(__name__)

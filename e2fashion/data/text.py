@@ -78,14 +78,18 @@ class TextTemplate:
         return TextTemplate(f"{before}{{{DESCRIPTION}}}{behind}")
 
 
+def normalise_text(text: str) -> str:
+    """The form in which two texts count as identical: case and white space do not matter."""
+    return " ".join(text.split()).casefold()
+
+
 @lru_cache(maxsize=65536)
 def stable_id(text: str) -> int:
     """A signed 64-bit id of a text's content, the same on every rank, machine and run; never 0 or -1.
 
     Case and white space do not count.
     """
-    normalised = " ".join(text.casefold().split())
-    digest = hashlib.blake2b(normalised.encode(), digest_size=8).digest()
+    digest = hashlib.blake2b(normalise_text(text).encode(), digest_size=8).digest()
     number = int.from_bytes(digest, "little", signed=True)
     return number if number not in (ABSENT_ID, -1) else 1
 

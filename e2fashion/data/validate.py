@@ -44,11 +44,6 @@ class CheckedRow:
     regions: Mapping[str, tuple[Box, ...]] | None
 
 
-def normalise_text(text: str) -> str:
-    """The form in which two texts count as identical: case and white space do not matter."""
-    return " ".join(text.split()).casefold()
-
-
 def check_row(row: SourceRow, max_text_characters: int, max_pixels: int) -> CheckedRow:
     """Check every field of ``row``, decode its picture, and return what is stored.
 

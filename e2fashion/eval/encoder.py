@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias, cast
 
 import numpy as np
 import torch
 from einops import rearrange
+from huggingface_hub import is_offline_mode
 from PIL import Image
 from torch import Tensor
 from transformers import AutoConfig, AutoModel, CLIPImageProcessorPil, CLIPModel, CLIPProcessor, PreTrainedTokenizerBase
@@ -19,6 +20,7 @@ from e2fashion.data.text import TextTemplate
 from e2fashion.data.transforms import ImageTransform, normalise
 from e2fashion.eval.embed import evaluating, unit_features
 from e2fashion.models.from_clip import checked_source
+from e2fashion.models.modeling_e2 import E2Model
 from e2fashion.models.tokenizer import load_tokenizer
 from e2fashion.types import E2FashionError, Entity
 
@@ -123,7 +125,7 @@ def load_encoder(
     reads the description alone.
 
     Raises:
-        E2FashionError: a folder that does not exist or holds something else.
+        E2FashionError: a folder that does not exist or holds something else, or a size that the patches do not divide.
     """
     place = Path(name_or_folder)
     folder = place / "model" if (place / "model" / "config.json").is_file() else place
@@ -140,10 +142,11 @@ def load_encoder(
                 f"'{name_or_folder}' is a model of type '{config.model_type}'; types that can be read: "
                 f"{', '.join(MODEL_TYPES)}."
             )
-        model = AutoModel.from_pretrained(source, use_safetensors=True).eval()
+        model = AutoModel.from_pretrained(source, use_safetensors=True)
         processor = CLIPImageProcessorPil.from_pretrained(source)
     except OSError as error:
-        looked = "" if folder.is_dir() else " (no such folder, so it was taken for a hub name)"
+        offline = " and HF_HUB_OFFLINE is set" if is_offline_mode() else ""
+        looked = "" if folder.is_dir() else f" (no such folder, so it was taken for a hub name{offline})"
         reason = str(error).splitlines()[0]
         raise E2FashionError(f"'{name_or_folder}'{looked} cannot be loaded: {reason}") from error
     transform = ImageTransform.from_processor(processor)
@@ -151,8 +154,18 @@ def load_encoder(
         transform = replace(transform, resize=resize)
     if size is not None:
         transform = replace(transform, size=size)
+    vision: Any = config.vision_config
+    if transform.size % vision.patch_size:
+        raise E2FashionError(
+            f"size is {transform.size}, which patches of {vision.patch_size} px do not divide: the edge would be cut "
+            f"off. The model was made for {vision.image_size}."
+        )
+    if config.model_type == "clip" and transform.size != vision.image_size:
+        model = E2Model.from_clip(source)  # the same features, and positions at any resolution
     own_template = template or getattr(config, "text_template", None) or "{description}"
     label = name or (place.name if place.name != "model" else place.resolve().parent.name)
+    # A checkpoint may hold half precision, which evaluation would keep.
+    model = cast(CLIPModel, model.float().eval())
     return Encoder(model, load_tokenizer(source), transform, TextTemplate(own_template), label)
 
 

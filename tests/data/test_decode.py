@@ -58,10 +58,10 @@ def test_transparency_is_laid_on_white() -> None:
     assert decode_image(encoded(clear, "PNG")).eq(255).all()
 
 
-def test_sixteen_bit_grey_keeps_its_upper_bits() -> None:
+def test_sixteen_bit_grey_is_scaled_to_eight_bits() -> None:
     deep = np.array([[0, 255, 256, 65535]], dtype=np.uint16)
     decoded = decode_image(encoded(Image.fromarray(deep), "PNG"))
-    assert decoded[:, 0].tolist() == [[0, 0, 1, 255]] * 3
+    assert decoded[:, 0].tolist() == [[0, 1, 1, 255]] * 3
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG"])

@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 from raw_products import picture, row
 
-from e2fashion.data.validate import ProductError, check_row, normalise_text
+from e2fashion.data.text import normalise_text
+from e2fashion.data.validate import ProductError, check_row
 
 
 def check(**changes: object) -> object:

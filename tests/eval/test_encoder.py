@@ -7,42 +7,20 @@ from pathlib import Path
 import pytest
 import torch
 from PIL import Image
+from tiny_encoder import save_tiny_run
 from torch import Tensor
 
 import e2fashion
-from e2fashion import build
-from e2fashion.config import RunConfig, load_config
 from e2fashion.data.catalogue import Catalogue
-from e2fashion.eval.encoder import Encoder, save_encoder
+from e2fashion.eval.encoder import Encoder
 from e2fashion.eval.measure import MeasureSettings, embed_catalogue
 from e2fashion.types import E2FashionError
-
-SETTINGS = [
-    "data=synthetic",
-    "image.size=32",
-    "image.resize=squeeze",
-    "text.template='{brand} . {description}'",
-    "text.context_length=12",
-    "model.entities.brand.tokens=2",
-    "model.fusion_layers=[1]",
-    "model.scratch={vision: {layers: 2, width: 32, heads: 2}, text: {layers: 1, width: 32, heads: 2}}",
-    "model.scratch.patch_size=8",
-    "model.scratch.projection_dim=16",
-    "model.scratch.tokenizer=word",
-]
 
 
 @pytest.fixture(scope="module")
 def model_folder(synth_catalogue: Catalogue, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A tiny E2 with random weights, saved as a run saves its best model."""
-    config = load_config(RunConfig, None, SETTINGS)
-    template = build.build_template(config, synth_catalogue)
-    tokenizer = build.build_tokenizer(config, build.training_texts(config, synth_catalogue, template))
-    torch.manual_seed(0)
-    model = build.build_model(config, tokenizer)
-    folder = tmp_path_factory.mktemp("run") / "tiny" / "model"
-    save_encoder(Encoder(model, tokenizer, build.build_transform(config), template, "tiny"), folder)
-    return folder
+    return save_tiny_run(synth_catalogue, tmp_path_factory.mktemp("run") / "tiny")
 
 
 @pytest.fixture(scope="module")

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import pytorch_lightning as pl
 import torch
+from tiny import TINY, same_weights
 
 from e2fashion.build import (
     build_datamodule,
@@ -26,23 +27,6 @@ from e2fashion.modules.callbacks import BestModel, RunInterruptedError
 from e2fashion.modules.contrastive import ContrastiveModule
 from e2fashion.modules.fit import fit_stage
 from e2fashion.types import E2FashionError
-
-TINY = [
-    "model.entities={brand: {}, season: {}}",
-    "model.fusion_layers=[1]",
-    "model.scratch.vision={layers: 2, width: 16, heads: 2}",
-    "model.scratch.text={layers: 1, width: 16, heads: 2}",
-    "model.scratch.projection_dim=8",
-    "model.scratch.tokenizer=word",
-    "model.scratch.patch_size=8",
-    "image={size: 32, resize: squeeze, flip: true}",
-    "text.template='{brand} . {description}'",
-    "loader.batch_size=16",
-    "accelerator=cpu",
-    "train.warmup_steps=2",
-    "train.checkpoint_every_steps=2",
-    "train.stages.main={epochs: 2, learning_rate: 0.01}",
-]
 
 
 class StopAfter(pl.Callback):
@@ -80,11 +64,6 @@ def fit(catalogue: Catalogue, folder: Path, overrides: tuple[str, ...] = (), sto
     settings = build_fit_settings(config, stage, progress=False)
     fit_stage(module, data, settings, folder, "main", best, extra_callbacks=[stop] if stop else [])
     return model
-
-
-def same_weights(first: E2Model, second: E2Model) -> bool:
-    pairs = zip(first.state_dict().items(), second.state_dict().items(), strict=True)
-    return all(a == b and torch.equal(x, y) for (a, x), (b, y) in pairs)
 
 
 @pytest.fixture(scope="module")

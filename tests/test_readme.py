@@ -1,0 +1,262 @@
+"""What README and docs tell a reader to type works: commands, YAML files, Python."""
+
+import importlib.util
+import json
+import re
+import shlex
+import shutil
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+import torch
+from omegaconf import OmegaConf
+from PIL import Image
+from tiny_encoder import build_tiny_encoder, save_tiny_run
+from transformers import CLIPConfig, CLIPModel, CLIPProcessor
+
+from e2fashion import cli, runner
+from e2fashion.build import build_source
+from e2fashion.config import (
+    CompareConfig,
+    EvaluateConfig,
+    PrepareConfig,
+    RunConfig,
+    load_config,
+    load_prepare_config,
+    split_names,
+)
+from e2fashion.data.catalogue import Catalogue
+from e2fashion.data.prepare import prepare_catalogue
+from e2fashion.data.sources import SOURCES
+from e2fashion.eval.protocols import PROTOCOLS
+from e2fashion.losses import ContrastiveLoss
+from e2fashion.types import SPLITS
+
+ROOT = Path(__file__).resolve().parents[1]
+PAGES = [ROOT / "README.md", ROOT / "MODEL_CARD.md", *sorted((ROOT / "docs").glob("*.md"))]
+FENCE = re.compile(r"^```(\w*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
+TOOLS = ("e2fashion", "make", "python")
+
+
+@dataclass(frozen=True)
+class Snippet:
+    """A fenced block or a line of one, and the page that it stands on."""
+
+    page: str
+    text: str
+
+    def __str__(self) -> str:
+        return f"{self.page}: {self.text.splitlines()[0][:70]}"
+
+
+def blocks(page: Path, *languages: str) -> list[Snippet]:
+    found = FENCE.findall(page.read_text(encoding="utf-8"))
+    return [Snippet(page.name, text) for language, text in found if language in languages]
+
+
+def commands() -> list[Snippet]:
+    """Lines of shell blocks, ``code`` within sentences and tables, and the first lines of configuration files."""
+    found = []
+    for page in PAGES:
+        lines = [line for block in blocks(page, "bash") for line in block.text.replace("\\\n", " ").splitlines()]
+        prose = FENCE.sub("", page.read_text(encoding="utf-8"))
+        lines += [code for code in re.findall(r"`([^`\n]+)`", prose) if not re.search(r"\.\.\.|<", code)]
+        found += [Snippet(page.name, line) for line in lines]
+    for file in sorted((ROOT / "configs").rglob("*.yaml")):
+        head = [line.removeprefix("#").strip() for line in file.read_text(encoding="utf-8").splitlines()]
+        found += [Snippet(file.name, line) for line in head]
+    words = [(snippet, snippet.text.split()) for snippet in found]
+    return [snippet for snippet, split in words if len(split) > 1 and split[0] in TOOLS]
+
+
+def only_with(snippets: Sequence[Snippet], tool: str) -> list[Any]:
+    return [pytest.param(snippet, id=str(snippet)) for snippet in snippets if snippet.text.split()[0] == tool]
+
+
+COMMANDS = commands()
+
+
+class Rehearsal:
+    """The runner's functions, as far as they read configurations: nothing is trained or written."""
+
+    def prepare(self, config: PrepareConfig, options: dict[str, Any], progress: bool = True) -> str:
+        schema: Any = SOURCES[config.source]
+        given = OmegaConf.merge(OmegaConf.structured(schema), OmegaConf.create(options))
+        OmegaConf.to_container(given, throw_on_missing=True)
+        assert config.output
+        return "prepared"
+
+    def describe(self, catalogue: Path) -> str:
+        return "described"
+
+    def train(self, place: Path, overrides: Sequence[str] = (), progress: bool = True) -> str:
+        if place.suffix == ".yaml":
+            load_config(RunConfig, place, overrides)
+        else:
+            assert place.parts[0] == "runs"
+            load_config(RunConfig, None, ["data=catalogue", *overrides])
+        return "trained"
+
+    def evaluate(self, config: EvaluateConfig, progress: bool = True) -> str:
+        assert set(split_names(config.protocol)) <= set(PROTOCOLS)
+        assert set(split_names(config.split)) <= set(SPLITS)
+        return "evaluated"
+
+    def compare(self, files: Sequence[Path], overrides: Sequence[str], progress: bool = True) -> str:
+        own = {"data", "output", "split", "gallery_products"}
+        load_config(CompareConfig, None, [word for word in overrides if word.partition("=")[0] in own])
+        shared = [word for word in overrides if word.partition("=")[0] not in own - {"data"}]
+        for file in files:
+            load_config(RunConfig, file, shared)
+        return "compared"
+
+    def report(self, places: Sequence[Path], overrides: Sequence[str] = ()) -> str:
+        assert places
+        assert {word.partition("=")[0] for word in overrides} <= {"output"}
+        return "reported"
+
+
+def replace_runner(monkeypatch: pytest.MonkeyPatch) -> None:
+    rehearsal = Rehearsal()
+    for verb in ("prepare", "describe", "train", "evaluate", "compare", "report"):
+        monkeypatch.setattr(runner, verb, getattr(rehearsal, verb))
+
+
+@pytest.mark.parametrize("snippet", only_with(COMMANDS, "e2fashion"))
+def test_a_command_of_ours_is_understood(
+    snippet: Snippet, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    replace_runner(monkeypatch)
+    monkeypatch.chdir(ROOT)
+    words = shlex.split(re.sub(r"<[^>]*>", "placeholder", snippet.text).rstrip(".:"), comments=True)
+    code = cli.main(words[1:])
+    assert code == 0, capsys.readouterr().err
+
+
+@pytest.mark.parametrize("words", [["train", "configs/run/nowhere.yaml", "data=x"], ["trian", "data=x"]])
+def test_a_wrong_command_would_be_noticed(words: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    replace_runner(monkeypatch)
+    monkeypatch.chdir(ROOT)
+    assert cli.main(words) == 1
+
+
+@pytest.mark.parametrize("snippet", only_with(COMMANDS, "make"))
+def test_a_make_target_exists(snippet: Snippet) -> None:
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    assert re.search(rf"^{re.escape(snippet.text.split()[1])}:", makefile, re.MULTILINE)
+
+
+@pytest.mark.parametrize("snippet", only_with(COMMANDS, "python"))
+def test_a_module_that_is_run_exists(snippet: Snippet) -> None:
+    words = snippet.text.split()
+    place = ROOT / words[2].replace(".", "/") if words[1] == "-m" else ROOT / words[1]
+    assert place.with_suffix(".py").is_file() or (place / "__main__.py").is_file()
+
+
+@pytest.mark.parametrize(
+    "snippet", [pytest.param(block, id=str(block)) for page in PAGES for block in blocks(page, "yaml")]
+)
+def test_a_yaml_file_fits_the_schema(snippet: Snippet, tmp_path: Path) -> None:
+    shutil.copytree(ROOT / "configs", tmp_path / "configs")
+    named = re.match(r"# (configs/\S+)", snippet.text)
+    file = tmp_path / (named[1] if named else "configs/given.yaml")
+    file.write_text(snippet.text, encoding="utf-8")
+    if re.search(r"^source:", snippet.text, re.MULTILINE):
+        _, options = load_prepare_config(file, ["output=catalogue"])
+        if (source := re.search(r"^source: (\w+)", snippet.text, re.MULTILINE)) and source[1] in SOURCES:
+            OmegaConf.merge(OmegaConf.structured(SOURCES[source[1]]), OmegaConf.create(options))
+    else:
+        load_config(RunConfig, file, ["data=catalogue"])
+
+
+def test_the_python_of_the_readme_runs(
+    synth_catalogue: Catalogue, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encoder = build_tiny_encoder(synth_catalogue)
+    save_tiny_run(synth_catalogue, tmp_path / "runs" / "mine")
+    text = {"vocab_size": len(encoder.tokenizer), "hidden_size": 16, "num_attention_heads": 2, "num_hidden_layers": 1}
+    image = {"image_size": 32, "patch_size": 16, "hidden_size": 16, "num_attention_heads": 2, "num_hidden_layers": 12}
+    clip = tmp_path / "models" / "clip-vit-base-patch32"
+    CLIPModel(CLIPConfig(text_config=text, vision_config=image, projection_dim=8)).save_pretrained(clip)
+    CLIPProcessor(encoder.transform.to_processor(), encoder.tokenizer).save_pretrained(clip)
+    (tmp_path / "photos").mkdir()
+    for name in ("1.jpg", "2.jpg"):
+        Image.new("RGB", (40, 60), "navy").save(tmp_path / "photos" / name)
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, Any] = {}
+    snippets = blocks(ROOT / "README.md", "python")
+    assert len(snippets) >= 3
+    for snippet in snippets:
+        exec(compile(snippet.text, str(snippet), "exec"), names)
+    assert names["scores"].shape == (2, 2)
+    assert names["text"] == "Calderwick . a navy wool coat"
+    assert [entity["name"] for entity in names["model"].config.vision_config.entities] == ["brand", "season"]
+
+
+def documented_module(file: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    """The module of ``docs/extending.md`` that begins with the comment ``# <file>``."""
+    text = next(
+        block.text for block in blocks(ROOT / "docs" / "extending.md", "python") if block.text.startswith(f"# {file}\n")
+    )
+    (folder / Path(file).name).write_text(text, encoding="utf-8")
+    name = f"documented_{Path(file).stem}"
+    specification = importlib.util.spec_from_file_location(name, folder / Path(file).name)
+    assert specification is not None
+    assert specification.loader is not None
+    module = importlib.util.module_from_spec(specification)
+    monkeypatch.setitem(sys.modules, name, module)
+    specification.loader.exec_module(module)
+    return module
+
+
+def test_the_documented_source_prepares_a_catalogue(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    module = documented_module("e2fashion/data/sources/amazonfashion.py", tmp_path, monkeypatch)
+    monkeypatch.setitem(SOURCES, "amazonfashion", module.AmazonFashionSource)
+    data = tmp_path / "amazon"
+    products = {
+        f"B{number}": {
+            "title": f"Dress {number}",
+            "brand": "Acme" if number % 2 else None,
+            "images": ["a.jpg", "b.jpg"],
+        }
+        for number in range(8)
+    }
+    for number, (product, facts) in enumerate(products.items()):
+        (data / "Fashion" / product).mkdir(parents=True)
+        for view, file in enumerate(facts["images"]):
+            Image.new("RGB", (8, 8), (30 * number, 90 * view, 0)).save(data / "Fashion" / product / file, quality=100)
+    (data / "meta-fashion.json").write_text(json.dumps(products))
+    (data / "split.json").write_text(json.dumps({"train": list(products)[:6], "test": list(products)[6:]}))
+    source = build_source("amazonfashion", {"path": str(data)})
+    catalogue = prepare_catalogue(source, tmp_path / "catalogue", val_fraction=0.2, progress=False)
+    assert {split: counts["products"] for split, counts in catalogue.manifest.splits.items()} == {
+        "train": 5,
+        "val": 1,
+        "test": 2,
+    }
+
+
+def test_the_documented_loss_adds_its_term(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    module = documented_module("e2fashion/losses/uniformity.py", tmp_path, monkeypatch)
+    image, text = torch.nn.functional.normalize(
+        torch.randn(2, 5, 8, generator=torch.Generator().manual_seed(0)), dim=-1
+    )
+    inputs = {
+        "image_embeds": image,
+        "text_embeds": text,
+        "region_embeds": None,
+        "tag_embeds": None,
+        "tag_present": None,
+        "tag_value": None,
+        "logit_scale": torch.tensor(2.0),
+    }
+    plain = ContrastiveLoss()(**inputs).total
+    pairs = [(image[i] - image[j]).square().sum() for i in range(5) for j in range(i)]
+    slow = torch.stack([torch.exp(-2 * distance) for distance in pairs]).mean().log()
+    torch.testing.assert_close(module.SpreadContrastiveLoss(uniformity_weight=0.1)(**inputs).total, plain + 0.1 * slow)
+    assert torch.equal(module.SpreadContrastiveLoss()(**inputs).total, plain)

@@ -1,0 +1,336 @@
+"""Runs end to end: two stages, what the folder holds, a repeated and an interrupted command, a loss that is NaN."""
+
+import json
+import logging
+import shutil
+import signal
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytorch_lightning as pl
+import torch
+from tiny import TINY, same_weights, saved_weights
+from transformers import AutoModel, AutoProcessor, CLIPProcessor
+
+from e2fashion import runner, training
+from e2fashion.config import RunConfig, load_config
+from e2fashion.data.catalogue import Catalogue
+from e2fashion.eval.encoder import load_encoder
+from e2fashion.eval.results import read_records
+from e2fashion.modules.callbacks import RunInterruptedError
+from e2fashion.modules.fit import fit_stage
+from e2fashion.run_folder import RunFolder
+from e2fashion.types import E2FashionError
+
+FIRST, SECOND = "new_parameters", "everything"
+STAGES = [
+    "train.stages.main=null",
+    f"train.stages.{FIRST}={{epochs: 1, learning_rate: 0.01, parameters: new}}",
+    f"train.stages.{SECOND}={{epochs: 1, learning_rate: 0.01}}",
+]
+State = dict[str, torch.Tensor]
+
+
+def run_config(catalogue: Catalogue, output: Path, *overrides: str) -> RunConfig:
+    return load_config(RunConfig, None, [f"data={catalogue.path}", f"output={output}", *TINY, *overrides])
+
+
+def copied(folder: RunFolder, target: Path) -> RunFolder:
+    shutil.copytree(folder.path, target)
+    return RunFolder(target)
+
+
+class Starts:
+    """Remembers the weights with which every stage begins."""
+
+    def __init__(self) -> None:
+        self.weights: dict[str, State] = {}
+
+    def __call__(self, module: Any, data: Any, settings: Any, folder: Path, stage: str, best: Any) -> None:
+        self.weights[stage] = {name: value.clone() for name, value in module.model.state_dict().items()}
+        fit_stage(module, data, settings, folder, stage, best)
+
+
+@pytest.fixture(scope="module")
+def starts() -> Starts:
+    return Starts()
+
+
+@pytest.fixture(scope="module")
+def trained(synth_catalogue: Catalogue, starts: Starts, tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
+    """A run of two stages that nothing disturbed."""
+    output = tmp_path_factory.mktemp("runs") / "tiny"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(training, "fit_stage", starts)
+        return runner.train_run(run_config(synth_catalogue, output, *STAGES), progress=False)
+
+
+def test_the_folder_holds_the_resolved_configuration(synth_catalogue: Catalogue, trained: RunFolder) -> None:
+    assert load_config(RunConfig, trained.config) == run_config(synth_catalogue, trained.path, *STAGES)
+
+
+def test_the_record_says_what_made_the_model(synth_catalogue: Catalogue, trained: RunFolder) -> None:
+    record = trained.read_record()
+    assert record["data_fingerprint"] == synth_catalogue.fingerprint
+    assert {"commit", "identity", "versions", "device", "threads", "command"} <= set(record)
+    assert record["seed"] == 0
+    assert record["peak_memory_mb"] > 100
+    assert record["parameters"] == sum(p.numel() for p in saved_weights(trained.model).parameters())
+    stages = record["stages"]
+    assert [stages[name]["done"] for name in (FIRST, SECOND)] == [True, True]
+    assert all(stages[name]["seconds"] > 0 for name in (FIRST, SECOND))
+    assert 0 < stages[FIRST]["trained_parameters"] < stages[SECOND]["trained_parameters"] == record["parameters"]
+
+
+def test_the_log_tells_the_epochs(trained: RunFolder) -> None:
+    assert trained.log.read_text(encoding="utf-8").count("epoch 1: SumR") == 2
+
+
+def test_no_pickle_is_left_behind(trained: RunFolder) -> None:
+    assert not [path.name for path in trained.path.rglob("*") if path.suffix in {".ckpt", ".pt", ".bin", ".pkl"}]
+    assert (trained.model / "model.safetensors").is_file()
+
+
+def test_transformers_reads_the_model_folder(trained: RunFolder) -> None:
+    model = AutoModel.from_pretrained(trained.model)
+    assert type(model).__name__ == "E2Model"
+    assert same_weights(model, load_encoder(str(trained.path)).model)
+    assert isinstance(AutoProcessor.from_pretrained(trained.model), CLIPProcessor)
+
+
+def test_evaluation_uses_the_text_that_training_used(trained: RunFolder) -> None:
+    assert load_encoder(str(trained.path)).template.template == "{brand} . {description}"
+    assert {record.text for record in read_records(trained.results)} == {"{brand} . {description}"}
+
+
+def test_the_record_of_val_is_what_chose_the_model(trained: RunFolder) -> None:
+    (record,) = [r for r in read_records(trained.results) if r.metric == "SumR" and r.positives == "text"]
+    best = max(stage["best"] for stage in trained.read_record()["stages"].values())
+    assert record.split == "val"
+    assert record.value == pytest.approx(best, abs=1e-3)
+
+
+def test_the_first_stage_trains_new_parameters_only(trained: RunFolder, starts: Starts) -> None:
+    changed = {
+        name.split(".")[1 if name.startswith("vision_model") else 0]
+        for name, value in saved_weights(trained.checkpoints / FIRST / "best").state_dict().items()
+        if not torch.equal(value, starts.weights[FIRST][name])
+    }
+    assert changed == {"selection_tokens", "fusion_blocks", "region_heads"}
+
+
+def test_the_second_stage_starts_from_the_best_of_the_first(trained: RunFolder, starts: Starts) -> None:
+    best = saved_weights(trained.checkpoints / FIRST / "best").state_dict()
+    assert all(torch.equal(value, starts.weights[SECOND][name]) for name, value in best.items())
+
+
+def test_a_repeated_command_trains_nothing_and_adds_no_record(
+    synth_catalogue: Catalogue, trained: RunFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: Any, **__: Any) -> None:
+        raise AssertionError("trained again")
+
+    monkeypatch.setattr(training, "fit_stage", refuse)
+    before = trained.results.read_bytes()
+    runner.train_run(run_config(synth_catalogue, trained.path, *STAGES, "threads=1"), progress=False)
+    assert trained.results.read_bytes() == before
+
+
+def test_a_protocol_that_is_asked_for_later_is_measured_alone(
+    synth_catalogue: Catalogue, trained: RunFolder, tmp_path: Path
+) -> None:
+    folder = copied(trained, tmp_path / "run")
+    before = len(read_records(folder.results))
+    asked = run_config(synth_catalogue, folder.path, *STAGES, "protocols=full,full_multiview")
+    runner.train_run(asked, progress=False)
+    added = read_records(folder.results)[before:]
+    assert {record.protocol for record in added} == {"full_multiview"}
+
+
+def test_another_configuration_in_the_same_folder_is_refused(synth_catalogue: Catalogue, trained: RunFolder) -> None:
+    identity = trained.read_record()["identity"]
+    other = run_config(synth_catalogue, trained.path, *STAGES, "seed=3", "train.weight_decay=0.5")
+    with pytest.raises(E2FashionError, match=rf"{identity}.*seed is 0 there and 3 here; train.weight_decay is"):
+        runner.train_run(other, progress=False)
+    assert load_config(RunConfig, trained.config).seed == 0
+
+
+def test_clip_ft_skips_the_stage_of_new_parameters_and_says_so(synth_catalogue: Catalogue, tmp_path: Path) -> None:
+    off = ["model.entities={brand: null, season: null}", "model.fusion_layers=[]", "loss.region_weight=0"]
+    folder = runner.train_run(run_config(synth_catalogue, tmp_path / "clip", *STAGES, *off), progress=False)
+    stages = folder.read_record()["stages"]
+    assert stages[FIRST] == {"done": True, "skipped": "nothing to train"}
+    assert stages[SECOND]["best_epoch"] == 1
+    assert load_encoder(str(folder.path)).entities == ()
+
+
+def interrupted_by(action: Callable[[], None], at: tuple[str, int]) -> Callable[..., None]:
+    """``fit_stage`` with an accident at one step of one stage."""
+
+    class Accident(pl.Callback):
+        def __init__(self, stage: str) -> None:
+            self.stage = stage
+
+        def on_train_batch_start(self, trainer: pl.Trainer, module: Any, batch: Any, index: int) -> None:
+            if (self.stage, trainer.global_step) == at:
+                action()
+
+    def fit(module: Any, data: Any, settings: Any, folder: Path, stage: str, best: Any) -> None:
+        fit_stage(module, data, settings, folder, stage, best, extra_callbacks=[Accident(stage)])
+
+    return fit
+
+
+@pytest.mark.parametrize("at", [(FIRST, 2), (SECOND, 3)], ids=["first_stage", "second_stage"])
+def test_ctrl_c_and_train_with_the_folder_end_with_the_same_model(
+    synth_catalogue: Catalogue, trained: RunFolder, tmp_path: Path, at: tuple[str, int]
+) -> None:
+    output = tmp_path / "run"
+    config = run_config(synth_catalogue, output, *STAGES)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(training, "fit_stage", interrupted_by(lambda: signal.raise_signal(signal.SIGINT), at))
+        with pytest.raises(RunInterruptedError, match=rf"Go on with: e2fashion train {output}"):
+            runner.train_run(config, progress=False)
+    checkpoint = output / "checkpoints" / at[0] / "last.ckpt"
+    assert torch.load(checkpoint, weights_only=True)["global_step"] == at[1] + 1
+    assert "Go on with" in RunFolder(output).log.read_text(encoding="utf-8")
+    table = runner.train(output, progress=False)
+    assert "| run |" in table
+    assert same_weights(saved_weights(output / "model"), saved_weights(trained.model))
+    assert not checkpoint.exists()
+
+
+def test_a_second_ctrl_c_stops_at_once(synth_catalogue: Catalogue, tmp_path: Path) -> None:
+    def twice() -> None:
+        signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)
+
+    config = run_config(synth_catalogue, tmp_path / "run")
+    previous = signal.getsignal(signal.SIGINT)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(training, "fit_stage", interrupted_by(twice, ("main", 3)))
+        with pytest.raises(SystemExit):
+            runner.train_run(config, progress=False)
+    signal.signal(signal.SIGINT, previous)
+    assert torch.load(tmp_path / "run/checkpoints/main/last.ckpt", weights_only=True)["global_step"] == 2
+
+
+def test_a_loss_that_is_nan_stops_the_run_with_the_products_in_a_file(
+    synth_catalogue: Catalogue, tmp_path: Path
+) -> None:
+    config = run_config(synth_catalogue, tmp_path / "run", "train.stages.main.learning_rate=1e30")
+    with pytest.raises(E2FashionError, match=r"loss became nan at step \d+.*nonfinite_batch\.json"):
+        runner.train_run(config, progress=False)
+    report = json.loads((tmp_path / "run" / "nonfinite_batch.json").read_text(encoding="utf-8"))
+    assert set(report["product_ids"]) <= set(synth_catalogue.split("train")["product_id"])
+    assert "ERROR The loss became nan" in RunFolder(tmp_path / "run").log.read_text(encoding="utf-8")
+
+
+def test_frozen_parameters_keep_their_values(synth_catalogue: Catalogue, starts: Starts, tmp_path: Path) -> None:
+    frozen = ["train.stages.main={epochs: 1, freeze: [text_model.*, logit_scale]}", "train.gradient_clip=1.0"]
+    own = Starts()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(training, "fit_stage", own)
+        folder = runner.train_run(run_config(synth_catalogue, tmp_path / "run", *frozen), progress=False)
+    kept = {
+        name.split(".")[0]
+        for name, value in saved_weights(folder.model).state_dict().items()
+        if torch.equal(value, own.weights["main"][name])
+    }
+    assert kept == {"text_model", "logit_scale"}
+
+
+def test_same_value_targets_and_a_clipped_gradient_change_the_result(
+    synth_catalogue: Catalogue, tmp_path: Path
+) -> None:
+    def weights(name: str, *overrides: str) -> torch.nn.Module:
+        short = ["train.stages.main.epochs=1", *overrides]
+        return saved_weights(
+            runner.train_run(run_config(synth_catalogue, tmp_path / name, *short), progress=False).model
+        )
+
+    usual = weights("usual")
+    assert not same_weights(usual, weights("same_value", "loss.region_targets=same_value"))
+    assert not same_weights(usual, weights("clipped", "train.gradient_clip=0.01", "train.optimizer=adamw"))
+
+
+def test_a_batch_larger_than_the_training_set_is_one_step(synth_catalogue: Catalogue, tmp_path: Path) -> None:
+    config = run_config(synth_catalogue, tmp_path / "run", "loader.batch_size=1000", "train.stages.main.epochs=1")
+    folder = runner.train_run(config, progress=False)
+    assert folder.read_record()["stages"]["main"]["best_epoch"] == 1
+
+
+def test_a_run_without_epochs_saves_and_measures_the_untrained_model(
+    synth_catalogue: Catalogue, tmp_path: Path
+) -> None:
+    folder = runner.train_run(run_config(synth_catalogue, tmp_path / "run", "train.stages.main.epochs=0"), False)
+    assert folder.read_record()["stages"]["main"] == {"done": True, "skipped": "no epochs"}
+    assert read_records(folder.results)
+
+
+def test_a_mistake_can_be_corrected_in_the_same_folder(synth_catalogue: Catalogue, tmp_path: Path) -> None:
+    short = "train.stages.main.epochs=1"
+    with pytest.raises(E2FashionError, match="heads"):
+        runner.train_run(run_config(synth_catalogue, tmp_path / "run", short, "model.scratch.vision.heads=3"), False)
+    assert runner.train_run(run_config(synth_catalogue, tmp_path / "run", short), False).model.is_dir()
+
+
+def test_the_log_handler_is_given_back(trained: RunFolder) -> None:
+    handlers = logging.getLogger("e2fashion").handlers
+    assert not [handler for handler in handlers if isinstance(handler, logging.FileHandler)]
+
+
+def test_a_folder_without_configuration_is_no_run(tmp_path: Path) -> None:
+    with pytest.raises(E2FashionError, match=r"is no run folder: it has no config\.yaml"):
+        runner.train(tmp_path)
+
+
+def test_runs_are_compared_in_one_report(synth_catalogue: Catalogue, tmp_path: Path) -> None:
+    overrides = [f"data={synth_catalogue.path}", f"output={tmp_path / 'compare'}", "gallery_products=2"]
+    lines = [f"  {line}" for line in ("epochs: 1", "learning_rate: 0.01")]
+    base = "\n".join(["train:", " stages:", "  main:", *[f"  {line}" for line in lines]])
+    files = []
+    for name, entities in (("baseline", "{}"), ("regional", "{brand: {}}")):
+        files.append(tmp_path / f"{name}.yaml")
+        files[-1].write_text(f"name: {name}\nmodel: {{entities: {entities}}}\n{base}\n", encoding="utf-8")
+    tiny = [word for word in TINY if not word.startswith(("model.entities", "train.stages"))]
+    report = runner.compare(files, [*overrides, *tiny], progress=False)
+    assert "# baseline against regional" in report
+    assert "| baseline |" in report
+    assert {path.name for path in (tmp_path / "compare/figures").iterdir()} == {
+        "retrieved.png",
+        "selected_regional.png",
+    }
+    before = (tmp_path / "compare/regional/results.jsonl").read_bytes()
+    assert runner.compare(files, [*overrides, *tiny], progress=False) == report
+    assert (tmp_path / "compare/regional/results.jsonl").read_bytes() == before
+
+
+def test_two_runs_of_one_name_are_not_compared(synth_catalogue: Catalogue, tmp_path: Path) -> None:
+    file = tmp_path / "a.yaml"
+    file.write_text("name: a\n", encoding="utf-8")
+    with pytest.raises(E2FashionError, match="Two configurations are called 'a'"):
+        runner.compare([file, file], [f"data={synth_catalogue.path}", *TINY])
+
+
+def test_every_file_is_read_before_the_first_run_is_trained(synth_catalogue: Catalogue, tmp_path: Path) -> None:
+    file = tmp_path / "a.yaml"
+    file.write_text("name: a\n", encoding="utf-8")
+    with pytest.raises(E2FashionError, match=r"gone\.yaml' does not exist"):
+        runner.compare(
+            [file, tmp_path / "gone.yaml"], [f"data={synth_catalogue.path}", f"output={tmp_path / 'o'}", *TINY]
+        )
+    assert not (tmp_path / "o").exists()
+
+
+def test_records_of_another_model_are_not_taken_for_ours(
+    synth_catalogue: Catalogue, trained: RunFolder, tmp_path: Path
+) -> None:
+    folder = copied(trained, tmp_path / "run")
+    config = replace(run_config(synth_catalogue, folder.path, *STAGES), name="renamed")
+    before = len(read_records(folder.results))
+    runner.train_run(config, progress=False)
+    assert {record.model for record in read_records(folder.results)[before:]} == {"renamed"}
