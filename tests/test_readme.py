@@ -71,7 +71,8 @@ def commands() -> list[Snippet]:
         head = [line.removeprefix("#").strip() for line in file.read_text(encoding="utf-8").splitlines()]
         found += [Snippet(file.name, line) for line in head]
     words = [(snippet, snippet.text.split()) for snippet in found]
-    return [snippet for snippet, split in words if len(split) > 1 and split[0] in TOOLS]
+    verbs = [f"e2fashion {verb}" for verb in cli.VERBS]  # named in a sentence, not given to type
+    return [s for s, split in words if len(split) > 1 and split[0] in TOOLS and s.text not in verbs]
 
 
 def only_with(snippets: Sequence[Snippet], tool: str) -> list[Any]:
