@@ -67,7 +67,6 @@ def test_a_sound_run_passes(synth_catalogue: Catalogue) -> None:
         ("model.scratch.vision.heads=3", "not a multiple of the number of attention heads"),
         ("model.scratch.activation=magic", "model.scratch.activation is 'magic'"),
         ("model.fusion_layers=[7]", r"fusion_layers=\[7\].*from 1 to 2"),
-        ("model.patches_per_token=99", "the image has 16 patches"),
         ("model.scratch.vocabulary=2", "model.scratch.vocabulary is 2"),
         ("model.checkpoint=./gone", r"'\./gone' is not a folder"),
     ],

@@ -147,7 +147,7 @@ class ContrastiveModule(pl.LightningModule):
         report = {
             "step": self.global_step,
             "epoch": self.current_epoch,
-            "terms": {name: float(value) for name, value in output.terms.items()},
+            "terms": {name: float(value.detach()) for name, value in output.terms.items()},
             "product_ids": batch.product_ids,
         }
         file = self.nonfinite_report
@@ -155,7 +155,7 @@ class ContrastiveModule(pl.LightningModule):
             file = file.with_stem(f"{file.stem}_rank{self.global_rank}")
         file.write_text(json.dumps(report, indent=1), encoding="utf-8")
         raise E2FashionError(
-            f"The loss became {float(output.total)} at step {self.global_step}. The batch's product ids are in "
+            f"The loss became {float(output.total.detach())} at step {self.global_step}. The batch's product ids are in "
             f"'{file}'. Lower train.stages.<stage>.learning_rate, set train.gradient_clip=1.0, or "
             f"train with train.precision=fp32 or bf16 instead of fp16."
         )

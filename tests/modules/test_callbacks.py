@@ -1,4 +1,4 @@
-"""The callbacks by themselves: when the best model is replaced, when a checkpoint is written, whose signals they are."""
+"""The callbacks alone: when the best model is replaced, when a checkpoint is written, whose signals they are."""
 
 import signal
 import threading
@@ -111,7 +111,7 @@ def test_a_signal_stops_behind_the_batch_and_the_second_at_once(tmp_path: Path) 
 def test_processes_agree_on_stopping(tmp_path: Path) -> None:
     asked: list[bool] = []
 
-    def any_of(decision: bool, all: bool) -> bool:  # noqa: A002 (Lightning's name)
+    def any_of(decision: bool, all: bool) -> bool:
         asked.append(decision)
         return True
 

@@ -12,6 +12,7 @@ from e2fashion import build
 from e2fashion.config import RunConfig, load_config
 from e2fashion.data.catalogue import Catalogue
 from e2fashion.data.datamodule import CatalogueDataModule
+from e2fashion.data.transforms import CLIP_MEAN, CLIP_STD
 from e2fashion.metrics.retrieval import CrossModalRecall
 from e2fashion.modules.contrastive import ContrastiveModule
 from e2fashion.types import Batch, E2FashionError
@@ -56,17 +57,9 @@ def batch(data: CatalogueDataModule) -> Batch:
 def test_uint8_pixels_are_normalised_once(module: ContrastiveModule, batch: Batch) -> None:
     raw = batch.pixel_values.clone()
     prepared = module.on_after_batch_transfer(batch, 0).pixel_values
-    mean, std = (torch.tensor(values).view(1, 3, 1, 1) for values in (module_mean(module), module_std(module)))
+    mean, std = (torch.tensor(values).view(1, 3, 1, 1) for values in (CLIP_MEAN, CLIP_STD))
     torch.testing.assert_close(prepared, (raw / 255.0 - mean) / std, atol=1e-5, rtol=1e-5)
     assert module.on_after_batch_transfer(batch, 0).pixel_values is prepared
-
-
-def module_mean(module: ContrastiveModule) -> list[float]:
-    return (module.pixel_mean.flatten() / 255.0).tolist()
-
-
-def module_std(module: ContrastiveModule) -> list[float]:
-    return (module.pixel_std.flatten() / 255.0).tolist()
 
 
 def test_a_step_depends_on_seed_and_step_alone(module: ContrastiveModule, batch: Batch) -> None:
