@@ -155,7 +155,7 @@ class ContrastiveModule(pl.LightningModule):
             file = file.with_stem(f"{file.stem}_rank{self.global_rank}")
         file.write_text(json.dumps(report, indent=1), encoding="utf-8")
         raise E2FashionError(
-            f"The loss became {float(output.total.detach())} at step {self.global_step}. The batch's product ids are in "
+            f"The loss became {output.total.item()} at step {self.global_step}. The batch's product ids are in "
             f"'{file}'. Lower train.stages.<stage>.learning_rate, set train.gradient_clip=1.0, or "
             f"train with train.precision=fp32 or bf16 instead of fp16."
         )
