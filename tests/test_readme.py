@@ -1,4 +1,4 @@
-"""What README and docs tell a reader to type works: commands, YAML files, Python."""
+"""What README and docs tell a reader to type works: commands, YAML files, Python, links."""
 
 import importlib.util
 import json
@@ -173,6 +173,13 @@ def test_a_yaml_file_fits_the_schema(snippet: Snippet, tmp_path: Path) -> None:
             OmegaConf.merge(OmegaConf.structured(SOURCES[source[1]]), OmegaConf.create(options))
     else:
         load_config(RunConfig, file, ["data=catalogue"])
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_somewhere(page: Path) -> None:
+    links = re.findall(r"\]\(([^)#\s]+)[^)]*\)", page.read_text(encoding="utf-8"))
+    missing = [link for link in links if "://" not in link and not (page.parent / link).exists()]
+    assert not missing
 
 
 def test_the_python_of_the_readme_runs(
