@@ -178,6 +178,7 @@ def build_model(config: RunConfig, tokenizer: PreTrainedTokenizerBase, trained: 
     try:
         # A checkpoint may hold half precision; masters are fp32, and autocast does the rest.
         model = (E2Model.from_pretrained(trained) if trained else _new_model(config, tokenizer)).float()
+        model.train()  # what was loaded is in evaluation mode, in which nothing is noisy; Lightning leaves it there
     except (ValueError, StrictDataclassError) as error:
         reason = str(error).strip().splitlines()[-1].strip().removeprefix("ValueError: ")
         raise E2FashionError(f"The model cannot be built: {reason} Correct the shapes in model.scratch.") from error

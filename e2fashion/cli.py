@@ -65,7 +65,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         )
         return verb.run(sorted_words)
     except E2FashionError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {error}" if error.exit_code == 1 else error, file=sys.stderr)
         return error.exit_code
     except BrokenPipeError:  # whoever reads, say `head`, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -106,11 +106,12 @@ def train_run(config: RunConfig, progress: bool = True) -> RunFolder:
         train_stages(config, catalogue, folder, progress)
         encoder = load_encoder(str(folder.model), name=config.name)
         _results_of(folder, encoder, catalogue, config, split_names(config.evaluate_splits), progress)
-    except RunInterruptedError as interruption:
-        raise RunInterruptedError(f"interrupted. Go on with: e2fashion train {folder.path}") from interruption
-    except E2FashionError as error:  # whoever called shows it; the log keeps it
+    except E2FashionError as error:
+        if isinstance(error, RunInterruptedError):
+            error = RunInterruptedError(f"interrupted. Go on with: e2fashion train {folder.path}")
+        # Whoever called shows it; the log keeps it.
         handler.handle(logger.makeRecord(logger.name, logging.ERROR, "", 0, str(error), (), None))
-        raise
+        raise error
     finally:
         logging.getLogger("e2fashion").removeHandler(handler)
         handler.close()
@@ -216,15 +217,23 @@ def _results_of(
 ) -> list[ResultRecord]:
     """The records of the run's protocols on ``splits``; those that ``results.jsonl`` lacks are measured first."""
     run, protocols = folder.read_record(), split_names(config.protocols)
+    of_model = (run["identity"], encoder.name, catalogue.fingerprint, encoder.template.template)
+    # What `evaluate` measured with other settings stands in the same file.
+    usual: dict[str, Any] = {
+        "image_size": encoder.transform.size,
+        "resize": encoder.transform.resize,
+        "precision": "fp32",
+    }
+    usual |= {"candidate_seed": 0, "queries_per_draw": None, "draws": 1, "fill": "report"}
 
     def stored() -> list[ResultRecord]:
-        of_model = (run["identity"], encoder.name, catalogue.fingerprint, encoder.template.template)
         return [
             record
             for record in (read_records(folder.results) if folder.results.is_file() else [])
             if (record.run, record.model, record.data_fingerprint, record.text) == of_model
             and record.split in splits
             and record.protocol in protocols
+            and all(record.extra.get(name, value) == value for name, value in usual.items())
         ]
 
     there = {(record.split, record.protocol) for record in stored()}

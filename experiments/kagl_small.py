@@ -29,7 +29,7 @@ CONFIGS = Path("configs") / "run"
 RECORDS = Path("docs") / "results" / "kagl_small.jsonl"
 
 
-def main(catalogue: str, output: str = "runs", records: Path = RECORDS) -> None:
+def main(catalogue: str, output: str = "runs", records: str | Path = RECORDS) -> None:
     """Train what is not trained yet, read test once per model, and keep the records."""
     folders = []
     for name in RUNS:
@@ -40,6 +40,7 @@ def main(catalogue: str, output: str = "runs", records: Path = RECORDS) -> None:
         if not any(record.split == "test" for record in read_records(folder.results)):
             runner.evaluate(EvaluateConfig(model=str(folder.path), data=catalogue, split="test", name=name))
         kept += read_records(folder.results)
+    records = Path(records)
     records.unlink(missing_ok=True)
     append_records(records, kept)
     print(f"records: {records}. Write the page anew: python -m scripts.results_page")

@@ -9,6 +9,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+from e2fashion.eval.report import interval_lines
 from e2fashion.eval.results import read_records
 from e2fashion.eval.tables import retrieval_table, to_markdown
 
@@ -55,9 +56,7 @@ def page() -> str:
         parts.append(f"## {section.title}\n\n{section.before}")
         for split, positives in section.views:
             parts.append(to_markdown(retrieval_table(records, split=split, protocol="full", positives=positives)))
-        sums = [r for r in records if r.metric == "SumR" and r.low is not None and r.high is not None]
-        lines = [f"- {r.model}, {r.split}, hit by {r.positives}: {r.value:.1f} [{r.low:.1f}, {r.high:.1f}]" for r in sums]
-        parts.append("SumR with its interval:\n\n" + "\n".join(lines) + "\n")
+        parts.append(interval_lines(records))
         parts.append(section.after)
     return "\n".join(part for part in parts if part)
 

@@ -48,9 +48,11 @@ class Starts:
 
     def __init__(self) -> None:
         self.weights: dict[str, State] = {}
+        self.noisy: dict[str, bool] = {}
 
     def __call__(self, module: Any, data: Any, settings: Any, folder: Path, stage: str, best: Any) -> None:
         self.weights[stage] = {name: value.clone() for name, value in module.model.state_dict().items()}
+        self.noisy[stage] = all(part.training for part in module.model.modules())
         fit_stage(module, data, settings, folder, stage, best)
 
 
@@ -125,6 +127,11 @@ def test_the_first_stage_trains_new_parameters_only(trained: RunFolder, starts: 
 def test_the_second_stage_starts_from_the_best_of_the_first(trained: RunFolder, starts: Starts) -> None:
     best = saved_weights(trained.checkpoints / FIRST / "best").state_dict()
     assert all(torch.equal(value, starts.weights[SECOND][name]) for name, value in best.items())
+
+
+@pytest.mark.usefixtures("trained")
+def test_every_stage_trains_in_training_mode(starts: Starts) -> None:
+    assert starts.noisy == {FIRST: True, SECOND: True}
 
 
 def test_a_repeated_command_trains_nothing_and_adds_no_record(

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 RIGHT, WRONG, QUIET = "#1a7f37", "#d1242f", "#57606a"
+LINES = 8  #: of a query's text beside its pictures
 Picture = NDArray[np.uint8]
 
 
@@ -54,7 +55,8 @@ def draw_retrieved(rows: Sequence[RetrievedRow], file: Path, title: str) -> None
     figure, axes = _grid(len(rows), columns, cell=1.25, top=0.9, left=2.6)
     for line, row in zip(axes, rows, strict=True):
         _picture(line[0], row.truth, QUIET)
-        line[0].set_ylabel(textwrap.fill(row.text, 34), fontsize=7.5, rotation=0, ha="right", va="center", labelpad=6)
+        text = "\n".join(textwrap.wrap(row.text, 34, max_lines=LINES, placeholder=" ..."))
+        line[0].set_ylabel(text, fontsize=7.5, rotation=0, ha="right", va="center", labelpad=6, parse_math=False)
         cells = iter(line[1:])
         for model in models:
             for place, (picture, right) in enumerate(row.found[model], start=1):
@@ -80,7 +82,8 @@ def draw_selection(rows: Sequence[SelectionRow], entities: Sequence[Entity], fil
         for cell, entity in zip(line[1:], entities, strict=True):
             _overlay(cell, row, entity.name)
             tag = row.tags.get(entity.name)
-            cell.set_xlabel(textwrap.shorten(tag, 26) if tag else "(unknown)", fontsize=8, labelpad=3)
+            shown = tag if tag is None or len(tag) <= 26 else tag[:23].rstrip() + "..."
+            cell.set_xlabel(shown or "(unknown)", fontsize=8, labelpad=3, parse_math=False)
     for cell, heading in zip(axes[0], ["picture", *(entity.name for entity in entities)], strict=True):
         cell.set_title(heading, fontsize=9, fontweight="bold")
     figure.suptitle(title, fontsize=10, x=0.01, ha="left")

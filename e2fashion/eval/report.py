@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,6 +20,7 @@ from e2fashion.eval.figures import Picture, RetrievedRow, SelectionRow, draw_ret
 from e2fashion.eval.measure import MeasureSettings, embed_catalogue
 from e2fashion.eval.protocols import FullGallery
 from e2fashion.eval.rankings import RecordContext
+from e2fashion.eval.results import SETTINGS
 from e2fashion.eval.significance import compare_rankings
 from e2fashion.eval.tables import retrieval_table, to_markdown
 from e2fashion.types import ResultRecord
@@ -27,13 +29,28 @@ SHOWN = 5
 
 
 def write_tables(records: Sequence[ResultRecord], file: Path | None = None) -> str:
-    """One Markdown table per split, protocol, notion of a hit and text that the records hold; kept in ``file``."""
-    retrieval = [record for record in records if record.task == "retrieval"]
-    kinds = dict.fromkeys((r.split, r.protocol, r.positives, r.text) for r in retrieval)
-    tables = [
-        to_markdown(retrieval_table(retrieval, split=split, protocol=protocol, positives=positives, text=text))
-        for split, protocol, positives, text in kinds
-    ]
+    """One Markdown table per split, protocol, notion of a hit, text, catalogue and setting; kept in ``file``.
+
+    Only what was measured alike stands in one table, and only that is averaged. Settings are named where they differ.
+    """
+    kinds: dict[tuple[Any, ...], list[ResultRecord]] = {}
+    for record in records:
+        if record.task == "retrieval":
+            settings = tuple(record.extra.get(name) for name in SETTINGS)
+            kind = (record.split, record.protocol, record.positives, record.text, record.data_fingerprint, *settings)
+            kinds.setdefault(kind, []).append(record)
+    tables = []
+    for kind, alike in kinds.items():
+        split, protocol, positives, text = kind[:4]
+        table = to_markdown(retrieval_table(alike, split=split, protocol=protocol, positives=positives, text=text))
+        rivals = [other[4:] for other in kinds if other[:4] == kind[:4]]
+        names = ("catalogue", *SETTINGS)
+        differing = [
+            f"{name} {str(value)[:12]}"
+            for place, (name, value) in enumerate(zip(names, kind[4:], strict=True))
+            if len({rival[place] for rival in rivals}) > 1
+        ]
+        tables.append(table + (f"\nMeasured with {', '.join(differing)}.\n" if differing else ""))
     content = "\n".join(tables) if tables else "No retrieval records.\n"
     if file is not None:
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -156,10 +173,10 @@ def selection_rows(encoder: Encoder, catalogue: Catalogue, split: str, products:
     squares = torch.stack([rows.transform(rows.picture(row)) for row in starts])
     encoder.model.eval()
     with torch.inference_mode():
-        pixels = normalise(squares, encoder.transform.mean, encoder.transform.std)
+        pixels = normalise(squares.to(encoder.model.device), encoder.transform.mean, encoder.transform.std)
         output = encoder.model.get_image_features(pixels, output_selection_maps=True)
-    maps = output.selection_maps[:, -1].float().numpy()
-    picks = output.selected_patches[:, -1].numpy()
+    maps = output.selection_maps[:, -1].float().cpu().numpy()
+    picks = output.selected_patches[:, -1].cpu().numpy()
     regions = catalogue.split(split)[REGIONS_COLUMN] if REGIONS_COLUMN in catalogue.split(split).column_names else None
     result = []
     for place, row in enumerate(starts):
