@@ -65,7 +65,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         )
         return verb.run(sorted_words)
     except E2FashionError as error:
-        print(f"error: {error}" if error.exit_code == 1 else error, file=sys.stderr)
+        if message := str(error):
+            print(f"error: {message}" if error.exit_code == 1 else message, file=sys.stderr)
         return error.exit_code
     except BrokenPipeError:  # whoever reads, say `head`, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -156,11 +157,17 @@ def _data_describe(words: Words) -> int:
     return 0
 
 
+def _show(text: str) -> None:
+    """Print, unless this is a process that only helped another one."""
+    if text:
+        print(text)
+
+
 def _train(words: Words) -> int:
     from e2fashion import runner
 
     place = Path(_one_place(words, "configuration file, or the folder of a run to go on with"))
-    print(runner.train(place, words.overrides, progress=not words.quiet))
+    _show(runner.train(place, words.overrides, progress=not words.quiet))
     return 0
 
 
@@ -179,7 +186,7 @@ def _compare(words: Words) -> int:
 
     if not words.places:
         raise E2FashionError("Give the configuration files to compare, the baseline first.")
-    print(runner.compare([Path(place) for place in words.places], words.overrides, progress=not words.quiet))
+    _show(runner.compare([Path(place) for place in words.places], words.overrides, progress=not words.quiet))
     return 0
 
 

@@ -330,7 +330,7 @@ def _layers(file: Path, open_files: tuple[Path, ...]) -> list[tuple[Path, DictCo
     try:
         content = OmegaConf.load(file)
     except Exception as error:
-        raise E2FashionError(f"{file} is not valid YAML: {error}") from error
+        raise E2FashionError(f"{file} is not valid YAML: {' '.join(str(error).split())}.") from error
     if not isinstance(content, DictConfig):
         raise E2FashionError(f"{file} holds a list or a bare value; a configuration is `key: value` lines.")
     bases = content.pop("base", [])

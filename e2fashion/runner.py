@@ -95,7 +95,7 @@ def train_run(config: RunConfig, progress: bool = True) -> RunFolder:
     build.check_run(config, catalogue)
     folder = RunFolder(Path(config.output))
     if not is_first_process():
-        train_stages(config, catalogue, folder, progress=False)
+        _help_training(config, catalogue, folder)
         return folder
     identity = run_identity(config, catalogue.fingerprint)
     other = folder.read_record().get("identity", identity) != identity
@@ -116,6 +116,14 @@ def train_run(config: RunConfig, progress: bool = True) -> RunFolder:
         logging.getLogger("e2fashion").removeHandler(handler)
         handler.close()
     return folder
+
+
+def _help_training(config: RunConfig, catalogue: Catalogue, folder: RunFolder) -> None:
+    """What the other processes of a run do: train, and leave the talking to the first."""
+    try:
+        train_stages(config, catalogue, folder, progress=False)
+    except RunInterruptedError as interruption:
+        raise RunInterruptedError from interruption
 
 
 def evaluate(config: EvaluateConfig, progress: bool = True) -> str:

@@ -19,10 +19,8 @@ TALKATIVE = ("pytorch_lightning", "lightning", "lightning_fabric", "httpx", "fss
 #: Warnings about what we do on purpose, by their first words.
 KNOWN_WARNINGS = (
     r"You have overridden `on_after_batch_transfer` in `LightningModule`",  # uint8 pixels are normalised there
-    r"The number of training batches .* is smaller than the logging interval",  # small catalogues
     r".*does not have many workers",  # loader.workers is the user's
     r"`isinstance\(treespec, LeafSpec\)` is deprecated",  # inside Lightning
-    r"It is recommended to use `self.log\(.*sync_dist=True`",  # those values are equal on all ranks
     r"barrier\(\): using the device under current context",
 )
 

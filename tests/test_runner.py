@@ -2,8 +2,11 @@
 
 import json
 import logging
+import os
 import shutil
 import signal
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -341,3 +344,24 @@ def test_records_of_another_model_are_not_taken_for_ours(
     before = len(read_records(folder.results))
     runner.train_run(config, progress=False)
     assert {record.model for record in read_records(folder.results)[before:]} == {"renamed"}
+
+
+@pytest.mark.slow
+def test_two_processes_train_one_run(synth_catalogue: Catalogue, tmp_path: Path) -> None:
+    """SumR that two processes gathered on val is that of one process with the same weights."""
+    (tmp_path / "run.yaml").write_text("name: together\n", encoding="utf-8")
+    place = ["train", "run.yaml", f"data={synth_catalogue.path}", "output=run", "devices=2", "--quiet"]
+    short = ["loader.batch_size=8", *STAGES]
+    command = [sys.executable, "-m", "e2fashion", *place, *TINY, *short]
+    alone = {key: value for key, value in os.environ.items() if key not in ("LOCAL_RANK", "WORLD_SIZE", "NODE_RANK")}
+    done = subprocess.run(
+        command, cwd=tmp_path, env={**alone, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("run: best model in run/model") == 1
+    folder = RunFolder(tmp_path / "run")
+    sums = [record for record in read_records(folder.results, latest=False) if record.metric == "SumR"]
+    assert [record.positives for record in sums] == ["product", "text"]
+    stages = folder.read_record()["stages"]
+    assert sums[1].value == pytest.approx(max(stage["best"] for stage in stages.values()), abs=1e-3)
+    assert folder.log.read_text(encoding="utf-8").count("epoch 1: SumR") == 2

@@ -128,8 +128,10 @@ class ContrastiveModule(pl.LightningModule):
         """Log retrieval among all val products, positives by equal text; SumR chooses the model that is kept."""
         scores = self.retrieval.compute()
         self.retrieval.reset()
-        self.log_dict({f"val/retrieval/{name}": float(value) for name, value in scores.items()}, sync_dist=False)
-        self.log("SumR", float(scores["SumR"]), prog_bar=True, logger=False)
+        # Equal on all ranks already; sync_dist tells Lightning that this was thought of.
+        values = {f"val/retrieval/{name}": float(value) for name, value in scores.items()}
+        self.log_dict(values, sync_dist=True)
+        self.log("SumR", float(scores["SumR"]), prog_bar=True, logger=False, sync_dist=True)
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """The stage's optimiser with a cosine schedule over all its steps.

@@ -26,6 +26,8 @@ LIGHTNING_PRECISION: dict[Precision, Literal["32-true", "bf16-mixed", "16-mixed"
     "fp16": "16-mixed",
 }
 
+LOG_EVERY_STEPS = 10
+
 
 @dataclass(frozen=True)
 class FitSettings:
@@ -65,9 +67,11 @@ def fit_stage(
     callbacks += extra_callbacks
     if settings.progress:
         callbacks.append(TQDMProgressBar(refresh_rate=5, leave=True))
+    steps = len(data.train_dataloader()) // settings.devices
     trainer = _trainer(
         settings,
         callbacks=callbacks,
+        log_every_n_steps=max(1, min(LOG_EVERY_STEPS, steps)),
         logger=_loggers(run_folder / "logs", stage),
         num_sanity_val_steps=0,
         use_distributed_sampler=False,
@@ -76,7 +80,7 @@ def fit_stage(
         deterministic="warn",
     )
     resume = checkpoint if checkpoint.is_file() else None
-    if resume:
+    if resume and trainer.is_global_zero:
         logger.info("stage %s goes on from %s", stage, resume)
     trainer.fit(module, datamodule=data, ckpt_path=resume, weights_only=True)
 
@@ -89,7 +93,6 @@ def _trainer(settings: FitSettings, **options: Any) -> pl.Trainer:
             precision=LIGHTNING_PRECISION[settings.precision],
             max_epochs=settings.epochs,
             gradient_clip_val=settings.gradient_clip,
-            log_every_n_steps=10,
             enable_progress_bar=settings.progress,
             **options,
         )
