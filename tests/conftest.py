@@ -1,13 +1,23 @@
 """Data that many tests read: a small SynthFashion catalogue, and where real data lies if anybody said so."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import torch
 
 from e2fashion.build import build_source
 from e2fashion.data.catalogue import Catalogue
 from e2fashion.data.prepare import prepare_catalogue
+
+
+@pytest.fixture(autouse=True)
+def same_threads() -> Iterator[None]:
+    """Give PyTorch's threads back after a test whose run chose a number: sums depend on it in the last bit."""
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="session")
