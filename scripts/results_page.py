@@ -45,8 +45,8 @@ from the paper. Protocol `full`: the first view of every product against every p
 """,
         after="""What it says: on val the two are even within their intervals, on test E2 is ahead by several points of
 SumR. One seed of each: neither difference is established. A trial with `train.betas=[0.9,0.999]` gave CLIP less on val
-and made E2's loss spike, one with random crops (`image.crop_scale=0.7`) was behind at every epoch and stopped; both
-were judged on val.
+and made E2's loss spike; one of CLIP that also took random crops (`image.crop_scale=0.7`) and pieces of words was
+behind that one at every epoch and was stopped. Both were judged on val. The records name the commit of the runs.
 """,
         views=(("val", "text"), ("test", "text"), ("val", "product"), ("test", "product")),
     ),
