@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import shutil
 import signal
 import time
@@ -12,6 +13,8 @@ from types import FrameType
 from typing import Any, ClassVar
 
 import pytorch_lightning as pl
+from pytorch_lightning.callbacks import TQDMProgressBar
+from tqdm.auto import tqdm  # type: ignore[import-untyped]
 
 from e2fashion.types import E2FashionError
 
@@ -81,6 +84,7 @@ class ResumeCheckpoint(pl.Callback):
         self.every_steps = every_steps
         self.requested = False
         self._previous: dict[int, Any] = {}
+        self._process = os.getpid()
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Take over the signals (only the main thread may)."""
@@ -124,6 +128,8 @@ class ResumeCheckpoint(pl.Callback):
             raise RunInterruptedError(str(self.checkpoint))
 
     def _request(self, number: int, frame: FrameType | None) -> None:
+        if os.getpid() != self._process:
+            return  # a loader's process, which the terminal signals too: it works on until it is ended
         if self.requested:
             raise KeyboardInterrupt
         self.requested = True
@@ -149,3 +155,37 @@ class Throughput(pl.Callback):
         if trainer.is_last_batch:
             rate = self._images / (time.perf_counter() - self._start)
             pl_module.log("train/images_per_second", rate, rank_zero_only=True)
+
+
+class StageBar(TQDMProgressBar):
+    """Lightning's bar of an epoch that says which stage and epoch it is of how many, and how long the stage will take.
+
+    The estimate counts what this process has trained, validation included.
+    """
+
+    def __init__(self, stage: str) -> None:
+        super().__init__(refresh_rate=5, leave=True)
+        self.stage = stage
+        self._start, self._first_step = 0.0, 0
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Start the clock."""
+        super().on_train_start(trainer, pl_module)
+        self._start, self._first_step = time.perf_counter(), trainer.global_step
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, *arguments: Any) -> None:
+        """Name the epoch, counting from one."""
+        super().on_train_epoch_start(trainer, *arguments)
+        self.train_progress_bar.set_description(f"{self.stage}: epoch {trainer.current_epoch + 1}/{trainer.max_epochs}")
+
+    def get_metrics(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule
+    ) -> dict[str, int | str | float | dict[str, float]]:
+        """What stands behind the bar: the logged values, and the time that is left."""
+        items = super().get_metrics(trainer, pl_module)
+        items.pop("v_num", None)
+        done = trainer.global_step - self._first_step
+        if done > 0 and trainer.max_epochs:
+            left = int(trainer.num_training_batches) * trainer.max_epochs - trainer.global_step
+            items["left"] = tqdm.format_interval((time.perf_counter() - self._start) / done * max(left, 0))
+        return items

@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 import pytorch_lightning as pl
-from pytorch_lightning.callbacks import LearningRateMonitor, TQDMProgressBar
+from pytorch_lightning.callbacks import LearningRateMonitor
 from pytorch_lightning.loggers import CSVLogger, Logger, TensorBoardLogger
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
-from e2fashion.modules.callbacks import BestModel, ResumeCheckpoint, Throughput
+from e2fashion.modules.callbacks import BestModel, ResumeCheckpoint, StageBar, Throughput
 from e2fashion.types import E2FashionError
 
 logger = logging.getLogger(__name__)
@@ -66,7 +66,7 @@ def fit_stage(
     ]
     callbacks += extra_callbacks
     if settings.progress:
-        callbacks.append(TQDMProgressBar(refresh_rate=5, leave=True))
+        callbacks.append(StageBar(stage))
     steps = len(data.train_dataloader()) // settings.devices
     trainer = _trainer(
         settings,

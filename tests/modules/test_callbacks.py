@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from e2fashion.modules.callbacks import BestModel, ResumeCheckpoint, RunInterruptedError, Throughput
+from e2fashion.modules.callbacks import BestModel, ResumeCheckpoint, RunInterruptedError, StageBar, Throughput
 
 
 def trainer(**state: Any) -> Any:
@@ -141,3 +141,14 @@ def test_throughput_counts_the_images_of_all_processes(monkeypatch: pytest.Monke
     callback.on_train_batch_end(trainer(world_size=2), module, None, [0] * 8, 0)
     callback.on_train_batch_end(trainer(world_size=2, is_last_batch=True), module, None, [0] * 8, 1)
     assert logged == {"train/images_per_second": 16.0}
+
+
+def test_the_bar_tells_the_time_that_is_left_for_the_stage(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = iter([100.0, 110.0])
+    monkeypatch.setattr("e2fashion.modules.callbacks.time.perf_counter", lambda: next(clock))
+    monkeypatch.setattr("pytorch_lightning.callbacks.TQDMProgressBar.on_train_start", lambda *_: None)
+    monkeypatch.setattr("pytorch_lightning.callbacks.TQDMProgressBar.get_metrics", lambda *_: {"v_num": "main"})
+    bar = StageBar("main")
+    bar.on_train_start(trainer(global_step=4), MODULE)
+    # Six steps in ten seconds; of three epochs of ten steps, twenty are left.
+    assert bar.get_metrics(trainer(global_step=10, num_training_batches=10, max_epochs=3), MODULE) == {"left": "00:33"}
