@@ -79,13 +79,13 @@ def main(words: Sequence[str]) -> int:
                 print(f"{name} ...", end=" ", file=sys.stderr, flush=True)
                 results += BENCHMARKS[name](workplace)
                 print(f"{time.perf_counter() - start:.0f} s", file=sys.stderr)
+                text = f"{table(results)}\n{machine()}\n"
+                if "output" in options:  # after each: what is measured stays if a later one is interrupted
+                    keep(text, Path(options["output"]))
     except E2FashionError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    text = f"{table(results)}\n{machine()}\n"
-    print(text)
-    if "output" in options:
-        keep(text, Path(options["output"]))
+    print(f"{table(results)}\n{machine()}\n")
     return int(any(result.passed is False for result in results))
 
 
