@@ -14,7 +14,7 @@ from omegaconf.errors import OmegaConfBaseException
 from transformers import CLIPProcessor, PreTrainedTokenizerBase
 from transformers.activations import ACT2FN
 
-from e2fashion.config import ModelConfig, PrepareConfig, RunConfig, StageConfig, keys_of, split_names
+from e2fashion.config import keys_of, split_names
 from e2fashion.data.catalogue import Catalogue
 from e2fashion.data.datamodule import CatalogueDataModule
 from e2fashion.data.sources import SOURCES
@@ -29,6 +29,7 @@ from e2fashion.models.modeling_e2 import E2Model
 from e2fashion.models.tokenizer import load_tokenizer, text_special_ids, train_tokenizer
 from e2fashion.modules.fit import FitSettings
 from e2fashion.modules.optimizers import OptimizerSettings
+from e2fashion.schema import ModelConfig, PrepareConfig, RunConfig, StageConfig
 from e2fashion.types import E2FashionError, Entity
 
 

@@ -86,10 +86,10 @@ def _help(verb: Verb) -> str:
         return text
     from omegaconf import OmegaConf
 
-    from e2fashion import config
+    from e2fashion import schema
 
-    defaults = OmegaConf.to_yaml(OmegaConf.structured(getattr(config, verb.settings)))
-    text += f"\n\nSettings and their defaults (??? must be given; see {config.__name__}.{verb.settings}):\n\n{defaults}"
+    defaults = OmegaConf.to_yaml(OmegaConf.structured(getattr(schema, verb.settings)))
+    text += f"\n\nSettings and their defaults (??? must be given; see {schema.__name__}.{verb.settings}):\n\n{defaults}"
     if verb.settings == "PrepareConfig":
         from dataclasses import fields
 
@@ -173,7 +173,8 @@ def _train(words: Words) -> int:
 
 def _evaluate(words: Words) -> int:
     from e2fashion import runner
-    from e2fashion.config import EvaluateConfig, load_config
+    from e2fashion.config import load_config
+    from e2fashion.schema import EvaluateConfig
 
     place = _one_place(words, "model: a run folder, a model folder, or the hub name of a CLIP")
     config = load_config(EvaluateConfig, None, [f"model={place}", *words.overrides])

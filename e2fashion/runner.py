@@ -11,17 +11,7 @@ import torch
 from torch import nn
 
 from e2fashion import build
-from e2fashion.config import (
-    CompareConfig,
-    EvaluateConfig,
-    PrepareConfig,
-    RunConfig,
-    differences,
-    load_config,
-    run_identity,
-    save_config,
-    split_names,
-)
+from e2fashion.config import differences, load_config, run_identity, save_config, split_names
 from e2fashion.data.catalogue import Catalogue
 from e2fashion.data.describe import describe_catalogue
 from e2fashion.data.prepare import prepare_catalogue
@@ -32,6 +22,7 @@ from e2fashion.eval.report import write_comparison, write_tables
 from e2fashion.eval.results import append_records, read_records
 from e2fashion.modules.callbacks import RunInterruptedError
 from e2fashion.run_folder import RunFolder
+from e2fashion.schema import CompareConfig, EvaluateConfig, PrepareConfig, RunConfig
 from e2fashion.training import is_first_process, train_stages
 from e2fashion.types import E2FashionError, ResultRecord
 

@@ -14,7 +14,6 @@ import torch
 from pytorch_lightning.utilities import rank_zero_only
 
 from e2fashion import build
-from e2fashion.config import RunConfig, StageConfig
 from e2fashion.data.catalogue import Catalogue
 from e2fashion.data.datamodule import CatalogueDataModule
 from e2fashion.eval.encoder import Encoder, save_encoder
@@ -26,6 +25,7 @@ from e2fashion.modules.contrastive import ContrastiveModule
 from e2fashion.modules.fit import fit_stage
 from e2fashion.modules.optimizers import freeze_disconnected, select_trainable
 from e2fashion.run_folder import RunFolder, peak_memory_mb
+from e2fashion.schema import RunConfig, StageConfig
 
 logger = logging.getLogger(__name__)
 

@@ -21,8 +21,9 @@ import sys
 from pathlib import Path
 
 from e2fashion import runner
-from e2fashion.config import EvaluateConfig, RunConfig, load_config
+from e2fashion.config import load_config
 from e2fashion.eval.results import append_records, read_records
+from e2fashion.schema import EvaluateConfig, RunConfig
 
 RUNS = ("kagl_small_clip_ft", "kagl_small_e2")
 CONFIGS = Path("configs") / "run"

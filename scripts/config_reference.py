@@ -14,7 +14,7 @@ from dataclasses import MISSING, Field, dataclass, fields, is_dataclass
 from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
-from e2fashion import config as schema
+from e2fashion import schema
 from e2fashion.data.sources import SOURCES
 from scripts.config_words import EXPLAINED, HEADER, SECTIONS
 

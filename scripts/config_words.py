@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from e2fashion.config import (
+from e2fashion.schema import (
     CompareConfig,
     EntityConfig,
     EvaluateConfig,
@@ -21,7 +21,7 @@ from e2fashion.config import (
 
 HEADER = """# Configuration
 
-Made by `python -m scripts.config_reference` from the schema in `e2fashion/config.py`; a test compares the two.
+Made by `python -m scripts.config_reference` from the schema in `e2fashion/schema.py`; a test compares the two.
 
 A configuration is a YAML file. It may name `base: [files relative to it]`: bases are merged in order, then the file,
 then the `key=value` words of the command line. Everything is checked against the schema before work begins; a misspelt

@@ -7,9 +7,10 @@ import torch
 from tiny import TINY, save_random_clip
 
 from e2fashion import build
-from e2fashion.config import RunConfig, load_config
+from e2fashion.config import load_config
 from e2fashion.data.catalogue import Catalogue
 from e2fashion.models import E2Model
+from e2fashion.schema import RunConfig
 from e2fashion.types import E2FashionError, Entity
 
 

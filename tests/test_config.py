@@ -2,7 +2,8 @@ from pathlib import Path
 
 import pytest
 
-from e2fashion.config import RunConfig, load_config, load_prepare_config, run_identity, save_config
+from e2fashion.config import load_config, load_prepare_config, run_identity, save_config
+from e2fashion.schema import RunConfig
 from e2fashion.types import E2FashionError
 
 MINIMAL = ["data=catalogue"]

@@ -12,12 +12,13 @@ from tiny import save_random_clip
 
 from e2fashion import runner
 from e2fashion.cli import main
-from e2fashion.config import PrepareConfig, RunConfig, load_config, load_prepare_config
+from e2fashion.config import load_config, load_prepare_config
 from e2fashion.data.catalogue import Catalogue
 from e2fashion.data.sources import SOURCES
 from e2fashion.eval.encoder import load_encoder
 from e2fashion.eval.results import read_records
 from e2fashion.run_folder import RunFolder
+from e2fashion.schema import PrepareConfig, RunConfig
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 PROTOCOLS = {"full", "full_multiview", "sample_100"}

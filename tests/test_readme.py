@@ -21,20 +21,13 @@ from transformers import CLIPConfig, CLIPModel, CLIPProcessor
 
 from e2fashion import cli, runner
 from e2fashion.build import build_source
-from e2fashion.config import (
-    CompareConfig,
-    EvaluateConfig,
-    PrepareConfig,
-    RunConfig,
-    load_config,
-    load_prepare_config,
-    split_names,
-)
+from e2fashion.config import load_config, load_prepare_config, split_names
 from e2fashion.data.catalogue import Catalogue
 from e2fashion.data.prepare import prepare_catalogue
 from e2fashion.data.sources import SOURCES
 from e2fashion.eval.protocols import PROTOCOLS
 from e2fashion.losses import ContrastiveLoss
+from e2fashion.schema import CompareConfig, EvaluateConfig, PrepareConfig, RunConfig
 from e2fashion.types import SPLITS
 
 ROOT = Path(__file__).resolve().parents[1]

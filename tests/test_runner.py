@@ -19,13 +19,14 @@ from tiny import TINY, same_weights, saved_weights
 from transformers import AutoModel, AutoProcessor, CLIPProcessor
 
 from e2fashion import runner, training
-from e2fashion.config import RunConfig, load_config
+from e2fashion.config import load_config
 from e2fashion.data.catalogue import Catalogue
 from e2fashion.eval.encoder import load_encoder
 from e2fashion.eval.results import read_records
 from e2fashion.modules.callbacks import RunInterruptedError
 from e2fashion.modules.fit import fit_stage
 from e2fashion.run_folder import RunFolder
+from e2fashion.schema import RunConfig
 from e2fashion.types import E2FashionError
 
 FIRST, SECOND = "new_parameters", "everything"

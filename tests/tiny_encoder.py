@@ -6,9 +6,10 @@ from pathlib import Path
 import torch
 
 from e2fashion import build
-from e2fashion.config import RunConfig, load_config
+from e2fashion.config import load_config
 from e2fashion.data.catalogue import Catalogue
 from e2fashion.eval.encoder import Encoder, save_encoder
+from e2fashion.schema import RunConfig
 
 SETTINGS = (
     "data=synthetic",

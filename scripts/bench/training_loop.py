@@ -24,13 +24,14 @@ from e2fashion.build import (
     build_transform,
     training_texts,
 )
-from e2fashion.config import RunConfig, load_config
+from e2fashion.config import load_config
 from e2fashion.data.datamodule import CatalogueDataModule
 from e2fashion.modules.callbacks import BestModel
 from e2fashion.modules.contrastive import ContrastiveModule
 from e2fashion.modules.fit import fit_stage
 from e2fashion.modules.optimizers import build_optimizer
 from e2fashion.modules.schedules import cosine_with_warmup
+from e2fashion.schema import RunConfig
 from e2fashion.types import Batch
 from scripts.bench.report import Result
 from scripts.bench.timing import Timing

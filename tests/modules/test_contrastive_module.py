@@ -9,12 +9,13 @@ import torch
 from tiny import TINY
 
 from e2fashion import build
-from e2fashion.config import RunConfig, load_config
+from e2fashion.config import load_config
 from e2fashion.data.catalogue import Catalogue
 from e2fashion.data.datamodule import CatalogueDataModule
 from e2fashion.data.transforms import CLIP_MEAN, CLIP_STD
 from e2fashion.metrics.retrieval import CrossModalRecall
 from e2fashion.modules.contrastive import ContrastiveModule
+from e2fashion.schema import RunConfig
 from e2fashion.types import Batch, E2FashionError
 
 

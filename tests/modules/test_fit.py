@@ -20,12 +20,13 @@ from e2fashion.build import (
     build_transform,
     training_texts,
 )
-from e2fashion.config import RunConfig, load_config
+from e2fashion.config import load_config
 from e2fashion.data.catalogue import Catalogue
 from e2fashion.models import E2Model
 from e2fashion.modules.callbacks import BestModel, RunInterruptedError
 from e2fashion.modules.contrastive import ContrastiveModule
 from e2fashion.modules.fit import fit_stage
+from e2fashion.schema import RunConfig
 from e2fashion.types import E2FashionError
 
 

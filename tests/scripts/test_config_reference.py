@@ -4,7 +4,7 @@ from dataclasses import fields
 
 import pytest
 
-from e2fashion.config import LossConfig, RunConfig
+from e2fashion.schema import LossConfig, RunConfig
 from scripts import config_reference
 
 
