@@ -204,6 +204,8 @@ def _new_model(config: RunConfig, tokenizer: PreTrainedTokenizerBase) -> E2Model
         "noise": model.noise,
         "selection_temperature": model.temperature,
         "patches_per_token": model.patches_per_token,
+        "drop_patches": model.drop_patches,
+        "token_gate": model.token_gate,
         "projection_init": model.projection_init,
     }
     if model.checkpoint is not None:

@@ -56,6 +56,8 @@ class ModelConfig:
 
     ``checkpoint`` is a folder or a hub name of any CLIP; null builds the towers of ``scratch``.
     ``fusion_layers`` counts finished transformer layers: 8 puts a block behind the eighth layer (official: 8, 11).
+    ``drop_patches: false`` and ``token_gate`` (a number far below zero) insert E2 into a pretrained CLIP so that its
+    image features are what they were (ours); null is the official model.
     """
 
     checkpoint: str | None = None
@@ -65,6 +67,8 @@ class ModelConfig:
     noise: Literal["gumbel", "none"] = "gumbel"
     temperature: float = 1.0
     patches_per_token: int = 1
+    drop_patches: bool = True
+    token_gate: float | None = None
     attention: Literal["sdpa", "eager"] = "sdpa"
     projection_init: Literal["clip", "random"] = "clip"
     scratch: ScratchConfig = field(default_factory=ScratchConfig)

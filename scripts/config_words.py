@@ -77,6 +77,12 @@ EXPLAINED: dict[type, dict[str, tuple[str, str]]] = {
         "noise": ("On the selection's logits, in training only", "code"),
         "temperature": ("Of the selection's softmax", "code"),
         "patches_per_token": ("The mean of the k best patches is read; 1 is the paper's", "paper"),
+        "drop_patches": ("Layers behind the last fusion block run without the patches", "code"),
+        "token_gate": (
+            "Learned bias on the attention of CLS and patches to the selection tokens, at its start; -10 hides them; "
+            "null: no bias, as in the authors' code",
+            "ours",
+        ),
         "attention": ("Implementation; `eager` is faster in bf16 on a CPU at small sizes", "ours"),
         "projection_init": ("Image projection: CLIP's own, or drawn anew as the authors' code does", "ours"),
     },

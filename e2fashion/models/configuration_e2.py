@@ -89,7 +89,10 @@ class E2VisionConfig(CLIPVisionConfig):
     which a fusion block stands (official: 8 and 11), without effect while there are no entities; ``selection``,
     ``hard`` (paper), ``soft`` or ``random`` (ablations, ours); ``noise`` in training, ``gumbel`` (official) or
     ``none``; ``selection_temperature``, the tau of the Gumbel-softmax (official: 1); ``patches_per_token``, how many
-    best patches a token takes the mean of (paper: 1; without effect when ``selection`` is soft); and
+    best patches a token takes the mean of (paper: 1; without effect when ``selection`` is soft); ``drop_patches``,
+    whether the layers behind the last fusion block run without the patches (official) or with them (ours);
+    ``token_gate``, the learned bias on the attention of CLS and patches to the selection tokens at its start (None:
+    there is no such bias, as in the official code; see :class:`e2fashion.models.token_gates.TokenGates`); and
     ``projection_init``, whether :meth:`E2Model.from_clip` keeps CLIP's image projection (ours) or draws a new one
     (official: ``random``).
 
@@ -106,6 +109,8 @@ class E2VisionConfig(CLIPVisionConfig):
     noise: Literal["gumbel", "none"] = "gumbel"
     selection_temperature: float | int = 1.0
     patches_per_token: int = 1
+    drop_patches: bool = True
+    token_gate: float | int | None = None
     projection_init: Literal["clip", "random"] = "clip"
 
     def __post_init__(self, **kwargs: Any) -> None:

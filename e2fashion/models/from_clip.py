@@ -17,8 +17,21 @@ from e2fashion.types import E2FashionError
 if TYPE_CHECKING:
     from e2fashion.models.modeling_e2 import E2Model
 
-REGIONAL_PREFIXES = ("vision_model.selection_tokens.", "vision_model.fusion_blocks.", "region_heads.")
-OPTIONS = ("selection", "noise", "selection_temperature", "patches_per_token", "projection_init")
+REGIONAL_PREFIXES = (
+    "vision_model.selection_tokens.",
+    "vision_model.fusion_blocks.",
+    "vision_model.token_gates.",
+    "region_heads.",
+)
+OPTIONS = (
+    "selection",
+    "noise",
+    "selection_temperature",
+    "patches_per_token",
+    "drop_patches",
+    "token_gate",
+    "projection_init",
+)
 
 
 def checked_source(name_or_folder: str | Path) -> str:

@@ -22,13 +22,17 @@ EndToken = int | list[int] | None
 
 
 def layer_for_read_tokens(
-    layer: Any, states: Tensor, read: Callable[[Tensor], Tensor], visible: Tensor | None = None
+    layer: Any,
+    states: Tensor,
+    read: Callable[[Tensor], Tensor],
+    visible: Tensor | None = None,
+    bias: Tensor | None = None,
 ) -> Tensor:
     """``read(layer(states))`` without the work for the tokens that ``read`` leaves out.
 
     ``layer`` is a ``CLIPEncoderLayer``; ``states`` (B, T, D); ``read`` picks R tokens, (B, T, D) to (B, R, D);
-    ``visible`` (B, T) bool says what they may attend to (None: everything). Every token still gives keys and values;
-    queries, output projection and MLP run for the R tokens.
+    ``visible`` (B, T) bool says what they may attend to (None: everything), ``bias`` (1, H, R, T) is added to their
+    attention scores. Every token still gives keys and values; queries, output projection and MLP run for the R tokens.
     """
     attention = layer.self_attn
     heads = attention.num_heads
@@ -36,10 +40,11 @@ def layer_for_read_tokens(
     queries = rearrange(attention.q_proj(read(normed)), "b r (h d) -> b h r d", h=heads)
     keys = rearrange(attention.k_proj(normed), "b t (h d) -> b h t d", h=heads)
     values = rearrange(attention.v_proj(normed), "b t (h d) -> b h t d", h=heads)
-    mask = None
+    mask = bias
     if visible is not None:  # additive, for eager attention misreads a bool mask, and in the dtype of the queries
-        mask = torch.zeros(visible.shape, dtype=queries.dtype, device=queries.device)
-        mask = rearrange(mask.masked_fill(~visible, torch.finfo(queries.dtype).min), "b t -> b 1 1 t")
+        hidden = torch.zeros(visible.shape, dtype=queries.dtype, device=queries.device)
+        hidden = rearrange(hidden.masked_fill(~visible, torch.finfo(queries.dtype).min), "b t -> b 1 1 t")
+        mask = hidden if bias is None else hidden + bias
     attend = ALL_ATTENTION_FUNCTIONS.get_interface(attention.config._attn_implementation, eager_attention_forward)
     mixed, _ = attend(
         attention,

@@ -17,6 +17,7 @@ from e2fashion.models.configuration_e2 import E2VisionConfig
 from e2fashion.models.last_layer import PLAIN_ATTENTION, layer_for_read_tokens
 from e2fashion.models.region_heads import RegionHead
 from e2fashion.models.selection import Fusion, FusionBlock, SelectionNoise, SelectionTokens
+from e2fashion.models.token_gates import TokenGates
 
 
 @dataclass
@@ -25,8 +26,8 @@ class E2VisionOutput(BaseModelOutputWithPooling):
 
     ``last_hidden_state`` is (B, 1 + S, D), CLS and the selection tokens, once a fusion block has dropped the patches,
     and (B, 1 + P + S, D) where none does. ``token_states`` (B, S, D) are the selection tokens at the end;
-    ``patch_states`` (B, P, D) the last patch states there are, those that the last fusion block read (None where the
-    last layer ran without them). ``selection_maps`` (B, F, S, P), on request: noise-free probabilities per fusion
+    ``patch_states`` (B, P, D) the last patch states there are: those that the last fusion block read, or the last
+    layer's (None where that ran without them and no block read any). ``selection_maps`` (B, F, S, P), on request: noise-free probabilities per fusion
     block; ``selected_patches`` (B, F, S, k) int64, with them: what each token really read, best first.
     ``region_features`` (B, E, C), not normalised: set by the models that have region heads.
     """
@@ -63,6 +64,8 @@ class RegionalInitialization(CLIPPreTrainedModel):
         elif isinstance(module, FusionBlock):
             for weight in module.parameters():
                 init.normal_(weight, std=weight.shape[-1] ** -0.5 * factor)
+        elif isinstance(module, TokenGates):
+            init.constant_(module.bias, module.start)
         elif isinstance(module, RegionHead):
             init.normal_(module.projection.weight, std=module.projection.in_features**-0.5 * factor)
 
@@ -97,6 +100,7 @@ class E2VisionModel(RegionalInitialization, CLIPVisionModel):
             }
         )
         self.token_count = sum(entity.tokens for entity in entities)
+        self.token_gates = TokenGates(config) if entities and config.token_gate is not None else None
         self.selection_noise = SelectionNoise()
         self.post_init()
 
@@ -142,13 +146,19 @@ class E2VisionModel(RegionalInitialization, CLIPVisionModel):
         def read(sequence: Tensor) -> Tensor:
             return torch.cat([sequence[:, :1], sequence[:, patches_end:]], dim=1)
 
+        def read_rows(bias: Tensor) -> Tensor:
+            return torch.cat([bias[:, :, :1], bias[:, :, patches_end:]], dim=2)
+
         fusions: list[Fusion] = []
         patches: Tensor | None = None
         for number, layer in enumerate(self.encoder.layers, start=1):
             left = len(self.fusion_blocks) - len(fusions)
-            if number == len(self.encoder.layers) and not (left or fusions or complete_states):
-                return self._pooled(layer_for_read_tokens(layer, states, read), None, fusions, output_selection_maps)
-            states = layer(states, None, **kwargs)
+            bias = self.token_gates(number, states) if self.token_gates is not None else None
+            dropped = states.shape[1] < patches_end + self.token_count
+            if number == len(self.encoder.layers) and not (left or dropped or complete_states):
+                states = layer_for_read_tokens(layer, states, read, bias=None if bias is None else read_rows(bias))
+                return self._pooled(states, patches, fusions, output_selection_maps)
+            states = layer(states, bias, **kwargs)
             if str(number) not in self.fusion_blocks:
                 continue
             patches = states[:, 1:patches_end]
@@ -161,9 +171,10 @@ class E2VisionModel(RegionalInitialization, CLIPVisionModel):
                     output_probabilities=output_selection_maps,
                 )
             )
-            kept = 1 if left == 1 else patches_end  # nobody reads the patches after the last block
+            # Official: nobody reads the patches after the last block.
+            kept = 1 if left == 1 and self.config.drop_patches else patches_end
             states = torch.cat([states[:, :kept], fusions[-1].tokens], dim=1)
-        if not fusions:
+        if states.shape[1] == patches_end + self.token_count:
             patches = states[:, 1:patches_end]
         return self._pooled(states, patches, fusions, output_selection_maps)
 

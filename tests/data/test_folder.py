@@ -160,3 +160,18 @@ def test_every_source_makes_a_strict_schema(name: str) -> None:
     schema: Any = SOURCES[name]
     assert OmegaConf.is_config(OmegaConf.structured(schema))
     assert schema.name == name
+
+
+def test_only_the_wanted_rows(shop: Path) -> None:
+    kept = list(source(shop, only={"marke": ["Kettler"], "sku": ["001", "002", "003"]}).rows())
+    assert [row.product_id for row in kept] == ["001", "003"]
+
+
+def test_only_with_a_column_that_the_table_lacks(shop: Path) -> None:
+    with pytest.raises(E2FashionError, match=r"no column 'mark' \(only.mark\). Did you mean 'marke'\?"):
+        source(shop, only={"mark": ["Kettler"]})
+
+
+def test_only_that_keeps_nothing(shop: Path) -> None:
+    with pytest.raises(E2FashionError, match=r"only=\{'marke': \['Ketler'\]\} keeps none of the 20 rows"):
+        list(source(shop, only={"marke": ["Ketler"]}).rows())

@@ -30,7 +30,8 @@ class FolderSource:
 
     ``images`` is the folder of the pictures, relative to the table; the image column holds file names below it, or
     (Parquet) the encoded bytes. Addresses are refused: nothing is ever fetched. Empty cells, null and NaN are
-    missing tags, and so are the strings in ``missing_values``.
+    missing tags, and so are the strings in ``missing_values``. ``only`` keeps the rows that hold one of the values in
+    each of its columns, as in ``{part: [train]}``.
     """
 
     path: str
@@ -39,6 +40,7 @@ class FolderSource:
     columns: dict[str, str] = field(default_factory=dict)
     tags: dict[str, str] = field(default_factory=dict)
     missing_values: list[str] = field(default_factory=list)
+    only: dict[str, list[str]] = field(default_factory=dict)
     encoding: str = "utf-8"
     delimiter: str = ""
     name: ClassVar[str] = "folder"
@@ -59,7 +61,8 @@ class FolderSource:
             if named or (named is None and part in self._table.columns):
                 self._parts[part] = named or part
         wanted = {f"columns.{part}": column for part, column in self._parts.items()}
-        require_columns(self._table, wanted | {f"tags.{tag}": column for tag, column in self.tags.items()})
+        wanted |= {f"tags.{tag}": column for tag, column in self.tags.items()}
+        require_columns(self._table, wanted | {f"only.{column}": column for column in self.only})
         self._images = file.parent / self.images
         if not self._images.is_dir():
             raise E2FashionError(
@@ -76,10 +79,24 @@ class FolderSource:
         return len(self._table)
 
     def rows(self) -> Iterator[SourceRow | SourceProblem]:
-        """Every row of the table."""
-        columns = [*self._parts.values(), *self.tags.values()]
+        """Every row of the table that ``only`` keeps.
+
+        Raises:
+            E2FashionError: at the end, if it kept none.
+        """
+        columns = list(dict.fromkeys([*self._parts.values(), *self.tags.values(), *self.only]))
+        kept = 0
         for row in self._table.rows(columns):
-            yield row if isinstance(row, SourceProblem) else self._from_row(*row)
+            if isinstance(row, SourceProblem):
+                yield row
+            elif self._wanted(row[1]):
+                kept += 1
+                yield self._from_row(*row)
+        if self.only and not kept:
+            raise E2FashionError(f"only={self.only} keeps none of the {len(self._table)} rows: check its values.")
+
+    def _wanted(self, values: Mapping[str, Any]) -> bool:
+        return all(as_text(values[column]) in kept for column, kept in self.only.items())
 
     def _from_row(self, where: str, values: Mapping[str, Any]) -> SourceRow | SourceProblem:
         text = {part: as_text(values[column]) for part, column in self._parts.items() if part != "image"}

@@ -1,0 +1,91 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+from transformers import CLIPModel
+
+from e2fashion.models import E2Model
+from e2fashion.models.from_clip import new_parameter_names
+
+BuildE2 = Callable[..., E2Model]
+PARTS = {"entities": {"brand": 2, "season": 1}, "fusion_layers": [1, 2]}
+
+
+def set_gates(model: E2Model, value: float) -> None:
+    with torch.no_grad():
+        model.vision_model.token_gates.bias.fill_(value)
+
+
+@pytest.mark.parametrize("attention", ["eager", "sdpa"])
+@pytest.mark.parametrize("complete_states", [True, False])
+@torch.no_grad()
+def test_open_gates_are_the_official_model(
+    build_e2: BuildE2, pixels: Tensor, attention: str, complete_states: bool
+) -> None:
+    official = build_e2(attention=attention, **PARTS)
+    gated = build_e2(attention=attention, token_gate=0.0, **PARTS)
+    missing = gated.load_state_dict(official.state_dict(), strict=False).missing_keys
+    assert missing == ["vision_model.token_gates.bias"]
+    set_gates(gated, 0.0)
+    expected = official.get_image_features(pixels)
+    found = gated.get_image_features(pixels, complete_states=complete_states)
+    torch.testing.assert_close(found.pooler_output, expected.pooler_output, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(found.region_features, expected.region_features, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("attention", ["eager", "sdpa"])
+@torch.no_grad()
+def test_a_closed_gate_inserts_without_changing_the_image_features(
+    plain_clip: CLIPModel, tmp_path: Path, pixels: Tensor, attention: str
+) -> None:
+    plain_clip.save_pretrained(tmp_path)
+    model = E2Model.from_clip(tmp_path, drop_patches=False, token_gate=-30, **PARTS).eval()
+    model.set_attn_implementation(attention)
+    expected = plain_clip.get_image_features(pixels).pooler_output
+    torch.testing.assert_close(model.get_image_features(pixels).pooler_output, expected, atol=1e-5, rtol=1e-5)
+    usual = E2Model.from_clip(tmp_path, **PARTS).eval()
+    assert not torch.allclose(usual.get_image_features(pixels).pooler_output, expected, atol=1e-3)
+
+
+@pytest.mark.parametrize("attention", ["eager", "sdpa"])
+@torch.no_grad()
+def test_a_gate_keeps_others_from_reading_the_tokens_and_not_the_tokens_from_reading(
+    build_e2: BuildE2, pixels: Tensor, attention: str
+) -> None:
+    model = build_e2(attention=attention, token_gate=0.0, drop_patches=False, **PARTS)
+    set_gates(model, -1e4)
+    before = model.get_image_features(pixels)
+    for tokens in model.vision_model.selection_tokens.parameters():
+        tokens.normal_()
+    after = model.get_image_features(pixels)
+    assert torch.equal(before.pooler_output, after.pooler_output)
+    assert not torch.allclose(before.region_features, after.region_features, atol=1e-3)
+    model.vision_model.embeddings.patch_embedding.weight.mul_(2.0)
+    assert not torch.allclose(after.region_features, model.get_image_features(pixels).region_features, atol=1e-3)
+
+
+@pytest.mark.parametrize("fusion_layers", [[1], [1, 2], [3]])
+@torch.no_grad()
+def test_kept_patches_reach_the_end_and_the_short_way_is_the_same(
+    build_e2: BuildE2, pixels: Tensor, fusion_layers: list[int]
+) -> None:
+    model = build_e2(entities={"brand": 2}, fusion_layers=fusion_layers, drop_patches=False, token_gate=-1.0)
+    whole = model.get_image_features(pixels)
+    assert whole.last_hidden_state.shape[1] == 1 + 16 + 2
+    short = model.get_image_features(pixels, complete_states=False)
+    torch.testing.assert_close(short.pooler_output, whole.pooler_output, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(short.region_features, whole.region_features, atol=1e-5, rtol=1e-5)
+
+
+def test_gates_start_where_they_are_told_learn_and_are_new_parameters(build_e2: BuildE2, pixels: Tensor) -> None:
+    config = build_e2(token_gate=-3.0, **PARTS).config
+    model = E2Model(config)
+    gates = model.vision_model.token_gates.bias
+    assert gates.shape == (3, 3) and bool((gates == -3.0).all())
+    assert "vision_model.token_gates.bias" in new_parameter_names(model)
+    model.get_image_features(pixels).pooler_output.sum().backward()
+    assert gates.grad is not None and bool((gates.grad != 0).any())
