@@ -1,4 +1,4 @@
-"""How much CLS and the patches attend to the selection tokens: a learned bias, with which insertion can start unseen."""
+"""How much CLS and the patches attend to the selection tokens: a learned bias that can hide them at the start."""
 
 from __future__ import annotations
 

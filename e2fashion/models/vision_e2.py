@@ -26,10 +26,11 @@ class E2VisionOutput(BaseModelOutputWithPooling):
 
     ``last_hidden_state`` is (B, 1 + S, D), CLS and the selection tokens, once a fusion block has dropped the patches,
     and (B, 1 + P + S, D) where none does. ``token_states`` (B, S, D) are the selection tokens at the end;
-    ``patch_states`` (B, P, D) the last patch states there are: those that the last fusion block read, or the last
-    layer's (None where that ran without them and no block read any). ``selection_maps`` (B, F, S, P), on request: noise-free probabilities per fusion
-    block; ``selected_patches`` (B, F, S, k) int64, with them: what each token really read, best first.
-    ``region_features`` (B, E, C), not normalised: set by the models that have region heads.
+    ``patch_states`` (B, P, D) the last patch states there are: the last layer's, or those that the last fusion block
+    read (None where the last layer ran without them and no block read any). ``selection_maps`` (B, F, S, P), on
+    request: noise-free probabilities per fusion block; ``selected_patches`` (B, F, S, k) int64, with them: what each
+    token really read, best first. ``region_features`` (B, E, C), not normalised: set by the models that have region
+    heads.
     """
 
     token_states: Tensor | None = None

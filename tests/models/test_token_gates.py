@@ -85,7 +85,9 @@ def test_gates_start_where_they_are_told_learn_and_are_new_parameters(build_e2: 
     config = build_e2(token_gate=-3.0, **PARTS).config
     model = E2Model(config)
     gates = model.vision_model.token_gates.bias
-    assert gates.shape == (3, 3) and bool((gates == -3.0).all())
+    assert gates.shape == (3, 3)
+    assert bool((gates == -3.0).all())
     assert "vision_model.token_gates.bias" in new_parameter_names(model)
     model.get_image_features(pixels).pooler_output.sum().backward()
-    assert gates.grad is not None and bool((gates.grad != 0).any())
+    assert gates.grad is not None
+    assert bool((gates.grad != 0).any())
