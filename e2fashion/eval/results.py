@@ -28,7 +28,17 @@ IDENTITY = (
 )
 """Two records that agree in these, and in :data:`SETTINGS`, measure the same thing: the later replaces the earlier."""
 
-SETTINGS = ("image_size", "resize", "precision", "candidate_seed", "queries_per_draw", "draws", "fill")
+SETTINGS = (
+    "image_size",
+    "resize",
+    "precision",
+    "candidate_seed",
+    "queries_per_draw",
+    "draws",
+    "fill",
+    "division",
+    "group",
+)
 """What ``extra`` holds of how something was measured, where a protocol or a picture has such a setting."""
 
 FIELDS = {item.name: item for item in fields(ResultRecord)}

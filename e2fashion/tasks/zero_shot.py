@@ -1,0 +1,50 @@
+"""Zero-shot classification: the label whose text lies nearest to the picture."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+import torch.nn.functional as F
+from einops import rearrange
+from torch import Tensor
+
+from e2fashion.types import E2FashionError
+
+EmbedTexts = Callable[[Sequence[str]], Tensor]
+"""Texts to L2-normalised embeddings (N, C), as ``Encoder.embed_texts``."""
+
+SLOT = "{}"
+
+
+def fill_templates(labels: Sequence[str], templates: Sequence[str]) -> list[str]:
+    """Every label in every template, label by label.
+
+    Raises:
+        E2FashionError: no labels, a label twice or empty, no templates, or a template without its slot ``{}``.
+    """
+    if not labels:
+        raise E2FashionError("there are no labels: give the names of the classes to choose from")
+    if doubled := next((label for label in labels if list(labels).count(label) > 1), None):
+        raise E2FashionError(f"the label '{doubled}' occurs more than once: each class needs a name of its own")
+    if not all(label.strip() for label in labels):
+        raise E2FashionError("a label is empty: each class needs a name")
+    if not templates:
+        raise E2FashionError(f"there are no templates: '{SLOT}' alone is the plain label")
+    for template in templates:
+        if SLOT not in template:
+            raise E2FashionError(f"the template '{template}' has no slot: write {SLOT} where the label goes")
+    return [template.replace(SLOT, label) for label in labels for template in templates]
+
+
+def class_embeddings(embed_texts: EmbedTexts, labels: Sequence[str], templates: Sequence[str] = (SLOT,)) -> Tensor:
+    """One L2-normalised embedding per label, the mean over its templates (CLIP's ensemble): (labels, C) fp32."""
+    embeds = embed_texts(fill_templates(labels, templates)).float()
+    means = rearrange(embeds, "(labels templates) c -> labels templates c", templates=len(templates)).mean(1)
+    return F.normalize(means, dim=-1)
+
+
+def nearest_labels(image_embeds: Tensor, label_embeds: Tensor, chunk: int = 8192) -> Tensor:
+    """The place of the nearest label of every picture: (N, C) and (labels, C), normalised, to (N,) int64."""
+    parts = [(rows @ label_embeds.T).argmax(-1) for rows in image_embeds.split(chunk)]
+    return torch.cat(parts) if parts else torch.empty(0, dtype=torch.int64)
