@@ -17,12 +17,14 @@ from e2fashion.data.catalogue import Catalogue
 from e2fashion.data.sources import SOURCES
 from e2fashion.eval.encoder import load_encoder
 from e2fashion.eval.results import read_records
+from e2fashion.models import E2Model
 from e2fashion.run_folder import RunFolder
 from e2fashion.schema import PrepareConfig, RunConfig
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 PROTOCOLS = {"full", "full_multiview", "sample_100"}
 QUICKSTART = sorted((CONFIGS / "run").glob("quickstart_*.yaml"))
+FINETUNE = sorted((CONFIGS / "run").glob("finetune_*.yaml"))
 KAGL = [*sorted((CONFIGS / "run").glob("kagl_small_*.yaml")), CONFIGS / "run" / "kagl_pretrain.yaml"]
 PRETRAINED = sorted((CONFIGS / "run").glob("kagl_pretrained_*.yaml"))
 
@@ -98,6 +100,42 @@ def test_the_small_pretrained_systems_train(file: Path, kagl: Catalogue, tmp_pat
     place = [f"data={kagl.path}", f"output={tmp_path / 'run'}", f"model.checkpoint={clip}", "accelerator=cpu"]
     folder = runner.train_run(load_config(RunConfig, file, [*place, *stages]), progress=False)
     assert folder.read_record()["stages"]["everything"]["done"]
+
+
+@pytest.fixture(scope="module")
+def shop(tmp_path_factory: pytest.TempPathFactory) -> Catalogue:
+    """Sixty products in the table that the example of an own catalogue describes, prepared by that file."""
+    folder = tmp_path_factory.mktemp("shop")
+    (folder / "photos").mkdir()
+    lines = ["sku,photo,title,label,collection,category"]
+    generator = np.random.default_rng(0)
+    for number in range(60):
+        Image.fromarray(generator.integers(0, 256, (24, 18, 3), dtype=np.uint8)).save(folder / f"photos/{number}.jpg")
+        label = ("Acme", "n/a", "Comme")[number % 3]
+        lines.append(f"{number},{number}.jpg,Long shirt number {number},{label},Fall,{('Shirts', 'Polos')[number % 2]}")
+    (folder / "products.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    config, options = load_prepare_config(
+        CONFIGS / "data" / "folder_example.yaml", [f"path={folder / 'products.csv'}", f"output={folder / 'catalogue'}"]
+    )
+    runner.prepare(config, options, progress=False)
+    return Catalogue.load(folder / "catalogue")
+
+
+@pytest.mark.parametrize("file", FINETUNE, ids=lambda file: file.stem)
+def test_a_pretrained_clip_is_fine_tuned_on_an_own_catalogue(file: Path, shop: Catalogue, tmp_path: Path) -> None:
+    clip = save_random_clip(tmp_path / "clip", list(shop.split("train")["description"]), layers=12, image_size=224)
+    overrides = [f"data={shop.path}", f"output={tmp_path / 'run'}", f"model.checkpoint={clip}", "accelerator=cpu"]
+    overrides += ["train.stages.everything.epochs=1", "loader={batch_size: 24, workers: 0}", "image.size=32"]
+    folder = runner.train_run(load_config(RunConfig, file, overrides), progress=False)
+    stages, encoder = folder.read_record()["stages"], load_encoder(str(folder.path))
+    of_clip = "clip" in file.stem
+    assert [entity.name for entity in encoder.entities] == ([] if of_clip else ["sub_category", "brand"])
+    assert encoder.fusion_layers == (() if of_clip else (8, 11))
+    assert ("skipped" in stages["new_parameters"]) == of_clip
+    assert stages["everything"]["best"] > 0
+    start = E2Model.from_clip(clip).visual_projection.weight
+    moved = (encoder.model.visual_projection.weight - start).abs().max()
+    assert moved < 1e-3  # CLIP's own projection, fine-tuned and not drawn anew
 
 
 @pytest.fixture(scope="module")
