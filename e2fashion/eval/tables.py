@@ -56,8 +56,9 @@ def retrieval_table(
     """One row per model (default: in the order of the records), one column per direction and metric.
 
     Records of several seeds or runs of a model become their mean ± standard deviation; with ``intervals`` a single
-    one shows its 95 % interval. ``published`` adds rows of known numbers, which have no part in what is best; what
-    is not known is ``n/a``. Higher is better, except for ``median_rank``.
+    one shows its 95 % interval. ``published`` adds rows of known numbers, which have no part in what is best: those
+    of a model of ours stand below it, the others first; what is not known is ``n/a``. Higher is better, except for
+    ``median_rank``.
 
     Raises E2FashionError when no record fits.
     """
@@ -79,10 +80,11 @@ def retrieval_table(
     for record in chosen:
         values.setdefault((record.model, (record.direction, record.metric)), []).append(record)
     means = {key: statistics.fmean(item.value for item in own) for key, own in values.items()}
-    rows = []
-    for name, known in (published or {}).items():
-        cells = [Cell(f"{known[c]:.{digits}f}" if c in known else MISSING_VALUE) for c in columns]
-        rows.append((Cell(name), *cells))
+    known_rows = {
+        name: [Cell(f"{known[c]:.{digits}f}" if c in known else MISSING_VALUE) for c in columns]
+        for name, known in (published or {}).items()
+    }
+    rows = [(Cell(name), *cells) for name, cells in known_rows.items() if name not in names]
     for name in names:
         cells = []
         for column in columns:
@@ -92,6 +94,8 @@ def retrieval_table(
             best = bool(own) and len(rivals) > 1 and round(means[name, column], digits) == choose(rivals)
             cells.append(Cell(_format(own, digits, intervals), best))
         rows.append((Cell(name), *cells))
+        if name in known_rows:
+            rows.append((Cell(f"{name} (published)"), *known_rows[name]))
     header = ("model", *(f"{TITLES.get(direction, direction)} {metric}".strip() for direction, metric in columns))
     return Table(header, tuple(rows), _caption(chosen, protocol, split, positives))
 

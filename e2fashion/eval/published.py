@@ -1,0 +1,74 @@
+"""Published values from a sourced file: what stands beside ours in a table."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any, cast
+
+from omegaconf import OmegaConf
+
+from e2fashion.eval.tables import MISSING_VALUE, Column
+from e2fashion.types import E2FashionError
+
+
+@dataclass(frozen=True)
+class PublishedRow:
+    """The values of one system on one data set as ``source`` states them; None: it has a cell that could not be read.
+
+    ``tables`` are the tables that show the row; ``protocol`` is ``n/a`` where the source does not say it; ``citation``
+    is the source in words.
+    """
+
+    tables: tuple[str, ...]
+    system: str
+    data: str
+    task: str
+    protocol: str
+    source: str
+    values: Mapping[str, float | None]
+    note: str = ""
+    citation: str = ""
+
+    def columns(self) -> dict[Column, float]:
+        """The known values by direction and metric: ``"i2t R@1"`` becomes ``("i2t", "R@1")``."""
+        split = {name.partition(" ")[::2]: value for name, value in self.values.items()}
+        return {(direction, metric): value for (direction, metric), value in split.items() if value is not None}
+
+
+def load_published(file: Path) -> list[PublishedRow]:
+    """The rows of a file of published values, in its order.
+
+    Raises:
+        E2FashionError: the file is missing, or a row has no known source, an unknown field, or a value that is neither
+            a number nor ``n/a``.
+    """
+    if not file.is_file():
+        raise E2FashionError(f"there are no published values at {file}: name the file that holds them")
+    content = cast(dict[str, Any], OmegaConf.to_container(OmegaConf.load(file)))
+    return [_row(values, content["sources"], f"{file.name}, row {n}") for n, values in enumerate(content["rows"], 1)]
+
+
+def published_for(rows: Sequence[PublishedRow], table: str, task: str = "retrieval") -> list[PublishedRow]:
+    """The rows of one table."""
+    return [row for row in rows if table in row.tables and row.task == task]
+
+
+def _row(given: dict[str, Any], sources: Mapping[str, str], place: str) -> PublishedRow:
+    names = {item.name for item in fields(PublishedRow)} - {"citation"}
+    if unknown := sorted(set(given) - names):
+        raise E2FashionError(f"{place} has the unknown field '{unknown[0]}': a row has {', '.join(sorted(names))}")
+    if missing := sorted(names - set(given) - {"note"}):
+        raise E2FashionError(f"{place} lacks '{missing[0]}': a published value without it cannot be placed")
+    if given["source"] not in sources:
+        raise E2FashionError(
+            f"{place} names the source '{given['source']}', which is not listed under sources: {', '.join(sources)}"
+        )
+    values: dict[str, float | None] = {}
+    for name, value in given["values"].items():
+        if value != MISSING_VALUE and (isinstance(value, bool) or not isinstance(value, int | float)):
+            raise E2FashionError(f"{place}: '{name}' is {value!r}; write a number, or {MISSING_VALUE} if it is unknown")
+        values[name] = None if value == MISSING_VALUE else float(value)
+    found = {"tables": tuple(given["tables"]), "values": values, "citation": sources[given["source"]]}
+    return PublishedRow(**given | found)

@@ -1,0 +1,83 @@
+"""What an experiment is: rows of runs on a data set at a scale, and a view that draws tables or figures from them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from e2fashion.data.catalogue import Catalogue
+from e2fashion.eval.published import PublishedRow
+from e2fashion.run_folder import RunFolder
+from e2fashion.types import ResultRecord
+
+ROOT = Path(__file__).resolve().parents[1]
+RUN_CONFIGS = ROOT / "configs" / "run"
+PUBLISHED = Path(__file__).with_name("published.yaml")
+SCALES = ("paper", "small")
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of a table: the configuration of ``system`` with ``overrides``.
+
+    ``trained`` False evaluates what its training would start from.
+    """
+
+    title: str
+    system: str
+    overrides: tuple[str, ...] = ()
+    trained: bool = True
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """The configurations ``configs/run/<prefix>_<system>.yaml``, with what a data set has otherwise."""
+
+    prefix: str
+    overrides: tuple[str, ...] = ()
+
+
+Recipes = Mapping[str, Mapping[str, Recipe]]
+"""By scale, then by data set."""
+
+#: Experiments of Fashion-Gen, and their small likenesses.
+FASHIONGEN: Recipes = {
+    "paper": {"fashiongen": Recipe("fashiongen")},
+    "small": {"kagl": Recipe("kagl_small"), "synthfashion": Recipe("quickstart")},
+}
+
+
+@dataclass(frozen=True)
+class Material:
+    """What a view draws from: records of every row (``model`` is the row's title), run folders by row, catalogues.
+
+    ``output`` is the folder that the view writes into.
+    """
+
+    experiment: Experiment
+    output: Path
+    records: Sequence[ResultRecord]
+    published: Sequence[PublishedRow]
+    catalogues: Mapping[str, Catalogue]
+    folders: Mapping[str, Sequence[RunFolder]] = field(default_factory=dict)
+    caption: str = ""
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """A table or figure of the paper.
+
+    ``rows`` are trained on one data set that ``recipes`` name for the scale; an experiment without rows reads
+    catalogues alone, any number of them. ``baseline`` is the row against which the others are tested.
+    ``table`` names it in the file of published values. ``view`` returns the files it wrote, the one to read first.
+    """
+
+    name: str
+    title: str
+    view: Callable[[Material], list[Path]]
+    rows: tuple[Row, ...] = ()
+    recipes: Recipes = field(default_factory=lambda: FASHIONGEN)
+    baseline: str | None = None
+    protocols: str = "full"
+    table: str = ""

@@ -1,0 +1,100 @@
+"""Runs of an experiment: each row and seed trained once, found again by its identity, read into records."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from e2fashion import runner
+from e2fashion.config import load_config, run_identity
+from e2fashion.data.catalogue import Catalogue
+from e2fashion.eval.results import read_records
+from e2fashion.run_folder import RunFolder
+from e2fashion.schema import RunConfig
+from e2fashion.types import E2FashionError, ResultRecord
+from experiments._experiment import RUN_CONFIGS, Experiment, Recipe, Row
+
+EVALUATED = "val,test"  # the epoch is chosen on val; test is read once, when the run is done
+
+
+def row_config(row: Row, recipe: Recipe, catalogue: Path, seed: int, overrides: Sequence[str]) -> RunConfig:
+    """The resolved configuration of one row; ``overrides`` come before the row's own, which make the row."""
+    file = RUN_CONFIGS / f"{recipe.prefix}_{row.system}.yaml"
+    words = [f"data={catalogue}", *recipe.overrides, *overrides, *row.overrides, f"seed={seed}"]
+    words += [f"evaluate_splits={EVALUATED}"]
+    config = load_config(RunConfig, file, words)
+    if row.trained:
+        return config
+    untrained = [f"train.stages.{name}.epochs=0" for name, stage in config.train.stages.items() if stage is not None]
+    return load_config(RunConfig, file, [*words, *untrained])
+
+
+def row_folder(config: RunConfig, catalogue: Catalogue, pool: Path) -> RunFolder:
+    """Where a run lies: experiments that need the same run share it."""
+    return RunFolder(pool / f"{config.name}-{run_identity(config, catalogue.fingerprint)}")
+
+
+def run_rows(
+    experiment: Experiment,
+    recipe: Recipe,
+    catalogue: Catalogue,
+    pool: Path,
+    seeds: Sequence[int],
+    overrides: Sequence[str] = (),
+    train: bool = True,
+    progress: bool = True,
+) -> dict[str, list[RunFolder]]:
+    """The finished run folders of every row, one per seed; what is not trained yet is trained.
+
+    Raises:
+        E2FashionError: with ``train`` False, a run that is not there.
+    """
+    folders: dict[str, list[RunFolder]] = {}
+    for row in experiment.rows:
+        for seed in seeds:
+            config = row_config(row, recipe, catalogue.path, seed, overrides)
+            folder = row_folder(config, catalogue, pool)
+            config = replace(config, output=str(folder.path), protocols=experiment.protocols)
+            if train:
+                runner.train_run(config, progress)
+            elif not folder.results.is_file():
+                raise E2FashionError(
+                    f"{experiment.name}: row '{row.title}', seed {seed} has no records at {folder.results}. Train it: "
+                    "the same command without --view."
+                )
+            folders.setdefault(row.title, []).append(folder)
+    return folders
+
+
+def row_records(folders: dict[str, list[RunFolder]], catalogue: Catalogue, split: str) -> list[ResultRecord]:
+    """The records of every row on ``split``, with the row's title as ``model``, and one with its parameters."""
+    records: list[ResultRecord] = []
+    for title, runs in folders.items():
+        for folder in runs:
+            made = folder.read_record()
+            text = load_config(RunConfig, folder.config).text.template
+            measured = [
+                replace(record, model=title)
+                for record in read_records(folder.results)
+                # What `evaluate` measured in another way stands in the same file.
+                if (record.run, record.data_fingerprint, record.split)
+                == (made["identity"], catalogue.fingerprint, split)
+                and record.text in ("", text)
+                and record.extra.get("precision", "fp32") == "fp32"
+            ]
+            records += measured
+            records.append(
+                ResultRecord(
+                    run=made["identity"],
+                    model=title,
+                    task="model",
+                    metric="parameters",
+                    value=float(made["parameters"]),
+                    seed=made["seed"],
+                    config_hash=made["identity"],
+                    commit=made.get("commit") or "",
+                    data_fingerprint=catalogue.fingerprint,
+                )
+            )
+    return records

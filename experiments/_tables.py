@@ -1,0 +1,93 @@
+"""Tables of experiments: the records of its rows as Markdown, LaTeX and CSV, the published values beside them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from e2fashion.eval.published import PublishedRow, published_for
+from e2fashion.eval.results import append_records
+from e2fashion.eval.tables import RETRIEVAL_COLUMNS, Cell, Column, Table, retrieval_table, to_csv, to_latex, to_markdown
+from e2fashion.types import ResultRecord
+from experiments._experiment import Material
+
+HITS = {"product": "", "text": "_same_text"}
+"""Notions of a hit, with what is added to a file's name."""
+
+
+def retrieval_view(
+    protocol: str = "full",
+    split: str = "test",
+    columns: Sequence[Column] = RETRIEVAL_COLUMNS,
+    parameters: bool = False,
+    figure: Callable[[Material], Path] | None = None,
+) -> Callable[[Material], list[Path]]:
+    """A view: one table per notion of a hit, with parameter counts and a ``figure`` on request."""
+
+    def view(material: Material) -> list[Path]:
+        tables: dict[str, Table] = {}
+        for positives, suffix in HITS.items():
+            if any((r.task, r.protocol, r.positives) == ("retrieval", protocol, positives) for r in material.records):
+                table = retrieval_table(
+                    material.records,
+                    split=split,
+                    protocol=protocol,
+                    positives=positives,
+                    models=[row.title for row in material.experiment.rows],
+                    columns=columns,
+                    # Published numbers count the product alone as a hit.
+                    published=_known(material, protocol) if positives == "product" else None,
+                )
+                tables[suffix] = _with_parameters(table, material.records) if parameters else table
+        notes = _source_notes(published_for(material.published, material.experiment.table))
+        files = write_tables(material, tables, notes)
+        return [*files, figure(material)] if figure else files
+
+    return view
+
+
+def write_tables(material: Material, tables: dict[str, Table], notes: Sequence[str] = ()) -> list[Path]:
+    """``<name>.md`` with every table, ``<name><suffix>.tex`` and ``.csv`` of each, and the records behind them."""
+    name, folder = material.experiment.name, material.output
+    folder.mkdir(parents=True, exist_ok=True)
+    records = folder / "records.jsonl"
+    records.unlink(missing_ok=True)
+    append_records(records, material.records)
+    parts = [f"# {material.experiment.title}\n", material.caption]
+    files = [folder / f"{name}.md"]
+    for suffix, table in tables.items():
+        parts.append(to_markdown(table))
+        for ending, text in ((".tex", to_latex(table)), (".csv", to_csv(table))):
+            file = folder / f"{name}{suffix}{ending}"
+            file.write_text(text, encoding="utf-8")
+            files.append(file)
+    files[0].write_text("\n".join([*parts, *notes]) + "\n", encoding="utf-8")
+    return [*files, records]
+
+
+def _known(material: Material, protocol: str) -> dict[str, dict[Column, float]]:
+    """Published columns by row; a protocol that is not the table's is named in the row."""
+    ours = {row.title for row in material.experiment.rows}
+    known = {}
+    for row in published_for(material.published, material.experiment.table):
+        other = "" if row.protocol in (protocol, "n/a") else f", {row.protocol}"
+        known[row.system if row.system in ours else f"{row.system} (published{other})"] = row.columns()
+    return known
+
+
+def _source_notes(rows: Sequence[PublishedRow]) -> list[str]:
+    """Where each published row comes from, and what has to be known about it."""
+    if not rows:
+        return ["No published values of this table are known."]
+    lines = [f"- {row.system}: {row.citation}" + (f" ({row.note})" if row.note else "") for row in rows]
+    return ["Published rows (`experiments/published.yaml`); n/a is what could not be read:\n", *lines]
+
+
+def _with_parameters(table: Table, records: Sequence[ResultRecord]) -> Table:
+    counts = {record.model: record.value for record in records if record.metric == "parameters"}
+    rows = [
+        (row[0], Cell(f"{counts[row[0].text] / 1e6:.2f} M" if row[0].text in counts else "n/a"), *row[1:])
+        for row in table.rows
+    ]
+    return replace(table, header=(table.header[0], "parameters", *table.header[1:]), rows=tuple(rows))

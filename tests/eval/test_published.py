@@ -1,0 +1,58 @@
+"""The file of published values: sourced, numbers or n/a, and read strictly."""
+
+from pathlib import Path
+
+import pytest
+
+from e2fashion.eval.published import load_published, published_for
+from e2fashion.metrics.retrieval import DIRECTIONS, TOP_K
+from e2fashion.types import E2FashionError
+
+FILE = Path(__file__).resolve().parents[2] / "experiments" / "published.yaml"
+ROWS = load_published(FILE)
+GOOD = "tables: [t], system: E2, data: d, task: retrieval, protocol: full, source: s, values: {i2t R@1: 1}"
+
+
+def test_retrieval_values_are_percentages_under_names_that_tables_know() -> None:
+    names = {(direction, f"R@{k}") for direction in DIRECTIONS for k in TOP_K} | {("both", "SumR")}
+    for row in (row for row in ROWS if row.task == "retrieval"):
+        assert {name.partition(" ")[::2] for name in row.values} <= names
+        assert all(0 < value <= 100 for value in row.columns().values())
+        assert row.protocol in ("full", "full_multiview", "sample_100", "n/a")
+
+
+def test_a_system_stands_once_in_a_table() -> None:
+    places = [(table, row.system) for row in ROWS for table in row.tables]
+    assert len(set(places)) == len(places)
+
+
+def test_the_paper_s_known_numbers() -> None:
+    known = {row.system: row.columns() for row in published_for(ROWS, "table1")}
+    assert known["E2"] == {("i2t", "R@1"): 62.8, ("t2i", "R@1"): 64.5}
+    assert known["CLIP-FT"] == {("i2t", "R@1"): 55.2, ("t2i", "R@1"): 55.4}
+    assert known["FILIP-FT"] == {}
+
+
+def test_every_row_tells_its_source_in_words() -> None:
+    assert all(len(row.citation) > 10 for row in ROWS)
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        (GOOD.replace("source: s", "source: hearsay"), "row 1 names the source 'hearsay'"),
+        (GOOD.replace("i2t R@1: 1", "i2t R@1: about 60"), "'i2t R@1' is 'about 60'; write a number, or n/a"),
+        (GOOD.replace("system: E2, ", ""), "lacks 'system'"),
+        (GOOD + ", guess: true", "unknown field 'guess'"),
+    ],
+)
+def test_a_row_that_cannot_be_trusted_is_refused(row: str, message: str, tmp_path: Path) -> None:
+    file = tmp_path / "published.yaml"
+    file.write_text(f"sources: {{s: a source}}\nrows:\n  - {{{row}}}\n")
+    with pytest.raises(E2FashionError, match=message):
+        load_published(file)
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(E2FashionError, match=r"no published values at .*nowhere\.yaml"):
+        load_published(tmp_path / "nowhere.yaml")

@@ -1,0 +1,97 @@
+"""Every experiment runs from its command to its files, and says what it lacks."""
+
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+
+from e2fashion.eval.results import read_records
+from e2fashion.types import E2FashionError
+from experiments._command import main, run
+from experiments._experiment import ROOT, RUN_CONFIGS, Experiment
+
+NAMES = sorted(file.stem for file in (ROOT / "experiments").glob("[a-z]*.py") if file.stem != "kagl_small")
+
+
+def experiment(name: str) -> Experiment:
+    found: Experiment = import_module(f"experiments.{name}").EXPERIMENT
+    return found
+
+
+TABLE = experiment("table1_full_candidates")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_an_experiment_is_called_like_its_file_and_says_how_it_is_run(name: str) -> None:
+    text = import_module(f"experiments.{name}").__doc__ or ""
+    assert experiment(name).name == name
+    assert f"python -m experiments.{name} --data" in text
+    assert "Cost: " in text
+    assert "Deviations: " in text
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_rows_of_an_experiment_have_configurations(name: str) -> None:
+    found = experiment(name)
+    titles = [row.title for row in found.rows]
+    assert len(set(titles)) == len(titles)
+    assert found.baseline is None or found.baseline in titles
+    for recipe in (recipe for recipes in found.recipes.values() for recipe in recipes.values()):
+        assert all((RUN_CONFIGS / f"{recipe.prefix}_{row.system}.yaml").is_file() for row in found.rows)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_an_experiment_smokes(name: str, smoke_catalogue: Path, smoke_output: Path) -> None:
+    given = ["--smoke", "--data", f"synthfashion={smoke_catalogue}", "--output", str(smoke_output)]
+    files = run(experiment(name), *given)
+    assert all(file.stat().st_size for file in files)
+
+
+def test_a_smoke_needs_and_leaves_nothing(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(TABLE, ["--smoke", "--scale", "small"]) == 0
+    assert "smoke: table1_full_candidates (small) wrote" in capsys.readouterr().out
+    assert not list(tmp_path.iterdir())
+
+
+def test_seeds_become_mean_and_spread_and_the_table_can_be_drawn_again(
+    smoke_catalogue: Path, smoke_output: Path
+) -> None:
+    given = ["--smoke", "--data", f"synthfashion={smoke_catalogue}", "--output", str(smoke_output), "--seeds", "0,1"]
+    files = run(TABLE, *given)
+    content = files[0].read_text()
+    assert " ± " in content
+    assert "| E2 (published) | 62.8 | n/a | n/a | 64.5 |" in content
+    assert {record.seed for record in read_records(files[-1])} == {0, 1}
+    assert run(TABLE, *given, "--view") == files
+    assert files[0].read_text() == content
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ([], "needs --data fashiongen=<catalogue>.*validation.h5.*e2fashion data prepare configs/data/fashiongen.yaml"),
+        (["--scale", "small"], "needs one of: --data kagl=<catalogue>, --data synthfashion"),
+        (["--scale", "large"], "--scale is 'large'; table1_full_candidates has: paper, small"),
+        (["--data", "fashiongen"], "--data is 'fashiongen'; write --data <name>=<catalogue>"),
+        (["--data", "deepfashion=x"], "data set 'deepfashion'; there are: fashiongen"),
+        (["--data", "kagl=x"], "no recipe for 'kagl' at scale 'paper'"),
+        (["--data", "kagl=x", "--data", "kagl=y"], "names 'kagl' twice: x and y"),
+        (["--scale", "small", "--data", "kagl=x", "--data", "synthfashion=y"], "one data set at a time"),
+        (["--data", "fashiongen=nowhere"], "nowhere is not a catalogue.*given by Fashion-Gen's authors"),
+        (["--seeds", "0,zero"], "--seeds is '0,zero'"),
+        (["--seeds", "1,1"], "--seeds is '1,1'"),
+        (["fast"], "'fast' is neither a flag nor key=value"),
+    ],
+)
+def test_what_is_missing_or_wrong_is_named(words: list[str], message: str) -> None:
+    with pytest.raises(E2FashionError, match=f"(?s){message}"):
+        run(TABLE, *words)
+
+
+def test_a_table_without_its_runs_says_how_to_make_them(smoke_catalogue: Path, tmp_path: Path) -> None:
+    given = ["--smoke", "--data", f"synthfashion={smoke_catalogue}", "--output", str(tmp_path), "--view"]
+    with pytest.raises(E2FashionError, match=r"row 'CLIP', seed 0 has no records at .* without --view"):
+        run(TABLE, *given)
