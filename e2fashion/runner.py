@@ -20,6 +20,8 @@ from e2fashion.eval.measure import MeasureSettings, RunIdentity, measure_retriev
 from e2fashion.eval.protocols import protocol_named
 from e2fashion.eval.report import write_comparison, write_tables
 from e2fashion.eval.results import append_records, read_records
+from e2fashion.eval.selection import check_methods, measure_selection
+from e2fashion.eval.selection_records import TASK as SELECTION
 from e2fashion.modules.callbacks import RunInterruptedError
 from e2fashion.run_folder import RunFolder
 from e2fashion.schema import CompareConfig, EvaluateConfig, PrepareConfig, RunConfig
@@ -118,13 +120,14 @@ def _help_training(config: RunConfig, catalogue: Catalogue, folder: RunFolder) -
 
 
 def evaluate(config: EvaluateConfig, progress: bool = True) -> str:
-    """Measure retrieval with any encoder, append the records and show them as a table."""
+    """Measure retrieval (and where it looks) with any encoder, append the records and show them as a table."""
     _set_threads(config.threads)
     catalogue = Catalogue.load(config.data)
     for split in split_names(config.split):
         catalogue.split(split)
     for protocol in split_names(config.protocol):
         protocol_named(protocol)
+    check_methods(split_names(config.selection))
     run = RunFolder(Path(config.model))
     of_run = run.config.is_file()
     name = config.name or (load_config(RunConfig, run.config).name if of_run else None)
@@ -214,9 +217,9 @@ def _differences(config: RunConfig, folder: RunFolder) -> str:
 def _results_of(
     folder: RunFolder, encoder: Encoder, catalogue: Catalogue, config: RunConfig, splits: list[str], progress: bool
 ) -> list[ResultRecord]:
-    """The records of the run's protocols on ``splits``; those that ``results.jsonl`` lacks are measured first."""
+    """The records of the run's protocols and selection; those that ``results.jsonl`` lacks are measured first."""
     run, protocols = folder.read_record(), split_names(config.protocols)
-    of_model = (run["identity"], encoder.name, catalogue.fingerprint, encoder.template.template)
+    of_model, text = (run["identity"], encoder.name, catalogue.fingerprint), encoder.template.template
     # What `evaluate` measured with other settings stands in the same file.
     usual: dict[str, Any] = {
         "image_size": encoder.transform.size,
@@ -225,13 +228,29 @@ def _results_of(
     }
     usual |= {"candidate_seed": 0, "queries_per_draw": None, "draws": 1, "fill": "report"}
 
+    def is_selection(record: ResultRecord) -> bool:
+        return (record.task, record.protocol) == (SELECTION, "tokens")
+
+    def measure(names: list[str], protocol: str, selection: str) -> None:
+        settings = EvaluateConfig(
+            model=str(folder.path),
+            data=config.data,
+            protocol=protocol,
+            split=",".join(names),
+            selection=selection,
+            batch_size=config.loader.evaluation_batch_size,
+            workers=config.loader.workers,
+            accelerator=config.accelerator,
+        )
+        append_records(folder.results, _measure(encoder, catalogue, settings, run, progress))
+
     def stored() -> list[ResultRecord]:
         return [
             record
             for record in (read_records(folder.results) if folder.results.is_file() else [])
-            if (record.run, record.model, record.data_fingerprint, record.text) == of_model
+            if (record.run, record.model, record.data_fingerprint) == of_model
             and record.split in splits
-            and record.protocol in protocols
+            and ((record.text == text and record.protocol in protocols) or is_selection(record))
             and all(record.extra.get(name, value) == value for name, value in usual.items())
         ]
 
@@ -239,16 +258,10 @@ def _results_of(
     for split in splits:
         missing = [protocol for protocol in protocols if (split, protocol) not in there]
         if missing:
-            settings = EvaluateConfig(
-                model=str(folder.path),
-                data=config.data,
-                protocol=",".join(missing),
-                split=split,
-                batch_size=config.loader.evaluation_batch_size,
-                workers=config.loader.workers,
-                accelerator=config.accelerator,
-            )
-            append_records(folder.results, _measure(encoder, catalogue, settings, run, progress))
+            measure([split], ",".join(missing), "")
+    looked_at = {record.split for record in stored() if is_selection(record)}
+    if unseen := [split for split in splits if split not in looked_at]:
+        measure(unseen, "", "tokens")
     return stored()
 
 
@@ -270,11 +283,14 @@ def _measure(
         progress=progress,
     )
     made_by = RunIdentity(run.get("identity", ""), run.get("commit") or "", run.get("seed", 0))
-    return [
+    splits = split_names(config.split)
+    records = [
         record
-        for split in split_names(config.split)
+        for split in (splits if settings.protocols else ())
         for record in measure_retrieval(encoder, catalogue, split, template, settings, made_by)
     ]
+    methods = split_names(config.selection)
+    return records + measure_selection(encoder, catalogue, splits, methods, settings, made_by)
 
 
 def _set_threads(threads: int | None) -> None:

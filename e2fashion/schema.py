@@ -175,6 +175,8 @@ class EvaluateConfig:
 
     ``text`` overrides the template that the model was trained with (null: the model's own, else the description);
     ``with_tags: false`` drops the tags from it. ``split``, ``protocol`` may name several, separated by commas.
+    ``selection`` says how the patches are found whose place is compared with the tags' true regions, where a catalogue
+    knows them: ``tokens`` (of models that have some), ``attention``, ``occlusion`` (dear); empty: not at all.
     ``resize`` and ``size`` override the processor's way of making a square. ``output`` is the records file
     (null: ``results.jsonl`` of the run folder, else of ``runs/evaluate/<model>``).
     """
@@ -186,6 +188,7 @@ class EvaluateConfig:
     name: str | None = None
     text: str | None = None
     with_tags: bool = True
+    selection: str = "tokens"
     resize: Literal["squeeze", "crop", "pad"] | None = None
     size: int | None = None
     queries: int | None = None

@@ -109,7 +109,15 @@ def test_transformers_reads_the_model_folder(trained: RunFolder) -> None:
 
 def test_evaluation_uses_the_text_that_training_used(trained: RunFolder) -> None:
     assert load_encoder(str(trained.path)).template.template == "{brand} . {description}"
-    assert {record.text for record in read_records(trained.results)} == {"{brand} . {description}"}
+    retrieval = [record for record in read_records(trained.results) if record.task == "retrieval"]
+    assert {record.text for record in retrieval} == {"{brand} . {description}"}
+
+
+def test_a_run_says_whether_its_tokens_select_the_true_regions(trained: RunFolder) -> None:
+    found = [record for record in read_records(trained.results) if record.task == "selection"]
+    assert {(record.split, record.protocol, record.extra["layer"]) for record in found} == {("val", "tokens", 1)}
+    assert {record.extra["entity"] for record in found} == {"brand", "season", "(all)"}
+    assert "| lift over chance |" in runner.report([trained.path])
 
 
 def test_the_record_of_val_is_what_chose_the_model(trained: RunFolder) -> None:

@@ -13,7 +13,7 @@ from PIL import Image
 from torch import Tensor
 from transformers import CLIPImageProcessorPil
 
-from e2fashion.types import E2FashionError
+from e2fashion.types import Box, E2FashionError
 
 Resize = Literal["squeeze", "crop", "pad"]
 
@@ -62,6 +62,18 @@ class ImageTransform:
             return size, int(size * width / height)
         scale = min(size / height, size / width)
         return max(1, int(height * scale)), max(1, int(width * scale))
+
+    def map_box(self, box: Box, height: int, width: int) -> Box | None:
+        """Where a box of a picture (height, width) lies in its square, in fractions of it.
+
+        What was cropped away is cut off; None if nothing of the box is left.
+        """
+        new_height, new_width = self._resized_shape(height, width)
+        # Floor division as in _center: an odd remainder must shift box and picture alike.
+        top, left = (new_height - self.size) // 2, (new_width - self.size) // 2
+        x = [min(1.0, max(0.0, (edge * new_width - left) / self.size)) for edge in (box.left, box.right)]
+        y = [min(1.0, max(0.0, (edge * new_height - top) / self.size)) for edge in (box.top, box.bottom)]
+        return Box(x[0], y[0], x[1], y[1]) if x[0] < x[1] and y[0] < y[1] else None
 
     def to_processor(self) -> CLIPImageProcessorPil:
         """The image processor that is saved beside the model and does the same (bytes to normalised floats)."""

@@ -20,7 +20,9 @@ from e2fashion.eval.figures import Picture, RetrievedRow, SelectionRow, draw_ret
 from e2fashion.eval.measure import MeasureSettings, embed_catalogue
 from e2fashion.eval.protocols import FullGallery
 from e2fashion.eval.rankings import RecordContext
+from e2fashion.eval.regions import boxes_in_square
 from e2fashion.eval.results import SETTINGS
+from e2fashion.eval.selection_tables import selection_tables
 from e2fashion.eval.significance import compare_rankings
 from e2fashion.eval.tables import retrieval_table, to_markdown
 from e2fashion.types import ResultRecord
@@ -51,6 +53,7 @@ def write_tables(records: Sequence[ResultRecord], file: Path | None = None) -> s
             if len({rival[place] for rival in rivals}) > 1
         ]
         tables.append(table + (f"\nMeasured with {', '.join(differing)}.\n" if differing else ""))
+    tables += [to_markdown(table) for table in selection_tables(records)]
     content = "\n".join(tables) if tables else "No retrieval records.\n"
     if file is not None:
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -170,7 +173,8 @@ def selection_rows(encoder: Encoder, catalogue: Catalogue, split: str, products:
     rows = CatalogueRows(catalogue.split(split), columns, encoder.template, encoder.transform)
     chosen = _spread(rows.product_count, products)
     starts = [int(rows.product_starts[product]) for product in chosen]
-    squares = torch.stack([rows.transform(rows.picture(row)) for row in starts])
+    pictures = [rows.picture(row) for row in starts]
+    squares = torch.stack([rows.transform(picture) for picture in pictures])
     encoder.model.eval()
     with torch.inference_mode():
         pixels = normalise(squares.to(encoder.model.device), encoder.transform.mean, encoder.transform.std)
@@ -188,7 +192,8 @@ def selection_rows(encoder: Encoder, catalogue: Catalogue, split: str, products:
             first += entity.tokens
             entity_maps[entity.name] = maps[place, tokens].mean(axis=0)
             entity_picks[entity.name] = [int(patch) for patch in picks[place, tokens].ravel()]
-            entity_boxes[entity.name] = [(b.left, b.top, b.right, b.bottom) for b in boxes.get(entity.column, ())]
+            seen = boxes_in_square(boxes.get(entity.column, ()), rows.transform, *pictures[place].shape[-2:])
+            entity_boxes[entity.name] = [(b.left, b.top, b.right, b.bottom) for b in seen]
         tags = dict(zip((entity.name for entity in encoder.entities), rows.tags(row), strict=True))
         picture = rearrange(squares[place].numpy(), "channels height width -> height width channels", channels=3)
         result.append(SelectionRow(picture, tags, entity_maps, entity_picks, entity_boxes))

@@ -38,8 +38,11 @@ SETTINGS = (
     "fill",
     "division",
     "group",
+    "entity",
+    "layer",
+    "regions",
 )
-"""What ``extra`` holds of how something was measured, where a protocol or a picture has such a setting."""
+"""What ``extra`` holds of what was measured and how, where a protocol, a picture or a selection has such a setting."""
 
 FIELDS = {item.name: item for item in fields(ResultRecord)}
 REQUIRED = {name for name, item in FIELDS.items() if item.default is MISSING and item.default_factory is MISSING}

@@ -11,7 +11,7 @@ from PIL import Image
 from transformers import CLIPImageProcessor, CLIPImageProcessorPil
 
 from e2fashion.data.transforms import CLIP_MEAN, CLIP_STD, ImageTransform, Resize, normalise
-from e2fashion.types import E2FashionError
+from e2fashion.types import Box, E2FashionError
 
 RESIZES = ["squeeze", "crop", "pad"]
 SHAPES = [(256, 256), (80, 60), (61, 83), (33, 224), (224, 224), (225, 223), (300, 171), (7, 9), (512, 400)]
@@ -145,3 +145,27 @@ def test_normalise_takes_statistics_as_tensors() -> None:
     )
     assert torch.equal(normalise(pixels, torch.tensor(CLIP_MEAN), torch.tensor(CLIP_STD)), expected)
     assert torch.equal(normalise(pixels[:0], CLIP_MEAN, CLIP_STD), expected[:0])
+
+
+@pytest.mark.parametrize("resize", RESIZES)
+@pytest.mark.parametrize(("height", "width"), [(240, 160), (161, 243), (60, 80), (128, 128)])
+def test_a_box_goes_where_the_pixels_go(resize: Resize, height: int, width: int) -> None:
+    box = Box(0.3, 0.4, 0.6, 0.7)
+    image = torch.zeros(3, height, width, dtype=torch.uint8)
+    rows, columns = (slice(round(a * n), round(b * n)) for a, b, n in ((0.4, 0.7, height), (0.3, 0.6, width)))
+    image[:, rows, columns] = 255
+    transform = ImageTransform(size=112, resize=resize)
+    found = transform.map_box(box, height, width)
+    assert found is not None
+    lit = (transform(image)[0] > 127).nonzero()
+    (top, left), (bottom, right) = lit.amin(0).tolist(), (lit.amax(0) + 1).tolist()
+    assert [edge * 112 for edge in (found.left, found.top, found.right, found.bottom)] == pytest.approx(
+        [left, top, right, bottom], abs=1.6
+    )
+
+
+def test_a_box_that_is_cropped_away_is_none_and_one_at_the_edge_is_cut() -> None:
+    transform = ImageTransform(size=100, resize="crop")  # of 200 rows the middle hundred remain
+    assert transform.map_box(Box(0.0, 0.0, 1.0, 0.25), 200, 100) is None
+    assert transform.map_box(Box(0.0, 0.0, 0.5, 0.5), 200, 100) == Box(0.0, 0.0, 0.5, 0.5)
+    assert ImageTransform(100, "pad").map_box(Box(0.0, 0.0, 1.0, 1.0), 200, 100) == Box(0.25, 0.0, 0.75, 1.0)

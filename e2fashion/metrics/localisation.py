@@ -1,0 +1,107 @@
+"""Do chosen patches lie on a true region? Pure functions of patch grids, each with its exact value under chance.
+
+A picture is a grid of P patches, read row by row. A region is a union of boxes. *On* the region is a patch whose area
+the region covers at least half as far as that of the patch it covers best (:func:`patches_on_region`). Where a region
+fills whole patches that means "at least half covered"; a logo that is smaller than a patch still has its one or two.
+Equally high patches of a map count with their expected value under a random order, so that a flat map scores chance.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from e2fashion.types import Box
+
+#: Regions that cover a smaller share of the picture are small: there, chance is low and pointing means something.
+SMALL_REGION = 0.15
+
+
+def patch_coverage(boxes: Sequence[Box], side: int) -> Tensor:
+    """Which share of every patch the union of ``boxes`` covers, exactly: (P,) float64 with P = side * side.
+
+    Boxes are cut at each other's edges and at the grid's; every piece lies in one patch and is in the union or not.
+    """
+    lines = np.arange(side + 1) / side
+    across = np.unique(np.concatenate([lines, [edge for box in boxes for edge in (box.left, box.right)]]))
+    down = np.unique(np.concatenate([lines, [edge for box in boxes for edge in (box.top, box.bottom)]]))
+    x, y = (across[1:] + across[:-1]) / 2, (down[1:] + down[:-1]) / 2
+    covered = np.zeros((len(y), len(x)), dtype=bool)
+    for box in boxes:
+        covered |= ((y > box.top) & (y < box.bottom))[:, None] & ((x > box.left) & (x < box.right))
+    area = covered * np.diff(down)[:, None] * np.diff(across)
+    patch = (y * side).astype(np.int64)[:, None] * side + (x * side).astype(np.int64)
+    return torch.from_numpy(np.bincount(patch.ravel(), area.ravel(), minlength=side * side) * side * side)
+
+
+def patches_on_region(coverage: Tensor) -> Tensor:
+    """Patches (..., P) bool that are on a region, from their :func:`patch_coverage` (..., P); none if it is 0."""
+    best = coverage.amax(-1, keepdim=True)
+    return (coverage > 0) & (coverage >= 0.5 * best - 1e-9)
+
+
+def chance_share(on: Tensor) -> Tensor:
+    """Expected share of uniformly random patches that are on the region: (N, P) bool to (N,).
+
+    The same holds for patches drawn with and without replacement, and for a single one: the pointing game's chance.
+    """
+    return on.double().mean(-1)
+
+
+def share_on_region(selected: Tensor, on: Tensor) -> Tensor:
+    """Share of the selected patches (N, k) int64 that are on the region (N, P); a patch selected twice counts twice."""
+    return on.gather(-1, selected).double().mean(-1)
+
+
+def best_on_region(maps: Tensor, on: Tensor, count: int = 1) -> Tensor:
+    """Share of the ``count`` highest patches of a map (N, P) that are on the region (N, P): (N,).
+
+    ``count`` 1 is the pointing game.
+    """
+    counts = torch.full(maps.shape[:-1], count, device=maps.device)
+    sure, tied, tied_on, open_places = _highest(maps, on, counts)
+    return (sure + open_places * tied_on.double() / tied) / count
+
+
+def best_iou(maps: Tensor, on: Tensor) -> Tensor:
+    """IoU of the region's n patches (N, P) with the n highest of a map (N, P): (N,)."""
+    size = on.sum(-1)
+    return _expected_iou(size, *_highest(maps, on, size))
+
+
+def chance_iou(on: Tensor) -> Tensor:
+    """Expected :func:`best_iou` of n uniformly random patches: (N, P) bool to (N,)."""
+    return best_iou(torch.zeros(on.shape, device=on.device), on)
+
+
+def lift(values: Tensor, chances: Tensor) -> Tensor:
+    """Mean value over mean chance: 1 is chance. Not a mean of ratios, which would hang on the smallest regions."""
+    return values.double().mean() / chances.double().mean()
+
+
+def _highest(maps: Tensor, on: Tensor, counts: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """The ``counts`` (N,) highest patches: surely chosen ones on the region, ties for the rest, those on it, places."""
+    places = counts.clamp(min=1)[..., None] - 1
+    threshold = maps.sort(dim=-1, descending=True).values.gather(-1, places)
+    above, equal = maps > threshold, maps == threshold
+    sure = (above & on).sum(-1)
+    return sure, equal.sum(-1), (equal & on).sum(-1), counts - above.sum(-1)
+
+
+def _expected_iou(size: Tensor, sure: Tensor, tied: Tensor, tied_on: Tensor, places: Tensor) -> Tensor:
+    """Mean of hits / (2 size - hits) where ``places`` of the ``tied`` patches are drawn: hits are hypergeometric."""
+    hits = torch.arange(int(size.max()) + 1 if size.numel() else 1, dtype=torch.float64, device=size.device)
+    sure, tied, tied_on, places, whole = (item.double()[..., None] for item in (sure, tied, tied_on, places, size))
+    possible = (hits <= tied_on) & (hits <= places) & (places - hits <= tied - tied_on)
+    logs = _log_choose(tied_on, hits) + _log_choose(tied - tied_on, places - hits) - _log_choose(tied, places)
+    chance = torch.where(possible, logs.exp(), 0.0)
+    return (chance * (sure + hits) / (2 * whole - sure - hits).clamp(min=1)).sum(-1)
+
+
+def _log_choose(total: Tensor, chosen: Tensor) -> Tensor:
+    total, chosen = total.clamp(min=0), chosen.clamp(min=0)
+    rest = (total - chosen).clamp(min=0)
+    return torch.lgamma(total + 1) - torch.lgamma(chosen + 1) - torch.lgamma(rest + 1)
