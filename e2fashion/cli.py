@@ -182,6 +182,17 @@ def _evaluate(words: Words) -> int:
     return 0
 
 
+def _probe(words: Words) -> int:
+    from e2fashion import runner
+    from e2fashion.config import load_config
+    from e2fashion.schema import ProbeConfig
+
+    place = _one_place(words, "model: a run folder, a model folder, or the hub name of a CLIP")
+    config = load_config(ProbeConfig, None, [f"model={place}", *words.overrides])
+    print(runner.probe(config, progress=not words.quiet))
+    return 0
+
+
 def _compare(words: Words) -> int:
     from e2fashion import runner
 
@@ -217,6 +228,12 @@ VERBS: dict[str, Verb] = {
         "measure retrieval with a run, a model folder or any CLIP checkpoint",
         _evaluate,
         "EvaluateConfig",
+    ),
+    "probe": Verb(
+        "probe <model> data=<catalogue> entity=brand,season features=global split=test",
+        "fit linear probes: how well image features tell the values of an entity apart",
+        _probe,
+        "ProbeConfig",
     ),
     "compare": Verb(
         "compare <baseline.yaml> <config.yaml> ... data=<catalogue> output=<folder>",

@@ -102,6 +102,18 @@ def split_names(value: str) -> list[str]:
     return [part.strip() for part in value.split(",") if part.strip()]
 
 
+def split_numbers(key: str, value: str) -> list[int]:
+    """The whole numbers of a comma-separated value, as in ``shots=1,4,16``.
+
+    Raises:
+        E2FashionError: a part is no whole number; the message names the ``key``.
+    """
+    try:
+        return [int(part) for part in split_names(value)]
+    except ValueError as error:
+        raise E2FashionError(f"{key}={value}: write whole numbers with commas between them, as in 1,4,16.") from error
+
+
 def _layers(file: Path, open_files: tuple[Path, ...]) -> list[tuple[Path, DictConfig]]:
     """The file behind its bases, each as plain values, in the order in which they are merged."""
     resolved = file.resolve()

@@ -11,12 +11,13 @@ import torch
 from torch import nn
 
 from e2fashion import build
-from e2fashion.config import differences, load_config, run_identity, save_config, split_names
+from e2fashion.config import differences, load_config, run_identity, save_config, split_names, split_numbers
 from e2fashion.data.catalogue import Catalogue
 from e2fashion.data.describe import describe_catalogue
 from e2fashion.data.prepare import prepare_catalogue
 from e2fashion.eval.encoder import Encoder, load_encoder
 from e2fashion.eval.measure import MeasureSettings, RunIdentity, measure_retrieval
+from e2fashion.eval.probe import ProbeSettings, measure_probe
 from e2fashion.eval.protocols import protocol_named
 from e2fashion.eval.report import write_comparison, write_tables
 from e2fashion.eval.results import append_records, read_records
@@ -24,7 +25,7 @@ from e2fashion.eval.selection import check_methods, measure_selection
 from e2fashion.eval.selection_records import TASK as SELECTION
 from e2fashion.modules.callbacks import RunInterruptedError
 from e2fashion.run_folder import RunFolder
-from e2fashion.schema import CompareConfig, EvaluateConfig, PrepareConfig, RunConfig
+from e2fashion.schema import CompareConfig, EvaluateConfig, PrepareConfig, ProbeConfig, RunConfig
 from e2fashion.training import is_first_process, train_stages
 from e2fashion.types import E2FashionError, ResultRecord
 
@@ -128,10 +129,8 @@ def evaluate(config: EvaluateConfig, progress: bool = True) -> str:
     for protocol in split_names(config.protocol):
         protocol_named(protocol)
     check_methods(split_names(config.selection))
-    run = RunFolder(Path(config.model))
+    encoder, run = _load_named(config, config.text)
     of_run = run.config.is_file()
-    name = config.name or (load_config(RunConfig, run.config).name if of_run else None)
-    encoder = load_encoder(config.model, name=name, template=config.text, resize=config.resize, size=config.size)
     records = _measure(encoder, catalogue, config, run.read_record(), progress)
     results = run.results if of_run else Path("runs") / "evaluate" / encoder.name / "results.jsonl"
     results = Path(config.output) if config.output else results
@@ -139,6 +138,46 @@ def evaluate(config: EvaluateConfig, progress: bool = True) -> str:
     if of_run:
         write_tables(read_records(run.results), run.report)
     return f"{len(records)} records appended to {results}\n\n" + write_tables(records)
+
+
+def probe(config: ProbeConfig, progress: bool = True) -> str:
+    """Measure linear probes of any encoder, append the records and show them as a table."""
+    results, records = probe_records(config, progress)
+    append_records(results, records)
+    run = RunFolder(Path(config.model))
+    if results == run.results:
+        write_tables(read_records(results), run.report)
+    return f"{len(records)} records appended to {results}\n\n" + write_tables(records)
+
+
+def probe_records(config: ProbeConfig, progress: bool = True) -> tuple[Path, list[ResultRecord]]:
+    """The records of linear probes, and the file where they belong; features are kept beside it."""
+    _set_threads(config.threads)
+    catalogue = Catalogue.load(config.data)
+    encoder, run = _load_named(config)
+    results = run.results if run.config.is_file() else Path("runs") / "probe" / encoder.name / "results.jsonl"
+    results = Path(config.output) if config.output else results
+    settings = ProbeSettings(
+        entities=split_names(config.entity),
+        folder=results.parent / "features",
+        features=split_names(config.features),
+        split=config.split,
+        min_examples=config.min_examples,
+        fibre_columns=split_names(config.fibre_columns),
+        shots=split_numbers("shots", config.shots),
+        draws=config.draws,
+        strengths=config.strengths,
+        tolerance=config.tolerance,
+        max_iterations=config.max_iterations,
+        resamples=config.resamples,
+        seed=config.seed,
+        batch_size=config.batch_size,
+        workers=config.workers,
+        precision=config.precision,
+        progress=progress,
+    )
+    cast(nn.Module, encoder.model).to(build.build_device(config.accelerator))
+    return results, measure_probe(encoder, catalogue, settings, _made_by(run.read_record()))
 
 
 def compare(files: Sequence[Path], overrides: Sequence[str], progress: bool = True) -> str:
@@ -282,7 +321,7 @@ def _measure(
         precision=config.precision,
         progress=progress,
     )
-    made_by = RunIdentity(run.get("identity", ""), run.get("commit") or "", run.get("seed", 0))
+    made_by = _made_by(run)
     splits = split_names(config.split)
     records = [
         record
@@ -291,6 +330,17 @@ def _measure(
     ]
     methods = split_names(config.selection)
     return records + measure_selection(encoder, catalogue, splits, methods, settings, made_by)
+
+
+def _load_named(config: EvaluateConfig | ProbeConfig, template: str | None = None) -> tuple[Encoder, RunFolder]:
+    """The encoder that a configuration names, called as its run is called, and the run folder if it is one."""
+    run = RunFolder(Path(config.model))
+    name = config.name or (load_config(RunConfig, run.config).name if run.config.is_file() else None)
+    return load_encoder(config.model, name=name, template=template, resize=config.resize, size=config.size), run
+
+
+def _made_by(run: dict[str, Any]) -> RunIdentity:
+    return RunIdentity(run.get("identity", ""), run.get("commit") or "", run.get("seed", 0))
 
 
 def _set_threads(threads: int | None) -> None:

@@ -204,6 +204,40 @@ class EvaluateConfig:
 
 
 @dataclass
+class ProbeConfig:
+    """A linear probe of one encoder: how well its image features tell the values of each ``entity`` apart.
+
+    ``entity`` and ``features`` (``global``, ``region``, ``both``) may name several, separated by commas, and so may
+    ``shots``, the examples per class of the few-shot curve (empty: none). ``output`` is the records file (null:
+    ``results.jsonl`` of the run folder, else of ``runs/probe/<model>``); features are kept beside it.
+    """
+
+    model: str = MISSING
+    data: str = MISSING
+    entity: str = MISSING
+    features: str = "global"
+    split: str = "test"
+    name: str | None = None
+    min_examples: int = 10
+    fibre_columns: str = "composition"
+    shots: str = ""
+    draws: int = 5
+    strengths: list[float] = field(default_factory=lambda: [1.0, 0.1, 0.01, 1e-3, 1e-4, 1e-5])
+    tolerance: float = 1e-5
+    max_iterations: int = 1000
+    resamples: int = 1000
+    seed: int = 0
+    resize: Literal["squeeze", "crop", "pad"] | None = None
+    size: int | None = None
+    batch_size: int = 128
+    workers: int = 0
+    precision: Literal["fp32", "bf16"] = "fp32"
+    accelerator: Accelerator = "auto"
+    threads: int | None = None
+    output: str | None = None
+
+
+@dataclass
 class PrepareConfig:
     """How a source becomes a catalogue; the source's own options stand beside these keys.
 

@@ -21,13 +21,14 @@ from transformers import CLIPConfig, CLIPModel, CLIPProcessor
 
 from e2fashion import cli, runner
 from e2fashion.build import build_source
-from e2fashion.config import load_config, load_prepare_config, split_names
+from e2fashion.config import load_config, load_prepare_config, split_names, split_numbers
 from e2fashion.data.catalogue import Catalogue
 from e2fashion.data.prepare import prepare_catalogue
 from e2fashion.data.sources import SOURCES
+from e2fashion.eval.features import KINDS
 from e2fashion.eval.protocols import PROTOCOLS
 from e2fashion.losses import ContrastiveLoss
-from e2fashion.schema import CompareConfig, EvaluateConfig, PrepareConfig, RunConfig
+from e2fashion.schema import CompareConfig, EvaluateConfig, PrepareConfig, ProbeConfig, RunConfig
 from e2fashion.types import SPLITS
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -101,6 +102,13 @@ class Rehearsal:
         assert set(split_names(config.split)) <= set(SPLITS)
         return "evaluated"
 
+    def probe(self, config: ProbeConfig, progress: bool = True) -> str:
+        assert set(split_names(config.features)) <= set(KINDS)
+        assert config.split in SPLITS
+        assert split_names(config.entity)
+        split_numbers("shots", config.shots)
+        return "probed"
+
     def compare(self, files: Sequence[Path], overrides: Sequence[str], progress: bool = True) -> str:
         own = {"data", "output", "split", "gallery_products"}
         load_config(CompareConfig, None, [word for word in overrides if word.partition("=")[0] in own])
@@ -117,7 +125,7 @@ class Rehearsal:
 
 def replace_runner(monkeypatch: pytest.MonkeyPatch) -> None:
     rehearsal = Rehearsal()
-    for verb in ("prepare", "describe", "train", "evaluate", "compare", "report"):
+    for verb in ("prepare", "describe", "train", "evaluate", "probe", "compare", "report"):
         monkeypatch.setattr(runner, verb, getattr(rehearsal, verb))
 
 

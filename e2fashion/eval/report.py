@@ -18,6 +18,7 @@ from e2fashion.eval.embed import EmbeddedSplit
 from e2fashion.eval.encoder import Encoder
 from e2fashion.eval.figures import Picture, RetrievedRow, SelectionRow, draw_retrieved, draw_selection
 from e2fashion.eval.measure import MeasureSettings, embed_catalogue
+from e2fashion.eval.probe_tables import probe_tables
 from e2fashion.eval.protocols import FullGallery
 from e2fashion.eval.rankings import RecordContext
 from e2fashion.eval.regions import boxes_in_square
@@ -34,6 +35,7 @@ def write_tables(records: Sequence[ResultRecord], file: Path | None = None) -> s
     """One Markdown table per split, protocol, notion of a hit, text, catalogue and setting; kept in ``file``.
 
     Only what was measured alike stands in one table, and only that is averaged. Settings are named where they differ.
+    Linear probes follow in tables of their own.
     """
     kinds: dict[tuple[Any, ...], list[ResultRecord]] = {}
     for record in records:
@@ -54,7 +56,9 @@ def write_tables(records: Sequence[ResultRecord], file: Path | None = None) -> s
         ]
         tables.append(table + (f"\nMeasured with {', '.join(differing)}.\n" if differing else ""))
     tables += [to_markdown(table) for table in selection_tables(records)]
-    content = "\n".join(tables) if tables else "No retrieval records.\n"
+    if probes := probe_tables(records):
+        tables.append(probes)
+    content = "\n".join(tables) if tables else "No records that a table is made of.\n"
     if file is not None:
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(content, encoding="utf-8")

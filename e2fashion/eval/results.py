@@ -41,8 +41,14 @@ SETTINGS = (
     "entity",
     "layer",
     "regions",
+    "features",
+    "shots",
+    "min_examples",
+    "strengths",
+    "tolerance",
+    "probe_seed",
 )
-"""What ``extra`` holds of what was measured and how, where a protocol, a picture or a selection has such a setting."""
+"""What ``extra`` holds of what was measured and how, where the kind of measurement has such a setting."""
 
 FIELDS = {item.name: item for item in fields(ResultRecord)}
 REQUIRED = {name for name, item in FIELDS.items() if item.default is MISSING and item.default_factory is MISSING}

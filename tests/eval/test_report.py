@@ -74,7 +74,7 @@ def test_seeds_are_averaged(records: list[ResultRecord]) -> None:
 
 def test_without_records_a_table_says_so(tmp_path: Path) -> None:
     write_tables([], tmp_path / "deep" / "table.md")
-    assert (tmp_path / "deep" / "table.md").read_text(encoding="utf-8") == "No retrieval records.\n"
+    assert (tmp_path / "deep" / "table.md").read_text(encoding="utf-8") == "No records that a table is made of.\n"
 
 
 def test_the_best_picture_of_a_query_has_the_highest_score(plain: Encoder, synth_catalogue: Catalogue) -> None:

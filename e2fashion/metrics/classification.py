@@ -1,0 +1,73 @@
+"""Classification from labels: accuracy, F1 by class, macro and weighted, with intervals over examples."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from e2fashion.metrics.bootstrap import bootstrap, interval
+from e2fashion.metrics.retrieval import Estimate
+
+METRICS = ("accuracy", "macro_f1", "weighted_f1")
+
+
+def accuracy(truth: Tensor, predicted: Tensor) -> Tensor:
+    """Share of the predictions (N,) that are the true label (N,), in percent: ()."""
+    return 100 * (truth == predicted).double().mean()
+
+
+def class_f1(truth: Tensor, predicted: Tensor, classes: int) -> Tensor:
+    """F1 of every class in percent (classes,) from int64 labels (N,): NaN where nobody has or predicts the class."""
+    weights = torch.ones(1, len(truth))
+    true_positives, support, chosen = _counts(truth, predicted, classes, weights)
+    return _f1(true_positives, support, chosen)[0]
+
+
+def macro_f1(truth: Tensor, predicted: Tensor, classes: int) -> Tensor:
+    """Mean F1 in percent over the classes that occur among the labels or the predictions, as scikit-learn does: ()."""
+    return class_f1(truth, predicted, classes).nanmean()
+
+
+def weighted_f1(truth: Tensor, predicted: Tensor, classes: int) -> Tensor:
+    """Mean F1 in percent, each class weighted by how often it is true: ()."""
+    support = torch.bincount(truth, minlength=classes).double()
+    return (class_f1(truth, predicted, classes).nan_to_num() * support).sum() / support.sum()
+
+
+def summarise_classes(
+    truth: Tensor, predicted: Tensor, classes: int, resamples: int = 0, seed: int = 0
+) -> dict[str, Estimate]:
+    """:data:`METRICS` in percent of int64 labels (N,) below ``classes``.
+
+    With ``resamples`` > 0 each carries the 95 % percentile interval of a seeded bootstrap over the N examples. A
+    class that a resample lacks has no part in that resample's mean.
+    """
+    truth, predicted = truth.cpu(), predicted.cpu()
+
+    def statistic(weights: Tensor) -> Tensor:
+        true_positives, support, chosen = _counts(truth, predicted, classes, weights)
+        f1 = _f1(true_positives, support, chosen)
+        hit = 100 * true_positives.sum(1) / support.sum(1)
+        return torch.stack([hit, f1.nanmean(1), (f1.nan_to_num() * support).sum(1) / support.sum(1)], dim=1)
+
+    values = dict(zip(METRICS, statistic(torch.ones(1, len(truth)))[0].tolist(), strict=True))
+    if not resamples:
+        return {name: Estimate(value) for name, value in values.items()}
+    low, high = interval(bootstrap(statistic, len(truth), resamples, seed))
+    return {
+        name: Estimate(value, float(low[place]), float(high[place]))
+        for place, (name, value) in enumerate(values.items())
+    }
+
+
+def _counts(truth: Tensor, predicted: Tensor, classes: int, weights: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """True positives, true and predicted examples by class, (R, classes) fp64 each, under weights (R, N)."""
+    weights = weights.double()
+    empty = torch.zeros(len(weights), classes, dtype=torch.float64)
+    true_positives = empty.index_add(1, truth, weights * (truth == predicted))
+    return true_positives, empty.index_add(1, truth, weights), empty.index_add(1, predicted, weights)
+
+
+def _f1(true_positives: Tensor, support: Tensor, chosen: Tensor) -> Tensor:
+    """Of counts (R, classes), in percent; 0 / 0 is NaN: such a class does not occur."""
+    return 200 * true_positives / (support + chosen)
