@@ -47,6 +47,12 @@ FASHIONGEN: Recipes = {
     "small": {"kagl": Recipe("kagl_small"), "synthfashion": Recipe("quickstart")},
 }
 
+#: Experiments without rows: any of these data sets, several at a time.
+CATALOGUES_ALONE: Recipes = {
+    "paper": {"fashiongen": Recipe(""), "amazonfashion": Recipe("")},
+    "small": {"kagl": Recipe(""), "synthfashion": Recipe("")},
+}
+
 
 @dataclass(frozen=True)
 class Material:

@@ -40,7 +40,7 @@ def retrieval_view(
                     published=_known(material, protocol) if positives == "product" else None,
                 )
                 tables[suffix] = _with_parameters(table, material.records) if parameters else table
-        notes = _source_notes(published_for(material.published, material.experiment.table))
+        notes = source_notes(published_for(material.published, material.experiment.table))
         files = write_tables(material, tables, notes)
         return [*files, figure(material)] if figure else files
 
@@ -76,7 +76,7 @@ def _known(material: Material, protocol: str) -> dict[str, dict[Column, float]]:
     return known
 
 
-def _source_notes(rows: Sequence[PublishedRow]) -> list[str]:
+def source_notes(rows: Sequence[PublishedRow]) -> list[str]:
     """Where each published row comes from, and what has to be known about it."""
     if not rows:
         return ["No published values of this table are known."]

@@ -1,0 +1,163 @@
+"""Line and bar figures for print: one style, told apart without colour."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from e2fashion.types import E2FashionError
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+#: Colour (readable as grey), marker, line and hatch of the first, second, ... series.
+STYLES = (
+    ("#000000", "o", "-", ""),
+    ("#d55e00", "s", "--", "///"),
+    ("#0072b2", "^", "-.", "xxx"),
+    ("#7f7f7f", "D", ":", "..."),
+    ("#009e73", "v", "-", "\\\\\\"),
+    ("#cc79a7", "P", "--", "++"),
+)
+DPI = 200
+
+
+@dataclass(frozen=True)
+class Point:
+    """``value`` at ``x``; ``low`` and ``high`` bound it where a spread or an interval is known."""
+
+    x: float
+    value: float
+    low: float | None = None
+    high: float | None = None
+
+
+def draw_curves(
+    curves: Mapping[str, Sequence[Point]], file: Path, x_label: str, y_label: str, log_x: bool = False
+) -> Path:
+    """A marked line per series, whiskers where a point has bounds, ticks at the measured places."""
+    _check(curves, file)
+    figure, axes = new_axes()
+    for (name, points), (colour, marker, line, _) in zip(curves.items(), _styles(curves), strict=True):
+        ordered = sorted(points, key=lambda point: point.x)
+        x, y = [point.x for point in ordered], [point.value for point in ordered]
+        whiskers = [
+            [0.0 if point.low is None else point.value - point.low for point in ordered],
+            [0.0 if point.high is None else point.high - point.value for point in ordered],
+        ]
+        axes.errorbar(x, y, yerr=whiskers, color=colour, marker=marker, linestyle=line, capsize=3, ms=5, label=name)
+    places = sorted({point.x for points in curves.values() for point in points})
+    if log_x:
+        axes.set_xscale("log", base=2)
+    axes.set_xticks(places, [f"{place:g}" for place in places])
+    axes.minorticks_off()
+    _label(axes, x_label, y_label, len(curves))
+    return save_figure(figure, file)
+
+
+def draw_bars(
+    bars: Mapping[str, Mapping[str, Point]], file: Path, y_label: str, groups: Sequence[str] | None = None
+) -> Path:
+    """Bars of every series (``bars``: series, then group) side by side in each group, from zero; ``x`` is not read."""
+    _check(bars, file)
+    names = list(dict.fromkeys(group for own in bars.values() for group in own)) if groups is None else list(groups)
+    figure, axes = new_axes(width=max(4.8, 1.3 * len(names) + 1.0))
+    width = 0.8 / len(bars)
+    for place, ((series, own), (colour, _, _, hatch)) in enumerate(zip(bars.items(), _styles(bars), strict=True)):
+        for number, group in enumerate(names):
+            if group not in own:
+                continue
+            point = own[group]
+            bounds = None
+            if point.low is not None and point.high is not None:
+                bounds = [[max(point.value - point.low, 0.0)], [max(point.high - point.value, 0.0)]]
+            axes.bar(
+                number + (place - (len(bars) - 1) / 2) * width,
+                point.value,
+                0.92 * width,
+                yerr=bounds,
+                capsize=2.5,
+                facecolor="white" if hatch else colour,
+                edgecolor=colour,
+                hatch=hatch,
+                error_kw={"elinewidth": 0.9, "ecolor": "#b0b0b0" if not hatch else "#000000"},
+                label=series if group == next(iter(g for g in names if g in own)) else None,
+            )
+    axes.set_xticks(range(len(names)), names)
+    _label(axes, "", y_label, len(bars))
+    return save_figure(figure, file)
+
+
+def draw_frequencies(counts: Mapping[str, Sequence[int]], file: Path, unit: str) -> Path:
+    """The long tail: the n-th most frequent ``unit`` against its number of products, both axes logarithmic."""
+    _check(counts, file)
+    figure, axes = new_axes()
+    for (name, own), (colour, marker, line, _) in zip(counts.items(), _styles(counts), strict=True):
+        ordered = sorted(own, reverse=True)
+        marked = sorted({round(10 ** (step / 4)) - 1 for step in range(40)})  # evenly spaced on a logarithmic axis
+        axes.plot(
+            range(1, len(ordered) + 1),
+            ordered,
+            color=colour,
+            linestyle=line,
+            marker=marker,
+            ms=4.5,
+            markevery=[place for place in marked if place < len(ordered)],
+            label=f"{name} ({len(ordered):,} {unit}s)",
+        )
+    axes.set_xscale("log")
+    axes.set_yscale("log")
+    _label(axes, f"rank of the {unit} by frequency", f"products of the {unit}", 2)
+    return save_figure(figure, file)
+
+
+def new_axes(width: float = 4.8, height: float = 3.4) -> tuple[Figure, Axes]:
+    """An empty figure of that many inches with one pair of axes.
+
+    Raises E2FashionError when matplotlib is not installed.
+    """
+    try:
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise E2FashionError("Figures need matplotlib. Install it: pip install 'e2fashion[report]'.") from error
+    figure = Figure(figsize=(width, height), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots()
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(axis="y", color="#dddddd", linewidth=0.6)
+    axes.set_axisbelow(True)
+    return figure, axes
+
+
+def save_figure(figure: Figure, file: Path) -> Path:
+    """Write a figure; its folder is made."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(file, dpi=DPI, facecolor="white", metadata={"Software": None})
+    return file
+
+
+def _label(axes: Axes, x_label: str, y_label: str, series: int) -> None:
+    axes.set_xlabel(x_label)
+    axes.set_ylabel(y_label)
+    if series > 1:
+        names = axes.get_legend_handles_labels()[1]
+        columns = 1 if max(map(len, names)) > 20 else min(len(names), 4)
+        # Above the axes: it never covers a value.
+        axes.legend(
+            frameon=False, fontsize=9, loc="lower left", bbox_to_anchor=(0, 1.0), ncols=columns, borderaxespad=0.2
+        )
+
+
+def _styles(series: Mapping[str, object]) -> tuple[tuple[str, str, str, str], ...]:
+    return STYLES[: len(series)]
+
+
+def _check(series: Mapping[str, object], file: Path) -> None:
+    if not series or not all(series.values()):
+        raise E2FashionError(f"there is nothing to draw in {file.name}: {list(series) or 'no series'} without values")
+    if len(series) > len(STYLES):
+        raise E2FashionError(f"{file.name} has {len(series)} series; more than {len(STYLES)} cannot be told apart")
