@@ -209,7 +209,7 @@ def _new_model(config: RunConfig, tokenizer: PreTrainedTokenizerBase) -> E2Model
         "projection_init": model.projection_init,
     }
     if model.checkpoint is not None:
-        return E2Model.from_clip(model.checkpoint, entities=entities, **parts)
+        return E2Model.from_clip(model.checkpoint, entities=entities, similarity=model.similarity, **parts)
     scratch = model.scratch
     if scratch.activation not in ACT2FN:
         raise E2FashionError(f"model.scratch.activation is '{scratch.activation}'; CLIP's is quick_gelu, others gelu.")
@@ -231,6 +231,7 @@ def _new_model(config: RunConfig, tokenizer: PreTrainedTokenizerBase) -> E2Model
             **text_special_ids(tokenizer),
         },
         projection_dim=scratch.projection_dim,
+        similarity=model.similarity,
     )
     return E2Model(built)
 
@@ -273,6 +274,8 @@ def build_loss(config: RunConfig) -> ContrastiveLoss:
         region_weight=config.loss.region_weight if entities else 0.0,
         region_targets=config.loss.region_targets,
         gather=config.devices > 1,
+        token_keep=config.loss.token_keep,
+        half_precision_gather=config.loss.half_precision_gather,
     )
 
 

@@ -58,6 +58,7 @@ class ModelConfig:
     ``fusion_layers`` counts finished transformer layers: 8 puts a block behind the eighth layer (official: 8, 11).
     ``drop_patches: false`` and ``token_gate`` (a number far below zero) insert E2 into a pretrained CLIP so that its
     image features are what they were (ours); null is the official model.
+    ``similarity: tokens`` compares every patch with every token of the text (FILIP) instead of one vector each.
     """
 
     checkpoint: str | None = None
@@ -71,6 +72,7 @@ class ModelConfig:
     token_gate: float | None = None
     attention: Literal["sdpa", "eager"] = "sdpa"
     projection_init: Literal["clip", "random"] = "clip"
+    similarity: Literal["global", "tokens"] = "global"
     scratch: ScratchConfig = field(default_factory=ScratchConfig)
 
 
@@ -113,11 +115,14 @@ class LossConfig:
     """Weight of the regional terms (0.5 in the paper, 0.0 is CLIP-FT) and what counts as a positive there.
 
     ``diagonal`` (official code): only the product itself. ``same_value`` (ours): every product that shares the
-    tag's value.
+    tag's value. ``token_keep`` and ``half_precision_gather`` bound the work of ``model.similarity: tokens``, as FILIP
+    does at large batch (0.25, true): the share of the most active tokens, and bf16 between processes.
     """
 
     region_weight: float = 0.5
     region_targets: Literal["diagonal", "same_value"] = "diagonal"
+    token_keep: float = 1.0
+    half_precision_gather: bool = False
 
 
 @dataclass

@@ -91,6 +91,7 @@ EXPLAINED: dict[type, dict[str, tuple[str, str]]] = {
         ),
         "attention": ("Implementation; `eager` is faster in bf16 on a CPU at small sizes", "ours"),
         "projection_init": ("Image projection: CLIP's own, or drawn anew as the authors' code does", "ours"),
+        "similarity": ("One vector each (CLIP), or every patch with every token of the text (FILIP)", "CLIP"),
     },
     EntityConfig: {
         "column": ("Catalogue column that holds its tags; null: the one of its own name", "ours"),
@@ -126,6 +127,11 @@ EXPLAINED: dict[type, dict[str, tuple[str, str]]] = {
     },
     LossConfig: {
         "region_weight": ("w in `(1 - w) global + w mean of entities`; 0 is CLIP fine-tuning", "paper"),
+        "token_keep": (
+            "With `similarity: tokens`: share of the most active tokens to compare; FILIP: 0.25",
+            "ours",
+        ),
+        "half_precision_gather": ("With `similarity: tokens`: processes send tokens as bf16, as FILIP does", "ours"),
         "region_targets": ("Positives of a tag: its own product, or all that share its value (ours)", "code"),
     },
     TrainConfig: {

@@ -12,7 +12,7 @@ PACKAGE = Path(__file__).resolve().parents[1] / "e2fashion"
 FOUNDATION = {"types", "schema", "config", "run_folder"}
 LAYERS: list[set[str]] = [
     {"types"},
-    {"schema", "run_folder"},
+    {"schema", "run_folder", "similarity"},
     {"config"},
     {"data", "models", "losses", "metrics"},
     {"modules", "tasks"},

@@ -13,14 +13,19 @@ from torch.nn import functional as F
 from tqdm.auto import tqdm  # type: ignore[import-untyped]
 
 from e2fashion.data.transforms import CLIP_MEAN, CLIP_STD, normalise
+from e2fashion.metrics.comparison import Comparison, compare
+from e2fashion.similarity import join_items
 from e2fashion.types import Batch, E2FashionError
+
+EVERYTHING = slice(None)
 
 
 @dataclass(frozen=True)
 class EmbeddedSplit:
     """What every protocol reads.
 
-    ``image_embeds`` (M, C) and ``text_embeds`` (T, C) are L2-normalised fp32 on the CPU; ``image_product`` (M,) and
+    ``image_embeds`` (M, C) and ``text_embeds`` (T, C) are L2-normalised fp32 on the CPU, or tokens (M, P, C) and
+    (T, L, C), zero where absent, of a model that compares those: :meth:`compare` knows how. ``image_product`` (M,) and
     ``text_product`` (T,) int64 are places in ``product_ids``; ``image_view`` (M,) numbers the pictures of a product
     from its first; ``text_group`` (T,) int64 is equal for equal texts. A product's texts are distinct.
     ``categories`` holds the sub-category of every product, None where it is unknown.
@@ -34,6 +39,10 @@ class EmbeddedSplit:
     text_group: Tensor
     product_ids: tuple[str, ...]
     categories: tuple[str | None, ...]
+
+    def compare(self, image_rows: Tensor | slice = EVERYTHING, text_rows: Tensor | slice = EVERYTHING) -> Comparison:
+        """The pictures and texts of these rows (default: all) under the model's similarity."""
+        return compare(self.image_embeds[image_rows], self.text_embeds[text_rows])
 
     @property
     def first_images(self) -> Tensor:
@@ -109,8 +118,8 @@ def embed_split(
         raise E2FashionError("there is nothing to embed: the split has no products; choose another split")
     product_of_image = torch.tensor(image_product)
     return EmbeddedSplit(
-        image_embeds=torch.cat(images),
-        text_embeds=torch.cat(texts)[[text_rows[group] for _, group in pairs]],
+        image_embeds=join_items(images),
+        text_embeds=join_items(texts)[[text_rows[group] for _, group in pairs]],
         image_product=product_of_image,
         text_product=torch.tensor([product for product, _ in pairs]),
         image_view=_occurrence(product_of_image),
@@ -121,8 +130,12 @@ def embed_split(
 
 
 def unit_features(features: Any) -> Tensor:
-    """L2-normalised fp32 on the CPU, from an output with ``pooler_output`` (Transformers 5) or a tensor (4)."""
-    tensor = features if isinstance(features, Tensor) else features.pooler_output
+    """L2-normalised fp32 on the CPU: (N, C) from an output with ``pooler_output`` (Transformers 5) or a tensor (4).
+
+    Tokens (N, T, C), zero where absent, from an output with ``local_features``, of a model that compares them.
+    """
+    local = getattr(features, "local_features", None)
+    tensor = features if isinstance(features, Tensor) else features.pooler_output if local is None else local
     return F.normalize(tensor.float(), dim=-1).cpu()
 
 

@@ -22,6 +22,7 @@ from e2fashion.eval.embed import evaluating, unit_features
 from e2fashion.models.from_clip import checked_source
 from e2fashion.models.modeling_e2 import E2Model
 from e2fashion.models.tokenizer import load_tokenizer
+from e2fashion.similarity import join_items
 from e2fashion.types import E2FashionError, Entity
 
 MODEL_TYPES = ("clip", "e2")
@@ -35,7 +36,8 @@ class Encoder:
     """A CLIP or an E2 with its tokenizer, its way of making a square, and its template of the global text.
 
     ``name`` is what tables call it. What :meth:`embed_images` and :meth:`embed_texts` return is L2-normalised; the
-    features of ``model`` are not.
+    features of ``model`` are not. A model that :attr:`compares_tokens` embeds an item as tokens, (N, T, C) where others
+    have (N, C), zero where absent: :func:`e2fashion.similarity.token_similarities` compares them.
     """
 
     model: CLIPModel
@@ -71,6 +73,15 @@ class Encoder:
         text_config: Any = self.model.config.text_config
         return int(text_config.max_position_embeddings)
 
+    @property
+    def compares_tokens(self) -> bool:
+        """Whether the model compares patches with words (FILIP) instead of one vector each."""
+        return getattr(self.model.config, "similarity", "global") == "tokens"
+
+    def _nothing(self) -> Tensor:
+        """The embeddings of no items."""
+        return torch.empty(0, 1, self.dimension) if self.compares_tokens else torch.empty(0, self.dimension)
+
     def embed_images(self, images: Picture | Sequence[Picture], batch_size: int = 64) -> Tensor:
         """L2-normalised embeddings (N, C) fp32 on the CPU, of pictures or their files; one alone gives (1, C).
 
@@ -80,13 +91,13 @@ class Encoder:
             E2FashionError: a file is missing or holds no picture.
         """
         listed = [images] if isinstance(images, Image.Image | Path | str) else list(images)
-        parts = [torch.empty(0, self.dimension)]
+        parts = [self._nothing()]
         with evaluating(self.model):
             for start in range(0, len(listed), batch_size):
                 squares = torch.stack([self.transform(_pixels(image)) for image in listed[start : start + batch_size]])
                 pixels = normalise(squares.to(self.model.device), self.transform.mean, self.transform.std)
                 parts.append(unit_features(self.model.get_image_features(pixel_values=pixels)))
-        return torch.cat(parts)
+        return join_items(parts)
 
     def embed_texts(self, texts: str | Sequence[str], batch_size: int = 256) -> Tensor:
         """L2-normalised embeddings (N, C) fp32 on the CPU; one text alone gives (1, C).
@@ -95,7 +106,7 @@ class Encoder:
         description as in training. Longer ones than ``context_length`` tokens are cut, the end token kept.
         """
         listed = [texts] if isinstance(texts, str) else list(texts)
-        parts = [torch.empty(0, self.dimension)]
+        parts = [self._nothing()]
         with evaluating(self.model):
             for start in range(0, len(listed), batch_size):
                 tokens = self.tokenizer(
@@ -109,7 +120,7 @@ class Encoder:
                     input_ids=tokens["input_ids"], attention_mask=tokens["attention_mask"]
                 )
                 parts.append(unit_features(features))
-        return torch.cat(parts)
+        return join_items(parts)
 
 
 def load_encoder(

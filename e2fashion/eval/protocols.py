@@ -13,8 +13,8 @@ from torch import Tensor
 from e2fashion.eval.candidates import DrawRule, draw_candidates, stored_candidates
 from e2fashion.eval.embed import EmbeddedSplit
 from e2fashion.eval.rankings import Ranking, RecordContext, records_of
-from e2fashion.metrics.ranking import ranks, ranks_among
-from e2fashion.metrics.retrieval import TOP_K
+from e2fashion.metrics.comparison import Comparison
+from e2fashion.metrics.retrieval import DIRECTIONS, TOP_K
 from e2fashion.types import E2FashionError, ResultRecord
 
 
@@ -41,16 +41,14 @@ class FullGallery:
     def rank(self, embedded: EmbeddedSplit, context: RecordContext) -> list[Ranking]:
         """Four rankings: by product and by text, in both directions."""
         text_rows = embedded.first_texts
-        image, text = embedded.image_embeds[embedded.first_images], embedded.text_embeds[text_rows]
+        compared = embedded.compare(embedded.first_images, text_rows)
         group = embedded.text_group[text_rows]
-        product = torch.arange(len(image))
+        product = torch.arange(len(text_rows))
         ceilings = equal_text_ceilings(group)
         return [
-            _ranking(
-                direction, positives, query, gallery, ids, ids, product, ceilings if positives == "product" else {}
-            )
+            _ranking(compared, direction, positives, ids, ids, product, ceilings if positives == "product" else {})
             for positives, ids in (("product", product), ("text", group))
-            for direction, query, gallery in (("i2t", image, text), ("t2i", text, image))
+            for direction in DIRECTIONS
         ]
 
 
@@ -65,7 +63,7 @@ class FullMultiview:
 
     def rank(self, embedded: EmbeddedSplit, context: RecordContext) -> list[Ranking]:
         """Two or four rankings."""
-        image, text = embedded.image_embeds, embedded.text_embeds
+        compared = embedded.compare()
         notions = {"product": (embedded.image_product, embedded.text_product)}
         if len(embedded.text_product) == len(embedded.product_ids):
             group = embedded.text_group[embedded.first_texts]
@@ -73,8 +71,8 @@ class FullMultiview:
         rankings = []
         for positives, (image_ids, text_ids) in notions.items():
             rankings += [
-                _ranking("i2t", positives, image, text, image_ids, text_ids, embedded.image_product),
-                _ranking("t2i", positives, text, image, text_ids, image_ids, embedded.text_product),
+                _ranking(compared, "i2t", positives, image_ids, text_ids, embedded.image_product),
+                _ranking(compared, "t2i", positives, text_ids, image_ids, embedded.text_product),
             ]
         return rankings
 
@@ -100,8 +98,7 @@ class SampledCandidates(DrawRule):
             if self.folder is None
             else stored_candidates(self.folder, context.split, context.data_fingerprint, *products, rule)
         )
-        image = embedded.image_embeds[embedded.first_images]
-        text = embedded.text_embeds[embedded.first_texts]
+        compared = embedded.compare(embedded.first_images, embedded.first_texts)
         number = (lists.candidates >= 0).sum(1)
         extra = {
             "candidate_seed": self.seed,
@@ -116,12 +113,12 @@ class SampledCandidates(DrawRule):
             Ranking(
                 direction,
                 "product",
-                ranks_among(query[lists.query], gallery, lists.candidates),
+                compared.ranks_among(direction, lists.query, lists.candidates),
                 lists.query,
                 number,
                 extra,
             )
-            for direction, query, gallery in (("i2t", image, text), ("t2i", text, image))
+            for direction in DIRECTIONS
         ]
 
 
@@ -168,15 +165,14 @@ def equal_text_ceilings(group: Tensor) -> dict[str, dict[str, dict[str, float]]]
 
 
 def _ranking(
+    compared: Comparison,
     direction: str,
     positives: str,
-    query: Tensor,
-    gallery: Tensor,
     query_ids: Tensor,
     gallery_ids: Tensor,
     product: Tensor,
     ceilings: dict[str, dict[str, dict[str, float]]] | None = None,
 ) -> Ranking:
-    found = ranks(query, gallery, query_ids, gallery_ids)
-    candidates = torch.full_like(found, len(gallery))
+    found = compared.ranks(direction, query_ids, gallery_ids)
+    candidates = torch.full_like(found, len(gallery_ids))
     return Ranking(direction, positives, found, product, candidates, metric_extra=(ceilings or {}).get(direction, {}))

@@ -206,11 +206,11 @@ def selection_rows(encoder: Encoder, catalogue: Catalogue, split: str, products:
 
 def _best_pictures(embedded: EmbeddedSplit, queries: Sequence[int]) -> list[tuple[list[tuple[int, bool]], int]]:
     """Per query product: its best pictures with whether they are right, and the rank of the first right one."""
-    image, text = embedded.image_embeds[embedded.first_images], embedded.text_embeds[embedded.first_texts]
+    compared = embedded.compare(embedded.first_images, embedded.first_texts)
     group = embedded.text_group[embedded.first_texts]
     result = []
     for query in queries:
-        order = (image @ text[query]).argsort(descending=True, stable=True)
+        order = compared.scores("t2i", query).argsort(descending=True, stable=True)
         right = group[order] == group[query]
         best = [(int(product), bool(hit)) for product, hit in zip(order[:SHOWN], right[:SHOWN], strict=True)]
         result.append((best, int(right.nonzero()[0, 0]) + 1))

@@ -11,6 +11,8 @@ from torch import Tensor, nn
 
 from e2fashion.losses.functional import MINIMUM_PRESENT, count_present, info_nce_share
 from e2fashion.losses.gather import gather_rows, is_distributed, own_rank, row_counts, sum_over_ranks
+from e2fashion.losses.tokenwise import token_info_nce
+from e2fashion.similarity import is_tokenwise
 from e2fashion.types import E2FashionError, LossOutput
 
 RegionTargets = Literal["diagonal", "same_value"]
@@ -30,6 +32,9 @@ class ContrastiveLoss(nn.Module):
     rows of its own products against everybody's columns; the loss that it returns is that of the joined batch,
     on every rank, and DDP's mean over ranks of the parameters' gradients is the joined batch's gradient. Ranks
     may hold different numbers of products.
+
+    Where images and texts come as tokens, the global term is FILIP's, see
+    :func:`e2fashion.losses.tokenwise.token_info_nce`, which ``token_keep`` and ``half_precision_gather`` speak of.
     """
 
     def __init__(
@@ -38,16 +43,22 @@ class ContrastiveLoss(nn.Module):
         region_weight: float = 0.5,
         region_targets: RegionTargets = "diagonal",
         gather: bool = True,
+        token_keep: float = 1.0,
+        half_precision_gather: bool = False,
     ) -> None:
         super().__init__()
         if not 0.0 <= region_weight <= 1.0:
             raise E2FashionError(f"region_weight is {region_weight}: choose a number from 0.0 to 1.0")
         if region_targets not in ("diagonal", "same_value"):
             raise E2FashionError(f"region_targets is {region_targets!r}: choose 'diagonal' or 'same_value'")
+        if not 0.0 < token_keep <= 1.0:
+            raise E2FashionError(f"token_keep is {token_keep}: choose a share above 0.0, at most 1.0 (all tokens)")
         self.entity_names = tuple(entity_names)
         self.region_weight = region_weight
         self.region_targets = region_targets
         self.gather = gather
+        self.token_keep = token_keep
+        self.half_precision_gather = half_precision_gather
 
     @property
     def has_regions(self) -> bool:
@@ -66,15 +77,18 @@ class ContrastiveLoss(nn.Module):
     ) -> LossOutput:
         """The loss of a batch and its unweighted terms ``global`` and ``region/<entity>``.
 
-        ``image_embeds`` and ``text_embeds`` (B, C), ``region_embeds`` and ``tag_embeds`` (B, E, C): L2-normalised;
-        ``tag_present`` (B, E) bool, ``tag_value`` (B, E) int64 (read for ``same_value`` only), ``logit_scale`` ()
+        ``image_embeds`` and ``text_embeds`` (B, C), or tokens (B, P, C) and (B, L, C); ``region_embeds`` and
+        ``tag_embeds`` (B, E, C): L2-normalised; ``tag_present`` (B, E) bool, ``tag_value`` (B, E) int64 (read
+        for ``same_value`` only), ``logit_scale`` ()
         the logarithm of the inverse temperature. The regional ones may be None when nothing regional is read.
         Terms that left the mean are not listed.
 
         Raises E2FashionError when a regional input is missing or has another number of entities.
         """
-        image, text = [image_embeds.float()[:, None]], [text_embeds.float()[:, None]]
-        present = torch.ones(len(image_embeds), 1, dtype=torch.bool, device=image_embeds.device)
+        tokenwise = is_tokenwise(image_embeds)
+        image = [] if tokenwise else [image_embeds.float()[:, None]]
+        text = [] if tokenwise else [text_embeds.float()[:, None]]
+        present = torch.ones(len(image_embeds), len(image), dtype=torch.bool, device=image_embeds.device)
         value: Tensor | None = None
         if self.has_regions:
             regions, tags, tag_present = self._check(region_embeds, tag_embeds, tag_present)
@@ -85,13 +99,23 @@ class ContrastiveLoss(nn.Module):
                 if tag_value is None or tag_value.shape != tag_present.shape:
                     raise E2FashionError("region_targets 'same_value' needs tag_value of the shape of tag_present")
                 value = tag_value
-        losses, counts = self._terms(torch.cat(image, dim=1), torch.cat(text, dim=1), present, value, logit_scale)
+        found: list[tuple[Tensor, Tensor]] = []
+        if tokenwise:
+            options = self.token_keep, self.gather, self.half_precision_gather
+            loss = token_info_nce(image_embeds, text_embeds, logit_scale, *options)
+            found.append((loss[None], torch.full((1,), len(image_embeds), device=loss.device)))
+        if image:
+            found.append(self._terms(torch.cat(image, 1), torch.cat(text, 1), present, value, logit_scale))
+        losses, counts = (torch.cat(parts) for parts in zip(*found, strict=True))
         return self._combine(losses, counts)
 
     def _terms(
         self, a: Tensor, b: Tensor, present: Tensor, value: Tensor | None, logit_scale: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """InfoNCE of the global problem and then of each entity: (B, 1 + E, C) -> losses and counts (1 + E,)."""
+        """InfoNCE of the global problem (not of tokens) and then of each entity: (B, 1 + E, C) -> two of (1 + E,).
+
+        ``value`` (B, E) may speak of the last E problems. Returns losses and numbers of members.
+        """
         everybody, first = None, 0
         distributed = self.gather and is_distributed()
         if distributed:
@@ -106,6 +130,7 @@ class ContrastiveLoss(nn.Module):
             losses = info_nce_share(a, b, logit_scale, everybody, first, present)
         else:
             # The global term keeps its diagonal; the tags' values speak of the entities only.
+            plain = len(a) - value.shape[1]
             losses = torch.cat(
                 [
                     info_nce_share(
@@ -117,7 +142,8 @@ class ContrastiveLoss(nn.Module):
                         present[part],
                         targets,
                     )
-                    for part, targets in ((slice(0, 1), None), (slice(1, None), value.transpose(0, 1)))
+                    for part, targets in ((slice(0, plain), None), (slice(plain, None), value.transpose(0, 1)))
+                    if len(a[part])
                 ]
             )
         return (sum_over_ranks(losses) if distributed else losses), count_present(present)

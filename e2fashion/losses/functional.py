@@ -58,10 +58,26 @@ def info_nce_share(
         else:
             all_a, all_b = (_blank(item, present) for item in everybody)
             a_to_b, b_to_a = scale * (a @ all_b.mT), scale * (b @ all_a.mT)
-        total = _row_terms(a_to_b, present, value, first) + _row_terms(b_to_a, present, value, first)
-        number = count_present(present)
-        share = total.sum(-1) / (2 * number.clamp(min=1))
-        return torch.where(number >= MINIMUM_PRESENT, share, torch.zeros_like(share))
+        return _share(a_to_b, b_to_a, present, value, first)
+
+
+def info_nce_of_logits(a_to_b: Tensor, b_to_a: Tensor, first: int = 0) -> Tensor:
+    """:func:`info_nce_share` for similarities that are no inner products, every member present and its own positive.
+
+    ``a_to_b`` and ``b_to_a`` (R, N): logits, the temperature applied, of members ``first`` to ``first + R`` against all
+    N. Returns ().
+    """
+    with torch.autocast(device_type=a_to_b.device.type, enabled=False):
+        present = torch.ones(a_to_b.shape[-1], dtype=torch.bool, device=a_to_b.device)
+        return _share(a_to_b.float(), b_to_a.float(), present, None, first)
+
+
+def _share(a_to_b: Tensor, b_to_a: Tensor, present: Tensor, value: Tensor | None, first: int) -> Tensor:
+    """Both directions' logits (..., R, N) to what these rows add to the loss of all N: (...)."""
+    total = _row_terms(a_to_b, present, value, first) + _row_terms(b_to_a, present, value, first)
+    number = count_present(present)
+    share = total.sum(-1) / (2 * number.clamp(min=1))
+    return torch.where(number >= MINIMUM_PRESENT, share, torch.zeros_like(share))
 
 
 def count_present(present: Tensor) -> Tensor:

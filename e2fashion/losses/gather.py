@@ -58,6 +58,13 @@ def own_rank() -> int:
     return dist.get_rank()
 
 
+def largest_over_ranks(number: int, device: torch.device) -> int:
+    """The largest ``number`` of all ranks."""
+    found = torch.tensor(number, device=device)
+    dist.all_reduce(found, dist.ReduceOp.MAX)
+    return int(found)
+
+
 def row_counts(local: Tensor) -> list[int]:
     """Rows of ``local`` on every rank, in the order of ranks.
 

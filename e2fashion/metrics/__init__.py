@@ -1,7 +1,8 @@
 """Metrics as pure functions and torchmetrics classes."""
 
 from e2fashion.metrics.bootstrap import Difference, paired_bootstrap
-from e2fashion.metrics.ranking import ranks, ranks_among
+from e2fashion.metrics.comparison import Comparison, compare
+from e2fashion.metrics.ranking import ranks, ranks_among, ranks_by
 from e2fashion.metrics.retrieval import (
     CrossModalRecall,
     Estimate,
@@ -12,14 +13,17 @@ from e2fashion.metrics.retrieval import (
 )
 
 __all__ = [
+    "Comparison",
     "CrossModalRecall",
     "Difference",
     "Estimate",
+    "compare",
     "mean_reciprocal_rank",
     "median_rank",
     "paired_bootstrap",
     "ranks",
     "ranks_among",
+    "ranks_by",
     "recall_at",
     "summarise",
 ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import torch
@@ -34,25 +34,48 @@ def ranks(
     Raises E2FashionError for embeddings that are not finite, for shapes that do not fit, and for queries without
     a positive.
     """
-    _check_embeddings(query, gallery)
-    pairs = _Positives(query, gallery, query_ids, gallery_ids)
+    check_embeddings(query, gallery)
+    with full_precision(query):
+        transposed = gallery.float().T
+        return ranks_by(
+            lambda rows: query[rows].float() @ transposed,
+            (len(query), len(gallery)),
+            query_ids,
+            gallery_ids,
+            query.device,
+            chunk,
+        )
+
+
+def ranks_by(
+    scores: Callable[[slice], Tensor],
+    shape: tuple[int, int],
+    query_ids: Tensor | None = None,
+    gallery_ids: Tensor | None = None,
+    device: torch.device | str = "cpu",
+    chunk: int | None = None,
+) -> Tensor:
+    """:func:`ranks` under any similarity: (Q,) int64.
+
+    ``scores`` gives the scores (rows, N) fp32 of a slice of the queries, to be written over; ``shape`` is (Q, N).
+    """
+    queries, items = shape
+    pairs = _Positives(queries, items, query_ids, gallery_ids, torch.device(device))
     if chunk is None:
         most = int(pairs.number.max())
-        chunk = max(1, min(CHUNK_ROWS, CHUNK_BYTES // max(4 * len(gallery), BYTES_PER_POSITIVE * most)))
-    result = torch.empty(len(query), dtype=torch.int64, device=query.device)
-    with _full_precision(query):
-        gallery = gallery.float().T
-        for first in range(0, len(query), chunk):
-            scores = query[first : first + chunk].float() @ gallery
-            rows, columns = pairs.within(first, len(scores))
-            positive = scores[rows, columns]
-            best = scores.new_full((len(scores),), -torch.inf)
-            best.scatter_reduce_(0, rows, positive, "amax")
-            # Minus the positives that were counted among their rivals; 0.0 / 1.0 in place is 20 times as fast as bool.
-            dtype = torch.float32 if len(gallery.T) <= FLOAT_COUNTS_UP_TO else torch.float64
-            counted = scores.ge_(best[:, None]).sum(1, dtype=dtype).long()
-            own = (positive >= best[rows]).long()
-            result[first : first + len(scores)] = 1 + counted.scatter_add_(0, rows, -own)
+        chunk = max(1, min(CHUNK_ROWS, CHUNK_BYTES // max(4 * items, BYTES_PER_POSITIVE * most)))
+    result = torch.empty(queries, dtype=torch.int64, device=device)
+    for first in range(0, queries, chunk):
+        own_scores = scores(slice(first, first + chunk))
+        rows, columns = pairs.within(first, len(own_scores))
+        positive = own_scores[rows, columns]
+        best = own_scores.new_full((len(own_scores),), -torch.inf)
+        best.scatter_reduce_(0, rows, positive, "amax")
+        # Minus the positives that were counted among their rivals; 0.0 / 1.0 in place is 20 times as fast as bool.
+        dtype = torch.float32 if items <= FLOAT_COUNTS_UP_TO else torch.float64
+        counted = own_scores.ge_(best[:, None]).sum(1, dtype=dtype).long()
+        own = (positive >= best[rows]).long()
+        result[first : first + len(own_scores)] = 1 + counted.scatter_add_(0, rows, -own)
     return result
 
 
@@ -64,14 +87,14 @@ def ranks_among(query: Tensor, gallery: Tensor, candidates: Tensor, chunk: int =
 
     Raises E2FashionError for embeddings that are not finite, shapes that do not fit and empty lists.
     """
-    _check_embeddings(query, gallery)
+    check_embeddings(query, gallery)
     if candidates.shape[0] != len(query) or candidates.shape[1] < 1 or bool((candidates[:, 0] < 0).any()):
         raise E2FashionError(
             f"candidates of shape {tuple(candidates.shape)} do not fit {len(query)} queries: "
             "give every query a row that starts with its positive"
         )
     result = torch.empty(len(query), dtype=torch.int64, device=query.device)
-    with _full_precision(query):
+    with full_precision(query):
         for first in range(0, len(query), chunk):
             own = candidates[first : first + chunk]
             rivals = gallery[own.clamp(min=0)].float()
@@ -84,19 +107,20 @@ def ranks_among(query: Tensor, gallery: Tensor, candidates: Tensor, chunk: int =
 class _Positives:
     """The gallery rows of every query's positives, as a range of one sorted list."""
 
-    def __init__(self, query: Tensor, gallery: Tensor, query_ids: Tensor | None, gallery_ids: Tensor | None) -> None:
-        device = query.device
+    def __init__(
+        self, queries: int, items: int, query_ids: Tensor | None, gallery_ids: Tensor | None, device: torch.device
+    ) -> None:
         if query_ids is None or gallery_ids is None:
-            if query_ids is not gallery_ids or len(query) != len(gallery):
+            if query_ids is not gallery_ids or queries != items:
                 raise E2FashionError(
-                    f"{len(query)} queries and {len(gallery)} gallery items are not rows of the same products: "
+                    f"{queries} queries and {items} gallery items are not rows of the same products: "
                     "give the ids of both"
                 )
-            query_ids = gallery_ids = torch.arange(len(query), device=device)
-        if query_ids.shape != query.shape[:1] or gallery_ids.shape != gallery.shape[:1]:
+            query_ids = gallery_ids = torch.arange(queries, device=device)
+        if query_ids.shape != (queries,) or gallery_ids.shape != (items,):
             raise E2FashionError(
-                f"ids of shapes {tuple(query_ids.shape)} and {tuple(gallery_ids.shape)} for {len(query)} queries "
-                f"and {len(gallery)} gallery items: give one id per row"
+                f"ids of shapes {tuple(query_ids.shape)} and {tuple(gallery_ids.shape)} for {queries} queries "
+                f"and {items} gallery items: give one id per row"
             )
         ordered, self.order = gallery_ids.to(device).sort(stable=True)
         query_ids = query_ids.to(device).contiguous()
@@ -105,7 +129,7 @@ class _Positives:
         lonely = (self.number == 0).nonzero().flatten()
         if len(lonely):
             raise E2FashionError(
-                f"{len(lonely)} of {len(query)} queries have no positive in the gallery, the first is row "
+                f"{len(lonely)} of {queries} queries have no positive in the gallery, the first is row "
                 f"{int(lonely[0])} with id {int(query_ids[lonely[0]])}: leave them out or add their items"
             )
 
@@ -117,16 +141,20 @@ class _Positives:
         return row, self.order[start[row] + torch.arange(len(row), device=row.device) - before]
 
 
-def _check_embeddings(query: Tensor, gallery: Tensor) -> None:
-    if query.dim() != 2 or gallery.dim() != 2 or query.shape[1] != gallery.shape[1]:
+def check_embeddings(query: Tensor, gallery: Tensor, dimensions: int = 2) -> None:
+    """Refuse queries (Q, C) and items (N, C), or with ``dimensions`` 3 tokens (Q, T, C) and (N, S, C), to rank.
+
+    Raises E2FashionError for other shapes, none at all, and embeddings that are not finite.
+    """
+    if query.dim() != dimensions or gallery.dim() != dimensions or query.shape[-1] != gallery.shape[-1]:
         raise E2FashionError(
             f"queries of shape {tuple(query.shape)} and a gallery of shape {tuple(gallery.shape)}: "
-            "give (Q, C) and (N, C)"
+            + ("give (Q, C) and (N, C)" if dimensions == 2 else "give tokens (Q, T, C) and (N, S, C)")
         )
     for name, embeds in (("query", query), ("gallery", gallery)):
         if not len(embeds):
             raise E2FashionError(f"the {name} embeddings are empty: embed at least one product")
-        bad = (~embeds.isfinite().all(dim=1)).nonzero().flatten()
+        bad = (~embeds.isfinite().flatten(1).all(dim=1)).nonzero().flatten()
         if len(bad):
             raise E2FashionError(
                 f"{len(bad)} of {len(embeds)} {name} embeddings are not finite, the first is row {int(bad[0])}: "
@@ -135,7 +163,7 @@ def _check_embeddings(query: Tensor, gallery: Tensor) -> None:
 
 
 @contextmanager
-def _full_precision(like: Tensor) -> Iterator[None]:
+def full_precision(like: Tensor) -> Iterator[None]:
     """Products in fp32, whatever autocast or the process-wide matmul precision say."""
     before = torch.get_float32_matmul_precision()
     torch.set_float32_matmul_precision("highest")

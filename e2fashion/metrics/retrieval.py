@@ -11,7 +11,7 @@ from torchmetrics import Metric
 from torchmetrics.utilities import dim_zero_cat
 
 from e2fashion.metrics.bootstrap import bootstrap, interval, weighted_means
-from e2fashion.metrics.ranking import ranks
+from e2fashion.metrics.comparison import compare
 
 TOP_K = (1, 5, 10)
 DIRECTIONS = ("i2t", "t2i")
@@ -131,6 +131,7 @@ class CrossModalRecall(Metric):
     ) -> None:
         """Add images (M, C) and texts (T, C), L2-normalised, with int64 ids (M,) and (T,) (default: those of images).
 
+        Or tokens (M, P, C) and (T, L, C) of one L for all batches and ranks (:func:`e2fashion.similarity.pad_tokens`).
         Equal ids are positives: number the products, or the equal texts (``Batch.text_group``).
         """
         for name, item in (
@@ -146,9 +147,10 @@ class CrossModalRecall(Metric):
         image, text, image_ids, text_ids = (
             dim_zero_cat(getattr(self, name)) for name in ("image_embeds", "text_embeds", "image_ids", "text_ids")
         )
+        compared = compare(image, text)
         found = {
-            "i2t": ranks(image, text, image_ids, text_ids, self.chunk),
-            "t2i": ranks(text, image, text_ids, image_ids, self.chunk),
+            "i2t": compared.ranks("i2t", image_ids, text_ids, self.chunk),
+            "t2i": compared.ranks("t2i", text_ids, image_ids, self.chunk),
         }
         paired = len(image) == len(text)
         unit = None if paired else {"i2t": image_ids, "t2i": text_ids}

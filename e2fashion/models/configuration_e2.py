@@ -149,7 +149,12 @@ class E2VisionConfig(CLIPVisionConfig):
 
 @strict
 class E2Config(CLIPConfig):
-    """CLIP's configuration with :class:`E2VisionConfig` as its vision part; reads any CLIP ``config.json``."""
+    """CLIP's configuration with :class:`E2VisionConfig` as its vision part; reads any CLIP ``config.json``.
+
+    Added field: ``similarity``, how an image and a text are compared: ``global`` by one vector each (CLIP) or
+    ``tokens``, every patch with every token of the text (FILIP; see :mod:`e2fashion.similarity`), which sets the vision
+    part's ``drop_patches`` to False.
+    """
 
     model_type = "e2"
     sub_configs_defaults: ClassVar[dict[str, Any]] = {
@@ -161,6 +166,7 @@ class E2Config(CLIPConfig):
     text_config: Any = None
     vision_config: Any = None
     projection_dim: int = 512
+    similarity: Literal["global", "tokens"] = "global"
 
     def __post_init__(self, **kwargs: Any) -> None:
         kwargs.pop("model_type", None)
@@ -170,3 +176,9 @@ class E2Config(CLIPConfig):
         # The towers' own copies are often stale in published checkpoints; the towers with a projection read them.
         for tower in (self.vision_config, self.text_config):
             tower.projection_dim = self.projection_dim
+        self.keep_compared_patches()
+
+    def keep_compared_patches(self) -> None:
+        """Let the vision tower keep the patches to its end where they are what is compared."""
+        if self.similarity == "tokens":
+            self.vision_config.drop_patches = False

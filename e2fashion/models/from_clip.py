@@ -32,6 +32,9 @@ OPTIONS = (
     "token_gate",
     "projection_init",
 )
+"""Fields of :class:`E2VisionConfig` that :func:`load_clip` takes."""
+JOINT_OPTIONS = ("similarity",)
+"""Those of :class:`E2Config`."""
 
 
 def checked_source(name_or_folder: str | Path) -> str:
@@ -69,13 +72,15 @@ def load_clip(
     **options: Any,
 ) -> E2Model:
     """What :meth:`E2Model.from_clip` does."""
-    unknown = sorted(set(options) - set(OPTIONS))
+    unknown = sorted(set(options) - {*OPTIONS, *JOINT_OPTIONS})
     if unknown:
-        raise E2FashionError(
-            f"from_clip got unknown options {unknown}; it takes: entities, fusion_layers, {', '.join(OPTIONS)}"
-        )
+        known = ", ".join(["entities", "fusion_layers", *OPTIONS, *JOINT_OPTIONS])
+        raise E2FashionError(f"from_clip got unknown options {unknown}; it takes: {known}")
     source = checked_source(name_or_folder)
-    config = E2Config(**{key: value for key, value in _clip_config(source).items() if key != "architectures"})
+    given = {key: value for key, value in _clip_config(source).items() if key != "architectures"}
+    for option in [name for name in JOINT_OPTIONS if name in options]:
+        given[option] = options.pop(option)
+    config = E2Config(**given)
     vision = {
         **config.vision_config.to_dict(),
         **options,
@@ -83,6 +88,7 @@ def load_clip(
         "fusion_layers": fusion_layers,
     }
     config.vision_config = E2VisionConfig(**vision)
+    config.keep_compared_patches()
     loaded: Any = model_class.from_pretrained(source, config=config, output_loading_info=True)
     model, loading = loaded
     missing = sorted(key for key in loading["missing_keys"] if not key.startswith(REGIONAL_PREFIXES))

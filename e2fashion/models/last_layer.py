@@ -67,6 +67,13 @@ def end_positions(input_ids: Tensor, eos_token_id: EndToken) -> Tensor:
     return input_ids.eq(cast(int, eos_token_id)).int().argmax(dim=-1)
 
 
+def real_tokens(input_ids: Tensor, attention_mask: Tensor | None, eos_token_id: EndToken) -> Tensor:
+    """Which tokens are not padding, start and end token included: (B, L) -> (B, L) bool."""
+    ends = end_positions(input_ids, eos_token_id)
+    real = torch.arange(input_ids.shape[1], device=input_ids.device) <= ends[:, None]
+    return real if attention_mask is None else real & (attention_mask != 0)
+
+
 def trim_padding(
     input_ids: Tensor, attention_mask: Tensor | None, eos_token_id: EndToken
 ) -> tuple[Tensor, Tensor | None]:

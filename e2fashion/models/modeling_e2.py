@@ -18,15 +18,16 @@ from transformers.models.clip.modeling_clip import (
     CLIPTextModel,
     CLIPVisionModelOutput,
     CLIPVisionModelWithProjection,
-    image_text_contrastive_loss,
+    contrastive_loss,
 )
 from transformers.utils.generic import can_return_tuple
 
 from e2fashion.models.configuration_e2 import E2Config, E2VisionConfig, EntitiesLike
 from e2fashion.models.from_clip import load_clip
-from e2fashion.models.last_layer import PLAIN_ATTENTION, encode_text_end
+from e2fashion.models.last_layer import PLAIN_ATTENTION, encode_text_end, real_tokens, trim_padding
 from e2fashion.models.region_heads import RegionHeads
 from e2fashion.models.vision_e2 import E2VisionModel, E2VisionOutput, RegionalInitialization
+from e2fashion.similarity import token_similarities
 
 
 @dataclass
@@ -36,7 +37,9 @@ class E2Output(CLIPOutput):
     ``image_embeds`` and ``text_embeds`` (B, C), ``region_embeds`` (B, E, C) and ``tag_embeds`` (B, E, C; zeros where a
     tag is absent; None when no tags were given) are L2-normalised. ``logit_scale`` () is the log of the inverse
     temperature. ``selection_maps`` (B, F, S, P) and ``selected_patches`` (B, F, S, k): on request, see
-    :class:`E2VisionOutput`. ``loss`` is CLIP's own, of images and texts alone.
+    :class:`E2VisionOutput`. ``loss`` is CLIP's own, of images and texts alone. ``image_local_embeds`` (B, P, C) and
+    ``text_local_embeds`` (B, L, C), L2-normalised, zero at padding: only of a model that compares tokens, whose logits
+    (in training only with ``return_loss``) and ``loss`` come from them.
     """
 
     region_embeds: Tensor | None = None
@@ -44,6 +47,26 @@ class E2Output(CLIPOutput):
     logit_scale: Tensor | None = None
     selection_maps: Tensor | None = None
     selected_patches: Tensor | None = None
+    image_local_embeds: Tensor | None = None
+    text_local_embeds: Tensor | None = None
+
+    @property
+    def compared_embeds(self) -> tuple[Tensor, Tensor]:
+        """What the model compares images and texts by: (B, C) each, or tokens (B, P, C) and (B, L, C)."""
+        if self.image_local_embeds is not None and self.text_local_embeds is not None:
+            return self.image_local_embeds, self.text_local_embeds
+        assert self.image_embeds is not None
+        assert self.text_embeds is not None
+        return self.image_embeds, self.text_embeds
+
+
+@dataclass
+class E2TextOutput(BaseModelOutputWithPooling):
+    """CLIP's text output, then ``local_features`` (B, L, C), not normalised and zero at padding: the projected tokens,
+    of a model that compares them.
+    """
+
+    local_features: Tensor | None = None
 
 
 @dataclass
@@ -66,6 +89,13 @@ def _normalized(features: Tensor) -> Tensor:
     """Features over their length, in the very operations of CLIP, so that its outputs are equal to the bit."""
     features = _full_precision(features)
     return features / features.pow(2).sum(dim=-1, keepdim=True).pow(0.5)
+
+
+def _contrast(per_image: Tensor | None, per_text: Tensor | None) -> Tensor:
+    """CLIP's loss in CLIP's operations, with logits of their own for the two directions."""
+    assert per_image is not None
+    assert per_text is not None
+    return (contrastive_loss(per_text) + contrastive_loss(per_image)) / 2.0
 
 
 class E2Model(RegionalInitialization, CLIPModel):
@@ -118,6 +148,11 @@ class E2Model(RegionalInitialization, CLIPModel):
         """Make the selection noise of the next training passes a function of ``key``: see :class:`E2VisionModel`."""
         self.vision_model.seed_selection_noise(*key)
 
+    @property
+    def compares_tokens(self) -> bool:
+        """Whether images and texts are compared by their tokens, not by one vector each."""
+        return self.config.similarity == "tokens"
+
     def _complete(self, complete_states: bool | None, config: Any, options: Mapping[str, Any]) -> bool:
         """Whether a tower computes every token: asked for in the call or the configuration, or else in evaluation."""
         wanted = any(
@@ -134,17 +169,22 @@ class E2Model(RegionalInitialization, CLIPModel):
         complete_states: bool | None = None,
         **kwargs: Any,
     ) -> E2VisionOutput:
-        """Images (B, 3, H, W): ``pooler_output`` (B, C) projected, ``region_features`` (B, E, C); not normalised."""
+        """Images (B, 3, H, W): ``pooler_output`` (B, C) projected, ``region_features`` (B, E, C), not normalised.
+
+        A model that compares tokens adds ``local_features`` (B, P, C), its projected patches.
+        """
         output = self.vision_model(
             pixel_values=pixel_values,
             interpolate_pos_encoding=interpolate_pos_encoding,
             output_selection_maps=output_selection_maps,
-            complete_states=self._complete(complete_states, self.vision_model.config, kwargs),
+            complete_states=self.compares_tokens or self._complete(complete_states, self.vision_model.config, kwargs),
             return_dict=True,
             **kwargs,
         )
         output.pooler_output = self.visual_projection(output.pooler_output)
         output.region_features = self.region_heads(output.token_states)
+        if self.compares_tokens:
+            output.local_features = self.visual_projection(self.vision_model.post_layernorm(output.patch_states))
         return output
 
     def get_region_features(self, pixel_values: Tensor, interpolate_pos_encoding: bool = False) -> Tensor:
@@ -161,16 +201,23 @@ class E2Model(RegionalInitialization, CLIPModel):
         attention_mask: Tensor | None = None,
         position_ids: Tensor | None = None,
         complete_states: bool | None = None,
+        output_local_features: bool | None = None,
         **kwargs: Any,
-    ) -> BaseModelOutputWithPooling:
+    ) -> E2TextOutput:
         """Texts (B, L): ``pooler_output`` (B, C) projected, not normalised.
 
+        A model that compares tokens adds ``local_features`` (B, L, C), unless ``output_local_features`` is False.
         Without ``complete_states`` the columns of padding behind the longest text are cut off as well.
         """
         config = self.text_model.config
         plain_mask = attention_mask is None or attention_mask.ndim == 2
         plain_attention = config._attn_implementation in PLAIN_ATTENTION
-        if self._complete(complete_states, config, kwargs) or not (plain_mask and plain_attention):
+        complete = self._complete(complete_states, config, kwargs) or not (plain_mask and plain_attention)
+        local = self.compares_tokens if output_local_features is None else output_local_features
+        if local and not complete:
+            input_ids, attention_mask = trim_padding(input_ids, attention_mask, self.text_model.eos_token_id)
+            position_ids = None if position_ids is None else position_ids[:, : input_ids.shape[1]]
+        if complete or local:
             output = self.text_model(
                 input_ids=input_ids,
                 attention_mask=attention_mask,
@@ -180,7 +227,12 @@ class E2Model(RegionalInitialization, CLIPModel):
             )
         else:
             output = encode_text_end(self.text_model, input_ids, attention_mask, position_ids)
+        output = E2TextOutput(**output)
         output.pooler_output = self.text_projection(output.pooler_output)
+        if local:
+            real = real_tokens(input_ids, attention_mask, self.text_model.eos_token_id)
+            features = self.text_projection(output.last_hidden_state)
+            output.local_features = features.masked_fill(~real[..., None], 0.0)
         return output
 
     @can_return_tuple
@@ -219,11 +271,15 @@ class E2Model(RegionalInitialization, CLIPModel):
         tag_embeds = None
         if tag_input_ids is not None:
             tag_embeds = self.embed_tags(tag_input_ids, tag_attention_mask, tag_index, tag_present)
-        logits_per_text = text_embeds @ image_embeds.t() * self.logit_scale.exp()
+        local: tuple[Tensor, Tensor] | None = None
+        if self.compares_tokens:
+            image_local, text_local = (_full_precision(item.local_features) for item in (images, texts))
+            local = F.normalize(image_local, dim=-1), F.normalize(text_local, dim=-1)
+        per_image, per_text = self._logits(image_embeds, text_embeds, local, bool(return_loss))
         return E2Output(
-            loss=image_text_contrastive_loss(logits_per_text) if return_loss else None,
-            logits_per_image=logits_per_text.t(),
-            logits_per_text=logits_per_text,
+            loss=_contrast(per_image, per_text) if return_loss else None,
+            logits_per_image=per_image,
+            logits_per_text=per_text,
             text_embeds=text_embeds,
             image_embeds=image_embeds,
             text_model_output=texts,
@@ -233,7 +289,21 @@ class E2Model(RegionalInitialization, CLIPModel):
             logit_scale=self.logit_scale,
             selection_maps=images.selection_maps,
             selected_patches=images.selected_patches,
+            image_local_embeds=None if local is None else local[0],
+            text_local_embeds=None if local is None else local[1],
         )
+
+    def _logits(
+        self, image_embeds: Tensor, text_embeds: Tensor, local: tuple[Tensor, Tensor] | None, wanted: bool
+    ) -> tuple[Tensor | None, Tensor | None]:
+        """Logits per image (B, B) and per text; of tokens in training only when ``wanted``, for they are dear."""
+        if local is None:
+            per_text = text_embeds @ image_embeds.t() * self.logit_scale.exp()
+            return per_text.t(), per_text
+        if self.training and not wanted:
+            return None, None
+        per_image, per_text = token_similarities(*local)
+        return per_image * self.logit_scale.exp(), per_text * self.logit_scale.exp()
 
     def embed_tags(
         self,
@@ -245,7 +315,9 @@ class E2Model(RegionalInitialization, CLIPModel):
         """Normalised tag embeddings (B, E, C), exactly zero in value and gradient where ``tag_present`` is false."""
         if tag_index is None or tag_present is None:
             raise ValueError("tag_input_ids need tag_index and tag_present (B, E): whose tags are they?")
-        distinct = self.get_text_features(tag_input_ids, tag_attention_mask, complete_states=False, return_dict=True)
+        distinct = self.get_text_features(
+            tag_input_ids, tag_attention_mask, complete_states=False, output_local_features=False, return_dict=True
+        )
         embeds = F.normalize(_full_precision(distinct.pooler_output), dim=-1)
         if not len(embeds):
             return embeds.new_zeros(*tag_index.shape, embeds.shape[-1])

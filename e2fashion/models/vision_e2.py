@@ -30,7 +30,7 @@ class E2VisionOutput(BaseModelOutputWithPooling):
     read (None where the last layer ran without them and no block read any). ``selection_maps`` (B, F, S, P), on
     request: noise-free probabilities per fusion block; ``selected_patches`` (B, F, S, k) int64, with them: what each
     token really read, best first. ``region_features`` (B, E, C), not normalised: set by the models that have region
-    heads.
+    heads; ``local_features`` (B, P, C), not normalised: the projected patches, set by models that compare them.
     """
 
     token_states: Tensor | None = None
@@ -38,6 +38,7 @@ class E2VisionOutput(BaseModelOutputWithPooling):
     selection_maps: Tensor | None = None
     selected_patches: Tensor | None = None
     region_features: Tensor | None = None
+    local_features: Tensor | None = None
 
 
 class RegionalInitialization(CLIPPreTrainedModel):

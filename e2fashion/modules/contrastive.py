@@ -19,6 +19,7 @@ from e2fashion.metrics.retrieval import CrossModalRecall
 from e2fashion.models.modeling_e2 import E2Model, E2Output
 from e2fashion.modules.optimizers import OptimizerSettings, build_optimizer
 from e2fashion.modules.schedules import cosine_with_warmup
+from e2fashion.similarity import is_tokenwise, pad_tokens
 from e2fashion.types import Batch, E2FashionError, LossOutput
 
 #: CLIP's bound on the inverse temperature: logits are never scaled by more than 100.
@@ -84,9 +85,10 @@ class ContrastiveModule(pl.LightningModule):
     def compute_loss(self, batch: Batch) -> LossOutput:
         """The weighted loss of one batch and its terms."""
         output = self(batch)
+        image_embeds, text_embeds = output.compared_embeds
         return self.loss(
-            image_embeds=output.image_embeds,
-            text_embeds=output.text_embeds,
+            image_embeds=image_embeds,
+            text_embeds=text_embeds,
             region_embeds=output.region_embeds,
             tag_embeds=output.tag_embeds,
             tag_present=batch.tag_present,
@@ -119,10 +121,10 @@ class ContrastiveModule(pl.LightningModule):
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Collect embeddings of every val product's first view and text."""
-        output = self(batch)
-        self.retrieval.update(
-            output.image_embeds.float(), output.text_embeds.float(), batch.text_group, batch.text_group
-        )
+        image_embeds, text_embeds = self(batch).compared_embeds
+        if is_tokenwise(text_embeds):  # one length for all batches and ranks
+            text_embeds = pad_tokens(text_embeds, self.model.config.text_config.max_position_embeddings)
+        self.retrieval.update(image_embeds.float(), text_embeds.float(), batch.text_group, batch.text_group)
 
     def on_validation_epoch_end(self) -> None:
         """Log retrieval among all val products, positives by equal text; SumR chooses the model that is kept."""

@@ -99,9 +99,10 @@ def freeze_disconnected(model: E2Model, loss: ContrastiveLoss, trained: Sequence
             tag_index=torch.tensor([[0], [1]], device=device).expand(2, entities),
             tag_present=torch.ones(2, entities, dtype=torch.bool, device=device),
         )
+        image_embeds, text_embeds = output.compared_embeds
         losses = loss(
-            image_embeds=output.image_embeds,
-            text_embeds=output.text_embeds,
+            image_embeds=image_embeds,
+            text_embeds=text_embeds,
             region_embeds=output.region_embeds,
             tag_embeds=output.tag_embeds,
             tag_present=torch.ones(2, entities, dtype=torch.bool, device=device),

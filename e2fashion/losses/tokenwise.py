@@ -1,0 +1,54 @@
+"""The global contrast of models that compare tokens (FILIP): symmetric InfoNCE over both directions' similarities."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from e2fashion.losses.functional import info_nce_of_logits
+from e2fashion.losses.gather import (
+    gather_rows,
+    is_distributed,
+    largest_over_ranks,
+    own_rank,
+    row_counts,
+    sum_over_ranks,
+)
+from e2fashion.similarity import most_active, pad_tokens, token_similarities, token_similarity
+
+
+def token_info_nce(
+    image: Tensor,
+    text: Tensor,
+    logit_scale: Tensor,
+    keep: float = 1.0,
+    gather: bool = True,
+    half_precision: bool = False,
+) -> Tensor:
+    """InfoNCE of images (B, P, C) and texts (B, L, C) by their tokens, L2-normalised and zero where absent: ().
+
+    Image to text and text to image have similarities of their own, see :mod:`e2fashion.similarity`; their products run
+    in autocast's precision (fp32 without autocast), means and softmax in fp32.
+
+    At large batch FILIP bounds the work in two ways, both off by default: ``keep`` is the share of each item's tokens
+    that is compared, those most similar to any token of this process's other side (FILIP: 0.25); ``half_precision``
+    sends tokens between processes as bf16. ``gather`` contrasts with the products of all ranks, as in
+    :class:`~e2fashion.losses.contrastive.ContrastiveLoss`.
+    """
+    image, text = most_active(image, text, keep), most_active(text, image, keep)
+    scale = logit_scale.float().exp()
+    if not (gather and is_distributed()):
+        image_to_text, text_to_image = token_similarities(image, text)
+        return info_nce_of_logits(scale * image_to_text, scale * text_to_image)
+    rows = row_counts(image[:, 0])
+    all_images, all_texts = (_gathered(tokens, rows, half_precision) for tokens in (image, text))
+    image_to_text, text_to_image = token_similarity(image, all_texts), token_similarity(text, all_images)
+    return sum_over_ranks(
+        info_nce_of_logits(scale * image_to_text, scale * text_to_image, first=sum(rows[: own_rank()]))
+    )
+
+
+def _gathered(tokens: Tensor, rows: list[int], half_precision: bool) -> Tensor:
+    """The tokens of all ranks, filled up to the longest item of any: (B, T, C) -> (sum of rows, longest T, C)."""
+    tokens = pad_tokens(tokens, largest_over_ranks(tokens.shape[1], tokens.device))
+    return gather_rows(tokens.to(torch.bfloat16) if half_precision else tokens, rows).to(tokens.dtype)

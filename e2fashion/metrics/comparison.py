@@ -1,0 +1,170 @@
+"""Images against texts, ranked in both directions: by one vector each, or token by token."""
+
+from __future__ import annotations
+
+import hashlib
+from functools import cached_property
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from e2fashion.metrics.ranking import check_embeddings, full_precision, ranks, ranks_among, ranks_by
+from e2fashion.similarity import is_tokenwise, present_tokens, token_similarities, token_similarity
+from e2fashion.types import E2FashionError
+
+BLOCK_TOKENS = 4096
+"""Tokens of either side that are multiplied at once: products of 64 MB."""
+
+
+class Comparison(Protocol):
+    """M images and N texts under one similarity; ``direction`` is ``i2t`` (images ask) or ``t2i`` (texts ask)."""
+
+    def ranks(
+        self,
+        direction: str,
+        query_ids: Tensor | None = None,
+        gallery_ids: Tensor | None = None,
+        chunk: int | None = None,
+    ) -> Tensor:
+        """The rank of every query's best positive, see :func:`e2fashion.metrics.ranking.ranks`."""
+        ...
+
+    def ranks_among(self, direction: str, queries: Tensor, candidates: Tensor) -> Tensor:
+        """Ranks among candidates, see :func:`e2fashion.metrics.ranking.ranks_among`; ``queries`` (Q,) are rows."""
+        ...
+
+    def scores(self, direction: str, query: int) -> Tensor:
+        """Scores of the whole gallery for one query row: (M,) or (N,)."""
+        ...
+
+
+def compare(image_embeds: Tensor, text_embeds: Tensor) -> Comparison:
+    """The comparison of embeddings (M, C) and (N, C), or of tokens (M, P, C) and (N, L, C), L2-normalised.
+
+    Raises E2FashionError when one side has tokens and the other has not.
+    """
+    tokenwise = is_tokenwise(image_embeds), is_tokenwise(text_embeds)
+    if len(set(tokenwise)) > 1:
+        raise E2FashionError(
+            f"images of shape {tuple(image_embeds.shape)} cannot be compared with texts of shape "
+            f"{tuple(text_embeds.shape)}: embed both with one model"
+        )
+    return TokenComparison(image_embeds, text_embeds) if all(tokenwise) else VectorComparison(image_embeds, text_embeds)
+
+
+class VectorComparison:
+    """Inner products of images (M, C) and texts (N, C)."""
+
+    def __init__(self, image: Tensor, text: Tensor) -> None:
+        self.sides = {"i2t": (image, text), "t2i": (text, image)}
+
+    def ranks(
+        self,
+        direction: str,
+        query_ids: Tensor | None = None,
+        gallery_ids: Tensor | None = None,
+        chunk: int | None = None,
+    ) -> Tensor:
+        """See :class:`Comparison`."""
+        return ranks(*self.sides[direction], query_ids, gallery_ids, chunk)
+
+    def ranks_among(self, direction: str, queries: Tensor, candidates: Tensor) -> Tensor:
+        """See :class:`Comparison`."""
+        query, gallery = self.sides[direction]
+        return ranks_among(query[queries], gallery, candidates)
+
+    def scores(self, direction: str, query: int) -> Tensor:
+        """See :class:`Comparison`."""
+        queries, gallery = self.sides[direction]
+        return gallery @ queries[query]
+
+
+class TokenComparison:
+    """Late interaction of images (M, P, C) and texts (N, L, C), zero where a token is absent.
+
+    Both directions come from one pass over blocks of at most :data:`BLOCK_TOKENS` squared products; what is kept is
+    one score of a pair and direction, 8 M N bytes. The product of all tokens is never in memory. Equal items are
+    scored once, for a matrix product may round two equal columns differently, and a tie would be broken by that.
+    """
+
+    def __init__(self, image: Tensor, text: Tensor) -> None:
+        check_embeddings(image, text, dimensions=3)
+        self.sides = {"i2t": _Items(image), "t2i": _Items(text)}
+
+    @cached_property
+    def matrices(self) -> dict[str, Tensor]:
+        """Scores by direction: ``i2t`` (M, N) and ``t2i`` (N, M), fp32."""
+        image, text = self.sides.values()
+        i2t = torch.empty(len(image.distinct), len(text.distinct), device=image.distinct.device)
+        t2i = torch.empty_like(i2t.T)
+        with full_precision(i2t):
+            for rows in _blocks(image.distinct):
+                for columns in _blocks(text.distinct):
+                    forth, back = token_similarities(image.distinct[rows].float(), text.distinct[columns].float())
+                    i2t[rows, columns], t2i[columns, rows] = forth, back
+        return {
+            "i2t": i2t[image.place][:, text.place],
+            "t2i": t2i[text.place][:, image.place],
+        }
+
+    def ranks(
+        self,
+        direction: str,
+        query_ids: Tensor | None = None,
+        gallery_ids: Tensor | None = None,
+        chunk: int | None = None,
+    ) -> Tensor:
+        """See :class:`Comparison`."""
+        scores = self.matrices[direction]
+        shape = scores.shape[0], scores.shape[1]
+        return ranks_by(lambda rows: scores[rows].clone(), shape, query_ids, gallery_ids, scores.device, chunk)
+
+    def ranks_among(self, direction: str, queries: Tensor, candidates: Tensor) -> Tensor:
+        """See :class:`Comparison`; only the candidates are scored."""
+        result = torch.empty(len(queries), dtype=torch.int64, device=queries.device)
+        for row, (query, listed) in enumerate(zip(queries.tolist(), candidates, strict=True)):
+            scores = self._scores_of(direction, query, listed[listed >= 0])
+            result[row] = 1 + (scores[1:] >= scores[0]).sum()
+        return result
+
+    def scores(self, direction: str, query: int) -> Tensor:
+        """See :class:`Comparison`."""
+        return self._scores_of(direction, query, None)
+
+    def _scores_of(self, direction: str, query: int, rows: Tensor | None) -> Tensor:
+        """Scores of one query's gallery, or of these rows of it: (rows,)."""
+        asking, gallery = self.sides[direction], self.sides["t2i" if direction == "i2t" else "i2t"]
+        places = gallery.place if rows is None else gallery.place[rows]
+        own = asking.distinct[asking.place[query]][None].float()
+        needed, back = places.unique(return_inverse=True)
+        found = torch.empty(len(needed), device=own.device)
+        with full_precision(own):
+            for part in _blocks(gallery.distinct[needed[:1]], len(needed)):
+                found[part] = token_similarity(own, gallery.distinct[needed[part]].float())[0]
+        return found[back]
+
+
+class _Items:
+    """The ``distinct`` items among (N, T, C), trimmed to the longest, and the ``place`` (N,) of each among them."""
+
+    def __init__(self, tokens: Tensor) -> None:
+        positions = present_tokens(tokens).any(0).nonzero()
+        tokens = tokens[:, : int(positions.max()) + 1 if len(positions) else 1]
+        seen: dict[bytes, int] = {}
+        places, first = [], []
+        for row, item in enumerate(tokens.cpu()):
+            content = hashlib.blake2b(item.float().contiguous().numpy().tobytes(), digest_size=16).digest()
+            if content not in seen:
+                seen[content] = len(seen)
+                first.append(row)
+            places.append(seen[content])
+        self.place = torch.tensor(places, device=tokens.device)
+        self.distinct = tokens if len(first) == len(tokens) else tokens[first]
+
+
+def _blocks(tokens: Tensor, number: int | None = None) -> list[slice]:
+    """Slices over ``number`` items (default: all of them) of the length of those in (N, T, C)."""
+    number = len(tokens) if number is None else number
+    length = max(1, BLOCK_TOKENS // tokens.shape[1])
+    return [slice(start, start + length) for start in range(0, number, length)]
