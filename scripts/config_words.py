@@ -198,7 +198,7 @@ EXPLAINED: dict[type, dict[str, tuple[str, str]]] = {
         "output": ("Records file; null: the run's `results.jsonl`, else `runs/probe/<model>/results.jsonl`", "ours"),
     },
     PrepareConfig: {
-        "source": ("`kagl`, `fashiongen`, `folder`, `synthetic`", "-"),
+        "source": ("`kagl`, `fashiongen`, `folder`, `labelled`, `synthetic`", "-"),
         "output": ("The catalogue's folder", "-"),
         "on_error": ("`skip` leaves unfit rows out, counts them and lists them in `skipped.csv`", "ours"),
         "split_seed": ("Of the splits that are made here", "ours"),

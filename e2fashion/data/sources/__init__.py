@@ -6,6 +6,7 @@ from e2fashion.data.sources.base import Source
 from e2fashion.data.sources.fashiongen import FashionGenSource
 from e2fashion.data.sources.folder import FolderSource
 from e2fashion.data.sources.kagl import KaglSource
+from e2fashion.data.sources.labelled import LabelledSource
 from e2fashion.data.sources.synthetic import SyntheticSource
 
 SOURCES: dict[str, type[Source]] = {
@@ -14,6 +15,7 @@ SOURCES: dict[str, type[Source]] = {
         KaglSource,
         FashionGenSource,
         FolderSource,
+        LabelledSource,
         SyntheticSource,
     )
 }

@@ -1,0 +1,185 @@
+"""Plainly labelled pictures: Fashion-MNIST's idx files, or a folder with a folder per class."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import io
+import zlib
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from e2fashion.data.sources.base import SourceProblem, SourceRow
+from e2fashion.types import E2FashionError
+
+FASHION_MNIST = (
+    *("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat"),
+    *("Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot"),
+)
+_PARTS = {"train": "train", "test": "t10k"}
+_SPLITS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
+_PICTURES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"}
+_IMAGES, _LABELS = 0x00000803, 0x00000801  # unsigned bytes in three dimensions, in one
+
+
+@dataclass
+class LabelledSource:
+    """Pictures with one class each, which becomes the tag ``label`` and, as the only text there is, the description.
+
+    ``path`` is a folder with Fashion-MNIST's four files (``train-images-idx3-ubyte.gz`` ...; ``t10k`` is test), whose
+    numbers ``classes`` names; or a folder of class folders, ``<class>/<picture>`` or ``<split>/<class>/<picture>``.
+
+    Where val is not given, ``val_share`` of every class of train becomes val; where nothing is, ``test_share`` becomes
+    test as well. ``seed`` decides which, equal files together. (``val_fraction`` and ``test_fraction`` have no part
+    here: they keep products with the same text together, and here those are whole classes.)
+    """
+
+    path: str
+    classes: list[str] = field(default_factory=lambda: list(FASHION_MNIST))
+    val_share: float = 0.1
+    test_share: float = 0.1
+    seed: int = 0
+    name: ClassVar[str] = "labelled"
+
+    def __post_init__(self) -> None:
+        for option, share in (("val_share", self.val_share), ("test_share", self.test_share)):
+            if not 0 <= share < 1:
+                raise E2FashionError(f"{option} is {share}; give a share of every class, from 0 to below 1.")
+        folder = Path(self.path)
+        if not folder.is_dir():
+            raise E2FashionError(
+                f"path={folder}: this folder does not exist. Give the folder of the idx files or of the class folders."
+            )
+        self._idx = any(
+            _idx_file(folder, part, kind) for part in _PARTS.values() for kind in ("images-idx3", "labels-idx1")
+        )
+        self._rows = self._from_idx(folder) if self._idx else self._from_folders(folder)
+
+    @property
+    def tag_columns(self) -> tuple[str, ...]:
+        """The class alone."""
+        return ("label",)
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def rows(self) -> Iterator[SourceRow | SourceProblem]:
+        """Train before test, in the order of the files; in folders by class and name."""
+        yield from self._rows
+
+    def _from_idx(self, folder: Path) -> list[SourceRow | SourceProblem]:
+        rows: list[SourceRow | SourceProblem] = []
+        for split, part in _PARTS.items():
+            images = _read_idx(folder, part, "images-idx3", _IMAGES)
+            labels = _read_idx(folder, part, "labels-idx1", _LABELS)
+            if len(images) != len(labels):
+                raise E2FashionError(f"{folder}: {part} has {len(images)} pictures and {len(labels)} labels.")
+            if len(labels) and labels.max() >= len(self.classes):
+                raise E2FashionError(
+                    f"{folder}: {part} has the label {labels.max()}, and classes names {len(self.classes)}: name all."
+                )
+            digests = [hashlib.sha256(image.tobytes()).digest() for image in images]
+            splits = self._splits([int(label) for label in labels], digests, split)
+            for place, (image, label) in enumerate(zip(images, labels, strict=True)):
+                rows.append(
+                    SourceRow(
+                        row=f"{part}-images-idx3-ubyte item {place}",
+                        product_id=f"{split}-{place:05}",
+                        image=partial(_as_png, image),
+                        description=self.classes[label],
+                        tags={"label": self.classes[label]},
+                        split=splits[place],
+                    )
+                )
+        return rows
+
+    def _from_folders(self, folder: Path) -> list[SourceRow | SourceProblem]:
+        top = [place for place in sorted(folder.iterdir()) if place.is_dir() and not place.name.startswith(".")]
+        given = [place for place in top if place.name in _SPLITS]
+        if not top:
+            raise E2FashionError(f"{folder} holds neither Fashion-MNIST's idx files nor class folders.")
+        if given and len(given) < len(top):
+            odd = next(place.name for place in top if place not in given)
+            raise E2FashionError(
+                f"{folder} holds splits ({', '.join(place.name for place in given)}) beside '{odd}': put class folders "
+                f"into the splits, or have class folders alone."
+            )
+        files: dict[str, list[Path]] = defaultdict(list)
+        for root in given or [folder]:
+            split = _SPLITS[root.name] if given else ""
+            found = (file for file in sorted(root.glob("*/*")) if not file.name.startswith(".") and file.is_file())
+            files[split] += [file for file in found if not file.parent.name.startswith(".")]
+        rows: list[SourceRow | SourceProblem] = []
+        for split, own in files.items():
+            labels = [file.parent.name for file in own]
+            digests = [hashlib.sha256(file.read_bytes()).digest() for file in own]
+            carve = split == "" or (split == "train" and "val" not in files)
+            splits = self._splits(labels, digests, split) if carve else [split] * len(own)
+            rows += [_folder_row(folder, file, given_to) for file, given_to in zip(own, splits, strict=True)]
+        if not rows:
+            raise E2FashionError(f"{folder} has no pictures in its class folders: give <class>/<picture>.")
+        return rows
+
+    def _splits(self, labels: Sequence[int] | Sequence[str], digests: Sequence[bytes], split: str) -> list[str]:
+        """The split of every picture: ``split`` as given, val carved out of train, or all three made (empty)."""
+        if split not in ("", "train"):
+            return [split] * len(labels)
+        by_class: dict[int | str, set[bytes]] = defaultdict(set)
+        for label, digest in zip(labels, digests, strict=True):
+            by_class[label].add(digest)
+        assigned: dict[tuple[int | str, bytes], str] = {}
+        for label, own in by_class.items():
+            order = sorted(own, key=lambda digest: hashlib.sha256(f"{self.seed}:".encode() + digest).digest())
+            test = round(self.test_share * len(order)) if split == "" else 0
+            val = round(self.val_share * len(order))
+            names = (["test"] * test + ["val"] * val)[: len(order) - 1]  # train keeps at least one
+            names += ["train"] * (len(order) - len(names))
+            assigned |= {(label, digest): name for digest, name in zip(order, names, strict=True)}
+        return [assigned[label, digest] for label, digest in zip(labels, digests, strict=True)]
+
+
+def _folder_row(folder: Path, file: Path, split: str) -> SourceRow | SourceProblem:
+    place = str(file.relative_to(folder))
+    if file.suffix.lower() not in _PICTURES:
+        remedy = f"remove it; pictures are {', '.join(sorted(_PICTURES))}"
+        return SourceProblem(place, place, "image", repr(file.name), remedy, "not a picture")
+    label = file.parent.name
+    return SourceRow(row=place, product_id=place, image=file, description=label, tags={"label": label}, split=split)
+
+
+def _idx_file(folder: Path, part: str, kind: str) -> Path | None:
+    plain = folder / f"{part}-{kind}-ubyte"
+    return next((file for file in (plain.with_name(f"{plain.name}.gz"), plain) if file.is_file()), None)
+
+
+def _read_idx(folder: Path, part: str, kind: str, magic: int) -> NDArray[np.uint8]:
+    """The array in an idx file: a magic number, the lengths of its dimensions (big-endian int32), then bytes."""
+    file = _idx_file(folder, part, kind)
+    if file is None:
+        raise E2FashionError(f"{folder} has no {part}-{kind}-ubyte.gz: all four files of Fashion-MNIST must lie there.")
+    try:
+        content = gzip.decompress(file.read_bytes()) if file.suffix == ".gz" else file.read_bytes()
+    except (OSError, EOFError, zlib.error) as error:
+        raise E2FashionError(f"{file} cannot be unpacked ({error}): fetch it again.") from error
+    dimensions = magic & 0xFF
+    header = np.frombuffer(content[: 4 * (1 + dimensions)], dtype=">i4")
+    if len(header) != 1 + dimensions or header[0] != magic:
+        raise E2FashionError(f"{file} is no idx file of {dimensions} dimension(s): it begins with {content[:4].hex()}.")
+    shape, data = tuple(int(size) for size in header[1:]), content[4 * (1 + dimensions) :]
+    if len(data) != np.prod(shape, dtype=np.int64):
+        raise E2FashionError(f"{file} holds {len(data)} bytes for an array of {shape}: it is cut off, fetch it again.")
+    return np.frombuffer(data, dtype=np.uint8).reshape(shape)
+
+
+def _as_png(image: NDArray[np.uint8]) -> bytes:
+    stream = io.BytesIO()
+    Image.fromarray(image).save(stream, "PNG")
+    return stream.getvalue()
