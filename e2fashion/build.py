@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import fields
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -26,10 +27,16 @@ from e2fashion.losses.contrastive import ContrastiveLoss
 from e2fashion.models.configuration_e2 import E2Config
 from e2fashion.models.from_clip import checked_source
 from e2fashion.models.modeling_e2 import E2Model
-from e2fashion.models.tokenizer import load_tokenizer, text_special_ids, train_tokenizer
+from e2fashion.models.tokenizer import (
+    load_tokenizer,
+    own_context_length,
+    text_special_ids,
+    token_lengths,
+    train_tokenizer,
+)
 from e2fashion.modules.fit import FitSettings
 from e2fashion.modules.optimizers import OptimizerSettings
-from e2fashion.schema import ModelConfig, PrepareConfig, RunConfig, StageConfig
+from e2fashion.schema import DescribeConfig, ModelConfig, PrepareConfig, RunConfig, StageConfig
 from e2fashion.types import E2FashionError, Entity
 
 
@@ -167,6 +174,25 @@ def build_tokenizer(config: RunConfig, texts: Iterable[str]) -> PreTrainedTokeni
     return train_tokenizer(
         texts, kind=scratch.tokenizer, vocabulary=scratch.vocabulary, context_length=config.text.context_length
     )
+
+
+def build_token_counting(config: DescribeConfig) -> dict[str, Any]:
+    """``token_lengths``, ``tokenizer_name`` and ``context_length`` of ``describe_catalogue``.
+
+    Raises:
+        E2FashionError: the tokenizer is neither a folder that holds one nor a name for the hub.
+    """
+    if config.tokenizer is None:
+        return {"context_length": 77 if config.context_length is None else config.context_length}
+    place = Path(config.tokenizer)
+    folder = place / "model" if (place / "model").is_dir() else place
+    tokenizer = load_tokenizer(folder if folder.is_dir() else checked_source(config.tokenizer))
+    own = own_context_length(tokenizer)
+    return {
+        "token_lengths": partial(token_lengths, tokenizer),
+        "tokenizer_name": config.tokenizer,
+        "context_length": own if config.context_length is None else config.context_length,
+    }
 
 
 def build_model(config: RunConfig, tokenizer: PreTrainedTokenizerBase, trained: Path | None = None) -> E2Model:

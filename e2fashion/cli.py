@@ -152,8 +152,11 @@ def _data_prepare(words: Words) -> int:
 
 def _data_describe(words: Words) -> int:
     from e2fashion import runner
+    from e2fashion.config import load_config
+    from e2fashion.schema import DescribeConfig
 
-    print(runner.describe(Path(_one_place(words, "catalogue folder"))))
+    place = _one_place(words, "catalogue folder")
+    print(runner.describe(load_config(DescribeConfig, None, [f"catalogue={place}", *words.overrides])))
     return 0
 
 
@@ -216,7 +219,12 @@ VERBS: dict[str, Verb] = {
         _data_prepare,
         "PrepareConfig",
     ),
-    "data describe": Verb("data describe <catalogue>", "count what a catalogue holds", _data_describe),
+    "data describe": Verb(
+        "data describe <catalogue> [tokenizer=<model>] [template=...]",
+        "count what a catalogue holds",
+        _data_describe,
+        "DescribeConfig",
+    ),
     "train": Verb(
         "train <config.yaml | run folder> data=<catalogue>",
         "train one run, or go on with one that was interrupted",

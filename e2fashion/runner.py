@@ -15,6 +15,7 @@ from e2fashion.config import differences, load_config, run_identity, save_config
 from e2fashion.data.catalogue import Catalogue
 from e2fashion.data.describe import describe_catalogue
 from e2fashion.data.prepare import prepare_catalogue
+from e2fashion.data.text import TextTemplate
 from e2fashion.eval.encoder import Encoder, load_encoder
 from e2fashion.eval.measure import MeasureSettings, RunIdentity, measure_retrieval
 from e2fashion.eval.probe import ProbeSettings, measure_probe
@@ -25,7 +26,7 @@ from e2fashion.eval.selection import check_methods, measure_selection
 from e2fashion.eval.selection_records import TASK as SELECTION
 from e2fashion.modules.callbacks import RunInterruptedError
 from e2fashion.run_folder import RunFolder
-from e2fashion.schema import CompareConfig, EvaluateConfig, PrepareConfig, ProbeConfig, RunConfig
+from e2fashion.schema import CompareConfig, DescribeConfig, EvaluateConfig, PrepareConfig, ProbeConfig, RunConfig
 from e2fashion.training import is_first_process, train_stages
 from e2fashion.types import E2FashionError, ResultRecord
 
@@ -52,9 +53,11 @@ def prepare(config: PrepareConfig, source_options: dict[str, Any], progress: boo
     return f"{config.output}: products: {counts}{left_out}"
 
 
-def describe(catalogue: Path) -> str:
+def describe(config: DescribeConfig) -> str:
     """What a catalogue holds, to read."""
-    return describe_catalogue(Catalogue.load(catalogue)).as_text()
+    catalogue = Catalogue.load(config.catalogue)
+    counting = build.build_token_counting(config)
+    return describe_catalogue(catalogue, template=TextTemplate(config.template), **counting).as_text()
 
 
 def train(place: Path, overrides: Sequence[str] = (), progress: bool = True) -> str:

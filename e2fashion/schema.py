@@ -262,6 +262,20 @@ class PrepareConfig:
 
 
 @dataclass
+class DescribeConfig:
+    """What ``data describe`` counts. ``tokenizer`` is a run folder, a model folder or a hub name.
+
+    Null counts words and punctuation marks, of which no CLIP tokenizer makes fewer tokens. ``context_length`` null is
+    the tokenizer's own, else CLIP's 77.
+    """
+
+    catalogue: str = MISSING
+    tokenizer: str | None = None
+    template: str = "{description}"
+    context_length: int | None = None
+
+
+@dataclass
 class CompareConfig:
     """Several runs trained on one catalogue, and the report that sets them side by side.
 

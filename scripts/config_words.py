@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from e2fashion.schema import (
     CompareConfig,
+    DescribeConfig,
     EntityConfig,
     EvaluateConfig,
     ImageConfig,
@@ -55,6 +56,11 @@ A run goes on only in a folder of the same identity: a hash of all keys but `nam
         "data prepare",
         PrepareConfig,
         "`e2fashion data prepare <source> [config.yaml] key=value ...`; `source` may be the first word.",
+    ),
+    (
+        "data describe",
+        DescribeConfig,
+        "`e2fashion data describe <catalogue> key=value ...`; `catalogue` is the first word.",
     ),
     (
         "compare",
@@ -207,6 +213,12 @@ EXPLAINED: dict[type, dict[str, tuple[str, str]]] = {
         "max_text_characters": ("Longer descriptions are errors", "ours"),
         "max_pixels": ("Larger pictures are errors; read from the header, before decoding", "ours"),
         "overwrite": ("Replace another catalogue that lies in `output`", "ours"),
+    },
+    DescribeConfig: {
+        "catalogue": ("A prepared catalogue", "-"),
+        "tokenizer": ("Run folder, model folder or hub name whose tokenizer counts; null: words and marks", "ours"),
+        "template": ("Text whose length is counted, as `text.template` of a run", "ours"),
+        "context_length": ("Longer texts are counted; null: the tokenizer's own, else 77", "CLIP"),
     },
     CompareConfig: {
         "data": ("A prepared catalogue", "-"),

@@ -10,11 +10,14 @@ import numpy as np
 import pytest
 from PIL import Image
 from tiny import TINY, save_random_clip
+from tiny_encoder import save_tiny_run
 
 from e2fashion import cli
 from e2fashion.cli import VERBS, main
 from e2fashion.data.catalogue import Catalogue
+from e2fashion.data.text import TextTemplate
 from e2fashion.eval.results import read_records
+from e2fashion.models.tokenizer import load_tokenizer
 from e2fashion.modules.callbacks import RunInterruptedError
 
 Capture = pytest.CaptureFixture[str]
@@ -48,6 +51,31 @@ def clip_folder(synth_catalogue: Catalogue, tmp_path_factory: pytest.TempPathFac
     """A plain CLIP with random weights, as anybody's checkpoint."""
     texts = synth_catalogue.split("train")["description"]
     return save_random_clip(tmp_path_factory.mktemp("clip") / "some-clip", list(texts))
+
+
+def test_describing_counts_the_tokens_of_a_named_tokenizer(
+    synth_catalogue: Catalogue, clip_folder: Path, capsys: Capture
+) -> None:
+    words = [f"tokenizer={clip_folder}", "template={brand} . {description}", "context_length=20"]
+    said = done(capsys, "data", "describe", str(synth_catalogue.path), *words)
+    tokenizer, template = load_tokenizer(clip_folder), TextTemplate("{brand} . {description}")
+    expected = []
+    for split in synth_catalogue.split_names:
+        texts = {s.product_id: template.render(s.tags, s.description) for s in synth_catalogue.samples(split)}
+        expected.append(sum(len(tokenizer(text)["input_ids"]) > 20 for text in texts.values()))
+    assert [int(count) for count in said.partition("texts over 20 tokens")[2].split()[:3]] == expected
+    assert expected[0] > 0
+    assert f"tokens of {clip_folder}, of '{{brand}} . {{description}}'" in said
+
+
+def test_the_context_length_is_that_of_the_tokenizer(
+    synth_catalogue: Catalogue, tmp_path: Path, capsys: Capture
+) -> None:
+    save_tiny_run(synth_catalogue, tmp_path / "mine")
+    assert "texts over 12 tokens" in done(capsys, "data", "describe", str(synth_catalogue.path), "tokenizer=mine")
+    assert "'gone/tokenizer/x' is not a folder" in refused(
+        capsys, "data", "describe", str(synth_catalogue.path), "tokenizer=gone/tokenizer/x"
+    )
 
 
 @pytest.mark.parametrize("verb", VERBS)

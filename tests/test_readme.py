@@ -25,10 +25,11 @@ from e2fashion.config import load_config, load_prepare_config, split_names, spli
 from e2fashion.data.catalogue import Catalogue
 from e2fashion.data.prepare import prepare_catalogue
 from e2fashion.data.sources import SOURCES
+from e2fashion.data.text import TextTemplate
 from e2fashion.eval.features import KINDS
 from e2fashion.eval.protocols import PROTOCOLS
 from e2fashion.losses import ContrastiveLoss
-from e2fashion.schema import CompareConfig, EvaluateConfig, PrepareConfig, ProbeConfig, RunConfig
+from e2fashion.schema import CompareConfig, DescribeConfig, EvaluateConfig, PrepareConfig, ProbeConfig, RunConfig
 from e2fashion.types import SPLITS
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -86,7 +87,8 @@ class Rehearsal:
         assert config.output
         return "prepared"
 
-    def describe(self, catalogue: Path) -> str:
+    def describe(self, config: DescribeConfig) -> str:
+        TextTemplate(config.template)
         return "described"
 
     def train(self, place: Path, overrides: Sequence[str] = (), progress: bool = True) -> str:

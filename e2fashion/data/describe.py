@@ -9,7 +9,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from e2fashion.data.catalogue import Catalogue
-from e2fashion.data.text import normalise_text
+from e2fashion.data.text import TextTemplate, normalise_text
+from e2fashion.types import E2FashionError
 
 _WORDS_AND_MARKS = re.compile(r"\w+|[^\w\s]")
 _SPECIAL_TOKENS = 2  # start and end of a text
@@ -25,7 +26,7 @@ class SplitDescription:
     ``pairs`` are rows; ``mean_words`` is the mean length of the descriptions; ``coverage`` the share of products
     that have each tag, ``values`` the number of its distinct values. ``equal_texts`` counts products whose text
     (case and white space aside) another product of the split has too, ``equal_pictures`` rows whose stored bytes
-    another row has; ``long_texts`` products whose text exceeds the context length.
+    another row has; ``long_texts`` products whose rendered text exceeds the context length.
     """
 
     pairs: int
@@ -96,21 +97,37 @@ class CatalogueDescription:
 
 
 def describe_catalogue(
-    catalogue: Catalogue, context_length: int = 77, token_lengths: TokenLengths | None = None
+    catalogue: Catalogue,
+    context_length: int = 77,
+    token_lengths: TokenLengths | None = None,
+    tokenizer_name: str = "the tokenizer that was given",
+    template: TextTemplate | None = None,
 ) -> CatalogueDescription:
     """Read every row of ``catalogue`` once and count.
 
-    ``token_lengths`` maps texts to their numbers of tokens, start and end included. Without it every word and
-    every punctuation mark counts as one token: no CLIP tokenizer makes fewer, so the count of texts over
-    ``context_length`` is a lower bound.
+    ``token_lengths`` maps texts to their numbers of tokens, start and end included, and ``tokenizer_name`` says whose
+    they are. Without it every word and every punctuation mark counts as one token: no CLIP tokenizer makes fewer, so
+    the count of texts over ``context_length`` is a lower bound. The texts whose length is counted are those of
+    ``template`` (None: the description); all other counts are of descriptions.
+
+    Raises:
+        E2FashionError: a context length below 1, or a template with a field that the catalogue lacks.
     """
+    if context_length < 1:
+        raise E2FashionError(f"context_length is {context_length}; give a number of tokens from 1.")
+    template = template or TextTemplate()
+    template.validate(catalogue.tag_columns)
+    lengths = token_lengths or _lower_bounds
     counters = {
-        split: _SplitCounter(catalogue, split, context_length, token_lengths) for split in catalogue.split_names
+        split: _SplitCounter(catalogue, split, context_length, lengths, template) for split in catalogue.split_names
     }
     tags = catalogue.tag_columns
-    rule = "tokens of the tokenizer that was given"
+    rule = f"tokens of {tokenizer_name}"
     if token_lengths is None:
-        rule = "words and punctuation marks plus start and end, a lower bound of the tokens"
+        rule = (
+            "words and punctuation marks plus start and end, a lower bound of the tokens (tokenizer=<model> counts those)"
+        )
+    rule += f", of '{template.template}'"
     return CatalogueDescription(
         name=catalogue.manifest.name,
         fingerprint=catalogue.fingerprint,
@@ -129,13 +146,12 @@ class _SplitCounter:
     """One pass over a split; digests instead of texts and pictures stay in memory."""
 
     def __init__(
-        self, catalogue: Catalogue, split: str, context_length: int, token_lengths: TokenLengths | None
+        self, catalogue: Catalogue, split: str, context_length: int, lengths: TokenLengths, template: TextTemplate
     ) -> None:
         self.texts: Counter[bytes] = Counter()
         self.pictures: Counter[bytes] = Counter()
         self.values: dict[str, Counter[str]] = {tag: Counter() for tag in catalogue.tag_columns}
         self.words = self.long_texts = 0
-        lengths = token_lengths or _lower_bounds
         previous: str | None = None
         for batch in catalogue.split(split).iter(_TEXTS_AT_ONCE):
             self.pictures.update(hashlib.sha256(image).digest() for image in batch["image"])
@@ -148,7 +164,11 @@ class _SplitCounter:
             self.texts.update(hashlib.sha256(normalise_text(text).encode()).digest() for text in texts)
             self.words += sum(len(text.split()) for text in texts)
             if texts:
-                self.long_texts += sum(length > context_length for length in lengths(texts))
+                rendered = [
+                    template.render({tag: batch[tag][row] for tag in template.columns}, batch["description"][row])
+                    for row in first_views
+                ]
+                self.long_texts += sum(length > context_length for length in lengths(rendered))
             for tag, values in self.values.items():
                 values.update(value for row in first_views if (value := batch[tag][row]) is not None)
 

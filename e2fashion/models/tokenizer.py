@@ -11,6 +11,7 @@ from tokenizers import Regex, Tokenizer, normalizers, pre_tokenizers, processors
 from tokenizers.models import WordLevel
 from tokenizers.trainers import BpeTrainer, WordLevelTrainer
 from transformers import AutoTokenizer, CLIPTokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast
+from transformers.tokenization_utils_base import VERY_LARGE_INTEGER
 
 from e2fashion.types import E2FashionError
 
@@ -64,6 +65,17 @@ def load_tokenizer(folder_or_name: str | Path) -> PreTrainedTokenizerBase:
         ) from error
     text_special_ids(tokenizer)
     return tokenizer
+
+
+def token_lengths(tokenizer: PreTrainedTokenizerBase, texts: list[str]) -> list[int]:
+    """The number of tokens of each text, start and end included, nothing cut."""
+    return [len(ids) for ids in tokenizer(texts, truncation=False, padding=False, verbose=False)["input_ids"]]
+
+
+def own_context_length(tokenizer: PreTrainedTokenizerBase, otherwise: int = 77) -> int:
+    """The longest text that a tokenizer says its model takes; ``otherwise`` where it does not say (CLIP: 77)."""
+    length = int(tokenizer.model_max_length)
+    return length if length < VERY_LARGE_INTEGER else otherwise
 
 
 def text_special_ids(tokenizer: PreTrainedTokenizerBase) -> dict[str, int]:

@@ -8,6 +8,8 @@ from raw_products import ListSource, picture, row
 from e2fashion.data.catalogue import Catalogue
 from e2fashion.data.describe import describe_catalogue
 from e2fashion.data.prepare import prepare_catalogue
+from e2fashion.data.text import TextTemplate
+from e2fashion.types import E2FashionError
 
 
 @pytest.fixture
@@ -50,9 +52,29 @@ def test_long_texts_are_a_lower_bound_without_a_tokenizer(catalogue: Catalogue) 
 
 
 def test_long_texts_by_a_tokenizer(catalogue: Catalogue) -> None:
-    description = describe_catalogue(catalogue, 77, lambda texts: [100] * len(texts))
+    description = describe_catalogue(catalogue, 77, lambda texts: [100] * len(texts), "models/mine")
     assert description.splits["train"].long_texts == 3
-    assert "tokens of the tokenizer" in description.as_text()
+    assert "tokens of models/mine, of '{description}'" in description.as_text()
+
+
+def test_the_length_is_that_of_the_template_s_text(catalogue: Catalogue) -> None:
+    seen: list[str] = []
+
+    def lengths(texts: list[str]) -> list[int]:
+        seen.extend(texts)
+        return [len(text) for text in texts]
+
+    text = describe_catalogue(catalogue, 30, lengths, template=TextTemplate("{season}: {description}")).as_text()
+    assert "Fall: RED SHIRT, COTTON" in seen
+    assert "of '{season}: {description}'" in text
+    assert "texts over 30 tokens" in text
+
+
+def test_what_cannot_be_counted(catalogue: Catalogue) -> None:
+    with pytest.raises(E2FashionError, match=r"context_length is 0; give a number of tokens from 1"):
+        describe_catalogue(catalogue, 0)
+    with pytest.raises(E2FashionError, match=r"'\{seson\}'.*Did you mean '\{season\}'"):
+        describe_catalogue(catalogue, template=TextTemplate("{seson} {description}"))
 
 
 def test_the_text_is_a_table(catalogue: Catalogue) -> None:
