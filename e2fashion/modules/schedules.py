@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Callable
+
+logger = logging.getLogger(__name__)
 
 
 def cosine_with_warmup(warmup_steps: int, total_steps: int) -> Callable[[int], float]:
     """Linear rise over ``warmup_steps``, then half a cosine down to zero at ``total_steps`` (official code).
 
-    A warm-up longer than a tenth of a short run would leave nothing to train with, so it is cut there.
+    A warm-up longer than a tenth of a short run would leave nothing to train with, so it is cut there, and logged.
     """
     warmup = min(warmup_steps, max(1, total_steps // 10)) if warmup_steps else 0
+    if warmup < warmup_steps:
+        logger.info(
+            "warm-up of %d steps instead of train.warmup_steps=%d: a tenth of the stage's %d steps",
+            warmup,
+            warmup_steps,
+            total_steps,
+        )
 
     def multiplier(step: int) -> float:
         if step < warmup:
