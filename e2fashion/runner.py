@@ -17,7 +17,7 @@ from e2fashion.data.describe import describe_catalogue
 from e2fashion.data.prepare import prepare_catalogue
 from e2fashion.data.text import TextTemplate
 from e2fashion.eval.encoder import Encoder, load_encoder
-from e2fashion.eval.measure import MeasureSettings, RunIdentity, measure_retrieval
+from e2fashion.eval.measure import CANDIDATES, MeasureSettings, RunIdentity, measure_retrieval
 from e2fashion.eval.probe import ProbeSettings, measure_probe
 from e2fashion.eval.protocols import protocol_named
 from e2fashion.eval.report import write_comparison, write_tables
@@ -134,9 +134,10 @@ def evaluate(config: EvaluateConfig, progress: bool = True) -> str:
     check_methods(split_names(config.selection))
     encoder, run = _load_named(config, config.text)
     of_run = run.config.is_file()
-    records = _measure(encoder, catalogue, config, run.read_record(), progress)
     results = run.results if of_run else Path("runs") / "evaluate" / encoder.name / "results.jsonl"
     results = Path(config.output) if config.output else results
+    candidates = Path(config.candidates) if config.candidates else results.parent / CANDIDATES
+    records = _measure(encoder, catalogue, config, run.read_record(), candidates, progress)
     append_records(results, records)
     if of_run:
         write_tables(read_records(run.results), run.report)
@@ -284,7 +285,8 @@ def _results_of(
             workers=config.loader.workers,
             accelerator=config.accelerator,
         )
-        append_records(folder.results, _measure(encoder, catalogue, settings, run, progress))
+        lists = folder.path / CANDIDATES
+        append_records(folder.results, _measure(encoder, catalogue, settings, run, lists, progress))
 
     def stored() -> list[ResultRecord]:
         return [
@@ -308,7 +310,12 @@ def _results_of(
 
 
 def _measure(
-    encoder: Encoder, catalogue: Catalogue, config: EvaluateConfig, run: dict[str, Any], progress: bool
+    encoder: Encoder,
+    catalogue: Catalogue,
+    config: EvaluateConfig,
+    run: dict[str, Any],
+    candidates: Path,
+    progress: bool,
 ) -> list[ResultRecord]:
     cast(nn.Module, encoder.model).to(build.build_device(config.accelerator))
     template = encoder.template if config.with_tags else encoder.template.without_tags()
@@ -318,7 +325,7 @@ def _measure(
         draws=config.draws,
         fill=config.fill,
         seed=config.seed,
-        candidate_folder=catalogue.path / "candidates",
+        candidate_folder=candidates,
         batch_size=config.batch_size,
         workers=config.workers,
         precision=config.precision,

@@ -183,7 +183,8 @@ class EvaluateConfig:
     ``selection`` says how the patches are found whose place is compared with the tags' true regions, where a catalogue
     knows them: ``tokens`` (of models that have some), ``attention``, ``occlusion`` (dear); empty: not at all.
     ``resize`` and ``size`` override the processor's way of making a square. ``output`` is the records file
-    (null: ``results.jsonl`` of the run folder, else of ``runs/evaluate/<model>``).
+    (null: ``results.jsonl`` of the run folder, else of ``runs/evaluate/<model>``), ``candidates`` the folder of the
+    lists that ``sample_100`` draws (null: ``candidates`` beside the records; a catalogue's own lists are read).
     """
 
     model: str = MISSING
@@ -206,6 +207,7 @@ class EvaluateConfig:
     accelerator: Accelerator = "auto"
     threads: int | None = None
     output: str | None = None
+    candidates: str | None = None
 
 
 @dataclass

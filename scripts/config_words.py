@@ -170,13 +170,18 @@ EXPLAINED: dict[type, dict[str, tuple[str, str]]] = {
         "queries": ("`sample_100`: products that ask; null: all", "field"),
         "draws": ("`sample_100`: lists per query, pooled", "field"),
         "fill": ("`sample_100`: where a sub-category is too small, say so or `top_up` from others", "paper"),
-        "seed": ("`sample_100`: of the candidate lists, which are kept in the catalogue's `candidates/`", "ours"),
+        "seed": ("`sample_100`: of the candidate lists", "ours"),
         "batch_size": ("Products per step", "ours"),
         "workers": ("Processes that prepare batches", "ours"),
         "precision": ("`bf16` is faster; ranks are fp32 either way", "ours"),
         "accelerator": ("Where the encoder computes; `auto` takes a GPU if there is one", "ours"),
         "threads": ("Processor threads; null takes all", "ours"),
         "output": ("Records file; null: the run's `results.jsonl`, else `runs/evaluate/<model>/results.jsonl`", "ours"),
+        "candidates": (
+            "`sample_100`: folder that keeps its lists; null: `candidates/` beside the records. Lists in the "
+            "catalogue's own `candidates/` are used as they are",
+            "ours",
+        ),
     },
     ProbeConfig: {
         "model": ("Run folder, model folder, or hub name of a CLIP", "-"),

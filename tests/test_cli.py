@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -261,7 +262,8 @@ def test_a_second_evaluation_reads_the_stored_candidates_and_appends(
 ) -> None:
     command = ("protocol=sample_100", "seed=7", "output=r.jsonl")
     evaluate(capsys, synth_catalogue, clip_folder, *command)
-    (lists,) = (synth_catalogue.path / "candidates").glob("*seed7*.npz")
+    (lists,) = Path("candidates").glob("*seed7*.npz")
+    assert not (synth_catalogue.path / "candidates").exists()  # a catalogue may be shared, or read-only
     written = lists.stat().st_mtime_ns
     evaluate(capsys, synth_catalogue, clip_folder, *command)
     assert lists.stat().st_mtime_ns == written
@@ -269,6 +271,21 @@ def test_a_second_evaluation_reads_the_stored_candidates_and_appends(
     half = len(lines) // 2
     assert lines[:half] == lines[half:]
     assert len(read_records(Path("r.jsonl"))) == half
+
+
+def test_the_candidates_are_kept_where_one_asks_and_a_catalogue_s_own_are_read(
+    capsys: Capture, synth_catalogue: Catalogue, clip_folder: Path
+) -> None:
+    shutil.copytree(synth_catalogue.path, "mine")
+    mine, protocol = Catalogue.load(Path("mine")), "protocol=sample_100"
+    evaluate(capsys, mine, clip_folder, protocol, "output=a.jsonl", "candidates=mine/candidates")
+    assert len(list(Path("mine/candidates").iterdir())) == 1
+    assert not Path("candidates").exists()
+    evaluate(capsys, mine, clip_folder, protocol, "output=b.jsonl")
+    assert not Path("candidates").exists()
+    evaluate(capsys, synth_catalogue, clip_folder, protocol, "output=c.jsonl")
+    assert len(list(Path("candidates").iterdir())) == 1
+    assert read_records(Path("a.jsonl")) == read_records(Path("b.jsonl")) == read_records(Path("c.jsonl"))
 
 
 def test_the_text_can_be_changed_and_lose_its_tags(

@@ -109,8 +109,11 @@ def stored_candidates(
     product_ids: Sequence[str],
     categories: Sequence[str | None],
     rule: DrawRule,
+    others: Sequence[Path] = (),
 ) -> CandidateLists:
-    """The lists of ``rule`` for these products: read from ``folder`` if they are there, else drawn and written.
+    """The lists of ``rule`` for these products: read from ``folder`` or ``others``, else drawn and kept in ``folder``.
+
+    What lies in one of ``others`` is not copied, and nothing is written there: a catalogue may be shared, or read-only.
 
     The file's name tells split, rule, and a digest of products, sub-categories and the catalogue's fingerprint. It
     is an ``.npz`` without pickles, in the order of the sorted product ids.
@@ -122,7 +125,7 @@ def stored_candidates(
     digest = hashlib.sha256(identity.encode()).hexdigest()[:16]
     asked = "all" if rule.queries is None else str(rule.queries)
     name = f"sample_{rule.count}_{split}_{asked}x{rule.draws}_{rule.fill}_seed{rule.seed}_{digest}.npz"
-    path = folder / name
+    path = next((place / name for place in (folder, *others) if (place / name).exists()), folder / name)
     header = json.dumps({"format": FORMAT, "split": split, "digest": digest, **asdict(rule)}, sort_keys=True)
     place = np.array(order, dtype=np.int64)
     if path.exists():

@@ -18,6 +18,8 @@ from e2fashion.types import ResultRecord
 
 #: The column whose values delimit the candidates of ``sample_100``.
 CATEGORY_COLUMN = "sub_category"
+#: Where candidate lists lie, in a catalogue and beside results.
+CANDIDATES = "candidates"
 
 
 @dataclass(frozen=True)
@@ -33,7 +35,8 @@ class RunIdentity:
 class MeasureSettings:
     """Protocols by name with the options of ``sample_100``, and how embedding is done.
 
-    ``candidate_folder`` keeps the drawn candidate lists (None: they are drawn anew).
+    ``candidate_folder`` keeps the drawn candidate lists (None: they are drawn anew); those that the catalogue's own
+    folder ``candidates`` holds are read and used.
     """
 
     protocols: Sequence[str] = ("full",)
@@ -102,6 +105,7 @@ def measure_retrieval(
             fill=settings.fill,
             seed=settings.seed,
             folder=settings.candidate_folder,
+            stored_in=(catalogue.path / CANDIDATES,),
         )
         for name in settings.protocols
     ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
@@ -82,11 +83,13 @@ class SampledCandidates(DrawRule):
     """The product among 1 + ``count`` random ones of its sub-category (FashionBERT, Kaleido-BERT).
 
     First view and first text of each product; one list serves both directions. ``folder`` keeps the lists for later
-    evaluations (None: drawn anew, which gives the same lists as long as numpy's generator does). The ranks of several
+    evaluations (None: drawn anew, which gives the same lists as long as numpy's generator does); those that lie in one
+    of ``stored_in`` are read there. The ranks of several
     draws are pooled. Records tell the mean and the smallest number of candidates.
     """
 
     folder: Path | None = None
+    stored_in: Sequence[Path] = ()
     name: ClassVar[str] = "sample_100"
 
     def rank(self, embedded: EmbeddedSplit, context: RecordContext) -> list[Ranking]:
@@ -96,7 +99,7 @@ class SampledCandidates(DrawRule):
         lists = (
             draw_candidates(*products, rule)
             if self.folder is None
-            else stored_candidates(self.folder, context.split, context.data_fingerprint, *products, rule)
+            else stored_candidates(self.folder, context.split, context.data_fingerprint, *products, rule, self.stored_in)
         )
         compared = embedded.compare(embedded.first_images, embedded.first_texts)
         number = (lists.candidates >= 0).sum(1)

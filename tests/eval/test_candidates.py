@@ -90,6 +90,26 @@ def test_lists_are_written_once_and_read_again(tmp_path: Path) -> None:
     assert again.left_out == drawn.left_out
 
 
+def test_stored_lists_equal_drawn_ones(tmp_path: Path) -> None:
+    rule = DrawRule(count=12, queries=20, draws=2, fill="top_up", seed=3)
+    drawn = draw_candidates(IDS, CATEGORIES, rule)
+    for _ in ("written", "read"):
+        stored = stored_candidates(tmp_path, "val", "f", IDS, CATEGORIES, rule)
+        assert torch.equal(stored.query, drawn.query)
+        assert torch.equal(stored.candidates, drawn.candidates)
+        assert stored.left_out == drawn.left_out
+
+
+def test_lists_that_lie_elsewhere_are_read_and_not_copied(tmp_path: Path) -> None:
+    catalogue, results = tmp_path / "catalogue", tmp_path / "results"
+    there = stored_candidates(catalogue, "val", "f", IDS, CATEGORIES, DrawRule(count=12))
+    found = stored_candidates(results, "val", "f", IDS, CATEGORIES, DrawRule(count=12), [tmp_path / "no", catalogue])
+    assert torch.equal(found.candidates, there.candidates)
+    assert not results.exists()
+    stored_candidates(results, "val", "f", IDS, CATEGORIES, DrawRule(count=11), [catalogue])
+    assert len(list(results.iterdir())) == len(list(catalogue.iterdir())) == 1
+
+
 @pytest.mark.parametrize("change", [{"seed": 1}, {"fill": "top_up"}, {"count": 11}, {"draws": 2}])
 def test_another_rule_has_another_file(tmp_path: Path, change: dict[str, object]) -> None:
     rule = DrawRule(count=12)
