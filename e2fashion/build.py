@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import fields
+from difflib import get_close_matches
 from functools import partial
 from pathlib import Path
 from typing import Any, cast
@@ -49,11 +51,18 @@ def build_source(name: str, options: Mapping[str, Any]) -> Source:
     if name not in SOURCES:
         raise E2FashionError(f"There is no source '{name}'. Sources: {', '.join(sorted(SOURCES))}.")
     schema: Any = SOURCES[name]
+    known = sorted({item.name for item in fields(schema)} | keys_of(PrepareConfig))
+    for key in options:  # of ours and the source's together, which the check below does not know
+        if key not in known:
+            near = get_close_matches(str(key), known, n=1)
+            hint = f" Did you mean: '{near[0]}'?" if near else ""
+            raise E2FashionError(
+                f"source '{name}' has no key '{key}'.{hint} Keys that can be given: {', '.join(known)}."
+            )
     try:
         merged = OmegaConf.merge(OmegaConf.structured(schema), OmegaConf.create(dict(options)))
         values = OmegaConf.to_container(merged, throw_on_missing=True)
     except OmegaConfBaseException as error:
-        known = sorted({item.name for item in fields(schema)} | keys_of(PrepareConfig))
         raise E2FashionError(
             f"source '{name}': {str(error).splitlines()[0]} Keys that can be given: {', '.join(known)}."
         ) from error
@@ -105,6 +114,7 @@ def check_run(config: RunConfig, catalogue: Catalogue) -> None:
         raise E2FashionError("The run has no train.stages: add one, as in `train.stages.main.epochs=10`.")
     bounds: list[tuple[str, float, float]] = [
         ("devices", config.devices, 1),
+        ("nodes", config.nodes, 1),
         ("image.size", config.image.size, 1),
         ("loader.batch_size", config.loader.batch_size, 1),
         ("loader.evaluation_batch_size", config.loader.evaluation_batch_size, 1),
@@ -127,10 +137,22 @@ def check_run(config: RunConfig, catalogue: Catalogue) -> None:
                 f"A run trains on train, chooses its best epoch on val, and evaluates evaluate_splits="
                 f"{config.evaluate_splits}: prepare the catalogue with these splits."
             )
+    if (products := catalogue.manifest.splits["val"]["products"]) < config.processes:
+        raise E2FashionError(
+            f"The val split of the catalogue {catalogue.path} has {products} products, fewer than the "
+            f"{config.processes} processes that share them (devices={config.devices}, nodes={config.nodes}). Train "
+            f"with {products} processes at most, or prepare the catalogue with a larger val_fraction."
+        )
     for protocol in split_names(config.protocols):
         protocol_named(protocol)
     build_template(config, catalogue)
     check_entities(build_entities(config.model), catalogue)
+    if config.nodes > 1 and not {"RANK", "SLURM_PROCID"} & os.environ.keys():
+        raise E2FashionError(
+            f"nodes is {config.nodes}, but nothing says which of them this machine is. Start the command on every "
+            f"machine with `torchrun --nnodes={config.nodes} --nproc-per-node={config.devices} ... -m e2fashion train "
+            "...`, or with `srun` in a SLURM job."
+        )
     if config.train.precision == "fp16" and build_device(config.accelerator).type == "cpu":
         raise E2FashionError("train.precision is fp16, which needs a GPU. On a CPU use train.precision=bf16 or fp32.")
 
@@ -210,6 +232,12 @@ def build_model(config: RunConfig, tokenizer: PreTrainedTokenizerBase, trained: 
         reason = str(error).strip().splitlines()[-1].strip().removeprefix("ValueError: ")
         raise E2FashionError(f"The model cannot be built: {reason} Correct the shapes in model.scratch.") from error
     model.set_attn_implementation(config.model.attention)
+    positions = model.config.text_config.max_position_embeddings
+    if not 2 <= config.text.context_length <= positions:
+        raise E2FashionError(
+            f"text.context_length is {config.text.context_length}; the text encoder reads from 2 to {positions} "
+            f"tokens. Use text.context_length={positions} or less."
+        )
     patch = model.config.vision_config.patch_size
     if config.image.size % patch:
         below = config.image.size // patch * patch
@@ -299,7 +327,7 @@ def build_loss(config: RunConfig) -> ContrastiveLoss:
         entity_names=[entity.name for entity in entities],
         region_weight=config.loss.region_weight if entities else 0.0,
         region_targets=config.loss.region_targets,
-        gather=config.devices > 1,
+        gather=config.processes > 1,
         token_keep=config.loss.token_keep,
         half_precision_gather=config.loss.half_precision_gather,
     )
@@ -324,6 +352,7 @@ def build_fit_settings(config: RunConfig, stage: StageConfig, progress: bool) ->
         precision=config.train.precision,
         accelerator=config.accelerator,
         devices=config.devices,
+        nodes=config.nodes,
         gradient_clip=config.train.gradient_clip,
         checkpoint_every_steps=config.train.checkpoint_every_steps,
         progress=progress,

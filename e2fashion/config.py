@@ -10,6 +10,7 @@ import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, fields, is_dataclass
+from difflib import get_close_matches
 from pathlib import Path
 from types import UnionType
 from typing import Any, TypeVar, cast, get_args, get_origin, get_type_hints
@@ -23,7 +24,7 @@ from e2fashion.types import E2FashionError
 Schema = TypeVar("Schema")
 
 #: Keys that say where or how fast a run happens, not what it computes.
-NOT_IDENTITY = ("name", "data", "output", "threads", "accelerator", "devices", "protocols", "evaluate_splits")
+NOT_IDENTITY = ("name", "data", "output", "threads", "accelerator", "devices", "nodes", "protocols", "evaluate_splits")
 NOT_IDENTITY_LOADER = ("workers", "cache_gb", "evaluation_batch_size")
 
 
@@ -52,6 +53,10 @@ def load_prepare_config(file: str | Path | None, overrides: Sequence[str]) -> tu
         rest = {key: layer._get_node(key) for key in layer if key not in known}
         ours = _merge(ours, OmegaConf.create(known), origin)
         options = _merge(options, OmegaConf.create(rest), origin)
+    missing = [key for key in keys_of(PrepareConfig) if OmegaConf.is_missing(ours, key)]
+    for option in map(str, options):
+        if near := get_close_matches(option, missing, n=1, cutoff=0.7):
+            raise E2FashionError(f"'{near[0]}' is not given, but '{option}' is. Did you mean: '{near[0]}'?")
     return _to_object(ours, PrepareConfig), cast(dict[str, Any], OmegaConf.to_container(options))
 
 
@@ -64,7 +69,7 @@ def run_identity(config: RunConfig, data_fingerprint: str) -> str:
     """Twelve hexadecimal digits that are equal exactly for runs that compute the same thing.
 
     Paths, names, threads and loader processes do not count; the fingerprint of the catalogue does, and so does the
-    number of devices, which multiplies the batch.
+    number of processes on all machines, which multiplies the batch.
     """
     content = json.dumps([_identity_values(config), data_fingerprint], sort_keys=True)
     return hashlib.sha256(content.encode()).hexdigest()[:12]
@@ -80,8 +85,8 @@ def differences(one: RunConfig, other: RunConfig) -> dict[str, tuple[Any, Any]]:
 def _identity_values(config: RunConfig) -> dict[str, Any]:
     values = {key: value for key, value in asdict(config).items() if key not in NOT_IDENTITY}
     values["loader"] = {k: v for k, v in values["loader"].items() if k not in NOT_IDENTITY_LOADER}
-    if config.devices != 1:
-        values["devices"] = config.devices
+    if config.processes != 1:
+        values["devices"] = config.processes
     return values
 
 

@@ -234,13 +234,18 @@ def _comparison_lines(catalogue: Catalogue, split: str, output: Path, names: Seq
     lines = [
         f"Catalogue `{catalogue.manifest.name}` ({catalogue.fingerprint[:12]}), {split}. The model of the best epoch "
         "on val; hits and candidates as each table says.\n",
-        "| run | parameters | minutes | best epoch |\n|---|---:|---:|---:|",
+        "| run | parameters | of these E2's | minutes | best epoch |\n|---|---:|---:|---:|---:|",
     ]
     for name in names:
         record = RunFolder(output / name).read_record()
         stages = [stage for stage in record["stages"].values() if "seconds" in stage]
         minutes = sum(stage["seconds"] for stage in stages) / 60
-        lines.append(f"| {name} | {record['parameters'] / 1e6:.2f} M | {minutes:.1f} | {stages[-1]['best_epoch']} |")
+        added = "n/a"  # of a run that an earlier version trained
+        if "added_percent" in record:
+            added = f"{record['added_parameters'] / 1e6:.2f} M, + {record['added_percent']:.1f} %"
+        lines.append(
+            f"| {name} | {record['parameters'] / 1e6:.2f} M | {added} | {minutes:.1f} | {stages[-1]['best_epoch']} |"
+        )
     return lines
 
 

@@ -154,6 +154,7 @@ class RunConfig:
     """Everything a training run depends on.
 
     ``data`` is a prepared catalogue, ``output`` the run folder, ``threads`` the processor threads (null: all).
+    ``devices`` processes on each of ``nodes`` machines train together, each on batches of its own.
     ``evaluate_splits`` are read once at the end by every protocol of ``protocols``, separated by commas.
     """
 
@@ -164,6 +165,7 @@ class RunConfig:
     threads: int | None = None
     accelerator: Accelerator = "auto"
     devices: int = 1
+    nodes: int = 1
     model: ModelConfig = field(default_factory=ModelConfig)
     text: TextConfig = field(default_factory=TextConfig)
     image: ImageConfig = field(default_factory=ImageConfig)
@@ -172,6 +174,11 @@ class RunConfig:
     train: TrainConfig = field(default_factory=TrainConfig)
     protocols: str = "full"
     evaluate_splits: str = "val"
+
+    @property
+    def processes(self) -> int:
+        """How many processes train together; each brings a batch of its own to the loss."""
+        return self.devices * self.nodes
 
 
 @dataclass

@@ -18,7 +18,7 @@ from e2fashion.data.catalogue import Catalogue
 from e2fashion.data.datamodule import CatalogueDataModule
 from e2fashion.eval.encoder import Encoder, save_encoder
 from e2fashion.losses.gather import is_distributed
-from e2fashion.models.from_clip import new_parameter_names
+from e2fashion.models.from_clip import added_parameters, new_parameter_names
 from e2fashion.models.modeling_e2 import E2Model
 from e2fashion.modules.callbacks import BestModel
 from e2fashion.modules.contrastive import ContrastiveModule
@@ -50,7 +50,7 @@ def train_stages(config: RunConfig, catalogue: Catalogue, folder: RunFolder, pro
         stage = stages[name]
         pl.seed_everything(config.seed, workers=True, verbose=False)
         model = build.build_model(config, tokenizer, folder.model if done and folder.model.is_dir() else None)
-        encoder = Encoder(model, tokenizer, transform, template, config.name)
+        encoder = Encoder(model, tokenizer, transform, template, config.name, config.text.context_length)
         if _choose_parameters(config, model, stage) and stage.epochs:
             done[name] = _train_stage(name, stage, config, encoder, data, folder, done, progress)
         else:
@@ -61,6 +61,8 @@ def train_stages(config: RunConfig, catalogue: Catalogue, folder: RunFolder, pro
             folder.update_record(
                 stages=done,
                 parameters=model.num_parameters(),
+                added_parameters=added_parameters(model),
+                added_percent=added_percent(model),
                 seed=config.seed,
                 peak_memory_mb=round(peak_memory_mb()),
                 truncated_texts=dict(zip(("truncated", "distinct"), data.truncated_texts("train"), strict=True)),
@@ -111,6 +113,12 @@ def _train_stage(
         "seconds": seconds,
         "trained_parameters": sum(p.numel() for p in encoder.model.parameters() if p.requires_grad),
     }
+
+
+def added_percent(model: E2Model) -> float:
+    """What E2 adds to the CLIP of the same towers, in percent of that CLIP's parameters."""
+    added = added_parameters(model)
+    return round(100 * added / (model.num_parameters() - added), 2)
 
 
 def _replace_folder(source: Path, target: Path) -> None:

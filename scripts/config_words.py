@@ -78,6 +78,7 @@ EXPLAINED: dict[type, dict[str, tuple[str, str]]] = {
         "threads": ("Processor threads; null takes all", "ours"),
         "accelerator": ("`auto` takes a GPU if there is one", "ours"),
         "devices": ("Processes that train together; above 1 the loss gathers all their products", "code"),
+        "nodes": ("Machines with so many devices each; start the same command on every one (README)", "ours"),
         "protocols": ("Of the evaluation at the end, separated by commas", "paper"),
         "evaluate_splits": ("Splits that the run reads at its end, separated by commas", "ours"),
     },

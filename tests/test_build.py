@@ -41,6 +41,9 @@ def checkpoint(synth_catalogue: Catalogue, tmp_path_factory: pytest.TempPathFact
         ("train.warmup_steps=-1", "warmup_steps is -1"),
         ("train.betas=[0.9]", "give two numbers"),
         ("devices=0", "devices is 0"),
+        ("nodes=0", "nodes is 0"),
+        ("nodes=2", "which of them this machine is.*torchrun --nnodes=2 --nproc-per-node=1"),
+        ("devices=100", r"val split.* has 12 products, fewer than the 100 processes .*with 12 processes at most"),
         ("loader.batch_size=0", "loader.batch_size is 0"),
         ("loader.workers=-1", "loader.workers is -1"),
         ("image.size=0", "image.size is 0"),
@@ -70,6 +73,7 @@ def test_a_sound_run_passes(synth_catalogue: Catalogue) -> None:
         ("model.fusion_layers=[7]", r"fusion_layers=\[7\].*from 1 to 2"),
         ("model.scratch.vocabulary=2", "model.scratch.vocabulary is 2"),
         ("model.checkpoint=./gone", r"'\./gone' is not a folder"),
+        ("text.context_length=1", r"text.context_length is 1; the text encoder reads from 2 to"),
     ],
 )
 def test_a_model_that_cannot_be_built(synth_catalogue: Catalogue, override: str, message: str) -> None:
@@ -88,6 +92,20 @@ def test_a_checkpoint_brings_tokenizer_and_weights(synth_catalogue: Catalogue, c
     assert torch.equal(model.visual_projection.weight, clip.visual_projection.weight)
     assert model.text_model.config._attn_implementation == "eager"
     assert [entity.name for entity in model.config.vision_config.entity_list] == ["brand", "season"]
+
+
+def test_texts_longer_than_a_checkpoint_s_positions_are_refused(synth_catalogue: Catalogue, checkpoint: Path) -> None:
+    with pytest.raises(E2FashionError, match=r"text.context_length is 78; the text encoder reads from 2 to 77 tokens"):
+        model_of(synth_catalogue, f"model.checkpoint={checkpoint}", "text.context_length=78")
+
+
+def test_the_loss_gathers_what_devices_and_nodes_bring(synth_catalogue: Catalogue) -> None:
+    gathers = [build.build_loss(config_of(synth_catalogue, word)).gather for word in ("seed=1", "nodes=2", "devices=2")]
+    assert gathers == [False, True, True]
+    settings = build.build_fit_settings(
+        config_of(synth_catalogue, "nodes=3"), config_of(synth_catalogue).train.stages["main"], progress=False
+    )
+    assert (settings.devices, settings.nodes) == (1, 3)
 
 
 def test_a_checkpoint_in_half_precision_becomes_fp32(
@@ -123,6 +141,15 @@ def test_auto_prefers_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     assert build.build_device("gpu").type == "cuda"
 
 
-def test_a_source_names_its_options(tmp_path: Path) -> None:
-    with pytest.raises(E2FashionError, match=r"Did you mean: 'products'\?.*Keys that can be given: .*image_size"):
-        build.build_source("synthetic", {"product": 3})
+@pytest.mark.parametrize(
+    ("key", "meant"), [("product", "products"), ("on_eror", "on_error"), ("max_pixel", "max_pixels")]
+)
+def test_a_misspelt_key_of_preparing_names_the_likely_one(key: str, meant: str) -> None:
+    message = rf"'synthetic' has no key '{key}'. Did you mean: '{meant}'\? Keys that can be given: .*image_size"
+    with pytest.raises(E2FashionError, match=message):
+        build.build_source("synthetic", {key: 3})
+
+
+def test_an_option_of_the_wrong_kind_names_it() -> None:
+    with pytest.raises(E2FashionError, match=r"source 'synthetic': Value 'many'.*Keys that can be given"):
+        build.build_source("synthetic", {"products": "many"})

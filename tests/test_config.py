@@ -96,6 +96,20 @@ def test_identity_ignores_paths_and_threads_but_not_the_recipe() -> None:
     assert run_identity(load_config(RunConfig, None, MINIMAL), "other data") not in same
 
 
+def test_identity_counts_all_processes_however_they_are_spread() -> None:
+    def identity(*overrides: str) -> str:
+        return run_identity(load_config(RunConfig, None, [*MINIMAL, *overrides]), "fingerprint")
+
+    assert identity("nodes=1", "devices=1") == identity()
+    assert identity("nodes=2", "devices=4") == identity("devices=8") != identity("devices=4")
+
+
+@pytest.mark.parametrize(("word", "meant"), [("ouput=out", "output"), ("outptu=out", "output")])
+def test_a_misspelt_key_that_must_be_given_is_recognised(word: str, meant: str) -> None:
+    with pytest.raises(E2FashionError, match=f"'{meant}' is not given, but .*Did you mean: '{meant}'"):
+        load_prepare_config(None, ["source=kagl", "path=here", word])
+
+
 def test_prepare_keys_and_source_options_are_told_apart(tmp_path: Path) -> None:
     file = write(tmp_path, "data.yaml", "source: folder\ncolumns: {product_id: sku}\non_error: skip\n")
     config, options = load_prepare_config(file, ["output=out", "path=here"])

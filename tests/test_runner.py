@@ -5,6 +5,7 @@ import logging
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Callable
@@ -19,10 +20,11 @@ from tiny import TINY, same_weights, saved_weights
 from transformers import AutoModel, AutoProcessor, CLIPProcessor
 
 from e2fashion import runner, training
-from e2fashion.config import load_config
+from e2fashion.config import load_config, run_identity
 from e2fashion.data.catalogue import Catalogue
 from e2fashion.eval.encoder import load_encoder
 from e2fashion.eval.results import read_records
+from e2fashion.models import added_parameters
 from e2fashion.modules.callbacks import RunInterruptedError
 from e2fashion.modules.fit import fit_stage
 from e2fashion.run_folder import RunFolder
@@ -80,6 +82,11 @@ def test_the_folder_holds_the_resolved_configuration(synth_catalogue: Catalogue,
 
 def test_the_record_says_what_made_the_model(synth_catalogue: Catalogue, trained: RunFolder) -> None:
     record = trained.read_record()
+    model = saved_weights(trained.model)
+    added = added_parameters(model)
+    assert record["added_parameters"] == added
+    assert record["added_percent"] == pytest.approx(100 * added / (model.num_parameters() - added), abs=0.01)
+    assert 0 < added < record["parameters"] == model.num_parameters()
     assert record["data_fingerprint"] == synth_catalogue.fingerprint
     assert {"commit", "identity", "versions", "device", "threads", "command"} <= set(record)
     assert record["seed"] == 0
@@ -318,7 +325,8 @@ def test_runs_are_compared_in_one_report(synth_catalogue: Catalogue, tmp_path: P
     tiny = [word for word in TINY if not word.startswith(("model.entities", "train.stages"))]
     report = runner.compare(files, [*overrides, *tiny], progress=False)
     assert "# baseline against regional" in report
-    assert "| baseline |" in report
+    assert "| run | parameters | of these E2's |" in report
+    assert "| 0.00 M, + 0.0 % |" in report.partition("| baseline |")[2].splitlines()[0]
     assert {path.name for path in (tmp_path / "compare/figures").iterdir()} == {
         "retrieved.png",
         "selected_regional.png",
@@ -374,3 +382,35 @@ def test_two_processes_train_one_run(synth_catalogue: Catalogue, tmp_path: Path)
     stages = folder.read_record()["stages"]
     assert sums[1].value == pytest.approx(max(stage["best"] for stage in stages.values()), abs=1e-3)
     assert folder.log.read_text(encoding="utf-8").count("epoch 1: SumR") == 2
+
+
+def test_two_machines_train_one_run(synth_catalogue: Catalogue, tmp_path: Path) -> None:
+    """As torchrun starts them, here on one machine."""
+    (tmp_path / "run.yaml").write_text("name: together\n", encoding="utf-8")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    place = ["train", "run.yaml", f"data={synth_catalogue.path}", "output=run", "nodes=2", "--quiet"]
+    short = ["loader.batch_size=8", "train.stages.main.epochs=1"]
+    alone = {key: value for key, value in os.environ.items() if key not in ("LOCAL_RANK", "WORLD_SIZE", "NODE_RANK")}
+    machines = []
+    for rank in range(2):
+        launch = ["--nnodes=2", "--nproc-per-node=1", f"--node-rank={rank}", "--master-addr=127.0.0.1"]
+        command = [sys.executable, "-m", "torch.distributed.run", *launch, f"--master-port={port}", "-m", "e2fashion"]
+        machines.append(
+            subprocess.Popen(
+                [*command, *place, *TINY, *short],
+                cwd=tmp_path,
+                env={**alone, "OMP_NUM_THREADS": "1"},
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+            )
+        )
+    said = [machine.communicate() for machine in machines]
+    assert [machine.returncode for machine in machines] == [0, 0], said
+    assert [out.count("run: best model in run/model") for out, _ in said] == [1, 0]
+    folder = RunFolder(tmp_path / "run")
+    assert folder.log.read_text(encoding="utf-8").count("epoch 1: SumR") == 1
+    together = run_config(synth_catalogue, folder.path, "devices=2", *short)
+    assert folder.read_record()["identity"] == run_identity(together, synth_catalogue.fingerprint)

@@ -124,9 +124,7 @@ def describe_catalogue(
     tags = catalogue.tag_columns
     rule = f"tokens of {tokenizer_name}"
     if token_lengths is None:
-        rule = (
-            "words and punctuation marks plus start and end, a lower bound of the tokens (tokenizer=<model> counts those)"
-        )
+        rule = "words and punctuation marks plus start and end, a lower bound of the tokens"
     rule += f", of '{template.template}'"
     return CatalogueDescription(
         name=catalogue.manifest.name,

@@ -35,8 +35,9 @@ Picture: TypeAlias = Image.Image | Path | str
 class Encoder:
     """A CLIP or an E2 with its tokenizer, its way of making a square, and its template of the global text.
 
-    ``name`` is what tables call it. What :meth:`embed_images` and :meth:`embed_texts` return is L2-normalised; the
-    features of ``model`` are not. A model that :attr:`compares_tokens` embeds an item as tokens, (N, T, C) where others
+    ``name`` is what tables call it; ``text_context_length`` is where texts are cut (None: at the last position that the
+    text encoder has). What :meth:`embed_images` and :meth:`embed_texts` return is L2-normalised; the features of
+    ``model`` are not. A model that :attr:`compares_tokens` embeds an item as tokens, (N, T, C) where others
     have (N, C), zero where absent: :func:`e2fashion.similarity.token_similarities` compares them.
     """
 
@@ -45,6 +46,7 @@ class Encoder:
     transform: ImageTransform
     template: TextTemplate
     name: str
+    text_context_length: int | None = None
 
     @property
     def vision_config(self) -> Any:
@@ -69,9 +71,10 @@ class Encoder:
 
     @property
     def context_length(self) -> int:
-        """Longest text in tokens, start and end included."""
+        """Longest text in tokens, start and end included: as in training, or what the text encoder can read."""
         text_config: Any = self.model.config.text_config
-        return int(text_config.max_position_embeddings)
+        positions = int(text_config.max_position_embeddings)
+        return positions if self.text_context_length is None else self.text_context_length
 
     @property
     def compares_tokens(self) -> bool:
@@ -177,7 +180,8 @@ def load_encoder(
     label = name or (place.name if place.name != "model" else place.resolve().parent.name)
     # A checkpoint may hold half precision, which evaluation would keep.
     model = cast(CLIPModel, model.float().eval())
-    return Encoder(model, load_tokenizer(source), transform, TextTemplate(own_template), label)
+    context_length = getattr(config, "text_context_length", None)
+    return Encoder(model, load_tokenizer(source), transform, TextTemplate(own_template), label, context_length)
 
 
 def _pixels(image: Picture) -> Tensor:
@@ -196,6 +200,7 @@ def _pixels(image: Picture) -> Tensor:
 def save_encoder(encoder: Encoder, folder: Path) -> None:
     """Write model, processor and card as a folder that :func:`load_encoder` and Transformers read."""
     encoder.model.config.text_template = encoder.template.template
+    encoder.model.config.text_context_length = encoder.context_length
     encoder.model.save_pretrained(folder)
     processor = CLIPProcessor(image_processor=encoder.transform.to_processor(), tokenizer=encoder.tokenizer)
     processor.save_pretrained(folder)

@@ -99,7 +99,9 @@ class SampledCandidates(DrawRule):
         lists = (
             draw_candidates(*products, rule)
             if self.folder is None
-            else stored_candidates(self.folder, context.split, context.data_fingerprint, *products, rule, self.stored_in)
+            else stored_candidates(
+                self.folder, context.split, context.data_fingerprint, *products, rule, self.stored_in
+            )
         )
         compared = embedded.compare(embedded.first_images, embedded.first_texts)
         number = (lists.candidates >= 0).sum(1)

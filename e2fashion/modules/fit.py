@@ -37,6 +37,7 @@ class FitSettings:
     precision: Precision = "fp32"
     accelerator: str = "auto"
     devices: int = 1
+    nodes: int = 1
     gradient_clip: float | None = None
     checkpoint_every_steps: int = 200
     progress: bool = True
@@ -67,7 +68,7 @@ def fit_stage(
     callbacks += extra_callbacks
     if settings.progress:
         callbacks.append(StageBar(stage))
-    steps = len(data.train_dataloader()) // settings.devices
+    steps = len(data.train_dataloader()) // (settings.devices * settings.nodes)
     trainer = _trainer(
         settings,
         callbacks=callbacks,
@@ -90,6 +91,7 @@ def _trainer(settings: FitSettings, **options: Any) -> pl.Trainer:
         return pl.Trainer(
             accelerator=settings.accelerator,
             devices=settings.devices,
+            num_nodes=settings.nodes,
             precision=LIGHTNING_PRECISION[settings.precision],
             max_epochs=settings.epochs,
             gradient_clip_val=settings.gradient_clip,
@@ -98,7 +100,8 @@ def _trainer(settings: FitSettings, **options: Any) -> pl.Trainer:
         )
     except (MisconfigurationException, RuntimeError, TypeError, ValueError) as error:
         raise E2FashionError(
-            f"accelerator={settings.accelerator} with devices={settings.devices} cannot be used here: {error}"
+            f"accelerator={settings.accelerator} with devices={settings.devices}, nodes={settings.nodes} cannot be "
+            f"used here: {error}"
         ) from error
 
 

@@ -1,5 +1,6 @@
 """An encoder as its user meets it: pictures and texts in, normalised rows out, equal to what evaluation computes."""
 
+import dataclasses
 import io
 import shutil
 from pathlib import Path
@@ -12,7 +13,7 @@ from torch import Tensor
 
 import e2fashion
 from e2fashion.data.catalogue import Catalogue
-from e2fashion.eval.encoder import Encoder
+from e2fashion.eval.encoder import Encoder, save_encoder
 from e2fashion.eval.measure import MeasureSettings, embed_catalogue
 from e2fashion.types import E2FashionError
 
@@ -135,3 +136,18 @@ def test_another_kind_of_model_is_refused(model_folder: Path, tmp_path: Path) ->
     (tmp_path / "bert" / "config.json").write_text('{"model_type": "bert"}')
     with pytest.raises(E2FashionError, match=r"type 'bert'.*clip, e2"):
         e2fashion.load_encoder(str(tmp_path / "bert"))
+
+
+def test_texts_are_cut_where_training_cut_them(encoder: Encoder, synth_catalogue: Catalogue, tmp_path: Path) -> None:
+    shorter = dataclasses.replace(encoder, text_context_length=5)
+    save_encoder(shorter, tmp_path / "short")
+    loaded = e2fashion.load_encoder(str(tmp_path / "short"))
+    assert loaded.context_length == 5
+    assert encoder.context_length == 12
+    text = "a blue shirt with a long description"
+    torch.testing.assert_close(loaded.embed_texts(text), shorter.embed_texts(text))
+    assert not torch.allclose(loaded.embed_texts(text), encoder.embed_texts(text), atol=1e-3)
+    found = embed_catalogue(loaded, synth_catalogue, "val", settings=MeasureSettings(progress=False))
+    texts = {s.product_id: encoder.template.render(s.tags, s.description) for s in synth_catalogue.samples("val")}
+    expected = loaded.embed_texts([texts[product] for product in found.product_ids])
+    torch.testing.assert_close(found.text_embeds[found.first_texts], expected, atol=1e-5, rtol=0)
