@@ -78,6 +78,15 @@ def build_entities(config: ModelConfig) -> tuple[Entity, ...]:
     )
 
 
+def build_text_entities(config: ModelConfig) -> tuple[Entity, ...]:
+    """The tags that join the text's feature, in the order of the configuration; those set to null are left out."""
+    return tuple(
+        Entity(name=name, column=entity.column or name)
+        for name, entity in config.text_entities.items()
+        if entity is not None
+    )
+
+
 def build_template(config: RunConfig, catalogue: Catalogue) -> TextTemplate:
     """The template of the global text, checked against the catalogue's columns."""
     template = TextTemplate(config.text.template)
@@ -147,6 +156,7 @@ def check_run(config: RunConfig, catalogue: Catalogue) -> None:
         protocol_named(protocol)
     build_template(config, catalogue)
     check_entities(build_entities(config.model), catalogue)
+    check_entities(build_text_entities(config.model), catalogue, "text_entities")
     if config.nodes > 1 and not {"RANK", "SLURM_PROCID"} & os.environ.keys():
         raise E2FashionError(
             f"nodes is {config.nodes}, but nothing says which of them this machine is. Start the command on every "
@@ -157,7 +167,7 @@ def check_run(config: RunConfig, catalogue: Catalogue) -> None:
         raise E2FashionError("train.precision is fp16, which needs a GPU. On a CPU use train.precision=bf16 or fp32.")
 
 
-def check_entities(entities: Iterable[Entity], catalogue: Catalogue) -> None:
+def check_entities(entities: Iterable[Entity], catalogue: Catalogue, key: str = "entities") -> None:
     """Every entity's column exists in the catalogue; ``description`` may be one (official code).
 
     Raises:
@@ -168,7 +178,7 @@ def check_entities(entities: Iterable[Entity], catalogue: Catalogue) -> None:
             raise E2FashionError(
                 f"Entity '{entity.name}' reads the column '{entity.column}', which the catalogue '{catalogue.path}' "
                 f"lacks. Its tag columns: {', '.join(catalogue.tag_columns)}. Name another one with "
-                f"model.entities.{entity.name}.column=<column>, or leave it out with model.entities.{entity.name}=null."
+                f"model.{key}.{entity.name}.column=<column>, or leave it out with model.{key}.{entity.name}=null."
             )
 
 
@@ -179,7 +189,7 @@ def build_transform(config: RunConfig) -> ImageTransform:
 
 def training_texts(config: RunConfig, catalogue: Catalogue, template: TextTemplate) -> Iterator[str]:
     """What a tokenizer from scratch is trained on: every training product's text and tags, in order."""
-    entities = {entity.column for entity in build_entities(config.model)}
+    entities = {entity.column for entity in (*build_entities(config.model), *build_text_entities(config.model))}
     columns = sorted({*template.columns, *entities} - {DESCRIPTION})
     rows = catalogue.split("train").select_columns([DESCRIPTION, *columns])
     for row in rows:
@@ -262,8 +272,9 @@ def _new_model(config: RunConfig, tokenizer: PreTrainedTokenizerBase) -> E2Model
         "token_gate": model.token_gate,
         "projection_init": model.projection_init,
     }
+    joint: dict[str, Any] = {"similarity": model.similarity, "text_entities": build_text_entities(model)}
     if model.checkpoint is not None:
-        return E2Model.from_clip(model.checkpoint, entities=entities, similarity=model.similarity, **parts)
+        return E2Model.from_clip(model.checkpoint, entities=entities, **joint, **parts)
     scratch = model.scratch
     if scratch.activation not in ACT2FN:
         raise E2FashionError(f"model.scratch.activation is '{scratch.activation}'; CLIP's is quick_gelu, others gelu.")
@@ -285,7 +296,7 @@ def _new_model(config: RunConfig, tokenizer: PreTrainedTokenizerBase) -> E2Model
             **text_special_ids(tokenizer),
         },
         projection_dim=scratch.projection_dim,
-        similarity=model.similarity,
+        **joint,
     )
     return E2Model(built)
 
@@ -308,7 +319,9 @@ def build_datamodule(
         template=template,
         transform=transform,
         tokenizer=tokenizer,
-        entity_columns=[entity.column for entity in build_entities(config.model)],
+        entity_columns=[
+            entity.column for entity in (*build_entities(config.model), *build_text_entities(config.model))
+        ],
         context_length=config.text.context_length,
         batch_size=config.loader.batch_size,
         evaluation_batch_size=config.loader.evaluation_batch_size,

@@ -335,6 +335,7 @@ def _measure(
         workers=config.workers,
         precision=config.precision,
         progress=progress,
+        with_tags=config.with_tags,
     )
     made_by = _made_by(run)
     splits = split_names(config.split)

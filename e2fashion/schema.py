@@ -25,6 +25,13 @@ class EntityConfig:
 
 
 @dataclass
+class TextEntityConfig:
+    """A tag that joins the text's feature: the catalogue column it reads (null: the one of its own name)."""
+
+    column: str | None = None
+
+
+@dataclass
 class TowerConfig:
     """Shape of one transformer that is trained from scratch."""
 
@@ -59,6 +66,7 @@ class ModelConfig:
     ``drop_patches: false`` and ``token_gate`` (a number far below zero) insert E2 into a pretrained CLIP so that its
     image features are what they were (ours); null is the official model.
     ``similarity: tokens`` compares every patch with every token of the text (FILIP) instead of one vector each.
+    ``text_entities`` are tags that join the text's feature through maps of their own (EI-CLIP, our reading).
     """
 
     checkpoint: str | None = None
@@ -73,6 +81,7 @@ class ModelConfig:
     attention: Literal["sdpa", "eager"] = "sdpa"
     projection_init: Literal["clip", "random"] = "clip"
     similarity: Literal["global", "tokens"] = "global"
+    text_entities: dict[str, TextEntityConfig | None] = field(default_factory=dict)
     scratch: ScratchConfig = field(default_factory=ScratchConfig)
 
 

@@ -17,6 +17,7 @@ from e2fashion.schema import (
     ScratchConfig,
     StageConfig,
     TextConfig,
+    TextEntityConfig,
     TowerConfig,
     TrainConfig,
 )
@@ -98,7 +99,11 @@ EXPLAINED: dict[type, dict[str, tuple[str, str]]] = {
         ),
         "attention": ("Implementation; `eager` is faster in bf16 on a CPU at small sizes", "ours"),
         "projection_init": ("Image projection: CLIP's own, or drawn anew as the authors' code does", "ours"),
+        "text_entities": ("Tags that join the text's feature (EI-CLIP, our reading); `{}` is plain CLIP", "ours"),
         "similarity": ("One vector each (CLIP), or every patch with every token of the text (FILIP)", "CLIP"),
+    },
+    TextEntityConfig: {
+        "column": ("Catalogue column that holds its tags; null: the one of its own name", "ours"),
     },
     EntityConfig: {
         "column": ("Catalogue column that holds its tags; null: the one of its own name", "ours"),

@@ -14,7 +14,7 @@ from tqdm.auto import tqdm  # type: ignore[import-untyped]
 
 from e2fashion.data.transforms import CLIP_MEAN, CLIP_STD, normalise
 from e2fashion.metrics.comparison import Comparison, compare
-from e2fashion.similarity import join_items
+from e2fashion.similarity import is_tokenwise, join_items
 from e2fashion.types import Batch, E2FashionError
 
 EVERYTHING = slice(None)
@@ -85,7 +85,8 @@ def embed_split(
 
     ``model`` has CLIP's ``get_image_features`` and ``get_text_features`` (Transformers 4 or 5). Views are numbered in
     the order in which a product's pictures arrive. Each distinct text is encoded once, wherever it stands, so that
-    equal texts have equal embeddings to the bit. uint8 pixels are normalised with ``mean`` and ``std``; floats are
+    equal texts have equal embeddings to the bit; for a model with text entities, whose tags are then those of the
+    batch, each distinct text with its tags. uint8 pixels are normalised with ``mean`` and ``std``; floats are
     taken as they are. ``categories`` maps a product to its sub-category.
 
     Raises E2FashionError when ``batches`` is empty.
@@ -94,12 +95,16 @@ def embed_split(
     images: list[Tensor] = []
     texts: list[Tensor] = []
     products: dict[str, int] = {}
-    text_rows: dict[int, int] = {}
-    pairs: dict[tuple[int, int], None] = {}
+    text_rows: dict[tuple[int, ...], int] = {}
+    pairs: dict[tuple[int, tuple[int, ...]], None] = {}
+    reads_tags = bool(getattr(getattr(model, "config", None), "text_entities", None))
     image_product: list[int] = []
     with evaluating(model), torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
         for batch in tqdm(batches, desc=label, unit="batch", disable=not progress):
-            groups = batch.text_group.tolist()
+            groups = [
+                (group, *(tags if reads_tags else ()))
+                for group, tags in zip(batch.text_group.tolist(), batch.tag_value.tolist(), strict=True)
+            ]
             new: list[int] = []
             for row, (product_id, group) in enumerate(zip(batch.product_ids, groups, strict=True)):
                 product = products.setdefault(product_id, len(products))
@@ -113,7 +118,9 @@ def embed_split(
             images.append(unit_features(model.get_image_features(pixel_values=pixels)))  # type: ignore[operator]
             if new:
                 ids, mask = batch.input_ids[new].to(device), batch.attention_mask[new].to(device)
-                texts.append(unit_features(model.get_text_features(input_ids=ids, attention_mask=mask)))  # type: ignore[operator]
+                tags = _tags(model, batch, new, device) if reads_tags and batch.tag_value.shape[1] else {}
+                features = model.get_text_features(input_ids=ids, attention_mask=mask, **tags)  # type: ignore[operator]
+                texts.append(unit_features(features))
     if not images:
         raise E2FashionError("there is nothing to embed: the split has no products; choose another split")
     product_of_image = torch.tensor(image_product)
@@ -123,10 +130,24 @@ def embed_split(
         image_product=product_of_image,
         text_product=torch.tensor([product for product, _ in pairs]),
         image_view=_occurrence(product_of_image),
-        text_group=torch.tensor([group for _, group in pairs]),
+        text_group=torch.tensor([group[0] for _, group in pairs]),
         product_ids=tuple(products),
         categories=tuple((categories or {}).get(product_id) for product_id in products),
     )
+
+
+def _tags(model: nn.Module, batch: Batch, rows: list[int], device: torch.device) -> dict[str, Tensor]:
+    """What the text entities of ``model`` read of these rows of a batch."""
+    present = batch.tag_present[rows].to(device)
+    features = model.get_tag_features(  # type: ignore[operator]
+        batch.tag_input_ids.to(device), batch.tag_attention_mask.to(device), batch.tag_index[rows].to(device), present
+    )
+    return {"tag_features": features, "tag_present": present}
+
+
+def one_vector(embeds: Tensor) -> Tensor:
+    """One L2-normalised vector an item: (N, C) as they are, of tokens (N, T, C) the mean of those present (ours)."""
+    return F.normalize(embeds.sum(1), dim=-1) if is_tokenwise(embeds) else embeds
 
 
 def unit_features(features: Any) -> Tensor:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, TypeAlias, cast
@@ -65,6 +65,12 @@ class Encoder:
         return tuple(Entity(**entity) for entity in listed)
 
     @property
+    def text_entities(self) -> tuple[Entity, ...]:
+        """Tags that join a product's text in evaluation (EI-CLIP, our reading); :meth:`embed_texts` reads none."""
+        listed = getattr(self.model.config, "text_entities", None) or []
+        return tuple(Entity(**entity) for entity in listed)
+
+    @property
     def dimension(self) -> int:
         """Width C of the joint space."""
         return int(self.model.visual_projection.out_features)
@@ -108,8 +114,19 @@ class Encoder:
         Texts are taken as they are: ``encoder.template.render(tags, description)`` joins a product's tags and
         description as in training. Longer ones than ``context_length`` tokens are cut, the end token kept.
         """
+        return self._embed_texts(texts, batch_size, unit_features, self._nothing())
+
+    def embed_tags(self, tags: str | Sequence[str], batch_size: int = 256) -> Tensor:
+        """As :meth:`embed_texts`, of tag strings: one vector each, (N, C), whatever the model compares."""
+        return self._embed_texts(
+            tags, batch_size, lambda output: unit_features(output.pooler_output), torch.empty(0, self.dimension)
+        )
+
+    def _embed_texts(
+        self, texts: str | Sequence[str], batch_size: int, read: Callable[[Any], Tensor], nothing: Tensor
+    ) -> Tensor:
         listed = [texts] if isinstance(texts, str) else list(texts)
-        parts = [self._nothing()]
+        parts = [nothing]
         with evaluating(self.model):
             for start in range(0, len(listed), batch_size):
                 tokens = self.tokenizer(
@@ -122,7 +139,7 @@ class Encoder:
                 features = self.model.get_text_features(
                     input_ids=tokens["input_ids"], attention_mask=tokens["attention_mask"]
                 )
-                parts.append(unit_features(features))
+                parts.append(read(features))
         return join_items(parts)
 
 

@@ -20,7 +20,7 @@ from e2fashion.data.catalogue import Catalogue
 from e2fashion.data.datamodule import CatalogueDataModule
 from e2fashion.data.text import TextTemplate
 from e2fashion.data.transforms import normalise
-from e2fashion.eval.embed import evaluating, unit_features
+from e2fashion.eval.embed import evaluating, one_vector, unit_features
 from e2fashion.eval.encoder import Encoder
 from e2fashion.types import E2FashionError
 
@@ -98,7 +98,7 @@ def extract_features(
             pixels = normalise(batch.pixel_values.to(device), encoder.transform.mean, encoder.transform.std)
             output = encoder.model.get_image_features(pixel_values=pixels)
             product_ids += batch.product_ids
-            images.append(unit_features(output))
+            images.append(one_vector(unit_features(output)))
             if names:
                 regions.append(unit_features(output.region_features))
     by_entity = torch.cat(regions).unbind(1) if regions else ()

@@ -36,7 +36,8 @@ class MeasureSettings:
     """Protocols by name with the options of ``sample_100``, and how embedding is done.
 
     ``candidate_folder`` keeps the drawn candidate lists (None: they are drawn anew); those that the catalogue's own
-    folder ``candidates`` holds are read and used.
+    folder ``candidates`` holds are read and used. ``with_tags`` False hides
+    the tags of text entities too, from models that have such.
     """
 
     protocols: Sequence[str] = ("full",)
@@ -49,6 +50,7 @@ class MeasureSettings:
     workers: int = 0
     precision: Literal["fp32", "bf16"] = "fp32"
     progress: bool = True
+    with_tags: bool = True
 
 
 def embed_catalogue(
@@ -71,6 +73,7 @@ def embed_catalogue(
         template=template,
         transform=encoder.transform,
         tokenizer=encoder.tokenizer,
+        entity_columns=[entity.column for entity in encoder.text_entities] if settings.with_tags else [],
         context_length=encoder.context_length,
         evaluation_batch_size=settings.batch_size,
         workers=settings.workers,

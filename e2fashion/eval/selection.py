@@ -191,7 +191,7 @@ class _TagEmbeds:
     def __call__(self, tags: Sequence[Sequence[str | None]]) -> Tensor:
         """B products' tags as (B, E, C); zero where a tag is unknown."""
         new = [tag for tag in dict.fromkeys(tag for row in tags for tag in row if tag) if tag not in self.known]
-        self.known |= dict(zip(new, self.encoder.embed_texts(new), strict=True))
+        self.known |= dict(zip(new, self.encoder.embed_tags(new), strict=True))
         absent = torch.zeros(self.encoder.dimension)
         return torch.stack([torch.stack([self.known[tag] if tag else absent for tag in row]) for row in tags])
 

@@ -153,7 +153,11 @@ class E2Config(CLIPConfig):
 
     Added field: ``similarity``, how an image and a text are compared: ``global`` by one vector each (CLIP) or
     ``tokens``, every patch with every token of the text (FILIP; see :mod:`e2fashion.similarity`), which sets the vision
-    part's ``drop_patches`` to False.
+    part's ``drop_patches`` to False. ``text_entities``: tags that join the text's feature (EI-CLIP, our reading), in
+    any form that :func:`parse_entities` reads; stored as a list of names and columns.
+
+    Raises:
+        E2FashionError: ``text_entities`` of a model that compares tokens, which reads no text feature.
     """
 
     model_type = "e2"
@@ -167,6 +171,7 @@ class E2Config(CLIPConfig):
     vision_config: Any = None
     projection_dim: int = 512
     similarity: Literal["global", "tokens"] = "global"
+    text_entities: list | tuple | dict | None = None
 
     def __post_init__(self, **kwargs: Any) -> None:
         kwargs.pop("model_type", None)
@@ -177,6 +182,18 @@ class E2Config(CLIPConfig):
         for tower in (self.vision_config, self.text_config):
             tower.projection_dim = self.projection_dim
         self.keep_compared_patches()
+        self.text_entities = [{"name": e.name, "column": e.column} for e in parse_entities(self.text_entities)]
+        if self.text_entities and self.similarity == "tokens":
+            names = [entity["name"] for entity in self.text_entities]
+            raise E2FashionError(
+                f"text_entities {names} join the text's one feature, which similarity 'tokens' does not compare: "
+                "choose one of the two"
+            )
+
+    @property
+    def text_entity_list(self) -> tuple[Entity, ...]:
+        """The text's entities as objects."""
+        return parse_entities(self.text_entities)
 
     def keep_compared_patches(self) -> None:
         """Let the vision tower keep the patches to its end where they are what is compared."""

@@ -22,6 +22,7 @@ REGIONAL_PREFIXES = (
     "vision_model.fusion_blocks.",
     "vision_model.token_gates.",
     "region_heads.",
+    "entity_text.",
 )
 OPTIONS = (
     "selection",
@@ -33,7 +34,7 @@ OPTIONS = (
     "projection_init",
 )
 """Fields of :class:`E2VisionConfig` that :func:`load_clip` takes."""
-JOINT_OPTIONS = ("similarity",)
+JOINT_OPTIONS = ("similarity", "text_entities")
 """Those of :class:`E2Config`."""
 
 

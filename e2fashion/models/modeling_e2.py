@@ -3,81 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from transformers.modeling_outputs import BaseModelOutputWithPooling
 from transformers.models.clip.modeling_clip import (
     CLIPModel,
-    CLIPOutput,
     CLIPPreTrainedModel,
     CLIPTextModel,
-    CLIPVisionModelOutput,
     CLIPVisionModelWithProjection,
     contrastive_loss,
 )
 from transformers.utils.generic import can_return_tuple
 
 from e2fashion.models.configuration_e2 import E2Config, E2VisionConfig, EntitiesLike
+from e2fashion.models.entity_text import EntityText
 from e2fashion.models.from_clip import load_clip
 from e2fashion.models.last_layer import PLAIN_ATTENTION, encode_text_end, real_tokens, trim_padding
+from e2fashion.models.outputs import E2Output, E2TextOutput, E2VisionModelOutput
 from e2fashion.models.region_heads import RegionHeads
 from e2fashion.models.vision_e2 import E2VisionModel, E2VisionOutput, RegionalInitialization
 from e2fashion.similarity import token_similarities
-
-
-@dataclass
-class E2Output(CLIPOutput):
-    """CLIP's output, then the regions.
-
-    ``image_embeds`` and ``text_embeds`` (B, C), ``region_embeds`` (B, E, C) and ``tag_embeds`` (B, E, C; zeros where a
-    tag is absent; None when no tags were given) are L2-normalised. ``logit_scale`` () is the log of the inverse
-    temperature. ``selection_maps`` (B, F, S, P) and ``selected_patches`` (B, F, S, k): on request, see
-    :class:`E2VisionOutput`. ``loss`` is CLIP's own, of images and texts alone. ``image_local_embeds`` (B, P, C) and
-    ``text_local_embeds`` (B, L, C), L2-normalised, zero at padding: only of a model that compares tokens, whose logits
-    (in training only with ``return_loss``) and ``loss`` come from them.
-    """
-
-    region_embeds: Tensor | None = None
-    tag_embeds: Tensor | None = None
-    logit_scale: Tensor | None = None
-    selection_maps: Tensor | None = None
-    selected_patches: Tensor | None = None
-    image_local_embeds: Tensor | None = None
-    text_local_embeds: Tensor | None = None
-
-    @property
-    def compared_embeds(self) -> tuple[Tensor, Tensor]:
-        """What the model compares images and texts by: (B, C) each, or tokens (B, P, C) and (B, L, C)."""
-        if self.image_local_embeds is not None and self.text_local_embeds is not None:
-            return self.image_local_embeds, self.text_local_embeds
-        assert self.image_embeds is not None
-        assert self.text_embeds is not None
-        return self.image_embeds, self.text_embeds
-
-
-@dataclass
-class E2TextOutput(BaseModelOutputWithPooling):
-    """CLIP's text output, then ``local_features`` (B, L, C), not normalised and zero at padding: the projected tokens,
-    of a model that compares them.
-    """
-
-    local_features: Tensor | None = None
-
-
-@dataclass
-class E2VisionModelOutput(CLIPVisionModelOutput):
-    """CLIP's projected vision output, then ``region_features`` (B, E, C), ``selection_maps`` (B, F, S, P) and
-    ``selected_patches`` (B, F, S, k). As in CLIP's class, ``image_embeds`` are *not* normalised; nor are the regions.
-    """
-
-    region_features: Tensor | None = None
-    selection_maps: Tensor | None = None
-    selected_patches: Tensor | None = None
 
 
 def _full_precision(features: Tensor) -> Tensor:
@@ -124,6 +72,8 @@ class E2Model(RegionalInitialization, CLIPModel):
         self.region_heads = RegionHeads(
             vision_config.entity_list, self.vision_embed_dim, self.projection_dim, vision_config.layer_norm_eps
         )
+        listed = config.text_entity_list
+        self.entity_text = EntityText(listed, self.projection_dim) if listed else None
         self.post_init()
 
     @classmethod
@@ -202,10 +152,14 @@ class E2Model(RegionalInitialization, CLIPModel):
         position_ids: Tensor | None = None,
         complete_states: bool | None = None,
         output_local_features: bool | None = None,
+        tag_features: Tensor | None = None,
+        tag_present: Tensor | None = None,
         **kwargs: Any,
     ) -> E2TextOutput:
         """Texts (B, L): ``pooler_output`` (B, C) projected, not normalised.
 
+        A model with text entities adds the texts' ``tag_features`` (B, T, C) to it where ``tag_present`` (B, T), see
+        :meth:`get_tag_features`; without any it reads the text alone.
         A model that compares tokens adds ``local_features`` (B, L, C), unless ``output_local_features`` is False.
         Without ``complete_states`` the columns of padding behind the longest text are cut off as well.
         """
@@ -229,6 +183,8 @@ class E2Model(RegionalInitialization, CLIPModel):
             output = encode_text_end(self.text_model, input_ids, attention_mask, position_ids)
         output = E2TextOutput(**output)
         output.pooler_output = self.text_projection(output.pooler_output)
+        if self.entity_text is not None and tag_features is not None and tag_present is not None:
+            output.pooler_output = self.entity_text(output.pooler_output, tag_features, tag_present)
         if local:
             real = real_tokens(input_ids, attention_mask, self.text_model.eos_token_id)
             features = self.text_projection(output.last_hidden_state)
@@ -255,6 +211,7 @@ class E2Model(RegionalInitialization, CLIPModel):
 
         ``tag_input_ids`` and ``tag_attention_mask`` (U, Lt) are the batch's distinct tag strings, each encoded once;
         ``tag_index`` (B, E) int64 points into them and ``tag_present`` (B, E) bool says where a product has the tag.
+        Tags of text entities stand behind those of the image's: (B, E + T).
         """
         images = self.get_image_features(
             pixel_values,
@@ -263,14 +220,21 @@ class E2Model(RegionalInitialization, CLIPModel):
             return_dict=True,
             **kwargs,
         )
+        tag_embeds = None
+        if tag_input_ids is not None:
+            if tag_index is None or tag_present is None:
+                raise ValueError("tag_input_ids need tag_index and tag_present (B, E): whose tags are they?")
+            distinct, regions = self._distinct_tags(tag_input_ids, tag_attention_mask), len(self.region_heads)
+            normalised = F.normalize(_full_precision(distinct), dim=-1)
+            tag_embeds = _of_products(normalised, tag_index[:, :regions], tag_present[:, :regions])
+            if self.entity_text is not None:
+                kwargs["tag_present"] = tag_present[:, regions:]
+                kwargs["tag_features"] = _of_products(distinct, tag_index[:, regions:], kwargs["tag_present"])
         texts = self.get_text_features(
             input_ids, attention_mask=attention_mask, position_ids=position_ids, return_dict=True, **kwargs
         )
         image_embeds = _normalized(images.pooler_output)
         text_embeds = _normalized(texts.pooler_output)
-        tag_embeds = None
-        if tag_input_ids is not None:
-            tag_embeds = self.embed_tags(tag_input_ids, tag_attention_mask, tag_index, tag_present)
         local: tuple[Tensor, Tensor] | None = None
         if self.compares_tokens:
             image_local, text_local = (_full_precision(item.local_features) for item in (images, texts))
@@ -313,18 +277,36 @@ class E2Model(RegionalInitialization, CLIPModel):
         tag_present: Tensor | None,
     ) -> Tensor:
         """Normalised tag embeddings (B, E, C), exactly zero in value and gradient where ``tag_present`` is false."""
-        if tag_index is None or tag_present is None:
-            raise ValueError("tag_input_ids need tag_index and tag_present (B, E): whose tags are they?")
-        distinct = self.get_text_features(
+        distinct = self._distinct_tags(tag_input_ids, tag_attention_mask)
+        return _of_products(F.normalize(_full_precision(distinct), dim=-1), tag_index, tag_present)
+
+    def get_tag_features(
+        self,
+        tag_input_ids: Tensor,
+        tag_attention_mask: Tensor | None,
+        tag_index: Tensor | None,
+        tag_present: Tensor | None,
+    ) -> Tensor:
+        """Tag features (B, E, C), not normalised, zero where ``tag_present`` is false: what text entities read."""
+        return _of_products(self._distinct_tags(tag_input_ids, tag_attention_mask), tag_index, tag_present)
+
+    def _distinct_tags(self, tag_input_ids: Tensor, tag_attention_mask: Tensor | None) -> Tensor:
+        """Features (U, C) of distinct tag strings, each encoded once, not normalised."""
+        return self.get_text_features(
             tag_input_ids, tag_attention_mask, complete_states=False, output_local_features=False, return_dict=True
-        )
-        embeds = F.normalize(_full_precision(distinct.pooler_output), dim=-1)
-        if not len(embeds):
-            return embeds.new_zeros(*tag_index.shape, embeds.shape[-1])
-        # Absent tags point at some row; where() keeps their gradient out even if that row is not finite.
-        return torch.where(
-            tag_present[..., None], embeds[tag_index], torch.zeros((), dtype=embeds.dtype, device=embeds.device)
-        )
+        ).pooler_output
+
+
+def _of_products(distinct: Tensor, tag_index: Tensor | None, tag_present: Tensor | None) -> Tensor:
+    """The rows (U, C) that products' tags point at: (B, E, C), zero where a tag is absent."""
+    if tag_index is None or tag_present is None:
+        raise ValueError("tag_input_ids need tag_index and tag_present (B, E): whose tags are they?")
+    if not len(distinct):
+        return distinct.new_zeros(*tag_index.shape, distinct.shape[-1])
+    # Absent tags point at some row; where() keeps their gradient out even if that row is not finite.
+    return torch.where(
+        tag_present[..., None], distinct[tag_index], torch.zeros((), dtype=distinct.dtype, device=distinct.device)
+    )
 
 
 class E2VisionModelWithProjection(RegionalInitialization, CLIPVisionModelWithProjection):
@@ -336,6 +318,7 @@ class E2VisionModelWithProjection(RegionalInitialization, CLIPVisionModelWithPro
         r"^text_model\.",
         r"^text_projection\.",
         r"^logit_scale$",
+        r"^entity_text\.",
     ]
 
     def __init__(self, config: E2VisionConfig) -> None:

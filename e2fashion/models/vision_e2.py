@@ -14,6 +14,7 @@ from transformers.utils.generic import merge_with_config_defaults
 from transformers.utils.output_capturing import capture_outputs
 
 from e2fashion.models.configuration_e2 import E2VisionConfig
+from e2fashion.models.entity_text import EntityText
 from e2fashion.models.last_layer import PLAIN_ATTENTION, layer_for_read_tokens
 from e2fashion.models.region_heads import RegionHead
 from e2fashion.models.selection import Fusion, FusionBlock, SelectionNoise, SelectionTokens
@@ -68,6 +69,10 @@ class RegionalInitialization(CLIPPreTrainedModel):
                 init.normal_(weight, std=weight.shape[-1] ** -0.5 * factor)
         elif isinstance(module, TokenGates):
             init.constant_(module.bias, module.start)
+        elif isinstance(module, EntityText):
+            init.zeros_(module.gates)
+            for matrix in module.matrices():
+                init.zeros_(matrix)
         elif isinstance(module, RegionHead):
             init.normal_(module.projection.weight, std=module.projection.in_features**-0.5 * factor)
 

@@ -16,7 +16,8 @@ from torch.optim.lr_scheduler import LambdaLR
 from e2fashion.data.transforms import normalise
 from e2fashion.losses.contrastive import ContrastiveLoss
 from e2fashion.metrics.retrieval import CrossModalRecall
-from e2fashion.models.modeling_e2 import E2Model, E2Output
+from e2fashion.models.modeling_e2 import E2Model
+from e2fashion.models.outputs import E2Output
 from e2fashion.modules.optimizers import OptimizerSettings, build_optimizer
 from e2fashion.modules.schedules import cosine_with_warmup
 from e2fashion.similarity import is_tokenwise, pad_tokens
@@ -86,13 +87,14 @@ class ContrastiveModule(pl.LightningModule):
         """The weighted loss of one batch and its terms."""
         output = self(batch)
         image_embeds, text_embeds = output.compared_embeds
+        regions = len(self.loss.entity_names)  # tags of text entities stand behind them
         return self.loss(
             image_embeds=image_embeds,
             text_embeds=text_embeds,
             region_embeds=output.region_embeds,
             tag_embeds=output.tag_embeds,
-            tag_present=batch.tag_present,
-            tag_value=batch.tag_value,
+            tag_present=batch.tag_present[:, :regions],
+            tag_value=batch.tag_value[:, :regions],
             logit_scale=output.logit_scale,
         )
 

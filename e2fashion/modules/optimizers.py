@@ -82,7 +82,7 @@ def freeze_disconnected(model: E2Model, loss: ContrastiveLoss, trained: Sequence
     if not trained:
         return []
     vision, text = model.config.vision_config, model.config.text_config
-    entities = len(vision.entities)
+    entities, regions = len(vision.entities) + len(model.config.text_entity_list), len(vision.entities)
     end, length = text.eos_token_id, min(4, text.max_position_embeddings)
     ids = torch.full((2, length), end)
     ids[:, :-1] = torch.arange(2 * (length - 1)).view(2, -1) % 2
@@ -105,8 +105,8 @@ def freeze_disconnected(model: E2Model, loss: ContrastiveLoss, trained: Sequence
             text_embeds=text_embeds,
             region_embeds=output.region_embeds,
             tag_embeds=output.tag_embeds,
-            tag_present=torch.ones(2, entities, dtype=torch.bool, device=device),
-            tag_value=torch.arange(2, device=device)[:, None].expand(2, entities),
+            tag_present=torch.ones(2, regions, dtype=torch.bool, device=device),
+            tag_value=torch.arange(2, device=device)[:, None].expand(2, regions),
             logit_scale=output.logit_scale,
         )
         losses.total.backward()

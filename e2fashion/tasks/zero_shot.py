@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor
 
+from e2fashion.similarity import is_tokenwise, token_similarity
 from e2fashion.types import E2FashionError
 
 EmbedTexts = Callable[[Sequence[str]], Tensor]
@@ -38,13 +39,31 @@ def fill_templates(labels: Sequence[str], templates: Sequence[str]) -> list[str]
 
 
 def class_embeddings(embed_texts: EmbedTexts, labels: Sequence[str], templates: Sequence[str] = (SLOT,)) -> Tensor:
-    """One L2-normalised embedding per label, the mean over its templates (CLIP's ensemble): (labels, C) fp32."""
+    """One L2-normalised embedding per label, the mean over its templates (CLIP's ensemble): (labels, C) fp32.
+
+    Of a model that compares tokens: the label's tokens (labels, L, C), with one template.
+
+    Raises:
+        E2FashionError: several templates for such a model, whose tokens have no mean.
+    """
     embeds = embed_texts(fill_templates(labels, templates)).float()
+    if is_tokenwise(embeds):
+        if len(templates) > 1:
+            raise E2FashionError(
+                f"{len(templates)} templates for a model that compares tokens, which cannot be averaged: give one"
+            )
+        return embeds
     means = rearrange(embeds, "(labels templates) c -> labels templates c", templates=len(templates)).mean(1)
     return F.normalize(means, dim=-1)
 
 
 def nearest_labels(image_embeds: Tensor, label_embeds: Tensor, chunk: int = 8192) -> Tensor:
-    """The place of the nearest label of every picture: (N, C) and (labels, C), normalised, to (N,) int64."""
+    """The place of the nearest label of every picture: (N, C) and (labels, C), normalised, to (N,) int64.
+
+    Or tokens (N, P, C) and (labels, L, C), compared as :mod:`e2fashion.similarity` says.
+    """
+    if is_tokenwise(label_embeds):
+        tokens = [token_similarity(rows, label_embeds).argmax(-1) for rows in image_embeds.split(16)]
+        return torch.cat(tokens) if tokens else torch.empty(0, dtype=torch.int64)
     parts = [(rows @ label_embeds.T).argmax(-1) for rows in image_embeds.split(chunk)]
     return torch.cat(parts) if parts else torch.empty(0, dtype=torch.int64)
