@@ -34,10 +34,20 @@ class RetrievedRow:
 
 
 @dataclass(frozen=True)
+class Look:
+    """A picture (H, W, 3) as one model sees it, where that model looks (P,), and the patches that count as chosen."""
+
+    picture: Picture
+    heat: NDArray[np.float32]
+    selected: list[int]
+
+
+@dataclass(frozen=True)
 class SelectionRow:
     """One picture (H, W, 3) with, per entity, its tag (None: unknown), soft map (P,) and selected patches.
 
-    ``boxes`` are true regions in fractions of the image, left, top, right, bottom, where they are known.
+    ``boxes`` are true regions in fractions of the image, left, top, right, bottom, where they are known; ``beside`` is
+    where another model looks, whatever the entity.
     """
 
     picture: Picture
@@ -45,6 +55,7 @@ class SelectionRow:
     maps: dict[str, NDArray[np.float32]]
     selected: dict[str, list[int]]
     boxes: dict[str, list[tuple[float, float, float, float]]]
+    beside: Look | None = None
 
 
 def draw_retrieved(rows: Sequence[RetrievedRow], file: Path, title: str) -> None:
@@ -67,46 +78,68 @@ def draw_retrieved(rows: Sequence[RetrievedRow], file: Path, title: str) -> None
     axes[0][0].set_title("query's product", fontsize=8)
     for index, model in enumerate(models):
         axes[0][1 + index * shown].set_title(f"{model}: best {shown}", fontsize=9, loc="left", fontweight="bold")
-    figure.suptitle(title, fontsize=10, x=0.01, ha="left")
+    _title(figure, title)
     _save(figure, file)
 
 
-def draw_selection(rows: Sequence[SelectionRow], entities: Sequence[Entity], file: Path, title: str) -> None:
+def draw_selection(
+    rows: Sequence[SelectionRow],
+    entities: Sequence[Entity],
+    file: Path,
+    title: str,
+    beside: str = "another model",
+    across: int = 1,
+    cell: float = 1.75,
+) -> None:
     """A line per product: the picture, then per entity the map of its tokens and the patches they picked.
 
-    Brightness is the mean probability over the entity's tokens, frames are the picks, dashes the true region.
+    Brightness is the mean probability over the entity's tokens, frames are the picks, dashes the true region. Where
+    the rows have it, a last column headed ``beside`` shows where another model looks. ``across`` products stand in a
+    line, pictures of ``cell`` inches.
     """
-    figure, axes = _grid(len(rows), 1 + len(entities), cell=1.75, top=0.9)
-    for line, row in zip(axes, rows, strict=True):
-        _picture(line[0], row.picture, QUIET)
-        for cell, entity in zip(line[1:], entities, strict=True):
-            _overlay(cell, row, entity.name)
-            tag = row.tags.get(entity.name)
-            shown = tag if tag is None or len(tag) <= 26 else tag[:23].rstrip() + "..."
-            cell.set_xlabel(shown or "(unknown)", fontsize=8, labelpad=3, parse_math=False)
-    for cell, heading in zip(axes[0], ["picture", *(entity.name for entity in entities)], strict=True):
-        cell.set_title(heading, fontsize=9, fontweight="bold")
-    figure.suptitle(title, fontsize=10, x=0.01, ha="left")
+    headings = ["picture", *(entity.name for entity in entities), *([beside] if rows[0].beside else [])]
+    # A narrow empty column parts one product from the next.
+    widths = ([1.0] * len(headings) + [0.12]) * across
+    figure, axes = _grid(-(-len(rows) // across), len(widths) - 1, cell, top=0.7, widths=widths[:-1])
+    letters = int(15 * cell)
+    for place, product in enumerate(rows):
+        first = place % across * (len(headings) + 1)
+        line = axes[place // across][first : first + len(headings)]
+        _picture(line[0], product.picture, QUIET)
+        for shown, entity in zip(line[1:], entities, strict=False):
+            own = Look(product.picture, product.maps[entity.name], product.selected[entity.name])
+            _overlay(shown, own, product.boxes.get(entity.name, []))
+            tag = product.tags.get(entity.name)
+            tag = tag if tag is None or len(tag) <= letters else tag[: letters - 3].rstrip() + "..."
+            shown.set_xlabel(tag or "(unknown)", fontsize=8 if cell > 1.5 else 7, labelpad=3, parse_math=False)
+        if product.beside is not None:
+            _overlay(line[-1], product.beside, [])
+        if place < across:
+            for shown, heading in zip(line, headings, strict=True):
+                shown.set_title(heading, fontsize=9 if cell > 1.5 else 8, fontweight="bold", parse_math=False)
+    for empty in axes.flat:
+        empty.set_axis_on() if empty.images else empty.set_axis_off()
+    _title(figure, title)
     _save(figure, file)
 
 
-def _overlay(cell: Axes, row: SelectionRow, entity: str) -> None:
+def _overlay(cell: Axes, look: Look, boxes: Sequence[tuple[float, float, float, float]]) -> None:
     from matplotlib.patches import Rectangle
 
-    height, width = row.picture.shape[:2]
-    heat = row.maps[entity]
+    height, width = look.picture.shape[:2]
+    heat = look.heat
     side = round(len(heat) ** 0.5)
     grid = rearrange(heat, "(rows columns) -> rows columns", rows=side, columns=side)
     strength = grid / max(float(grid.max()), 1e-9)
-    cell.imshow(row.picture)
+    cell.imshow(look.picture)
     veil = np.zeros((side, side, 4))
     veil[..., 3] = 0.62 * (1.0 - strength)
     cell.imshow(veil, extent=(0, width, height, 0), interpolation="nearest")
-    for patch in sorted(set(row.selected[entity])):
+    for patch in sorted(set(look.selected)):
         top, left = divmod(patch, side)
         corner = (left * width / side, top * height / side)
         cell.add_patch(Rectangle(corner, width / side, height / side, fill=False, edgecolor="#ffb000", linewidth=2))
-    for left, top, right, bottom in row.boxes.get(entity, []):
+    for left, top, right, bottom in boxes:
         corner = (left * width, top * height)
         size = ((right - left) * width, (bottom - top) * height)
         cell.add_patch(Rectangle(corner, *size, fill=False, edgecolor="#00a2ff", linewidth=1.2, linestyle="--"))
@@ -115,16 +148,19 @@ def _overlay(cell: Axes, row: SelectionRow, entity: str) -> None:
     _frame(cell, QUIET, 0.6)
 
 
-def _grid(rows: int, columns: int, cell: float, top: float, left: float = 0.2) -> tuple[Figure, Any]:
+def _grid(
+    rows: int, columns: int, cell: float, top: float, left: float = 0.2, widths: Sequence[float] | None = None
+) -> tuple[Figure, Any]:
     try:
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
     except ImportError as error:
         raise E2FashionError("Figures need matplotlib. Install it: pip install 'e2fashion[report]'.") from error
-    size = (left + columns * cell, top + rows * (cell + 0.28))
+    widths = widths or [1.0] * columns
+    size = (left + sum(widths) * cell, top + rows * (cell + 0.28))
     figure = Figure(figsize=size)
     FigureCanvasAgg(figure)
-    axes = figure.subplots(rows, columns, squeeze=False)
+    axes = figure.subplots(rows, columns, squeeze=False, gridspec_kw={"width_ratios": widths})
     figure.subplots_adjust(
         left=left / size[0], right=0.99, top=1 - top / size[1], bottom=0.28 / size[1], wspace=0.08, hspace=0.2
     )
@@ -142,6 +178,12 @@ def _frame(cell: Axes, colour: str, width: float) -> None:
     for spine in cell.spines.values():
         spine.set_edgecolor(colour)
         spine.set_linewidth(width)
+
+
+def _title(figure: Figure, title: str) -> None:
+    """A line at the upper edge, in inches from it, so that a tall page keeps it clear of the headings."""
+    height = 1 - 0.12 / figure.get_figheight()
+    figure.suptitle(title, fontsize=10, x=0.01, y=height, ha="left", va="top", parse_math=False)
 
 
 def _save(figure: Figure, file: Path) -> None:

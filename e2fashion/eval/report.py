@@ -14,9 +14,9 @@ from e2fashion.data.catalogue import Catalogue
 from e2fashion.data.dataset import CatalogueRows
 from e2fashion.data.storage import REGIONS_COLUMN, decode_regions
 from e2fashion.data.transforms import normalise
-from e2fashion.eval.embed import EmbeddedSplit
+from e2fashion.eval.embed import EmbeddedSplit, evaluating
 from e2fashion.eval.encoder import Encoder
-from e2fashion.eval.figures import Picture, RetrievedRow, SelectionRow, draw_retrieved, draw_selection
+from e2fashion.eval.figures import Look, Picture, RetrievedRow, SelectionRow, draw_retrieved, draw_selection
 from e2fashion.eval.measure import MeasureSettings, embed_catalogue
 from e2fashion.eval.probe_tables import probe_tables
 from e2fashion.eval.protocols import FullGallery
@@ -26,6 +26,7 @@ from e2fashion.eval.results import SETTINGS
 from e2fashion.eval.selection_tables import selection_tables
 from e2fashion.eval.significance import compare_rankings
 from e2fashion.eval.tables import retrieval_table, to_markdown
+from e2fashion.tasks.grounding import attention_map
 from e2fashion.types import ResultRecord
 
 SHOWN = 5
@@ -171,23 +172,28 @@ def retrieved_rows(
     return result
 
 
-def selection_rows(encoder: Encoder, catalogue: Catalogue, split: str, products: int) -> list[SelectionRow]:
-    """Maps and picks of the last fusion block for random products' first views (seed 0)."""
+def selection_rows(
+    encoder: Encoder, catalogue: Catalogue, split: str, products: int, beside: Encoder | None = None
+) -> list[SelectionRow]:
+    """Maps and picks of the last fusion block for random products' first views (seed 0).
+
+    ``beside`` is a CLIP whose attention from CLS to the patches stands beside them, its two highest patches framed.
+    """
     columns = [entity.column for entity in encoder.entities]
     rows = CatalogueRows(catalogue.split(split), columns, encoder.template, encoder.transform)
     chosen = _spread(rows.product_count, products)
     starts = [int(rows.product_starts[product]) for product in chosen]
     pictures = [rows.picture(row) for row in starts]
     squares = torch.stack([rows.transform(picture) for picture in pictures])
-    encoder.model.eval()
-    with torch.inference_mode():
+    with evaluating(encoder.model):
         pixels = normalise(squares.to(encoder.model.device), encoder.transform.mean, encoder.transform.std)
         output = encoder.model.get_image_features(pixels, output_selection_maps=True)
     maps = output.selection_maps[:, -1].float().cpu().numpy()
     picks = output.selected_patches[:, -1].cpu().numpy()
     regions = catalogue.split(split)[REGIONS_COLUMN] if REGIONS_COLUMN in catalogue.split(split).column_names else None
+    looks = attention_looks(beside, pictures) if beside else [None] * len(starts)
     result = []
-    for place, row in enumerate(starts):
+    for place, (row, other) in enumerate(zip(starts, looks, strict=True)):
         boxes = decode_regions(regions[row]) if regions is not None and regions[row] else {}
         first = 0
         entity_maps, entity_picks, entity_boxes = {}, {}, {}
@@ -200,8 +206,21 @@ def selection_rows(encoder: Encoder, catalogue: Catalogue, split: str, products:
             entity_boxes[entity.name] = [(b.left, b.top, b.right, b.bottom) for b in seen]
         tags = dict(zip((entity.name for entity in encoder.entities), rows.tags(row), strict=True))
         picture = rearrange(squares[place].numpy(), "channels height width -> height width channels", channels=3)
-        result.append(SelectionRow(picture, tags, entity_maps, entity_picks, entity_boxes))
+        result.append(SelectionRow(picture, tags, entity_maps, entity_picks, entity_boxes, other))
     return result
+
+
+def attention_looks(encoder: Encoder, pictures: Sequence[torch.Tensor], framed: int = 2) -> list[Look]:
+    """Where CLS of any CLIP or E2 attends in decoded pictures (3, H, W), with the ``framed`` highest patches."""
+    squares = torch.stack([encoder.transform(picture) for picture in pictures])
+    pixels = normalise(squares.to(encoder.model.device), encoder.transform.mean, encoder.transform.std)
+    with evaluating(encoder.model):
+        heat = attention_map(encoder.model, pixels)[0].cpu()
+    shown = rearrange(squares.numpy(), "b channels height width -> b height width channels", channels=3)
+    return [
+        Look(picture, own.numpy(), own.topk(min(framed, len(own))).indices.tolist())
+        for picture, own in zip(shown, heat, strict=True)
+    ]
 
 
 def _best_pictures(embedded: EmbeddedSplit, queries: Sequence[int]) -> list[tuple[list[tuple[int, bool]], int]]:

@@ -1,12 +1,13 @@
 """Figures: whole, of a readable size, whatever the texts and the number of models."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from e2fashion.eval.figures import RetrievedRow, SelectionRow, draw_retrieved, draw_selection
+from e2fashion.eval.figures import Look, RetrievedRow, SelectionRow, draw_retrieved, draw_selection
 from e2fashion.types import Entity
 
 pytest.importorskip("matplotlib", reason="matplotlib is not installed: pip install e2fashion[report]")
@@ -76,6 +77,28 @@ def test_selected_patches(tmp_path: Path, boxes: bool) -> None:
     yellow = (np.abs(shown.astype(int) - (255, 176, 0)).sum(-1) < 40).any()
     blue = (np.abs(shown.astype(int) - (0, 162, 255)).sum(-1) < 60).any()
     assert (yellow, blue) == (True, boxes)
+
+
+@pytest.mark.parametrize("products", [1, 5])
+def test_products_side_by_side_with_another_model(tmp_path: Path, products: int) -> None:
+    look = Look(picture(8), np.linspace(0, 1, 16, dtype=np.float32), [15])
+    rows = [replace(selected(2), beside=look)] * products
+    entities = [Entity(f"entity_{number}", "column") for number in range(2)]
+    draw_selection(rows, entities, tmp_path / "wide.png", "Selection", beside="attention", across=2, cell=1.2)
+    draw_selection(rows, entities, tmp_path / "tall.png", "Selection", beside="attention", cell=1.2)
+    wide, tall = pixels_of(tmp_path / "wide.png"), pixels_of(tmp_path / "tall.png")
+    assert 1.9 < wide.shape[1] / tall.shape[1] < 2.2
+    assert wide.shape[0] < tall.shape[0] or products == 1
+    # What no product fills stays white.
+    corner = wide[-60:, -100:]
+    assert (corner.min() == 255) == (products % 2 == 1)
+
+
+def test_the_title_of_a_tall_page_is_clear_of_the_headings(tmp_path: Path) -> None:
+    draw_selection([selected(1)] * 30, [Entity("entity_0", "column")], tmp_path / "s.png", "Selection")
+    above = pixels_of(tmp_path / "s.png")[: int(0.7 * 130)]
+    written = (above.min(axis=(1, 2)) < 128).astype(int)
+    assert int((np.diff(written) == 1).sum()) == 2  # two lines of letters: the title, then the headings
 
 
 def test_the_same_figure_is_the_same_file(tmp_path: Path) -> None:

@@ -1,0 +1,45 @@
+"""Draw what selection tokens pick: ``python -m scripts.selection_sheet runs/e2 catalogues/kagl sheet.png``.
+
+Bright: where an entity's tokens look in the last fusion block; yellow frames: the patches they read; blue dashes: the
+true region, where the catalogue knows it. ``--beside`` adds the attention of any CLIP.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from e2fashion import load_encoder
+from e2fashion.data.catalogue import Catalogue
+from e2fashion.eval.figures import draw_selection
+from e2fashion.eval.report import selection_rows
+from e2fashion.types import E2FashionError
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Write one PNG."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("model", help="a run or model folder with selection tokens")
+    parser.add_argument("catalogue", type=Path)
+    parser.add_argument("output", type=Path, help="the PNG to write")
+    parser.add_argument("--beside", help="a run, model folder or hub name of a CLIP whose attention is shown")
+    parser.add_argument("--split", default="test")
+    parser.add_argument("--products", type=int, default=48, help="random ones, the same every time")
+    parser.add_argument("--across", type=int, default=2, help="products in a line")
+    options = parser.parse_args(arguments)
+    try:
+        encoder = load_encoder(options.model)
+        if not (encoder.entities and encoder.fusion_layers):
+            raise E2FashionError(f"'{options.model}' has no selection tokens: give an E2, and a CLIP with --beside.")
+        beside = load_encoder(options.beside) if options.beside else None
+        catalogue = Catalogue.load(options.catalogue)
+        rows = selection_rows(encoder, catalogue, options.split, options.products, beside)
+        title = f"{encoder.name}: patches selected per entity, products of {catalogue.path.name}/{options.split}"
+        heading = f"attention of\n{beside.name}" if beside else ""
+        draw_selection(rows, encoder.entities, options.output, title, heading, options.across, cell=1.35)
+    except E2FashionError as error:
+        parser.exit(1, f"error: {error}\n")
+
+
+if __name__ == "__main__":
+    main()
