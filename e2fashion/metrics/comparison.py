@@ -99,9 +99,10 @@ class TokenComparison:
         i2t = torch.empty(len(image.distinct), len(text.distinct), device=image.distinct.device)
         t2i = torch.empty_like(i2t.T)
         with full_precision(i2t):
-            for rows in _blocks(image.distinct):
-                for columns in _blocks(text.distinct):
-                    forth, back = token_similarities(image.distinct[rows].float(), text.distinct[columns].float())
+            for rows, patches in _blocks(image.lengths):
+                some = image.distinct[rows, :patches].float()
+                for columns, words in _blocks(text.lengths):
+                    forth, back = token_similarities(some, text.distinct[columns, :words].float())
                     i2t[rows, columns], t2i[columns, rows] = forth, back
         return {
             "i2t": i2t[image.place][:, text.place],
@@ -140,17 +141,21 @@ class TokenComparison:
         needed, back = places.unique(return_inverse=True)
         found = torch.empty(len(needed), device=own.device)
         with full_precision(own):
-            for part in _blocks(gallery.distinct[needed[:1]], len(needed)):
-                found[part] = token_similarity(own, gallery.distinct[needed[part]].float())[0]
+            for part, length in _blocks(gallery.lengths[needed]):
+                found[part] = token_similarity(own, gallery.distinct[needed[part], :length].float())[0]
         return found[back]
 
 
 class _Items:
-    """The ``distinct`` items among (N, T, C), trimmed to the longest, and the ``place`` (N,) of each among them."""
+    """The ``distinct`` items among (N, T, C), the shortest first, and the ``place`` (N,) of each among them.
+
+    ``lengths`` (distinct,): where each item's tokens end.
+    """
 
     def __init__(self, tokens: Tensor) -> None:
-        positions = present_tokens(tokens).any(0).nonzero()
-        tokens = tokens[:, : int(positions.max()) + 1 if len(positions) else 1]
+        steps = torch.arange(1, tokens.shape[1] + 1, device=tokens.device)
+        lengths = (present_tokens(tokens) * steps).amax(1).clamp(min=1)
+        tokens = tokens[:, : int(lengths.max())]
         seen: dict[bytes, int] = {}
         places, first = [], []
         for row, item in enumerate(tokens.cpu()):
@@ -159,12 +164,22 @@ class _Items:
                 seen[content] = len(seen)
                 first.append(row)
             places.append(seen[content])
-        self.place = torch.tensor(places, device=tokens.device)
-        self.distinct = tokens if len(first) == len(tokens) else tokens[first]
+        rows = torch.tensor(first, device=tokens.device)
+        order = lengths[rows].argsort(stable=True)
+        self.place = order.argsort()[torch.tensor(places, device=tokens.device)]
+        rows = rows[order]
+        self.lengths = lengths[rows]
+        unchanged = len(rows) == len(tokens) and torch.equal(rows, torch.arange(len(rows), device=rows.device))
+        self.distinct = tokens if unchanged else tokens[rows]
 
 
-def _blocks(tokens: Tensor, number: int | None = None) -> list[slice]:
-    """Slices over ``number`` items (default: all of them) of the length of those in (N, T, C)."""
-    number = len(tokens) if number is None else number
-    length = max(1, BLOCK_TOKENS // tokens.shape[1])
-    return [slice(start, start + length) for start in range(0, number, length)]
+def _blocks(lengths: Tensor) -> list[tuple[slice, int]]:
+    """Slices over items of these ascending lengths, of about :data:`BLOCK_TOKENS` tokens, each with its longest."""
+    listed, blocks, start = lengths.tolist(), [], 0
+    while start < len(listed):
+        end = start + 1
+        while end < len(listed) and (end + 1 - start) * listed[end] <= BLOCK_TOKENS:
+            end += 1
+        blocks.append((slice(start, end), listed[end - 1]))
+        start = end
+    return blocks

@@ -18,6 +18,7 @@ from pathlib import Path
 from e2fashion.types import E2FashionError
 from scripts.bench import (
     attention,
+    filip_memory,
     flips,
     image_encoder,
     pictures,
@@ -36,6 +37,7 @@ BENCHMARKS: dict[str, Callable[[Workplace], list[Result]]] = {
     "training_loop": training_loop.run,
     "ranking": ranking.run,
     "ranking_memory": ranking_memory.run,
+    "filip_memory": filip_memory.run,
     "attention": attention.run,
     "flips": flips.run,
 }

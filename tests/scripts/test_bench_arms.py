@@ -11,6 +11,7 @@ from e2fashion.data.dataset import ProductDataset
 from e2fashion.data.transforms import ImageTransform
 from e2fashion.models import E2Model
 from scripts.bench.encoders import caption_tokenizer, module_of, random_clip, random_e2, training_rows
+from scripts.bench.filip_memory import measure as measure_tokens
 from scripts.bench.flips import flipped
 from scripts.bench.image_encoder import infer, train
 from scripts.bench.pictures import Pictures
@@ -161,3 +162,9 @@ def test_flips_are_counted_by_block_and_token() -> None:
     model: E2Model = random_e2({"brand": 2, "season": 1}, None, TINY, fusion_layers=[1, 2]).eval()
     assert flipped(model, PIXELS).shape == (4, 2, 3)
     assert flipped(model, PIXELS).dtype == torch.bool
+
+
+def test_memory_of_tokens_is_measured() -> None:
+    found = measure_tokens(12, 9)
+    assert found["extra_mb"] >= 0
+    assert found["seconds"] > 0
