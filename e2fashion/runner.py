@@ -19,6 +19,7 @@ from e2fashion.data.text import TextTemplate
 from e2fashion.eval.encoder import Encoder, load_encoder
 from e2fashion.eval.measure import CANDIDATES, MeasureSettings, RunIdentity, measure_retrieval
 from e2fashion.eval.probe import ProbeSettings, measure_probe
+from e2fashion.eval.probe_figures import add_probe_figures
 from e2fashion.eval.protocols import protocol_named
 from e2fashion.eval.report import write_comparison, write_tables
 from e2fashion.eval.results import append_records, read_records
@@ -213,7 +214,7 @@ def compare(files: Sequence[Path], overrides: Sequence[str], progress: bool = Tr
 
 
 def report(places: Sequence[Path], overrides: Sequence[str] = ()) -> str:
-    """One table from the records of several runs or files; ``output=<file.md>`` keeps it."""
+    """One table from the records of several runs or files; ``output=<file.md>`` keeps it, with figures of probes beside it."""
     options = dict(word.partition("=")[::2] for word in overrides)
     unknown = sorted(set(options) - {"output"})
     if unknown or not places:
@@ -226,7 +227,10 @@ def report(places: Sequence[Path], overrides: Sequence[str] = ()) -> str:
         if not file.is_file():
             raise E2FashionError(f"'{place}' holds no records: {file} does not exist. Run `e2fashion evaluate` first.")
         records += read_records(file)
-    return write_tables(records, Path(options["output"]) if "output" in options else None)
+    if "output" not in options:
+        return write_tables(records)
+    file = Path(options["output"])
+    return write_tables(records, file) + add_probe_figures(records, file)
 
 
 def _comparison_lines(catalogue: Catalogue, split: str, output: Path, names: Sequence[str]) -> list[str]:

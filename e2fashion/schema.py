@@ -246,7 +246,7 @@ class ProbeConfig:
     shots: str = ""
     draws: int = 5
     strengths: list[float] = field(default_factory=lambda: [1.0, 0.1, 0.01, 1e-3, 1e-4, 1e-5])
-    tolerance: float = 1e-5
+    tolerance: float = 1e-4
     max_iterations: int = 1000
     resamples: int = 1000
     seed: int = 0

@@ -201,7 +201,7 @@ EXPLAINED: dict[type, dict[str, tuple[str, str]]] = {
         "shots": ("Examples per class of the few-shot curve, as in `1,4,16`; empty: none", "ours"),
         "draws": ("Random draws of those examples, averaged", "ours"),
         "strengths": ("Weights of half the squared norm beside the mean cross-entropy; val chooses", "ours"),
-        "tolerance": ("A fit has converged when no component of its gradient is larger", "ours"),
+        "tolerance": ("A fit has converged when no component of its gradient is larger", "scikit-learn"),
         "max_iterations": ("A fit that needs more is reported as not converged", "ours"),
         "resamples": ("Of the bootstrap behind the intervals", "ours"),
         "seed": ("Of the draws and the bootstrap", "ours"),

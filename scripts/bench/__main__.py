@@ -22,6 +22,7 @@ from scripts.bench import (
     flips,
     image_encoder,
     pictures,
+    probe,
     ranking,
     ranking_memory,
     training_loop,
@@ -38,6 +39,7 @@ BENCHMARKS: dict[str, Callable[[Workplace], list[Result]]] = {
     "ranking": ranking.run,
     "ranking_memory": ranking_memory.run,
     "filip_memory": filip_memory.run,
+    "probe": probe.run,
     "attention": attention.run,
     "flips": flips.run,
 }

@@ -25,7 +25,7 @@ def problem(count: int = 400, width: int = 12, classes: int = 5, seed: int = 0) 
 def test_the_minimum_is_that_of_scikit_learn(strength: float) -> None:
     linear_model = pytest.importorskip("sklearn.linear_model", reason="scikit-learn is not installed")
     features, labels = problem()
-    fit = LogisticProblem(features, labels, 5).fit(strength)
+    fit = LogisticProblem(features, labels, 5).fit(strength, tolerance=1e-6)
     model = linear_model.LogisticRegression(C=1 / (strength * len(features)), tol=1e-8, max_iter=10_000)
     model.fit(features.double().numpy(), labels.numpy())
     assert fit.converged
@@ -57,12 +57,12 @@ def test_the_gradient_that_is_reported_is_the_gradient() -> None:
 def test_a_warm_start_reaches_the_same_minimum_in_fewer_steps() -> None:
     features, labels = problem()
     cold = LogisticProblem(features, labels, 5)
-    warm = list(cold.path([1e-3, 0.1, 0.01]))
+    warm = list(cold.path([1e-3, 0.1, 0.01], tolerance=1e-5))
     assert [fit.strength for fit in warm] == [0.1, 0.01, 1e-3]
-    alone = cold.fit(1e-3)
+    alone = cold.fit(1e-3, tolerance=1e-5)
     assert warm[-1].iterations <= alone.iterations
     torch.testing.assert_close(warm[-1].weight, alone.weight, atol=0.02, rtol=0.02)
-    assert cold.fit(1e-3, alone).iterations <= 1
+    assert cold.fit(1e-3, alone, tolerance=1e-5).iterations <= 1
 
 
 def test_a_fit_that_did_not_converge_says_so() -> None:
@@ -70,7 +70,7 @@ def test_a_fit_that_did_not_converge_says_so() -> None:
     with pytest.warns(UserWarning, match=r"strength 0.0001 did not converge in 2 iterations.*Raise max_iterations"):
         fit = LogisticProblem(features, labels, 5).fit(1e-4, max_iterations=2)
     assert not fit.converged
-    assert fit.gradient > 1e-5
+    assert fit.gradient > 1e-4
 
 
 def test_more_features_than_examples() -> None:

@@ -9,12 +9,15 @@ from transformers import CLIPModel
 from e2fashion.data.collate import Collator
 from e2fashion.data.dataset import ProductDataset
 from e2fashion.data.transforms import ImageTransform
+from e2fashion.eval.linear import LogisticProblem
 from e2fashion.models import E2Model
+from scripts.bench import probe
 from scripts.bench.encoders import caption_tokenizer, module_of, random_clip, random_e2, training_rows
 from scripts.bench.filip_memory import measure as measure_tokens
 from scripts.bench.flips import flipped
 from scripts.bench.image_encoder import infer, train
 from scripts.bench.pictures import Pictures
+from scripts.bench.probe import CLASSES, STRENGTH, draw
 from scripts.bench.ranking import both_directions, embeddings
 from scripts.bench.ranking_memory import measure
 from scripts.bench.training_loop import Loops, small_config
@@ -130,6 +133,22 @@ def test_embeddings_do_not_depend_on_the_pieces_in_which_they_are_drawn(monkeypa
     image, text = embeddings(20, 16)
     torch.testing.assert_close(image.norm(dim=-1), torch.ones(20))
     assert (image * text).sum(-1).mean() > 0.3
+
+
+def test_the_probe_of_the_benchmark_is_neither_trivial_nor_hopeless() -> None:
+    data = draw(1_500, 32, 20)
+    assert sorted(data.labels.unique().tolist()) == list(range(20))
+    fit = LogisticProblem(data.features, data.labels, 20).fit(STRENGTH)
+    assert fit.converged
+    accuracy = (fit.predict(data.held_out) == data.held_out_labels).float().mean()
+    assert 0.2 < accuracy < 0.95
+
+
+def test_the_benchmark_says_what_it_fitted(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr("scripts.bench.probe.draw", lambda: draw(2_000, 16, CLASSES))
+    (result,) = probe.run(Workplace(tmp_path, data=None))
+    assert result.passed
+    assert "gradient is above 0.0001" in result.claim
 
 
 def test_memory_is_measured() -> None:

@@ -87,7 +87,7 @@ class LabelledSource:
                     f"{folder}: {part} has the label {labels.max()}, and classes names {len(self.classes)}: name all."
                 )
             digests = [hashlib.sha256(image.tobytes()).digest() for image in images]
-            splits = self._splits([int(label) for label in labels], digests, split)
+            splits = self._splits([self.classes[label] for label in labels], digests, split)
             for place, (image, label) in enumerate(zip(images, labels, strict=True)):
                 rows.append(
                     SourceRow(
@@ -128,14 +128,14 @@ class LabelledSource:
             raise E2FashionError(f"{folder} has no pictures in its class folders: give <class>/<picture>.")
         return rows
 
-    def _splits(self, labels: Sequence[int] | Sequence[str], digests: Sequence[bytes], split: str) -> list[str]:
+    def _splits(self, labels: Sequence[str], digests: Sequence[bytes], split: str) -> list[str]:
         """The split of every picture: ``split`` as given, val carved out of train, or all three made (empty)."""
         if split not in ("", "train"):
             return [split] * len(labels)
-        by_class: dict[int | str, set[bytes]] = defaultdict(set)
+        by_class: dict[str, set[bytes]] = defaultdict(set)
         for label, digest in zip(labels, digests, strict=True):
             by_class[label].add(digest)
-        assigned: dict[tuple[int | str, bytes], str] = {}
+        assigned: dict[tuple[str, bytes], str] = {}
         for label, own in by_class.items():
             order = sorted(own, key=lambda digest: hashlib.sha256(f"{self.seed}:".encode() + digest).digest())
             test = round(self.test_share * len(order)) if split == "" else 0
