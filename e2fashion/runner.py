@@ -214,7 +214,7 @@ def compare(files: Sequence[Path], overrides: Sequence[str], progress: bool = Tr
 
 
 def report(places: Sequence[Path], overrides: Sequence[str] = ()) -> str:
-    """One table from the records of several runs or files; ``output=<file.md>`` keeps it, with figures of probes beside it."""
+    """Tables from the records of several runs or files; ``output=<file.md>`` keeps them, and figures of probes."""
     options = dict(word.partition("=")[::2] for word in overrides)
     unknown = sorted(set(options) - {"output"})
     if unknown or not places:

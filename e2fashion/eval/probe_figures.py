@@ -64,20 +64,27 @@ def draw_few_shots(records: Sequence[ResultRecord], entity: str, file: Path, met
 
 
 def add_probe_figures(records: Sequence[ResultRecord], report: Path) -> str:
-    """Draw the bars, and the few-shot curves of every entity that has any, beside a report; what is added to its text.
+    """Draw bars, and few-shot curves of every entity that has any, beside a report; returns what is added to its text.
 
-    One figure per split and catalogue; nothing without probes.
+    One figure per split, catalogue and kind of features; nothing without probes. What cannot be drawn (too many models,
+    no matplotlib) is said there.
     """
     lines: list[str] = []
     for number, place in enumerate(probe_places(records)):
-        own = [record for record in records if (record.split, record.data_fingerprint) == place]
-        stem = f"{report.stem}_probe" + (f"_{number + 1}" if number else "")
-        bars = draw_probes(own, report.parent / "figures" / f"{stem}.png")
-        lines.append(f"![linear probes on {place[0]}](figures/{bars.name})\n")
-        few = [record for record in own if record.task == TASK and record.extra["shots"] != ALL]
-        for entity in dict.fromkeys(record.extra["entity"] for record in few):
-            curves = draw_few_shots(own, entity, report.parent / "figures" / f"{stem}_{entity}_few_shots.png")
-            lines.append(f"![few-shot probes of {entity} on {place[0]}](figures/{curves.name})\n")
+        there = [r for r in records if r.task == TASK and (r.split, r.data_fingerprint) == place]
+        for kind in dict.fromkeys(record.extra["features"] for record in there):
+            own = [record for record in there if record.extra["features"] == kind]
+            stem = f"{report.stem}_probe" + (f"_{number + 1}" if number else "") + f"_{kind}"
+            few = dict.fromkeys(record.extra["entity"] for record in own if record.extra["shots"] != ALL)
+            folder, on = report.parent / "figures", f"{kind} features on {place[0]}"
+            try:
+                bars = draw_probes(own, folder / f"{stem}.png")
+                lines.append(f"![linear probes of {on}](figures/{bars.name})\n")
+                for entity in few:
+                    curves = draw_few_shots(own, entity, folder / f"{stem}_{entity}_few_shots.png")
+                    lines.append(f"![few-shot probes of {entity}, {on}](figures/{curves.name})\n")
+            except E2FashionError as error:
+                lines.append(f"No figure: {error}.\n")
     if not lines:
         return ""
     text = "\n" + "\n".join(lines)

@@ -66,11 +66,11 @@ def test_kinds_of_features_are_named_where_there_are_several(tmp_path: Path, mon
 def test_what_does_not_belong_together_is_refused(tmp_path: Path) -> None:
     other = replace(RECORDS[0], split="val")
     assert probe_places([*RECORDS, other]) == [("test", "f"), ("val", "f")]
-    with pytest.raises(E2FashionError, match="needs probes on one split of one catalogue and got test of .*; val of"):
+    with pytest.raises(E2FashionError, match=r"needs probes on one split of one catalogue and got test of .*; val of"):
         draw_probes([*RECORDS, other], tmp_path / "bars.png")
     with pytest.raises(E2FashionError, match="got no probes"):
         draw_probes([], tmp_path / "bars.png")
-    with pytest.raises(E2FashionError, match="nothing to draw in few.png"):
+    with pytest.raises(E2FashionError, match=r"nothing to draw in few\.png"):
         draw_few_shots(RECORDS, "season", tmp_path / "few.png")
 
 
@@ -80,8 +80,15 @@ def test_a_report_gets_its_figures(tmp_path: Path) -> None:
     assert add_probe_figures([ResultRecord("", "m", "retrieval", "R@1", 1.0)], report) == ""
     add_probe_figures([*RECORDS, *FEW, replace(RECORDS[0], split="val")], report)
     names = re.findall(r"\(figures/(.*?)\)", report.read_text(encoding="utf-8"))
-    assert names == ["probes_probe.png", "probes_probe_brand_few_shots.png", "probes_probe_2.png"]
+    assert names == ["probes_probe_global.png", "probes_probe_global_brand_few_shots.png", "probes_probe_2_global.png"]
     assert all(is_drawn(tmp_path / "figures" / name) for name in names)
+
+
+def test_more_models_than_can_be_told_apart_leave_the_tables(tmp_path: Path) -> None:
+    report = tmp_path / "probes.md"
+    report.write_text("tables\n", encoding="utf-8")
+    add_probe_figures([record(f"model {number}", "brand", 5.0) for number in range(7)], report)
+    assert "No figure: probes_probe_global.png has 8 series" in report.read_text(encoding="utf-8")
 
 
 def test_no_probes_no_table() -> None:
