@@ -257,6 +257,24 @@ def test_any_clip_checkpoint_is_measured_by_every_protocol(
     }
 
 
+def test_any_clip_checkpoint_is_probed(
+    clip_folder: Path, synth_catalogue: Catalogue, tmp_path: Path, capsys: Capture
+) -> None:
+    inside = sorted(synth_catalogue.path.rglob("*"))
+    settings = ["entity=season,brand", "min_examples=3", "shots=1", "draws=2", "strengths=[0.1,0.01]", "resamples=20"]
+    arguments = ["probe", str(clip_folder), f"data={synth_catalogue.path}", *settings]
+    said = done(capsys, *arguments)
+    place = tmp_path / "runs" / "probe" / "some-clip"
+    assert "12 records appended to runs/probe/some-clip/results.jsonl" in said
+    assert "| season | some-clip | global |" in said
+    assert len(list((place / "features").glob("*.safetensors"))) == 3
+    assert sorted(synth_catalogue.path.rglob("*")) == inside
+    assert done(capsys, *arguments) == said
+    assert len(read_records(place / "results.jsonl")) == 12
+    assert "1 a class" in done(capsys, "report", str(place / "results.jsonl"), "output=probes.md")
+    assert (tmp_path / "figures" / "probes_probe_global.png").is_file()
+
+
 def test_a_second_evaluation_reads_the_stored_candidates_and_appends(
     capsys: Capture, synth_catalogue: Catalogue, clip_folder: Path
 ) -> None:
