@@ -107,7 +107,9 @@ def _measure(
     )
     records = row_records(folders, catalogue, "test")
     place = output / experiment.name / name
-    return experiment.view(Material(experiment, place, records, published, {name: catalogue}, folders, caption))
+    return experiment.view(
+        Material(experiment, place, records, published, {name: catalogue}, folders, caption, given.smoke)
+    )
 
 
 def _seeds(words: str) -> list[int]:

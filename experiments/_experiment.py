@@ -58,7 +58,7 @@ CATALOGUES_ALONE: Recipes = {
 class Material:
     """What a view draws from: records of every row (``model`` is the row's title), run folders by row, catalogues.
 
-    ``output`` is the folder that the view writes into.
+    ``output`` is the folder that the view writes into; ``smoke`` says that there are a few drawn garments only.
     """
 
     experiment: Experiment
@@ -68,6 +68,7 @@ class Material:
     catalogues: Mapping[str, Catalogue]
     folders: Mapping[str, Sequence[RunFolder]] = field(default_factory=dict)
     caption: str = ""
+    smoke: bool = False
 
 
 @dataclass(frozen=True)
