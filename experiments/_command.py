@@ -8,7 +8,7 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from e2fashion.eval.published import load_published
+from e2fashion.eval.published import PublishedRow, load_published
 from e2fashion.terminal import prepare_terminal
 from e2fashion.types import E2FashionError
 from experiments._data import DATA_SETS, choose_data, load_catalogue, missing_data, parse_data
@@ -76,11 +76,11 @@ def _measure(
     output: Path,
     seeds: list[int],
 ) -> list[Path]:
-    published = load_published(PUBLISHED)
     if not experiment.rows:
         if not places:
             raise E2FashionError(missing_data(experiment.name, list(recipes), given.scale))
         catalogues = {name: load_catalogue(name, place) for name, place in places.items()}
+        published = published_rows(experiment, "")
         return experiment.view(Material(experiment, output / experiment.name, (), published, catalogues))
     if given.smoke:
         name = next(iter(places))
@@ -106,10 +106,16 @@ def _measure(
         f"{', '.join(map(str, seeds))}. The epoch was chosen on val.{said}\n"
     )
     records = row_records(folders, catalogue, "test")
-    place = output / experiment.name / name
+    place, published = output / experiment.name / name, published_rows(experiment, name)
     return experiment.view(
         Material(experiment, place, records, published, {name: catalogue}, folders, caption, given.smoke)
     )
+
+
+def published_rows(experiment: Experiment, data: str) -> list[PublishedRow]:
+    """The published rows of an experiment's table on a data set."""
+    table = experiment.other_tables.get(data, experiment.table)
+    return [row for row in load_published(PUBLISHED) if table in row.tables]
 
 
 def _seeds(words: str) -> list[int]:

@@ -41,11 +41,18 @@ class Recipe:
 Recipes = Mapping[str, Mapping[str, Recipe]]
 """By scale, then by data set."""
 
+NOT_OF_AMAZON = ("composition", "sub_category", "season")
+
 #: Experiments of Fashion-Gen, and their small likenesses.
 FASHIONGEN: Recipes = {
     "paper": {"fashiongen": Recipe("fashiongen")},
     "small": {"kagl": Recipe("kagl_small"), "synthfashion": Recipe("quickstart")},
 }
+
+#: The recipe of Fashion-Gen with the tags that AmazonFashion has.
+AMAZONFASHION = Recipe(
+    "fashiongen", ("text.template={brand}. {description}", *(f"model.entities.{name}=null" for name in NOT_OF_AMAZON))
+)
 
 #: Experiments without rows: any of these data sets, several at a time.
 CATALOGUES_ALONE: Recipes = {
@@ -64,7 +71,7 @@ class Material:
     experiment: Experiment
     output: Path
     records: Sequence[ResultRecord]
-    published: Sequence[PublishedRow]
+    published: Sequence[PublishedRow]  # those of the experiment's table
     catalogues: Mapping[str, Catalogue]
     folders: Mapping[str, Sequence[RunFolder]] = field(default_factory=dict)
     caption: str = ""
@@ -77,7 +84,8 @@ class Experiment:
 
     ``rows`` are trained on one data set that ``recipes`` name for the scale; an experiment without rows reads
     catalogues alone, any number of them. ``baseline`` is the row against which the others are tested.
-    ``table`` names it in the file of published values. ``view`` returns the files it wrote, the one to read first.
+    ``table`` names it in the file of published values, ``other_tables`` do for data sets that have another one there.
+    ``view`` returns the files it wrote, the one to read first.
     """
 
     name: str
@@ -88,3 +96,4 @@ class Experiment:
     baseline: str | None = None
     protocols: str = "full"
     table: str = ""
+    other_tables: Mapping[str, str] = field(default_factory=dict)

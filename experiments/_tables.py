@@ -6,12 +6,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from e2fashion.eval.published import PublishedRow, published_for
+from e2fashion.eval.published import PublishedRow
 from e2fashion.eval.results import append_records
 from e2fashion.eval.tables import RETRIEVAL_COLUMNS, Cell, Column, Table, retrieval_table, to_csv, to_latex, to_markdown
 from e2fashion.types import ResultRecord
+from experiments._data import DATA_SETS
 from experiments._experiment import Material
 
+UNKNOWN = "n/a"
 HITS = {"product": "", "text": "_same_text"}
 """Notions of a hit, with what is added to a file's name."""
 
@@ -37,10 +39,11 @@ def retrieval_view(
                     models=[row.title for row in material.experiment.rows],
                     columns=columns,
                     # Published numbers count the product alone as a hit.
-                    published=_known(material, protocol) if positives == "product" else None,
+                    published=_known(material) if positives == "product" else None,
                 )
+                table = _labelled(table, material, protocol)
                 tables[suffix] = _with_parameters(table, material.records) if parameters else table
-        notes = source_notes(published_for(material.published, material.experiment.table))
+        notes = source_notes(material.published)
         files = write_tables(material, tables, notes)
         return [*files, figure(material)] if figure else files
 
@@ -66,14 +69,21 @@ def write_tables(material: Material, tables: dict[str, Table], notes: Sequence[s
     return [*files, records]
 
 
-def _known(material: Material, protocol: str) -> dict[str, dict[Column, float]]:
-    """Published columns by row; a protocol that is not the table's is named in the row."""
-    ours = {row.title for row in material.experiment.rows}
-    known = {}
-    for row in published_for(material.published, material.experiment.table):
-        other = "" if row.protocol in (protocol, "n/a") else f", {row.protocol}"
-        known[row.system if row.system in ours else f"{row.system} (published{other})"] = row.columns()
-    return known
+def _known(material: Material) -> dict[str, dict[Column, float]]:
+    return {row.system: row.columns() for row in material.published}
+
+
+def _labelled(table: Table, material: Material, protocol: str) -> Table:
+    """The table with published rows marked, and with what they have otherwise than ours: data set, protocol."""
+    titles = [row.title for row in material.experiment.rows]
+    labels = {}
+    for row in material.published:
+        other = [DATA_SETS[row.data].title] if row.data not in material.catalogues else []
+        other += [row.protocol] if row.protocol not in (protocol, UNKNOWN) else []
+        name = f"{row.system} (published)" if row.system in titles else row.system
+        labels[name] = f"{row.system} ({', '.join(['published', *other])})"
+    rows = [(Cell(labels.get(row[0].text, row[0].text)), *row[1:]) for row in table.rows]
+    return replace(table, rows=tuple(rows))
 
 
 def source_notes(rows: Sequence[PublishedRow]) -> list[str]:

@@ -69,7 +69,12 @@ def draw_probes(records: Sequence[ResultRecord], entities: Sequence[str], file: 
 EXPERIMENT = Experiment(
     name="figure_probing",
     title="Linear probing",
-    rows=(Row("CLIP", "clip_ft", trained=False), Row("CLIP-FT", "clip_ft"), Row("E2", "e2")),
+    rows=(
+        Row("CLIP", "clip_ft", trained=False),
+        Row("CLIP-FT", "clip_ft"),
+        Row("FILIP-FT", "filip_ft"),
+        Row("E2", "e2"),
+    ),
     baseline="CLIP-FT",
     view=view,
 )

@@ -19,8 +19,7 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
-from e2fashion.eval.data_statistics import TASK, statistics_records, statistics_table
-from e2fashion.eval.published import published_for
+from e2fashion.eval.data_statistics import statistics_records, statistics_table
 from experiments._command import main
 from experiments._data import DATA_SETS
 from experiments._experiment import CATALOGUES_ALONE, Experiment, Material
@@ -34,9 +33,8 @@ def view(material: Material) -> list[Path]:
         for name, catalogue in material.catalogues.items()
         for record in statistics_records(DATA_SETS[name].title, catalogue)
     ]
-    published = published_for(material.published, material.experiment.table, TASK)
-    table = statistics_table(records, published)
-    return write_tables(replace(material, records=records), {"": table}, source_notes(published))
+    table = statistics_table(records, material.published)
+    return write_tables(replace(material, records=records), {"": table}, source_notes(material.published))
 
 
 EXPERIMENT = Experiment(
