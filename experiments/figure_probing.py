@@ -1,6 +1,6 @@
-"""Figure: linear probing of CLIP, CLIP-FT and E2 on brand, season, sub-category and composition.
+"""Figure: linear probing of CLIP, CLIP-FT, FILIP-FT and E2 on brand, season, sub-category and composition.
 
-Claim: E2's image features tell an entity's values apart better than those of CLIP and CLIP-FT.
+Claim: E2's image features tell an entity's values apart better than those of CLIP, CLIP-FT and FILIP-FT.
 Runs: those of table 1. Global image features, logistic regression fitted on train, regularisation chosen on val,
 accuracy on test with its 95 % interval (several seeds: mean and standard deviation).
 

@@ -63,7 +63,7 @@ def test_seeds_become_mean_and_spread_and_the_table_can_be_drawn_again(
     files = run(TABLE, *given)
     content = files[0].read_text()
     assert " ± " in content
-    assert "| E2 (published) | 62.8 | n/a | n/a | 64.5 |" in content
+    assert "| E2 (published, Fashion-Gen) | 62.8 | n/a | n/a | 64.5 |" in content
     assert {record.seed for record in read_records(files[-1])} == {0, 1}
     assert run(TABLE, *given, "--view") == files
     assert files[0].read_text() == content
