@@ -16,14 +16,12 @@ classed by their dominant fibre. How the paper did either could not be read, nor
 
 from __future__ import annotations
 
-import statistics
 import sys
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from e2fashion import runner
-from e2fashion.eval.plots import Point, draw_bars
+from e2fashion.eval.probe_figures import draw_probes
 from e2fashion.eval.probe_tables import probe_table
 from e2fashion.schema import ProbeConfig
 from e2fashion.types import ResultRecord
@@ -49,21 +47,7 @@ def view(material: Material) -> list[Path]:
             )
             records += [replace(item, model=title) for item in runner.probe_records(config, progress=False)[1]]
     files = write_tables(replace(material, records=records), {"": probe_table(records)})
-    return [*files, draw_probes(records, entities, material.output / f"{material.experiment.name}.png")]
-
-
-def draw_probes(records: Sequence[ResultRecord], entities: Sequence[str], file: Path) -> Path:
-    """Accuracy of every model in the group of each entity."""
-    bars: dict[str, dict[str, Point]] = {}
-    for entity in entities:
-        for model in dict.fromkeys(record.model for record in records):
-            own = [r for r in records if (r.model, r.metric, r.extra["entity"]) == (model, "accuracy", entity)]
-            mean, low, high = statistics.fmean(r.value for r in own), own[0].low, own[0].high
-            if len(own) > 1:
-                spread = statistics.stdev(r.value for r in own)
-                low, high = mean - spread, mean + spread
-            bars.setdefault(model, {})[entity.replace("_", "-")] = Point(0, mean, low, high)
-    return draw_bars(bars, file, "accuracy of a linear probe (%)")
+    return [*files, draw_probes(records, material.output / f"{material.experiment.name}.png")]
 
 
 EXPERIMENT = Experiment(

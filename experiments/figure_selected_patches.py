@@ -19,30 +19,28 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from e2fashion.data.catalogue import Catalogue
-from e2fashion.eval.attention_rows import add_attention
 from e2fashion.eval.encoder import load_encoder
 from e2fashion.eval.figures import draw_selection
 from e2fashion.eval.report import selection_rows
-from e2fashion.types import Entity
 from experiments._command import main
 from experiments._experiment import Experiment, Material, Row
 
 PRODUCTS = 8
-ATTENDING = ("CLIP", "CLIP-FT")
+BESIDE = {"CLIP": "clip", "CLIP-FT": "clip_ft"}
+"""Whose attention stands beside E2's patches, one figure each."""
 
 
 def view(material: Material) -> list[Path]:
-    """One line per product: the picture, the attention maps, and every entity's patches."""
-    catalogue: Catalogue = next(iter(material.catalogues.values()))
+    """A line per product: the picture, every entity's patches, and the attention of CLS in a CLIP."""
+    catalogue = next(iter(material.catalogues.values()))
     encoders = {title: load_encoder(str(folders[0].model), name=title) for title, folders in material.folders.items()}
-    rows = selection_rows(encoders["E2"], catalogue, "test", PRODUCTS)
-    for name in ATTENDING:
-        rows = add_attention(rows, encoders[name], name)
-    columns = [*(Entity(name, name) for name in ATTENDING), *encoders["E2"].entities]
-    file = material.output / f"{material.experiment.name}.png"
-    draw_selection(rows, columns, file, "Attention of CLS; patches that E2's tokens read (framed), per entity")
-    return [file]
+    ours, files = encoders["E2"], []
+    for name, suffix in BESIDE.items():
+        rows = selection_rows(ours, catalogue, "test", PRODUCTS, encoders[name])
+        file = material.output / f"{material.experiment.name}_{suffix}.png"
+        draw_selection(rows, ours.entities, file, "Patches that E2's tokens read", f"attention of {name}")
+        files.append(file)
+    return files
 
 
 EXPERIMENT = Experiment(

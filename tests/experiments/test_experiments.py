@@ -1,5 +1,6 @@
 """Every experiment runs from its command to its files, and says what it lacks."""
 
+from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 
@@ -60,12 +61,13 @@ def test_seeds_become_mean_and_spread_and_the_table_can_be_drawn_again(
     smoke_catalogue: Path, smoke_output: Path
 ) -> None:
     given = ["--smoke", "--data", f"synthfashion={smoke_catalogue}", "--output", str(smoke_output), "--seeds", "0,1"]
-    files = run(TABLE, *given)
+    few = replace(TABLE, rows=tuple(row for row in TABLE.rows if row.title in ("CLIP", "E2")), baseline="CLIP")
+    files = run(few, *given)
     content = files[0].read_text()
     assert " ± " in content
     assert "| E2 (published, Fashion-Gen) | 62.8 | n/a | n/a | 64.5 |" in content
     assert {record.seed for record in read_records(files[-1])} == {0, 1}
-    assert run(TABLE, *given, "--view") == files
+    assert run(few, *given, "--view") == files
     assert files[0].read_text() == content
 
 
