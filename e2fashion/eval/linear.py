@@ -62,7 +62,7 @@ class LogisticProblem:
 
     The bias is not penalised. L-BFGS searches in coordinates in which the features are uncorrelated: the minimum stays
     the same. On features of a small trained encoder that took a third to a twentieth of the iterations; on synthetic
-    ones of a flatter spectrum it gains nothing, and costs nothing either.
+    ones of a flatter spectrum it gained nothing and once took a third more.
 
     Raises:
         E2FashionError: fewer than two classes.
