@@ -97,9 +97,15 @@ class CatalogueRows:
             E2FashionError: it cannot be decoded; the message names the product.
         """
         try:
-            return decode_image(self._pictures[row]["image"])
+            return decode_image(self._encoded(row))
         except E2FashionError as error:
             raise E2FashionError(f"product '{self.product_id(row)}': {error}") from error
+
+    def _encoded(self, row: int) -> bytes:
+        """The bytes of a picture, past the formatting of ``datasets`` where rows stand as they do in the table."""
+        if self._pictures._indices is not None:
+            return self._pictures[row]["image"]
+        return self._pictures.data.column("image")[row].as_py()
 
     def item(self, row: int, image: Tensor) -> Item:
         """A row's texts with a finished picture (3, S, S)."""

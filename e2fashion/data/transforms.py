@@ -6,13 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-import numpy as np
 import torch
-import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 from transformers import CLIPImageProcessorPil
 
+from e2fashion.data.resample import resize_bicubic
 from e2fashion.types import Box, E2FashionError
 
 Resize = Literal["squeeze", "crop", "pad"]
@@ -48,7 +47,7 @@ class ImageTransform:
         height, width = image.shape[-2:]
         target = self._resized_shape(height, width)
         if target != (height, width):
-            image = _bicubic(image, target)
+            image = resize_bicubic(image, target)
         return image if self.resize == "squeeze" else _center(image, self.size)
 
     def _resized_shape(self, height: int, width: int) -> tuple[int, int]:
@@ -130,33 +129,13 @@ def normalise(
     """
     scale = 255.0 * torch.as_tensor(std, device=pixels.device).view(3, 1, 1)
     shift = 255.0 * torch.as_tensor(mean, device=pixels.device).view(3, 1, 1)
-    # Promotion to float happens within the subtraction: one pass and one allocation fewer than .float() would take.
     if pixels.device.type != "cpu":
+        # Promotion to float happens within the subtraction: one pass and one allocation fewer than .float() would take.
         return torch.sub(pixels, shift, out=out).div_(scale)
     out = torch.empty(pixels.shape) if out is None else out
     for picture, place in zip(pixels, out, strict=True):  # one picture fits into the cache, a batch does not
-        torch.sub(picture, shift, out=place).div_(scale)
+        place.copy_(picture).sub_(shift).div_(scale)
     return out
-
-
-def _bicubic(image: Tensor, size: tuple[int, int]) -> Tensor:
-    """A uint8 picture (3, H, W) to ``size``: Pillow's own first pass, PyTorch's faster second one.
-
-    Both round to uint8 between the passes, and PyTorch's uint8 weights hold fewer bits than Pillow's. Alone that moves
-    a value by one grey level; if the first pass were PyTorch's too, neighbours that moved together could make it two
-    (measured: one of 1.5 million values). Pillow goes over the columns first where that saves work; rounding makes
-    the order visible (up to nine grey levels at sharp edges). The rule is that of Pillow 13, found by comparing it
-    with its own passes made singly.
-    """
-    (height, width), (new_height, new_width) = image.shape[-2:], size
-    columns_first = height > new_height and height - new_height > 2 * (width - new_width)
-    between = (new_height, width) if columns_first or width == new_width else (height, new_width)
-    picture = Image.fromarray(image.permute(1, 2, 0).numpy())
-    picture = picture.resize((between[1], between[0]), Image.Resampling.BICUBIC)
-    image = torch.from_numpy(np.array(picture)).permute(2, 0, 1)
-    if between == size:
-        return image
-    return F.interpolate(image[None], size=size, mode="bicubic", antialias=True)[0]
 
 
 def _center(image: Tensor, size: int) -> Tensor:
