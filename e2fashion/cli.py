@@ -26,16 +26,20 @@ class Words:
     places: list[str]
     overrides: list[str]
     quiet: bool
+    dry_run: bool = False
+    only: tuple[str, ...] = ()
+    jobs: int = 1
 
 
 @dataclass(frozen=True)
 class Verb:
-    """A verb with the line that explains it, the function that does it, and the schema of its settings."""
+    """A verb: the line that explains it, the function that does it, the schema of its settings, flags of its own."""
 
     usage: str
     help: str
     run: Callable[[Words], int]
     settings: str = ""
+    flags: tuple[str, ...] = ()
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -55,13 +59,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print(_help(verb))
             return 0
         unknown = [word for word in words if word.startswith("-")]
+        unknown += [flag for flag in OWN_FLAGS if _given(known, flag) and flag not in verb.flags]
         if unknown:
-            raise E2FashionError(f"Unknown flag '{unknown[0]}'. Flags: --quiet, --help. Settings are key=value.")
+            flags = ", ".join(["--quiet", "--help", *verb.flags])
+            raise E2FashionError(f"Unknown flag '{unknown[0]}'. Flags: {flags}. Settings are key=value.")
         prepare_terminal()
         sorted_words = Words(
             places=[word for word in words if "=" not in word],
             overrides=[word for word in words if "=" in word],
             quiet=known.quiet,
+            dry_run=known.dry_run,
+            only=tuple(name for part in known.only or () for name in part.split(",") if name),
+            jobs=_jobs(known.jobs),
         )
         return verb.run(sorted_words)
     except E2FashionError as error:
@@ -113,9 +122,22 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("verb", nargs="?", help="what to do (see below)")
     parser.add_argument("words", nargs="*", help="a configuration file, a folder or a name, and key=value settings")
     parser.add_argument("--quiet", action="store_true", help="no progress bars")
+    parser.add_argument("--dry-run", action="store_true", help="ablate: list what would run")
+    parser.add_argument("--only", action="append", metavar="ROW", help="ablate: these rows alone, separated by commas")
+    parser.add_argument("--jobs", metavar="N", help="ablate: processes side by side")
     parser.add_argument("-h", "--help", action="store_true", help="explain a verb and its settings, or all verbs")
     parser.add_argument("--version", action="version", version=f"e2fashion {__version__}")
     return parser
+
+
+def _given(known: argparse.Namespace, flag: str) -> bool:
+    return getattr(known, flag.removeprefix("--").replace("-", "_")) not in (None, False)
+
+
+def _jobs(given: str | None) -> int:
+    if given is not None and not (given.isdecimal() and int(given) > 0):
+        raise E2FashionError(f"--jobs is '{given}'; give a number from 1.")
+    return int(given or 1)
 
 
 def _find_verb(name: str, words: list[str]) -> tuple[Verb, list[str]]:
@@ -212,6 +234,24 @@ def _report(words: Words) -> int:
     return 0
 
 
+def _ablate(words: Words) -> int:
+    from e2fashion.ablation import ablate
+
+    text, finished = ablate(
+        Path(_one_place(words, "ablation file")),
+        words.overrides,
+        only=words.only,
+        jobs=words.jobs,
+        dry_run=words.dry_run,
+        progress=not words.quiet,
+    )
+    _show(text)
+    return 0 if finished else 1
+
+
+OWN_FLAGS = ("--dry-run", "--only", "--jobs")
+"""Flags that only some verbs take."""
+
 VERBS: dict[str, Verb] = {
     "data prepare": Verb(
         "data prepare <source> [config.yaml] path=... output=<catalogue> [on_error=skip]",
@@ -248,6 +288,13 @@ VERBS: dict[str, Verb] = {
         "train several runs on one catalogue and write one report",
         _compare,
         "CompareConfig",
+    ),
+    "ablate": Verb(
+        "ablate <ablation.yaml> data=<catalogue> [--dry-run] [--only ROW] [--jobs N]",
+        "train what an ablation lacks, every row with every seed, and write its report",
+        _ablate,
+        "AblationConfig",
+        OWN_FLAGS,
     ),
     "report": Verb(
         "report <run folder or results.jsonl> ... output=<file.md>",

@@ -6,9 +6,10 @@ strictly against the schema. Nothing here knows a model or a data set: :mod:`e2f
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, fields, is_dataclass
 from difflib import get_close_matches
 from pathlib import Path
@@ -25,22 +26,55 @@ Schema = TypeVar("Schema")
 
 #: Keys that say where or how fast a run happens, not what it computes.
 NOT_IDENTITY = ("name", "data", "output", "threads", "accelerator", "devices", "nodes", "protocols", "evaluate_splits")
+#: Keys of ``model`` that mean nothing without entities.
+OF_SELECTION = ("fusion_layers", "selection", "noise", "temperature", "patches_per_token", "drop_patches", "token_gate")
 NOT_IDENTITY_LOADER = ("workers", "cache_gb", "evaluation_batch_size")
 
 
-def load_config(schema: type[Schema], file: str | Path | None = None, overrides: Sequence[str] = ()) -> Schema:
-    """An instance of ``schema`` from a YAML ``file``, its bases and ``key=value`` overrides.
+def load_config(
+    schema: type[Schema],
+    file: str | Path | None = None,
+    overrides: Sequence[str] = (),
+    changes: Mapping[str, Any] | None = None,
+    origin: str = "changes",
+) -> Schema:
+    """An instance of ``schema`` from a YAML ``file``, its bases and ``key=value`` overrides, in this order.
+
+    ``changes`` maps dotted keys to values and comes last; errors call it ``origin``.
 
     Raises:
         E2FashionError: a missing file, a cycle of bases, a key the schema lacks, a value of the wrong type.
     """
     merged = OmegaConf.structured(schema)
     if file is not None:
-        for origin, layer in _layers(Path(file), ()):
-            merged = _merge(merged, layer, str(origin))
+        has_own_base = "base" in keys_of(schema)  # an ablation's: the run that it changes
+        for layer_file, layer in [(file, read_yaml(file))] if has_own_base else _layers(Path(file), ()):
+            merged = _merge(merged, layer, str(layer_file))
     for override in overrides:
         merged = _merge(merged, _parse_override(override, schema), f"the command line ({override})")
+    for key, value in (changes or {}).items():
+        layer = OmegaConf.create()
+        OmegaConf.update(layer, key, value, force_add=True)
+        merged = _merge(merged, layer, origin)
     return _to_object(merged, schema)
+
+
+def read_yaml(file: str | Path) -> DictConfig:
+    """What a YAML file holds, unchecked.
+
+    Raises:
+        E2FashionError: the file does not exist, is no YAML, or holds no mapping.
+    """
+    file = Path(file)
+    if not file.is_file():
+        raise E2FashionError(f"Configuration file '{file}' does not exist. Give the path of a YAML file.")
+    try:
+        content = OmegaConf.load(file)
+    except Exception as error:
+        raise E2FashionError(f"{file} is not valid YAML: {' '.join(str(error).split())}.") from error
+    if not isinstance(content, DictConfig):
+        raise E2FashionError(f"{file} holds a list or a bare value; a configuration is `key: value` lines.")
+    return content
 
 
 def load_prepare_config(file: str | Path | None, overrides: Sequence[str]) -> tuple[PrepareConfig, dict[str, Any]]:
@@ -71,7 +105,12 @@ def run_identity(config: RunConfig, data_fingerprint: str) -> str:
     Paths, names, threads and loader processes do not count; the fingerprint of the catalogue does, and so does the
     number of processes on all machines, which multiplies the batch.
     """
-    content = json.dumps([_identity_values(config), data_fingerprint], sort_keys=True)
+    values = _identity_values(config)
+    if not values["model"]["entities"]:  # plain CLIP, whatever is said of how tokens would select and be trained
+        plain = RunConfig()
+        values["model"] |= {key: getattr(plain.model, key) for key in OF_SELECTION}
+        values["loss"] |= {"region_weight": 0.0, "region_targets": plain.loss.region_targets}
+    content = json.dumps([values, data_fingerprint], sort_keys=True)
     return hashlib.sha256(content.encode()).hexdigest()[:12]
 
 
@@ -85,9 +124,17 @@ def differences(one: RunConfig, other: RunConfig) -> dict[str, tuple[Any, Any]]:
 def _identity_values(config: RunConfig) -> dict[str, Any]:
     values = {key: value for key, value in asdict(config).items() if key not in NOT_IDENTITY}
     values["loader"] = {k: v for k, v in values["loader"].items() if k not in NOT_IDENTITY_LOADER}
+    # What null removes is as if it had never been there.
+    for key in ("entities", "text_entities"):
+        values["model"][key] = _without_null(values["model"][key])
+    values["train"]["stages"] = _without_null(values["train"]["stages"])
     if config.processes != 1:
         values["devices"] = config.processes
     return values
+
+
+def _without_null(values: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in values.items() if value is not None}
 
 
 def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -125,14 +172,7 @@ def _layers(file: Path, open_files: tuple[Path, ...]) -> list[tuple[Path, DictCo
     if resolved in open_files:
         chain = " -> ".join(path.name for path in (*open_files, resolved))
         raise E2FashionError(f"{file}: its bases lead back to itself ({chain}). Remove one `base` entry.")
-    if not file.is_file():
-        raise E2FashionError(f"Configuration file '{file}' does not exist. Give the path of a YAML file.")
-    try:
-        content = OmegaConf.load(file)
-    except Exception as error:
-        raise E2FashionError(f"{file} is not valid YAML: {' '.join(str(error).split())}.") from error
-    if not isinstance(content, DictConfig):
-        raise E2FashionError(f"{file} holds a list or a bare value; a configuration is `key: value` lines.")
+    content = read_yaml(file)
     bases = content.pop("base", [])
     layers: list[tuple[Path, DictConfig]] = []
     for base in [bases] if isinstance(bases, str) else bases:
@@ -183,11 +223,36 @@ def _holds_text(schema: Any, path: Sequence[str]) -> bool:
 
 def _merge(base: DictConfig, layer: DictConfig, origin: str) -> DictConfig:
     try:
-        return cast(DictConfig, OmegaConf.merge(base, layer))
+        return cast(DictConfig, OmegaConf.merge(_emptied(base, layer), layer))
     except OmegaConfBaseException as error:
         key = getattr(error, "full_key", None)
         where = f"{origin}, key '{key}'" if key else origin
         raise E2FashionError(f"{where}: {_first_line(error)}") from error
+
+
+def _has_empty(layer: DictConfig) -> bool:
+    nodes = (layer._get_node(key) for key in layer)
+    return any(isinstance(node, DictConfig) and (not node or _has_empty(node)) for node in nodes)
+
+
+def _emptied(base: DictConfig, layer: DictConfig) -> DictConfig:
+    """``base`` without what ``layer`` sets to ``{}``: an empty mapping removes everything, it does not add nothing."""
+    if not _has_empty(layer):
+        return base
+    base = copy.deepcopy(base)
+
+    def empty(target: DictConfig, source: DictConfig) -> None:
+        for key in source:
+            given, there = source._get_node(key), target._get_node(key)
+            if not isinstance(given, DictConfig) or not isinstance(there, DictConfig) or there._is_none():
+                continue
+            if not given._is_none() and not given and OmegaConf.get_type(there) is dict:
+                target[key] = {}
+            else:
+                empty(there, given)
+
+    empty(base, layer)
+    return base
 
 
 def _first_line(error: Exception) -> str:

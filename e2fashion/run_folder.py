@@ -53,6 +53,11 @@ class RunFolder:
         return self.path / "results.jsonl"
 
     @property
+    def rankings(self) -> Path:
+        """The rank of every query under protocol ``full``, one file a split and catalogue."""
+        return self.path / "rankings"
+
+    @property
     def figures(self) -> Path:
         """Figures of the report."""
         return self.path / "figures"

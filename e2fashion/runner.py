@@ -24,7 +24,7 @@ from e2fashion.eval.protocols import protocol_named
 from e2fashion.eval.report import write_comparison, write_tables
 from e2fashion.eval.results import append_records, read_records
 from e2fashion.eval.selection import check_methods, measure_selection
-from e2fashion.eval.selection_records import TASK as SELECTION
+from e2fashion.measured import TOKENS, stored_records, unmeasured
 from e2fashion.modules.callbacks import RunInterruptedError
 from e2fashion.run_folder import RunFolder
 from e2fashion.schema import CompareConfig, DescribeConfig, EvaluateConfig, PrepareConfig, ProbeConfig, RunConfig
@@ -135,10 +135,13 @@ def evaluate(config: EvaluateConfig, progress: bool = True) -> str:
     check_methods(split_names(config.selection))
     encoder, run = _load_named(config, config.text)
     of_run = run.config.is_file()
+    # Ranks to compare with other runs are kept of the model as it was trained, not of what was tried with it.
+    as_trained = of_run and (config.text, config.resize, config.size) == (None, None, None) and config.with_tags
+    rankings = run.rankings if as_trained and config.precision == "fp32" else None
     results = run.results if of_run else Path("runs") / "evaluate" / encoder.name / "results.jsonl"
     results = Path(config.output) if config.output else results
     candidates = Path(config.candidates) if config.candidates else results.parent / CANDIDATES
-    records = _measure(encoder, catalogue, config, run.read_record(), candidates, progress)
+    records = _measure(encoder, catalogue, config, run.read_record(), candidates, progress, rankings)
     append_records(results, records)
     if of_run:
         write_tables(read_records(run.results), run.report)
@@ -270,52 +273,23 @@ def _results_of(
     folder: RunFolder, encoder: Encoder, catalogue: Catalogue, config: RunConfig, splits: list[str], progress: bool
 ) -> list[ResultRecord]:
     """The records of the run's protocols and selection; those that ``results.jsonl`` lacks are measured first."""
-    run, protocols = folder.read_record(), split_names(config.protocols)
-    of_model, text = (run["identity"], encoder.name, catalogue.fingerprint), encoder.template.template
-    # What `evaluate` measured with other settings stands in the same file.
-    usual: dict[str, Any] = {
-        "image_size": encoder.transform.size,
-        "resize": encoder.transform.resize,
-        "precision": "fp32",
-    }
-    usual |= {"candidate_seed": 0, "queries_per_draw": None, "draws": 1, "fill": "report"}
-
-    def is_selection(record: ResultRecord) -> bool:
-        return (record.task, record.protocol) == (SELECTION, "tokens")
-
-    def measure(names: list[str], protocol: str, selection: str) -> None:
+    for split in splits:
+        missing = unmeasured(folder, config, catalogue.fingerprint, split)
         settings = EvaluateConfig(
             model=str(folder.path),
             data=config.data,
-            protocol=protocol,
-            split=",".join(names),
-            selection=selection,
+            protocol=",".join(protocol for protocol in missing if protocol != TOKENS),
+            split=split,
+            selection=TOKENS if TOKENS in missing else "",
             batch_size=config.loader.evaluation_batch_size,
             workers=config.loader.workers,
             accelerator=config.accelerator,
         )
-        lists = folder.path / CANDIDATES
-        append_records(folder.results, _measure(encoder, catalogue, settings, run, lists, progress))
-
-    def stored() -> list[ResultRecord]:
-        return [
-            record
-            for record in (read_records(folder.results) if folder.results.is_file() else [])
-            if (record.run, record.model, record.data_fingerprint) == of_model
-            and record.split in splits
-            and ((record.text == text and record.protocol in protocols) or is_selection(record))
-            and all(record.extra.get(name, value) == value for name, value in usual.items())
-        ]
-
-    there = {(record.split, record.protocol) for record in stored()}
-    for split in splits:
-        missing = [protocol for protocol in protocols if (split, protocol) not in there]
         if missing:
-            measure([split], ",".join(missing), "")
-    looked_at = {record.split for record in stored() if is_selection(record)}
-    if unseen := [split for split in splits if split not in looked_at]:
-        measure(unseen, "", "tokens")
-    return stored()
+            made_by, lists = folder.read_record(), folder.path / CANDIDATES
+            records = _measure(encoder, catalogue, settings, made_by, lists, progress, folder.rankings)
+            append_records(folder.results, records)
+    return stored_records(folder, config, catalogue.fingerprint, splits)
 
 
 def _measure(
@@ -325,6 +299,7 @@ def _measure(
     run: dict[str, Any],
     candidates: Path,
     progress: bool,
+    rankings: Path | None = None,
 ) -> list[ResultRecord]:
     cast(nn.Module, encoder.model).to(build.build_device(config.accelerator))
     template = encoder.template if config.with_tags else encoder.template.without_tags()
@@ -335,6 +310,7 @@ def _measure(
         fill=config.fill,
         seed=config.seed,
         candidate_folder=candidates,
+        rankings_folder=rankings,
         batch_size=config.batch_size,
         workers=config.workers,
         precision=config.precision,

@@ -63,6 +63,7 @@ def train_stages(config: RunConfig, catalogue: Catalogue, folder: RunFolder, pro
                 parameters=model.num_parameters(),
                 added_parameters=added_parameters(model),
                 added_percent=added_percent(model),
+                patches=(config.image.size // model.config.vision_config.patch_size) ** 2,
                 seed=config.seed,
                 peak_memory_mb=round(peak_memory_mb()),
                 truncated_texts=dict(zip(("truncated", "distinct"), data.truncated_texts("train"), strict=True)),

@@ -20,7 +20,14 @@ from scripts.config_words import EXPLAINED, HEADER, SECTIONS
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "configuration.md"
 REQUIRED = "required"
-TYPE_NAMES = {str: "text", int: "integer", float: "number", bool: "true or false", type(None): "null"}
+TYPE_NAMES: dict[Any, str] = {
+    Any: "mapping",
+    str: "text",
+    int: "integer",
+    float: "number",
+    bool: "true or false",
+    type(None): "null",
+}
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from e2fashion.schema import (
+    AblationConfig,
     CompareConfig,
     DescribeConfig,
     EntityConfig,
@@ -29,8 +30,8 @@ Made by `python -m scripts.config_reference` from the schema in `e2fashion/schem
 A configuration is a YAML file. It may name `base: [files relative to it]`: bases are merged in order, then the file,
 then the `key=value` words of the command line. Everything is checked against the schema before work begins; a misspelt
 key is an error that suggests the right one. Mappings are merged: to remove an entity or a stage write `null` for it
-(`model.entities.season=null`). Values are YAML; those with blanks or braces need the shell's quotes:
-`"text.template={brand} . {description}"`.
+(`model.entities.season=null`), to remove all of them `{}`. Values are YAML; those with blanks or braces need the
+shell's quotes: `"text.template={brand} . {description}"`.
 
 Source of a default: **paper** (Qi, Zhao, Li, NeurIPS 2024), **code** (the authors' public code), **CLIP** (OpenAI's
 model), **field** (how others evaluate), or **ours**. Defaults are those of the schema; the files in `configs/` set what
@@ -67,6 +68,13 @@ A run goes on only in a folder of the same identity: a hash of all keys but `nam
         "compare",
         CompareConfig,
         "`e2fashion compare <baseline.yaml> <config.yaml> ... key=value ...`; every other key goes to every run.",
+    ),
+    (
+        "ablate",
+        AblationConfig,
+        """`e2fashion ablate <ablation.yaml> key=value ... [--dry-run] [--only ROW] [--jobs N]`.
+
+Every other key goes to the base, and so to every row: `train.precision=fp32`.""",
     ),
 )
 
@@ -236,5 +244,17 @@ EXPLAINED: dict[type, dict[str, tuple[str, str]]] = {
         "output": ("Folder of the report; each run gets a folder in it", "ours"),
         "split": ("Split that the report is about", "ours"),
         "gallery_products": ("Rows of each figure", "ours"),
+    },
+    AblationConfig: {
+        "data": ("A prepared catalogue", "-"),
+        "base": ("Run configuration that the rows change; relative to the file that names it", "-"),
+        "rows": ("What each row changes: dotted keys of a run and their values; `{}` is the base itself", "-"),
+        "seeds": ("Each row is trained once with each", "ours"),
+        "baseline": ("Row that the others are compared with; null: no differences", "ours"),
+        "optional": ("Rows that are left out, and listed, where the base lacks what they remove", "ours"),
+        "split": ("Splits that every run is evaluated on, separated by commas", "ours"),
+        "name": ("What the report is called; null: the file's name", "ours"),
+        "output": ("Folder of the report and of the runs, `<row>/seed<k>`", "ours"),
+        "reuse": ("Folders whose finished runs of the same identity are not trained again", "ours"),
     },
 }

@@ -18,13 +18,14 @@ LAYERS: list[set[str]] = [
     {"modules", "tasks"},
     {"eval"},
     {"build"},
-    {"training"},
+    {"training", "measured"},
     {"runner"},
+    {"ablation"},
     {"cli"},
     {"__main__"},
 ]
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
-CONFIG_READERS = {"build", "training", "runner", "cli", "config", "schema"}
+CONFIG_READERS = {"build", "training", "measured", "runner", "ablation", "cli", "config", "schema"}
 
 
 def package_imports(file: Path) -> set[str]:

@@ -19,7 +19,8 @@ from PIL import Image
 from tiny_encoder import build_tiny_encoder, save_tiny_run
 from transformers import CLIPConfig, CLIPModel, CLIPProcessor
 
-from e2fashion import cli, runner
+from e2fashion import ablation, cli, runner
+from e2fashion.ablation import load_ablation
 from e2fashion.build import build_source
 from e2fashion.config import load_config, load_prepare_config, split_names, split_numbers
 from e2fashion.data.catalogue import Catalogue
@@ -119,6 +120,10 @@ class Rehearsal:
             load_config(RunConfig, file, shared)
         return "compared"
 
+    def ablate(self, file: Path, overrides: Sequence[str] = (), **options: Any) -> tuple[str, bool]:
+        load_ablation(file, overrides).chosen(options["only"])
+        return "trained", True
+
     def report(self, places: Sequence[Path], overrides: Sequence[str] = ()) -> str:
         assert places
         assert {word.partition("=")[0] for word in overrides} <= {"output"}
@@ -127,6 +132,7 @@ class Rehearsal:
 
 def replace_runner(monkeypatch: pytest.MonkeyPatch) -> None:
     rehearsal = Rehearsal()
+    monkeypatch.setattr(ablation, "ablate", rehearsal.ablate)
     for verb in ("prepare", "describe", "train", "evaluate", "probe", "compare", "report"):
         monkeypatch.setattr(runner, verb, getattr(rehearsal, verb))
 
@@ -174,6 +180,8 @@ def test_a_yaml_file_fits_the_schema(snippet: Snippet, tmp_path: Path) -> None:
         _, options = load_prepare_config(file, ["output=catalogue"])
         if (source := re.search(r"^source: (\w+)", snippet.text, re.MULTILINE)) and source[1] in SOURCES:
             OmegaConf.merge(OmegaConf.structured(SOURCES[source[1]]), OmegaConf.create(options))
+    elif re.search(r"^rows:", snippet.text, re.MULTILINE):
+        load_ablation(file, ["data=catalogue"])
     else:
         load_config(RunConfig, file, ["data=catalogue"])
 

@@ -12,8 +12,8 @@ from e2fashion.data.datamodule import CatalogueDataModule
 from e2fashion.data.text import TextTemplate
 from e2fashion.eval.embed import EmbeddedSplit, embed_split
 from e2fashion.eval.encoder import Encoder
-from e2fashion.eval.protocols import evaluate_retrieval, protocol_named
-from e2fashion.eval.rankings import RecordContext
+from e2fashion.eval.protocols import FullGallery, protocol_named
+from e2fashion.eval.rankings import RecordContext, rankings_file, records_of, save_rankings
 from e2fashion.types import ResultRecord
 
 #: The column whose values delimit the candidates of ``sample_100``.
@@ -36,8 +36,9 @@ class MeasureSettings:
     """Protocols by name with the options of ``sample_100``, and how embedding is done.
 
     ``candidate_folder`` keeps the drawn candidate lists (None: they are drawn anew); those that the catalogue's own
-    folder ``candidates`` holds are read and used. ``with_tags`` False hides
-    the tags of text entities too, from models that have such.
+    folder ``candidates`` holds are read and used. ``rankings_folder`` keeps the rank of every query under ``full``, so
+    that models can be compared query by query later (None: not kept). ``with_tags`` False hides the tags of text
+    entities too, from models that have such.
     """
 
     protocols: Sequence[str] = ("full",)
@@ -46,6 +47,7 @@ class MeasureSettings:
     fill: Literal["report", "top_up"] = "report"
     seed: int = 0
     candidate_folder: Path | None = None
+    rankings_folder: Path | None = None
     batch_size: int = 128
     workers: int = 0
     precision: Literal["fp32", "bf16"] = "fp32"
@@ -129,11 +131,14 @@ def measure_retrieval(
         "resize": encoder.transform.resize,
         "precision": settings.precision,
     }
-    return [
-        replace(record, extra=how | record.extra)
-        for protocol in protocols
-        for record in evaluate_retrieval(protocol, embedded, context)
-    ]
+    records: list[ResultRecord] = []
+    for protocol in protocols:
+        rankings = protocol.rank(embedded, context)
+        if settings.rankings_folder is not None and protocol.name == FullGallery.name:
+            file = rankings_file(settings.rankings_folder, protocol.name, split, catalogue.fingerprint)
+            save_rankings(file, rankings, embedded.product_ids)
+        records += records_of(rankings, context, protocol.name)
+    return [replace(record, extra=how | record.extra) for record in records]
 
 
 def _categories(catalogue: Catalogue, split: str) -> dict[str, str | None]:

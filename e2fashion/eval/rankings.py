@@ -106,6 +106,27 @@ def _summed_ceiling(rankings: Iterable[Ranking], top_k: Sequence[int]) -> dict[s
     return {"ceiling": sum(part["ceiling"] for part in parts)} if all("ceiling" in part for part in parts) else {}
 
 
+def rankings_file(folder: Path, protocol: str, split: str, data_fingerprint: str) -> Path:
+    """Where the rankings of one protocol on one split of one catalogue lie in a run's folder of rankings."""
+    return folder / f"{protocol}-{split}-{data_fingerprint[:12]}.safetensors"
+
+
+def pool_rankings(rankings: Sequence[Sequence[Ranking]]) -> list[Ranking]:
+    """The rankings of several runs (seeds, say) as one: the queries of one behind those of the other.
+
+    A product keeps its number, so that a bootstrap draws it in all runs together.
+    """
+    kinds = dict.fromkeys((item.positives, item.direction) for run in rankings for item in run)
+    pooled = []
+    for positives, direction in kinds:
+        own = [item for run in rankings for item in run if (item.positives, item.direction) == (positives, direction)]
+        ranks, product, candidates = (
+            torch.cat([getattr(item, name) for item in own]) for name in ("ranks", "product", "candidates")
+        )
+        pooled.append(Ranking(direction, positives, ranks, product, candidates))
+    return pooled
+
+
 def save_rankings(path: Path, rankings: Sequence[Ranking], product_ids: Sequence[str]) -> None:
     """Write the ranks of every query, so that two models can be compared query by query (safetensors)."""
     tensors = {
@@ -114,7 +135,9 @@ def save_rankings(path: Path, rankings: Sequence[Ranking], product_ids: Sequence
         for name in ("ranks", "product", "candidates")
     }
     path.parent.mkdir(parents=True, exist_ok=True)
-    save_file(tensors, path, metadata={"product_ids": json.dumps(list(product_ids))})
+    partial = path.with_suffix(".partial")
+    save_file(tensors, partial, metadata={"product_ids": json.dumps(list(product_ids))})
+    partial.replace(path)
 
 
 def load_rankings(path: Path) -> tuple[list[Ranking], list[str]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import MISSING, fields
 from pathlib import Path
 from typing import Any
@@ -91,19 +91,44 @@ def read_records(path: Path, latest: bool = True) -> list[ResultRecord]:
     if not path.is_file():
         raise E2FashionError(f"there are no records at {path}: evaluate a model first, or name its results.jsonl")
     records = []
+    for number, record in _lines(path):
+        if record is not None:
+            records.append(record)
+            continue
+        warnings.warn(
+            f"{path} line {number} is cut off and was left out: evaluate again to replace what it held",
+            stacklevel=2,
+        )
+    return latest_records(records) if latest else records
+
+
+def interrupted_measurements(path: Path) -> set[tuple[str, str]]:
+    """Split and protocol of records that stand before a cut-off line and were not measured again behind it.
+
+    Whoever wrote them may have had more to write.
+    """
+    found: set[tuple[str, str]] = set()
+    last: tuple[str, str] | None = None
+    for _, record in _lines(path):
+        if record is None:
+            found |= {last} if last else set()
+        else:
+            last = (record.split, record.protocol)
+            found.discard(last)
+    return found
+
+
+def _lines(path: Path) -> Iterator[tuple[int, ResultRecord | None]]:
+    """The number of each line that is not blank, and its record; None where it is cut off."""
     for number, line in enumerate(path.read_bytes().split(b"\n"), start=1):
         if not line.strip():
             continue
         try:
             values = json.loads(line)
         except ValueError:
-            warnings.warn(
-                f"{path} line {number} is cut off and was left out: evaluate again to replace what it held",
-                stacklevel=2,
-            )
+            yield number, None
             continue
-        records.append(_record(values, f"{path} line {number}"))
-    return latest_records(records) if latest else records
+        yield number, _record(values, f"{path} line {number}")
 
 
 def latest_records(records: Iterable[ResultRecord]) -> list[ResultRecord]:

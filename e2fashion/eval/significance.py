@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from e2fashion.eval.rankings import Ranking, RecordContext
+from e2fashion.eval.rankings import BOTH, Ranking, RecordContext
 from e2fashion.metrics.bootstrap import Difference, paired_bootstrap
 from e2fashion.metrics.retrieval import TOP_K
 from e2fashion.types import E2FashionError, ResultRecord
@@ -25,8 +26,9 @@ def compare_rankings(
 ) -> list[ResultRecord]:
     """One record per direction, notion of a hit and k: the difference in R@k in percentage points.
 
-    ``task`` is ``retrieval_difference``; ``extra`` names the baseline ``against`` which it was measured and holds the
-    two-sided ``p_value``.
+    Where both directions ask about the same products, their SumR is compared too (direction ``both``). ``task`` is
+    ``retrieval_difference``; ``extra`` names the baseline ``against`` which it was measured and holds the two-sided
+    ``p_value``.
 
     Raises E2FashionError when the two were not asked the same queries.
     """
@@ -42,6 +44,16 @@ def compare_rankings(
         for k in top_k:
             found = paired_bootstrap(_hits(ranking.ranks, k), _hits(other.ranks, k), ranking.product, resamples)
             records.append(_record(found, f"R@{k}", ranking, context, protocol, against))
+    for positives in dict.fromkeys(ranking.positives for ranking in ours):
+        own = [ranking for ranking in ours if ranking.positives == positives]
+        if len(own) < 2 or any(not torch.equal(ranking.product, own[0].product) for ranking in own):
+            continue
+        scores, rivals = (
+            torch.stack([_hits(ranking.ranks, k) for ranking in run for k in top_k]).sum(0)
+            for run in (own, [others[positives, ranking.direction] for ranking in own])
+        )
+        found = paired_bootstrap(scores, rivals, own[0].product, resamples)
+        records.append(_record(found, "SumR", replace(own[0], direction=BOTH), context, protocol, against))
     return records
 
 

@@ -1,0 +1,88 @@
+"""Several runs side by side, each a process of its own that gets its share of the threads."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+from e2fashion.ablation.state import FoundRun, planned_config
+from e2fashion.config import save_config
+
+logger = logging.getLogger(__name__)
+
+PATIENCE = 60.0
+"""Seconds that an interrupted process has to reach the end of its batch and save."""
+
+
+def train_side_by_side(items: Sequence[FoundRun], jobs: int, folder: Path) -> Iterator[tuple[FoundRun, str]]:
+    """Each run as its process ends, with the reason where it failed (else empty).
+
+    A process writes what it says to ``<folder>/processes/<row>_seed<k>.log`` and reads its configuration from the
+    ``.yaml`` beside it. On an interrupt all of them are asked to stop, which lets them save.
+    """
+    waiting = list(items)
+    running: dict[subprocess.Popen[bytes], tuple[FoundRun, Path]] = {}
+    try:
+        while waiting or running:
+            while waiting and len(running) < jobs:
+                item = waiting.pop(0)
+                process, log = _start(item, jobs, folder / "processes")
+                running[process] = (item, log)
+                logger.info("%s started, see %s", item.run.name, log)
+            ended = [process for process in running if process.poll() is not None]
+            for process in ended:
+                item, log = running.pop(process)
+                logger.info("%s ended", item.run.name)
+                yield item, _reason(process.returncode, log)
+            if not ended:
+                time.sleep(0.2)
+    finally:
+        _stop(list(running))
+
+
+def _start(item: FoundRun, jobs: int, folder: Path) -> tuple[subprocess.Popen[bytes], Path]:
+    folder.mkdir(parents=True, exist_ok=True)
+    name = item.run.name.replace("/", "_")
+    config, log = folder / f"{name}.yaml", folder / f"{name}.log"
+    planned = planned_config(item)
+    threads = max((planned.threads or torch.get_num_threads()) // jobs, 1)
+    save_config(replace(planned, threads=threads), config)
+    environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
+    command = [sys.executable, "-m", "e2fashion", "train", str(config), "--quiet"]
+    with log.open("wb") as stream:
+        # A session of its own: Ctrl-C reaches this process alone, which then asks each of them to stop, once.
+        process = subprocess.Popen(
+            command, stdout=stream, stderr=subprocess.STDOUT, env=environment, start_new_session=True
+        )
+    return process, log
+
+
+def _reason(code: int, log: Path) -> str:
+    if code == 0:
+        return ""
+    lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
+    said = [line.removeprefix("error: ") for line in lines if line.startswith("error: ")]
+    killed = f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
+    return (
+        said[-1] if said else f"its process ended ({killed}): {lines[-1] if lines else 'it said nothing'} (see {log})"
+    )
+
+
+def _stop(processes: Sequence[subprocess.Popen[bytes]]) -> None:
+    for process in processes:
+        process.send_signal(signal.SIGTERM)
+    try:
+        for process in processes:
+            process.wait(PATIENCE)
+    except (subprocess.TimeoutExpired, KeyboardInterrupt):
+        for process in processes:
+            process.kill()

@@ -1,0 +1,244 @@
+"""From an ablation file to the runs it means: each row checked against the base, each run known by its identity."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+from e2fashion.config import (
+    NOT_IDENTITY,
+    NOT_IDENTITY_LOADER,
+    differences,
+    keys_of,
+    load_config,
+    run_identity,
+    split_names,
+)
+from e2fashion.schema import AblationConfig, RunConfig
+from e2fashion.types import E2FashionError
+
+#: Keys of a run that a row may not change: they belong to the sweep, or change nothing that is computed.
+NOT_A_ROWS = ("seed", *NOT_IDENTITY, *(f"loader.{key}" for key in NOT_IDENTITY_LOADER))
+
+
+@dataclass(frozen=True)
+class PlannedRun:
+    """One row with one seed: its configuration and ``identity`` (equal exactly where the same is computed)."""
+
+    row: str
+    seed: int
+    config: RunConfig
+    identity: str
+
+    @property
+    def name(self) -> str:
+        """What it is called in lists and behind ``--only``."""
+        return f"{self.row}/seed{self.seed}"
+
+    @property
+    def folder(self) -> Path:
+        """Where it lies unless a finished run of the same identity lies elsewhere."""
+        return Path(self.config.output)
+
+
+@dataclass(frozen=True)
+class Ablation:
+    """An ablation with everything read and checked.
+
+    ``changes`` says by row what differs from the base: dotted keys with the base's and the row's value. ``left_out``
+    names the optional rows that the base has nothing for, each with the reason.
+    """
+
+    name: str
+    folder: Path
+    data: str
+    base: str
+    baseline: str | None
+    seeds: tuple[int, ...]
+    splits: tuple[str, ...]
+    changes: Mapping[str, Mapping[str, tuple[Any, Any]]]
+    left_out: Mapping[str, str]
+    runs: tuple[PlannedRun, ...]
+    reuse: tuple[Path, ...] = ()
+
+    def on(self, data_fingerprint: str) -> Ablation:
+        """The same ablation with the identities that its runs have on a catalogue of this fingerprint."""
+        runs = (replace(run, identity=run_identity(run.config, data_fingerprint)) for run in self.runs)
+        return replace(self, runs=tuple(runs))
+
+    def chosen(self, only: Sequence[str]) -> tuple[PlannedRun, ...]:
+        """The runs of the rows (``soft``) or single runs (``soft/seed1``) in ``only``; all where it is empty.
+
+        Raises:
+            E2FashionError: a name that is neither; the message suggests the nearest.
+        """
+        names = [*self.changes, *(run.name for run in self.runs)]
+        for wanted in only:
+            if wanted in self.left_out:
+                raise E2FashionError(f"{self.name}: row '{wanted}' is left out: {self.left_out[wanted]}.")
+            if wanted not in names:
+                raise E2FashionError(f"{self.name} has no row '{wanted}'.{_suggestion(wanted, names)}")
+        return tuple(run for run in self.runs if not only or run.row in only or run.name in only)
+
+
+def load_ablation(file: str | Path, overrides: Sequence[str] = ()) -> Ablation:
+    """Read an ablation file, and resolve and check every row of it before anything is trained.
+
+    ``overrides`` are ``key=value`` words: those of :class:`~e2fashion.schema.AblationConfig` steer the ablation, all
+    others change the base. Identities are those without data, see :meth:`Ablation.on`.
+
+    Raises:
+        E2FashionError: a key that does not exist, a row that changes a key it does not name, two rows that compute
+            the same thing, a baseline that is no row.
+    """
+    file = Path(file)
+    own = [word for word in overrides if word.partition("=")[0].partition(".")[0] in keys_of(AblationConfig)]
+    shared = [word for word in overrides if word not in own]
+    config = load_config(AblationConfig, file, own)
+    if config.name is None:  # the folder is called after it
+        config = load_config(AblationConfig, file, [*own, f"name={file.stem}"])
+    _check_settings(file, config, shared)
+    base_file = Path(config.base) if any(word.startswith("base=") for word in own) else file.parent / config.base
+    splits = split_names(config.split)
+    shared += [f"data={config.data}", f"evaluate_splits={','.join(splits)}"]
+    base = load_config(RunConfig, base_file, shared)
+    rows, left_out = _rows(file, config, base)
+    changes: dict[str, dict[str, tuple[Any, Any]]] = {}
+    runs = []
+    for row, values in rows.items():
+        origin = f"{file}, row '{row}'"
+        changed = load_config(RunConfig, base_file, shared, values, origin)
+        changes[row] = differences(base, changed)
+        _check_only_named(origin, values, changes[row])
+        for seed in config.seeds:
+            output = str(Path(config.output) / row / f"seed{seed}")
+            run = replace(changed, name=row, seed=seed, output=output)
+            runs.append(PlannedRun(row, seed, run, run_identity(run, "")))
+    _check_distinct(file, runs)
+    return Ablation(
+        name=config.name or file.stem,
+        folder=Path(config.output),
+        data=config.data,
+        base=base.name,
+        baseline=None if config.baseline in left_out else config.baseline,
+        seeds=tuple(config.seeds),
+        splits=tuple(splits),
+        changes=changes,
+        left_out=left_out,
+        runs=tuple(runs),
+        reuse=tuple(Path(place) for place in config.reuse),
+    )
+
+
+def _check_settings(file: Path, config: AblationConfig, shared: Sequence[str]) -> None:
+    """What can be said without the base: seeds, names of rows, the baseline, words that the sweep sets itself."""
+    if not config.rows:
+        raise E2FashionError(
+            f"{file} has no rows: write at least one, as in `rows: {{soft: {{model.selection: soft}}}}`."
+        )
+    if not config.seeds or len(set(config.seeds)) < len(config.seeds):
+        raise E2FashionError(f"{file}: seeds is {config.seeds}; give at least one, and each once.")
+    for name in config.rows:
+        if not re.fullmatch(r"\w[\w.+-]*", name):
+            raise E2FashionError(f"{file}: row '{name}' names a folder: use letters, digits, '_', '-', '+' and '.'.")
+    for named, names in (("baseline", [config.baseline] if config.baseline else []), ("optional", config.optional)):
+        for name in names:
+            if name not in config.rows:
+                raise E2FashionError(f"{file}: {named} is '{name}', which is no row.{_suggestion(name, config.rows)}")
+    for word in shared:
+        key = word.partition("=")[0]
+        if instead := {"seed": "seeds=[0,1,2]", "evaluate_splits": "split=val,test"}.get(key):
+            raise E2FashionError(f"'{word}' is set for each run of an ablation: write {instead}.")
+
+
+def _rows(file: Path, config: AblationConfig, base: RunConfig) -> tuple[dict[str, dict[str, Any]], dict[str, str]]:
+    """The rows as flat keys and values, ``*`` spelt out; and the optional ones that the base has nothing for."""
+    values = asdict(base)
+    rows: dict[str, dict[str, Any]] = {}
+    left_out: dict[str, str] = {}
+    for name, given in config.rows.items():
+        origin = f"{file}, row '{name}'"
+        if not isinstance(given, Mapping | None):
+            raise E2FashionError(f"{origin} is {given!r}; a row maps keys to values, as in {{model.selection: soft}}.")
+        row = dict(_spelt_out(values, _flat_row(given or {})))
+        for key in row:
+            if key in NOT_A_ROWS:
+                raise E2FashionError(
+                    f"{origin} names '{key}', which belongs to the whole ablation: give it on the command line "
+                    f"({'seeds' if key == 'seed' else key}=<value>)."
+                )
+        removes_nothing = [reason for key in row if row[key] is None and (reason := _nothing_at(values, key))]
+        if removes_nothing and name not in config.optional:
+            raise E2FashionError(f"{origin} {removes_nothing[0]}.")
+        if removes_nothing:
+            left_out[name] = removes_nothing[0]
+        else:
+            rows[name] = row
+    return rows, left_out
+
+
+def _flat_row(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Dotted keys and values of a row that may be nested; an empty mapping is a value."""
+    for key, value in values.items():
+        if isinstance(value, Mapping) and value:
+            yield from _flat_row(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
+
+
+def _spelt_out(base: dict[str, Any], row: Iterator[tuple[str, Any]]) -> Iterator[tuple[str, Any]]:
+    for key, value in row:
+        before, star, after = key.partition(".*.")
+        if not star:
+            yield key, value
+            continue
+        there = _at(base, before)
+        for name, content in there.items() if isinstance(there, dict) else ():
+            if content is not None:
+                yield f"{before}.{name}.{after}", value
+
+
+def _nothing_at(base: dict[str, Any], key: str) -> str:
+    """Why there is nothing to remove at ``key``; empty where there is, or where the key is no member of a mapping."""
+    parent = key.rpartition(".")[0]
+    if parent not in ("model.entities", "train.stages") or (_at(base, key) is not None):
+        return ""
+    names = [other for other, content in _at(base, parent).items() if content is not None]
+    return f"removes {key}, which the base lacks (it has {', '.join(names) or 'none'})"
+
+
+def _at(values: dict[str, Any], key: str) -> Any:
+    """The value at a dotted key, None where there is none."""
+    found: Any = values
+    for part in key.split("."):
+        found = found.get(part) if isinstance(found, dict) else None
+    return found
+
+
+def _check_only_named(origin: str, named: Mapping[str, Any], changed: Mapping[str, tuple[Any, Any]]) -> None:
+    for key, (there, here) in changed.items():
+        if not any(key == name or key.startswith(f"{name}.") for name in named):
+            raise E2FashionError(
+                f"{origin} changes '{key}' from {there} to {here} without naming it: name it in the row, or give the "
+                "base a value of its own there."
+            )
+
+
+def _check_distinct(file: Path, runs: Sequence[PlannedRun]) -> None:
+    seen: dict[str, PlannedRun] = {}
+    for run in runs:
+        other = seen.setdefault(run.identity, run)
+        if other is not run:
+            raise E2FashionError(
+                f"{file}: rows '{other.row}' and '{run.row}' compute the same thing (identity {run.identity}). "
+                "Remove one of them."
+            )
+
+
+def _suggestion(name: str, names: Iterable[str]) -> str:
+    near = get_close_matches(name, list(names), n=1)
+    return f" Did you mean '{near[0]}'?" if near else f" Rows: {', '.join(names)}."

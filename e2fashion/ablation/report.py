@@ -1,0 +1,182 @@
+"""An ablation to read: what would run, and the tables of what did, in Markdown, LaTeX and CSV."""
+
+from __future__ import annotations
+
+import csv
+import io
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from e2fashion.ablation.plan import Ablation
+from e2fashion.ablation.state import FoundRun
+from e2fashion.eval.protocols import FullGallery
+from e2fashion.eval.rankings import BOTH, Ranking, RecordContext, load_rankings, pool_rankings, rankings_file
+from e2fashion.eval.selection_tables import selection_tables
+from e2fashion.eval.significance import compare_rankings
+from e2fashion.eval.tables import MISSING_VALUE, Cell, Table, retrieval_table, to_csv, to_latex, to_markdown
+from e2fashion.run_folder import RunFolder
+from e2fashion.types import ResultRecord
+
+
+@dataclass(frozen=True)
+class RowResult:
+    """What came of one row.
+
+    ``changes`` maps each dotted key that differs from the base to (the base's value, the row's value); ``records``
+    are those of all finished seeds, with the row's name as their ``model``; ``folders`` and ``errors`` are by seed.
+    ``added_parameters`` (what E2 adds to CLIP) and ``patches`` are None until a seed is finished.
+    """
+
+    name: str
+    changes: dict[str, tuple[Any, Any]]
+    records: list[ResultRecord] = field(default_factory=list)
+    folders: dict[int, Path] = field(default_factory=dict)
+    errors: dict[int, str] = field(default_factory=dict)
+    added_parameters: int | None = None
+    patches: int | None = None
+
+
+def list_runs(ablation: Ablation, runs: Sequence[tuple[FoundRun, float | None]]) -> str:
+    """What would run: each run with what differs from the base, what is there of it, and an estimate of its time."""
+    lines = [
+        f"{ablation.name}: {len(ablation.changes)} rows of {ablation.base}, {len(runs)} runs in {ablation.folder}",
+        "",
+    ]
+    width = max(len(item.run.name) for item, _ in runs)
+    for item, seconds in runs:
+        where = f", in {item.folder.path}" if item.folder.path != item.run.folder else ""
+        time = "" if item.state == "done" else f"  {_duration(seconds)}"
+        changed = words_of(ablation.changes[item.run.row])
+        lines.append(f"{item.run.name:<{width}}  {item.state}{where}{time}  {changed}")
+    lines += [f"{name:<{width}}  left out: {reason}" for name, reason in ablation.left_out.items()]
+    waiting = [seconds for item, seconds in runs if item.state != "done"]
+    known = [seconds for seconds in waiting if seconds is not None]
+    total = _duration(sum(known) if len(known) == len(waiting) else None) if waiting else "nothing is left to do"
+    return "\n".join([*lines, "", f"{len(waiting)} of {len(runs)} left: {total}" if waiting else total])
+
+
+def words_of(changes: Mapping[str, tuple[Any, Any]]) -> str:
+    """What a row changes, as it would be typed."""
+    return " ".join(f"{key}={'null' if here is None else here}" for key, (_, here) in changes.items()) or "as the base"
+
+
+def write_report(ablation: Ablation, results: Sequence[RowResult], data_fingerprint: str) -> None:
+    """``report.md``, ``report.tex`` and ``report.csv`` in the sweep's folder, each replaced as a whole."""
+    records = [record for result in results for record in result.records]
+    kinds = dict.fromkeys((r.split, r.protocol, r.positives) for r in records if r.task == "retrieval")
+    markdown = [_head(ablation, results)]
+    latex: list[str] = []
+    rows: list[list[str]] = []
+    for split, protocol, positives in kinds:
+        table = retrieval_table(
+            records, split=split, protocol=protocol, positives=positives, models=[result.name for result in results]
+        )
+        differences = (
+            _differences(ablation, results, split, positives, data_fingerprint) if protocol == FullGallery.name else {}
+        )
+        table = _with_columns(table, ablation, results, differences)
+        markdown.append(f"## {split}, `{protocol}`, a hit is the same {positives}\n\n{to_markdown(table)}")
+        latex.append(to_latex(table))
+        lines = list(csv.reader(io.StringIO(to_csv(table))))
+        kind = (["split", "protocol", "positives"], *([[split, protocol, positives]] * (len(lines) - 1)))
+        rows += [[*own, *line] for own, line in zip(kind, lines, strict=True)][1 if rows else 0 :]
+    stream = io.StringIO()
+    csv.writer(stream, lineterminator="\n").writerows(rows)
+    markdown += [to_markdown(table) for table in selection_tables(records)]
+    markdown += [_failures(results)] if any(result.errors for result in results) else []
+    for name, content in (("md", "\n".join(markdown)), ("tex", "\n".join(latex)), ("csv", stream.getvalue())):
+        _write(ablation.folder / f"report.{name}", content)
+
+
+def _head(ablation: Ablation, results: Sequence[RowResult]) -> str:
+    finished = sum(len(result.folders) for result in results)
+    lines = [
+        f"# Ablation {ablation.name}\n",
+        f"Base `{ablation.base}`, seeds {', '.join(map(str, ablation.seeds))}; {finished} of {len(ablation.runs)} runs "
+        "finished. Mean ± standard deviation over seeds; the model of the best epoch on val.\n",
+        "| row | changes |\n|---|---|",
+        *(f"| {result.name} | `{words_of(result.changes)}` |".replace("`as the base`", "-") for result in results),
+    ]
+    lines += [f"| {name} | left out: {reason} |" for name, reason in ablation.left_out.items()]
+    if ablation.baseline:
+        lines.append(
+            f"\nDifferences are against `{ablation.baseline}`, in percentage points, with the 95 % interval and the "
+            "two-sided p-value of a paired bootstrap over products, the hits of the seeds that both have pooled: they "
+            "speak of these trained models, not of other seeds."
+        )
+    return "\n".join(lines) + "\n"
+
+
+def _failures(results: Sequence[RowResult]) -> str:
+    lines = [f"- {result.name}/seed{seed}: {error}" for result in results for seed, error in result.errors.items()]
+    return "## Failed\n\n" + "\n".join(lines) + "\n"
+
+
+def _with_columns(
+    table: Table, ablation: Ablation, results: Sequence[RowResult], differences: Mapping[str, ResultRecord]
+) -> Table:
+    """The table with seeds, parameters that E2 adds and patches behind the name, and the difference at the end."""
+    header = (table.header[0], "seeds", "added parameters", "patches", *table.header[1:])
+    rows = []
+    for cells, result in zip(table.rows, results, strict=True):
+        added = MISSING_VALUE if result.added_parameters is None else f"{result.added_parameters:,}"
+        patches = MISSING_VALUE if result.patches is None else str(result.patches)
+        row = (cells[0], Cell(str(len(result.folders))), Cell(added), Cell(patches), *cells[1:])
+        rows.append((*row, *_difference_cells(ablation, result, differences)))
+    if ablation.baseline:
+        header = (*header, "SumR difference", "p")
+    return replace(table, header=header, rows=tuple(rows))
+
+
+def _difference_cells(
+    ablation: Ablation, result: RowResult, differences: Mapping[str, ResultRecord]
+) -> tuple[Cell, ...]:
+    if not ablation.baseline:
+        return ()
+    if result.name == ablation.baseline:
+        return Cell("-"), Cell("-")
+    if (found := differences.get(result.name)) is None:
+        return Cell(MISSING_VALUE), Cell(MISSING_VALUE)
+    return Cell(f"{found.value:+.1f} [{found.low:+.1f}, {found.high:+.1f}]"), Cell(f"{found.extra['p_value']:.3f}")
+
+
+def _differences(
+    ablation: Ablation, results: Sequence[RowResult], split: str, positives: str, data_fingerprint: str
+) -> dict[str, ResultRecord]:
+    """The difference in SumR of each row against the baseline, over the seeds that both have finished."""
+    baseline = next((result for result in results if result.name == ablation.baseline), None)
+    found: dict[str, ResultRecord] = {}
+    for result in results:
+        seeds = [seed for seed in result.folders if baseline and seed in baseline.folders]
+        if baseline is None or result is baseline or not seeds:
+            continue
+        ours, theirs = (
+            pool_rankings([_rankings(row.folders[seed], split, positives, data_fingerprint) for seed in seeds])
+            for row in (result, baseline)
+        )
+        context = RecordContext(run="", model=result.name, split=split, data_fingerprint=data_fingerprint)
+        records = compare_rankings(ours, theirs, context, FullGallery.name, baseline.name)
+        found[result.name] = next(record for record in records if record.direction == BOTH)
+    return found
+
+
+def _rankings(folder: Path, split: str, positives: str, data_fingerprint: str) -> list[Ranking]:
+    file = rankings_file(RunFolder(folder).rankings, FullGallery.name, split, data_fingerprint)
+    return [ranking for ranking in load_rankings(file)[0] if ranking.positives == positives]
+
+
+def _write(file: Path, content: str) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    partial = file.with_name(f"{file.name}.{os.getpid()}.partial")
+    partial.write_text(content, encoding="utf-8")
+    partial.replace(file)
+
+
+def _duration(seconds: float | None) -> str:
+    if seconds is None:
+        return "no estimate yet"
+    minutes = round(seconds / 60)
+    return f"about {minutes // 60} h {minutes % 60} min" if minutes >= 60 else f"about {max(minutes, 1)} min"

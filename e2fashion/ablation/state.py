@@ -1,0 +1,133 @@
+"""What is there of a sweep already: finished runs wherever they lie, begun ones, and how long the rest will take."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from e2fashion.ablation.plan import Ablation, PlannedRun
+from e2fashion.config import load_config, split_names
+from e2fashion.measured import TOKENS, stored_records, unmeasured
+from e2fashion.run_folder import RunFolder
+from e2fashion.schema import RunConfig
+from e2fashion.types import E2FashionError, ResultRecord
+
+#: What a failed run leaves in its folder until it succeeds.
+ERROR_FILE = "error.txt"
+
+State = Literal["done", "to evaluate", "partly", "failed", "missing"]
+
+
+@dataclass(frozen=True)
+class FoundRun:
+    """A planned run and what is there of it: ``folder`` is another run's where that one computed the same."""
+
+    run: PlannedRun
+    folder: RunFolder
+    state: State
+    seconds: float = 0.0
+    error: str = ""
+
+
+def find_runs(ablation: Ablation, runs: Iterable[PlannedRun], data_fingerprint: str) -> list[FoundRun]:
+    """Look for each run in its own folder, then among all of the sweep and of the folders it may reuse.
+
+    Raises:
+        E2FashionError: a run's folder holds another run.
+    """
+    elsewhere: dict[str, RunFolder] = {}
+    for file in sorted([*ablation.folder.glob("*/*/record.json"), *_records_below(ablation.reuse)]):
+        folder = RunFolder(file.parent)
+        if trained(folder):
+            elsewhere.setdefault(folder.read_record().get("identity", ""), folder)
+    found = []
+    for run in runs:
+        own = RunFolder(run.folder)
+        identity = own.read_record().get("identity", run.identity)
+        if run.identity in elsewhere and not (identity == run.identity and trained(own)):
+            own = elsewhere[run.identity]
+        elif identity != run.identity and any(place.exists() for place in (own.checkpoints, own.model, own.results)):
+            raise E2FashionError(
+                f"'{own.path}' holds another run (identity {identity}, this one is {run.identity}): the row, its base "
+                f"or the data have changed since. Choose another folder with output=<folder>, or remove the old one."
+            )
+        found.append(_found(run, own, data_fingerprint))
+    return found
+
+
+def trained(folder: RunFolder) -> bool:
+    """Whether every stage of a run is done and its model is there."""
+    stages = folder.read_record().get("stages", {})
+    if not folder.model.is_dir() or not folder.config.is_file():
+        return False
+    wanted = load_config(RunConfig, folder.config).train.stages
+    return all(stages.get(name, {}).get("done") for name, stage in wanted.items() if stage is not None)
+
+
+def planned_config(item: FoundRun) -> RunConfig:
+    """The run as planned; one that lies elsewhere keeps its name and place, and is only evaluated further."""
+    if item.folder.path == item.run.folder:
+        return item.run.config
+    name = load_config(RunConfig, item.folder.config).name
+    return replace(item.run.config, name=name, output=str(item.folder.path))
+
+
+def records_of_run(item: FoundRun, data_fingerprint: str) -> list[ResultRecord]:
+    """The records that the run was planned for, as measured with the model as it was trained."""
+    config = planned_config(item)
+    return stored_records(item.folder, config, data_fingerprint, split_names(config.evaluate_splits))
+
+
+def seconds_per_epoch(found: Sequence[FoundRun]) -> dict[str, float]:
+    """Measured seconds of an epoch by row, and under ``""`` the median over all; empty where no run is finished."""
+    measured: dict[str, list[float]] = {}
+    for item in found:
+        if item.state in ("done", "to evaluate") and (epochs := _epochs(item.run.config)) and item.seconds:
+            measured.setdefault(item.run.row, []).append(item.seconds / epochs)
+    rates = {row: statistics.median(values) for row, values in measured.items()}
+    return rates | {"": statistics.median(rates.values())} if rates else {}
+
+
+def seconds_left(item: FoundRun, rates: Mapping[str, float]) -> float | None:
+    """Estimate of what a run will still take; None where nothing was measured yet."""
+    if item.state in ("done", "to evaluate"):
+        return 0.0
+    rate = rates.get(item.run.row, rates.get(""))
+    return None if rate is None else max(rate * _epochs(item.run.config) - item.seconds, 0.0)
+
+
+def _found(run: PlannedRun, folder: RunFolder, data_fingerprint: str) -> FoundRun:
+    record = folder.read_record()
+    stages: dict[str, Any] = record.get("stages", {})
+    seconds = sum(stage.get("seconds", 0.0) for stage in stages.values())
+    error_file = folder.path / ERROR_FILE
+    error = error_file.read_text(encoding="utf-8").splitlines()[0] if error_file.is_file() else ""
+    state: State = "failed" if error else "partly" if stages or folder.checkpoints.is_dir() else "missing"
+    if trained(folder):
+        item = FoundRun(run, folder, "done", seconds)
+        state = "done" if _measured(item, data_fingerprint) else "to evaluate"
+    return FoundRun(run, folder, state, seconds, error if state == "failed" else "")
+
+
+def _measured(item: FoundRun, data_fingerprint: str) -> bool:
+    config = planned_config(item)
+    missing = [
+        protocol
+        for split in split_names(config.evaluate_splits)
+        for protocol in unmeasured(item.folder, config, data_fingerprint, split)
+    ]
+    return not set(missing) - {TOKENS}  # of which there is nothing where no regions are known
+
+
+def _records_below(folders: Iterable[Path]) -> list[Path]:
+    for folder in folders:
+        if not folder.is_dir():
+            raise E2FashionError(f"reuse names '{folder}', which is no folder: name folders that hold finished runs.")
+    return [file for folder in folders for file in folder.rglob("record.json")]
+
+
+def _epochs(config: RunConfig) -> int:
+    return sum(stage.epochs for stage in config.train.stages.values() if stage is not None)

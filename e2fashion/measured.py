@@ -1,0 +1,60 @@
+"""What a run's folder holds of the measurements that its configuration asks for, and what it still lacks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from e2fashion.config import split_names
+from e2fashion.eval.protocols import FullGallery
+from e2fashion.eval.rankings import rankings_file
+from e2fashion.eval.results import interrupted_measurements, read_records
+from e2fashion.eval.selection_records import TASK as SELECTION
+from e2fashion.run_folder import RunFolder
+from e2fashion.schema import RunConfig
+from e2fashion.types import ResultRecord
+
+TOKENS = "tokens"
+"""The way of looking at a selection that every run is measured by, where its catalogue knows regions."""
+
+
+def stored_records(
+    folder: RunFolder, config: RunConfig, data_fingerprint: str, splits: Sequence[str]
+) -> list[ResultRecord]:
+    """The records of a run's protocols and of its selection on ``splits``, with the model as it was trained.
+
+    What ``evaluate`` measured with other settings stands in the same file.
+    """
+    if not folder.results.is_file():
+        return []
+    of_model = (folder.read_record().get("identity", ""), config.name, data_fingerprint)
+    usual: dict[str, Any] = {"image_size": config.image.size, "resize": config.image.resize, "precision": "fp32"}
+    usual |= {"candidate_seed": 0, "queries_per_draw": None, "draws": 1, "fill": "report"}
+    text, protocols = config.text.template, split_names(config.protocols)
+    return [
+        record
+        for record in read_records(folder.results)
+        if (record.run, record.model, record.data_fingerprint) == of_model
+        and record.split in splits
+        and ((record.text == text and record.protocol in protocols) or _is_selection(record))
+        and all(record.extra.get(name, value) == value for name, value in usual.items())
+    ]
+
+
+def unmeasured(folder: RunFolder, config: RunConfig, data_fingerprint: str, split: str) -> list[str]:
+    """The run's protocols of which ``results.jsonl`` lacks records of ``split``, or holds some that were cut off.
+
+    ``full`` is measured when its rankings are kept too; what is asked of selection tokens is called ``tokens``.
+    """
+    there = {record.protocol for record in stored_records(folder, config, data_fingerprint, [split])}
+    if folder.results.is_file():
+        there -= {protocol for other, protocol in interrupted_measurements(folder.results) if other == split}
+    if not rankings_file(folder.rankings, FullGallery.name, split, data_fingerprint).is_file():
+        there.discard(FullGallery.name)
+    return [protocol for protocol in split_names(config.protocols) if protocol not in there] + (
+        [] if TOKENS in there else [TOKENS]
+    )
+
+
+def _is_selection(record: ResultRecord) -> bool:
+    return (record.task, record.protocol) == (SELECTION, TOKENS)
