@@ -12,7 +12,8 @@ Cost: about 11 (CLIP) and 16 (E2) minutes on two cores of a server CPU with bf16
 Protocol: ``full``, first views, text with tags; a hit is any product with the same text (and, beside it, the same
 product). The epoch is chosen on val; test is read once, by this file, when both runs are finished.
 Deviations from the paper: towers from scratch and small, 112 px, entities that this catalogue has, AdamW, flips, one
-stage, batch 128, one seed.
+stage, batch 128, one seed; products that share a tag are positives of each other, selection is free of noise, and the
+last layer sees the patches (chosen on val).
 """
 
 from __future__ import annotations

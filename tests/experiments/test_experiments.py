@@ -11,7 +11,7 @@ from e2fashion.types import E2FashionError
 from experiments._command import main, run
 from experiments._experiment import ROOT, RUN_CONFIGS, Experiment
 
-NAMES = sorted(file.stem for file in (ROOT / "experiments").glob("[a-z]*.py") if file.stem != "kagl_small")
+NAMES = sorted(file.stem for file in (ROOT / "experiments").glob("[a-z]*.py") if not file.stem.startswith("kagl_"))
 
 
 def experiment(name: str) -> Experiment:
