@@ -2,12 +2,8 @@
 
 import json
 import logging
-import os
 import shutil
 import signal
-import socket
-import subprocess
-import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -20,7 +16,7 @@ from tiny import TINY, same_weights, saved_weights
 from transformers import AutoModel, AutoProcessor, CLIPProcessor
 
 from e2fashion import runner, training
-from e2fashion.config import load_config, run_identity
+from e2fashion.config import load_config
 from e2fashion.data.catalogue import Catalogue
 from e2fashion.eval.encoder import load_encoder
 from e2fashion.eval.results import read_records
@@ -361,56 +357,3 @@ def test_records_of_another_model_are_not_taken_for_ours(
     before = len(read_records(folder.results))
     runner.train_run(config, progress=False)
     assert {record.model for record in read_records(folder.results)[before:]} == {"renamed"}
-
-
-@pytest.mark.slow
-def test_two_processes_train_one_run(synth_catalogue: Catalogue, tmp_path: Path) -> None:
-    """SumR that two processes gathered on val is that of one process with the same weights."""
-    (tmp_path / "run.yaml").write_text("name: together\n", encoding="utf-8")
-    place = ["train", "run.yaml", f"data={synth_catalogue.path}", "output=run", "devices=2", "--quiet"]
-    short = ["loader.batch_size=8", *STAGES]
-    command = [sys.executable, "-m", "e2fashion", *place, *TINY, *short]
-    alone = {key: value for key, value in os.environ.items() if key not in ("LOCAL_RANK", "WORLD_SIZE", "NODE_RANK")}
-    done = subprocess.run(
-        command, cwd=tmp_path, env={**alone, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.count("run: best model in run/model") == 1
-    folder = RunFolder(tmp_path / "run")
-    sums = [record for record in read_records(folder.results, latest=False) if record.metric == "SumR"]
-    assert [record.positives for record in sums] == ["product", "text"]
-    stages = folder.read_record()["stages"]
-    assert sums[1].value == pytest.approx(max(stage["best"] for stage in stages.values()), abs=1e-3)
-    assert folder.log.read_text(encoding="utf-8").count("epoch 1: SumR") == 2
-
-
-def test_two_machines_train_one_run(synth_catalogue: Catalogue, tmp_path: Path) -> None:
-    """As torchrun starts them, here on one machine."""
-    (tmp_path / "run.yaml").write_text("name: together\n", encoding="utf-8")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    place = ["train", "run.yaml", f"data={synth_catalogue.path}", "output=run", "nodes=2", "--quiet"]
-    short = ["loader.batch_size=8", "train.stages.main.epochs=1"]
-    alone = {key: value for key, value in os.environ.items() if key not in ("LOCAL_RANK", "WORLD_SIZE", "NODE_RANK")}
-    machines = []
-    for rank in range(2):
-        launch = ["--nnodes=2", "--nproc-per-node=1", f"--node-rank={rank}", "--master-addr=127.0.0.1"]
-        command = [sys.executable, "-m", "torch.distributed.run", *launch, f"--master-port={port}", "-m", "e2fashion"]
-        machines.append(
-            subprocess.Popen(
-                [*command, *place, *TINY, *short],
-                cwd=tmp_path,
-                env={**alone, "OMP_NUM_THREADS": "1"},
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
-                text=True,
-            )
-        )
-    said = [machine.communicate() for machine in machines]
-    assert [machine.returncode for machine in machines] == [0, 0], said
-    assert [out.count("run: best model in run/model") for out, _ in said] == [1, 0]
-    folder = RunFolder(tmp_path / "run")
-    assert folder.log.read_text(encoding="utf-8").count("epoch 1: SumR") == 1
-    together = run_config(synth_catalogue, folder.path, "devices=2", *short)
-    assert folder.read_record()["identity"] == run_identity(together, synth_catalogue.fingerprint)

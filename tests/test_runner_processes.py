@@ -1,0 +1,76 @@
+"""One run trained by several processes, on one machine and as on several."""
+
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from tiny import TINY
+
+from e2fashion.config import load_config, run_identity
+from e2fashion.data.catalogue import Catalogue
+from e2fashion.eval.results import read_records
+from e2fashion.run_folder import RunFolder
+from e2fashion.schema import RunConfig
+
+STAGES = [
+    "train.stages.main=null",
+    "train.stages.new_parameters={epochs: 1, learning_rate: 0.01, parameters: new}",
+    "train.stages.everything={epochs: 1, learning_rate: 0.01}",
+]
+
+
+@pytest.mark.slow
+def test_two_processes_train_one_run(synth_catalogue: Catalogue, tmp_path: Path) -> None:
+    """SumR that two processes gathered on val is that of one process with the same weights."""
+    (tmp_path / "run.yaml").write_text("name: together\n", encoding="utf-8")
+    place = ["train", "run.yaml", f"data={synth_catalogue.path}", "output=run", "devices=2", "--quiet"]
+    short = ["loader.batch_size=8", *STAGES]
+    command = [sys.executable, "-m", "e2fashion", *place, *TINY, *short]
+    alone = {key: value for key, value in os.environ.items() if key not in ("LOCAL_RANK", "WORLD_SIZE", "NODE_RANK")}
+    done = subprocess.run(
+        command, cwd=tmp_path, env={**alone, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("run: best model in run/model") == 1
+    folder = RunFolder(tmp_path / "run")
+    sums = [record for record in read_records(folder.results, latest=False) if record.metric == "SumR"]
+    assert [record.positives for record in sums] == ["product", "text"]
+    stages = folder.read_record()["stages"]
+    assert sums[1].value == pytest.approx(max(stage["best"] for stage in stages.values()), abs=1e-3)
+    assert folder.log.read_text(encoding="utf-8").count("epoch 1: SumR") == 2
+
+
+def test_two_machines_train_one_run(synth_catalogue: Catalogue, tmp_path: Path) -> None:
+    """As torchrun starts them, here on one machine."""
+    (tmp_path / "run.yaml").write_text("name: together\n", encoding="utf-8")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    place = ["train", "run.yaml", f"data={synth_catalogue.path}", "output=run", "nodes=2", "--quiet"]
+    short = ["loader.batch_size=8", "train.stages.main.epochs=1"]
+    alone = {key: value for key, value in os.environ.items() if key not in ("LOCAL_RANK", "WORLD_SIZE", "NODE_RANK")}
+    machines = []
+    for rank in range(2):
+        launch = ["--nnodes=2", "--nproc-per-node=1", f"--node-rank={rank}", "--master-addr=127.0.0.1"]
+        command = [sys.executable, "-m", "torch.distributed.run", *launch, f"--master-port={port}", "-m", "e2fashion"]
+        machines.append(
+            subprocess.Popen(
+                [*command, *place, *TINY, *short],
+                cwd=tmp_path,
+                env={**alone, "OMP_NUM_THREADS": "1"},
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+            )
+        )
+    said = [machine.communicate() for machine in machines]
+    assert [machine.returncode for machine in machines] == [0, 0], said
+    assert [out.count("run: best model in run/model") for out, _ in said] == [1, 0]
+    folder = RunFolder(tmp_path / "run")
+    assert folder.log.read_text(encoding="utf-8").count("epoch 1: SumR") == 1
+    given = [f"data={synth_catalogue.path}", f"output={folder.path}", *TINY, "devices=2", *short]
+    together = load_config(RunConfig, None, given)
+    assert folder.read_record()["identity"] == run_identity(together, synth_catalogue.fingerprint)
