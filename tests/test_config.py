@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from e2fashion.config import load_config, load_prepare_config, run_identity, save_config
-from e2fashion.schema import RunConfig
+from e2fashion.schema import EntityConfig, RunConfig
 from e2fashion.types import E2FashionError
 
 MINIMAL = ["data=catalogue"]
@@ -77,6 +77,36 @@ def test_an_entity_can_be_removed_by_an_override(tmp_path: Path) -> None:
     config = load_config(RunConfig, file, [*MINIMAL, "model.entities.brand=null"])
     assert config.model.entities["brand"] is None
     assert config.model.entities["season"] is not None
+
+
+def test_an_empty_mapping_removes_every_entity_and_adds_none(tmp_path: Path) -> None:
+    file = write(tmp_path, "run.yaml", "model: {entities: {brand: {tokens: 2}, season: {tokens: 3}}}\n")
+    assert load_config(RunConfig, file, [*MINIMAL, "model.entities={}"]).model.entities == {}
+    assert load_config(RunConfig, file, MINIMAL, {"model.entities": {}}).model.entities == {}
+    above = write(tmp_path, "above.yaml", "base: run.yaml\nmodel: {entities: {}, scratch: {}}\n")
+    assert load_config(RunConfig, above, MINIMAL).model.entities == {}
+    merged = load_config(RunConfig, above, [*MINIMAL, "model.entities={hue: {}}"]).model.entities
+    assert list(merged) == ["hue"]
+    kept = load_config(RunConfig, file, [*MINIMAL, "model.entities={season: {}}"]).model.entities
+    assert (list(kept), kept["season"]) == (["brand", "season"], EntityConfig(tokens=3))
+
+
+def test_changes_come_last_and_are_named_in_errors(tmp_path: Path) -> None:
+    file = write(tmp_path, "run.yaml", "loss: {region_weight: 0.5}\n")
+    words = [*MINIMAL, "loss.region_weight=0.25"]
+    assert load_config(RunConfig, file, words, {"loss.region_weight": 0.75}).loss.region_weight == 0.75
+    with pytest.raises(E2FashionError, match=r"row 'a', key 'loss\.region_wait'"):
+        load_config(RunConfig, file, words, {"loss.region_wait": 0.75}, "row 'a'")
+
+
+def test_what_computes_the_same_has_one_identity() -> None:
+    def identity(*overrides: str) -> str:
+        return run_identity(load_config(RunConfig, None, [*MINIMAL, *overrides]), "fingerprint")
+
+    plain = identity("loss.region_weight=0")
+    assert identity("model.entities={brand: null}") == identity("model.fusion_layers=[3]", "model.noise=none") == plain
+    assert identity("model.entities={brand: {}}") != plain
+    assert identity("model.entities={brand: {}}", "model.noise=none") != identity("model.entities={brand: {}}")
 
 
 def test_saving_and_loading_gives_the_same_configuration(tmp_path: Path) -> None:

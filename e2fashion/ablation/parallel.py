@@ -86,3 +86,4 @@ def _stop(processes: Sequence[subprocess.Popen[bytes]]) -> None:
     except (subprocess.TimeoutExpired, KeyboardInterrupt):
         for process in processes:
             process.kill()
+            process.wait()

@@ -49,8 +49,8 @@ class PlannedRun:
 class Ablation:
     """An ablation with everything read and checked.
 
-    ``changes`` says by row what differs from the base: dotted keys with the base's and the row's value. ``left_out``
-    names the optional rows that the base has nothing for, each with the reason.
+    ``changes`` says by row what differs from the base: dotted keys with the base's and the row's value; ``words`` says
+    the same as one would type it. ``left_out`` gives the reason for each optional row that the base has nothing for.
     """
 
     name: str
@@ -61,6 +61,7 @@ class Ablation:
     seeds: tuple[int, ...]
     splits: tuple[str, ...]
     changes: Mapping[str, Mapping[str, tuple[Any, Any]]]
+    words: Mapping[str, str]
     left_out: Mapping[str, str]
     runs: tuple[PlannedRun, ...]
     reuse: tuple[Path, ...] = ()
@@ -128,6 +129,7 @@ def load_ablation(file: str | Path, overrides: Sequence[str] = ()) -> Ablation:
         seeds=tuple(config.seeds),
         splits=tuple(splits),
         changes=changes,
+        words={row: _typed(rows[row], changes[row]) for row in rows},
         left_out=left_out,
         runs=tuple(runs),
         reuse=tuple(Path(place) for place in config.reuse),
@@ -226,6 +228,15 @@ def _check_only_named(origin: str, named: Mapping[str, Any], changed: Mapping[st
                 f"{origin} changes '{key}' from {there} to {here} without naming it: name it in the row, or give the "
                 "base a value of its own there."
             )
+
+
+def _typed(named: Mapping[str, Any], changed: Mapping[str, Any]) -> str:
+    """Those of the row's keys and values that make a difference, as words of the command line."""
+    words = []
+    for name, value in named.items():
+        if any(key == name or key.startswith(f"{name}.") for key in changed):
+            words.append(f"{name}={'null' if value is None else value}")
+    return " ".join(words)
 
 
 def _check_distinct(file: Path, runs: Sequence[PlannedRun]) -> None:

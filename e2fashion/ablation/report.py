@@ -49,18 +49,13 @@ def list_runs(ablation: Ablation, runs: Sequence[tuple[FoundRun, float | None]])
     for item, seconds in runs:
         where = f", in {item.folder.path}" if item.folder.path != item.run.folder else ""
         time = "" if item.state == "done" else f"  {_duration(seconds)}"
-        changed = words_of(ablation.changes[item.run.row])
+        changed = ablation.words[item.run.row] or "as the base"
         lines.append(f"{item.run.name:<{width}}  {item.state}{where}{time}  {changed}")
     lines += [f"{name:<{width}}  left out: {reason}" for name, reason in ablation.left_out.items()]
     waiting = [seconds for item, seconds in runs if item.state != "done"]
     known = [seconds for seconds in waiting if seconds is not None]
     total = _duration(sum(known) if len(known) == len(waiting) else None) if waiting else "nothing is left to do"
     return "\n".join([*lines, "", f"{len(waiting)} of {len(runs)} left: {total}" if waiting else total])
-
-
-def words_of(changes: Mapping[str, tuple[Any, Any]]) -> str:
-    """What a row changes, as it would be typed."""
-    return " ".join(f"{key}={'null' if here is None else here}" for key, (_, here) in changes.items()) or "as the base"
 
 
 def write_report(ablation: Ablation, results: Sequence[RowResult], data_fingerprint: str) -> None:
@@ -98,7 +93,7 @@ def _head(ablation: Ablation, results: Sequence[RowResult]) -> str:
         f"Base `{ablation.base}`, seeds {', '.join(map(str, ablation.seeds))}; {finished} of {len(ablation.runs)} runs "
         "finished. Mean ± standard deviation over seeds; the model of the best epoch on val.\n",
         "| row | changes |\n|---|---|",
-        *(f"| {result.name} | `{words_of(result.changes)}` |".replace("`as the base`", "-") for result in results),
+        *(f"| {row} | {f'`{words}`' if words else '-'} |" for row, words in ablation.words.items()),
     ]
     lines += [f"| {name} | left out: {reason} |" for name, reason in ablation.left_out.items()]
     if ablation.baseline:
@@ -119,7 +114,7 @@ def _with_columns(
     table: Table, ablation: Ablation, results: Sequence[RowResult], differences: Mapping[str, ResultRecord]
 ) -> Table:
     """The table with seeds, parameters that E2 adds and patches behind the name, and the difference at the end."""
-    header = (table.header[0], "seeds", "added parameters", "patches", *table.header[1:])
+    header = ("row", "seeds", "added parameters", "patches", *table.header[1:])
     rows = []
     for cells, result in zip(table.rows, results, strict=True):
         added = MISSING_VALUE if result.added_parameters is None else f"{result.added_parameters:,}"

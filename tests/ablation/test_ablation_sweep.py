@@ -1,8 +1,12 @@
 """A tiny ablation end to end: two rows, two seeds, one epoch; interrupted, renamed, failing, side by side."""
 
 import csv
+import signal
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -10,7 +14,8 @@ from omegaconf import OmegaConf
 from tiny import TINY
 
 from e2fashion import runner
-from e2fashion.ablation import RowResult, ablate, run_ablation
+from e2fashion.ablation import PlannedRun, RowResult, ablate, parallel, run_ablation
+from e2fashion.ablation.state import FoundRun
 from e2fashion.cli import main
 from e2fashion.data.catalogue import Catalogue
 from e2fashion.eval.results import read_records
@@ -92,7 +97,7 @@ def test_a_sweep_is_interrupted_continued_reported_and_not_repeated(tiny: Sweep)
     assert "4 of 4 runs finished" in report
     assert report.count(" ± ") >= 28
     table = list(csv.DictReader((tiny.output / "report.csv").read_text(encoding="utf-8").splitlines()))
-    assert [(line["positives"], line["model"], line["seeds"]) for line in table[:2]] == [
+    assert [(line["positives"], line["row"], line["seeds"]) for line in table[:2]] == [
         ("product", "e2", "2"),
         ("product", "clip_ft", "2"),
     ]
@@ -201,3 +206,39 @@ def test_processes_side_by_side_go_on_past_a_failing_one(
     assert tiny.trained == []
     assert {path.name for path in tiny.output.glob("*/seed0/model")} == {"model"}
     assert len(list(tiny.output.glob("*/seed0/model/model.safetensors"))) == 2
+
+
+def test_an_interrupt_asks_every_process_to_stop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    started: list[subprocess.Popen[bytes]] = []
+
+    def start(item: Any, jobs: int, folder: Path) -> tuple[subprocess.Popen[bytes], Path]:
+        started.append(subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"]))
+        return started[-1], folder / "log"
+
+    def ctrl_c(seconds: float) -> None:
+        raise KeyboardInterrupt
+
+    config = RunConfig(data="catalogue")
+    items = [FoundRun(PlannedRun(row, 0, config, row), RunFolder(tmp_path / row), "missing") for row in ("a", "b", "c")]
+    monkeypatch.setattr(parallel, "_start", start)
+    monkeypatch.setattr(parallel, "time", SimpleNamespace(sleep=ctrl_c))
+    with pytest.raises(KeyboardInterrupt):
+        list(parallel.train_side_by_side(items, 2, tmp_path))
+    assert [process.returncode for process in started] == [-signal.SIGTERM, -signal.SIGTERM]
+
+
+def test_flags_of_the_sweep_belong_to_it(tiny: Sweep, capsys: pytest.CaptureFixture[str]) -> None:
+    file = str(tiny.folder / "tiny.yaml")
+    for words, message in (
+        (["ablate", file, *tiny.overrides, "--jobs", "0"], "--jobs is '0'"),
+        (["ablate", file, *tiny.overrides, "data=gone"], "gone is not a catalogue"),
+        (["ablate", file, *tiny.overrides, "--only", "clipft"], "has no row 'clipft'. Did you mean 'clip_ft'?"),
+        (["ablate", file, *tiny.overrides, "model.entities.material={}"], "row 'e2': Entity 'material' reads"),
+        (["ablate", file, *tiny.overrides, "nodes=2"], "row 'e2': nodes is 2"),
+        (["train", file, "--dry-run"], "Unknown flag '--dry-run'. Flags: --quiet, --help"),
+    ):
+        assert main(words) == 1
+        assert message in capsys.readouterr().err
+    assert tiny.trained == []
+    assert main(["ablate", file, *tiny.overrides, "--dry-run", "--only", "e2,clip_ft/seed1"]) == 0
+    assert "3 of 3 left: no estimate yet" in capsys.readouterr().out

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from e2fashion.eval.results import append_records, latest_records, read_records
+from e2fashion.eval.results import append_records, interrupted_measurements, latest_records, read_records
 from e2fashion.types import E2FashionError, ResultRecord
 
 RECORD = ResultRecord(run="r", model="E2 ±", task="retrieval", metric="R@1", value=12.5, low=1.0, extra={"a": [1]})
@@ -92,3 +92,13 @@ def test_a_lacking_field_is_refused(tmp_path: Path) -> None:
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(E2FashionError, match="there are no records at .*none.jsonl"):  # noqa: RUF043
         read_records(tmp_path / "none.jsonl")
+
+
+def test_what_a_crash_may_have_left_half_written_is_named_until_it_is_measured_again(tmp_path: Path) -> None:
+    path = tmp_path / "r.jsonl"
+    append_records(path, [replace(RECORD, split="val"), replace(RECORD, split="test"), RECORD])
+    assert interrupted_measurements(path) == set()
+    path.write_bytes(path.read_bytes()[:-20])
+    assert interrupted_measurements(path) == {("test", RECORD.protocol)}
+    append_records(path, [replace(RECORD, split="test")])
+    assert interrupted_measurements(path) == set()
