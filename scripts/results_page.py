@@ -44,11 +44,11 @@ one seed. Command: `python -m experiments.kagl_small <catalogue>`; its docstring
 from the paper. Protocol `full`: the first view of every product against every product's text.
 """,
         after="""What it says: E2 is ahead of CLIP on val and on test, by more than the width of either interval, which
-is over queries and knows nothing of seeds. Two things make that less than it looks: in this run the loss of CLIP rose
-again in its second and third epoch, and CLIP's other runs below are about ten points of SumR better on val; and the
-settings of E2 were chosen among the trials below, CLIP's recipe was not tuned with as many. The records name the
-commit of each run; the one of E2 was trained in one go and measured again, with its weights as they were, after later
-commits had added keys to the schema. Test had been read once before, with a former configuration of E2.
+is over queries and knows nothing of seeds. Two things make that less than it looks: in this run CLIP fell back in its
+third epoch, and CLIP's other runs below, another seed among them, are better on val by a third to two thirds of the
+difference; and the settings of E2 were chosen among the trials below, CLIP's recipe was not tuned with as many. The
+records name the commit of each run; the one of E2 was trained in one go and measured again, with its weights as they
+were, after later commits had added keys to the schema. Test had been read once before, with a former configuration.
 """,
         views=(("val", "text"), ("test", "text"), ("val", "product"), ("test", "product")),
     ),
