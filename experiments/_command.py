@@ -11,6 +11,7 @@ from pathlib import Path
 from e2fashion.eval.published import PublishedRow, load_published
 from e2fashion.terminal import prepare_terminal
 from e2fashion.types import E2FashionError
+from experiments._ablations import run_ablation_rows
 from experiments._data import DATA_SETS, choose_data, load_catalogue, missing_data, parse_data
 from experiments._experiment import PUBLISHED, SCALES, Experiment, Material, Recipe
 from experiments._runs import row_records, run_rows
@@ -76,7 +77,7 @@ def _measure(
     output: Path,
     seeds: list[int],
 ) -> list[Path]:
-    if not experiment.rows:
+    if not (experiment.rows or experiment.ablation):
         if not places:
             raise E2FashionError(missing_data(experiment.name, list(recipes), given.scale))
         catalogues = {name: load_catalogue(name, place) for name, place in places.items()}
@@ -90,21 +91,20 @@ def _measure(
         name = choose_data(experiment.name, list(recipes), places, given.scale)
         recipe, overrides = recipes[name], []
     catalogue = load_catalogue(name, places[name])
-    folders = run_rows(
-        experiment,
-        recipe,
-        catalogue,
-        output / "runs",
-        seeds,
-        [*overrides, *given.overrides],
-        train=not given.view,
-        progress=not (given.quiet or given.smoke),
-    )
+    words, progress = [*overrides, *given.overrides], not (given.quiet or given.smoke)
+    problems: dict[str, str] = {}
+    if experiment.ablation:
+        folders, problems = run_ablation_rows(
+            experiment, recipe, catalogue, output, seeds, words, not given.view, progress
+        )
+    else:
+        folders = run_rows(experiment, recipe, catalogue, output / "runs", seeds, words, not given.view, progress)
     said = " Two steps on drawn garments: the numbers mean nothing." if given.smoke else ""
     caption = (
         f"{DATA_SETS[name].title} (fingerprint {catalogue.fingerprint[:12]}), scale `{given.scale}`, seeds "
         f"{', '.join(map(str, seeds))}. The epoch was chosen on val.{said}\n"
     )
+    caption += "".join(f"\nRow `{title}` is not in the table: {reason}\n" for title, reason in problems.items())
     records = row_records(folders, catalogue, "test")
     place, published = output / experiment.name / name, published_rows(experiment, name)
     return experiment.view(

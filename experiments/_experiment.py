@@ -82,10 +82,10 @@ class Material:
 class Experiment:
     """A table or figure of the paper.
 
-    ``rows`` are trained on one data set that ``recipes`` name for the scale; an experiment without rows reads
-    catalogues alone, any number of them. ``baseline`` is the row against which the others are tested.
-    ``table`` names it in the file of published values, ``other_tables`` do for data sets that have another one there.
-    ``view`` returns the files it wrote, the one to read first.
+    ``rows``, or those of the file ``configs/ablation/<ablation>.yaml``, are trained on one data set that ``recipes``
+    name for the scale; an experiment without either reads catalogues alone, any number of them. ``baseline`` is the row
+    against which the others are tested. ``table`` names it in the file of published values, ``other_tables`` do for
+    data sets that have another one there. ``view`` returns the files it wrote, the one to read first.
     """
 
     name: str
@@ -93,6 +93,7 @@ class Experiment:
     view: Callable[[Material], list[Path]]
     rows: tuple[Row, ...] = ()
     recipes: Recipes = field(default_factory=lambda: FASHIONGEN)
+    ablation: str = ""
     baseline: str | None = None
     protocols: str = "full"
     table: str = ""

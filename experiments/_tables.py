@@ -12,6 +12,7 @@ from e2fashion.eval.tables import RETRIEVAL_COLUMNS, Cell, Column, Table, retrie
 from e2fashion.types import ResultRecord
 from experiments._data import DATA_SETS
 from experiments._experiment import Material
+from experiments._significance import difference_records, difference_table
 
 UNKNOWN = "n/a"
 HITS = {"product": "", "text": "_same_text"}
@@ -25,7 +26,7 @@ def retrieval_view(
     parameters: bool = False,
     figure: Callable[[Material], Path] | None = None,
 ) -> Callable[[Material], list[Path]]:
-    """A view: one table per notion of a hit, with parameter counts and a ``figure`` on request."""
+    """A view: one table per notion of a hit, and of differences to the baseline; ``figure`` draws what goes with it."""
 
     def view(material: Material) -> list[Path]:
         tables: dict[str, Table] = {}
@@ -36,15 +37,19 @@ def retrieval_view(
                     split=split,
                     protocol=protocol,
                     positives=positives,
-                    models=[row.title for row in material.experiment.rows],
+                    models=list(material.folders),
                     columns=columns,
                     # Published numbers count the product alone as a hit.
                     published=_known(material) if positives == "product" else None,
                 )
                 table = _labelled(table, material, protocol)
                 tables[suffix] = _with_parameters(table, material.records) if parameters else table
-        notes = source_notes(material.published)
-        files = write_tables(material, tables, notes)
+        differences = difference_records(material, split)
+        for positives, suffix in HITS.items():
+            if any(record.positives == positives for record in differences):
+                tables[f"{suffix}_differences"] = difference_table(differences, positives)
+        material = replace(material, records=[*material.records, *differences])
+        files = write_tables(material, tables, source_notes(material.published))
         return [*files, figure(material)] if figure else files
 
     return view
@@ -75,7 +80,7 @@ def _known(material: Material) -> dict[str, dict[Column, float]]:
 
 def _labelled(table: Table, material: Material, protocol: str) -> Table:
     """The table with published rows marked, and with what they have otherwise than ours: data set, protocol."""
-    titles = [row.title for row in material.experiment.rows]
+    titles = list(material.folders)
     labels = {}
     for row in material.published:
         other = [DATA_SETS[row.data].title] if row.data not in material.catalogues else []

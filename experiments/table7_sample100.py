@@ -2,7 +2,8 @@
 
 Claim: E2 is ahead of CLIP-FT and FILIP-FT on noisier texts of an online market too.
 Runs: ``configs/run/fashiongen_<system>.yaml`` with the brand as the only entity and ``brand. title`` as the text.
-Protocol: ``sample_100``, every product of test against itself and 100 of its sub-category, drawn once and stored.
+Protocol: ``sample_100``, every product of test against itself and 100 of its sub-category, drawn once and stored;
+differences are tested under ``full``, whose ranks runs keep.
 
 Command::
 
@@ -32,7 +33,7 @@ EXPERIMENT = Experiment(
     rows=(Row("CLIP-FT", "clip_ft"), Row("FILIP-FT", "filip_ft"), Row("E2", "e2")),
     recipes={"paper": {"amazonfashion": AMAZONFASHION, **FASHIONGEN["paper"]}, "small": FASHIONGEN["small"]},
     baseline="CLIP-FT",
-    protocols="sample_100",
+    protocols="full,sample_100",
     view=retrieval_view("sample_100"),
 )
 

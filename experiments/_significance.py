@@ -1,0 +1,71 @@
+"""Is a row better than the baseline? Paired bootstrap over queries, from the ranks that runs have kept."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from e2fashion.eval.protocols import FullGallery
+from e2fashion.eval.rankings import Ranking, RecordContext, load_rankings, pool_rankings, rankings_file
+from e2fashion.eval.significance import compare_rankings
+from e2fashion.eval.tables import Cell, Table
+from e2fashion.run_folder import RunFolder
+from e2fashion.types import E2FashionError, ResultRecord
+from experiments._experiment import Material
+
+
+def difference_records(material: Material, split: str = "test") -> list[ResultRecord]:
+    """Every row against the experiment's baseline under protocol ``full``; the queries of all seeds pooled.
+
+    A product is drawn with all its queries and seeds together. Empty where the experiment names no baseline.
+
+    Raises:
+        E2FashionError: a run has kept no ranks; the message says how to get them.
+    """
+    baseline = material.experiment.baseline
+    if baseline not in material.folders:
+        return []
+    [catalogue] = material.catalogues.values()
+    theirs = _pooled(material.folders[baseline], split, catalogue.fingerprint)
+    records = []
+    for title, folders in material.folders.items():
+        if title == baseline or [folder.path for folder in folders] == [f.path for f in material.folders[baseline]]:
+            continue
+        context = RecordContext(run="", model=title, split=split, data_fingerprint=catalogue.fingerprint)
+        ours = _pooled(folders, split, catalogue.fingerprint)
+        records += compare_rankings(ours, theirs, context, FullGallery.name, baseline)
+    return records
+
+
+def difference_table(records: Sequence[ResultRecord], positives: str) -> Table:
+    """A line per row and metric: the difference in percentage points, its 95 % interval, and p."""
+    own = [record for record in records if record.positives == positives]
+    rows = tuple(
+        (
+            Cell(record.model),
+            Cell(f"{record.direction} {record.metric.partition(' - ')[0]}"),
+            Cell(f"{record.value:+.1f}"),
+            Cell(f"[{record.low:+.1f}, {record.high:+.1f}]"),
+            Cell(f"{record.extra['p_value']:.3f}"),
+        )
+        for record in own
+    )
+    against = own[0].extra["against"]
+    caption = (
+        f"Difference to {against} in percentage points, protocol `{own[0].protocol}` on {own[0].split}, a hit is the "
+        f"same {positives}: paired bootstrap over products, the hits of all seeds pooled; p is two-sided and knows "
+        "nothing of other seeds."
+    )
+    return Table(("model", "metric", "difference", "95 % interval", "p"), rows, caption)
+
+
+def _pooled(folders: Sequence[RunFolder], split: str, fingerprint: str) -> list[Ranking]:
+    found = []
+    for folder in folders:
+        file = rankings_file(folder.rankings, FullGallery.name, split, fingerprint)
+        if not file.is_file():
+            raise E2FashionError(
+                f"{folder.path} has kept no ranks of {split} ({file.name}): evaluate it again with "
+                f"`e2fashion evaluate {folder.path} data=<catalogue> split={split}`."
+            )
+        found.append(load_rankings(file)[0])
+    return pool_rankings(found)
