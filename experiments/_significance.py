@@ -7,10 +7,12 @@ from collections.abc import Sequence
 from e2fashion.eval.protocols import FullGallery
 from e2fashion.eval.rankings import Ranking, RecordContext, load_rankings, pool_rankings, rankings_file
 from e2fashion.eval.significance import compare_rankings
-from e2fashion.eval.tables import Cell, Table
+from e2fashion.eval.tables import TITLES, Cell, Table
 from e2fashion.run_folder import RunFolder
 from e2fashion.types import E2FashionError, ResultRecord
 from experiments._experiment import Material
+
+SHOWN = ("R@1", "SumR")
 
 
 def difference_records(material: Material, split: str = "test") -> list[ResultRecord]:
@@ -37,12 +39,15 @@ def difference_records(material: Material, split: str = "test") -> list[ResultRe
 
 
 def difference_table(records: Sequence[ResultRecord], positives: str) -> Table:
-    """A line per row and metric: the difference in percentage points, its 95 % interval, and p."""
-    own = [record for record in records if record.positives == positives]
+    """A line per row for R@1 and SumR: the difference in percentage points, its 95 % interval, and p.
+
+    The records hold the other metrics.
+    """
+    own = [record for record in records if record.positives == positives and _metric(record) in SHOWN]
     rows = tuple(
         (
             Cell(record.model),
-            Cell(f"{record.direction} {record.metric.partition(' - ')[0]}"),
+            Cell(f"{TITLES[record.direction]} {_metric(record)}".strip()),
             Cell(f"{record.value:+.1f}"),
             Cell(f"[{record.low:+.1f}, {record.high:+.1f}]"),
             Cell(f"{record.extra['p_value']:.3f}"),
@@ -56,6 +61,10 @@ def difference_table(records: Sequence[ResultRecord], positives: str) -> Table:
         "nothing of other seeds."
     )
     return Table(("model", "metric", "difference", "95 % interval", "p"), rows, caption)
+
+
+def _metric(record: ResultRecord) -> str:
+    return record.metric.partition(" - ")[0]
 
 
 def _pooled(folders: Sequence[RunFolder], split: str, fingerprint: str) -> list[Ranking]:
