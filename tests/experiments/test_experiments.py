@@ -5,9 +5,11 @@ from importlib import import_module
 from pathlib import Path
 
 import pytest
+from omegaconf import OmegaConf
 
 from e2fashion.eval.results import read_records
 from e2fashion.types import E2FashionError
+from experiments._ablations import CONFIGS
 from experiments._command import main, run
 from experiments._experiment import ROOT, RUN_CONFIGS, Experiment
 
@@ -36,6 +38,8 @@ def test_the_rows_of_an_experiment_have_configurations(name: str) -> None:
     found = experiment(name)
     titles = [row.title for row in found.rows]
     assert len(set(titles)) == len(titles)
+    if found.ablation:
+        titles = list(OmegaConf.load(CONFIGS / f"{found.ablation}.yaml").rows)
     assert found.baseline is None or found.baseline in titles
     for recipe in (recipe for recipes in found.recipes.values() for recipe in recipes.values()):
         assert all((RUN_CONFIGS / f"{recipe.prefix}_{row.system}.yaml").is_file() for row in found.rows)
@@ -67,6 +71,8 @@ def test_seeds_become_mean_and_spread_and_the_table_can_be_drawn_again(
     assert " ± " in content
     assert "| E2 (published, Fashion-Gen) | 62.8 | n/a | n/a | 64.5 |" in content
     assert {record.seed for record in read_records(files[-1])} == {0, 1}
+    assert "Difference to CLIP in percentage points, protocol `full` on test" in content
+    assert {record.task for record in read_records(files[-1])} >= {"retrieval", "retrieval_difference", "model"}
     assert run(few, *given, "--view") == files
     assert files[0].read_text() == content
 
@@ -93,7 +99,27 @@ def test_what_is_missing_or_wrong_is_named(words: list[str], message: str) -> No
         run(TABLE, *words)
 
 
-def test_a_table_without_its_runs_says_how_to_make_them(smoke_catalogue: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("name", "row"), [("table1_full_candidates", "CLIP"), ("table8_drop_entity", "e2")])
+def test_a_table_without_its_runs_says_how_to_make_them(
+    name: str, row: str, smoke_catalogue: Path, tmp_path: Path
+) -> None:
     given = ["--smoke", "--data", f"synthfashion={smoke_catalogue}", "--output", str(tmp_path), "--view"]
-    with pytest.raises(E2FashionError, match=r"row 'CLIP', seed 0 has no records at .* without --view"):
-        run(TABLE, *given)
+    with pytest.raises(E2FashionError, match=rf"row '{row}', seed 0 has no records at .* without --view"):
+        run(experiment(name), *given)
+
+
+def test_a_row_that_the_base_has_nothing_for_is_named(smoke_catalogue: Path, smoke_output: Path) -> None:
+    given = ["--smoke", "--data", f"synthfashion={smoke_catalogue}", "--output", str(smoke_output)]
+    content = run(experiment("table8_drop_entity"), *given)[0].read_text()
+    assert "Row `no_article_type` is not in the table: removes model.entities.article_type" in content
+    assert "| no_composition |" in content
+
+
+def test_a_run_without_ranks_cannot_be_compared(smoke_catalogue: Path, tmp_path: Path) -> None:
+    given = ["--smoke", "--data", f"synthfashion={smoke_catalogue}", "--output", str(tmp_path)]
+    pair = replace(TABLE, rows=TABLE.rows[:2], baseline="CLIP")
+    run(pair, *given)
+    for file in tmp_path.rglob("full-test-*.safetensors"):
+        file.unlink()
+    with pytest.raises(E2FashionError, match="has kept no ranks of test .* evaluate it again with `e2fashion evaluate"):
+        run(pair, *given, "--view")
