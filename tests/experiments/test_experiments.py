@@ -121,5 +121,7 @@ def test_a_run_without_ranks_cannot_be_compared(smoke_catalogue: Path, tmp_path:
     run(pair, *given)
     for file in tmp_path.rglob("full-test-*.safetensors"):
         file.unlink()
-    with pytest.raises(E2FashionError, match="has kept no ranks of test .* evaluate it again with `e2fashion evaluate"):
+    with pytest.raises(
+        E2FashionError, match=r"has kept no ranks of test .* evaluate it again with `e2fashion evaluate"
+    ):
         run(pair, *given, "--view")
