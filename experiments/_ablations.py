@@ -7,7 +7,6 @@ from pathlib import Path
 
 from e2fashion.ablation import load_ablation, run_ablation
 from e2fashion.ablation.state import find_runs
-
 from e2fashion.data.catalogue import Catalogue
 from e2fashion.run_folder import RunFolder
 from e2fashion.types import E2FashionError
@@ -50,7 +49,7 @@ def run_ablation_rows(
     file = CONFIGS / f"{experiment.ablation}.yaml"
     if train:
         run_ablation(file, words, progress=progress)
-    ablation = load_ablation(file, words, catalogue.fingerprint)
+    ablation = load_ablation(file, words).on(catalogue.fingerprint)
     folders: dict[str, list[RunFolder]] = {}
     problems = dict(ablation.left_out)
     for item in find_runs(ablation, ablation.runs, catalogue.fingerprint):

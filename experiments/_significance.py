@@ -24,9 +24,9 @@ def difference_records(material: Material, split: str = "test") -> list[ResultRe
         E2FashionError: a run has kept no ranks; the message says how to get them.
     """
     baseline = material.experiment.baseline
-    if baseline not in material.folders:
+    if baseline is None or baseline not in material.folders:
         return []
-    [catalogue] = material.catalogues.values()
+    catalogue = next(iter(material.catalogues.values()))
     theirs = _pooled(material.folders[baseline], split, catalogue.fingerprint)
     records = []
     for title, folders in material.folders.items():

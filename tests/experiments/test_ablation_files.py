@@ -1,0 +1,31 @@
+"""Ablation files that no experiment draws: one row of each takes two steps (all rows are read by tests/ablation)."""
+
+from pathlib import Path
+
+import pytest
+from omegaconf import OmegaConf
+
+from e2fashion.ablation import run_ablation
+from experiments._ablations import CONFIGS
+from experiments._experiment import RUN_CONFIGS, Recipe
+from experiments._smoke import smoke_overrides
+
+DRAWN = {"batch_size", "components", "drop_entity", "tokens_per_entity"}
+FILES = [file for file in sorted(CONFIGS.glob("*.yaml")) if file.stem not in DRAWN]
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
+def test_a_row_of_an_ablation_smokes(file: Path, smoke_catalogue: Path, tmp_path: Path) -> None:
+    paper = "b32" in file.stem
+    recipe, scale = (Recipe("fashiongen"), "paper") if paper else (Recipe("quickstart"), "small")
+    words = [
+        f"data={smoke_catalogue}",
+        f"base={RUN_CONFIGS / f'{recipe.prefix}_e2.yaml'}",
+        f"output={tmp_path}",
+        "seeds=[0]",
+        *smoke_overrides(recipe, scale),
+    ]
+    row = list(OmegaConf.load(file).rows)[-1]
+    result = next(item for item in run_ablation(file, words, only=[row], progress=False) if item.name == row)
+    assert not result.errors
+    assert result.records
