@@ -12,7 +12,8 @@ Command::
     python -m experiments.table1_full_candidates --scale small --data kagl=<catalogue> --seeds 0,1,2
 
 Cost: the paper's scale has not been run here (20 to 25 epochs of about 54,000 products, three times, on one GPU);
-small on KAGL about 50 minutes a seed on two cores of a server CPU with bf16 arithmetic.
+small on KAGL about 50 minutes a seed on two cores of a server CPU with bf16 arithmetic (an estimate).
+The small E2 on KAGL has the settings that val chose (``configs/run/kagl_small_e2.yaml``), not the paper's.
 Deviations: the epoch is chosen on products held out from the training file. FashionViL's published row has another
 protocol, which its source line names. ``--scale small`` trains small towers from nothing: its CLIP row is chance.
 """
