@@ -138,8 +138,7 @@ def evaluate(config: EvaluateConfig, progress: bool = True) -> str:
     # Ranks to compare with other runs are kept of the model as it was trained, not of what was tried with it.
     as_trained = of_run and (config.text, config.resize, config.size) == (None, None, None) and config.with_tags
     rankings = run.rankings if as_trained and config.precision == "fp32" else None
-    results = run.results if of_run else Path("runs") / "evaluate" / encoder.name / "results.jsonl"
-    results = Path(config.output) if config.output else results
+    results = _results_file(config.output, run, "evaluate", encoder)
     candidates = Path(config.candidates) if config.candidates else results.parent / CANDIDATES
     records = _measure(encoder, catalogue, config, run.read_record(), candidates, progress, rankings)
     append_records(results, records)
@@ -163,8 +162,7 @@ def probe_records(config: ProbeConfig, progress: bool = True) -> tuple[Path, lis
     _set_threads(config.threads)
     catalogue = Catalogue.load(config.data)
     encoder, run = _load_named(config)
-    results = run.results if run.config.is_file() else Path("runs") / "probe" / encoder.name / "results.jsonl"
-    results = Path(config.output) if config.output else results
+    results = _results_file(config.output, run, "probe", encoder)
     settings = ProbeSettings(
         entities=split_names(config.entity),
         folder=results.parent / "features",
@@ -333,6 +331,13 @@ def _load_named(config: EvaluateConfig | ProbeConfig, template: str | None = Non
     run = RunFolder(Path(config.model))
     name = config.name or (load_config(RunConfig, run.config).name if run.config.is_file() else None)
     return load_encoder(config.model, name=name, template=template, resize=config.resize, size=config.size), run
+
+
+def _results_file(output: str | None, run: RunFolder, verb: str, encoder: Encoder) -> Path:
+    """Where a verb's records go: the file that was named, else the run's own, else one of the verb's."""
+    if output:
+        return Path(output)
+    return run.results if run.config.is_file() else Path("runs") / verb / encoder.name / "results.jsonl"
 
 
 def _made_by(run: dict[str, Any]) -> RunIdentity:

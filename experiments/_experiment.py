@@ -30,6 +30,15 @@ class Row:
     trained: bool = True
 
 
+#: The systems that the paper sets beside each other.
+SYSTEMS = (
+    Row("CLIP", "clip_ft", trained=False),
+    Row("CLIP-FT", "clip_ft"),
+    Row("FILIP-FT", "filip_ft"),
+    Row("E2", "e2"),
+)
+
+
 @dataclass(frozen=True)
 class Recipe:
     """The configurations ``configs/run/<prefix>_<system>.yaml``, with what a data set has otherwise."""

@@ -26,7 +26,7 @@ from e2fashion.eval.probe_tables import probe_table
 from e2fashion.schema import ProbeConfig
 from e2fashion.types import ResultRecord
 from experiments._command import main
-from experiments._experiment import Experiment, Material, Row
+from experiments._experiment import SYSTEMS, Experiment, Material
 from experiments._tables import write_tables
 
 ENTITIES = ("brand", "season", "sub_category", "composition")
@@ -53,12 +53,7 @@ def view(material: Material) -> list[Path]:
 EXPERIMENT = Experiment(
     name="figure_probing",
     title="Linear probing",
-    rows=(
-        Row("CLIP", "clip_ft", trained=False),
-        Row("CLIP-FT", "clip_ft"),
-        Row("FILIP-FT", "filip_ft"),
-        Row("E2", "e2"),
-    ),
+    rows=SYSTEMS,
     baseline="CLIP-FT",
     view=view,
 )

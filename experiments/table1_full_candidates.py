@@ -23,19 +23,14 @@ from __future__ import annotations
 import sys
 
 from experiments._command import main
-from experiments._experiment import Experiment, Row
+from experiments._experiment import SYSTEMS, Experiment
 from experiments._tables import retrieval_view
 
 EXPERIMENT = Experiment(
     name="table1_full_candidates",
     title="Fashion-Gen, full candidates",
     table="table1",
-    rows=(
-        Row("CLIP", "clip_ft", trained=False),
-        Row("CLIP-FT", "clip_ft"),
-        Row("FILIP-FT", "filip_ft"),
-        Row("E2", "e2"),
-    ),
+    rows=SYSTEMS,
     baseline="CLIP-FT",
     view=retrieval_view("full"),
 )

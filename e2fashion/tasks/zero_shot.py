@@ -63,7 +63,7 @@ def nearest_labels(image_embeds: Tensor, label_embeds: Tensor, chunk: int = 8192
     Or tokens (N, P, C) and (labels, L, C), compared as :mod:`e2fashion.similarity` says.
     """
     if is_tokenwise(label_embeds):
-        tokens = [token_similarity(rows, label_embeds).argmax(-1) for rows in image_embeds.split(16)]
-        return torch.cat(tokens) if tokens else torch.empty(0, dtype=torch.int64)
-    parts = [(rows @ label_embeds.T).argmax(-1) for rows in image_embeds.split(chunk)]
+        parts = [token_similarity(rows, label_embeds).argmax(-1) for rows in image_embeds.split(16)]
+    else:
+        parts = [(rows @ label_embeds.T).argmax(-1) for rows in image_embeds.split(chunk)]
     return torch.cat(parts) if parts else torch.empty(0, dtype=torch.int64)
