@@ -13,8 +13,8 @@ from PIL import Image
 from tiny import TINY, save_random_clip
 from tiny_encoder import save_tiny_run
 
-from e2fashion import cli
 from e2fashion.cli import VERBS, main
+from e2fashion.cli.words import Verb, Words
 from e2fashion.data.catalogue import Catalogue
 from e2fashion.data.text import TextTemplate
 from e2fashion.eval.results import read_records
@@ -163,10 +163,10 @@ def test_the_version_is_told(capsys: Capture) -> None:
 def test_what_stops_a_command_is_said_without_a_traceback(
     error: BaseException, code: int, line: str, capsys: Capture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def run(words: cli.Words) -> int:
+    def run(words: Words) -> int:
         raise error
 
-    monkeypatch.setitem(VERBS, "report", cli.Verb("report", "r", run))
+    monkeypatch.setitem(VERBS, "report", Verb("report", "r", run))
     assert main(["report"]) == code
     (said,) = capsys.readouterr().err.splitlines()
     assert said.endswith(line)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, TypeAlias, cast
+from typing import Any, Literal, cast
 
 import numpy as np
 import torch
@@ -23,12 +25,10 @@ from e2fashion.models.from_clip import checked_source
 from e2fashion.models.modeling_e2 import E2Model
 from e2fashion.models.tokenizer import load_tokenizer
 from e2fashion.similarity import join_items
+from e2fashion.tasks.encoder import Picture
 from e2fashion.types import E2FashionError, Entity
 
 MODEL_TYPES = ("clip", "e2")
-
-#: A picture in memory, or the file that holds one.
-Picture: TypeAlias = Image.Image | Path | str
 
 
 @dataclass(frozen=True)
@@ -87,6 +87,16 @@ class Encoder:
         """Whether the model compares patches with words (FILIP) instead of one vector each."""
         return getattr(self.model.config, "similarity", "global") == "tokens"
 
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 over the configuration, the way of making a square, and every weight; computed at each call."""
+        digest = hashlib.sha256(json.dumps(self.model.config.to_dict(), sort_keys=True, default=str).encode())
+        digest.update(repr(self.transform).encode())
+        for name, value in sorted(self.model.state_dict().items()):
+            digest.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
+            digest.update(value.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().data)
+        return digest.hexdigest()
+
     def _nothing(self) -> Tensor:
         """The embeddings of no items."""
         return torch.empty(0, 1, self.dimension) if self.compares_tokens else torch.empty(0, self.dimension)
@@ -99,13 +109,31 @@ class Encoder:
         Raises:
             E2FashionError: a file is missing or holds no picture.
         """
+        return self._embed_images(images, batch_size, unit_features, self._nothing())
+
+    def embed_regions(self, images: Picture | Sequence[Picture], batch_size: int = 64) -> Tensor:
+        """L2-normalised embeddings (N, E, C) fp32 on the CPU of what each entity's tokens read, in their order.
+
+        Raises:
+            E2FashionError: the model has no entities, or as :meth:`embed_images`.
+        """
+        if not self.entities:
+            raise E2FashionError(
+                f"'{self.name}' has no entities, so it embeds no regions: give a model trained with model.entities"
+            )
+        nothing = torch.empty(0, len(self.entities), self.dimension)
+        return self._embed_images(images, batch_size, lambda output: unit_features(output.region_features), nothing)
+
+    def _embed_images(
+        self, images: Picture | Sequence[Picture], batch_size: int, read: Callable[[Any], Tensor], nothing: Tensor
+    ) -> Tensor:
         listed = [images] if isinstance(images, Image.Image | Path | str) else list(images)
-        parts = [self._nothing()]
+        parts = [nothing]
         with evaluating(self.model):
             for start in range(0, len(listed), batch_size):
                 squares = torch.stack([self.transform(_pixels(image)) for image in listed[start : start + batch_size]])
                 pixels = normalise(squares.to(self.model.device), self.transform.mean, self.transform.std)
-                parts.append(unit_features(self.model.get_image_features(pixel_values=pixels)))
+                parts.append(read(self.model.get_image_features(pixel_values=pixels)))
         return join_items(parts)
 
     def embed_texts(self, texts: str | Sequence[str], batch_size: int = 256) -> Tensor:

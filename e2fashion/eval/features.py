@@ -58,16 +58,6 @@ def check_kinds(kinds: Sequence[str], entities: Sequence[str], encoder: Encoder)
             )
 
 
-def model_fingerprint(encoder: Encoder) -> str:
-    """SHA-256 over the encoder's configuration, its way of making a square, and every weight."""
-    digest = hashlib.sha256(json.dumps(encoder.model.config.to_dict(), sort_keys=True, default=str).encode())
-    digest.update(repr(encoder.transform).encode())
-    for name, value in sorted(encoder.model.state_dict().items()):
-        digest.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
-        digest.update(value.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().data)
-    return digest.hexdigest()
-
-
 def extract_features(
     encoder: Encoder,
     catalogue: Catalogue,
@@ -128,7 +118,7 @@ def cached_features(
     Raises:
         E2FashionError: the file that is there is broken.
     """
-    identity = [fingerprint or model_fingerprint(encoder), catalogue.fingerprint, split, precision]
+    identity = [fingerprint or encoder.fingerprint, catalogue.fingerprint, split, precision]
     digest = hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:16]
     file = folder / f"{split}_{precision}_{digest}.safetensors"
     if file.is_file():

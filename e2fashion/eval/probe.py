@@ -15,7 +15,7 @@ from torch import Tensor
 
 from e2fashion.data.catalogue import Catalogue
 from e2fashion.eval.encoder import Encoder
-from e2fashion.eval.features import SplitFeatures, cached_features, check_kinds, model_fingerprint
+from e2fashion.eval.features import SplitFeatures, cached_features, check_kinds
 from e2fashion.eval.linear import MAX_ITERATIONS, TOLERANCE, LogisticFit, LogisticProblem, Standardiser
 from e2fashion.eval.measure import RunIdentity
 from e2fashion.eval.probe_labels import TRAIN, VAL, Task, build_task, entity_column
@@ -126,7 +126,7 @@ def check_settings(settings: ProbeSettings) -> None:
 
 def load_features(encoder: Encoder, catalogue: Catalogue, settings: ProbeSettings) -> dict[str, SplitFeatures]:
     """The features of train, val and the split that is reported, from the cache where they are there."""
-    fingerprint = model_fingerprint(encoder)
+    fingerprint = encoder.fingerprint
     return {
         name: cached_features(
             encoder,

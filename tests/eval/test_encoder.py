@@ -4,6 +4,8 @@ import dataclasses
 import io
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 import torch
@@ -14,7 +16,9 @@ from torch import Tensor
 import e2fashion
 from e2fashion.data.catalogue import Catalogue
 from e2fashion.eval.encoder import Encoder, save_encoder
+from e2fashion.eval.features import extract_features
 from e2fashion.eval.measure import MeasureSettings, embed_catalogue
+from e2fashion.tasks.encoder import ImageTextEncoder, require_single_vectors
 from e2fashion.types import E2FashionError
 
 
@@ -36,7 +40,8 @@ def picture() -> Image.Image:
 
 
 def assert_unit(embeds: Tensor) -> None:
-    torch.testing.assert_close(embeds.norm(dim=-1), torch.ones(len(embeds)))
+    lengths = embeds.norm(dim=-1)
+    torch.testing.assert_close(lengths, torch.ones_like(lengths))
 
 
 def test_images_are_embedded_as_evaluation_embeds_them(encoder: Encoder, synth_catalogue: Catalogue) -> None:
@@ -54,6 +59,29 @@ def test_texts_are_embedded_as_evaluation_embeds_them(encoder: Encoder, synth_ca
     found = encoder.embed_texts([texts[product] for product in expected.product_ids], batch_size=5)
     torch.testing.assert_close(found, expected.text_embeds[expected.first_texts], atol=1e-5, rtol=0)
     assert_unit(found)
+
+
+def test_regions_are_embedded_as_features_are_extracted(encoder: Encoder, synth_catalogue: Catalogue) -> None:
+    expected = extract_features(encoder, synth_catalogue, "val", progress=False)
+    first = {sample.product_id: sample for sample in reversed(list(synth_catalogue.samples("val")))}
+    pictures = [Image.open(io.BytesIO(first[product].image)) for product in expected.product_ids]
+    found = encoder.embed_regions(pictures, batch_size=7)
+    assert found.shape == (len(pictures), 1, 16)
+    torch.testing.assert_close(found[:, 0], expected.regions["brand"], atol=1e-5, rtol=0)
+    assert_unit(found)
+
+
+def test_a_model_without_entities_embeds_no_regions(encoder: Encoder, picture: Image.Image) -> None:
+    plain = SimpleNamespace(name="plain", entities=())
+    with pytest.raises(E2FashionError, match="'plain' has no entities, so it embeds no regions"):
+        Encoder.embed_regions(cast(Encoder, plain), picture)
+
+
+def test_an_encoder_is_what_tasks_ask_for(encoder: Encoder) -> None:
+    asked: ImageTextEncoder = encoder
+    require_single_vectors(asked, "search")
+    with pytest.raises(E2FashionError, match=r"'filip' compares patches with words .* which search needs"):
+        require_single_vectors(cast(Encoder, SimpleNamespace(name="filip", compares_tokens=True)), "search")
 
 
 def test_one_picture_or_text_alone_is_one_row(encoder: Encoder, picture: Image.Image) -> None:

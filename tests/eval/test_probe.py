@@ -16,7 +16,7 @@ from e2fashion.data.catalogue import Catalogue
 from e2fashion.data.prepare import prepare_catalogue
 from e2fashion.data.sources.base import SourceRow
 from e2fashion.eval.encoder import Encoder, load_encoder
-from e2fashion.eval.features import cached_features, extract_features, model_fingerprint
+from e2fashion.eval.features import cached_features, extract_features
 from e2fashion.eval.linear import LogisticProblem
 from e2fashion.eval.probe import ProbeSettings, draw_shots, measure_probe
 from e2fashion.eval.probe_tables import probe_tables
@@ -88,19 +88,19 @@ def test_the_second_time_the_encoder_is_not_called(
 
 
 def test_other_weights_are_another_file(encoder: Encoder, synth_catalogue: Catalogue, tmp_path: Path) -> None:
-    before = model_fingerprint(encoder)
+    before = encoder.fingerprint
     cached_features(encoder, synth_catalogue, "val", tmp_path, progress=False)
     weight = encoder.model.visual_projection.weight
     kept = weight.detach().clone()
     with torch.no_grad():
         weight[0, 0] += 1.0
     try:
-        assert model_fingerprint(encoder) != before
+        assert encoder.fingerprint != before
         cached_features(encoder, synth_catalogue, "val", tmp_path, progress=False)
     finally:
         with torch.no_grad():
             weight.copy_(kept)
-    assert model_fingerprint(encoder) == before
+    assert encoder.fingerprint == before
     assert len(list(tmp_path.glob("val_*.safetensors"))) == 2
 
 

@@ -1,16 +1,13 @@
-"""Every key of every configuration, with its type, its default and where that comes from.
-
-:mod:`e2fashion.config` reads files against these classes; :mod:`e2fashion.build` makes objects of them.
-"""
+"""Every key of a training run: model, text, pictures, batches, loss and stages."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Literal
 
 from omegaconf import MISSING
 
-Accelerator = Literal["auto", "cpu", "gpu", "cuda", "mps"]
+from e2fashion.schema.common import Accelerator
 
 
 @dataclass
@@ -188,141 +185,3 @@ class RunConfig:
     def processes(self) -> int:
         """How many processes train together; each brings a batch of its own to the loss."""
         return self.devices * self.nodes
-
-
-@dataclass
-class EvaluateConfig:
-    """One evaluation of one encoder: our run or model folder, or any CLIP checkpoint by folder or hub name.
-
-    ``text`` overrides the template that the model was trained with (null: the model's own, else the description);
-    ``with_tags: false`` drops the tags from it. ``split``, ``protocol`` may name several, separated by commas.
-    ``selection`` says how the patches are found whose place is compared with the tags' true regions, where a catalogue
-    knows them: ``tokens`` (of models that have some), ``attention``, ``occlusion`` (dear); empty: not at all.
-    ``resize`` and ``size`` override the processor's way of making a square. ``output`` is the records file
-    (null: ``results.jsonl`` of the run folder, else of ``runs/evaluate/<model>``), ``candidates`` the folder of the
-    lists that ``sample_100`` draws (null: ``candidates`` beside the records; a catalogue's own lists are read).
-    """
-
-    model: str = MISSING
-    data: str = MISSING
-    protocol: str = "full"
-    split: str = "val"
-    name: str | None = None
-    text: str | None = None
-    with_tags: bool = True
-    selection: str = "tokens"
-    resize: Literal["squeeze", "crop", "pad"] | None = None
-    size: int | None = None
-    queries: int | None = None
-    draws: int = 1
-    fill: Literal["report", "top_up"] = "report"
-    seed: int = 0
-    batch_size: int = 128
-    workers: int = 0
-    precision: Literal["fp32", "bf16"] = "fp32"
-    accelerator: Accelerator = "auto"
-    threads: int | None = None
-    output: str | None = None
-    candidates: str | None = None
-
-
-@dataclass
-class ProbeConfig:
-    """A linear probe of one encoder: how well its image features tell the values of each ``entity`` apart.
-
-    ``entity`` and ``features`` (``global``, ``region``, ``both``) may name several, separated by commas, and so may
-    ``shots``, the examples per class of the few-shot curve (empty: none). ``output`` is the records file (null:
-    ``results.jsonl`` of the run folder, else of ``runs/probe/<model>``); features are kept beside it.
-    """
-
-    model: str = MISSING
-    data: str = MISSING
-    entity: str = MISSING
-    features: str = "global"
-    split: str = "test"
-    name: str | None = None
-    min_examples: int = 10
-    fibre_columns: str = "composition"
-    shots: str = ""
-    draws: int = 5
-    strengths: list[float] = field(default_factory=lambda: [1.0, 0.1, 0.01, 1e-3, 1e-4, 1e-5])
-    tolerance: float = 1e-4
-    max_iterations: int = 1000
-    resamples: int = 1000
-    seed: int = 0
-    resize: Literal["squeeze", "crop", "pad"] | None = None
-    size: int | None = None
-    batch_size: int = 128
-    workers: int = 0
-    precision: Literal["fp32", "bf16"] = "fp32"
-    accelerator: Accelerator = "auto"
-    threads: int | None = None
-    output: str | None = None
-
-
-@dataclass
-class PrepareConfig:
-    """How a source becomes a catalogue; the source's own options stand beside these keys.
-
-    ``on_error: skip`` counts and lists what is unfit in ``skipped.csv``. The fractions make the splits where the
-    source brings none.
-    """
-
-    source: str = MISSING
-    output: str = MISSING
-    on_error: Literal["stop", "skip"] = "stop"
-    split_seed: int = 0
-    val_fraction: float = 0.1
-    test_fraction: float = 0.1
-    max_text_characters: int = 4000
-    max_pixels: int = 50_000_000
-    overwrite: bool = False
-
-
-@dataclass
-class DescribeConfig:
-    """What ``data describe`` counts. ``tokenizer`` is a run folder, a model folder or a hub name.
-
-    Null counts words and punctuation marks, of which no CLIP tokenizer makes fewer tokens. ``context_length`` null is
-    the tokenizer's own, else CLIP's 77.
-    """
-
-    catalogue: str = MISSING
-    tokenizer: str | None = None
-    template: str = "{description}"
-    context_length: int | None = None
-
-
-@dataclass
-class CompareConfig:
-    """Several runs trained on one catalogue, and the report that sets them side by side.
-
-    ``overrides`` reach every run, as ``train.precision=bf16`` would.
-    """
-
-    data: str = MISSING
-    output: str = "runs/compare"
-    split: str = "test"
-    gallery_products: int = 6
-
-
-@dataclass
-class AblationConfig:
-    """A base run, the rows that differ from it, and the seeds that each row is trained with.
-
-    ``base`` is a run configuration, relative to the file that names it. A row maps dotted keys of a run to values:
-    ``soft: {model.selection: soft, model.noise: none}``; ``model.entities.*.tokens`` means every entity of the base.
-    Rows named in ``optional`` are left out, and listed, where the base lacks what they remove. Differences are
-    against the row ``baseline``. ``reuse`` names folders whose finished runs of the same identity count as done.
-    """
-
-    data: str = MISSING
-    base: str = MISSING
-    rows: dict[str, Any] = field(default_factory=dict)
-    seeds: list[int] = field(default_factory=lambda: [0, 1, 2])
-    baseline: str | None = None
-    optional: list[str] = field(default_factory=list)
-    split: str = "val"
-    name: str | None = None
-    output: str = "runs/ablate/${name}"
-    reuse: list[str] = field(default_factory=list)

@@ -1,0 +1,50 @@
+"""``data prepare`` and ``data describe``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from e2fashion.cli.words import Verb, Words, one_place
+from e2fashion.types import E2FashionError
+
+
+def _data_prepare(words: Words) -> int:
+    from e2fashion import runner
+    from e2fashion.config import load_prepare_config
+
+    if not 1 <= len(words.places) <= 2:
+        raise E2FashionError(
+            "Say what to prepare: `e2fashion data prepare <source> [config.yaml] path=<where it lies> "
+            "output=<catalogue>`, or a configuration file that names its source."
+        )
+    file = next((Path(place) for place in words.places if place.endswith((".yaml", ".yml"))), None)
+    named = [f"source={place}" for place in words.places if not place.endswith((".yaml", ".yml"))]
+    config, options = load_prepare_config(file, [*named, *words.overrides])
+    print(runner.prepare(config, options, progress=not words.quiet))
+    return 0
+
+
+def _data_describe(words: Words) -> int:
+    from e2fashion import runner
+    from e2fashion.config import load_config
+    from e2fashion.schema import DescribeConfig
+
+    place = one_place(words, "catalogue folder")
+    print(runner.describe(load_config(DescribeConfig, None, [f"catalogue={place}", *words.overrides])))
+    return 0
+
+
+VERBS: dict[str, Verb] = {
+    "data prepare": Verb(
+        "data prepare <source> [config.yaml] path=... output=<catalogue> [on_error=skip]",
+        "turn a source (kagl, fashiongen, folder, labelled, synthetic) into a catalogue",
+        _data_prepare,
+        "PrepareConfig",
+    ),
+    "data describe": Verb(
+        "data describe <catalogue> [tokenizer=<model>] [template=...]",
+        "count what a catalogue holds",
+        _data_describe,
+        "DescribeConfig",
+    ),
+}

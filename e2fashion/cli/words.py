@@ -1,0 +1,48 @@
+"""A command's words, sorted, and what a verb is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from e2fashion.types import E2FashionError
+
+OWN_FLAGS = ("--dry-run", "--only", "--jobs")
+"""Flags that only some verbs take."""
+
+
+@dataclass(frozen=True)
+class Words:
+    """A command's words, sorted: paths and names, then overrides, then flags."""
+
+    places: list[str]
+    overrides: list[str]
+    quiet: bool
+    dry_run: bool = False
+    only: tuple[str, ...] = ()
+    jobs: int = 1
+
+
+@dataclass(frozen=True)
+class Verb:
+    """A verb: the line that explains it, the function that does it, the schema of its settings, flags of its own."""
+
+    usage: str
+    help: str
+    run: Callable[[Words], int]
+    settings: str = ""
+    flags: tuple[str, ...] = ()
+
+
+def one_place(words: Words, what: str) -> str:
+    """The only path or name that was given, or an error that says ``what`` it should be."""
+    if len(words.places) != 1:
+        given = ", ".join(words.places) or "nothing"
+        raise E2FashionError(f"Give one {what}; got {given}.")
+    return words.places[0]
+
+
+def show(text: str) -> None:
+    """Print, unless this is a process that only helped another one."""
+    if text:
+        print(text)

@@ -1,0 +1,13 @@
+"""What each verb does: a resolved configuration goes in, a run folder that explains itself comes out.
+
+One file per verb; what several need is in :mod:`e2fashion.runner.common`.
+"""
+
+from e2fashion.runner.catalogues import describe, prepare
+from e2fashion.runner.comparison import compare
+from e2fashion.runner.evaluation import evaluate
+from e2fashion.runner.probing import probe, probe_records
+from e2fashion.runner.reports import report
+from e2fashion.runner.runs import train, train_run
+
+__all__ = ["compare", "describe", "evaluate", "prepare", "probe", "probe_records", "report", "train", "train_run"]

@@ -1,0 +1,52 @@
+"""What several verbs do: name an encoder, keep its records, bound the threads."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+import torch
+
+from e2fashion.config import load_config
+from e2fashion.eval.encoder import Encoder, load_encoder
+from e2fashion.eval.measure import RunIdentity
+from e2fashion.run_folder import RunFolder
+from e2fashion.schema import RunConfig
+from e2fashion.types import E2FashionError
+
+
+class NamesEncoder(Protocol):
+    """The keys by which a configuration names an encoder; see :class:`e2fashion.schema.EvaluateConfig`."""
+
+    model: str
+    name: str | None
+    resize: Literal["squeeze", "crop", "pad"] | None
+    size: int | None
+
+
+def load_named(config: NamesEncoder, template: str | None = None) -> tuple[Encoder, RunFolder]:
+    """The encoder that a configuration names, called as its run is called, and the run folder if it is one."""
+    run = RunFolder(Path(config.model))
+    name = config.name or (load_config(RunConfig, run.config).name if run.config.is_file() else None)
+    return load_encoder(config.model, name=name, template=template, resize=config.resize, size=config.size), run
+
+
+def results_file(output: str | None, run: RunFolder, verb: str, encoder: Encoder) -> Path:
+    """Where a verb's records go: the file that was named, else the run's own, else one of the verb's."""
+    if output:
+        return Path(output)
+    return run.results if run.config.is_file() else Path("runs") / verb / encoder.name / "results.jsonl"
+
+
+def identity_of(run: dict[str, Any]) -> RunIdentity:
+    """Which run a record comes from, by what ``record.json`` of its folder says (empty: no run of ours)."""
+    return RunIdentity(run.get("identity", ""), run.get("commit") or "", run.get("seed", 0))
+
+
+def set_threads(threads: int | None) -> None:
+    """Let this process compute with so many threads; None leaves them as they are."""
+    if threads is None:
+        return
+    if threads < 1:
+        raise E2FashionError(f"threads is {threads}; give a number from 1, or null for all.")
+    torch.set_num_threads(threads)

@@ -1,0 +1,58 @@
+"""``probe``: fit linear probes to the features of any encoder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import cast
+
+from torch import nn
+
+from e2fashion import build
+from e2fashion.config import split_names, split_numbers
+from e2fashion.data.catalogue import Catalogue
+from e2fashion.eval.probe import ProbeSettings, measure_probe
+from e2fashion.eval.report import write_tables
+from e2fashion.eval.results import append_records, read_records
+from e2fashion.run_folder import RunFolder
+from e2fashion.runner.common import identity_of, load_named, results_file, set_threads
+from e2fashion.schema import ProbeConfig
+from e2fashion.types import ResultRecord
+
+
+def probe(config: ProbeConfig, progress: bool = True) -> str:
+    """Measure linear probes of any encoder, append the records and show them as a table."""
+    results, records = probe_records(config, progress)
+    append_records(results, records)
+    run = RunFolder(Path(config.model))
+    if results == run.results:
+        write_tables(read_records(results), run.report)
+    return f"{len(records)} records appended to {results}\n\n" + write_tables(records)
+
+
+def probe_records(config: ProbeConfig, progress: bool = True) -> tuple[Path, list[ResultRecord]]:
+    """The records of linear probes, and the file where they belong; features are kept beside it."""
+    set_threads(config.threads)
+    catalogue = Catalogue.load(config.data)
+    encoder, run = load_named(config)
+    results = results_file(config.output, run, "probe", encoder)
+    settings = ProbeSettings(
+        entities=split_names(config.entity),
+        folder=results.parent / "features",
+        features=split_names(config.features),
+        split=config.split,
+        min_examples=config.min_examples,
+        fibre_columns=split_names(config.fibre_columns),
+        shots=split_numbers("shots", config.shots),
+        draws=config.draws,
+        strengths=config.strengths,
+        tolerance=config.tolerance,
+        max_iterations=config.max_iterations,
+        resamples=config.resamples,
+        seed=config.seed,
+        batch_size=config.batch_size,
+        workers=config.workers,
+        precision=config.precision,
+        progress=progress,
+    )
+    cast(nn.Module, encoder.model).to(build.build_device(config.accelerator))
+    return results, measure_probe(encoder, catalogue, settings, identity_of(run.read_record()))

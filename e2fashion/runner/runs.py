@@ -1,0 +1,94 @@
+"""``train``: train every stage of one run, then evaluate its best model."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+
+from e2fashion import build
+from e2fashion.config import differences, load_config, run_identity, save_config, split_names
+from e2fashion.data.catalogue import Catalogue
+from e2fashion.eval.encoder import load_encoder
+from e2fashion.eval.report import write_tables
+from e2fashion.eval.results import read_records
+from e2fashion.modules.callbacks import RunInterruptedError
+from e2fashion.run_folder import RunFolder
+from e2fashion.runner.common import set_threads
+from e2fashion.runner.evaluation import results_of
+from e2fashion.schema import RunConfig
+from e2fashion.training import is_first_process, train_stages
+from e2fashion.types import E2FashionError
+
+logger = logging.getLogger(__name__)
+
+
+def train(place: Path, overrides: Sequence[str] = (), progress: bool = True) -> str:
+    """Train the run of a configuration file, or go on with the run of a folder; evaluate its best model."""
+    if place.is_dir():
+        file = RunFolder(place).config
+        if not file.is_file():
+            raise E2FashionError(f"'{place}' is no run folder: it has no config.yaml. Give a configuration file.")
+        config = load_config(RunConfig, file, [f"output={place}", *overrides])
+    else:
+        config = load_config(RunConfig, place, overrides)
+    folder = train_run(config, progress)
+    if not is_first_process():
+        return ""
+    return f"{folder.path}: best model in {folder.model}\n\n" + write_tables(
+        read_records(folder.results), folder.report
+    )
+
+
+def train_run(config: RunConfig, progress: bool = True) -> RunFolder:
+    """Train every stage that is not done yet and evaluate the best model on the splits that the run names.
+
+    Where several processes train together the first one alone writes and evaluates.
+
+    Raises:
+        E2FashionError: a mistake in the configuration or the data, a loss that is not finite, or an interrupt (the
+            message says how to go on).
+    """
+    set_threads(config.threads)
+    catalogue = Catalogue.load(config.data)
+    device = build.build_device(config.accelerator)
+    build.check_run(config, catalogue)
+    folder = RunFolder(Path(config.output))
+    if not is_first_process():
+        _help_training(config, catalogue, folder)
+        return folder
+    identity = run_identity(config, catalogue.fingerprint)
+    other = folder.read_record().get("identity", identity) != identity
+    folder.open(identity, catalogue.fingerprint, device, _differences(config, folder) if other else "")
+    save_config(config, folder.config)
+    handler = folder.log_to_file()
+    try:
+        train_stages(config, catalogue, folder, progress)
+        encoder = load_encoder(str(folder.model), name=config.name)
+        results_of(folder, encoder, catalogue, config, split_names(config.evaluate_splits), progress)
+    except E2FashionError as error:
+        if isinstance(error, RunInterruptedError):
+            error = RunInterruptedError(f"interrupted. Go on with: e2fashion train {folder.path}")
+        # Whoever called shows it; the log keeps it.
+        handler.handle(logger.makeRecord(logger.name, logging.ERROR, "", 0, str(error), (), None))
+        raise error
+    finally:
+        logging.getLogger("e2fashion").removeHandler(handler)
+        handler.close()
+    return folder
+
+
+def _help_training(config: RunConfig, catalogue: Catalogue, folder: RunFolder) -> None:
+    """What the other processes of a run do: train, and leave the talking to the first."""
+    try:
+        train_stages(config, catalogue, folder, progress=False)
+    except RunInterruptedError as interruption:
+        raise RunInterruptedError from interruption
+
+
+def _differences(config: RunConfig, folder: RunFolder) -> str:
+    """What the run that lies in the folder has otherwise, in words; empty where only the data differ."""
+    if not folder.config.is_file():
+        return ""
+    found = differences(load_config(RunConfig, folder.config), config)
+    return "; ".join(f"{key} is {there} there and {here} here" for key, (there, here) in list(found.items())[:5])

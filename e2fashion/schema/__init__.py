@@ -1,0 +1,48 @@
+"""Every key of every configuration, with its type, its default and where that comes from: one file per topic.
+
+:mod:`e2fashion.config` reads files against these classes; :mod:`e2fashion.build` makes objects of them.
+"""
+
+from omegaconf import MISSING
+
+from e2fashion.schema.common import Accelerator
+from e2fashion.schema.compare import AblationConfig, CompareConfig
+from e2fashion.schema.data import DescribeConfig, PrepareConfig
+from e2fashion.schema.evaluate import EvaluateConfig, ProbeConfig
+from e2fashion.schema.run import (
+    EntityConfig,
+    ImageConfig,
+    LoaderConfig,
+    LossConfig,
+    ModelConfig,
+    RunConfig,
+    ScratchConfig,
+    StageConfig,
+    TextConfig,
+    TextEntityConfig,
+    TowerConfig,
+    TrainConfig,
+)
+
+__all__ = [
+    "MISSING",
+    "AblationConfig",
+    "Accelerator",
+    "CompareConfig",
+    "DescribeConfig",
+    "EntityConfig",
+    "EvaluateConfig",
+    "ImageConfig",
+    "LoaderConfig",
+    "LossConfig",
+    "ModelConfig",
+    "PrepareConfig",
+    "ProbeConfig",
+    "RunConfig",
+    "ScratchConfig",
+    "StageConfig",
+    "TextConfig",
+    "TextEntityConfig",
+    "TowerConfig",
+    "TrainConfig",
+]
