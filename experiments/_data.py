@@ -26,11 +26,10 @@ DATA_SETS: dict[str, DataSet] = {
         "through the page of their challenge",
         "e2fashion data prepare configs/data/fashiongen.yaml path=<folder of the two files> output=<catalogue>",
     ),
-    "amazonfashion": DataSet(
+    "amazon_fashion": DataSet(
         "AmazonFashion",
         "meta-fashion.json, split.json and the pictures below Fashion/, linked from the page of E2's authors' code",
-        "e2fashion data prepare configs/data/amazonfashion.yaml path=<folder> output=<catalogue> (its source file and "
-        "YAML stand in docs/extending.md, section 'A data set')",
+        "e2fashion data prepare configs/data/amazon_fashion.yaml path=<folder> output=<catalogue>",
     ),
     "kagl": DataSet(
         "Fashion Product Images",

@@ -50,22 +50,15 @@ class Recipe:
 Recipes = Mapping[str, Mapping[str, Recipe]]
 """By scale, then by data set."""
 
-NOT_OF_AMAZON = ("composition", "sub_category", "season")
-
 #: Experiments of Fashion-Gen, and their small likenesses.
 FASHIONGEN: Recipes = {
     "paper": {"fashiongen": Recipe("fashiongen")},
     "small": {"kagl": Recipe("kagl_small"), "synthfashion": Recipe("quickstart")},
 }
 
-#: The recipe of Fashion-Gen with the tags that AmazonFashion has.
-AMAZONFASHION = Recipe(
-    "fashiongen", ("text.template={brand}. {description}", *(f"model.entities.{name}=null" for name in NOT_OF_AMAZON))
-)
-
 #: Experiments without rows: any of these data sets, several at a time.
 CATALOGUES_ALONE: Recipes = {
-    "paper": {"fashiongen": Recipe(""), "amazonfashion": Recipe("")},
+    "paper": {"fashiongen": Recipe(""), "amazon_fashion": Recipe("")},
     "small": {"kagl": Recipe(""), "synthfashion": Recipe("")},
 }
 

@@ -25,7 +25,7 @@ TINY = (
 
 def smoke_overrides(recipe: Recipe, scale: str) -> list[str]:
     """What makes the recipe's runs tiny; rows still change what they compare."""
-    stages = ("new_parameters", "everything") if recipe.prefix == "fashiongen" else ("main",)
+    stages = ("new_parameters", "everything") if recipe.prefix in ("fashiongen", "amazon") else ("main",)
     epochs = [f"train.stages.{stage}.epochs=1" for stage in stages]
     return [*TINY, f"model.scratch.vision={{layers: {DEPTH[scale]}, width: 16, heads: 2}}", *epochs]
 

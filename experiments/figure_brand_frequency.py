@@ -5,7 +5,7 @@ Runs: none. Reads the brands of each catalogue.
 
 Command::
 
-    python -m experiments.figure_brand_frequency --data fashiongen=<catalogue> --data amazonfashion=<catalogue>
+    python -m experiments.figure_brand_frequency --data fashiongen=<catalogue> --data amazon_fashion=<catalogue>
     python -m experiments.figure_brand_frequency --scale small --data kagl=<catalogue> --data synthfashion=<catalogue>
 
 Cost: seconds.

@@ -5,7 +5,7 @@ Runs: none. Reads every row of each catalogue once.
 
 Command::
 
-    python -m experiments.table6_data_statistics --data fashiongen=<catalogue> --data amazonfashion=<catalogue>
+    python -m experiments.table6_data_statistics --data fashiongen=<catalogue> --data amazon_fashion=<catalogue>
     python -m experiments.table6_data_statistics --scale small --data kagl=<catalogue>
 
 Cost: seconds for ten thousand products, minutes for Fashion-Gen.

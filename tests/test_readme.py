@@ -234,30 +234,24 @@ def documented_module(file: str, folder: Path, monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_the_documented_source_prepares_a_catalogue(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    module = documented_module("e2fashion/data/sources/amazonfashion.py", tmp_path, monkeypatch)
-    monkeypatch.setitem(SOURCES, "amazonfashion", module.AmazonFashionSource)
-    data = tmp_path / "amazon"
-    products = {
-        f"B{number}": {
-            "title": f"Dress {number}",
-            "brand": "Acme" if number % 2 else None,
-            "images": ["a.jpg", "b.jpg"],
-        }
-        for number in range(8)
-    }
-    for number, (product, facts) in enumerate(products.items()):
-        (data / "Fashion" / product).mkdir(parents=True)
-        for view, file in enumerate(facts["images"]):
-            Image.new("RGB", (8, 8), (30 * number, 90 * view, 0)).save(data / "Fashion" / product / file, quality=100)
-    (data / "meta-fashion.json").write_text(json.dumps(products))
-    (data / "split.json").write_text(json.dumps({"train": list(products)[:6], "test": list(products)[6:]}))
-    source = build_source("amazonfashion", {"path": str(data)})
-    catalogue = prepare_catalogue(source, tmp_path / "catalogue", val_fraction=0.2, progress=False)
+    module = documented_module("e2fashion/data/sources/lookbook.py", tmp_path, monkeypatch)
+    monkeypatch.setitem(SOURCES, "lookbook", module.LookbookSource)
+    data = tmp_path / "lookbook"
+    for number in range(9):
+        (data / str(number)).mkdir(parents=True)
+        facts = {"title": f"Dress {number}", "sold_in": "train" if number < 6 else "test"}
+        maker = {"maker": "Acme"} if number % 2 else {}
+        (data / str(number) / "product.json").write_text(json.dumps({**facts, **maker}))
+        for view in range(2 if number < 8 else 0):
+            Image.new("RGB", (8, 8), (30 * number, 90 * view, 0)).save(data / str(number) / f"{view}.jpg", quality=100)
+    source = build_source("lookbook", {"path": str(data)})
+    catalogue = prepare_catalogue(source, tmp_path / "catalogue", on_error="skip", val_fraction=0.2, progress=False)
     assert {split: counts["products"] for split, counts in catalogue.manifest.splits.items()} == {
         "train": 5,
         "val": 1,
         "test": 2,
     }
+    assert catalogue.manifest.skipped == {"no picture": 1}
 
 
 def test_the_documented_loss_adds_its_term(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,7 +13,7 @@ from e2fashion.data.manifest import FORMAT_VERSION, MANIFEST_FILE, Manifest
 from e2fashion.data.sources.base import Source
 from e2fashion.types import E2FashionError
 
-_TABLE_SUFFIXES = {".csv", ".tsv", ".txt", ".parquet", ".jsonl", ".ndjson", ".h5", ".hdf5"}
+_TABLE_SUFFIXES = {".csv", ".tsv", ".txt", ".parquet", ".json", ".jsonl", ".ndjson", ".h5", ".hdf5"}
 _HASHED_BYTES = 64 << 20
 
 

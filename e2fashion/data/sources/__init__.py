@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from e2fashion.data.sources.amazon_fashion import AmazonFashionSource
 from e2fashion.data.sources.base import Source
 from e2fashion.data.sources.fashiongen import FashionGenSource
 from e2fashion.data.sources.folder import FolderSource
@@ -14,6 +15,7 @@ SOURCES: dict[str, type[Source]] = {
     for source in (
         KaglSource,
         FashionGenSource,
+        AmazonFashionSource,
         FolderSource,
         LabelledSource,
         SyntheticSource,

@@ -1,0 +1,124 @@
+"""AmazonFashion: titles and brands of an online market, with several pictures a product.
+
+The release has train and test; the preparation carves val out of train by product (``val_fraction``).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar
+
+from e2fashion.data.sources.base import SourceProblem, SourceRow
+from e2fashion.types import E2FashionError
+
+_PRODUCTS = "meta-fashion.json"
+_SPLITS = "split.json"
+_PICTURES = "Fashion"
+_FIELD = "images"
+
+
+@dataclass
+class AmazonFashionSource:
+    """``path`` is the folder that holds ``meta-fashion.json``, ``split.json`` and the pictures below ``Fashion``.
+
+    The title becomes the description. A brand that is empty, missing or one of ``unknown_brands`` (case does not
+    matter) is unknown. Pictures are views in the order of the list. ``sub_category`` gives all products one
+    sub-category, which the release lacks: ``sample_100`` then draws its rivals from all of them; empty leaves the
+    column out. Products that stand in one of the two files alone are problems that are listed.
+    """
+
+    path: str
+    sub_category: str = ""
+    unknown_brands: list[str] = field(default_factory=lambda: ["unknown"])
+    name: ClassVar[str] = "amazon_fashion"
+
+    def __post_init__(self) -> None:
+        folder = Path(self.path)
+        self._products = _read(folder / _PRODUCTS, dict, "{asin: {title, brand, images: [file, ...]}}")
+        splits = _read(folder / _SPLITS, list, "{train: [asin, ...], test: [asin, ...]}")
+        self._split_of: dict[str, str] = {}
+        for split, products in splits.items():
+            for product in map(str, products):
+                first = self._split_of.setdefault(product, split)
+                if first != split:
+                    raise E2FashionError(
+                        f"{folder / _SPLITS} puts the product {product} into '{first}' and into '{split}': "
+                        f"leave it in one of them."
+                    )
+        if not (folder / _PICTURES).is_dir():
+            raise E2FashionError(
+                f"{folder} has no folder '{_PICTURES}': unpack the pictures to {_PICTURES}/<asin>/<file>."
+            )
+        self._unknown = {brand.strip().casefold() for brand in self.unknown_brands}
+
+    @property
+    def tag_columns(self) -> tuple[str, ...]:
+        """The brand, and the sub-category where one is given."""
+        return ("brand", "sub_category") if self.sub_category else ("brand",)
+
+    def __len__(self) -> int:
+        known = (self._products.get(product) for product in self._split_of)
+        pictures = sum(max(1, len(_pictures(facts))) for facts in known)
+        return pictures + sum(product not in self._split_of for product in self._products)
+
+    def rows(self) -> Iterator[SourceRow | SourceProblem]:
+        """The pictures of every product of ``split.json`` in its order, then what ``meta-fashion.json`` has beyond."""
+        for product, split in self._split_of.items():
+            facts, where = self._products.get(product), f"{_PRODUCTS} {product}"
+            if facts is None:
+                remedy = f"add it to {_PRODUCTS}, or take it out of {_SPLITS}"
+                yield SourceProblem(
+                    f"{_SPLITS} {split}", product, "product_id", repr(product), remedy, "unknown product"
+                )
+                continue
+            if not (files := _pictures(facts)):
+                value = repr(facts.get(_FIELD))
+                yield SourceProblem(where, product, _FIELD, value, f"list the files of {product}", "no picture")
+            for view, file in enumerate(files):
+                yield SourceRow(
+                    row=where,
+                    product_id=product,
+                    image=Path(self.path) / _PICTURES / product / file,
+                    description=_text(facts.get("title")),
+                    tags=self._tags(facts),
+                    view=view,
+                    split=split,
+                )
+        for product in self._products:
+            if product not in self._split_of:
+                where, remedy = f"{_PRODUCTS} {product}", f"name it in {_SPLITS}"
+                yield SourceProblem(where, product, "split", "none", remedy, "in no split")
+
+    def _tags(self, facts: dict[str, Any]) -> dict[str, str | None]:
+        brand = _text(facts.get("brand"))
+        tags: dict[str, str | None] = {"brand": None if brand.strip().casefold() in self._unknown else brand}
+        return {**tags, "sub_category": self.sub_category} if self.sub_category else tags
+
+
+def _read(file: Path, member: type, layout: str) -> dict[str, Any]:
+    """The mapping in a JSON file, each of whose values is a ``member``."""
+    if not file.is_file():
+        raise E2FashionError(
+            f"{file} is missing. AmazonFashion is {_PRODUCTS}, {_SPLITS} and {_PICTURES}/, in one folder: give it with "
+            f"path=<folder>."
+        )
+    try:
+        found = json.loads(file.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise E2FashionError(f"{file} is no JSON ({error}): perhaps an incomplete download. Fetch it again.") from error
+    if not isinstance(found, dict) or not all(isinstance(value, member) for value in found.values()):
+        raise E2FashionError(f"{file} is not laid out as {layout}: use the file of the release.")
+    return found
+
+
+def _pictures(facts: dict[str, Any] | None) -> list[str]:
+    """The file names of a product; none where the list is missing or no list of names."""
+    files = (facts or {}).get(_FIELD)
+    return files if isinstance(files, list) and all(isinstance(file, str) and file for file in files) else []
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else ""
