@@ -2,18 +2,122 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
 
 import torch
+from torch import Tensor
 
 from e2fashion.data.catalogue import Catalogue
+from e2fashion.data.text import TextTemplate
 from e2fashion.eval.embed import EmbeddedSplit
 from e2fashion.eval.encoder import Encoder
+from e2fashion.eval.features import SplitFeatures, cached_features, check_kinds, extract_features, model_fingerprint
+from e2fashion.eval.measure import MeasureSettings, RunIdentity, embed_catalogue
 from e2fashion.eval.rankings import RecordContext
 from e2fashion.metrics.bootstrap import RESAMPLES
 from e2fashion.metrics.classification import summarise_classes
-from e2fashion.tasks.zero_shot import SLOT, class_embeddings, nearest_labels
+from e2fashion.tasks.classifier import embed_labels
+from e2fashion.tasks.zero_shot import SLOT, fill_templates
 from e2fashion.types import E2FashionError, ResultRecord
+
+TASK = "zero_shot"
+
+
+@dataclass(frozen=True)
+class ClassifySettings:
+    """What is classified and how.
+
+    ``wording`` maps values of ``column`` to the words that go into the templates (others: the value itself).
+    ``folder`` keeps the image features, so that a second call does not run the encoder again (None: not kept).
+    """
+
+    column: str
+    templates: Sequence[str] = (SLOT,)
+    region_templates: Sequence[str] = (SLOT,)
+    features: Sequence[str] = ("global",)
+    split: str = "test"
+    wording: Mapping[str, str] = field(default_factory=dict)
+    resamples: int = RESAMPLES
+    folder: Path | None = None
+    batch_size: int = 128
+    workers: int = 0
+    precision: Literal["fp32", "bf16"] = "fp32"
+    progress: bool = True
+
+
+@dataclass(frozen=True)
+class Truth:
+    """The products of a split that have a value: ``rows`` (M,) into its products, ``labels`` (M,) into ``names``.
+
+    ``product_ids`` are the M products' own.
+    """
+
+    names: tuple[str, ...]
+    rows: Tensor
+    labels: Tensor
+    product_ids: tuple[str, ...]
+    left_out: int
+
+
+@dataclass(frozen=True)
+class Classified:
+    """M products classified by one kind of features: ``predicted`` (M,) int64 and its cosine ``score`` (M,)."""
+
+    features: str
+    truth: Truth
+    predicted: Tensor
+    score: Tensor
+    records: list[ResultRecord]
+
+
+def classify_split(
+    encoder: Encoder, catalogue: Catalogue, settings: ClassifySettings, run: RunIdentity | None = None
+) -> list[Classified]:
+    """Classify the first picture of every product among all values of the column in the split, by every kind of features.
+
+    Products without the tag are left out and counted. Records have ``task`` ``zero_shot``; their ``extra`` names
+    ``entity`` (the column), ``features``, ``templates``, and what the most frequent class would reach (``majority``).
+
+    Raises:
+        E2FashionError: a column or split that is not there, a wording of no value, region features that the encoder
+            lacks, or a template without a slot. All before the encoder runs.
+    """
+    run = run or RunIdentity()
+    if not settings.features:
+        raise E2FashionError("features is empty: write global, region or both.")
+    entity = entity_of(encoder, settings.column)
+    check_kinds(settings.features, [entity], encoder)
+    truth = column_truth(catalogue, settings.split, settings.column)
+    if foreign := sorted(set(settings.wording) - set(truth.names)):
+        raise E2FashionError(
+            f"wording names '{foreign[0]}', which is no value of '{settings.column}' in {settings.split}: "
+            f"{', '.join(truth.names)}."
+        )
+    words = [settings.wording.get(name, name) for name in truth.names]
+    for templates in (settings.templates, settings.region_templates):
+        fill_templates(words, templates)
+    found = split_features(encoder, catalogue, settings)
+    context = RecordContext(
+        run=run.identity,
+        model=encoder.name,
+        split=settings.split,
+        seed=run.seed,
+        config_hash=run.identity,
+        commit=run.commit,
+        data_fingerprint=catalogue.fingerprint,
+    )
+    results = []
+    for kind in dict.fromkeys(settings.features):
+        labels = embed_labels(encoder, words, kind, settings.templates, settings.region_templates)
+        regions = found.regions[entity][truth.rows] if kind != "global" else None
+        score, predicted = labels.scores(found.image[truth.rows], regions).max(-1)
+        how = _how(encoder, settings, kind)
+        records = _records(context, truth, predicted, settings.column, how, settings.resamples)
+        results.append(Classified(kind, truth, predicted, score, records))
+    return results
 
 
 def measure_zero_shot(
@@ -27,8 +131,26 @@ def measure_zero_shot(
 ) -> list[ResultRecord]:
     """Accuracy, macro-F1 and weighted F1 of the first pictures, among all values of ``column`` in ``context.split``.
 
-    ``embedded`` holds that split's pictures, by ``encoder``. Products without the tag are left out and counted in
-    ``extra["left_out"]``. ``task`` is ``zero_shot``; ``extra`` names ``entity`` and ``templates``.
+    For a caller that has embedded the split: ``embedded`` holds its pictures, by ``encoder``. Products without the tag
+    are left out and counted in ``extra["left_out"]``.
+
+    Raises:
+        E2FashionError: the catalogue has no such column, or nobody has a value in it.
+    """
+    truth = column_truth(catalogue, context.split, column)
+    labels = embed_labels(encoder, truth.names, templates=templates)
+    images = embedded.image_embeds[embedded.first_images][truth.rows]
+    predicted = labels.scores(images, None).argmax(-1)
+    return _records(context, truth, predicted, column, {"templates": list(templates)}, resamples)
+
+
+def entity_of(encoder: Encoder, column: str) -> str:
+    """The encoder's entity whose tags a column holds; the column's own name where it has none."""
+    return next((entity.name for entity in encoder.entities if entity.column == column), column)
+
+
+def column_truth(catalogue: Catalogue, split: str, column: str) -> Truth:
+    """Who has which value in a column of a split, in the order of its products.
 
     Raises:
         E2FashionError: the catalogue has no such column, or nobody has a value in it.
@@ -37,28 +159,83 @@ def measure_zero_shot(
         raise E2FashionError(
             f"The catalogue {catalogue.path} has no tag column '{column}'; it has: {', '.join(catalogue.tag_columns)}."
         )
-    rows = catalogue.split(context.split)
-    tags = dict(zip(rows["product_id"], rows[column], strict=True))
-    values = [tags[product_id] for product_id in embedded.product_ids]
-    labels = sorted({value for value in values if value is not None})
-    if not labels:
-        raise E2FashionError(f"no product of {context.split} has a value in '{column}': choose another column")
-    known = torch.tensor([place for place, value in enumerate(values) if value is not None])
-    places = {label: place for place, label in enumerate(labels)}
-    truth = torch.tensor([places[value] for value in values if value is not None])
-    images = embedded.image_embeds[embedded.first_images][known]
-    predicted = nearest_labels(images, class_embeddings(encoder.embed_texts, labels, templates))
+    values = product_values(catalogue, split, column)
+    known = [(row, product_id, value) for row, (product_id, value) in enumerate(values.items()) if value is not None]
+    names = sorted({value for _, _, value in known})
+    if not names:
+        raise E2FashionError(f"no product of {split} has a value in '{column}': choose another column")
+    places = {name: place for place, name in enumerate(names)}
+    return Truth(
+        tuple(names),
+        torch.tensor([row for row, _, _ in known]),
+        torch.tensor([places[value] for _, _, value in known]),
+        tuple(product_id for _, product_id, _ in known),
+        len(values) - len(known),
+    )
+
+
+def product_values(catalogue: Catalogue, split: str, column: str) -> dict[str, str | None]:
+    """The value of every product's first view, in the order of the products; None where it is unknown or blank."""
+    rows = catalogue.split(split)
+    products: dict[str, str | None] = {}
+    for product_id, value in zip(rows["product_id"], rows[column], strict=True):
+        products.setdefault(product_id, value if value and value.strip() else None)
+    return products
+
+
+def split_features(
+    encoder: Encoder, catalogue: Catalogue, settings: ClassifySettings, split: str | None = None
+) -> SplitFeatures:
+    """Image features of a split's products (``settings.split``), from the cache where they are there.
+
+    Of a model that compares tokens ``image`` is (N, P, C), made anew.
+    """
+    split = split or settings.split
+    if encoder.compares_tokens:
+        how = MeasureSettings(
+            batch_size=settings.batch_size,
+            workers=settings.workers,
+            precision=settings.precision,
+            progress=settings.progress,
+            with_tags=False,
+        )
+        embedded = embed_catalogue(encoder, catalogue, split, TextTemplate(), settings=how)
+        return SplitFeatures(embedded.product_ids, embedded.image_embeds[embedded.first_images], {})
+    options = (settings.batch_size, settings.workers, settings.precision, settings.progress)
+    if settings.folder is None:
+        return extract_features(encoder, catalogue, split, *options)
+    return cached_features(encoder, catalogue, split, settings.folder, *options, model_fingerprint(encoder))
+
+
+def _how(encoder: Encoder, settings: ClassifySettings, kind: str) -> dict[str, Any]:
+    how: dict[str, Any] = {"features": kind}
+    if kind != "region":
+        how["templates"] = list(settings.templates)
+    if kind != "global":
+        how["region_templates"] = list(settings.region_templates)
+    if settings.wording:
+        how["wording"] = [f"{name}: {words}" for name, words in sorted(settings.wording.items())]
+    transform = encoder.transform
+    return how | {"image_size": transform.size, "resize": transform.resize, "precision": settings.precision}
+
+
+def _records(
+    context: RecordContext, truth: Truth, predicted: Tensor, column: str, how: Mapping[str, Any], resamples: int
+) -> list[ResultRecord]:
+    classes = len(truth.names)
+    most_frequent = torch.bincount(truth.labels, minlength=classes).argmax()
+    majority = summarise_classes(truth.labels, most_frequent.expand(len(truth.labels)), classes)
     return [
         ResultRecord(
             **vars(context),
-            task="zero_shot",
+            task=TASK,
             metric=metric,
             value=estimate.value,
             low=estimate.low,
             high=estimate.high,
-            queries=len(truth),
-            candidates=float(len(labels)),
-            extra={"entity": column, "templates": list(templates), "left_out": len(values) - len(truth)},
+            queries=len(truth.labels),
+            candidates=float(classes),
+            extra={"entity": column, **how, "left_out": truth.left_out, "majority": majority[metric].value},
         )
-        for metric, estimate in summarise_classes(truth, predicted, len(labels), resamples).items()
+        for metric, estimate in summarise_classes(truth.labels, predicted, classes, resamples).items()
     ]

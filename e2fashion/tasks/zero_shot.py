@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -17,6 +17,21 @@ EmbedTexts = Callable[[Sequence[str]], Tensor]
 
 SLOT = "{}"
 
+Labels = Sequence[str] | Mapping[str, str]
+"""Names of classes, or names with the words that stand for each in a template."""
+
+
+def named_labels(labels: Labels) -> tuple[list[str], list[str]]:
+    """The names of the classes, and the words that stand for each.
+
+    Raises:
+        E2FashionError: one text instead of a list of them.
+    """
+    if isinstance(labels, str):
+        raise E2FashionError(f"labels is the text '{labels}'; give a list of names, as in ['shirt', 'shoe']")
+    names = list(labels)
+    return names, [labels[name] for name in names] if isinstance(labels, Mapping) else names
+
 
 def fill_templates(labels: Sequence[str], templates: Sequence[str]) -> list[str]:
     """Every label in every template, label by label.
@@ -24,6 +39,8 @@ def fill_templates(labels: Sequence[str], templates: Sequence[str]) -> list[str]
     Raises:
         E2FashionError: no labels, a label twice or empty, no templates, or a template without its slot ``{}``.
     """
+    if isinstance(templates, str):
+        raise E2FashionError(f"templates is the text '{templates}'; give a list of them, as in ['{templates}']")
     if not labels:
         raise E2FashionError("there are no labels: give the names of the classes to choose from")
     if doubled := next((label for label in labels if list(labels).count(label) > 1), None):
@@ -57,13 +74,18 @@ def class_embeddings(embed_texts: EmbedTexts, labels: Sequence[str], templates: 
     return F.normalize(means, dim=-1)
 
 
-def nearest_labels(image_embeds: Tensor, label_embeds: Tensor, chunk: int = 8192) -> Tensor:
-    """The place of the nearest label of every picture: (N, C) and (labels, C), normalised, to (N,) int64.
+def label_scores(image_embeds: Tensor, label_embeds: Tensor) -> Tensor:
+    """How near every label is to every picture: (N, C) and (labels, C), normalised, to cosines (N, labels) fp32.
 
     Or tokens (N, P, C) and (labels, L, C), compared as :mod:`e2fashion.similarity` says.
     """
-    if is_tokenwise(label_embeds):
-        parts = [token_similarity(rows, label_embeds).argmax(-1) for rows in image_embeds.split(16)]
-    else:
-        parts = [(rows @ label_embeds.T).argmax(-1) for rows in image_embeds.split(chunk)]
+    if not is_tokenwise(label_embeds):
+        return image_embeds @ label_embeds.T
+    parts = [token_similarity(rows, label_embeds) for rows in image_embeds.split(16)]
+    return torch.cat(parts) if parts else torch.empty(0, len(label_embeds))
+
+
+def nearest_labels(image_embeds: Tensor, label_embeds: Tensor, chunk: int = 8192) -> Tensor:
+    """The place of the nearest label of every picture, as :func:`label_scores` has it: (N,) int64."""
+    parts = [label_scores(rows, label_embeds).argmax(-1) for rows in image_embeds.split(chunk)]
     return torch.cat(parts) if parts else torch.empty(0, dtype=torch.int64)

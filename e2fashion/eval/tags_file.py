@@ -1,0 +1,86 @@
+"""``tags.json``: the values, templates and thresholds of a tag predictor, kept beside the model that they belong to."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from e2fashion.eval.encoder import Encoder, load_encoder
+from e2fashion.eval.features import model_fingerprint
+from e2fashion.tasks.tags import TagPredictor, TagValues
+from e2fashion.types import E2FashionError
+
+NAME = "tags.json"
+FORMAT = 1
+
+
+def save_tag_predictor(predictor: TagPredictor, encoder: Encoder, file: Path, made_on: Mapping[str, Any]) -> None:
+    """Write a predictor; ``made_on`` says on what its thresholds were chosen. The file never holds half of it."""
+    content = {
+        "format": FORMAT,
+        "model": encoder.name,
+        "model_fingerprint": model_fingerprint(encoder),
+        "scale": predictor.scale,
+        **made_on,
+        "entities": [asdict(entity) for entity in predictor.entities],
+    }
+    file.parent.mkdir(parents=True, exist_ok=True)
+    partial = file.with_name(f".{file.name}.partial")
+    partial.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    partial.replace(file)
+
+
+def load_tag_predictor(
+    model: str | Encoder, file: str | Path | None = None, threshold: float | None = None
+) -> TagPredictor:
+    """The predictor of a model (loaded already, or a run's folder) from its ``tags.json``.
+
+    ``file`` None reads the one in the run's folder. ``threshold`` replaces every threshold; 0.0 always answers.
+
+    Raises:
+        E2FashionError: no such file, one that is broken or from another version, or one of another model.
+    """
+    place = Path(file) if file is not None else None
+    if place is None:
+        if not isinstance(model, str):
+            raise E2FashionError(f"tags of the loaded model '{model.name}': name their file, as in file='{NAME}'.")
+        place = Path(model) / NAME
+    if not place.is_file():
+        raise E2FashionError(
+            f"There is no {place}: thresholds are chosen on val by `e2fashion tags fit <model> data=<catalogue>`."
+        )
+    encoder = load_encoder(model) if isinstance(model, str) else model
+    content = _read(place)
+    if content["model_fingerprint"] != model_fingerprint(encoder):
+        raise E2FashionError(
+            f"{place} belongs to the model '{content['model']}', whose weights or way of making a square are not those "
+            f"of '{encoder.name}'. Fit tags of this one: `e2fashion tags fit <model> data=<catalogue>`."
+        )
+    entities = [_entity(values, place) for values in content["entities"]]
+    if threshold is not None:
+        entities = [TagValues(**{**vars(entity), "threshold": threshold}) for entity in entities]
+    return TagPredictor(encoder, tuple(entities), content["scale"])
+
+
+def _read(place: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(place.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise E2FashionError(f"{place} is no JSON ({error}): fit it again.") from error
+    if not isinstance(content, dict) or content.get("format") != FORMAT:
+        found = content.get("format") if isinstance(content, dict) else content
+        raise E2FashionError(f"{place} has the format {found!r}, this version reads {FORMAT}: fit it again.")
+    if missing := [key for key in ("model", "model_fingerprint", "scale", "entities") if key not in content]:
+        raise E2FashionError(f"{place} lacks '{missing[0]}': it was edited or cut off; fit it again.")
+    return content
+
+
+def _entity(values: dict[str, Any], place: Path) -> TagValues:
+    lists = {name: tuple(value) for name, value in values.items() if isinstance(value, list)}
+    try:
+        return TagValues(**values | lists)
+    except TypeError as error:
+        raise E2FashionError(f"{place} describes an entity that cannot be read ({error}): fit it again.") from error

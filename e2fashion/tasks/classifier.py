@@ -1,0 +1,140 @@
+"""Zero-shot classification of pictures by any encoder: by the whole picture, by an entity's region, or by both."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from e2fashion.tasks.encoder import ImageTextEncoder, Picture
+from e2fashion.tasks.zero_shot import SLOT, Labels, class_embeddings, label_scores, named_labels
+from e2fashion.types import E2FashionError
+
+FEATURES = ("global", "region", "both")
+"""What of a picture is compared with a label: its embedding, its entity's region embedding, or the mean of the two."""
+
+
+@dataclass(frozen=True)
+class LabelEmbeds:
+    """Embeddings of L labels: as the whole picture's text (L, C), and as the entity's tag (L, C).
+
+    Each is None where it is not compared; the first are tokens (L, T, C) for a model that compares those.
+    """
+
+    whole: Tensor | None
+    tag: Tensor | None
+
+    def scores(self, images: Tensor | None, regions: Tensor | None) -> Tensor:
+        """Cosines (N, L) of pictures (N, C) and of their entity's regions (N, C).
+
+        Of both the mean. Softmax over it is the normalised geometric mean of the two softmaxes: the two agree or
+        neither is sure.
+        """
+        parts = []
+        if self.whole is not None and images is not None:
+            parts.append(label_scores(images, self.whole))
+        if self.tag is not None and regions is not None:
+            parts.append(label_scores(regions, self.tag))
+        return sum(parts[1:], parts[0]) / len(parts)
+
+
+def check_features(features: str) -> None:
+    """Raise an E2FashionError for features that there are not."""
+    if features not in FEATURES:
+        raise E2FashionError(f"features is '{features}'; choose from {', '.join(FEATURES)}.")
+
+
+def region_place(encoder: ImageTextEncoder, entity: str | None) -> int:
+    """The place of an entity among the encoder's; of its only one where none is named.
+
+    Raises:
+        E2FashionError: the encoder has no entities, or none of that name, or several and none is named.
+    """
+    names = [own.name for own in encoder.entities]
+    if entity in names:
+        return names.index(entity)
+    if entity is None and len(names) == 1:
+        return 0
+    if not names:
+        raise E2FashionError(
+            f"'{encoder.name}' has no region features: it is a plain CLIP without entities. Write features='global'."
+        )
+    asked = "which entity's region is meant" if entity is None else f"no entity '{entity}'"
+    raise E2FashionError(f"'{encoder.name}': {asked}; name one of its entities: {', '.join(names)}.")
+
+
+def embed_labels(
+    encoder: ImageTextEncoder,
+    words: Sequence[str],
+    features: str = "global",
+    templates: Sequence[str] = (SLOT,),
+    region_templates: Sequence[str] = (SLOT,),
+) -> LabelEmbeds:
+    """What ``features`` compares with pictures: each label's mean over the templates, normalised.
+
+    The tag's own templates are apart: in training a region meets the bare tag, a picture a whole text.
+
+    Raises:
+        E2FashionError: unknown features, or what :func:`e2fashion.tasks.zero_shot.fill_templates` refuses.
+    """
+    check_features(features)
+    whole = class_embeddings(encoder.embed_texts, words, templates) if features != "region" else None
+    tag = class_embeddings(encoder.embed_tags, words, region_templates) if features != "global" else None
+    return LabelEmbeds(whole, tag)
+
+
+@dataclass(frozen=True)
+class Classification:
+    """``labels``: the nearest one of each of N pictures; ``scores`` (N, L): cosines to all, in the order of ``names``.
+
+    ``templates`` are those that the scores come from.
+    """
+
+    labels: list[str]
+    scores: Tensor
+    names: tuple[str, ...]
+    templates: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class ZeroShotClassifier:
+    """Any encoder as a classifier of pictures by names that it was never trained to tell apart."""
+
+    encoder: ImageTextEncoder
+
+    def classify(
+        self,
+        images: Picture | Sequence[Picture],
+        labels: Labels,
+        templates: Sequence[str] = (SLOT,),
+        features: str = "global",
+        entity: str | None = None,
+        region_templates: Sequence[str] = (SLOT,),
+        batch_size: int = 64,
+    ) -> Classification:
+        """The nearest label of each picture.
+
+        Args:
+            images: pictures in memory or their files, as they are.
+            labels: names of the classes, or a mapping of names to the words that go into the templates.
+            templates: texts with a slot ``{}``; a label's embedding is the mean over them. They change the results.
+            features: ``global``; of an E2 also ``region`` (that of ``entity``) or ``both`` (the mean of the scores).
+            entity: whose region; may be left out of an E2 with one entity.
+            region_templates: as ``templates``, for what regions are compared with.
+            batch_size: pictures that are embedded at once.
+
+        Raises:
+            E2FashionError: no labels, a label twice or empty, a template without a slot, region features of an
+                encoder without that entity, or a file that is missing or holds no picture.
+        """
+        names, words = named_labels(labels)
+        check_features(features)
+        place = region_place(self.encoder, entity) if features != "global" else 0
+        embeds = embed_labels(self.encoder, words, features, templates, region_templates)
+        whole = self.encoder.embed_images(images, batch_size) if features != "region" else None
+        regions = self.encoder.embed_regions(images, batch_size)[:, place] if features != "global" else None
+        scores = embeds.scores(whole, regions)
+        used = templates if features == "global" else region_templates if features == "region" else None
+        listed = dict.fromkeys(used if used is not None else (*templates, *region_templates))
+        return Classification([names[best] for best in scores.argmax(-1)], scores, tuple(names), tuple(listed))
