@@ -3,7 +3,9 @@
 __version__ = "0.1.0"
 
 from e2fashion.eval.encoder import Encoder, load_encoder
+from e2fashion.eval.tags_file import load_tag_predictor
 from e2fashion.models import E2Config, E2Model, E2VisionModelWithProjection, register
+from e2fashion.tasks.classifier import ZeroShotClassifier
 from e2fashion.types import E2FashionError, Entity
 
 register()
@@ -15,5 +17,7 @@ __all__ = [
     "E2VisionModelWithProjection",
     "Encoder",
     "Entity",
+    "ZeroShotClassifier",
     "load_encoder",
+    "load_tag_predictor",
 ]

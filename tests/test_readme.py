@@ -30,7 +30,19 @@ from e2fashion.data.text import TextTemplate
 from e2fashion.eval.features import KINDS
 from e2fashion.eval.protocols import PROTOCOLS
 from e2fashion.losses import ContrastiveLoss
-from e2fashion.schema import CompareConfig, DescribeConfig, EvaluateConfig, PrepareConfig, ProbeConfig, RunConfig
+from e2fashion.runner.classification import published_rows
+from e2fashion.schema import (
+    ClassifyConfig,
+    CompareConfig,
+    DescribeConfig,
+    EvaluateConfig,
+    PrepareConfig,
+    ProbeConfig,
+    RunConfig,
+    TagsFitConfig,
+    TagsPredictConfig,
+)
+from e2fashion.tasks.zero_shot import fill_templates
 from e2fashion.types import SPLITS
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -112,6 +124,22 @@ class Rehearsal:
         split_numbers("shots", config.shots)
         return "probed"
 
+    def classify(self, config: ClassifyConfig, progress: bool = True) -> str:
+        assert set(split_names(config.features)) <= set(KINDS)
+        assert config.split in SPLITS
+        assert config.column
+        fill_templates(["a label"], config.templates)
+        published_rows(config)
+        return "classified"
+
+    def tags_fit(self, config: TagsFitConfig, progress: bool = True) -> str:
+        assert config.data
+        return "fitted"
+
+    def tags_predict(self, config: TagsPredictConfig, pictures: Sequence[str]) -> str:
+        assert pictures
+        return "predicted"
+
     def compare(self, files: Sequence[Path], overrides: Sequence[str], progress: bool = True) -> str:
         own = {"data", "output", "split", "gallery_products"}
         load_config(CompareConfig, None, [word for word in overrides if word.partition("=")[0] in own])
@@ -133,7 +161,18 @@ class Rehearsal:
 def replace_runner(monkeypatch: pytest.MonkeyPatch) -> None:
     rehearsal = Rehearsal()
     monkeypatch.setattr(ablation, "ablate", rehearsal.ablate)
-    for verb in ("prepare", "describe", "train", "evaluate", "probe", "compare", "report"):
+    for verb in (
+        "prepare",
+        "describe",
+        "train",
+        "evaluate",
+        "probe",
+        "compare",
+        "report",
+        "classify",
+        "tags_fit",
+        "tags_predict",
+    ):
         monkeypatch.setattr(runner, verb, getattr(rehearsal, verb))
 
 

@@ -14,7 +14,7 @@ from e2fashion.data.catalogue import Catalogue
 from e2fashion.data.text import TextTemplate
 from e2fashion.eval.embed import EmbeddedSplit
 from e2fashion.eval.encoder import Encoder
-from e2fashion.eval.features import SplitFeatures, cached_features, check_kinds, extract_features, model_fingerprint
+from e2fashion.eval.features import SplitFeatures, cached_features, check_kinds, extract_features
 from e2fashion.eval.measure import MeasureSettings, RunIdentity, embed_catalogue
 from e2fashion.eval.rankings import RecordContext
 from e2fashion.metrics.bootstrap import RESAMPLES
@@ -76,7 +76,7 @@ class Classified:
 def classify_split(
     encoder: Encoder, catalogue: Catalogue, settings: ClassifySettings, run: RunIdentity | None = None
 ) -> list[Classified]:
-    """Classify the first picture of every product among all values of the column in the split, by every kind of features.
+    """Classify every product's first picture among all values of the column in the split, by each kind of features.
 
     Products without the tag are left out and counted. Records have ``task`` ``zero_shot``; their ``extra`` names
     ``entity`` (the column), ``features``, ``templates``, and what the most frequent class would reach (``majority``).
@@ -204,7 +204,7 @@ def split_features(
     options = (settings.batch_size, settings.workers, settings.precision, settings.progress)
     if settings.folder is None:
         return extract_features(encoder, catalogue, split, *options)
-    return cached_features(encoder, catalogue, split, settings.folder, *options, model_fingerprint(encoder))
+    return cached_features(encoder, catalogue, split, settings.folder, *options)
 
 
 def _how(encoder: Encoder, settings: ClassifySettings, kind: str) -> dict[str, Any]:

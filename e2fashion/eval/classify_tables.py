@@ -45,7 +45,9 @@ def classification_table(records: Sequence[ResultRecord], published: Sequence[Pu
         cells = [_cell(own[metric], [other[metric] for other in rows.values()]) for metric in METRICS]
         lines.append((Cell(model), Cell(features), Cell(letter), *cells))
     first = {record.metric: record for record in reversed(records)}
-    majority = [Cell(f"{first[metric].extra['majority']:.1f}") for metric in METRICS if "majority" in first[metric].extra]
+    majority = [
+        Cell(f"{first[metric].extra['majority']:.1f}") for metric in METRICS if "majority" in first[metric].extra
+    ]
     if len(majority) == len(METRICS):
         lines.append((Cell("always the most frequent class"), Cell(""), Cell(""), *majority))
     for row in published:
@@ -80,10 +82,20 @@ def tag_table(records: Sequence[ResultRecord]) -> Table:
         words = [entity, model, features, f"{first.candidates:,.0f}", f"{first.queries:,}", f"{target:g}"]
         words += [_shown(own["coverage"]), answered, _shown(own["accuracy"])]
         lines.append(tuple(Cell(word) for word in words))
-    header = ("tag", "model", "features", "values", "products", "asked for", "answered", "right of these", "right of all")
+    header = (
+        "tag",
+        "model",
+        "features",
+        "values",
+        "products",
+        "asked for",
+        "answered",
+        "right of these",
+        "right of all",
+    )
     caption = (
-        f"Tags of {records[0].split}, among the values of train, in percent. A tag is answered where its probability is "
-        "at least the threshold from which on `asked for` percent of val's answers were right; "
+        f"Tags of {records[0].split}, among the values of train, in percent. A tag is answered where its probability "
+        "is at least the threshold from which on `asked for` percent of val's answers were right; "
         f"{MISSING_VALUE}: no threshold reached that, and nothing is answered."
     )
     return Table(header, tuple(lines), caption)
@@ -128,8 +140,8 @@ def _caption(records: Sequence[ResultRecord], letters: dict[str, str], published
     extra: dict[str, Any] = first.extra
     parts = [
         f"Zero-shot classification of {extra['entity']} on {first.split}: {first.queries:,} products, "
-        f"{first.candidates:,.0f} classes, in percent with 95 % bootstrap intervals over products; {extra['left_out']:,} "
-        "products without the tag left out.",
+        f"{first.candidates:,.0f} classes, in percent with 95 % bootstrap intervals over products; "
+        f"{extra['left_out']:,} products without the tag left out.",
         f"Templates: {' / '.join(f'{letter}: {words}' for words, letter in letters.items())}.",
     ]
     if published:

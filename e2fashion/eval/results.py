@@ -47,6 +47,10 @@ SETTINGS = (
     "strengths",
     "tolerance",
     "probe_seed",
+    "templates",
+    "region_templates",
+    "wording",
+    "target_accuracy",
 )
 """What ``extra`` holds of what was measured and how, where the kind of measurement has such a setting."""
 
@@ -135,7 +139,9 @@ def latest_records(records: Iterable[ResultRecord]) -> list[ResultRecord]:
     """Of the records that measure the same thing the last one, in the order in which they were last written."""
     kept: dict[tuple[Any, ...], ResultRecord] = {}
     for record in records:
-        key = tuple(getattr(record, name) for name in IDENTITY) + tuple(record.extra.get(name) for name in SETTINGS)
+        settings = (record.extra.get(name) for name in SETTINGS)
+        listed = (tuple(value) if isinstance(value, list) else value for value in settings)
+        key = (*(getattr(record, name) for name in IDENTITY), *listed)
         kept.pop(key, None)
         kept[key] = record
     return list(kept.values())

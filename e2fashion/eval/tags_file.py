@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from e2fashion.eval.encoder import Encoder, load_encoder
-from e2fashion.eval.features import model_fingerprint
 from e2fashion.tasks.tags import TagPredictor, TagValues
 from e2fashion.types import E2FashionError
 
@@ -22,7 +21,7 @@ def save_tag_predictor(predictor: TagPredictor, encoder: Encoder, file: Path, ma
     content = {
         "format": FORMAT,
         "model": encoder.name,
-        "model_fingerprint": model_fingerprint(encoder),
+        "model_fingerprint": encoder.fingerprint,
         "scale": predictor.scale,
         **made_on,
         "entities": [asdict(entity) for entity in predictor.entities],
@@ -54,7 +53,7 @@ def load_tag_predictor(
         )
     encoder = load_encoder(model) if isinstance(model, str) else model
     content = _read(place)
-    if content["model_fingerprint"] != model_fingerprint(encoder):
+    if content["model_fingerprint"] != encoder.fingerprint:
         raise E2FashionError(
             f"{place} belongs to the model '{content['model']}', whose weights or way of making a square are not those "
             f"of '{encoder.name}'. Fit tags of this one: `e2fashion tags fit <model> data=<catalogue>`."

@@ -4,10 +4,24 @@ One file per verb; what several need is in :mod:`e2fashion.runner.common`.
 """
 
 from e2fashion.runner.catalogues import describe, prepare
+from e2fashion.runner.classification import classify, tags_fit, tags_predict
 from e2fashion.runner.comparison import compare
 from e2fashion.runner.evaluation import evaluate
 from e2fashion.runner.probing import probe, probe_records
 from e2fashion.runner.reports import report
 from e2fashion.runner.runs import train, train_run
 
-__all__ = ["compare", "describe", "evaluate", "prepare", "probe", "probe_records", "report", "train", "train_run"]
+__all__ = [
+    "classify",
+    "compare",
+    "describe",
+    "evaluate",
+    "prepare",
+    "probe",
+    "probe_records",
+    "report",
+    "tags_fit",
+    "tags_predict",
+    "train",
+    "train_run",
+]

@@ -5,6 +5,7 @@
 
 from omegaconf import MISSING
 
+from e2fashion.schema.classify import ClassifyConfig, TagsFitConfig, TagsPredictConfig
 from e2fashion.schema.common import Accelerator
 from e2fashion.schema.compare import AblationConfig, CompareConfig
 from e2fashion.schema.data import DescribeConfig, PrepareConfig
@@ -28,6 +29,7 @@ __all__ = [
     "MISSING",
     "AblationConfig",
     "Accelerator",
+    "ClassifyConfig",
     "CompareConfig",
     "DescribeConfig",
     "EntityConfig",
@@ -41,6 +43,8 @@ __all__ = [
     "RunConfig",
     "ScratchConfig",
     "StageConfig",
+    "TagsFitConfig",
+    "TagsPredictConfig",
     "TextConfig",
     "TextEntityConfig",
     "TowerConfig",

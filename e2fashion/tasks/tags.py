@@ -35,7 +35,7 @@ class TagValues:
 
 @dataclass(frozen=True)
 class PredictedTag:
-    """``value`` is None where the encoder is not sure enough; ``best`` with its probability ``score`` is there anyway."""
+    """``value`` is None where the encoder is not sure enough; ``best`` and its probability ``score`` always are."""
 
     value: str | None
     best: str
@@ -48,7 +48,7 @@ def tag_probabilities(scores: Tensor, scale: float) -> Tensor:
 
 
 def choose_threshold(score: Tensor, right: Tensor, accuracy: float, fewest: int = FEWEST_ANSWERS) -> float | None:
-    """The lowest threshold from which on at least ``accuracy`` (0 to 1) of the answers are right: None if there is none.
+    """The lowest threshold from which on the share ``accuracy`` (0 to 1) of the answers is right; None without any.
 
     ``score`` (N,) are the probabilities of the best values and ``right`` (N,) bool whether they are true, of products
     that have no part in what is reported. Equal scores are answered together, and never fewer than ``fewest``.
@@ -86,23 +86,25 @@ class TagPredictor:
         """Of every value of an entity, from embeddings (N, C) of pictures and of the entity's regions: (N, L)."""
         return tag_probabilities(self.embeds(entity).scores(images, regions), self.scale)
 
-    def predict_tags(
-        self, images: Picture | Sequence[Picture], batch_size: int = 64
-    ) -> list[dict[str, PredictedTag]]:
+    def predict_tags(self, images: Picture | Sequence[Picture], batch_size: int = 64) -> list[dict[str, PredictedTag]]:
         """For every picture and entity the most probable value, or none below the entity's threshold.
 
         Raises:
             E2FashionError: region features that the encoder lacks, or a file that is missing or holds no picture.
         """
         kinds = {entity.features for entity in self.entities}
-        places = {own.entity: region_place(self.encoder, own.entity) for own in self.entities if own.features != "global"}
+        places = {
+            own.entity: region_place(self.encoder, own.entity) for own in self.entities if own.features != "global"
+        }
         whole = self.encoder.embed_images(images, batch_size) if kinds - {"region"} else None
         regions = self.encoder.embed_regions(images, batch_size) if kinds - {"global"} else None
         columns = []
         for entity in self.entities:
             own = regions[:, places[entity.entity]] if regions is not None and entity.entity in places else None
             columns.append(answers(entity, self.probabilities(entity, whole, own)))
-        return [dict(zip((own.entity for own in self.entities), row, strict=True)) for row in zip(*columns, strict=True)]
+        return [
+            dict(zip((own.entity for own in self.entities), row, strict=True)) for row in zip(*columns, strict=True)
+        ]
 
 
 def answers(entity: TagValues, probabilities: Tensor) -> list[PredictedTag]:

@@ -1,14 +1,23 @@
 """Zero-shot classification of a catalogue's split: what is counted, and against what it is checked."""
 
+import io
+from pathlib import Path
+
 import pytest
+import torch
+from PIL import Image
 from tiny_encoder import build_tiny_encoder
 
 from e2fashion.data.catalogue import Catalogue
-from e2fashion.eval.classify import measure_zero_shot
+from e2fashion.eval.classify import Classified, ClassifySettings, classify_split, measure_zero_shot
+from e2fashion.eval.classify_report import write_classification
+from e2fashion.eval.confusion import confusion, most_frequent_first
 from e2fashion.eval.embed import EmbeddedSplit
 from e2fashion.eval.encoder import Encoder
-from e2fashion.eval.measure import MeasureSettings, embed_catalogue
+from e2fashion.eval.measure import MeasureSettings, RunIdentity, embed_catalogue
+from e2fashion.eval.published import PublishedRow
 from e2fashion.eval.rankings import RecordContext
+from e2fashion.eval.results import latest_records
 from e2fashion.types import E2FashionError
 
 CONTEXT = RecordContext(run="run", model="tiny", split="val")
@@ -51,3 +60,89 @@ def test_a_column_that_the_catalogue_lacks(
 ) -> None:
     with pytest.raises(E2FashionError, match="no tag column 'colour'; it has: "):
         measure_zero_shot(encoder, synth_catalogue, embedded, CONTEXT, "colour")
+
+
+@pytest.fixture(scope="module")
+def classified(encoder: Encoder, synth_catalogue: Catalogue) -> list[Classified]:
+    settings = ClassifySettings("brand", ["a {}"], features=("global", "region", "both"), resamples=20, progress=False)
+    return classify_split(encoder, synth_catalogue, settings, RunIdentity("abc", "commit", 3))
+
+
+def test_every_kind_of_features_has_records(classified: list[Classified], encoder: Encoder) -> None:
+    assert [own.features for own in classified] == ["global", "region", "both"]
+    for own in classified:
+        assert {record.metric for record in own.records} == {"accuracy", "macro_f1", "weighted_f1"}
+        hits = 100 * float((own.predicted == own.truth.labels).double().mean())
+        assert next(r.value for r in own.records if r.metric == "accuracy") == pytest.approx(hits)
+        for record in own.records:
+            assert (record.task, record.run, record.seed, record.split) == ("zero_shot", "abc", 3, "test")
+            assert (record.extra["features"], record.extra["entity"]) == (own.features, "brand")
+    assert [own.records[0].extra.get("templates") for own in classified] == [["a {}"], None, ["a {}"]]
+    assert [own.records[0].extra.get("region_templates") for own in classified] == [None, ["{}"], ["{}"]]
+    together = [record for own in classified for record in own.records]
+    assert latest_records(together) == together
+
+
+def test_regions_are_those_of_the_first_pictures(
+    classified: list[Classified], encoder: Encoder, synth_catalogue: Catalogue
+) -> None:
+    truth = classified[1].truth
+    tags = encoder.embed_tags(list(truth.names))
+    first = {}
+    for sample in synth_catalogue.samples("test"):
+        first.setdefault(sample.product_id, sample)
+    for place in range(3):
+        sample = first[truth.product_ids[place]]
+        assert sample.tags["brand"] == truth.names[int(truth.labels[place])]
+        region = encoder.embed_regions(Image.open(io.BytesIO(sample.image)))[0, 0]
+        assert int((tags @ region).argmax()) == int(classified[1].predicted[place])
+
+
+def test_features_are_kept(encoder: Encoder, synth_catalogue: Catalogue, tmp_path: Path) -> None:
+    settings = ClassifySettings("brand", folder=tmp_path, resamples=0, progress=False)
+    once = classify_split(encoder, synth_catalogue, settings)
+    assert len(list(tmp_path.iterdir())) == 1
+    again = classify_split(encoder, synth_catalogue, settings)
+    assert torch.equal(once[0].score, again[0].score)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (ClassifySettings("colour"), "no tag column 'colour'"),
+        (ClassifySettings("brand", features=()), "features is empty"),
+        (ClassifySettings("season", features=("region",)), "'tiny' has no region features of 'season'"),
+        (ClassifySettings("brand", ["photo"]), "the template 'photo' has no slot"),
+        (ClassifySettings("brand", wording={"Nobody": "x"}), "wording names 'Nobody', which is no value of 'brand'"),
+        (ClassifySettings("brand", split="holdout"), "has no split 'holdout'"),
+    ],
+)
+def test_what_cannot_be_classified_is_said_first(
+    encoder: Encoder, synth_catalogue: Catalogue, settings: ClassifySettings, message: str
+) -> None:
+    with pytest.raises(E2FashionError, match=message):
+        classify_split(encoder, synth_catalogue, settings)
+
+
+def test_the_page_shows_figures_templates_and_published_values(classified: list[Classified], tmp_path: Path) -> None:
+    row = PublishedRow(("zero_shot",), "CLIP", "x", "zero_shot", "n/a", "s", {"F1 X": 0.66}, citation="a paper")
+    page = write_classification(tmp_path, classified, "tiny", "garments", "brand", "test", [row])
+    text = page.read_text(encoding="utf-8")
+    assert "| CLIP (published) | global | n/a | n/a | n/a | 66.0 |" in text
+    assert "A: `a {}` / B: of the region `{}` / C: `a {}`; of the region `{}`" in text
+    assert "weighted macro-F1 as a paper states it" in text
+    for kind in ("global", "region", "both"):
+        assert f"(confusion_{kind}.png)" in text
+        assert (tmp_path / f"confusion_{kind}.png").stat().st_size > 5_000
+    rows = (tmp_path / "predictions.csv").read_text(encoding="utf-8").splitlines()
+    assert len(rows) == 1 + 3 * len(classified[0].truth.labels)
+
+
+def test_confusion_counts_and_sums_what_is_rare() -> None:
+    truth, predicted = torch.tensor([0, 1, 1, 1, 2, 2]), torch.tensor([0, 1, 2, 1, 2, 0])
+    counts = confusion(truth, predicted, 3)
+    assert counts.tolist() == [[1, 0, 0], [0, 2, 1], [1, 0, 1]]
+    ordered, names = most_frequent_first(counts, ["a", "b", "c"])
+    assert (names, ordered.tolist()) == (["b", "c", "a"], [[2, 1, 0], [0, 1, 1], [0, 0, 1]])
+    summed, names = most_frequent_first(counts, ["a", "b", "c"], shown=2)
+    assert (names, summed.tolist()) == (["b", "(others, 2 classes)"], [[2, 1], [0, 3]])

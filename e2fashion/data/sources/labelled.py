@@ -39,7 +39,8 @@ class LabelledSource:
 
     Where val is not given, ``val_share`` of every class of train becomes val; where nothing is, ``test_share`` becomes
     test as well. ``seed`` decides which, equal files together. (``val_fraction`` and ``test_fraction`` have no part
-    here: they keep products with the same text together, and here those are whole classes.)
+    here: they keep products with the same text together, and here those are whole classes.) ``invert`` turns the
+    pictures of idx files from bright on black to dark on white, as shop photos are.
     """
 
     path: str
@@ -47,6 +48,7 @@ class LabelledSource:
     val_share: float = 0.1
     test_share: float = 0.1
     seed: int = 0
+    invert: bool = False
     name: ClassVar[str] = "labelled"
 
     def __post_init__(self) -> None:
@@ -61,6 +63,10 @@ class LabelledSource:
         self._idx = any(
             _idx_file(folder, part, kind) for part in _PARTS.values() for kind in ("images-idx3", "labels-idx1")
         )
+        if self.invert and not self._idx:
+            raise E2FashionError(
+                "invert=true is for idx files, which are bright on black; class folders stay as they are."
+            )
         self._rows = self._from_idx(folder) if self._idx else self._from_folders(folder)
 
     @property
@@ -93,7 +99,7 @@ class LabelledSource:
                     SourceRow(
                         row=f"{part}-images-idx3-ubyte item {place}",
                         product_id=f"{split}-{place:05}",
-                        image=partial(_as_png, image),
+                        image=partial(_as_png, 255 - image if self.invert else image),
                         description=self.classes[label],
                         tags={"label": self.classes[label]},
                         split=splits[place],

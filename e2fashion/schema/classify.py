@@ -1,0 +1,87 @@
+"""Every key of zero-shot classification, of tag prediction, and of looking where an encoder looks."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from omegaconf import MISSING
+
+from e2fashion.schema.common import Accelerator
+
+
+@dataclass
+class ClassifyConfig:
+    """Zero-shot classification of a split's products among the values of the tag column ``column``.
+
+    A label's embedding is the mean over ``templates``, texts with a slot ``{}``. ``features`` (``global``, and of an E2
+    ``region``, ``both``) may name several, separated by commas; regions are compared with ``region_templates``.
+    ``wording`` maps values to the words that stand for them. ``published`` is a file of published values of which
+    ``benchmark`` names the metric that stands beside ours. ``output`` is the records file (null: ``results.jsonl`` of
+    the run folder, else of ``runs/classify/<model>``); page, figures and predictions go into ``classify/`` beside it.
+    """
+
+    model: str = MISSING
+    data: str = MISSING
+    column: str = MISSING
+    templates: list[str] = field(default_factory=lambda: ["{}"])
+    region_templates: list[str] = field(default_factory=lambda: ["{}"])
+    features: str = "global"
+    split: str = "test"
+    wording: dict[str, str] = field(default_factory=dict)
+    benchmark: str | None = None
+    published: str | None = None
+    name: str | None = None
+    resamples: int = 1000
+    resize: Literal["squeeze", "crop", "pad"] | None = None
+    size: int | None = None
+    batch_size: int = 128
+    workers: int = 0
+    precision: Literal["fp32", "bf16"] = "fp32"
+    accelerator: Accelerator = "auto"
+    threads: int | None = None
+    output: str | None = None
+
+
+@dataclass
+class TagsFitConfig:
+    """Which tags a model predicts, and the thresholds on val below which it does not answer.
+
+    ``columns`` are tag columns or entities of the model, separated by commas (null: its entities, of a plain CLIP every
+    tag column). Entities are read by ``features`` (null: ``region`` of an E2, else ``global``), other columns by the
+    whole picture. ``accuracy`` is the share of val's answers that are to be right. ``file`` is what is written (null:
+    ``tags.json`` in the run folder, else in ``runs/tags/<model>``).
+    """
+
+    model: str = MISSING
+    data: str = MISSING
+    columns: str | None = None
+    features: Literal["global", "region", "both"] | None = None
+    accuracy: float = 0.9
+    templates: list[str] = field(default_factory=lambda: ["{}"])
+    region_templates: list[str] = field(default_factory=lambda: ["{}"])
+    split: str = "test"
+    name: str | None = None
+    resamples: int = 1000
+    resize: Literal["squeeze", "crop", "pad"] | None = None
+    size: int | None = None
+    batch_size: int = 128
+    workers: int = 0
+    precision: Literal["fp32", "bf16"] = "fp32"
+    accelerator: Accelerator = "auto"
+    threads: int | None = None
+    file: str | None = None
+    output: str | None = None
+
+
+@dataclass
+class TagsPredictConfig:
+    """Tags of pictures by a fitted model. ``file`` null reads the run's ``tags.json``; ``threshold`` replaces all."""
+
+    model: str = MISSING
+    file: str | None = None
+    threshold: float | None = None
+    output: str | None = None
+    batch_size: int = 64
+    accelerator: Accelerator = "auto"
+    threads: int | None = None

@@ -1,0 +1,84 @@
+"""The verbs that name pictures, from the command line to what they leave behind."""
+
+from pathlib import Path
+
+import pytest
+from PIL import Image
+from tiny_encoder import save_tiny_run
+
+from e2fashion import cli
+from e2fashion.data.catalogue import Catalogue
+from e2fashion.eval.results import read_records
+
+
+@pytest.fixture(scope="module")
+def model(synth_catalogue: Catalogue, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_tiny_run(synth_catalogue, tmp_path_factory.mktemp("runs") / "mine")
+
+
+def test_classify_leaves_records_a_page_and_figures(
+    model: Path,
+    synth_catalogue: Catalogue,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    file = tmp_path / "brands.yaml"
+    file.write_text('column: brand\ntemplates: ["a {}"]\nfeatures: global,region\nresamples: 20\n', encoding="utf-8")
+    words = ["classify", str(model), str(file), f"data={synth_catalogue.path}", "--quiet"]
+    assert cli.main(words) == 0
+    assert "A: `a {}` / B: of the region `{}`" in capsys.readouterr().out
+    folder = tmp_path / "runs" / "classify" / "mine"
+    assert len(read_records(folder / "results.jsonl")) == 6
+    (page,) = (folder / "classify").glob("*_brand_test/report.md")
+    assert {place.name for place in page.parent.iterdir()} == {
+        "report.md",
+        "predictions.csv",
+        "confusion_global.png",
+        "confusion_region.png",
+    }
+    assert cli.main(words) == 0
+    assert len(read_records(folder / "results.jsonl")) == 6
+
+
+def test_tags_are_fitted_and_predicted(
+    model: Path,
+    synth_catalogue: Catalogue,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Image.new("RGB", (30, 40), "navy").save("coat.png")
+    assert cli.main(["tags", "fit", str(model), f"data={synth_catalogue.path}", "resamples=20", "--quiet"]) == 0
+    file = tmp_path / "runs" / "tags" / "mine" / "tags.json"
+    assert file.is_file()
+    capsys.readouterr()
+    predict = ["tags", "predict", str(model), "coat.png", f"file={file}"]
+    assert cli.main(predict) == 0
+    assert "brand: (not sure; nearest: " in capsys.readouterr().out
+    assert cli.main([*predict, "threshold=0", "output=tags.csv"]) == 0
+    assert "not sure" not in capsys.readouterr().out
+    assert Path("tags.csv").read_text(encoding="utf-8").splitlines()[1].startswith("coat.png,brand,")
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["classify", "column=brand"], "Give one model"),
+        (["classify", "MODEL", "column=brand", "templates=['photo']"], "the template 'photo' has no slot"),
+        (["classify", "MODEL", "column=brand", "benchmark=F1 KAGL"], "belong together: give both, or neither"),
+        (["classify", "MODEL", "column=brand", "benchmark=F1", "published=experiments/published.yaml"], "F1 FMNIST"),
+        (["tags", "predict", "MODEL"], "then one picture or more"),
+        (["tags", "predict", "MODEL", "nowhere.jpg"], "tags.json: thresholds are chosen on val"),
+        (["tags", "fit", "MODEL", "split=val"], "on which the thresholds are chosen"),
+    ],
+)
+def test_mistakes_are_explained(
+    model: Path, synth_catalogue: Catalogue, words: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = [str(model) if word == "MODEL" else word for word in words]
+    data = [] if words[:2] == ["tags", "predict"] else [f"data={synth_catalogue.path}"]
+    assert cli.main([*given, *data, "--quiet"]) == 1
+    assert message in capsys.readouterr().err
