@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from e2fashion.ablation import load_ablation, run_ablation
@@ -13,6 +13,7 @@ from e2fashion.types import E2FashionError
 from experiments._experiment import ROOT, RUN_CONFIGS, Experiment, Recipe
 
 CONFIGS = ROOT / "configs" / "ablation"
+EVALUATED = "split=val,test"
 
 
 def run_ablation_rows(
@@ -24,10 +25,13 @@ def run_ablation_rows(
     overrides: Sequence[str] = (),
     train: bool = True,
     progress: bool = True,
+    jobs: int = 1,
+    reuse: Iterable[Path] = (),
 ) -> tuple[dict[str, list[RunFolder]], dict[str, str]]:
     """The run folders of every row with all its seeds, and why a row is not among them.
 
-    The base is the recipe's E2; runs that other experiments have trained are found by their identity.
+    The base is the recipe's E2; runs that other experiments have trained, or that lie below the folders of ``reuse``,
+    are found by their identity. ``jobs`` runs train side by side; test is read when every run is finished.
 
     Raises:
         E2FashionError: a row that cannot be built, no row that finished, or with ``train`` False a run that is not
@@ -37,9 +41,8 @@ def run_ablation_rows(
         f"data={catalogue.path}",
         f"base={RUN_CONFIGS / f'{recipe.prefix}_e2.yaml'}",
         f"output={output / 'ablations' / experiment.ablation / catalogue.fingerprint[:12]}",
-        f"reuse=[{output / 'runs'},{output / 'ablations'}]",
+        f"reuse=[{','.join(map(str, (output / 'runs', output / 'ablations', *reuse)))}]",
         f"seeds=[{','.join(map(str, seeds))}]",
-        "split=val,test",
         f"protocols={experiment.protocols}",
         *recipe.overrides,
         *overrides,
@@ -48,8 +51,10 @@ def run_ablation_rows(
         place.mkdir(parents=True, exist_ok=True)
     file = CONFIGS / f"{experiment.ablation}.yaml"
     if train:
-        run_ablation(file, words, progress=progress)
-    ablation = load_ablation(file, words).on(catalogue.fingerprint)
+        results = run_ablation(file, [*words, "split=val"], jobs=jobs, progress=progress)
+        if done := [f"{result.name}/seed{seed}" for result in results for seed in result.folders]:
+            run_ablation(file, [*words, EVALUATED], only=done, progress=progress)
+    ablation = load_ablation(file, [*words, EVALUATED]).on(catalogue.fingerprint)
     folders: dict[str, list[RunFolder]] = {}
     problems = dict(ablation.left_out)
     for item in find_runs(ablation, ablation.runs, catalogue.fingerprint):

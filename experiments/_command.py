@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shutil
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -13,9 +14,10 @@ from e2fashion.terminal import prepare_terminal
 from e2fashion.types import E2FashionError
 from experiments._ablations import run_ablation_rows
 from experiments._data import DATA_SETS, choose_data, load_catalogue, missing_data, parse_data
-from experiments._experiment import PUBLISHED, SCALES, Experiment, Material, Recipe
+from experiments._experiment import PUBLISHED, Experiment, Material, Recipe
 from experiments._runs import row_records, run_rows
 from experiments._smoke import smoke_catalogue, smoke_overrides
+from experiments._tables import RECORDS
 
 
 def main(experiment: Experiment, arguments: Sequence[str] | None = None) -> int:
@@ -44,11 +46,19 @@ def _parser(experiment: Experiment) -> argparse.ArgumentParser:
     )
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="settings of every run")
     parser.add_argument("--data", action="append", default=[], metavar="NAME=CATALOGUE", help=", ".join(DATA_SETS))
-    parser.add_argument("--scale", default="paper", help=f"{' or '.join(SCALES)} (default: paper)")
+    first = next(iter(experiment.recipes))
+    parser.add_argument("--scale", default=first, help=f"{' or '.join(experiment.recipes)} (default: {first})")
     parser.add_argument("--smoke", action="store_true", help="two steps of every run on a few drawn garments")
     parser.add_argument("--seeds", default="0", help="seeds of every row, separated by commas (default: 0)")
     parser.add_argument("--output", type=Path, default=Path("runs/experiments"), help="default: runs/experiments")
+    parser.add_argument("--records", type=Path, metavar="FILE", help="keep the records there too, as docs/results has")
     parser.add_argument("--view", action="store_true", help="train nothing: draw from the runs that are there")
+    if experiment.rows or experiment.ablation:
+        parser.add_argument(
+            "--reuse", type=Path, action="append", default=[], metavar="FOLDER", help="take finished runs below it"
+        )
+    if experiment.ablation:
+        parser.add_argument("--jobs", type=int, default=1, help="runs that train side by side (default: 1)")
     parser.add_argument("--quiet", action="store_true", help="no progress bars")
     return parser
 
@@ -63,10 +73,21 @@ def _run(experiment: Experiment, given: argparse.Namespace) -> list[Path]:
             if not places:
                 places = {"synthfashion": smoke_catalogue(Path(folder) / "catalogue")}
             output = Path(folder) if given.output == Path("runs/experiments") else given.output
-            files = _measure(experiment, given, recipes, places, output, seeds)
+            files = _kept(_measure(experiment, given, recipes, places, output, seeds), experiment, given.records)
             print(f"smoke: {experiment.name} ({given.scale}) wrote {len(files)} files")
             return [file for file in files if output == given.output]
-    return _measure(experiment, given, recipes, places, given.output, seeds)
+    return _kept(_measure(experiment, given, recipes, places, given.output, seeds), experiment, given.records)
+
+
+def _kept(files: list[Path], experiment: Experiment, records: Path | None) -> list[Path]:
+    """The files, with a copy of the view's records at ``records``."""
+    if records is None:
+        return files
+    if not (made := [file for file in files if file.name == RECORDS]):
+        raise E2FashionError(f"{experiment.name} keeps no records: leave out --records {records}.")
+    records.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(made[0], records)
+    return [*files, records]
 
 
 def _measure(
@@ -86,6 +107,7 @@ def _measure(
     if given.smoke:
         name = next(iter(places))
         recipe = recipes.get(name) or next(iter(recipes.values()))
+        recipe = Recipe(recipe.drawn) if recipe.drawn else recipe
         overrides = smoke_overrides(recipe, given.scale)
     else:
         name = choose_data(experiment.name, list(recipes), places, given.scale)
@@ -95,17 +117,19 @@ def _measure(
     problems: dict[str, str] = {}
     if experiment.ablation:
         folders, problems = run_ablation_rows(
-            experiment, recipe, catalogue, output, seeds, words, not given.view, progress
+            experiment, recipe, catalogue, output, seeds, words, not given.view, progress, given.jobs, given.reuse
         )
     else:
-        folders = run_rows(experiment, recipe, catalogue, output / "runs", seeds, words, not given.view, progress)
+        folders = run_rows(
+            experiment, recipe, catalogue, output / "runs", seeds, words, not given.view, progress, given.reuse
+        )
     said = " Two steps on drawn garments: the numbers mean nothing." if given.smoke else ""
     caption = (
         f"{DATA_SETS[name].title} (fingerprint {catalogue.fingerprint[:12]}), scale `{given.scale}`, seeds "
         f"{', '.join(map(str, seeds))}. The epoch was chosen on val.{said}\n"
     )
     caption += "".join(f"\nRow `{title}` is not in the table: {reason}\n" for title, reason in problems.items())
-    records = row_records(folders, catalogue, "test")
+    records = row_records(folders, catalogue, experiment.splits)
     place, published = output / experiment.name / name, published_rows(experiment, name)
     return experiment.view(
         Material(experiment, place, records, published, {name: catalogue}, folders, caption, given.smoke)

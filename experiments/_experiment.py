@@ -14,7 +14,6 @@ from e2fashion.types import ResultRecord
 ROOT = Path(__file__).resolve().parents[1]
 RUN_CONFIGS = ROOT / "configs" / "run"
 PUBLISHED = Path(__file__).with_name("published.yaml")
-SCALES = ("paper", "small")
 
 
 @dataclass(frozen=True)
@@ -41,10 +40,14 @@ SYSTEMS = (
 
 @dataclass(frozen=True)
 class Recipe:
-    """The configurations ``configs/run/<prefix>_<system>.yaml``, with what a data set has otherwise."""
+    """The configurations ``configs/run/<prefix>_<system>.yaml``, with what a data set has otherwise.
+
+    ``drawn`` is the prefix that ``--smoke`` takes instead, where the data set has tags that drawn garments lack.
+    """
 
     prefix: str
     overrides: tuple[str, ...] = ()
+    drawn: str = ""
 
 
 Recipes = Mapping[str, Mapping[str, Recipe]]
@@ -86,8 +89,9 @@ class Experiment:
 
     ``rows``, or those of the file ``configs/ablation/<ablation>.yaml``, are trained on one data set that ``recipes``
     name for the scale; an experiment without either reads catalogues alone, any number of them. ``baseline`` is the row
-    against which the others are tested. ``table`` names it in the file of published values, ``other_tables`` do for
-    data sets that have another one there. ``view`` returns the files it wrote, the one to read first.
+    against which the others are tested; records of ``splits`` are kept. ``table`` names it in the file of published
+    values, ``other_tables`` do for data sets that have another one there. ``view`` returns the files it wrote, the one
+    to read first.
     """
 
     name: str
@@ -98,5 +102,6 @@ class Experiment:
     ablation: str = ""
     baseline: str | None = None
     protocols: str = "full"
+    splits: tuple[str, ...] = ("test",)
     table: str = ""
     other_tables: Mapping[str, str] = field(default_factory=dict)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from e2fashion import runner
+from e2fashion.ablation.state import finished_runs, trained
 from e2fashion.config import load_config, run_identity
 from e2fashion.data.catalogue import Catalogue
 from e2fashion.eval.results import read_records
@@ -15,7 +16,7 @@ from e2fashion.schema import RunConfig
 from e2fashion.types import E2FashionError, ResultRecord
 from experiments._experiment import RUN_CONFIGS, Experiment, Recipe, Row
 
-EVALUATED = "val,test"  # the epoch is chosen on val; test is read once, when the run is done
+EVALUATED = "val,test"  # the epoch is chosen on val; test is read once, when every run is done
 
 
 def row_config(row: Row, recipe: Recipe, catalogue: Path, seed: int, overrides: Sequence[str]) -> RunConfig:
@@ -44,31 +45,43 @@ def run_rows(
     overrides: Sequence[str] = (),
     train: bool = True,
     progress: bool = True,
+    reuse: Iterable[Path] = (),
 ) -> dict[str, list[RunFolder]]:
-    """The finished run folders of every row, one per seed; what is not trained yet is trained.
+    """The finished run folders of every row, one per seed; what is neither there nor below ``reuse`` is trained.
 
     Raises:
-        E2FashionError: with ``train`` False, a run that is not there.
+        E2FashionError: with ``train`` False, a run that is not there; a folder of ``reuse`` that does not exist.
     """
-    folders: dict[str, list[RunFolder]] = {}
+    elsewhere = finished_runs(reuse)
+    planned: list[tuple[str, RunConfig]] = []
     for row in experiment.rows:
         for seed in seeds:
             config = row_config(row, recipe, catalogue.path, seed, overrides)
             folder = row_folder(config, catalogue, pool)
-            config = replace(config, output=str(folder.path), protocols=experiment.protocols)
-            if train:
-                runner.train_run(config, progress)
-            elif not folder.results.is_file():
-                raise E2FashionError(
-                    f"{experiment.name}: row '{row.title}', seed {seed} has no records at {folder.results}. Train it: "
-                    "the same command without --view."
-                )
-            folders.setdefault(row.title, []).append(folder)
+            if not trained(folder):
+                folder = elsewhere.get(run_identity(config, catalogue.fingerprint), folder)
+            name = load_config(RunConfig, folder.config).name if folder.config.is_file() else config.name
+            planned.append(
+                (row.title, replace(config, name=name, output=str(folder.path), protocols=experiment.protocols))
+            )
+    # Test is read when every run is finished.
+    for splits in ("val", EVALUATED) if train else ():
+        for _, config in planned:
+            runner.train_run(replace(config, evaluate_splits=splits), progress)
+    folders: dict[str, list[RunFolder]] = {}
+    for title, config in planned:
+        folder = RunFolder(Path(config.output))
+        if not folder.results.is_file():
+            raise E2FashionError(
+                f"{experiment.name}: row '{title}', seed {config.seed} has no records at {folder.results}. Train it: "
+                "the same command without --view."
+            )
+        folders.setdefault(title, []).append(folder)
     return folders
 
 
-def row_records(folders: dict[str, list[RunFolder]], catalogue: Catalogue, split: str) -> list[ResultRecord]:
-    """The records of every row on ``split``, with the row's title as ``model``, and one with its parameters."""
+def row_records(folders: dict[str, list[RunFolder]], catalogue: Catalogue, splits: Sequence[str]) -> list[ResultRecord]:
+    """The records of every row on ``splits``, with the row's title as ``model``, and one with its parameters."""
     records: list[ResultRecord] = []
     for title, runs in folders.items():
         for folder in runs:
@@ -78,8 +91,8 @@ def row_records(folders: dict[str, list[RunFolder]], catalogue: Catalogue, split
                 replace(record, model=title)
                 for record in read_records(folder.results)
                 # What `evaluate` measured in another way stands in the same file.
-                if (record.run, record.data_fingerprint, record.split)
-                == (made["identity"], catalogue.fingerprint, split)
+                if (record.run, record.data_fingerprint) == (made["identity"], catalogue.fingerprint)
+                and record.split in splits
                 and record.text in ("", text)
                 and record.extra.get("precision", "fp32") == "fp32"
             ]

@@ -15,6 +15,7 @@ from experiments._experiment import Material
 from experiments._significance import difference_records, difference_table
 
 UNKNOWN = "n/a"
+RECORDS = "records.jsonl"
 HITS = {"product": "", "text": "_same_text"}
 """Notions of a hit, with what is added to a file's name."""
 
@@ -25,8 +26,12 @@ def retrieval_view(
     columns: Sequence[Column] = RETRIEVAL_COLUMNS,
     parameters: bool = False,
     figure: Callable[[Material], Path] | None = None,
+    beside: Callable[[Material], tuple[list[ResultRecord], dict[str, Table]]] | None = None,
 ) -> Callable[[Material], list[Path]]:
-    """A view: one table per notion of a hit, and of differences to the baseline; ``figure`` draws what goes with it."""
+    """A view: one table per notion of a hit, and of differences to the baseline.
+
+    ``figure`` draws what goes with it; ``beside`` measures more, and gives its records and tables by file suffix.
+    """
 
     def view(material: Material) -> list[Path]:
         tables: dict[str, Table] = {}
@@ -48,7 +53,9 @@ def retrieval_view(
         for positives, suffix in HITS.items():
             if any(record.positives == positives for record in differences):
                 tables[f"{suffix}_differences"] = difference_table(differences, positives)
-        material = replace(material, records=[*material.records, *differences])
+        more, more_tables = beside(material) if beside else ([], {})
+        tables |= more_tables
+        material = replace(material, records=[*material.records, *differences, *more])
         files = write_tables(material, tables, source_notes(material.published))
         return [*files, figure(material)] if figure else files
 
@@ -59,7 +66,7 @@ def write_tables(material: Material, tables: dict[str, Table], notes: Sequence[s
     """``<name>.md`` with every table, ``<name><suffix>.tex`` and ``.csv`` of each, and the records behind them."""
     name, folder = material.experiment.name, material.output
     folder.mkdir(parents=True, exist_ok=True)
-    records = folder / "records.jsonl"
+    records = folder / RECORDS
     records.unlink(missing_ok=True)
     append_records(records, material.records)
     parts = [f"# {material.experiment.title}\n", material.caption]

@@ -40,8 +40,8 @@ SECTIONS = (
         title="E2 against CLIP from scratch on real products",
         records="kagl_small.jsonl",
         before="""Fashion Product Images (9,507 products to train, 1,255 val, 1,120 test), towers from scratch, 112 px,
-one seed. Command: `python -m experiments.kagl_small <catalogue>`; its docstring says what it costs and how it differs
-from the paper. Protocol `full`: the first view of every product against every product's text.
+one seed. Command: `python -m experiments.kagl_small --data kagl=<catalogue>`; its docstring says what it costs and how
+it differs from the paper. Protocol `full`: the first view of every product against every product's text.
 """,
         after="""What it says: E2 is ahead of CLIP on val and on test, by more than the width of either interval, which
 is over queries and knows nothing of seeds. Two things make that less than it looks: in this run CLIP fell back in its

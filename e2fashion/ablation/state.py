@@ -38,11 +38,7 @@ def find_runs(ablation: Ablation, runs: Iterable[PlannedRun], data_fingerprint: 
     Raises:
         E2FashionError: a run's folder holds another run.
     """
-    elsewhere: dict[str, RunFolder] = {}
-    for file in sorted([*ablation.folder.glob("*/*/record.json"), *_records_below(ablation.reuse)]):
-        folder = RunFolder(file.parent)
-        if trained(folder):
-            elsewhere.setdefault(folder.read_record().get("identity", ""), folder)
+    elsewhere = finished_runs(ablation.reuse, ablation.folder.glob("*/*/record.json"))
     found = []
     for run in runs:
         own = RunFolder(run.folder)
@@ -55,6 +51,20 @@ def find_runs(ablation: Ablation, runs: Iterable[PlannedRun], data_fingerprint: 
                 f"or the data have changed since. Choose another folder with output=<folder>, or remove the old one."
             )
         found.append(_found(run, own, data_fingerprint))
+    return found
+
+
+def finished_runs(reuse: Iterable[Path], records: Iterable[Path] = ()) -> dict[str, RunFolder]:
+    """Finished runs by identity: those of ``records`` (files) and all that lie below the folders of ``reuse``.
+
+    Raises:
+        E2FashionError: a folder of ``reuse`` that does not exist.
+    """
+    found: dict[str, RunFolder] = {}
+    for file in sorted([*records, *_records_below(reuse)]):
+        folder = RunFolder(file.parent)
+        if trained(folder):
+            found.setdefault(folder.read_record().get("identity", ""), folder)
     return found
 
 

@@ -12,8 +12,9 @@ from e2fashion.types import E2FashionError
 from experiments._ablations import CONFIGS
 from experiments._command import main, run
 from experiments._experiment import ROOT, RUN_CONFIGS, Experiment
+from experiments._tables import retrieval_view
 
-NAMES = sorted(file.stem for file in (ROOT / "experiments").glob("[a-z]*.py") if not file.stem.startswith("kagl_"))
+NAMES = sorted(file.stem for file in (ROOT / "experiments").glob("[a-z]*.py"))
 
 
 def experiment(name: str) -> Experiment:
@@ -125,3 +126,33 @@ def test_a_run_without_ranks_cannot_be_compared(smoke_catalogue: Path, tmp_path:
         E2FashionError, match=r"has kept no ranks of test .* evaluate it again with `e2fashion evaluate"
     ):
         run(pair, *given, "--view")
+
+
+def test_finished_runs_are_taken_from_elsewhere(smoke_catalogue: Path, tmp_path: Path) -> None:
+    given = ["--smoke", "--data", f"synthfashion={smoke_catalogue}", "--output"]
+    pair = replace(TABLE, rows=TABLE.rows[:2], baseline="CLIP")
+    first = run(pair, *given, str(tmp_path / "first"))
+    kept = tmp_path / "kept" / "records.jsonl"
+    reuse = ["--reuse", str(tmp_path / "first" / "runs"), "--records", str(kept)]
+    second = run(pair, *given, str(tmp_path / "second"), *reuse)
+    assert second[0].read_text() == first[0].read_text()
+    assert kept == second[-1]
+    assert kept.read_text() == first[-1].read_text()
+    assert not (tmp_path / "second" / "runs").exists()
+
+
+def test_an_ablation_takes_finished_runs_from_elsewhere(
+    smoke_catalogue: Path, smoke_output: Path, tmp_path: Path
+) -> None:
+    given = ["--smoke", "--data", f"synthfashion={smoke_catalogue}", "--output"]
+    pretrained = replace(experiment("kagl_pretrained"), view=retrieval_view("full"))
+    first = run(pretrained, *given, str(smoke_output))
+    second = run(pretrained, *given, str(tmp_path), "--reuse", str(smoke_output), "--jobs", "2")
+    assert second[0].read_text() == first[0].read_text()
+    assert not list(tmp_path.rglob("model"))
+
+
+def test_a_figure_keeps_no_records(smoke_catalogue: Path, smoke_output: Path, tmp_path: Path) -> None:
+    given = ["--smoke", "--data", f"synthfashion={smoke_catalogue}", "--output", str(smoke_output)]
+    with pytest.raises(E2FashionError, match="figure_brand_frequency keeps no records: leave out --records"):
+        run(experiment("figure_brand_frequency"), *given, "--records", str(tmp_path / "records.jsonl"))

@@ -1,0 +1,60 @@
+"""Tables of what is measured beside retrieval: R@1 by groups of queries, and zero-shot classification."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable, Sequence
+
+from e2fashion.eval.tables import MISSING_VALUE, TITLES, Cell, Table
+from e2fashion.types import ResultRecord
+
+
+def beside_tables(records: Sequence[ResultRecord]) -> dict[str, Table]:
+    """By file suffix: R@1 by group, a table per division and direction; zero-shot metrics by label column."""
+    tables: dict[str, Table] = {}
+    grouped = [record for record in records if record.task == "retrieval_by_group"]
+    for number, division in enumerate(dict.fromkeys(record.extra["division"] for record in grouped)):
+        for direction in dict.fromkeys(record.direction for record in grouped):
+            own = [r for r in grouped if (r.extra["division"], r.direction) == (division, direction)]
+            caption = (
+                f"{TITLES[direction]} {own[0].metric} by {division} (queries in brackets), protocol "
+                f"`{own[0].protocol}` on {own[0].split}, a hit is any product with the same {own[0].positives}."
+            )
+            tables[f"_groups_{number}_{direction}"] = mean_table(own, _group, caption)
+    if zero_shot := [record for record in records if record.task == "zero_shot"]:
+        caption = (
+            f"Zero-shot classification on {zero_shot[0].split} in percent: the label itself is its text, among all "
+            "labels of the split (their number in brackets). 'Of the way' lies between the weights before and after "
+            "fine-tuning."
+        )
+        tables["_zero_shot"] = mean_table(zero_shot, _label_metric, caption)
+    return tables
+
+
+def _group(record: ResultRecord) -> str:
+    return f"{record.extra['group']} ({record.queries})"
+
+
+def _label_metric(record: ResultRecord) -> str:
+    return f"{record.extra['entity']} ({record.candidates:g}) {record.metric}"
+
+
+def mean_table(records: Sequence[ResultRecord], column: Callable[[ResultRecord], str], caption: str) -> Table:
+    """A row per model, a column per value of ``column``: the mean, and the deviation where there are several runs."""
+    values: dict[tuple[str, str], list[float]] = {}
+    for record in records:
+        values.setdefault((record.model, column(record)), []).append(record.value)
+    models = dict.fromkeys(record.model for record in records)
+    columns = dict.fromkeys(column(record) for record in records)
+    rows = tuple((Cell(model), *(_cell(values, model, name, models) for name in columns)) for model in models)
+    return Table(("model", *columns), rows, caption)
+
+
+def _cell(values: dict[tuple[str, str], list[float]], model: str, column: str, models: dict[str, None]) -> Cell:
+    own = values.get((model, column))
+    if own is None:
+        return Cell(MISSING_VALUE)
+    rivals = [round(statistics.fmean(values[other, column]), 1) for other in models if (other, column) in values]
+    mean = statistics.fmean(own)
+    spread = f" ± {statistics.stdev(own):.1f}" if len(own) > 1 else ""
+    return Cell(f"{mean:.1f}{spread}", best=len(rivals) > 1 and round(mean, 1) == max(rivals))

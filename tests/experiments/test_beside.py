@@ -1,0 +1,55 @@
+"""What stands beside retrieval, with one tiny model in every role."""
+
+from pathlib import Path
+
+import pytest
+from tiny_encoder import SETTINGS, save_tiny_run
+
+from e2fashion.config import load_config, save_config
+from e2fashion.data.catalogue import Catalogue
+from e2fashion.run_folder import RunFolder
+from e2fashion.schema import RunConfig
+from e2fashion.types import E2FashionError
+from experiments import _beside
+from experiments._experiment import Experiment, Material
+
+
+@pytest.fixture
+def material(synth_catalogue: Catalogue, tmp_path: Path) -> Material:
+    """One row, whose model is also what it started from."""
+    folder = RunFolder(tmp_path / "run")
+    model = save_tiny_run(synth_catalogue, folder.path)
+    save_config(load_config(RunConfig, None, [*SETTINGS, f"model.checkpoint={model}"]), folder.config)
+    folder.update_record(identity="abc", seed=3)
+    experiment = Experiment("beside", "Beside", view=lambda material: [])
+    return Material(experiment, tmp_path, [], [], {"synthfashion": synth_catalogue}, {"e2": [folder]})
+
+
+def test_every_measurement_lands_in_records_and_tables(material: Material) -> None:
+    records, tables = _beside.measure_beside(material)
+    assert {record.split for record in records} == {"test"}
+    assert {record.seed for record in records if record.run == "abc"} == {3}
+    zero_shot = {record.model: record.value for record in records if record.metric == "accuracy"}
+    assert set(zero_shot) == {"CLIP, pretrained", "e2", *(f"e2, {share}% of the way" for share in (25, 50, 75))}
+    assert len(set(zero_shot.values())) == 1  # between a model and itself lies itself
+    divisions = {record.extra["division"] for record in records if record.task == "retrieval_by_group"}
+    assert divisions == {"training products of the brand", "words of the description"}
+    assert set(tables) == {"_zero_shot", "_groups_0_i2t", "_groups_0_t2i", "_groups_1_i2t", "_groups_1_t2i"}
+    labels = tables["_zero_shot"]
+    assert labels.header[1].startswith("sub_category (")
+    assert [row[0].text for row in labels.rows] == list(zero_shot)
+    assert labels.rows[0][1].text == f"{zero_shot['e2']:.1f}"
+
+
+def test_a_catalogue_without_labels_is_refused(material: Material, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_beside, "LABELS", ("article_type",))
+    with pytest.raises(E2FashionError, match="has none of the tag columns article_type"):
+        _beside.measure_beside(material)
+
+
+def test_rows_that_start_from_different_models_are_refused(material: Material, tmp_path: Path) -> None:
+    other = RunFolder(tmp_path / "other")
+    other.path.mkdir()
+    save_config(load_config(RunConfig, None, SETTINGS), other.config)
+    with pytest.raises(E2FashionError, match="the rows start from different models"):
+        _beside.measure_beside(Material(**{**vars(material), "folders": {**material.folders, "b": [other]}}))
