@@ -6,6 +6,7 @@ from e2fashion.eval.encoder import Encoder, load_encoder
 from e2fashion.eval.tags_file import load_tag_predictor
 from e2fashion.models import E2Config, E2Model, E2VisionModelWithProjection, register
 from e2fashion.tasks.classifier import ZeroShotClassifier
+from e2fashion.tasks.search import ProductIndex, build_index, open_index
 from e2fashion.types import E2FashionError, Entity
 
 register()
@@ -17,7 +18,10 @@ __all__ = [
     "E2VisionModelWithProjection",
     "Encoder",
     "Entity",
+    "ProductIndex",
     "ZeroShotClassifier",
+    "build_index",
     "load_encoder",
     "load_tag_predictor",
+    "open_index",
 ]

@@ -30,6 +30,9 @@ from e2fashion.types import E2FashionError, Entity
 
 MODEL_TYPES = ("clip", "e2")
 
+#: Keys of a configuration that say where a model comes from, not what it computes.
+NOT_IDENTITY = ("_name_or_path", "transformers_version", "architectures", "dtype")
+
 
 @dataclass(frozen=True)
 class Encoder:
@@ -89,8 +92,12 @@ class Encoder:
 
     @property
     def fingerprint(self) -> str:
-        """SHA-256 over the configuration, the way of making a square, and every weight; computed at each call."""
-        digest = hashlib.sha256(json.dumps(self.model.config.to_dict(), sort_keys=True, default=str).encode())
+        """SHA-256 over the configuration, the way of making a square, and every weight; computed at each call.
+
+        Where the model lies, and which version of Transformers wrote it, make no difference.
+        """
+        config = _without(self.model.config.to_dict(), NOT_IDENTITY)
+        digest = hashlib.sha256(json.dumps(config, sort_keys=True, default=str).encode())
         digest.update(repr(self.transform).encode())
         for name, value in sorted(self.model.state_dict().items()):
             digest.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
@@ -110,6 +117,11 @@ class Encoder:
             E2FashionError: a file is missing or holds no picture.
         """
         return self._embed_images(images, batch_size, unit_features, self._nothing())
+
+    def embed_squares(self, squares: Tensor) -> Tensor:
+        """As :meth:`embed_images`, of pictures that ``transform`` has made square: uint8 (B, 3, S, S) to (B, C)."""
+        with evaluating(self.model):
+            return unit_features(self.model.get_image_features(pixel_values=self._pixel_values(squares)))
 
     def embed_regions(self, images: Picture | Sequence[Picture], batch_size: int = 64) -> Tensor:
         """L2-normalised embeddings (N, E, C) fp32 on the CPU of what each entity's tokens read, in their order.
@@ -132,9 +144,11 @@ class Encoder:
         with evaluating(self.model):
             for start in range(0, len(listed), batch_size):
                 squares = torch.stack([self.transform(_pixels(image)) for image in listed[start : start + batch_size]])
-                pixels = normalise(squares.to(self.model.device), self.transform.mean, self.transform.std)
-                parts.append(read(self.model.get_image_features(pixel_values=pixels)))
+                parts.append(read(self.model.get_image_features(pixel_values=self._pixel_values(squares))))
         return join_items(parts)
+
+    def _pixel_values(self, squares: Tensor) -> Tensor:
+        return normalise(squares.to(self.model.device), self.transform.mean, self.transform.std)
 
     def embed_texts(self, texts: str | Sequence[str], batch_size: int = 256) -> Tensor:
         """L2-normalised embeddings (N, C) fp32 on the CPU; one text alone gives (1, C).
@@ -227,6 +241,13 @@ def load_encoder(
     model = cast(CLIPModel, model.float().eval())
     context_length = getattr(config, "text_context_length", None)
     return Encoder(model, load_tokenizer(source), transform, TextTemplate(own_template), label, context_length)
+
+
+def _without(values: Any, keys: Sequence[str]) -> Any:
+    """A nested mapping without some keys, wherever they stand."""
+    if not isinstance(values, dict):
+        return values
+    return {key: _without(value, keys) for key, value in values.items() if key not in keys}
 
 
 def _pixels(image: Picture) -> Tensor:

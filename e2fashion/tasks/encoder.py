@@ -11,6 +11,7 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from e2fashion.data.text import TextTemplate
+from e2fashion.data.transforms import ImageTransform
 from e2fashion.types import E2FashionError, Entity
 
 #: A picture in memory, or the file that holds one.
@@ -37,6 +38,10 @@ class ImageTextEncoder(Protocol):
         """How a product's tags and description become its text."""
 
     @property
+    def transform(self) -> ImageTransform:
+        """How a picture becomes a square."""
+
+    @property
     def tokenizer(self) -> PreTrainedTokenizerBase:
         """The tokenizer of its text tower."""
 
@@ -54,6 +59,9 @@ class ImageTextEncoder(Protocol):
 
     def embed_images(self, images: Picture | Sequence[Picture], batch_size: int = 64) -> Tensor:
         """Pictures or their files to (N, C)."""
+
+    def embed_squares(self, squares: Tensor) -> Tensor:
+        """Pictures that ``transform`` has made square, uint8 (B, 3, S, S), to (B, C)."""
 
     def embed_texts(self, texts: str | Sequence[str], batch_size: int = 256) -> Tensor:
         """Texts as they are to (N, C)."""

@@ -1,0 +1,161 @@
+"""What an index says about itself: ``index.json``."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from e2fashion.types import E2FashionError
+
+FORMAT_VERSION = 1
+INDEX_FILE = "index.json"
+
+
+@dataclass(frozen=True)
+class EncoderIdentity:
+    """The encoder of an index: what tables call it, SHA-256 of weights and transform, width C, and where it lay.
+
+    ``source`` is what loaded it, a folder or a hub name; empty where nobody said.
+    """
+
+    name: str
+    fingerprint: str
+    dimension: int
+    image_size: int
+    resize: str
+    source: str = ""
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where products come from: a catalogue or files, the path, the splits of a catalogue, and a fingerprint."""
+
+    kind: str
+    path: str
+    fingerprint: str
+    splits: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Shard:
+    """Embeddings ``<name>.safetensors`` and products ``<name>.arrow`` of ``rows`` rows, with the SHA-256 of both.
+
+    ``removed`` are rows that no longer count: removed products, and the former state of updated ones.
+    """
+
+    name: str
+    rows: int
+    embeds_sha256: str
+    products_sha256: str
+    origin: Origin
+    removed: list[int] = field(default_factory=list)
+
+    @property
+    def embeds_file(self) -> str:
+        """File name of the embeddings."""
+        return f"{self.name}.safetensors"
+
+    @property
+    def products_file(self) -> str:
+        """File name of the products."""
+        return f"{self.name}.arrow"
+
+
+@dataclass(frozen=True)
+class Pending:
+    """What was being embedded: the verb, what identifies its request, products done, shards and skipped ones so far."""
+
+    verb: str
+    request: str
+    total: int
+    done: int = 0
+    shards: list[Shard] = field(default_factory=list)
+    skipped: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class IndexManifest:
+    """The facts of an index.
+
+    ``shards`` are what is searched. ``pending`` are those of a build, an addition or an update that was interrupted;
+    they count once it is complete. ``skipped`` says what is wrong with pictures that could not be read; ``built_from``
+    identifies what the index was first built from.
+    """
+
+    encoder: EncoderIdentity
+    shards: list[Shard] = field(default_factory=list)
+    pending: Pending | None = None
+    skipped: dict[str, str] = field(default_factory=dict)
+    built_from: str = ""
+    created_by: str = ""
+    format_version: int = FORMAT_VERSION
+
+    @property
+    def products(self) -> int:
+        """Number of products that can be found."""
+        return sum(shard.rows - len(shard.removed) for shard in self.shards)
+
+    @property
+    def data_fingerprint(self) -> str:
+        """SHA-256 over all shards and removed rows: equal for indexes that hold the same in the same order."""
+        content = [[shard.embeds_sha256, shard.products_sha256, shard.removed] for shard in self.shards]
+        return hashlib.sha256(json.dumps(content).encode()).hexdigest()
+
+    def next_name(self) -> str:
+        """A name for the next shard."""
+        pending = self.pending.shards if self.pending else []
+        return f"{max((int(shard.name) for shard in (*self.shards, *pending)), default=-1) + 1:05d}"
+
+    def save(self, folder: Path) -> None:
+        """Write into ``folder``, beside its place first: a killed process leaves the former one whole."""
+        partial = folder / f".{INDEX_FILE}.partial"
+        partial.write_text(json.dumps(asdict(self), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        partial.replace(folder / INDEX_FILE)
+
+    @classmethod
+    def load(cls, folder: Path) -> IndexManifest:
+        """Read what ``folder`` says about itself.
+
+        Raises:
+            E2FashionError: there is no index, it cannot be read, or a newer version wrote it.
+        """
+        file = folder / INDEX_FILE
+        if not file.is_file():
+            state = f"has no {INDEX_FILE}" if folder.is_dir() else "does not exist"
+            raise E2FashionError(
+                f"'{folder}' is no index: it {state}. Make one with 'e2fashion index build <catalogue> model=<model> "
+                "output=<index>'"
+            )
+        try:
+            values = json.loads(file.read_text(encoding="utf-8"))
+            if values["format_version"] > FORMAT_VERSION:
+                raise E2FashionError(
+                    f"'{folder}' has index format {values['format_version']}; this e2fashion reads up to "
+                    f"{FORMAT_VERSION}. Update e2fashion, or build the index again"
+                )
+            pending = values["pending"]
+            return cls(
+                encoder=EncoderIdentity(**values["encoder"]),
+                shards=_shards(values["shards"]),
+                pending=pending and Pending(**{**pending, "shards": _shards(pending["shards"])}),
+                skipped=values["skipped"],
+                built_from=values["built_from"],
+                created_by=values["created_by"],
+            )
+        except (ValueError, KeyError, TypeError) as error:
+            raise E2FashionError(f"{file} is damaged ({error!r}). Build the index again") from error
+
+    def without_rows(self, removed: Mapping[str, Sequence[int]]) -> IndexManifest:
+        """The same index with rows of shards (by name) marked as removed; shards without a row left are let go."""
+        shards = [
+            replace(shard, removed=sorted({*shard.removed, *removed.get(shard.name, ())})) for shard in self.shards
+        ]
+        return replace(self, shards=[shard for shard in shards if len(shard.removed) < shard.rows])
+
+
+def _shards(values: list[dict[str, Any]]) -> list[Shard]:
+    return [Shard(**{**value, "origin": Origin(**value["origin"])}) for value in values]

@@ -1,0 +1,217 @@
+"""Products to embed: the first view of every product of a catalogue, or pictures in files."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Protocol, TypeAlias
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute
+import torch
+from PIL import Image
+from torch import Tensor
+
+from e2fashion.data.catalogue import Catalogue
+from e2fashion.data.dataset import CatalogueRows
+from e2fashion.data.manifest import MANIFEST_FILE
+from e2fashion.data.pictures import PictureError, as_rgb
+from e2fashion.data.text import TextTemplate
+from e2fashion.data.transforms import ImageTransform
+from e2fashion.tasks.search.manifest import Origin
+from e2fashion.tasks.search.shards import DESCRIPTION, PLACE, PRODUCT_ID
+from e2fashion.types import E2FashionError
+
+PICTURE_ENDINGS = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff")
+
+#: A catalogue (or its folder), a folder of pictures, a text file that lists some, their files, or ids with files.
+ProductSource: TypeAlias = Catalogue | Path | str | Sequence[Path | str] | Mapping[str, Path | str]
+
+
+class Products(Protocol):
+    """Products in a fixed order, each with one picture."""
+
+    @property
+    def origin(self) -> Origin:
+        """Where they come from."""
+        ...
+
+    @property
+    def ids(self) -> pa.Array:
+        """Every product's id, once."""
+        ...
+
+    def square(self, position: int, transform: ImageTransform) -> Tensor:
+        """The picture of a product, uint8 (3, S, S); an E2FashionError names one that cannot be read."""
+        ...
+
+    def table(self, positions: Sequence[int]) -> pa.Table:
+        """``product_id``, ``description``, ``place`` and a column per tag, of these products."""
+        ...
+
+
+def open_products(source: ProductSource, split: str = "all") -> Products:
+    """What ``source`` holds; ``split`` names splits of a catalogue, separated by commas, or ``all``.
+
+    Raises:
+        E2FashionError: there is nothing there, or a product id occurs more than once.
+    """
+    if isinstance(source, str | Path) and (Path(source) / MANIFEST_FILE).is_file():
+        source = Catalogue.load(source)
+    products = CatalogueProducts(source, split) if isinstance(source, Catalogue) else _files(source)
+    counts = pa.compute.value_counts(products.ids)
+    several = counts.filter(pa.compute.greater(counts.field("counts"), 1))
+    if len(several):
+        raise E2FashionError(
+            f"{len(several)} product ids occur more than once in {products.origin.path}, the first is "
+            f"'{several[0]['values'].as_py()}': every product needs an id of its own"
+        )
+    return products
+
+
+class CatalogueProducts:
+    """The first view of every product of some splits; pictures are read from the memory-mapped catalogue."""
+
+    def __init__(self, catalogue: Catalogue, split: str = "all") -> None:
+        names = [name.strip() for name in split.split(",") if name.strip()]
+        self.splits: list[str] = list(catalogue.split_names) if names in ([], ["all"]) else list(dict.fromkeys(names))
+        self.catalogue = catalogue
+        # The transform of the rows is never used: square() is given the encoder's.
+        self._rows = [
+            CatalogueRows(catalogue.split(name), (), TextTemplate("{description}"), ImageTransform())
+            for name in self.splits
+        ]
+        self._firsts = [rows.product_starts[:-1] for rows in self._rows]
+        self._starts = np.cumsum([0, *(len(firsts) for firsts in self._firsts)])
+
+    @property
+    def origin(self) -> Origin:
+        """The catalogue, its fingerprint and the splits."""
+        return Origin("catalogue", str(self.catalogue.path), self.catalogue.fingerprint, self.splits)
+
+    @property
+    def ids(self) -> pa.Array:
+        """Product ids, split after split."""
+        parts = [
+            self.catalogue.split(name).with_format("arrow")["product_id"][:].take(pa.array(firsts))
+            for name, firsts in zip(self.splits, self._firsts, strict=True)
+        ]
+        return pa.concat_arrays([chunk.cast(pa.string()) for part in parts for chunk in _chunks(part)])
+
+    def _place(self, position: int) -> tuple[int, int]:
+        """The split (its number) and the row in it."""
+        number = int(np.searchsorted(self._starts, position, side="right")) - 1
+        return number, int(self._firsts[number][position - self._starts[number]])
+
+    def square(self, position: int, transform: ImageTransform) -> Tensor:
+        """The first view."""
+        number, row = self._place(position)
+        return transform(self._rows[number].picture(row))
+
+    def table(self, positions: Sequence[int]) -> pa.Table:
+        """Texts and tags as the catalogue has them; ``place`` is ``<split>/<row>``."""
+        columns = [PRODUCT_ID, DESCRIPTION, *self.catalogue.tag_columns]
+        parts = []
+        places = [self._place(position) for position in positions]
+        for number in dict.fromkeys(number for number, _ in places):
+            rows = [row for own, row in places if own == number]
+            split = self.splits[number]
+            part = self.catalogue.split(split).select_columns(columns).with_format("arrow")[rows]
+            parts.append(part.append_column(PLACE, pa.array([f"{split}/{row}" for row in rows])))
+        return _table(pa.concat_tables(parts), self.catalogue.tag_columns)
+
+
+class FileProducts:
+    """Pictures in files by product id, without texts or tags."""
+
+    def __init__(self, files: Mapping[str, Path], path: str) -> None:
+        self.files = list(files.values())
+        self.ids: pa.Array = pa.array(list(files), pa.string())
+        self._path = path
+
+    @property
+    def origin(self) -> Origin:
+        """The folder or list; the fingerprint is over ids, sizes and times of change."""
+        digest = hashlib.sha256()
+        for name, file in zip(self.ids.to_pylist(), self.files, strict=True):
+            state = file.stat()
+            digest.update(f"{name}\0{state.st_size}\0{state.st_mtime_ns}\n".encode())
+        return Origin("files", self._path, digest.hexdigest())
+
+    def square(self, position: int, transform: ImageTransform) -> Tensor:
+        """The picture, upright and on white."""
+        file = self.files[position]
+        try:
+            with Image.open(file) as picture:
+                pixels = np.array(as_rgb(picture))
+        except (OSError, SyntaxError, PictureError, Image.DecompressionBombError) as error:
+            raise E2FashionError(f"'{file}' cannot be read as a picture: {error}. Give a JPEG or PNG file.") from error
+        return transform(torch.from_numpy(pixels).permute(2, 0, 1))
+
+    def table(self, positions: Sequence[int]) -> pa.Table:
+        """``place`` is the file."""
+        files = [str(self.files[position]) for position in positions]
+        nothing = pa.nulls(len(files), pa.string())
+        return _table(
+            pa.table({PRODUCT_ID: self.ids.take(pa.array(positions)), DESCRIPTION: nothing, PLACE: files}), ()
+        )
+
+
+def _files(source: Path | str | Sequence[Path | str] | Mapping[str, Path | str]) -> FileProducts:
+    if isinstance(source, Mapping):
+        files = {str(name): Path(file) for name, file in source.items()}
+        path = "files"
+    elif isinstance(source, str | Path):
+        place = Path(source)
+        listed, root = _listed(place)
+        files, path = _by_stem(listed, root), str(place)
+    else:
+        files, path = _by_stem([Path(file) for file in source], None), "files"
+    if missing := next((file for file in files.values() if not file.is_file()), None):
+        raise E2FashionError(f"the picture '{missing}' does not exist: give files that do")
+    if not files:
+        raise E2FashionError(
+            f"'{path}' holds no pictures ({', '.join(PICTURE_ENDINGS)}): give a catalogue, a folder of pictures or a "
+            "list of files"
+        )
+    return FileProducts(files, path)
+
+
+def _listed(place: Path) -> tuple[list[Path], Path | None]:
+    """The files of a folder, or those that a text file names one a line, relative to it."""
+    if place.is_dir():
+        found = sorted(file for file in place.rglob("*") if file.suffix.lower() in PICTURE_ENDINGS)
+        return found, place
+    if place.suffix.lower() in PICTURE_ENDINGS and place.is_file():
+        return [place], place.parent
+    if place.is_file():
+        lines = [line.strip() for line in place.read_text(encoding="utf-8").splitlines()]
+        return [place.parent / line for line in lines if line], None
+    raise E2FashionError(
+        f"'{place}' does not exist: give a catalogue, a folder of pictures, or a text file that lists pictures"
+    )
+
+
+def _by_stem(files: Sequence[Path], root: Path | None) -> dict[str, Path]:
+    """Files by their name without ending, below ``root`` if that is given."""
+    found: dict[str, Path] = {}
+    for file in files:
+        name = (file.relative_to(root) if root else Path(file.name)).with_suffix("").as_posix()
+        if name in found:
+            raise E2FashionError(
+                f"'{found[name]}' and '{file}' are both product '{name}': rename one, or give a mapping from product "
+                "id to file"
+            )
+        found[name] = file
+    return found
+
+
+def _table(rows: pa.Table, tags: Sequence[str]) -> pa.Table:
+    columns = [PRODUCT_ID, DESCRIPTION, PLACE, *tags]
+    return rows.select(columns).cast(pa.schema([(column, pa.string()) for column in columns])).combine_chunks()
+
+
+def _chunks(part: pa.Array | pa.ChunkedArray) -> list[pa.Array]:
+    return part.chunks if isinstance(part, pa.ChunkedArray) else [part]

@@ -1,0 +1,86 @@
+"""Exact search gives what a loop over all rows gives."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from e2fashion.tasks.search import exact
+from e2fashion.tasks.search.exact import TensorGallery, nearest
+from e2fashion.tasks.search.gallery import ShardGallery
+from e2fashion.types import E2FashionError
+
+
+def unit(*shape: int, seed: int) -> torch.Tensor:
+    return F.normalize(torch.randn(*shape, generator=torch.Generator().manual_seed(seed)), dim=-1)
+
+
+def by_hand(query: torch.Tensor, rows: torch.Tensor, top: int, tie: list[int]) -> list[list[int]]:
+    """Sort all rows of every query in fp64: best score first, then the smaller tie."""
+    scores = (query[:, None].double() * rows[None].double()).sum(-1).tolist()
+    return [sorted(range(len(rows)), key=lambda row: (-own[row], tie[row]))[:top] for own in scores]
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    items=st.integers(1, 300),
+    distinct=st.integers(1, 300),
+    top=st.integers(1, 40),
+    seed=st.integers(0, 10**6),
+    chunk_rows=st.sampled_from([64, 128, 2**15]),
+    half=st.booleans(),
+)
+def test_results_equal_a_loop_over_all_rows(
+    items: int, distinct: int, top: int, seed: int, chunk_rows: int, half: bool
+) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    vectors = unit(distinct, 6, seed=seed)
+    rows = vectors[torch.randint(distinct, (items,), generator=generator)]  # many equal ones: ties
+    rows = rows.half() if half else rows
+    tie = torch.randperm(items, generator=generator)
+    query = unit(3, 6, seed=seed + 1)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(exact, "CHUNK_ROWS", chunk_rows)
+        scores, found = nearest(query, TensorGallery(rows), top, tie)
+    assert found.tolist() == by_hand(query, rows.float(), top, tie.tolist())
+    torch.testing.assert_close(scores, (query.double() @ rows.double().T).gather(1, found))
+
+
+@pytest.mark.parametrize("chunk_rows", [2_048, 5_120])
+def test_blocks_of_large_chunks_lose_nothing(chunk_rows: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(exact, "CHUNK_ROWS", chunk_rows)
+    monkeypatch.setattr(exact, "QUERIES_AT_ONCE", 7)
+    rows, query = unit(6_001, 16, seed=1), unit(20, 16, seed=2)
+    expected = (query.double() @ rows.double().T).topk(5, dim=1).indices
+    assert torch.equal(nearest(query, TensorGallery(rows), 5)[1], expected)
+
+
+def test_a_collapsed_encoder_gives_the_same_rows_each_time() -> None:
+    rows = unit(1, 8, seed=0).expand(9_000, -1).contiguous()
+    scores, found = nearest(rows[:1], TensorGallery(rows), 3)
+    assert torch.equal(nearest(rows[:1], TensorGallery(rows), 3)[1], found)
+    assert len(set(found[0].tolist())) == 3
+    torch.testing.assert_close(scores, torch.ones(1, 3, dtype=torch.float64))
+    tie = torch.arange(899, -1, -1)
+    assert nearest(rows[:1], TensorGallery(rows[:900]), 3, tie)[1].tolist() == [[899, 898, 897]]
+
+
+def test_shards_and_chosen_rows_read_as_one_matrix() -> None:
+    rows = unit(10, 4, seed=3).half()
+    shards = ShardGallery([rows[:3], rows[3:4], rows[4:]])
+    assert torch.equal(shards.chunk(2, 7), rows[2:7].float())
+    assert torch.equal(shards.rows(torch.tensor([9, 0, 3])), rows[[9, 0, 3]].float())
+    chosen = shards.select(torch.tensor([1, 3, 8]))
+    assert len(chosen) == 3
+    assert torch.equal(chosen.chunk(1, 3), rows[[3, 8]].float())
+    assert torch.equal(chosen.select(torch.tensor([2])).chunk(0, 1), rows[[8]].float())
+
+
+def test_what_cannot_be_searched() -> None:
+    gallery = TensorGallery(unit(3, 4, seed=0))
+    with pytest.raises(E2FashionError, match="top is 0; give a number of products from 1"):
+        nearest(unit(1, 4, seed=1), gallery, 0)
+    with pytest.raises(E2FashionError, match="1 of 1 queries are not finite"):
+        nearest(torch.full((1, 4), torch.nan), gallery, 1)
+    assert nearest(unit(2, 4, seed=1), gallery, 10)[1].shape == (2, 3)

@@ -1,0 +1,303 @@
+"""An index is built, read, changed and refused."""
+
+import json
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from PIL import Image
+from stub_encoder import ColourEncoder
+from tiny_encoder import build_tiny_encoder
+
+from e2fashion.data.catalogue import Catalogue
+from e2fashion.tasks.search import (
+    EmbedSettings,
+    ProductIndex,
+    add_products,
+    build_index,
+    open_index,
+    remove_products,
+    update_products,
+)
+from e2fashion.tasks.search.manifest import INDEX_FILE, IndexManifest
+from e2fashion.types import E2FashionError
+
+QUIET = EmbedSettings(shard_rows=3, batch_size=2, progress=False)
+ENCODER: Any = ColourEncoder()
+
+
+@pytest.fixture
+def index(photos: Path, tmp_path: Path) -> ProductIndex:
+    """Seven products in three shards."""
+    return build_index(ENCODER, photos, tmp_path / "index", settings=QUIET, encoder_source="colours")
+
+
+def ids(index: ProductIndex, text: str, top: int = 10) -> list[str]:
+    return [hit.product_id for hit in index.search(text, top=top)]
+
+
+def test_pictures_are_found_by_text_by_picture_and_by_both(index: ProductIndex, photos: Path) -> None:
+    assert ids(index, "a red dress", 2) == ["red_1", "red_2"]
+    assert index.search(image=photos / "blue_1.png", top=1)[0].product_id == "blue_1"
+    both = [index.search("green", photos / "red_1.png", weight=weight, top=1)[0].product_id for weight in (0.0, 1.0)]
+    assert both == ["red_1", "green_1"]
+    assert index.retrieval(["red", "blue"], top=2) == [["red_1", "red_2"], ["blue_1", "blue_2"]]
+    hit = index.search(image=photos / "grey.png", top=1)[0]
+    assert hit.score == pytest.approx(1.0, abs=1e-3)
+    assert (hit.place, hit.origin.kind, hit.tags) == (str(photos / "grey.png"), "files", {})
+
+
+def test_an_index_describes_itself(index: ProductIndex) -> None:
+    values = json.loads((index.path / INDEX_FILE).read_text(encoding="utf-8"))
+    assert values["format_version"] == 1
+    assert values["encoder"] == {
+        "name": "colours",
+        "fingerprint": "colours-1",
+        "dimension": 4,
+        "image_size": 8,
+        "resize": "squeeze",
+        "source": "colours",
+    }
+    assert [shard["rows"] for shard in values["shards"]] == [3, 3, 1]
+    assert asdict(IndexManifest.load(index.path)) == values
+    assert len(index) == index.manifest.products == 7
+    assert not list(index.path.glob(".*"))
+
+
+def test_a_catalogue_brings_its_tags_and_first_views(synth_catalogue: Catalogue, tmp_path: Path) -> None:
+    encoder = build_tiny_encoder(synth_catalogue)
+    index = build_index(encoder, synth_catalogue, tmp_path / "index", "val,test", EmbedSettings(7, 5, progress=False))
+    counts = synth_catalogue.manifest.splits
+    assert len(index) == counts["val"]["products"] + counts["test"]["products"]
+    row = synth_catalogue.split("val")[0]
+    found = index.search(text=row["description"], where={"brand": row["brand"]}, top=100)
+    assert {hit.tags["brand"] for hit in found} == {row["brand"]}
+    hit = next(hit for hit in found if hit.product_id == row["product_id"])
+    assert (hit.description, hit.place) == (row["description"], "val/0")
+    picture = synth_catalogue.path / "picture.png"
+    picture.write_bytes(row["image"])
+    torch.testing.assert_close(
+        index.vector_of(row["product_id"]), encoder.embed_images(picture), atol=2e-3, rtol=0, msg="first view"
+    )
+    with_workers = EmbedSettings(7, 5, workers=1, progress=False)
+    again = build_index(encoder, synth_catalogue.path, tmp_path / "again", "val,test", with_workers)
+    assert again.manifest.shards == index.manifest.shards
+    missing = index.search("coat", where={"brand": None}, top=100)
+    assert all("brand" not in hit.tags for hit in missing)
+
+
+def test_an_interrupted_build_goes_on_behind_its_last_shard(photos: Path, tmp_path: Path) -> None:
+    class Interrupted(ColourEncoder):
+        calls = 0
+
+        def embed_squares(self, squares: torch.Tensor) -> torch.Tensor:
+            type(self).calls += 1
+            if type(self).calls == 4:
+                raise KeyboardInterrupt
+            return super().embed_squares(squares)
+
+    encoder: Any = Interrupted()
+    with pytest.raises(KeyboardInterrupt):
+        build_index(encoder, photos, tmp_path / "index", settings=QUIET)
+    with pytest.raises(E2FashionError, match=r"is unfinished \(3 of 7 products\): go on by repeating the command"):
+        open_index(tmp_path / "index")
+    with pytest.raises(E2FashionError, match="holds an index of other products: choose another output"):
+        build_index(encoder, [photos / "grey.png"], tmp_path / "index", settings=QUIET)
+    index = build_index(encoder, photos, tmp_path / "index", settings=QUIET)
+    assert Interrupted.calls == 7, "two batches of the first shard were not embedded again"
+    assert index.manifest.shards == build_index(ENCODER, photos, tmp_path / "whole", settings=QUIET).manifest.shards
+    build_index(encoder, photos, tmp_path / "index", settings=QUIET)
+    assert Interrupted.calls == 7
+
+
+def test_an_interrupted_addition_leaves_the_index_and_goes_on(index: ProductIndex, tmp_path: Path) -> None:
+    more = tmp_path / "more"
+    more.mkdir()
+    for number in range(5):
+        Image.new("RGB", (4, 4), (200, 50 * number, 0)).save(more / f"new_{number}.png")
+    (more / "new_4.png").write_bytes(b"no picture")
+    with pytest.raises(E2FashionError, match=r"product 'new_4': .* cannot be read as a picture"):
+        add_products(index.path, ENCODER, more, settings=QUIET)
+    assert ids(open_index(index.path, ENCODER), "red") == ids(index, "red")
+    with pytest.raises(E2FashionError, match=r"an add of .* was interrupted \(3 of 5 products\): finish it"):
+        remove_products(index.path, ["grey"])
+    grown = add_products(index.path, ENCODER, more, settings=replace(QUIET, on_error="skip"))
+    assert len(grown) == 11
+    assert list(grown.manifest.skipped) == ["new_4"]
+    assert grown.manifest.pending is None
+
+
+def test_update_replaces_what_is_there(index: ProductIndex, photos: Path) -> None:
+    Image.new("RGB", (12, 16), (255, 0, 0)).save(photos / "grey.png")
+    updated = update_products(index.path, ENCODER, [photos / "grey.png"], settings=QUIET)
+    assert len(updated) == 7
+    assert ids(updated, "red", 1) == ["grey"]
+    assert [len(shard.removed) for shard in updated.manifest.shards] == [0, 1, 0, 0]
+    again = update_products(index.path, ENCODER, [photos / "grey.png"], settings=QUIET)
+    assert [shard.name for shard in again.manifest.shards] == ["00000", "00001", "00002", "00004"]
+    assert not (index.path / "00003.safetensors").exists(), "a shard without a row left is let go"
+    (photos / "grey.png").write_bytes(b"broken")
+    kept = update_products(index.path, ENCODER, [photos / "red_1.png"], settings=replace(QUIET, on_error="skip"))
+    assert len(kept) == 7
+    with pytest.raises(E2FashionError, match="none of the 1 pictures can be read") as failure:
+        build_index(ENCODER, [photos / "grey.png"], index.path.parent / "b", settings=replace(QUIET, on_error="skip"))
+    assert "cannot be read as a picture" in str(failure.value)
+
+
+@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_what_is_added_and_removed_leaves_the_former_results(
+    index: ProductIndex, photos: Path, data: st.DataObject
+) -> None:
+    """Also in the other order: what is removed and added again."""
+    before = open_index(index.path, ENCODER)
+    there = before.product_ids
+    expected = before.search("red blue", top=10)
+    chosen = data.draw(st.lists(st.sampled_from(sorted(there)), min_size=1, max_size=len(there) - 1, unique=True))
+    smaller = remove_products(index.path, chosen)
+    assert sorted(smaller.product_ids) == sorted(set(there) - set(chosen))
+    grown = add_products(index.path, ENCODER, {name: photos / f"{name}.png" for name in chosen}, settings=QUIET)
+    found = grown.search("red blue", top=10)
+    assert [(hit.product_id, hit.score) for hit in found] == [(hit.product_id, hit.score) for hit in expected]
+
+
+@settings(max_examples=10, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(order=st.permutations(range(3)))
+def test_the_order_of_shards_does_not_matter(index: ProductIndex, photos: Path, order: list[int]) -> None:
+    expected = index.search("red green", where=None, top=7)
+    shuffled = replace(index.manifest, shards=[index.manifest.shards[place] for place in order])
+    found = ProductIndex(index.path, shuffled, ENCODER).search("red green", top=7)
+    assert [(hit.product_id, hit.score) for hit in found] == [(hit.product_id, hit.score) for hit in expected]
+
+
+def test_equal_pictures_stand_in_the_order_of_their_ids(photos: Path, tmp_path: Path) -> None:
+    for name in ("b", "a", "c"):
+        Image.new("RGB", (12, 16), (250, 5, 5)).save(photos / f"red_{name}.png")
+    index = build_index(ENCODER, photos, tmp_path / "equal", settings=QUIET)
+    assert ids(index, "red", 4) == ["red_1", "red_a", "red_b", "red_c"]
+
+
+def test_an_index_of_another_model_is_refused_with_both_names(index: ProductIndex) -> None:
+    other: Any = ColourEncoder(name="other", fingerprint="other-1")
+    with pytest.raises(E2FashionError, match=r"was built with 'colours' \(colours-1, 4 wide.* not with 'other'"):
+        open_index(index.path, other)
+    with pytest.raises(E2FashionError, match="give the former, colours, or build an index with the latter"):
+        add_products(index.path, other, index.path.parent / "photos")
+    assert len(open_index(index.path)) == 7
+    with pytest.raises(E2FashionError, match="was opened without an encoder"):
+        open_index(index.path).search("red")
+
+
+def test_an_encoder_that_compares_tokens_is_refused(photos: Path, tmp_path: Path, index: ProductIndex) -> None:
+    filip: Any = ColourEncoder(compares_tokens=True)
+    with pytest.raises(E2FashionError, match="'colours' compares patches with words"):
+        build_index(filip, photos, tmp_path / "tokens")
+    assert not (tmp_path / "tokens").exists()
+
+
+@pytest.mark.parametrize("damage", ["truncated", "changed", "missing", "products"])
+def test_a_damaged_shard_is_named(index: ProductIndex, damage: str) -> None:
+    file = index.path / ("00001.arrow" if damage == "products" else "00001.safetensors")
+    content = bytearray(file.read_bytes())
+    if damage == "missing":
+        file.unlink()
+    else:
+        content[-1] ^= 255
+        file.write_bytes(content[:-7] if damage in ("truncated", "products") else content)
+    with pytest.raises(E2FashionError, match=r"00001\.(safetensors|arrow)"):
+        open_index(index.path)
+    if damage in ("truncated", "products"):
+        with pytest.raises(E2FashionError, match=r"shard 00001 of .* cannot be read"):
+            open_index(index.path, verify=False)
+
+
+def test_a_damaged_or_newer_manifest(index: ProductIndex, tmp_path: Path) -> None:
+    file = index.path / INDEX_FILE
+    text = file.read_text(encoding="utf-8")
+    file.write_text(text.replace('"format_version": 1', '"format_version": 2'), encoding="utf-8")
+    with pytest.raises(E2FashionError, match="has index format 2; this e2fashion reads up to 1"):
+        open_index(index.path)
+    file.write_text(text[:100], encoding="utf-8")
+    with pytest.raises(E2FashionError, match="is damaged"):
+        open_index(index.path)
+    with pytest.raises(E2FashionError, match="is no index: it does not exist"):
+        open_index(tmp_path / "nothing")
+    with pytest.raises(E2FashionError, match=f"it has no {INDEX_FILE}"):
+        open_index(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("query", "message"),
+    [
+        ({}, "nothing to look for"),
+        ({"text": "  "}, "text of the query is empty"),
+        ({"text": "red", "weight": 1.5}, r"weight is 1\.5; give the text's share"),
+        ({"text": "red", "top": 0}, "top is 0"),
+        ({"text": "red", "where": {"brand": "Acme"}}, "no tag 'brand' to filter by: this index holds no tags"),
+    ],
+)
+def test_queries_that_mean_nothing(index: ProductIndex, query: dict[str, Any], message: str) -> None:
+    with pytest.raises(E2FashionError, match=message):
+        index.search(**query)
+
+
+def test_a_list_of_queries(index: ProductIndex) -> None:
+    with pytest.raises(E2FashionError, match=r"give a list of texts, as in \['red'\]"):
+        index.retrieval("red")
+    with pytest.raises(E2FashionError, match="text of the query is empty"):
+        index.retrieval(["red", ""])
+
+
+def test_unknown_tags_and_values_offer_the_nearest(synth_catalogue: Catalogue, tmp_path: Path) -> None:
+    encoder = build_tiny_encoder(synth_catalogue)
+    index = build_index(encoder, synth_catalogue, tmp_path / "index", "test", EmbedSettings(progress=False))
+    brand = next(value for value in index.products["brand"].to_pylist() if value)
+    with pytest.raises(E2FashionError, match="no tag 'brands' to filter by: choose from 'brand'"):
+        index.search("coat", where={"brands": brand})
+    with pytest.raises(E2FashionError, match=f"no product has brand '{brand.upper()}x': choose from .*'{brand}'"):
+        index.search("coat", where={"brand": [brand, f"{brand.upper()}x"]})
+    with pytest.raises(E2FashionError, match="filter on brand names no value"):
+        index.search("coat", where={"brand": []})
+
+
+def test_changes_that_make_no_sense(index: ProductIndex, photos: Path) -> None:
+    with pytest.raises(E2FashionError, match=r"1 of 2 products are in .* already, the first is 'grey'"):
+        add_products(index.path, ENCODER, {"grey": photos / "grey.png", "new": photos / "grey.png"})
+    with pytest.raises(E2FashionError, match=r"not in .*, the first is 'gray' \(near it: 'grey'\)"):
+        update_products(index.path, ENCODER, {"gray": photos / "grey.png"})
+    with pytest.raises(E2FashionError, match="the first is 'red_3'; near it: 'red_"):
+        remove_products(index.path, ["red_1", "red_3"])
+    with pytest.raises(E2FashionError, match="'red_1' is to be removed twice"):
+        remove_products(index.path, ["red_1", "red_1"])
+    with pytest.raises(E2FashionError, match="there are no ids to remove"):
+        remove_products(index.path, [])
+    with pytest.raises(E2FashionError, match="all 7 products would be removed"):
+        remove_products(index.path, index.product_ids)
+    assert open_index(index.path).product_ids == index.product_ids
+
+
+def test_sources_that_cannot_be_indexed(photos: Path, tmp_path: Path) -> None:
+    Image.new("RGB", (4, 4)).save(photos / "grey.jpg")
+    with pytest.raises(E2FashionError, match="are both product 'grey'"):
+        build_index(ENCODER, photos, tmp_path / "index")
+    with pytest.raises(E2FashionError, match=r"'.*nowhere' does not exist: give a catalogue, a folder"):
+        build_index(ENCODER, tmp_path / "nowhere", tmp_path / "index")
+    with pytest.raises(E2FashionError, match=r"the picture '.*gone.png' does not exist"):
+        build_index(ENCODER, [photos / "gone.png"], tmp_path / "index")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(E2FashionError, match="holds no pictures"):
+        build_index(ENCODER, tmp_path / "empty", tmp_path / "index")
+    with pytest.raises(E2FashionError, match="is no index and not empty"):
+        build_index(ENCODER, [photos / "grey.png"], photos)
+    with pytest.raises(E2FashionError, match="shard_rows is 0; give a number from 1"):
+        EmbedSettings(shard_rows=0)
+
+
+def test_a_text_file_lists_pictures(photos: Path, tmp_path: Path) -> None:
+    (tmp_path / "list.txt").write_text("photos/red_1.png\n\nphotos/grey.png\n", encoding="utf-8")
+    index = build_index(ENCODER, tmp_path / "list.txt", tmp_path / "index", settings=QUIET)
+    assert index.product_ids == ["red_1", "grey"]
