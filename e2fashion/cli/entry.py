@@ -9,13 +9,19 @@ from collections.abc import Sequence
 from typing import Any, cast
 
 from e2fashion import __version__
-from e2fashion.cli import catalogues, classification, measuring, training
+from e2fashion.cli import captioning, catalogues, classification, measuring, training
 from e2fashion.cli.words import OWN_FLAGS, Verb, Words
 from e2fashion.terminal import prepare_terminal
 from e2fashion.types import E2FashionError
 
 #: In the order in which the help lists them.
-VERBS: dict[str, Verb] = {**catalogues.VERBS, **training.VERBS, **measuring.VERBS, **classification.VERBS}
+VERBS: dict[str, Verb] = {
+    **catalogues.VERBS,
+    **training.VERBS,
+    **measuring.VERBS,
+    **classification.VERBS,
+    **captioning.VERBS,
+}
 
 #: Of the verbs of two words.
 FIRST_WORDS = {verb.split()[0] for verb in VERBS if " " in verb} - set(VERBS)

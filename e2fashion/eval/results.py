@@ -51,6 +51,14 @@ SETTINGS = (
     "region_templates",
     "wording",
     "target_accuracy",
+    "caption_method",
+    "caption_tokenizer",
+    "caption_length",
+    "memory_size",
+    "temperature",
+    "beams",
+    "length_penalty",
+    "clip_score_encoder",
 )
 """What ``extra`` holds of what was measured and how, where the kind of measurement has such a setting."""
 

@@ -3,6 +3,8 @@
 One file per verb; what several need is in :mod:`e2fashion.runner.common`.
 """
 
+from e2fashion.runner.caption_use import caption_evaluate, caption_evaluation, caption_run
+from e2fashion.runner.captioning import caption_train, train_decoder
 from e2fashion.runner.catalogues import describe, prepare
 from e2fashion.runner.classification import classify, tags_fit, tags_predict
 from e2fashion.runner.comparison import compare
@@ -12,6 +14,10 @@ from e2fashion.runner.reports import report
 from e2fashion.runner.runs import train, train_run
 
 __all__ = [
+    "caption_evaluate",
+    "caption_evaluation",
+    "caption_run",
+    "caption_train",
     "classify",
     "compare",
     "describe",
@@ -23,5 +29,6 @@ __all__ = [
     "tags_fit",
     "tags_predict",
     "train",
+    "train_decoder",
     "train_run",
 ]

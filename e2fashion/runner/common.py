@@ -31,6 +31,12 @@ def load_named(config: NamesEncoder, template: str | None = None) -> tuple[Encod
     return load_encoder(config.model, name=name, template=template, resize=config.resize, size=config.size), run
 
 
+def load_named_encoder(place: str) -> Encoder:
+    """The encoder of a run folder, a model folder or a hub name, called as its run is called."""
+    run = RunFolder(Path(place))
+    return load_encoder(place, name=load_config(RunConfig, run.config).name if run.config.is_file() else None)
+
+
 def results_file(output: str | None, run: RunFolder, verb: str, encoder: Encoder) -> Path:
     """Where a verb's records go: the file that was named, else the run's own, else one of the verb's."""
     if output:

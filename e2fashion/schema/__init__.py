@@ -5,6 +5,14 @@
 
 from omegaconf import MISSING
 
+from e2fashion.schema.caption import (
+    CaptionEvaluateConfig,
+    CaptionFitConfig,
+    CaptionMapperConfig,
+    CaptionModelConfig,
+    CaptionRunConfig,
+    CaptionTrainConfig,
+)
 from e2fashion.schema.classify import ClassifyConfig, TagsFitConfig, TagsPredictConfig
 from e2fashion.schema.common import Accelerator
 from e2fashion.schema.compare import AblationConfig, CompareConfig
@@ -29,6 +37,12 @@ __all__ = [
     "MISSING",
     "AblationConfig",
     "Accelerator",
+    "CaptionEvaluateConfig",
+    "CaptionFitConfig",
+    "CaptionMapperConfig",
+    "CaptionModelConfig",
+    "CaptionRunConfig",
+    "CaptionTrainConfig",
     "ClassifyConfig",
     "CompareConfig",
     "DescribeConfig",

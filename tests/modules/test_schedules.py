@@ -2,7 +2,7 @@ import logging
 
 import pytest
 
-from e2fashion.modules.schedules import cosine_with_warmup
+from e2fashion.modules.schedules import cosine_with_warmup, linear_with_warmup
 
 
 def test_warmup_rises_linearly_to_the_base_rate() -> None:
@@ -29,3 +29,10 @@ def test_a_warmup_that_fits_needs_no_word(caplog: pytest.LogCaptureFixture) -> N
     cosine_with_warmup(warmup_steps=10, total_steps=100)
     cosine_with_warmup(warmup_steps=0, total_steps=5)
     assert not caplog.messages
+
+
+def test_the_linear_schedule_rises_and_falls_in_straight_lines() -> None:
+    multiplier = linear_with_warmup(warmup_steps=4, total_steps=100)
+    assert [multiplier(step) for step in range(4)] == [0.25, 0.5, 0.75, 1.0]
+    assert multiplier(52) == pytest.approx(0.5)
+    assert multiplier(100) == multiplier(200) == 0.0

@@ -8,9 +8,14 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from torch import Tensor
+from tqdm.auto import tqdm  # type: ignore[import-untyped]
 
+from e2fashion.tasks.captioning.decoder import CaptionDecoder
+from e2fashion.tasks.captioning.generate import Decoding, generate
 from e2fashion.tasks.captioning.memory import SupportMemory, checked_embeds
 from e2fashion.tasks.captioning.projection import nearest
+from e2fashion.tasks.captioning.readings import Reading
+from e2fashion.tasks.captioning.tokens import CaptionTokens, in_batches
 from e2fashion.types import E2FashionError
 
 
@@ -55,3 +60,35 @@ class MostFrequentCaption:
     def caption(self, image_embeds: Tensor) -> list[str]:
         """The caption, once for each of ``image_embeds`` (N, C)."""
         return [self.text] * len(image_embeds)
+
+
+@dataclass(frozen=True)
+class Captioner:
+    """A decoder and the way in which it reads a picture's embedding.
+
+    ``reading`` is one of :data:`~e2fashion.tasks.captioning.readings.READINGS`; the decoder computes where it is.
+    """
+
+    decoder: CaptionDecoder
+    tokens: CaptionTokens
+    reading: Reading
+    decoding: Decoding
+    encoder: str
+    batch_size: int = 64
+
+    def caption(self, image_embeds: Tensor, prompts: Sequence[str] | None = None, progress: bool = False) -> list[str]:
+        """A caption for each of ``image_embeds`` (N, C); ``prompts`` (N) stand before them where there are some."""
+        read = self.reading(checked_embeds(image_embeds, self.encoder))
+        before = self.tokens.prompts(prompts if prompts is not None else [""] * len(read))
+        training = self.decoder.training
+        self.decoder.eval()
+        found: list[str] = []
+        with tqdm(total=len(read), desc="captions", unit="picture", disable=not progress) as bar:
+            for rows in in_batches(len(read), self.batch_size):
+                told = generate(
+                    self.decoder, read[rows], before[rows], self.tokens.start, self.tokens.ends, self.decoding
+                )
+                found += self.tokens.texts(told)
+                bar.update(len(told))
+        self.decoder.train(training)
+        return found
