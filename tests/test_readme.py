@@ -34,6 +34,7 @@ from e2fashion.runner.classification import published_rows
 from e2fashion.schema import (
     ClassifyConfig,
     CompareConfig,
+    ComposeConfig,
     DescribeConfig,
     EvaluateConfig,
     PrepareConfig,
@@ -42,6 +43,7 @@ from e2fashion.schema import (
     TagsFitConfig,
     TagsPredictConfig,
 )
+from e2fashion.tasks.composed import check_arms
 from e2fashion.tasks.zero_shot import fill_templates
 from e2fashion.types import SPLITS
 
@@ -132,6 +134,12 @@ class Rehearsal:
         published_rows(config)
         return "classified"
 
+    def compose(self, config: ComposeConfig, progress: bool = True) -> str:
+        check_arms(split_names(config.arms))
+        assert split_names(config.model)
+        assert config.data
+        return "composed"
+
     def tags_fit(self, config: TagsFitConfig, progress: bool = True) -> str:
         assert config.data
         return "fitted"
@@ -170,6 +178,7 @@ def replace_runner(monkeypatch: pytest.MonkeyPatch) -> None:
         "compare",
         "report",
         "classify",
+        "compose",
         "tags_fit",
         "tags_predict",
     ):

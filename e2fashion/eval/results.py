@@ -59,6 +59,13 @@ SETTINGS = (
     "beams",
     "length_penalty",
     "clip_score_encoder",
+    "arm",
+    "both_orders",
+    "memory",
+    "language_model",
+    "line",
+    "instruction",
+    "pad_aspect",
 )
 """What ``extra`` holds of what was measured and how, where the kind of measurement has such a setting."""
 

@@ -8,6 +8,7 @@ from e2fashion.runner.captioning import caption_train, train_decoder
 from e2fashion.runner.catalogues import describe, prepare
 from e2fashion.runner.classification import classify, tags_fit, tags_predict
 from e2fashion.runner.comparison import compare
+from e2fashion.runner.composing import compose, composed
 from e2fashion.runner.evaluation import evaluate
 from e2fashion.runner.probing import probe, probe_records
 from e2fashion.runner.reports import report
@@ -20,6 +21,8 @@ __all__ = [
     "caption_train",
     "classify",
     "compare",
+    "compose",
+    "composed",
     "describe",
     "evaluate",
     "prepare",

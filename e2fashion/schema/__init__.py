@@ -16,6 +16,7 @@ from e2fashion.schema.caption import (
 from e2fashion.schema.classify import ClassifyConfig, TagsFitConfig, TagsPredictConfig
 from e2fashion.schema.common import Accelerator
 from e2fashion.schema.compare import AblationConfig, CompareConfig
+from e2fashion.schema.compose import ComposeConfig
 from e2fashion.schema.data import DescribeConfig, PrepareConfig
 from e2fashion.schema.evaluate import EvaluateConfig, ProbeConfig
 from e2fashion.schema.run import (
@@ -45,6 +46,7 @@ __all__ = [
     "CaptionTrainConfig",
     "ClassifyConfig",
     "CompareConfig",
+    "ComposeConfig",
     "DescribeConfig",
     "EntityConfig",
     "EvaluateConfig",

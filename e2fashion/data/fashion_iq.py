@@ -1,0 +1,153 @@
+"""FashionIQ as its authors give it out: relative captions, galleries, and pictures, many of them gone from the web.
+
+Layout below one folder: ``captions/cap.<category>.<split>.json`` (a list of
+``{candidate, target, captions: [c1, c2]}``), ``image_splits/split.<category>.<split>.json`` (a list of ids), and
+``images/<id>.png`` or ``.jpg``.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+from e2fashion.types import E2FashionError
+
+CATEGORIES = ("dress", "shirt", "toptee")
+GALLERIES = ("original", "val")
+ENDINGS = (".png", ".jpg", ".jpeg")
+CAPTIONS_FOLDER, SPLITS_FOLDER, IMAGES_FOLDER = "captions", "image_splits", "images"
+
+Gallery = Literal["original", "val"]
+"""``original``: the ids of the split file; ``val``: the references and targets of the captions alone (easier)."""
+
+
+@dataclass(frozen=True)
+class Triplet:
+    """A reference picture, what is asked to be different, and the picture that answers; ``captions`` as they stand.
+
+    ``category`` is the file's: ids are looked up in that category's gallery.
+    """
+
+    category: str
+    reference: str
+    target: str
+    captions: tuple[str, ...]
+
+    @property
+    def instructions(self) -> tuple[str, ...]:
+        """The captions that say something: 15 of the data set are empty, and none may be left."""
+        return tuple(caption.strip() for caption in self.captions if caption.strip())
+
+
+@dataclass(frozen=True)
+class FashionIQ:
+    """The data set below ``path``, its pictures in ``images`` (None: ``<path>/images``); no picture is read here.
+
+    Raises:
+        E2FashionError: a folder that is missing, with what it should hold.
+    """
+
+    path: Path
+    images: Path | None = None
+
+    def __post_init__(self) -> None:
+        for name in (CAPTIONS_FOLDER, SPLITS_FOLDER):
+            if not (self.path / name).is_dir():
+                raise E2FashionError(
+                    f"{self.path} has no folder '{name}': give FashionIQ's own folder, with {CAPTIONS_FOLDER}/, "
+                    f"{SPLITS_FOLDER}/ and {IMAGES_FOLDER}/"
+                )
+        if not self.image_folder.is_dir():
+            raise E2FashionError(
+                f"FashionIQ's pictures are missing: there is no folder {self.image_folder}. They are not part of its "
+                f"repository; put them there as <id>.png or <id>.jpg, or name their folder with images=<folder>"
+            )
+
+    @property
+    def image_folder(self) -> Path:
+        """Where the pictures lie."""
+        return self.images or self.path / IMAGES_FOLDER
+
+    @cached_property
+    def _files(self) -> dict[str, Path]:
+        """Every picture by id; a listing once is cheaper than three questions per id."""
+        found: dict[str, Path] = {}
+        for file in sorted(self.image_folder.iterdir()):
+            if file.suffix.lower() in ENDINGS:
+                found.setdefault(file.stem, file)
+        return found
+
+    def file_of(self, identifier: str) -> Path | None:
+        """The file of a picture; None where it is missing."""
+        return self._files.get(identifier)
+
+    def missing(self, identifiers: Iterable[str]) -> list[str]:
+        """Those without a picture, each once, in order."""
+        return [identifier for identifier in dict.fromkeys(identifiers) if identifier not in self._files]
+
+    def triplets(self, category: str, split: str) -> list[Triplet]:
+        """The relative captions of a category in the order of their file, those without pictures among them.
+
+        Raises:
+            E2FashionError: an unknown category, or a file that is missing or holds something else.
+        """
+        file = self.path / CAPTIONS_FOLDER / f"cap.{check_category(category)}.{split}.json"
+        found = []
+        for number, row in enumerate(_read_list(file)):
+            keys = ("candidate", "target", "captions")
+            if not isinstance(row, dict) or any(key not in row for key in keys):
+                raise E2FashionError(f"{file}, entry {number}: {row!r} lacks one of {', '.join(keys)}")
+            captions = tuple(str(caption or "") for caption in row["captions"])
+            found.append(Triplet(category, str(row["candidate"]), str(row["target"]), captions))
+        return found
+
+    def gallery(self, category: str, split: str, gallery: Gallery = "original") -> list[str]:
+        """The ids to search among, each once and without a picture among them too, in the order of their files.
+
+        Raises:
+            E2FashionError: an unknown category or gallery, a file that is missing, or no ids at all.
+        """
+        if gallery not in GALLERIES:
+            raise E2FashionError(f"gallery is '{gallery}'; choose {' or '.join(GALLERIES)}")
+        if gallery == "val":
+            triplets = self.triplets(category, split)
+            listed = [identifier for triplet in triplets for identifier in (triplet.reference, triplet.target)]
+            place = f"the captions of {category}, {split}"
+        else:
+            file = self.path / SPLITS_FOLDER / f"split.{check_category(category)}.{split}.json"
+            listed, place = [str(identifier) for identifier in _read_list(file)], str(file)
+        if not listed:
+            raise E2FashionError(f"the gallery is empty: {place} holds no ids")
+        return list(dict.fromkeys(listed))
+
+
+def check_category(category: str) -> str:
+    """The category as it is.
+
+    Raises:
+        E2FashionError: FashionIQ has no such category.
+    """
+    if category not in CATEGORIES:
+        raise E2FashionError(f"FashionIQ has no category '{category}': choose from {', '.join(CATEGORIES)}")
+    return category
+
+
+def empty_captions(triplets: Sequence[Triplet]) -> int:
+    """How many captions say nothing."""
+    return sum(len(triplet.captions) - len(triplet.instructions) for triplet in triplets)
+
+
+def _read_list(file: Path) -> list[Any]:
+    if not file.is_file():
+        raise E2FashionError(f"FashionIQ's file {file} is missing: take it from the data set's repository")
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise E2FashionError(f"{file} is no JSON ({error}): fetch it again") from error
+    if not isinstance(content, list):
+        raise E2FashionError(f"{file} holds a {type(content).__name__}, not a list: is it FashionIQ's own file?")
+    return content

@@ -1,0 +1,200 @@
+"""``e2fashion compose`` from the command line: another colour of a line, FashionIQ, and what both refuse."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from e2fashion.cli import main
+from e2fashion.config import load_config
+from e2fashion.data.catalogue import Catalogue
+from e2fashion.eval.composed_tasks import pad_to_aspect
+from e2fashion.eval.results import read_records
+from e2fashion.run_folder import RunFolder
+from e2fashion.schema import ComposeConfig
+from e2fashion.types import E2FashionError
+from tests.data.fashion_iq_layout import MISSING, write_fashion_iq
+from tests.tiny_encoder import SETTINGS, build_tiny_encoder, save_tiny_run
+
+#: SynthFashion has no colours: its seasons stand for them.
+LINES = [
+    "line_columns=sub_category",
+    "line_name=false",
+    "colour_column=season",
+    "instruction='for {}'",
+    "resamples=20",
+    "accelerator=cpu",
+]
+
+
+@pytest.fixture(scope="module")
+def models(synth_catalogue: Catalogue, tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """A random encoder, and one of other weights."""
+    import torch
+
+    from e2fashion.eval.encoder import save_encoder
+
+    folder = tmp_path_factory.mktemp("models")
+    save_tiny_run(synth_catalogue, folder / "one")
+    other = build_tiny_encoder(synth_catalogue)
+    with torch.no_grad():
+        other.model.visual_projection.weight.mul_(torch.randn(16, 1))
+    save_encoder(other, folder / "two" / "model")
+    return [str(folder / name / "model") for name in ("one", "two")]
+
+
+@pytest.fixture(scope="module")
+def measured(models: list[str], synth_catalogue: Catalogue, tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
+    folder = tmp_path_factory.mktemp("composed") / "run"
+    words = [*models, f"data={synth_catalogue.path}", "name=one,two", f"output={folder}", *LINES]
+    assert main(["compose", *words, "--quiet"]) == 0
+    return RunFolder(folder)
+
+
+def test_both_models_are_measured_and_compared(measured: RunFolder) -> None:
+    records = read_records(measured.results)
+    own = [record for record in records if record.task == "composed_retrieval"]
+    assert len(own) == 2 * 5 * 4
+    assert {record.extra["arm"] for record in own} == {"image", "text", "sum", "concat", "slots"}
+    assert all(record.low is not None and record.low <= record.value <= (record.high or 0) for record in own)
+    assert all(0 <= record.extra["weight"] <= 1 for record in own if record.extra["arm"] == "sum")
+    differences = [record for record in records if record.task == "composed_retrieval_difference"]
+    assert len(differences) == 5 * 4
+    values = {(record.model, record.extra["arm"], record.metric): record.value for record in own}
+    for record in differences:
+        metric, arm = record.metric.partition(" - ")[0], record.extra["arm"]
+        assert record.value == pytest.approx(values["two", arm, metric] - values["one", arm, metric])
+    report = measured.report.read_text(encoding="utf-8")
+    assert "CIReVL-style (rule composer)" in report
+    assert "Difference to one" in report
+    assert load_config(ComposeConfig, measured.config, []).name == "one,two"
+
+
+def test_every_query_has_a_trace_and_the_figure_is_drawn(measured: RunFolder) -> None:
+    lines = (measured.path / "one" / "traces" / "other_colour-all-slots-test.jsonl").read_text().splitlines()
+    records = read_records(measured.results)
+    assert len(lines) == records[0].queries
+    first = json.loads(lines[0])
+    assert first["instructions"][0].startswith("for ")
+    assert first["caption"]
+    assert first["reference"] != first["found"][0] or not first["hits"][0]
+    with Image.open(next(measured.figures.glob("*.png"))) as figure:
+        assert figure.width > 600
+
+
+def test_the_same_command_measures_nothing_again(
+    measured: RunFolder, models: list[str], synth_catalogue: Catalogue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = read_records(measured.results)
+
+    def fail(*_: object) -> None:
+        raise AssertionError("measured again")
+
+    monkeypatch.setattr("e2fashion.runner.composing.measure_composed", fail)
+    words = [*models, f"data={synth_catalogue.path}", "name=one,two", f"output={measured.path}", *LINES]
+    assert main(["compose", *words, "--quiet"]) == 0
+    assert read_records(measured.results) == before
+
+
+@pytest.fixture(scope="module")
+def fashion_iq(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_fashion_iq(tmp_path_factory.mktemp("iq") / "fashion-iq")
+
+
+def test_fashion_iq_under_both_galleries(
+    fashion_iq: Path, models: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    memory = tmp_path / "captions.txt"
+    memory.write_text("a red dress with stripes\na black shirt\n")
+    file = Path("configs") / "compose" / "fashion_iq.yaml"
+    words = [str(file), models[0], f"data={fashion_iq}", f"memory={memory}", f"output={tmp_path / 'run'}"]
+    assert main(["compose", *words, "resamples=20", "accelerator=cpu", "--quiet"]) == 0
+    records = read_records(tmp_path / "run" / "results.jsonl")
+    assert {(record.protocol, record.direction) for record in records} == {
+        (f"fashion_iq_{gallery}", category)
+        for gallery in ("original", "val")
+        for category in ("dress", "shirt", "toptee", "mean")
+    }
+    dress = next(r for r in records if (r.protocol, r.direction) == ("fashion_iq_original", "dress"))
+    assert (dress.queries, dress.candidates) == (2, 5)
+    assert (dress.extra["triplets"], dress.extra["triplets_left_out"]) == (6, 4)
+    assert dress.extra["candidates_without_picture"] == len(MISSING)
+    shirt = next(r for r in records if (r.protocol, r.direction) == ("fashion_iq_original", "shirt"))
+    assert (shirt.queries, shirt.extra["empty_captions"]) == (6, 1)
+    of_arm = {r.direction: r.value for r in records if r.extra["arm"] == "slots" and r.metric == "R@1"}
+    assert of_arm["mean"] == pytest.approx((of_arm["dress"] + of_arm["shirt"] + of_arm["toptee"]) / 3)
+    assert (tmp_path / "run" / "missing_pictures.txt").read_text().split() == list(MISSING)
+    assert "3 pictures are missing" in capsys.readouterr().out
+
+
+def test_answers_of_a_language_model_are_asked_for_in_a_file(
+    fashion_iq: Path, models: list[str], tmp_path: Path
+) -> None:
+    (tmp_path / "captions.txt").write_text("a red dress\n")
+    (tmp_path / "answers.json").write_text(json.dumps({"format": 1, "model": "by hand", "answers": {}}))
+    words = [models[0], "task=fashion_iq", f"data={fashion_iq}", f"memory={tmp_path / 'captions.txt'}", "arms=llm"]
+    words += [f"answers={tmp_path / 'answers.json'}", f"output={tmp_path / 'run'}", "categories=toptee", "weight=0.5"]
+    assert main(["compose", *words, "resamples=20", "accelerator=cpu", "--quiet"]) == 0
+    records = read_records(tmp_path / "run" / "results.jsonl")
+    assert {record.extra["fallbacks"] for record in records} == {6}
+    unanswered = json.loads((tmp_path / "run" / "unanswered.json").read_text())["answers"]
+    assert {entry["answer"] for entry in unanswered.values()} == {""}
+    assert all(entry["caption"] == "a red dress" for entry in unanswered.values())
+
+
+def test_what_cannot_be_done_is_one_clear_error(
+    fashion_iq: Path,
+    models: list[str],
+    synth_catalogue: Catalogue,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    empty = shutil.copytree(fashion_iq, tmp_path / "empty")
+    for file in (empty / "images").iterdir():
+        file.unlink()
+    iq = ["task=fashion_iq", f"data={fashion_iq}"]
+    lines = [f"data={synth_catalogue.path}", *LINES]
+    for words, message in (
+        ([*lines, "arms=image,both"], "no arm 'both'"),
+        ([*lines, "arms=,"], "no arm was named"),
+        ([*lines, "arms=llm"], "needs a language model: lm="),
+        ([*lines, "arms=llm", f"lm={tmp_path}/nowhere"], "cannot be loaded"),
+        ([f"data={synth_catalogue.path}"], "no column 'gender'"),
+        ([*lines, "arms=sum", "weights=[2.0]"], "from 0 to 1"),
+        ([*iq, "arms=slots"], "there are none: name texts to caption them from with memory="),
+        ([*iq, "categories=shoes"], "no category 'shoes'"),
+        ([*iq, "galleries=all"], "gallery is 'all'"),
+        ([*iq, f"images={tmp_path}/nowhere"], "pictures are missing"),
+        (["task=fashion_iq", f"data={empty}"], "none of 6 triplets has both of its pictures"),
+        ([*lines, "name=one,two"], "2 names for 1 models"),
+    ):
+        assert main(["compose", models[0], f"output={tmp_path / 'run'}", "--quiet", *words]) == 1, words
+        assert message in capsys.readouterr().err, words
+    assert main(["compose", "data=catalogues/mine"]) == 1
+    assert "Give at least one model" in capsys.readouterr().err
+
+
+def test_an_encoder_of_tokens_is_refused(
+    synth_catalogue: Catalogue, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from e2fashion.eval.encoder import save_encoder
+
+    settings = [word for word in SETTINGS if "entities" not in word and "fusion" not in word]
+    save_encoder(build_tiny_encoder(synth_catalogue, [*settings, "model.similarity=tokens"]), tmp_path / "filip")
+    words = [str(tmp_path / "filip"), f"data={synth_catalogue.path}", *LINES, f"output={tmp_path / 'run'}"]
+    assert main(["compose", *words, "--quiet"]) == 1
+    assert "compares patches with words (FILIP)" in capsys.readouterr().err
+
+
+def test_long_pictures_are_padded_and_others_are_not() -> None:
+    assert pad_to_aspect(Image.new("RGB", (100, 200), "white"), 1.25).size == (160, 200)
+    assert pad_to_aspect(Image.new("RGB", (200, 100), "white"), 1.25).size == (200, 160)
+    square = Image.new("RGB", (100, 110), "white")
+    assert pad_to_aspect(square, 1.25) is square
+    padded = pad_to_aspect(Image.new("RGB", (100, 200), "white"), 1.25)
+    assert padded.getpixel((0, 0)) == (0, 0, 0)
+    assert padded.getpixel((80, 100)) == (255, 255, 255)
+    with pytest.raises(E2FashionError, match=r"pad_aspect is 0\.5"):
+        pad_to_aspect(square, 0.5)
