@@ -27,6 +27,7 @@ from e2fashion.data.catalogue import Catalogue
 from e2fashion.data.prepare import prepare_catalogue
 from e2fashion.data.sources import SOURCES
 from e2fashion.data.text import TextTemplate
+from e2fashion.eval.explain import METHODS as EXPLAINING
 from e2fashion.eval.features import KINDS
 from e2fashion.eval.protocols import PROTOCOLS
 from e2fashion.losses import ContrastiveLoss
@@ -37,6 +38,7 @@ from e2fashion.schema import (
     ComposeConfig,
     DescribeConfig,
     EvaluateConfig,
+    ExplainConfig,
     PrepareConfig,
     ProbeConfig,
     RunConfig,
@@ -140,6 +142,11 @@ class Rehearsal:
         assert config.data
         return "composed"
 
+    def explain(self, config: ExplainConfig) -> str:
+        assert config.image or (config.data and config.product_id)
+        assert set(split_names(config.methods or "")) <= set(EXPLAINING)
+        return "explained"
+
     def tags_fit(self, config: TagsFitConfig, progress: bool = True) -> str:
         assert config.data
         return "fitted"
@@ -179,6 +186,7 @@ def replace_runner(monkeypatch: pytest.MonkeyPatch) -> None:
         "report",
         "classify",
         "compose",
+        "explain",
         "tags_fit",
         "tags_predict",
     ):

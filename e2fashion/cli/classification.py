@@ -1,4 +1,4 @@
-"""``classify``, ``tags fit`` and ``tags predict``: names and tags of pictures."""
+"""``classify``, ``tags fit``, ``tags predict`` and ``explain``: names and tags of pictures, and why."""
 
 from __future__ import annotations
 
@@ -49,6 +49,20 @@ def _tags_predict(words: Words) -> int:
     return 0
 
 
+def _explain(words: Words) -> int:
+    from e2fashion import runner
+    from e2fashion.config import load_config
+    from e2fashion.schema import ExplainConfig
+
+    if not 1 <= len(words.places) <= 2:
+        raise E2FashionError(f"Give one {MODEL}, and at most one picture; got {', '.join(words.places) or 'nothing'}.")
+    if any(word.partition("=")[0] == "text" and not word.partition("=")[2].strip() for word in words.overrides):
+        raise E2FashionError("a text is empty: say what is to be found, as in text='a red logo', or leave text out.")
+    places = [f"{key}={place}" for key, place in zip(("model", "image"), words.places, strict=False)]
+    print(runner.explain(load_config(ExplainConfig, None, [*places, *words.overrides])))
+    return 0
+
+
 VERBS: dict[str, Verb] = {
     "classify": Verb(
         "classify <model> [config.yaml] data=<catalogue> column=<tag> features=global split=test",
@@ -67,5 +81,11 @@ VERBS: dict[str, Verb] = {
         "predict the tags of pictures, or say that the model is not sure",
         _tags_predict,
         "TagsPredictConfig",
+    ),
+    "explain": Verb(
+        "explain <model> [<picture>] [text=...] [data=<catalogue> product_id=...]",
+        "draw where a model looks in a picture: stripe occlusion, selection maps, attention",
+        _explain,
+        "ExplainConfig",
     ),
 }

@@ -143,7 +143,9 @@ class Encoder:
         parts = [nothing]
         with evaluating(self.model):
             for start in range(0, len(listed), batch_size):
-                squares = torch.stack([self.transform(_pixels(image)) for image in listed[start : start + batch_size]])
+                squares = torch.stack(
+                    [self.transform(picture_pixels(image)) for image in listed[start : start + batch_size]]
+                )
                 parts.append(read(self.model.get_image_features(pixel_values=self._pixel_values(squares))))
         return join_items(parts)
 
@@ -250,8 +252,12 @@ def _without(values: Any, keys: Sequence[str]) -> Any:
     return {key: _without(value, keys) for key, value in values.items() if key not in keys}
 
 
-def _pixels(image: Picture) -> Tensor:
-    """A picture as uint8 (3, H, W), with the very pixels that a catalogue would hold of it."""
+def picture_pixels(image: Picture) -> Tensor:
+    """A picture as uint8 (3, H, W), with the very pixels that a catalogue would hold of it.
+
+    Raises:
+        E2FashionError: a file is missing or holds no picture.
+    """
     if isinstance(image, Image.Image):
         rgb = as_rgb(image)
     else:

@@ -123,6 +123,32 @@ def draw_selection(
     _save(figure, file)
 
 
+def draw_looks(
+    picture: Picture,
+    looks: Sequence[Look],
+    headings: Sequence[str],
+    captions: Sequence[str],
+    file: Path,
+    title: str,
+    across: int,
+    cell: float = 1.9,
+) -> None:
+    """One picture (H, W, 3) as it is, then every look with its heading and, below, its caption of up to two lines."""
+    columns = min(across, 1 + len(looks))
+    figure, axes = _grid(-(-(1 + len(looks)) // columns), columns, cell, top=0.7, below=0.62, gap=0.36)
+    cells = list(axes.flat)
+    _picture(cells[0], picture, QUIET)
+    cells[0].set_title("picture", fontsize=8.5, fontweight="bold")
+    for shown, look, heading, caption in zip(cells[1:], looks, headings, captions, strict=False):
+        _overlay(shown, look, [])
+        shown.set_title(heading, fontsize=8.5, fontweight="bold", parse_math=False)
+        shown.set_xlabel(caption, fontsize=8, labelpad=3, parse_math=False)
+    for empty in cells[1 + len(looks) :]:
+        empty.set_axis_off()
+    _title(figure, title)
+    _save(figure, file)
+
+
 def _overlay(cell: Axes, look: Look, boxes: Sequence[tuple[float, float, float, float]]) -> None:
     from matplotlib.patches import Rectangle
 
@@ -149,7 +175,14 @@ def _overlay(cell: Axes, look: Look, boxes: Sequence[tuple[float, float, float, 
 
 
 def _grid(
-    rows: int, columns: int, cell: float, top: float, left: float = 0.2, widths: Sequence[float] | None = None
+    rows: int,
+    columns: int,
+    cell: float,
+    top: float,
+    left: float = 0.2,
+    widths: Sequence[float] | None = None,
+    below: float = 0.28,
+    gap: float = 0.2,
 ) -> tuple[Figure, Any]:
     try:
         from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -157,12 +190,12 @@ def _grid(
     except ImportError as error:
         raise E2FashionError("Figures need matplotlib. Install it: pip install 'e2fashion[report]'.") from error
     widths = widths or [1.0] * columns
-    size = (left + sum(widths) * cell, top + rows * (cell + 0.28))
+    size = (left + sum(widths) * cell, top + rows * (cell + below))
     figure = Figure(figsize=size)
     FigureCanvasAgg(figure)
     axes = figure.subplots(rows, columns, squeeze=False, gridspec_kw={"width_ratios": widths})
     figure.subplots_adjust(
-        left=left / size[0], right=0.99, top=1 - top / size[1], bottom=0.28 / size[1], wspace=0.08, hspace=0.2
+        left=left / size[0], right=0.99, top=1 - top / size[1], bottom=below / size[1], wspace=0.08, hspace=gap
     )
     return figure, axes
 

@@ -1,4 +1,4 @@
-"""Do the patches that an encoder selects lie on the tag's true region? Selection tokens, attention, occlusion.
+"""Do the patches that an encoder selects lie on the tag's true region? Tokens, attention, its rollout, occlusion.
 
 docs/selection.md defines what is measured. The picture is every product's first view, selection is free of noise.
 """
@@ -30,7 +30,7 @@ from e2fashion.metrics.localisation import (
     patches_on_region,
     share_on_region,
 )
-from e2fashion.tasks.grounding import attention_map, heat_of_patches, stripe_occlusion
+from e2fashion.tasks.grounding import attention_map, attention_rollout, heat_of_patches, stripe_occlusion
 from e2fashion.types import E2FashionError, Entity, ResultRecord
 
 logger = logging.getLogger(__name__)
@@ -73,6 +73,12 @@ def attended(encoder: Encoder, pixels: Tensor, tag_embeds: Tensor, entities: Seq
     return [Found(layer, repeat(heat, "b p -> b e p", e=len(entities)))]
 
 
+def rolled_out(encoder: Encoder, pixels: Tensor, tag_embeds: Tensor, entities: Sequence[Entity]) -> list[Found]:
+    """Attention rollout up to the last layer that sees patches: one map, the same for every entity."""
+    heat, layer = attention_rollout(encoder.model, pixels)
+    return [Found(layer, repeat(heat, "b p -> b e p", e=len(entities)))]
+
+
 def occluded(encoder: Encoder, pixels: Tensor, tag_embeds: Tensor, entities: Sequence[Entity]) -> list[Found]:
     """Stripe occlusion with the tag's text as query."""
 
@@ -87,6 +93,7 @@ def occluded(encoder: Encoder, pixels: Tensor, tag_embeds: Tensor, entities: Seq
 METHODS: Mapping[str, Callable[[Encoder, Tensor, Tensor, Sequence[Entity]], list[Found]]] = {
     "tokens": selected_by_tokens,
     "attention": attended,
+    "rollout": rolled_out,
     "occlusion": occluded,
 }
 """Name, as in ``selection=tokens,attention``, and what finds the patches."""

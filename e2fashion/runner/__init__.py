@@ -10,6 +10,7 @@ from e2fashion.runner.classification import classify, tags_fit, tags_predict
 from e2fashion.runner.comparison import compare
 from e2fashion.runner.composing import compose, composed
 from e2fashion.runner.evaluation import evaluate
+from e2fashion.runner.explaining import explain
 from e2fashion.runner.probing import probe, probe_records
 from e2fashion.runner.reports import report
 from e2fashion.runner.runs import train, train_run
@@ -25,6 +26,7 @@ __all__ = [
     "composed",
     "describe",
     "evaluate",
+    "explain",
     "prepare",
     "probe",
     "probe_records",

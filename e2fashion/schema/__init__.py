@@ -13,7 +13,7 @@ from e2fashion.schema.caption import (
     CaptionRunConfig,
     CaptionTrainConfig,
 )
-from e2fashion.schema.classify import ClassifyConfig, TagsFitConfig, TagsPredictConfig
+from e2fashion.schema.classify import ClassifyConfig, ExplainConfig, TagsFitConfig, TagsPredictConfig
 from e2fashion.schema.common import Accelerator
 from e2fashion.schema.compare import AblationConfig, CompareConfig
 from e2fashion.schema.compose import ComposeConfig
@@ -50,6 +50,7 @@ __all__ = [
     "DescribeConfig",
     "EntityConfig",
     "EvaluateConfig",
+    "ExplainConfig",
     "ImageConfig",
     "LoaderConfig",
     "LossConfig",

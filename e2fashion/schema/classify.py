@@ -85,3 +85,31 @@ class TagsPredictConfig:
     batch_size: int = 64
     accelerator: Accelerator = "auto"
     threads: int | None = None
+
+
+@dataclass
+class ExplainConfig:
+    """Where a model looks in one picture: a file, or the first view of ``product_id`` in the catalogue ``data``.
+
+    ``methods`` are ``occlusion`` (of texts), ``tokens`` (of an E2), ``attention``, ``rollout``, separated by commas
+    (null: the first two as far as the model and the texts allow, else attention). ``text`` may hold several texts,
+    separated by ``|`` (null: of a product its description and the tags of the model's entities). ``square``: occlusion
+    pads the picture with grey, or squares it in the model's ``own`` way. ``grid`` is the number of rows and columns on
+    which bands begin and end. ``output`` is the figure (null: in ``runs/explain/<model>``).
+    """
+
+    model: str = MISSING
+    image: str | None = None
+    data: str | None = None
+    product_id: str | None = None
+    text: str | None = None
+    methods: str | None = None
+    square: Literal["grey", "own"] = "grey"
+    grid: int = 8
+    name: str | None = None
+    resize: Literal["squeeze", "crop", "pad"] | None = None
+    size: int | None = None
+    batch_size: int = 128
+    accelerator: Accelerator = "auto"
+    threads: int | None = None
+    output: str | None = None

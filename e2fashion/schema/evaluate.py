@@ -17,7 +17,7 @@ class EvaluateConfig:
     ``text`` overrides the template that the model was trained with (null: the model's own, else the description);
     ``with_tags: false`` drops the tags from it. ``split``, ``protocol`` may name several, separated by commas.
     ``selection`` says how the patches are found whose place is compared with the tags' true regions, where a catalogue
-    knows them: ``tokens`` (of models that have some), ``attention``, ``occlusion`` (dear); empty: not at all.
+    knows them: ``tokens`` (of models that have some), ``attention``, ``rollout``, ``occlusion`` (dear); empty: none.
     ``resize`` and ``size`` override the processor's way of making a square. ``output`` is the records file
     (null: ``results.jsonl`` of the run folder, else of ``runs/evaluate/<model>``), ``candidates`` the folder of the
     lists that ``sample_100`` draws (null: ``candidates`` beside the records; a catalogue's own lists are read).

@@ -1,11 +1,11 @@
-"""Where in a picture an encoder looks: CLIP's attention from CLS to the patches, and stripe occlusion for a text.
+"""Where in a picture an encoder looks: attention from CLS to the patches, its rollout, stripe occlusion for a text.
 
-Both work with any CLIP and any E2. E2's own selection maps come out of its forward pass and need neither.
+All work with any CLIP and any E2. E2's own selection maps come out of its forward pass and need none of them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -44,18 +44,41 @@ def attention_map(model: CLIPModel, pixel_values: Tensor) -> tuple[Tensor, int]:
     Raises:
         E2FashionError: the model yields no attention.
     """
+    layers, patches = _attention_to_patches(model, pixel_values)
+    return reduce(layers[-1][:, :, 0, 1 : 1 + patches], "b heads p -> b p", "mean"), len(layers)
+
+
+def attention_rollout(model: CLIPModel, pixel_values: Tensor) -> tuple[Tensor, int]:
+    """How much of each patch of images (B, 3, H, W) arrives at CLS if attention mixes them: (B, P), and in which layer.
+
+    Attention rollout (Abnar and Zuidema, ACL 2020): every layer's mean over heads, half of it and half the token
+    itself for the residual, multiplied from the first layer to the last that sees patches. What an E2's fusion blocks
+    carry from patches to selection tokens besides has no part in it.
+
+    Raises:
+        E2FashionError: the model yields no attention.
+    """
+    layers, patches = _attention_to_patches(model, pixel_values)
+    size = layers[0].shape[-1]
+    identity = torch.eye(size, device=pixel_values.device)
+    arrived = identity[None, 0].expand(len(pixel_values), 1, size)  # from CLS backwards: a row, not a square
+    for layer in reversed(layers):
+        arrived = arrived @ (0.5 * reduce(layer, "b heads q k -> b q k", "mean") + 0.5 * identity)
+    return arrived[:, 0, 1 : 1 + patches], len(layers)
+
+
+def _attention_to_patches(model: CLIPModel, pixel_values: Tensor) -> tuple[list[Tensor], int]:
+    """Attention (B, heads, T, T) fp32 of the layers that see patches, from the first on, and the number of patches."""
     with eager_attention(model):
         output = model.vision_model(pixel_values=pixel_values, output_attentions=True)
     others = 1 + getattr(model.vision_model, "token_count", 0)
-    layers = [number for number, layer in enumerate(output.attentions or (), 1) if layer.shape[-1] > others]
+    layers = [layer.float() for layer in output.attentions or () if layer.shape[-1] > others]
     if not layers:
         raise E2FashionError(
             f"{type(model).__name__} yields no attention from CLS to patches: give a CLIP or an E2 whose image tower "
             "Transformers can run with eager attention"
         )
-    weights = output.attentions[layers[-1] - 1]
-    patches = weights.shape[-1] - others
-    return reduce(weights[:, :, 0, 1 : 1 + patches].float(), "b heads p -> b p", "mean"), layers[-1]
+    return layers, layers[0].shape[-1] - others
 
 
 def bands(grid: int, length: int) -> Tensor:
@@ -113,6 +136,21 @@ def _stretched(heat: Tensor) -> Tensor:
     # Rounding makes a flat map not quite flat; it must not be blown up into a picture.
     flat = high - low <= 1e-6 * heat.abs().amax((-2, -1), keepdim=True).clamp(min=1e-12)
     return torch.where(flat, torch.zeros_like(above), (above - low) / (high - low).clamp(min=1e-12))
+
+
+def grey_square(picture: Tensor, grey: Sequence[float]) -> Tensor:
+    """A picture uint8 (3, H, W) in the middle of a square of its longer side, (3, N, N), as FashionCLIP explains it.
+
+    ``grey`` (3,) are levels from 0 to 1: an encoder's mean colour, so that what is beside the picture is to the encoder
+    what is masked.
+    """
+    height, width = picture.shape[-2:]
+    side = max(height, width)
+    levels = torch.tensor([round(255 * level) for level in grey], dtype=picture.dtype)
+    square = repeat(levels, "c -> c h w", h=side, w=side).clone()
+    top, left = (side - height) // 2, (side - width) // 2
+    square[:, top : top + height, left : left + width] = picture
+    return square
 
 
 def heat_of_patches(heat: Tensor, side: int) -> Tensor:

@@ -21,6 +21,7 @@ from scripts.bench import (
     filip_memory,
     flips,
     image_encoder,
+    occlusion,
     pictures,
     probe,
     ranking,
@@ -41,6 +42,7 @@ BENCHMARKS: dict[str, Callable[[Workplace], list[Result]]] = {
     "filip_memory": filip_memory.run,
     "probe": probe.run,
     "attention": attention.run,
+    "occlusion": occlusion.run,
     "flips": flips.run,
 }
 OPTIONS = ("output", "turns", "queries", "model")

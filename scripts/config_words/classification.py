@@ -1,8 +1,8 @@
-"""The words of ``docs/configuration.md`` about the keys of classification and tags."""
+"""The words of ``docs/configuration.md`` about the keys of classification, tags and explanations."""
 
 from __future__ import annotations
 
-from e2fashion.schema import ClassifyConfig, TagsFitConfig, TagsPredictConfig
+from e2fashion.schema import ClassifyConfig, ExplainConfig, TagsFitConfig, TagsPredictConfig
 
 SECTIONS: tuple[tuple[str, type, str], ...] = (
     (
@@ -19,6 +19,11 @@ SECTIONS: tuple[tuple[str, type, str], ...] = (
         "tags predict",
         TagsPredictConfig,
         "`e2fashion tags predict <model> <picture> ... key=value ...` ([classification.md](classification.md)).",
+    ),
+    (
+        "explain",
+        ExplainConfig,
+        "`e2fashion explain <model> [<picture>] key=value ...` ([explaining.md](explaining.md)).",
     ),
 )
 
@@ -77,5 +82,22 @@ EXPLAINED: dict[type, dict[str, tuple[str, str]]] = {
         "batch_size": ("Pictures that are embedded at once", "ours"),
         "accelerator": ("Where the encoder computes; `auto` takes a GPU if there is one", "ours"),
         "threads": ("Processor threads; null takes all", "ours"),
+    },
+    ExplainConfig: {
+        "model": ("Run folder, model folder, or hub name of a CLIP", "-"),
+        "image": ("A picture's file; may be the second word", "-"),
+        "data": ("A prepared catalogue, in the place of `image`", "-"),
+        "product_id": ("The product of `data` whose first picture is explained", "-"),
+        "text": ("What occlusion looks for; several separated by `|`; null: a product's description and tags", "field"),
+        "methods": ("`occlusion`, `tokens`, `attention`, `rollout`; null: the first two where they apply", "ours"),
+        "square": ("Before occlusion: padded with grey as FashionCLIP does, or squared the model's own way", "field"),
+        "grid": ("Rows and columns on which bands begin and end", "ours"),
+        "name": ("What the figure calls the model; null: its folder's name", "ours"),
+        "resize": ("Overrides the saved processor's way of making a square", "ours"),
+        "size": ("Overrides the saved processor's size", "ours"),
+        "batch_size": ("Masked pictures that are embedded at once", "ours"),
+        "accelerator": ("Where the encoder computes; `auto` takes a GPU if there is one", "ours"),
+        "threads": ("Processor threads; null takes all", "ours"),
+        "output": ("The figure (PNG); null: in `runs/explain/<model>/`", "ours"),
     },
 }

@@ -25,7 +25,7 @@ EXPLAINED: dict[type, dict[str, tuple[str, str]]] = {
         "name": ("What tables call the model; null: its folder's name", "ours"),
         "text": ("Template of the text; null: the one saved with the model, else the description", "ours"),
         "with_tags": ("`false` drops the tags from the template", "code"),
-        "selection": ("Patches that are compared with true regions: `tokens`, `attention`, `occlusion` (dear)", "ours"),
+        "selection": ("Patches against true regions: `tokens`, `attention`, `rollout`, `occlusion` (dear)", "ours"),
         "resize": ("Overrides the saved processor's way of making a square", "ours"),
         "size": ("Overrides the saved processor's size", "ours"),
         "queries": ("`sample_100`: products that ask; null: all", "field"),

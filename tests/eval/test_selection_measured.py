@@ -184,7 +184,9 @@ def test_tokens_say_nothing_about_a_plain_clip(plain: Encoder, synth_catalogue: 
 
 
 def test_an_unknown_method_is_refused(plain: Encoder, synth_catalogue: Catalogue) -> None:
-    with pytest.raises(E2FashionError, match="selection is 'atention'; choose among tokens, attention, occlusion"):
+    with pytest.raises(
+        E2FashionError, match="selection is 'atention'; choose among tokens, attention, rollout, occlusion"
+    ):
         measure_selection(plain, synth_catalogue, ["test"], ["atention"], QUIET)
 
 

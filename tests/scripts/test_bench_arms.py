@@ -1,9 +1,11 @@
 """The arms of every benchmark compute the same thing: speed is compared, not results."""
 
+import io
 from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 from transformers import CLIPModel
 
 from e2fashion.data.collate import Collator
@@ -16,6 +18,7 @@ from scripts.bench.encoders import caption_tokenizer, module_of, random_clip, ra
 from scripts.bench.filip_memory import measure as measure_tokens
 from scripts.bench.flips import flipped
 from scripts.bench.image_encoder import infer, train
+from scripts.bench.occlusion import Occlusion
 from scripts.bench.pictures import Pictures
 from scripts.bench.probe import CLASSES, STRENGTH, draw
 from scripts.bench.ranking import both_directions, embeddings
@@ -187,3 +190,22 @@ def test_memory_of_tokens_is_measured() -> None:
     found = measure_tokens(12, 9)
     assert found["extra_mb"] >= 0
     assert found["seconds"] > 0
+
+
+def test_a_picture_per_band_gives_the_same_heat_as_bands_of_tensors() -> None:
+    # Pictures that need no resizing: a band's edge is then sharp in both arms. PNG, whose pixels are exact.
+    generator = torch.Generator().manual_seed(3)
+    pictures = []
+    for height in (16, 12):
+        pixels = torch.randint(256, (height, 16, 3), generator=generator, dtype=torch.uint8)
+        stream = io.BytesIO()
+        Image.fromarray(pixels.numpy()).save(stream, "PNG")
+        pictures.append(stream.getvalue())
+    shape = {**TINY_CLIP, "vision_config": {**TINY_CLIP["vision_config"], "image_size": 16, "patch_size": 4}}
+    model = random_clip(shape).eval()
+    text = torch.randn(model.config.projection_dim, generator=generator)
+    # A grey of whole levels: the padding of both arms is then exactly what is masked.
+    transform = ImageTransform(size=16, resize="squeeze", mean=(0.4, 0.6, 0.2))
+    arms = Occlusion(model, pictures, transform, text, grid=4)
+    torch.testing.assert_close(arms.fast(), arms.loop(), atol=1e-3, rtol=0)
+    assert arms.fast().any()

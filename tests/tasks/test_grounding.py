@@ -7,7 +7,15 @@ from transformers import CLIPConfig, CLIPModel
 
 from e2fashion.models.configuration_e2 import E2Config
 from e2fashion.models.modeling_e2 import E2Model
-from e2fashion.tasks.grounding import attention_map, bands, heat_of_patches, stripe_occlusion
+from e2fashion.tasks.grounding import (
+    attention_map,
+    attention_rollout,
+    bands,
+    eager_attention,
+    grey_square,
+    heat_of_patches,
+    stripe_occlusion,
+)
 from e2fashion.types import E2FashionError
 
 TOWER = {"hidden_size": 16, "intermediate_size": 32, "num_attention_heads": 2, "num_hidden_layers": 3}
@@ -155,3 +163,29 @@ def test_a_text_that_nothing_serves_has_no_heat() -> None:
 def test_patches_are_read_row_by_row() -> None:
     heat = torch.arange(16.0).reshape(1, 4, 4)
     assert heat_of_patches(heat, 2).tolist() == [[2.5, 4.5, 10.5, 12.5]]
+
+
+def test_rollout_is_the_product_of_the_layers(clip: CLIPModel, pixels: torch.Tensor) -> None:
+    found, layer = attention_rollout(clip, pixels)
+    with torch.no_grad(), eager_attention(clip):
+        layers = clip.vision_model(pixel_values=pixels, output_attentions=True).attentions
+    whole = torch.eye(17)
+    for attention in layers:
+        mixed = attention.mean(1) / 2 + torch.eye(17) / 2
+        whole = mixed @ whole
+    assert layer == 3
+    torch.testing.assert_close(found, whole[:, 0, 1:])
+    assert bool((whole.sum(-1) - 1).abs().max() < 1e-5)
+
+
+def test_rollout_of_an_e2_ends_where_patches_do(regional: E2Model, pixels: torch.Tensor) -> None:
+    found, layer = attention_rollout(regional, pixels)
+    assert (layer, found.shape) == (2, (2, 16))
+
+
+def test_a_picture_stands_in_the_middle_of_a_grey_square() -> None:
+    picture = torch.full((3, 2, 5), 9, dtype=torch.uint8)
+    square = grey_square(picture, (0.0, 0.5, 1.0))
+    assert square.shape == (3, 5, 5)
+    assert square[:, 1:3].eq(9).all()
+    assert square[:, [0, 3, 4], 0].T.tolist() == [[0, 128, 255]] * 3
