@@ -7,7 +7,7 @@ import hashlib
 import json
 import logging
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -18,6 +18,7 @@ from tqdm.auto import tqdm  # type: ignore[import-untyped]
 
 from e2fashion.data.atomic import atomic_folder
 from e2fashion.data.catalogue import Catalogue
+from e2fashion.data.derived import FibreColumns
 from e2fashion.data.manifest import FORMAT_VERSION, SKIPPED_FILE, Manifest
 from e2fashion.data.pictures import PILLOW_MAX_PIXELS
 from e2fashion.data.request import answers_request, request_hash, source_options
@@ -62,6 +63,7 @@ def prepare_catalogue(
     test_fraction: float = 0.1,
     max_text_characters: int = 4000,
     max_pixels: int = 50_000_000,
+    dominant_fibre: Mapping[str, str] | None = None,
     progress: bool = True,
     overwrite: bool = False,
 ) -> Catalogue:
@@ -72,6 +74,7 @@ def prepare_catalogue(
     carved out of train; where it gives none, all are made by product group with ``seed`` and the two fractions
     (of rows). Nothing is visible in ``output`` before everything is written, and a second call with the same
     source, options and settings returns what is there (the tables are compared by content, pictures are not).
+    ``dominant_fibre`` maps new tag columns to columns of compositions.
 
     Raises:
         ProductError: the first row with a problem, when ``on_error`` is "stop".
@@ -80,7 +83,8 @@ def prepare_catalogue(
     target = Path(output)
     fractions: dict[Split, float] = {"val": val_fraction, "test": test_fraction}
     _check_settings(on_error, fractions, max_text_characters, max_pixels)
-    _check_columns(source.tag_columns)
+    fibres = FibreColumns(dominant_fibre or {}, source.tag_columns)
+    _check_columns(fibres.tag_columns)
     settings: dict[str, Any] = {
         "on_error": on_error,
         "seed": seed,
@@ -89,13 +93,15 @@ def prepare_catalogue(
         "max_text_characters": max_text_characters,
         "max_pixels": max_pixels,
     }
+    if fibres.columns:
+        settings["dominant_fibre"] = dict(fibres.columns)
     request = request_hash(source, settings)
     if answers_request(target, request, overwrite):
         return Catalogue.load(target)
     with atomic_folder(target) as folder:
         gathered = _Gathered()
-        rows = _checked_rows(source, gathered, on_error, max_text_characters, max_pixels)
-        spool = Spool(folder / "spool", catalogue_features(source.tag_columns, with_regions=True))
+        rows = _checked_rows(source, fibres, gathered, on_error, max_text_characters, max_pixels)
+        spool = Spool(folder / "spool", catalogue_features(fibres.tag_columns, with_regions=True))
         for row in tqdm(rows, f"Checking {source.name}", len(source), unit=" rows", disable=not progress):
             spool.add(row)
         if not gathered.kept:
@@ -104,7 +110,9 @@ def prepare_catalogue(
         assignment = decide_splits(keys, [row.split for row in gathered.kept], seed, fractions)
         for note in assignment.notes:
             logger.warning(note)
-        features = catalogue_features(source.tag_columns, gathered.with_regions)
+        for note in fibres.notes():
+            logger.info(note)
+        features = catalogue_features(fibres.tag_columns, gathered.with_regions)
         counts, fingerprint = _write_splits(folder, features, spool, gathered.kept, assignment.splits, progress)
         (folder / "spool").rmdir()
         _write_skipped(folder / SKIPPED_FILE, gathered.skipped)
@@ -114,12 +122,12 @@ def prepare_catalogue(
             settings=settings,
             request=request,
             splits=counts,
-            tag_columns=list(source.tag_columns),
+            tag_columns=list(fibres.tag_columns),
             columns=list(features),
             fingerprint=fingerprint,
             split_rule=assignment.rule,
             skipped=dict(Counter(problem.reason for problem in gathered.skipped)),
-            notes=assignment.notes,
+            notes=[*assignment.notes, *fibres.notes()],
             created_by=_own_version(),
         ).save(folder)
     return Catalogue.load(target)
@@ -145,14 +153,19 @@ def _check_columns(tag_columns: Sequence[str]) -> None:
 
 
 def _checked_rows(
-    source: Source, gathered: _Gathered, on_error: str, max_text_characters: int, max_pixels: int
+    source: Source,
+    fibres: FibreColumns,
+    gathered: _Gathered,
+    on_error: str,
+    max_text_characters: int,
+    max_pixels: int,
 ) -> Iterator[CheckedRow]:
     for raw in source.rows():
         try:
             if isinstance(raw, SourceProblem):
                 raise ProductError(raw)
             _refuse_duplicate(raw, gathered)
-            row = check_row(raw, max_text_characters, max_pixels)
+            row = check_row(fibres.complete(raw), max_text_characters, max_pixels)
             _refuse_two_splits(row, gathered)
         except ProductError as error:
             if on_error == "stop":
@@ -165,6 +178,7 @@ def _checked_rows(
         gathered.seen[row.product_id, row.view] = row.row
         gathered.split_of.setdefault(row.product_id, (row.split, row.row))
         gathered.with_regions |= row.regions is not None
+        fibres.count(row.tags)
         yield row
 
 

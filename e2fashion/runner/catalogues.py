@@ -24,6 +24,7 @@ def prepare(config: PrepareConfig, source_options: dict[str, Any], progress: boo
         test_fraction=config.test_fraction,
         max_text_characters=config.max_text_characters,
         max_pixels=config.max_pixels,
+        dominant_fibre=dict(config.dominant_fibre),
         progress=progress,
         overwrite=config.overwrite,
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from omegaconf import MISSING
@@ -13,7 +13,7 @@ class PrepareConfig:
     """How a source becomes a catalogue; the source's own options stand beside these keys.
 
     ``on_error: skip`` counts and lists what is unfit in ``skipped.csv``. The fractions make the splits where the
-    source brings none.
+    source brings none. ``dominant_fibre: {fibre: composition}`` adds the tag ``fibre``, read off ``composition``.
     """
 
     source: str = MISSING
@@ -24,6 +24,7 @@ class PrepareConfig:
     test_fraction: float = 0.1
     max_text_characters: int = 4000
     max_pixels: int = 50_000_000
+    dominant_fibre: dict[str, str] = field(default_factory=dict)
     overwrite: bool = False
 
 

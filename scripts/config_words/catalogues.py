@@ -22,7 +22,7 @@ SECTIONS: tuple[tuple[str, type, str], ...] = (
 
 EXPLAINED: dict[type, dict[str, tuple[str, str]]] = {
     PrepareConfig: {
-        "source": ("`kagl`, `fashiongen`, `folder`, `labelled`, `synthetic`", "-"),
+        "source": ("`kagl`, `fashiongen`, `amazon_fashion`, `folder`, `labelled`, `synthetic`", "-"),
         "output": ("The catalogue's folder", "-"),
         "on_error": ("`skip` leaves unfit rows out, counts them and lists them in `skipped.csv`", "ours"),
         "split_seed": ("Of the splits that are made here", "ours"),
@@ -30,6 +30,10 @@ EXPLAINED: dict[type, dict[str, tuple[str, str]]] = {
         "test_fraction": ("Share of rows, where the source brings no splits", "ours"),
         "max_text_characters": ("Longer descriptions are errors", "ours"),
         "max_pixels": ("Larger pictures are errors; read from the header, before decoding", "ours"),
+        "dominant_fibre": (
+            "New tag columns, each the dominant fibre of a column of compositions: `{fibre: composition}`",
+            "ours",
+        ),
         "overwrite": ("Replace another catalogue that lies in `output`", "ours"),
     },
     DescribeConfig: {

@@ -1,0 +1,211 @@
+"""Composition texts read into parts, fibres and percentages.
+
+The grammar, with separators between clauses (point, comma, semicolon, slash, line end, "and", "with")::
+
+    composition = { clause separator }
+    clause      = [ label ":" ] { share } | care note | anything else
+    share       = percent words | words percent | words
+
+A label, or a part's name without a colon before or behind a share, opens a part; so does a percentage behind a part
+that is full without it (``100% nylon, 100% polyester``). Points therefore do not end a part (``99% cotton. 1%
+elastene.``). Within the words of a share the first material counts, and what follows it ("2 ply fabric") says nothing.
+A fibre without a percentage is read where the clause is little else, or where "made of" stands before it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+
+from e2fashion.data.composition.fibres import Material, find_material
+from e2fashion.data.composition.reading import Composition, Part, Share
+from e2fashion.data.composition.words import COLON, Clause, clauses
+
+_PARTS = frozenset(
+    (
+        *("back", "band", "belt", "body", "bodice", "bottom", "coating", "collar", "contrast", "cuff", "cuffs", "face"),
+        *("fabric", "filler", "filling", "fill", "front", "hem", "hood", "inner", "inside", "insert", "inserts"),
+        *("insole", "insulation", "interior", "lining", "main", "outer", "outside", "outsole", "padding", "panel"),
+        *("panels", "pocket", "pocketing", "pockets", "rib", "ribbing", "shell", "side", "skirt", "sleeve", "sleeves"),
+        *("sole", "strap", "straps", "top", "trim", "trimming", "underlay", "upper", "waistband", "wadding", "yoke"),
+    )
+)
+_UNNAMED = frozenset(("composition", "content", "fibre content", "fiber content", "material", "materials"))
+_FILLERS = frozenset(
+    (
+        *("a", "all", "an", "blend", "blended", "blends", "brushed", "combed", "fabric", "fabrics", "fiber", "fibers"),
+        *("fibre", "fibres", "fine", "genuine", "material", "mix", "mixed", "mixture", "natural", "of", "organic"),
+        *("pure", "real", "recycled", "soft", "the", "virgin", "woven"),
+    )
+)
+_NOT_OF_FABRIC = frozenset(("discount", "off", "sale"))  # percentages of a price
+_CARE = re.compile(
+    r"(?:(?:professional|specialist)(?:ly)? )?"
+    r"(?:(?:dry|spot)[ -]?clean|(?:hand|machine)[ -]?wash|wash\b|do not\b|don['\u2019]t\b|tumble\b|line dry|dry flat"
+    r"|(?:cool |warm )?iron\b|bleach\b|wipe\b|imported\b|made in\b|see (?:care|label))"
+)
+_WITH = re.compile(r"\bwith\b", re.IGNORECASE)
+_LABEL_WORDS = 3  # a text whose clauses are no longer is a label: an unknown word there is a material that we lack
+_WRITTEN_WORDS = 3
+_ROUNDING = 1e-6  # of sums of decimal fractions
+
+
+def parse_composition(text: str | None) -> Composition:
+    """Read ``text``, which is kept as it is. There always is an answer: its ``kind`` tells how good it is."""
+    return _parse(text or "")
+
+
+@lru_cache(maxsize=1 << 15)  # a catalogue repeats its compositions: Fashion-Gen's 293,018 rows have 16,884
+def _parse(text: str) -> Composition:
+    found = list(clauses(text))
+    has_percentages = any(clause.percentages for clause in found)
+    prose = has_percentages or any(clause.stated for clause in found) or _WITH.search(text)
+    short = all(len(clause.all_words()) <= _LABEL_WORDS for clause in found if not _is_care(clause))
+    reader = _Reader(has_percentages, is_label=short and not prose)
+    for clause in found:
+        reader.read(clause)
+    parts = tuple(Part(part.name, tuple(part.shares)) for part in reader.parts if part.shares)
+    return Composition(text, parts, tuple(reader.notes), tuple(reader.unread))
+
+
+def dominant_fibre(composition: str | None) -> str | None:
+    """The fibre with the largest share of the first part; None where the text names none.
+
+    ``Body: 87% wool, 8% nylon. Lining: 100% cupro.`` is wool. Without shares it is the fibre that is named first
+    (``cotton; polyester`` is cotton), and of equal shares the first. Other names and misspellings of a fibre count as
+    the fibre (``spandex`` and ``elastene`` are elastane); a name that is in no list stays as it is.
+    """
+    return parse_composition(composition).dominant_fibre
+
+
+@dataclass
+class _OpenPart:
+    name: str = ""
+    shares: list[Share] = field(default_factory=list)
+
+
+@dataclass
+class _Reader:
+    """The parts so far; the last one is open."""
+
+    has_percentages: bool
+    is_label: bool
+    parts: list[_OpenPart] = field(default_factory=lambda: [_OpenPart()])
+    notes: list[str] = field(default_factory=list)
+    unread: list[str] = field(default_factory=list)
+
+    def read(self, clause: Clause) -> None:
+        """Add what ``clause`` says."""
+        if not clause.percentages:
+            self._read_words(clause.words[0], clause.stated)
+            return
+        before, after = _split_label(clause.words[0])
+        named = after if COLON in clause.words[0] else before[: len(before) - len(_trailing_part(before))]
+        if not clause.words[-1] and (named or find_material(before)):  # the fibre first: "cotton 60%"
+            if after and before:
+                self._open(before)
+            for words, percent in zip([after or before, *clause.words[1:]], clause.percentages, strict=False):
+                self._add_share(percent, [word for word in words if word != COLON])
+            return
+        if COLON in clause.words[0]:
+            self._open(before)
+            self._skip(after)
+        elif name := _trailing_part(before):
+            self._skip(before[: -len(name)])
+            self._open(name)
+        else:
+            self._skip(before)
+        for percent, words in zip(clause.percentages, clause.words[1:], strict=True):
+            self._read_amount(percent, words)
+
+    def _read_words(self, words: Sequence[str], stated: bool) -> None:
+        """A clause without a percentage: a label, a care note, a fibre alone, or nothing of interest."""
+        before, after = _split_label(words)
+        if COLON in words:
+            self._open(before)
+            before = after
+        if not before:
+            return
+        if _CARE.match(" ".join(before)):
+            self.notes.append(" ".join(before))
+            return
+        material = find_material(before, mend=self.is_label)
+        others = [] if material is None else [*before[: material.start], *before[material.end :]]
+        alone = material is not None and all(word in _FILLERS for word in others)
+        if material is not None and material.is_fabric and self.has_percentages:
+            self._skip(before)  # "with mesh made of 100% polyester"
+        elif material is not None and (alone or stated or self.is_label):
+            self._append(Share(material.name, None, _written(before, material)))
+        elif self.is_label:
+            self._append(Share(" ".join(before), None, " ".join(before), known=False))
+        else:
+            self._skip(before)
+
+    def _read_amount(self, percent: float, words: Sequence[str]) -> None:
+        """A percentage and the words up to the next one, the last of which may be the label of the next part."""
+        before, after = _split_label(words)
+        if COLON not in words:
+            self._add_share(percent, before)
+            return
+        material = find_material(before)
+        end = len(before) - 1 if material is None else material.end
+        self._add_share(percent, before[:end])
+        self._open(before[end:])
+        if after:
+            self._read_words(after, stated=True)
+
+    def _add_share(self, percent: float, words: Sequence[str]) -> None:
+        material = find_material(words)
+        if material is None and words and words[0] in _NOT_OF_FABRIC:
+            self._skip([f"{percent:g}%", *words])
+            return
+        part = Part("", tuple(self.parts[-1].shares))
+        if part.is_full and (part.total or 0.0) + percent > 100 + _ROUNDING:
+            self._open([])
+        if material is not None:
+            self._append(Share(material.name, percent, _written(words, material)))
+            behind = words[material.end] if len(words) > material.end else ""
+            if behind in _PARTS - _FILLERS:  # "80% nylon and 20% elastane shell"
+                self.parts[-1].name = self.parts[-1].name or behind
+            return
+        written = _written(words[:_WRITTEN_WORDS])
+        self._append(Share(written or None, percent, written, known=not written))
+
+    def _open(self, label: Sequence[str]) -> None:
+        name = " ".join(label)
+        self.parts.append(_OpenPart("" if name in _UNNAMED else name))
+
+    def _append(self, share: Share) -> None:
+        self.parts[-1].shares.append(share)
+
+    def _skip(self, words: Sequence[str]) -> None:
+        if words:
+            self.unread.append(" ".join(words))
+
+
+def _split_label(words: Sequence[str]) -> tuple[list[str], list[str]]:
+    """The words before and behind the last colon; all of them before it where there is none."""
+    if COLON not in words:
+        return list(words), []
+    place = len(words) - 1 - list(reversed(words)).index(COLON)
+    return [word for word in words[:place] if word != COLON], list(words[place + 1 :])
+
+
+def _trailing_part(words: Sequence[str]) -> list[str]:
+    """The words at the end that name a part, with their number: ``outer shell``, ``fabric 1``."""
+    start = len(words)
+    while start and (words[start - 1] in _PARTS or words[start - 1].isdigit()):
+        start -= 1
+    return list(words[start:]) if any(word in _PARTS for word in words[start:]) else []
+
+
+def _written(words: Sequence[str], material: Material | None = None) -> str:
+    """The words up to the end of ``material``, those before it without fillers."""
+    start, end = (len(words), len(words)) if material is None else (material.start, material.end)
+    return " ".join([*(word for word in words[:start] if word not in _FILLERS), *words[start:end]])
+
+
+def _is_care(clause: Clause) -> bool:
+    return bool(_CARE.match(" ".join(clause.all_words())))
