@@ -131,7 +131,7 @@ def test_every_reading_and_baseline_is_measured(
     options = ["meteor=false", "beams=2", "accelerator=cpu", f"output={tmp_path}/results.jsonl"]
     assert main(["caption", "evaluate", str(decoder), *given, *options, "--quiet"]) == 0
     shown = capsys.readouterr().out
-    assert "| DeCap | tiny | direct, 2 beams | 0.01 | brand |" in shown
+    assert "| DeCap | tiny | direct, beams 2 | 0.01 | brand |" in shown
     assert "| nearest caption (CLIPRe) | tiny | nearest |" in shown
     assert "| most frequent caption |" in shown
     assert "tokenizer `words`, pycocoevalcap" in shown

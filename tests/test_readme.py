@@ -31,8 +31,12 @@ from e2fashion.eval.explain import METHODS as EXPLAINING
 from e2fashion.eval.features import KINDS
 from e2fashion.eval.protocols import PROTOCOLS
 from e2fashion.losses import ContrastiveLoss
+from e2fashion.runner.captioning import check_caption_config
 from e2fashion.runner.classification import published_rows
 from e2fashion.schema import (
+    CaptionEvaluateConfig,
+    CaptionRunConfig,
+    CaptionTrainConfig,
     ClassifyConfig,
     CompareConfig,
     ComposeConfig,
@@ -45,6 +49,7 @@ from e2fashion.schema import (
     TagsFitConfig,
     TagsPredictConfig,
 )
+from e2fashion.tasks.captioning.readings import NEAREST, READINGS
 from e2fashion.tasks.composed import check_arms
 from e2fashion.tasks.zero_shot import fill_templates
 from e2fashion.types import SPLITS
@@ -155,6 +160,24 @@ class Rehearsal:
         assert pictures
         return "predicted"
 
+    def caption_train(self, place: Path, overrides: Sequence[str] = (), progress: bool = True) -> str:
+        if place.suffix == ".yaml":
+            check_caption_config(load_config(CaptionTrainConfig, place, overrides))
+        else:
+            assert place.parts[0] == "runs"
+            load_config(CaptionTrainConfig, None, ["data=catalogue", "encoder=model", *overrides])
+        return "taught"
+
+    def caption_run(self, config: CaptionRunConfig, pictures: Sequence[Path], progress: bool = True) -> str:
+        assert config.reading in (*READINGS, NEAREST)
+        assert pictures
+        return "told"
+
+    def caption_evaluate(self, config: CaptionEvaluateConfig, progress: bool = True) -> str:
+        assert set(split_names(config.reading)) <= {*READINGS, NEAREST}
+        assert config.split in SPLITS
+        return "measured"
+
     def compare(self, files: Sequence[Path], overrides: Sequence[str], progress: bool = True) -> str:
         own = {"data", "output", "split", "gallery_products"}
         load_config(CompareConfig, None, [word for word in overrides if word.partition("=")[0] in own])
@@ -189,6 +212,9 @@ def replace_runner(monkeypatch: pytest.MonkeyPatch) -> None:
         "explain",
         "tags_fit",
         "tags_predict",
+        "caption_train",
+        "caption_run",
+        "caption_evaluate",
     ):
         monkeypatch.setattr(runner, verb, getattr(rehearsal, verb))
 

@@ -6,7 +6,7 @@ import statistics
 from collections.abc import Mapping, Sequence
 
 from e2fashion.eval.captioning import TASK
-from e2fashion.eval.tables import MISSING_VALUE, Cell, Table, to_markdown
+from e2fashion.eval.tables import MISSING_VALUE, Cell, Table
 from e2fashion.metrics.captioning import BLEU, CAPTION_METRICS, CIDER, CLIP_SCORE, METEOR, ROUGE_L
 from e2fashion.types import ResultRecord
 
@@ -18,12 +18,14 @@ Key = tuple[str, str, str, str, str]
 """Method, encoder, how the picture is read, training noise, prompt."""
 
 HEADER = ("method", "encoder", "read", "noise", "prompt")
+#: Settings of decoding with their defaults.
+USUAL = {"beams": 1, "temperature": 100.0, "length_penalty": 1.0}
 PUBLISHED_NAMES = {**{name: name for name in BLEU}, CIDER: "CIDEr", METEOR: "METEOR", ROUGE_L: "ROUGE"}
 """Our metrics as the file of published values calls them."""
 
 
-def caption_tables(records: Sequence[ResultRecord]) -> str:
-    """One table per split, caption, catalogue and tokenizer; empty without caption records."""
+def caption_tables(records: Sequence[ResultRecord]) -> list[Table]:
+    """One table per split, caption, catalogue and tokenizer; none without caption records."""
     kinds: dict[tuple[str, ...], list[ResultRecord]] = {}
     for record in records:
         if record.task == TASK and record.metric != CLIP_SCORE:
@@ -33,8 +35,8 @@ def caption_tables(records: Sequence[ResultRecord]) -> str:
     tables = []
     for (split, text, data, _), alike in kinds.items():
         own = [r for r in scored if (r.split, r.text, r.data_fingerprint) == (split, text, data)]
-        tables.append(to_markdown(caption_table([*alike, *own])))
-    return "\n".join(tables)
+        tables.append(caption_table([*alike, *own]))
+    return tables
 
 
 def caption_table(
@@ -44,6 +46,8 @@ def caption_table(
 ) -> Table:
     """All metrics in percent; several seeds become mean ± deviation, the best of a column is bold.
 
+    CIDEr of one alone has its 95 % interval over products.
+
     ``published`` maps a system to its values under the names of the file of published values; those rows come first
     and have no part in what is best. What is not known or could not be computed is ``n/a``.
     """
@@ -52,11 +56,11 @@ def caption_table(
         (Cell(f"{system} (published)"), *[Cell("")] * 4, *(_published(values, metric, digits) for metric in metrics))
         for system, values in (published or {}).items()
     ]
-    of: dict[tuple[Key, str], list[float]] = {}
+    of: dict[tuple[Key, str], list[ResultRecord]] = {}
     for record in records:
-        of.setdefault((row_key(record), record.metric), []).append(record.value)
+        of.setdefault((row_key(record, records), record.metric), []).append(record)
     keys = list(dict.fromkeys(key for key, _ in of))
-    means = {place: statistics.fmean(values) for place, values in of.items()}
+    means = {place: statistics.fmean(record.value for record in own) for place, own in of.items()}
     for key in keys:
         cells = []
         for metric in metrics:
@@ -68,13 +72,22 @@ def caption_table(
     return Table((*HEADER, *metrics), tuple(rows), _caption(records))
 
 
-def row_key(record: ResultRecord) -> Key:
-    """Which row of the table a record belongs to."""
-    noise = record.extra.get("noise_variance")
-    beams = record.extra.get("beams", 1)
-    read = record.protocol + (f", {beams} beams" if beams > 1 else "")
+def row_key(record: ResultRecord, among: Sequence[ResultRecord] = ()) -> Key:
+    """Which row of the table a record belongs to.
+
+    Settings of decoding stand behind the way of reading where they are not the usual ones, lengths and memories where
+    they differ ``among`` the records: only what was told alike may be averaged.
+    """
+    noise, read = record.extra.get("noise_variance"), record.protocol
     shown = "" if noise is None else f"{noise:g}"
-    return (record.extra["caption_method"], record.model, read, shown, record.extra.get("prompt", ""))
+    base = (record.extra["caption_method"], record.model, read, shown, record.extra.get("prompt", ""))
+    for name, usual in USUAL.items():
+        if (value := record.extra.get(name, usual)) != usual:
+            read += f", {name.replace('_', ' ')} {value:g}"
+    for name in ("caption_length", "memory_size"):
+        if len({other.extra.get(name) for other in among if row_key(other)[:2] == base[:2]}) > 1:
+            read += f", {name.replace('_', ' ')} {record.extra.get(name)}"
+    return (*base[:2], read, *base[3:])
 
 
 def _published(values: Mapping[str, float | None], metric: str, digits: int) -> Cell:
@@ -82,11 +95,17 @@ def _published(values: Mapping[str, float | None], metric: str, digits: int) -> 
     return Cell(MISSING_VALUE if value is None else f"{value:.{digits}f}")
 
 
-def _value(values: Sequence[float], digits: int) -> str:
-    if not values:
+def _value(records: Sequence[ResultRecord], digits: int) -> str:
+    """Mean and deviation of several; one alone with its interval where it is CIDEr, which the others go with."""
+    if not records:
         return MISSING_VALUE
-    mean = f"{statistics.fmean(values):.{digits}f}"
-    return f"{mean} ± {statistics.stdev(values):.{digits}f}" if len(values) > 1 else mean
+    mean = f"{statistics.fmean(record.value for record in records):.{digits}f}"
+    if len(records) > 1:
+        return f"{mean} ± {statistics.stdev(record.value for record in records):.{digits}f}"
+    low, high = records[0].low, records[0].high
+    if records[0].metric == CIDER and low is not None and high is not None:
+        return f"{mean} [{low:.{digits}f}, {high:.{digits}f}]"
+    return mean
 
 
 def _caption(records: Sequence[ResultRecord]) -> str:

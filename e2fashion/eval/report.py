@@ -14,6 +14,7 @@ from e2fashion.data.catalogue import Catalogue
 from e2fashion.data.dataset import CatalogueRows
 from e2fashion.data.storage import REGIONS_COLUMN, decode_regions
 from e2fashion.data.transforms import normalise
+from e2fashion.eval.caption_tables import caption_tables
 from e2fashion.eval.classify_tables import classification_tables, tag_tables
 from e2fashion.eval.embed import EmbeddedSplit, evaluating
 from e2fashion.eval.encoder import Encoder
@@ -59,6 +60,7 @@ def write_tables(records: Sequence[ResultRecord], file: Path | None = None) -> s
         tables.append(table + (f"\nMeasured with {', '.join(differing)}.\n" if differing else ""))
     tables += [to_markdown(table) for table in selection_tables(records)]
     tables += [to_markdown(table) for table in (*classification_tables(records), *tag_tables(records))]
+    tables += [to_markdown(table) for table in caption_tables(records)]
     if probes := probe_tables(records):
         tables.append(probes)
     content = "\n".join(tables) if tables else "No records that a table is made of.\n"

@@ -27,6 +27,7 @@ from e2fashion.eval.encoder import Encoder
 from e2fashion.eval.features import SplitFeatures, cached_features
 from e2fashion.eval.measure import RunIdentity
 from e2fashion.eval.results import append_records, read_records
+from e2fashion.eval.tables import to_markdown
 from e2fashion.metrics.captioning import NO_JAVA, caption_scores, clip_scores, has_java
 from e2fashion.run_folder import RunFolder, git_commit
 from e2fashion.runner.common import identity_of, load_named_encoder, set_threads
@@ -140,8 +141,8 @@ def caption_evaluate(config: CaptionEvaluateConfig, progress: bool = True) -> st
     """Measure the captions of a split, append the records and show them as a table."""
     results, records = caption_evaluation(config, progress)
     append_records(results, records)
-    table = caption_tables(read_records(results) if results.is_file() else records)
-    return f"{len(records)} records appended to {results}\n\n{table}"
+    tables = map(to_markdown, caption_tables(read_records(results)))
+    return f"{len(records)} records appended to {results}\n\n" + "\n".join(tables)
 
 
 def caption_evaluation(config: CaptionEvaluateConfig, progress: bool = True) -> tuple[Path, list[ResultRecord]]:

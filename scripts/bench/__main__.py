@@ -18,6 +18,7 @@ from pathlib import Path
 from e2fashion.types import E2FashionError
 from scripts.bench import (
     attention,
+    captions,
     filip_memory,
     flips,
     image_encoder,
@@ -44,6 +45,7 @@ BENCHMARKS: dict[str, Callable[[Workplace], list[Result]]] = {
     "attention": attention.run,
     "occlusion": occlusion.run,
     "flips": flips.run,
+    "captions": captions.run,
 }
 OPTIONS = ("output", "turns", "queries", "model")
 

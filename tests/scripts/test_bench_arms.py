@@ -13,7 +13,8 @@ from e2fashion.data.dataset import ProductDataset
 from e2fashion.data.transforms import ImageTransform
 from e2fashion.eval.linear import LogisticProblem
 from e2fashion.models import E2Model
-from scripts.bench import probe
+from e2fashion.tasks.captioning import LanguageModelShape
+from scripts.bench import captions, probe
 from scripts.bench.encoders import caption_tokenizer, module_of, random_clip, random_e2, training_rows
 from scripts.bench.filip_memory import measure as measure_tokens
 from scripts.bench.flips import flipped
@@ -209,3 +210,10 @@ def test_a_picture_per_band_gives_the_same_heat_as_bands_of_tensors() -> None:
     arms = Occlusion(model, pictures, transform, text, grid=4)
     torch.testing.assert_close(arms.fast(), arms.loop(), atol=1e-3, rtol=0)
     assert arms.fast().any()
+
+
+def test_cached_and_uncached_decoding_tell_the_same() -> None:
+    drawn = captions.draw(LanguageModelShape(layers=2, heads=2, width=16), 3, length=7, dimension=8, vocabulary=500)
+    told = drawn.cached()
+    assert told == drawn.uncached()
+    assert [len(row) for row in told] == [7] * 3
