@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,6 +24,8 @@ from e2fashion.tasks.classifier import embed_labels
 from e2fashion.tasks.zero_shot import SLOT, fill_templates
 from e2fashion.types import E2FashionError, ResultRecord
 
+logger = logging.getLogger(__name__)
+
 TASK = "zero_shot"
 
 
@@ -31,7 +34,8 @@ class ClassifySettings:
     """What is classified and how.
 
     ``wording`` maps values of ``column`` to the words that go into the templates (others: the value itself).
-    ``folder`` keeps the image features, so that a second call does not run the encoder again (None: not kept).
+    ``entity`` is whose region is read (None: the one whose tags the column holds). ``folder`` keeps the image
+    features, so that a second call does not run the encoder again (None: not kept).
     """
 
     column: str
@@ -40,6 +44,7 @@ class ClassifySettings:
     features: Sequence[str] = ("global",)
     split: str = "test"
     wording: Mapping[str, str] = field(default_factory=dict)
+    entity: str | None = None
     resamples: int = RESAMPLES
     folder: Path | None = None
     batch_size: int = 128
@@ -88,7 +93,7 @@ def classify_split(
     run = run or RunIdentity()
     if not settings.features:
         raise E2FashionError("features is empty: write global, region or both.")
-    entity = entity_of(encoder, settings.column)
+    entity = settings.entity or entity_of(encoder, settings.column)
     check_kinds(settings.features, [entity], encoder)
     truth = column_truth(catalogue, settings.split, settings.column)
     if foreign := sorted(set(settings.wording) - set(truth.names)):
@@ -114,7 +119,12 @@ def classify_split(
         labels = embed_labels(encoder, words, kind, settings.templates, settings.region_templates)
         regions = found.regions[entity][truth.rows] if kind != "global" else None
         score, predicted = labels.scores(found.image[truth.rows], regions).max(-1)
-        how = _how(encoder, settings, kind)
+        how = _how(encoder, settings, kind, entity) | {"indistinct": labels.indistinct()}
+        if how["indistinct"]:
+            logger.warning(
+                "%d of %d labels read as another one to %s (%s): words that its tokenizer does not know?",
+                *(how["indistinct"], len(words), encoder.name, kind),
+            )
         records = _records(context, truth, predicted, settings.column, how, settings.resamples)
         results.append(Classified(kind, truth, predicted, score, records))
     return results
@@ -207,8 +217,10 @@ def split_features(
     return cached_features(encoder, catalogue, split, settings.folder, *options)
 
 
-def _how(encoder: Encoder, settings: ClassifySettings, kind: str) -> dict[str, Any]:
+def _how(encoder: Encoder, settings: ClassifySettings, kind: str, entity: str) -> dict[str, Any]:
     how: dict[str, Any] = {"features": kind}
+    if kind != "global" and entity != entity_of(encoder, settings.column):
+        how["region_of"] = entity
     if kind != "region":
         how["templates"] = list(settings.templates)
     if kind != "global":

@@ -109,6 +109,8 @@ def _templates(record: ResultRecord) -> str:
             parts.append(title + ", ".join(f"`{template}`" for template in listed))
     if wording := record.extra.get("wording"):
         parts.append(f"with the words {', '.join(wording)}")
+    if entity := record.extra.get("region_of"):
+        parts.append(f"region of {entity}")
     return "; ".join(parts)
 
 
@@ -144,6 +146,10 @@ def _caption(records: Sequence[ResultRecord], letters: dict[str, str], published
         f"{extra['left_out']:,} products without the tag left out.",
         f"Templates: {' / '.join(f'{letter}: {words}' for words, letter in letters.items())}.",
     ]
+    alike = {own.model: own.extra["indistinct"] for own in records if own.extra.get("indistinct")}
+    if alike:
+        counts = ", ".join(f"{model} {count}" for model, count in alike.items())
+        parts.append(f"Classes that read as an earlier one (their words are not in the vocabulary): {counts}.")
     if published:
         sources = "; ".join(dict.fromkeys(row.citation for row in published))
         parts.append(f"Published: weighted macro-F1 as {sources} states it; templates and split are not known to us.")

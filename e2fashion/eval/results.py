@@ -50,6 +50,7 @@ SETTINGS = (
     "templates",
     "region_templates",
     "wording",
+    "region_of",
     "target_accuracy",
     "caption_method",
     "caption_tokenizer",

@@ -42,6 +42,7 @@ def classify(config: ClassifyConfig, progress: bool = True) -> str:
         features=split_names(config.features),
         split=config.split,
         wording=config.wording,
+        entity=config.entity,
         resamples=config.resamples,
         folder=results.parent / "features",
         batch_size=config.batch_size,

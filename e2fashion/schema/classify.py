@@ -15,10 +15,11 @@ class ClassifyConfig:
     """Zero-shot classification of a split's products among the values of the tag column ``column``.
 
     A label's embedding is the mean over ``templates``, texts with a slot ``{}``. ``features`` (``global``, and of an E2
-    ``region``, ``both``) may name several, separated by commas; regions are compared with ``region_templates``.
-    ``wording`` maps values to the words that stand for them. ``published`` is a file of published values of which
-    ``benchmark`` names the metric that stands beside ours. ``output`` is the records file (null: ``results.jsonl`` of
-    the run folder, else of ``runs/classify/<model>``); page, figures and predictions go into ``classify/`` beside it.
+    ``region``, ``both``) may name several, separated by commas; regions are compared with ``region_templates``, those
+    of ``entity`` (null: the one whose tags the column holds). ``wording`` maps values to the words that stand for them.
+    ``published`` is a file of published values of which ``benchmark`` names the metric that stands beside ours.
+    ``output`` is the records file (null: ``results.jsonl`` of the run folder, else of ``runs/classify/<model>``); page,
+    figures and predictions go into ``classify/`` beside it.
     """
 
     model: str = MISSING
@@ -27,6 +28,7 @@ class ClassifyConfig:
     templates: list[str] = field(default_factory=lambda: ["{}"])
     region_templates: list[str] = field(default_factory=lambda: ["{}"])
     features: str = "global"
+    entity: str | None = None
     split: str = "test"
     wording: dict[str, str] = field(default_factory=dict)
     benchmark: str | None = None

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from e2fashion.tasks.encoder import ImageTextEncoder, Picture
@@ -37,6 +38,15 @@ class LabelEmbeds:
         if self.tag is not None and regions is not None:
             parts.append(label_scores(regions, self.tag))
         return sum(parts[1:], parts[0]) / len(parts)
+
+    def indistinct(self) -> int:
+        """How many labels have the embedding of an earlier one in all that is compared: no picture tells them apart.
+
+        A tokenizer that lacks their words makes such labels.
+        """
+        compared = [own.flatten(1) for own in (self.whole, self.tag) if own is not None]
+        rows = torch.cat(compared, dim=1).round(decimals=5)
+        return len(rows) - len(rows.unique(dim=0))
 
 
 def check_features(features: str) -> None:

@@ -52,6 +52,7 @@ EXPLAINED: dict[type, dict[str, tuple[str, str]]] = {
             "`global`, `region` (the entity's own), `both` (mean of the cosines), separated by commas",
             "ours",
         ),
+        "entity": ("Whose region is read; null: the entity whose tags the column holds", "ours"),
         "split": ("Whose products are classified, among all values that occur there", "ours"),
         "wording": ("Words that stand for a value in the templates; others: the value itself", "ours"),
         "benchmark": ("Metric among the published values that stands beside ours", "ours"),

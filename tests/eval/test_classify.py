@@ -9,7 +9,13 @@ from PIL import Image
 from tiny_encoder import build_tiny_encoder
 
 from e2fashion.data.catalogue import Catalogue
-from e2fashion.eval.classify import Classified, ClassifySettings, classify_split, measure_zero_shot
+from e2fashion.eval.classify import (
+    Classified,
+    ClassifySettings,
+    classify_split,
+    column_truth,
+    measure_zero_shot,
+)
 from e2fashion.eval.classify_report import write_classification
 from e2fashion.eval.confusion import confusion, most_frequent_first
 from e2fashion.eval.embed import EmbeddedSplit
@@ -114,6 +120,7 @@ def test_features_are_kept(encoder: Encoder, synth_catalogue: Catalogue, tmp_pat
         (ClassifySettings("season", features=("region",)), "'tiny' has no region features of 'season'"),
         (ClassifySettings("brand", ["photo"]), "the template 'photo' has no slot"),
         (ClassifySettings("brand", wording={"Nobody": "x"}), "wording names 'Nobody', which is no value of 'brand'"),
+        (ClassifySettings("brand", features=("both",), entity="season"), "'tiny' has no region features of 'season'"),
         (ClassifySettings("brand", split="holdout"), "has no split 'holdout'"),
     ],
 )
@@ -146,3 +153,21 @@ def test_confusion_counts_and_sums_what_is_rare() -> None:
     assert (names, ordered.tolist()) == (["b", "c", "a"], [[2, 1, 0], [0, 1, 1], [0, 0, 1]])
     summed, names = most_frequent_first(counts, ["a", "b", "c"], shown=2)
     assert (names, summed.tolist()) == (["b", "(others, 2 classes)"], [[2, 1], [0, 3]])
+
+
+def test_another_column_by_an_entity_s_region(encoder: Encoder, synth_catalogue: Catalogue) -> None:
+    settings = ClassifySettings("season", features=("region",), entity="brand", resamples=0, progress=False)
+    (found,) = classify_split(encoder, synth_catalogue, settings)
+    assert {record.extra["region_of"] for record in found.records} == {"brand"}
+
+
+def test_labels_of_unknown_words_are_counted(
+    encoder: Encoder, synth_catalogue: Catalogue, caplog: pytest.LogCaptureFixture
+) -> None:
+    names = column_truth(synth_catalogue, "test", "brand").names[:3]
+    wording = {name: f"qqq{place}" for place, name in enumerate(names)}
+    settings = ClassifySettings("brand", wording=wording, resamples=0, progress=False)
+    (found,) = classify_split(encoder, synth_catalogue, settings)
+    assert {record.extra["indistinct"] for record in found.records} == {2}
+    assert "2 of" in caplog.text
+    assert "read as another one to tiny" in caplog.text
