@@ -68,15 +68,18 @@ def _run(experiment: Experiment, given: argparse.Namespace) -> list[Path]:
     if wrong := [word for word in given.overrides if "=" not in word]:
         raise E2FashionError(f"'{wrong[0]}' is neither a flag nor key=value. Help: --help.")
     places = parse_data(given.data)
+    raw = {name: places.pop(name) for name in experiment.raw if name in places}
     if given.smoke:
         with tempfile.TemporaryDirectory(prefix="smoke-") as folder:
             if not places:
                 places = {"synthfashion": smoke_catalogue(Path(folder) / "catalogue")}
             output = Path(folder) if given.output == Path("runs/experiments") else given.output
-            files = _kept(_measure(experiment, given, recipes, places, output, seeds), experiment, given.records)
+            made = _measure(experiment, given, recipes, places, raw, output, seeds)
+            files = _kept(made, experiment, given.records)
             print(f"smoke: {experiment.name} ({given.scale}) wrote {len(files)} files")
             return [file for file in files if output == given.output]
-    return _kept(_measure(experiment, given, recipes, places, given.output, seeds), experiment, given.records)
+    made = _measure(experiment, given, recipes, places, raw, given.output, seeds)
+    return _kept(made, experiment, given.records)
 
 
 def _kept(files: list[Path], experiment: Experiment, records: Path | None) -> list[Path]:
@@ -95,6 +98,7 @@ def _measure(
     given: argparse.Namespace,
     recipes: dict[str, Recipe],
     places: dict[str, Path],
+    raw: dict[str, Path],
     output: Path,
     seeds: list[int],
 ) -> list[Path]:
@@ -132,7 +136,7 @@ def _measure(
     records = row_records(folders, catalogue, experiment.splits)
     place, published = output / experiment.name / name, published_rows(experiment, name)
     return experiment.view(
-        Material(experiment, place, records, published, {name: catalogue}, folders, caption, given.smoke)
+        Material(experiment, place, records, published, {name: catalogue}, folders, raw, caption, given.smoke)
     )
 
 

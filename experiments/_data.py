@@ -36,6 +36,12 @@ DATA_SETS: dict[str, DataSet] = {
         "styles.csv (or metadata.csv) and images/, from Kaggle: Fashion Product Images, by Param Aggarwal",
         "e2fashion data prepare configs/data/kagl.yaml path=<folder> output=<catalogue>",
     ),
+    "fashioniq": DataSet(
+        "FashionIQ",
+        "captions/ and image_splits/ from its authors' repository, and the pictures that they list, as images/<id>.png "
+        "or .jpg",
+        "nothing: it is read as it is, --data fashioniq=<folder>",
+    ),
     "synthfashion": DataSet(
         "SynthFashion (drawn)",
         "nothing to fetch: it is drawn on the spot",

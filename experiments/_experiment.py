@@ -70,7 +70,8 @@ CATALOGUES_ALONE: Recipes = {
 class Material:
     """What a view draws from: records of every row (``model`` is the row's title), run folders by row, catalogues.
 
-    ``output`` is the folder that the view writes into; ``smoke`` says that there are a few drawn garments only.
+    ``raw`` are folders of data sets that the experiment reads as they are, those that were given. ``output`` is the
+    folder that the view writes into; ``smoke`` says that there are a few drawn garments only.
     """
 
     experiment: Experiment
@@ -79,6 +80,7 @@ class Material:
     published: Sequence[PublishedRow]  # those of the experiment's table
     catalogues: Mapping[str, Catalogue]
     folders: Mapping[str, Sequence[RunFolder]] = field(default_factory=dict)
+    raw: Mapping[str, Path] = field(default_factory=dict)
     caption: str = ""
     smoke: bool = False
 
@@ -90,8 +92,8 @@ class Experiment:
     ``rows``, or those of the file ``configs/ablation/<ablation>.yaml``, are trained on one data set that ``recipes``
     name for the scale; an experiment without either reads catalogues alone, any number of them. ``baseline`` is the row
     against which the others are tested; records of ``splits`` are kept. ``table`` names it in the file of published
-    values, ``other_tables`` do for data sets that have another one there. ``view`` returns the files it wrote, the one
-    to read first.
+    values, ``other_tables`` do for data sets that have another one there. Data sets of ``raw`` may be given too and are
+    read as they are. ``view`` returns the files it wrote, the one to read first.
     """
 
     name: str
@@ -105,3 +107,4 @@ class Experiment:
     splits: tuple[str, ...] = ("test",)
     table: str = ""
     other_tables: Mapping[str, str] = field(default_factory=dict)
+    raw: tuple[str, ...] = ()

@@ -69,16 +69,16 @@ def _columns(records: Sequence[ResultRecord]) -> list[tuple[str, str]]:
 def composed_difference_table(records: Sequence[ResultRecord]) -> Table:
     """What a model gains on the baseline under each arm, in percentage points: paired bootstrap over the units."""
     columns = list(dict.fromkeys((record.direction, record.metric.partition(" - ")[0]) for record in records))
-    found = {
-        (record.extra["arm"], record.model, record.direction, record.metric.partition(" - ")[0]): record
-        for record in records
-    }
-    rows = []
-    for arm in ARMS:
-        for model in dict.fromkeys(record.model for record in records):
-            own = [found.get((arm, model, *column)) for column in columns]
-            if any(own):
-                rows.append((Cell(TITLES[arm]), Cell(model), *(Cell(_difference(item)) for item in own)))
+    seeds = {record.seed for record in records}
+    found: dict[tuple[str, str], dict[tuple[str, str], ResultRecord]] = {}
+    for record in records:
+        model = record.model if len(seeds) == 1 else f"{record.model}, seed {record.seed}"
+        own = found.setdefault((record.extra["arm"], model), {})
+        own[record.direction, record.metric.partition(" - ")[0]] = record
+    rows = [
+        (Cell(TITLES[arm]), Cell(model), *(Cell(_difference(own.get(column))) for column in columns))
+        for (arm, model), own in sorted(found.items(), key=lambda item: ARMS.index(item[0][0]))
+    ]
     several = len({direction for direction, _ in columns}) > 1
     heads = [f"{direction} {metric}" if several else metric for direction, metric in columns]
     first = records[0]
