@@ -168,7 +168,8 @@ def test_what_cannot_be_done_is_one_clear_error(
         ([*iq, "galleries=all"], "gallery is 'all'"),
         ([*iq, f"images={tmp_path}/nowhere"], "pictures are missing"),
         (["task=fashion_iq", f"data={empty}"], "none of 6 triplets has both of its pictures"),
-        ([*lines, "name=one,two"], "2 names for 1 models"),
+        ([*lines, "arms=slots", f"decoder={tmp_path}/nowhere"], "nowhere"),
+        ([*lines, "name=one,two"], "name has 2 parts for 1 models"),
     ):
         assert main(["compose", models[0], f"output={tmp_path / 'run'}", "--quiet", *words]) == 1, words
         assert message in capsys.readouterr().err, words

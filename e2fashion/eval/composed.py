@@ -49,7 +49,8 @@ Key: TypeAlias = tuple[str, str, str]
 class ComposedSettings:
     """Arms, whether both orders of two captions are averaged, and the picture's weight in ``sum`` (None: chosen).
 
-    ``memory`` names in records where captions come from; ``protected`` are phrases that the rule composer leaves alone.
+    ``memory`` names in records where captions come from, ``captioner`` who tells them (empty: the nearest text);
+    ``protected`` are phrases that the rule composer leaves alone.
     """
 
     arms: Sequence[str]
@@ -57,6 +58,7 @@ class ComposedSettings:
     weight: float | None = None
     weights: Sequence[float] = tuple(step / 10 for step in range(11))
     memory: str = ""
+    captioner: str = ""
     protected: Sequence[str] = ()
     language_model: Rewriter | None = None
     language_model_name: str = ""
@@ -271,6 +273,8 @@ def _how(arm: str, settings: ComposedSettings) -> dict[str, Any]:
         found["both_orders"] = settings.both_orders
     if reads_captions(arm):
         found["memory"] = settings.memory
+        if settings.captioner:
+            found["captioner"] = settings.captioner
     if arm == "llm":
         found["language_model"] = settings.language_model_name
     return found

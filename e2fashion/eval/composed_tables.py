@@ -141,8 +141,9 @@ def _caption(records: Sequence[ResultRecord]) -> str:
         own = next(record for record in records if record.direction == category)
         said = f"{own.queries:,} queries of {own.extra['units']:,} units among {own.candidates:,.0f} pictures"
         parts.append(said if category == "all" else f"{category}: {said}")
-    memory = {record.extra["memory"] for record in records if record.extra.get("memory")}
-    captions = f" Captions: the nearest of {', '.join(sorted(memory))}." if memory else ""
+    read_captions = [record for record in records if "memory" in record.extra]
+    told = {record.extra.get("captioner") or f"the nearest of {record.extra['memory']}" for record in read_captions}
+    captions = f" Captions: {'; '.join(sorted(told))}." if told else ""
     orders = {record.extra["both_orders"] for record in records if "both_orders" in record.extra}
     averaged = " Both orders of two captions averaged." if orders == {True} and first.protocol != "other_colour" else ""
     line = first.extra.get("line")

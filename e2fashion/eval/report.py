@@ -16,6 +16,7 @@ from e2fashion.data.storage import REGIONS_COLUMN, decode_regions
 from e2fashion.data.transforms import normalise
 from e2fashion.eval.caption_tables import caption_tables
 from e2fashion.eval.classify_tables import classification_tables, tag_tables
+from e2fashion.eval.composed_tables import composed_tables
 from e2fashion.eval.embed import EmbeddedSplit, evaluating
 from e2fashion.eval.encoder import Encoder
 from e2fashion.eval.figures import Look, Picture, RetrievedRow, SelectionRow, draw_retrieved, draw_selection
@@ -59,6 +60,7 @@ def write_tables(records: Sequence[ResultRecord], file: Path | None = None) -> s
         ]
         tables.append(table + (f"\nMeasured with {', '.join(differing)}.\n" if differing else ""))
     tables += [to_markdown(table) for table in selection_tables(records)]
+    tables += [to_markdown(table) for table in composed_tables(records)]
     tables += [to_markdown(table) for table in (*classification_tables(records), *tag_tables(records))]
     tables += [to_markdown(table) for table in caption_tables(records)]
     if probes := probe_tables(records):

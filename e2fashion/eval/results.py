@@ -63,6 +63,7 @@ SETTINGS = (
     "arm",
     "both_orders",
     "memory",
+    "captioner",
     "language_model",
     "line",
     "instruction",

@@ -37,18 +37,14 @@ from e2fashion.eval.results import append_records, read_records
 from e2fashion.eval.tables import to_markdown
 from e2fashion.run_folder import RunFolder, git_commit
 from e2fashion.runner.common import identity_of, load_named, set_threads
-from e2fashion.schema import ComposeConfig
-from e2fashion.tasks.captioning import (
-    CaptionsPictures,
-    EncoderIdentity,
-    MemoryEntry,
-    NearestCaption,
-    distinct_entries,
-    open_memory,
+from e2fashion.runner.compose_parts import (
+    build_captioner,
+    build_language_model,
+    list_unanswered,
+    protected_phrases,
 )
-from e2fashion.tasks.composed import Answers, LanguageModelComposer, LineColumns, check_arms, load_language_model
-from e2fashion.tasks.composed.arms import reads_captions
-from e2fashion.tasks.composed.language_model import save_answers
+from e2fashion.schema import ComposeConfig
+from e2fashion.tasks.composed import LineColumns, check_arms
 from e2fashion.types import E2FashionError, ResultRecord
 
 logger = logging.getLogger(__name__)
@@ -92,9 +88,7 @@ def composed(config: ComposeConfig, progress: bool = True) -> tuple[list[ResultR
     arms, models = split_names(config.arms), split_names(config.model)
     check_arms(arms)
     check_arms(split_names(config.figure_arms) or arms)
-    names = split_names(config.name) if config.name else [None] * len(models)
-    if len(names) != len(models):
-        raise E2FashionError(f"name has {len(names)} names for {len(models)} models: give one each, or none")
+    names, decoders = _one_each("name", config.name, models), _one_each("decoder", config.decoder, models)
     task = build_composed_task(config)
     folder = RunFolder(Path(config.output or f"runs/compose/{config.task}"))
     sets = task.queries()
@@ -102,8 +96,9 @@ def composed(config: ComposeConfig, progress: bool = True) -> tuple[list[ResultR
         logger.info(line)
     missing = write_missing(task, folder.path / "missing_pictures.txt")
     measured = []
-    for model, name in zip(models, names, strict=True):
-        measured.append(_measure_one(replace(config, model=model, name=name), task, arms, folder, progress))
+    for model, name, decoder in zip(models, names, decoders, strict=True):
+        one = replace(config, model=model, name=name, decoder=decoder)
+        measured.append(_measure_one(one, task, arms, folder, progress))
     if doubled := {item.name for item in measured if [other.name for other in measured].count(item.name) > 1}:
         raise E2FashionError(f"two models are called '{doubled.pop()}': name them with name=one,other")
     records = [record for item in measured for record in item.records]
@@ -150,6 +145,14 @@ def build_composed_task(config: ComposeConfig) -> ComposedTask:
     )
 
 
+def _one_each(key: str, given: str | None, models: Sequence[str]) -> Sequence[str | None]:
+    """The parts of a key that has one for every model; as many None where it is null."""
+    parts = split_names(given) if given else [None] * len(models)
+    if len(parts) != len(models):
+        raise E2FashionError(f"{key} has {len(parts)} parts for {len(models)} models: give one each, or none")
+    return parts
+
+
 def _measure_one(
     config: ComposeConfig, task: ComposedTask, arms: Sequence[str], folder: RunFolder, progress: bool
 ) -> Measured:
@@ -172,15 +175,16 @@ def _measure_one(
     asked = [arm for arm in arms if arm not in done]
     if asked:
         cast(nn.Module, encoder.model).to(build.build_device(config.accelerator))
-        captioner, memory = _captioner(config, task, encoder, asked, folder.path / "memory", progress)
-        language_model, asked_model = _language_model(config, asked)
+        captioner, origin = build_captioner(config, encoder, asked, folder.path / "memory", progress)
+        language_model, asked_model = build_language_model(config, asked)
         settings = ComposedSettings(
             arms=asked,
             both_orders=config.both_orders,
             weight=config.weight,
             weights=config.weights,
-            memory=memory,
-            protected=_protected(config, task),
+            memory=origin.get("memory", ""),
+            captioner=origin.get("captioner", ""),
+            protected=protected_phrases(config),
             language_model=language_model,
             language_model_name=asked_model,
             resamples=config.resamples,
@@ -190,7 +194,7 @@ def _measure_one(
         results = measure_composed(encoder, task, captioner, settings)
         save_results(results, place, context)
         if language_model is not None:
-            _list_unanswered(language_model, folder.path / "unanswered.json")
+            list_unanswered(language_model, folder.path / "unanswered.json")
         kept += _kept(results, context, config, measurement)
         append_records(folder.results, [record for record in kept if record.extra["arm"] in asked])
     return Measured(encoder.name, place, [record for record in kept if record.extra["arm"] in arms], context)
@@ -213,79 +217,6 @@ def _measurement(config: ComposeConfig, encoder: Encoder, task: ComposedTask) ->
     return hashlib.sha256(content.encode()).hexdigest()[:12]
 
 
-def _captioner(
-    config: ComposeConfig, task: ComposedTask, encoder: Encoder, arms: Sequence[str], folder: Path, progress: bool
-) -> tuple[CaptionsPictures | None, str]:
-    """Who tells the reference pictures, and from what; nobody where no arm asks or there is nothing to tell from."""
-    place = config.memory or (config.data if config.task == "other_colour" else None)
-    if place is None or not any(reads_captions(arm) for arm in arms) or encoder.compares_tokens:
-        return None, ""
-    file = Path(place)
-    if file.is_file():
-        texts = [line.strip() for line in file.read_text(encoding="utf-8").splitlines()]
-        title = file.name
-    else:
-        catalogue = Catalogue.load(file)
-        texts = catalogue_texts(catalogue, encoder)
-        title = f"{catalogue.manifest.name} train"
-    entries = distinct_entries(MemoryEntry(text, text) for text in texts)
-    identity = EncoderIdentity(encoder.name, encoder.fingerprint, encoder.dimension)
-    memory = open_memory(folder, entries, identity, encoder.embed_texts, progress)
-    return NearestCaption(memory), f"{len(entries):,} texts of {title}"
-
-
-def catalogue_texts(catalogue: Catalogue, encoder: Encoder) -> list[str]:
-    """The texts of a catalogue's train split as the encoder read them in training, its tags included.
-
-    Raises:
-        E2FashionError: the catalogue lacks a column of the encoder's template.
-    """
-    encoder.template.validate(catalogue.tag_columns)
-    columns = [*encoder.template.columns, "description"]
-    rows = catalogue.split("train").select_columns(columns).to_dict()
-    return [
-        encoder.template.render({column: rows[column][row] for column in encoder.template.columns}, text or "")
-        for row, text in enumerate(rows["description"])
-    ]
-
-
-def _protected(config: ComposeConfig, task: ComposedTask) -> list[str]:
-    """The values of the protected column of the catalogue that captions come from, where it has that column."""
-    place = config.memory or (config.data if config.task == "other_colour" else None)
-    if place is None or Path(place).is_file():
-        return []
-    catalogue = Catalogue.load(place)
-    if config.protect_column not in catalogue.tag_columns:
-        return []
-    return sorted({value for value in catalogue.split("train")[config.protect_column] if value and value.strip()})
-
-
-def _language_model(config: ComposeConfig, arms: Sequence[str]) -> tuple[LanguageModelComposer | None, str]:
-    if "llm" not in arms:
-        return None, ""
-    if config.lm is None and config.answers is None:
-        raise E2FashionError(
-            "the arm 'llm' needs a language model: lm=<folder or hub name>, or answers=<JSON file> made elsewhere"
-        )
-    ask = None if config.lm is None else load_language_model(config.lm, config.lm_tokens)
-    answers = Answers(Path(config.answers or f"runs/compose/answers/{Path(config.lm or '').name}.json"), config.lm)
-    return LanguageModelComposer(answers, ask), answers.model
-
-
-def _list_unanswered(composer: LanguageModelComposer, file: Path) -> None:
-    """Write the questions that no answer was found to, ready to be filled in and given as ``answers=``."""
-    if not composer.unanswered:
-        return
-    questions = Answers(file.with_name("none.json"), composer.answers.model)
-    for question in composer.unanswered:
-        questions.put(question, "")
-    save_answers(file, composer.answers.model, questions.entries)
-    logger.warning(
-        f"{len(questions.entries)} questions have no answer in {composer.answers.path}; they fell back on the "
-        f"instruction alone. {file} lists them, to be filled in"
-    )
-
-
 def _differences(measured: Sequence[Measured]) -> list[ResultRecord]:
     """Every later model against the first, arm by arm."""
     if len(measured) < 2:
@@ -304,8 +235,8 @@ def _differences(measured: Sequence[Measured]) -> list[ResultRecord]:
 
 
 HOW = (
-    "arm", "arm_title", "both_orders", "memory", "language_model", "line", "instruction", "pad_aspect", "units",
-    "measurement", "measured_commit",
+    "arm", "arm_title", "both_orders", "memory", "captioner", "language_model", "line", "instruction", "pad_aspect",
+    "units", "measurement", "measured_commit",
 )  # fmt: skip
 """What a difference says of how both were measured."""
 

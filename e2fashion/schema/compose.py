@@ -15,7 +15,8 @@ class ComposeConfig:
     """Search by a picture and a text with one encoder or several (``model``, ``name``: separated by commas).
 
     ``task`` ``other_colour`` reads a catalogue, ``fashion_iq`` the data set's own folder. Captions are the nearest
-    texts of ``memory``: a catalogue's train split, or a text file (null: of ``other_colour`` the catalogue itself).
+    texts of ``memory``: a catalogue's train split, or a text file (null: of ``other_colour`` the catalogue itself); or
+    what the caption ``decoder`` of each model tells.
     Null for ``split`` and ``tuning_split`` is test and val, of FashionIQ val and train. A null ``weight`` is chosen.
     """
 
@@ -30,6 +31,8 @@ class ComposeConfig:
     weight: float | None = None
     weights: list[float] = field(default_factory=lambda: [0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0])
     memory: str | None = None
+    decoder: str | None = None
+    reading: str = "project"
     protect_column: str = "brand"
     lm: str | None = None
     lm_tokens: int = 60

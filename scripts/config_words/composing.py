@@ -30,6 +30,12 @@ EXPLAINED: dict[type, dict[str, tuple[str, str]]] = {
             "of `other_colour` the catalogue itself",
             "ours",
         ),
+        "decoder": (
+            "Folders of `caption train`, one per model, separated by commas, that caption references instead; null: "
+            "the nearest text of `memory`",
+            "ours",
+        ),
+        "reading": ("How a decoder reads a picture: `project`, `direct`, `shifted`, `nearest`", "DeCap"),
         "protect_column": ("Column of the memory whose values the rule composer leaves alone (brands)", "ours"),
         "lm": ("`llm`: a causal language model of Transformers, by folder or hub name", "-"),
         "lm_tokens": ("`llm`: longest answer", "ours"),

@@ -1,5 +1,6 @@
 """The arms of text-guided retrieval behind one interface, a language model's answers, and pairs of a catalogue."""
 
+import csv
 import json
 import zlib
 from collections.abc import Sequence
@@ -27,6 +28,7 @@ from e2fashion.tasks.composed import (
     rewriters,
 )
 from e2fashion.tasks.composed.language_model import question_key
+from e2fashion.tasks.composed.parser import parse_instruction
 from e2fashion.types import E2FashionError
 
 
@@ -234,3 +236,18 @@ def test_lines_that_cannot_be_say_why(line: LineColumns, message: str) -> None:
 def test_a_catalogue_without_lines_of_two_colours_is_refused() -> None:
     with pytest.raises(E2FashionError, match="no product line of two colours"):
         other_colour_queries(catalogue_of(ROWS[4:5]), "test", LINE)
+
+
+@pytest.mark.real_data
+def test_lines_of_fashion_product_images(real_data: Path) -> None:
+    with (real_data / "fashion-product-images" / "metadata.csv").open(encoding="utf-8", newline="") as stream:
+        rows = [row for row in csv.DictReader(stream) if row["split"] == "test"]
+    tags = ("brand", "gender", "article_type", "colour")
+    columns = {"product_id": [row["id"] for row in rows], "description": [row["name"] for row in rows]}
+    split = Dataset.from_dict(columns | {tag: [row[tag] or None for row in rows] for tag in tags})
+    stub = SimpleNamespace(path=Path("kagl"), tag_columns=tags, split=lambda name: split)
+    queries = other_colour_queries(cast(Catalogue, stub), "test", LineColumns())
+    assert (len(queries), len(queries.gallery)) == (214, 1120)
+    assert queries.counts["lines_of_several_colours"] == 51
+    unread = {own[0] for own in queries.instructions if not parse_instruction(own[0])}
+    assert not unread, "colours that the rule composer does not know"
