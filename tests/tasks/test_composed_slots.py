@@ -25,6 +25,7 @@ from e2fashion.tasks.composed.vocabulary import COMPARATIVES, SCALES, SLOTS
         ("a dress", "is less fitted", "a dress, loose fit"),
         ("a blue shirt with a v-neck", "has a higher neckline", "a blue shirt with a scoop neck"),
         ("a floral dress", "has no pattern", "a solid dress"),
+        ("a grey sock", "in multi", "a multi sock"),
     ],
 )  # fmt: skip
 def test_the_instruction_wins(caption: str, instruction: str, wanted: str) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 
 from e2fashion.tasks.composed.vocabulary import (
@@ -44,13 +44,14 @@ class Move:
 class Instruction:
     """What an instruction asks for: values to set by slot, values to delete (None: all of the slot), moves on scales.
 
-    ``left_over`` are its words that say none of that.
+    ``left_over`` are its words that say none of that; ``colours`` says in whose words a colour was asked for.
     """
 
     set_values: dict[str, tuple[str, ...]]
     negated: tuple[tuple[str, str | None], ...]
     moves: tuple[Move, ...]
     left_over: str
+    colours: dict[str, str] = field(default_factory=dict)
 
     def __bool__(self) -> bool:
         return bool(self.set_values or self.negated or self.moves)
@@ -77,6 +78,7 @@ def parse_instruction(text: str) -> Instruction:
     ]
     set_values: dict[str, list[str]] = {}
     negated: list[tuple[str, str | None]] = []
+    colours: dict[str, str] = {}
     for item in find_values(lowered):
         if any(taken[item.start : item.end]):
             continue
@@ -90,6 +92,8 @@ def parse_instruction(text: str) -> Instruction:
             negated.append((item.slot, item.value))
         elif item.value is not None and item.value not in set_values.setdefault(item.slot, []):
             set_values[item.slot].append(item.value)
+            if item.slot == "colour":
+                colours[item.value] = _spaced(lowered[item.start : item.end])
     # What is wanted and refused at once is wanted: "not black but black and white".
     negated = [(slot, value) for slot, value in negated if value is None or value not in set_values.get(slot, [])]
     left = "".join(" " if used else letter for letter, used in zip(lowered, taken, strict=True))
@@ -98,6 +102,7 @@ def parse_instruction(text: str) -> Instruction:
         tuple(dict.fromkeys(negated)),
         tuple(moves),
         " ".join(left.split()),
+        colours,
     )
 
 

@@ -64,7 +64,9 @@ def rewrite_slots(
         for value in values
         if (slot, value) in asked.negated or (slot, None) in asked.negated
     )
-    text = _rewrite(caption, found, wanted, set(deleted))
+    # A colour keeps the asker's word: an encoder knows "multi" of its catalogue, not what we call it.
+    words = {slot: tuple(asked.colours.get(value, value) for value in values) for slot, values in wanted.items()}
+    text = _rewrite(caption, found, words, set(deleted))
     overridden = {slot: (parsed.get(slot, ()), values) for slot, values in asked.set_values.items()}
     moved = {slot: change for slot, change in moved.items() if slot not in asked.set_values}
     return text, Trace(parsed, overridden, deleted, moved, asked.left_over)
