@@ -25,11 +25,12 @@ def source_options(source: Source) -> dict[str, Any]:
 def request_hash(source: Source, settings: Mapping[str, Any]) -> str:
     """SHA-256 over the source's name, options and tables, and the settings of the preparation.
 
-    Tables up to 64 MB count by content, larger ones by size and time of change, pictures not at all.
+    Tables up to 64 MB count by content, larger ones by size and time of change, pictures not at all. What a source's
+    ``content_stamp`` says, if it has one, counts too.
     """
     options = source_options(source)
     files: list[Path] = []
-    if options.get("path"):
+    if options.get("path") and Path(options["path"]).exists():  # or else a hub name
         path = Path(options["path"]).resolve()
         options["path"] = str(path)
         inside = sorted(path.iterdir()) if path.is_dir() else [path]
@@ -41,6 +42,8 @@ def request_hash(source: Source, settings: Mapping[str, Any]) -> str:
         "settings": dict(settings),
         "tables": [(file.name, _stamp(file)) for file in files],
     }
+    if stamp := getattr(source, "content_stamp", None):
+        request["content"] = stamp
     return hashlib.sha256(json.dumps(request, sort_keys=True).encode()).hexdigest()
 
 

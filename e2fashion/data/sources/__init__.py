@@ -6,6 +6,7 @@ from e2fashion.data.sources.amazon_fashion import AmazonFashionSource
 from e2fashion.data.sources.base import Source
 from e2fashion.data.sources.fashiongen import FashionGenSource
 from e2fashion.data.sources.folder import FolderSource
+from e2fashion.data.sources.hub import HubSource
 from e2fashion.data.sources.kagl import KaglSource
 from e2fashion.data.sources.labelled import LabelledSource
 from e2fashion.data.sources.synthetic import SyntheticSource
@@ -17,6 +18,7 @@ SOURCES: dict[str, type[Source]] = {
         FashionGenSource,
         AmazonFashionSource,
         FolderSource,
+        HubSource,
         LabelledSource,
         SyntheticSource,
     )

@@ -1,0 +1,86 @@
+"""Splits of a Hugging Face data set as tables: saved by ``datasets``, a folder of Parquet files, or by its hub name."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import datasets
+from datasets import Dataset, DatasetDict
+from huggingface_hub.constants import is_offline_mode
+
+from e2fashion.data.sources.base import SourceProblem
+from e2fashion.data.sources.tables import ParquetTable, Table
+from e2fashion.types import E2FashionError
+
+_ROWS_AT_ONCE = 64
+
+
+@dataclass
+class DatasetTable:
+    """One split of a data set that lies in memory-mapped files; pictures stay encoded."""
+
+    dataset: Dataset
+    file: Path
+    columns: tuple[str, ...] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.columns = tuple(self.dataset.column_names)
+        for column, feature in self.dataset.features.items():
+            if isinstance(feature, datasets.Image):
+                self.dataset = self.dataset.cast_column(column, datasets.Image(decode=False))
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def rows(self, columns: Sequence[str]) -> Iterator[tuple[str, Mapping[str, Any]] | SourceProblem]:
+        """Every row as Python values, counted from 1."""
+        names = list(dict.fromkeys(columns))
+        number = 0
+        for batch in self.dataset.select_columns(names).iter(_ROWS_AT_ONCE):
+            for values in zip(*(batch[name] for name in names), strict=True):
+                number += 1
+                yield f"{self.file} row {number}", dict(zip(names, values, strict=True))
+
+
+def open_splits(path: str, subset: str = "", revision: str = "") -> dict[str, list[Table]]:
+    """The tables of every split of ``path``: an existing place, else a hub name.
+
+    Parquet files are called as on the hub, ``<split>-00000-of-00002.parquet``, in the folder or in its folder ``data``
+    (or ``subset``); a name without a number is a split of its own.
+
+    Raises:
+        E2FashionError: a place without a data set, or a name that cannot be loaded.
+    """
+    place = Path(path)
+    if not place.exists():
+        return _from_hub(path, subset, revision)
+    if (place / "dataset_dict.json").is_file() or (place / "state.json").is_file():
+        saved = datasets.load_from_disk(str(place), keep_in_memory=False)
+        splits = saved if isinstance(saved, DatasetDict) else {str(saved.split or "data"): saved}
+        return {str(split): [DatasetTable(own, place / str(split))] for split, own in splits.items()}
+    folders = [place / subset] if subset else [place, place / "data"]
+    files = [place] if place.is_file() else next(filter(None, (sorted(f.glob("*.parquet")) for f in folders)), [])
+    if not files:
+        raise E2FashionError(
+            f"{place} holds no data set: neither one that datasets' save_to_disk wrote, nor Parquet files in "
+            f"{' or '.join(map(str, folders))}."
+        )
+    tables: dict[str, list[Table]] = {}
+    for file in files:
+        tables.setdefault(file.stem.split("-")[0], []).append(ParquetTable(file))
+    return tables
+
+
+def _from_hub(name: str, subset: str, revision: str) -> dict[str, list[Table]]:
+    try:
+        found = datasets.load_dataset(name, subset or None, revision=revision or None)
+    except (OSError, ValueError, RuntimeError) as error:  # not found, no network, no such subset, scripts
+        offline = " and HF_HUB_OFFLINE is set" if is_offline_mode() else ""
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        raise E2FashionError(
+            f"'{name}' (no such folder or file, so it was taken for a hub name{offline}) cannot be loaded: {reason}"
+        ) from error
+    return {str(split): [DatasetTable(own, Path(name) / str(split))] for split, own in found.items()}
