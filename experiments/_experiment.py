@@ -53,10 +53,11 @@ class Recipe:
 Recipes = Mapping[str, Mapping[str, Recipe]]
 """By scale, then by data set."""
 
-#: Experiments of Fashion-Gen, and their small likenesses.
+#: Experiments of Fashion-Gen, and their small likenesses: from scratch, and from one small pretrained CLIP.
 FASHIONGEN: Recipes = {
     "paper": {"fashiongen": Recipe("fashiongen")},
     "small": {"kagl": Recipe("kagl_small"), "synthfashion": Recipe("quickstart")},
+    "pretrained": {"kagl": Recipe("kagl_pretrained", drawn="quickstart")},
 }
 
 #: Experiments without rows: any of these data sets, several at a time.

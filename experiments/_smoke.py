@@ -9,7 +9,7 @@ from e2fashion.data.prepare import prepare_catalogue
 from experiments._experiment import Recipe
 
 SOURCE = {"products": 40, "image_size": 32, "views": 1, "seed": 0}
-DEPTH = {"paper": 12, "small": 6}
+DEPTH = {"paper": 12, "small": 6, "pretrained": 6}
 """Layers of the image towers that the recipes' fusion layers count."""
 
 #: Towers of the recipe's depth and next to no width; batches of which an epoch has two.

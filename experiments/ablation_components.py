@@ -8,6 +8,7 @@ Command::
 
     python -m experiments.ablation_components --data fashiongen=<catalogue>
     python -m experiments.ablation_components --scale small --data kagl=<catalogue> --seeds 0,1,2
+    python -m experiments.ablation_components --scale pretrained --data kagl=<catalogue> --seeds 0,1,2
 
 Cost: the paper's scale has not been run here; small on KAGL 6 runs a seed, about 15 minutes each on two cores.
 Deviations: ``--scale small`` has no warm-up stage to leave out: it starts from nothing. What the

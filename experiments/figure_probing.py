@@ -8,6 +8,7 @@ Command::
 
     python -m experiments.figure_probing --data fashiongen=<catalogue>
     python -m experiments.figure_probing --scale small --data kagl=<catalogue>
+    python -m experiments.figure_probing --scale pretrained --data kagl=<catalogue> --seeds 0,1,2
 
 Cost: that of table 1, whose runs it shares; a probe of ten thousand products takes about a minute on two cores.
 Deviations: classes with fewer than ten products in train are left out, and counted in the table; compositions are

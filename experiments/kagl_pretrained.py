@@ -30,15 +30,16 @@ import sys
 
 from experiments._beside import measure_beside
 from experiments._command import main
-from experiments._experiment import Experiment, Recipe
+from experiments._experiment import FASHIONGEN, Experiment
 from experiments._tables import retrieval_view
 
 EXPERIMENT = Experiment(
     name="kagl_pretrained",
     title="Fine-tuned from one small pretrained CLIP",
-    recipes={"small": {"kagl": Recipe("kagl_pretrained", drawn="quickstart")}},
+    recipes={"pretrained": FASHIONGEN["pretrained"]},
     ablation="kagl_pretrained",
     baseline="clip_ft",
+    splits=("val", "test"),
     view=retrieval_view("full", parameters=True, beside=measure_beside),
 )
 

@@ -83,7 +83,7 @@ def test_seeds_become_mean_and_spread_and_the_table_can_be_drawn_again(
     [
         ([], "needs --data fashiongen=<catalogue>.*validation.h5.*e2fashion data prepare configs/data/fashiongen.yaml"),
         (["--scale", "small"], "needs one of: --data kagl=<catalogue>, --data synthfashion"),
-        (["--scale", "large"], "--scale is 'large'; table1_full_candidates has: paper, small"),
+        (["--scale", "large"], "--scale is 'large'; table1_full_candidates has: paper, small, pretrained"),
         (["--data", "fashiongen"], "--data is 'fashiongen'; write --data <name>=<catalogue>"),
         (["--data", "deepfashion=x"], "data set 'deepfashion'; there are: fashiongen"),
         (["--data", "kagl=x"], "no recipe for 'kagl' at scale 'paper'"),
