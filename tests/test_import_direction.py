@@ -17,6 +17,7 @@ LAYERS: list[set[str]] = [
     {"data", "models", "losses", "metrics"},
     {"modules", "tasks"},
     {"eval"},
+    {"plugins"},
     {"build"},
     {"training", "measured"},
     {"runner"},

@@ -43,6 +43,7 @@ from e2fashion.schema import (
     DescribeConfig,
     EvaluateConfig,
     ExplainConfig,
+    ExportConfig,
     PrepareConfig,
     ProbeConfig,
     RunConfig,
@@ -152,6 +153,10 @@ class Rehearsal:
         assert set(split_names(config.methods or "")) <= set(EXPLAINING)
         return "explained"
 
+    def export(self, config: ExportConfig) -> str:
+        assert config.output
+        return "exported"
+
     def tags_fit(self, config: TagsFitConfig, progress: bool = True) -> str:
         assert config.data
         return "fitted"
@@ -210,6 +215,7 @@ def replace_runner(monkeypatch: pytest.MonkeyPatch) -> None:
         "classify",
         "compose",
         "explain",
+        "export",
         "tags_fit",
         "tags_predict",
         "caption_train",
@@ -289,14 +295,16 @@ def test_the_python_of_the_readme_runs(
     for name in ("1.jpg", "2.jpg"):
         Image.new("RGB", (40, 60), "navy").save(tmp_path / "photos" / name)
     monkeypatch.chdir(tmp_path)
+    for kind, place in (("onnx", "exports/mine_onnx"), ("sentence_transformers", "exports/mine_st")):
+        runner.export(ExportConfig(model="runs/mine", format=kind, output=place))
     names: dict[str, Any] = {}
-    snippets = blocks(ROOT / "README.md", "python")
+    snippets = [*blocks(ROOT / "README.md", "python"), *blocks(ROOT / "docs" / "plugins.md", "python")]
     assert len(snippets) >= 3
     for snippet in snippets:
         exec(compile(snippet.text, str(snippet), "exec"), names)
     assert names["scores"].shape == (2, 2)
     assert names["text"] == "Calderwick . a navy wool coat"
-    assert [entity["name"] for entity in names["model"].config.vision_config.entities] == ["brand", "season"]
+    assert [entity["name"] for entity in names["e2"].config.vision_config.entities] == ["brand", "season"]
 
 
 def documented_module(file: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:

@@ -34,6 +34,6 @@ class RegionHeads(nn.ModuleDict):
     def forward(self, tokens: Tensor) -> Tensor:
         """All selection tokens (B, S, D) to features (B, E, C), not normalised; (B, 0, C) without entities."""
         if not self.tokens_per_entity:
-            return tokens.new_zeros(len(tokens), 0, self.joint_dimension)
+            return tokens.new_zeros(tokens.shape[0], 0, self.joint_dimension)
         parts = tokens.split(self.tokens_per_entity, dim=1)
         return torch.stack([head(part) for head, part in zip(self.values(), parts, strict=True)], dim=1)

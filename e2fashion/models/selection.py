@@ -130,7 +130,7 @@ class FusionBlock(nn.Module):
     def scores(self, tokens: Tensor, patches: Tensor) -> Tensor:
         """How well each patch answers each token: (B, S, D) and (B, P, D) to (B, S, P), float32, no noise."""
         if self.selection == "random":
-            return self._fixed_random_scores(patches).expand(len(patches), -1, -1)
+            return self._fixed_random_scores(patches).expand(patches.shape[0], -1, -1)
         with torch.autocast(tokens.device.type, enabled=False):
             queries = F.linear(tokens.float(), self.query.weight.float())
             # q . (Wk p) = (q Wk) . p: the few tokens are projected instead of the many patches.

@@ -124,7 +124,7 @@ class E2VisionModel(RegionalInitialization, CLIPVisionModel):
         interpolate = interpolate_pos_encoding or pixel_values.shape[-2:] != (size, size)
         states = self.embeddings(pixel_values, interpolate_pos_encoding=interpolate)
         if self.token_count:
-            states = torch.cat([states, self.selection_tokens(len(states)).to(states.dtype)], dim=1)
+            states = torch.cat([states, self.selection_tokens(states.shape[0]).to(states.dtype)], dim=1)
         return self.pre_layrnorm(states)
 
     @merge_with_config_defaults

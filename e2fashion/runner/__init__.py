@@ -11,6 +11,7 @@ from e2fashion.runner.comparison import compare
 from e2fashion.runner.composing import compose, composed
 from e2fashion.runner.evaluation import evaluate
 from e2fashion.runner.explaining import explain
+from e2fashion.runner.exporting import export
 from e2fashion.runner.probing import probe, probe_records
 from e2fashion.runner.reports import report
 from e2fashion.runner.runs import train, train_run
@@ -27,6 +28,7 @@ __all__ = [
     "describe",
     "evaluate",
     "explain",
+    "export",
     "prepare",
     "probe",
     "probe_records",

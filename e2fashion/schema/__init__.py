@@ -19,6 +19,7 @@ from e2fashion.schema.compare import AblationConfig, CompareConfig
 from e2fashion.schema.compose import ComposeConfig
 from e2fashion.schema.data import DescribeConfig, PrepareConfig
 from e2fashion.schema.evaluate import EvaluateConfig, ProbeConfig
+from e2fashion.schema.export import ExportConfig
 from e2fashion.schema.run import (
     EntityConfig,
     ImageConfig,
@@ -51,6 +52,7 @@ __all__ = [
     "EntityConfig",
     "EvaluateConfig",
     "ExplainConfig",
+    "ExportConfig",
     "ImageConfig",
     "LoaderConfig",
     "LossConfig",

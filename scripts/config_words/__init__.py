@@ -6,7 +6,7 @@ class: meaning, source).
 
 from __future__ import annotations
 
-from scripts.config_words import captioning, catalogues, classification, comparing, composing, measuring, run
+from scripts.config_words import captioning, catalogues, classification, comparing, composing, exporting, measuring, run
 
 HEADER = """# Configuration
 
@@ -23,7 +23,7 @@ model), **field** (how others evaluate), or **ours**. Defaults are those of the 
 a run needs, `configs/train/_paper.yaml` the published recipe.
 """
 
-TOPICS = (run, measuring, classification, captioning, catalogues, comparing, composing)
+TOPICS = (run, measuring, classification, captioning, catalogues, comparing, composing, exporting)
 
 SECTIONS: tuple[tuple[str, type, str], ...] = tuple(section for topic in TOPICS for section in topic.SECTIONS)
 

@@ -1,0 +1,55 @@
+"""An encoder as a folder of ``sentence-transformers``, whose ``encode`` takes pictures and texts."""
+
+from __future__ import annotations
+
+import importlib.util
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from e2fashion.eval.encoder import Encoder, save_encoder
+from e2fashion.plugins.agreement import SAMPLE_TEXTS, TOLERANCE, check_agreement, sample_pictures, write_facts
+from e2fashion.tasks.encoder import require_single_vectors
+from e2fashion.types import E2FashionError
+
+#: How sentence-transformers asks a CLIP of Transformers for features.
+MODALITIES = {
+    "text": {"method": "get_text_features", "method_output_name": "pooler_output"},
+    "image": {"method": "get_image_features", "method_output_name": "pooler_output"},
+}
+
+
+def export_sentence_transformers(encoder: Encoder, folder: Path, tolerance: float = TOLERANCE) -> float:
+    """Write the folder, read it again, and return the largest difference of its embeddings to the encoder's.
+
+    The folder holds the model in the layout of Transformers, the pieces that sentence-transformers adds, and L2
+    normalisation. An E2 is read after ``import e2fashion``; a plain CLIP needs nothing of ours.
+
+    Raises:
+        E2FashionError: the library is missing, the encoder compares tokens, or the embeddings differ.
+    """
+    if importlib.util.find_spec("sentence_transformers") is None:
+        raise E2FashionError("sentence-transformers is not installed: pip install 'e2fashion[sentence_transformers]'.")
+    from sentence_transformers import SentenceTransformer
+    from sentence_transformers.base.modules import Normalize, Transformer
+
+    require_single_vectors(encoder, "sentence-transformers")
+    with tempfile.TemporaryDirectory(prefix="export-") as place:
+        save_encoder(encoder, Path(place))
+        tower: Any = Transformer(
+            place,
+            modality_config=MODALITIES,
+            module_output_name="sentence_embedding",
+            max_seq_length=encoder.context_length,
+        )
+        SentenceTransformer(modules=[tower, Normalize()], device="cpu").save(str(folder))
+    read = SentenceTransformer(str(folder), device="cpu")
+    images: list[Any] = list(sample_pictures(encoder))
+    found = {
+        "images": read.encode(images, convert_to_tensor=True, show_progress_bar=False),
+        "texts": read.encode(list(SAMPLE_TEXTS), convert_to_tensor=True, show_progress_bar=False),
+    }
+    expected = {"images": encoder.embed_images(images), "texts": encoder.embed_texts(SAMPLE_TEXTS)}
+    difference = check_agreement(found, expected, tolerance, "sentence-transformers")
+    write_facts(encoder, folder, "sentence_transformers", difference)
+    return difference

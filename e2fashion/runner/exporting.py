@@ -1,0 +1,46 @@
+"""``export``: an encoder in a format of others' code, compared with itself."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+from e2fashion.eval.encoder import Encoder, load_encoder
+from e2fashion.plugins.agreement import read_facts
+from e2fashion.plugins.onnx_export import export_onnx
+from e2fashion.plugins.sentence_export import export_sentence_transformers
+from e2fashion.schema import ExportConfig
+from e2fashion.types import E2FashionError
+
+
+def export(config: ExportConfig) -> str:
+    """Write the export, or find the same one there; says where it lies and how far it is from the encoder."""
+    encoder, folder = load_encoder(config.model), Path(config.output)
+    facts = read_facts(folder)
+    same = (facts.get("fingerprint"), facts.get("format")) == (encoder.fingerprint, config.format)
+    if config.format == "onnx":
+        same = same and facts.get("opset") == config.opset
+    if folder.is_dir() and any(folder.iterdir()) and not same:
+        if not config.overwrite:
+            there = f"the export of '{facts['model']}' as {facts['format']}" if facts else "something else"
+            raise E2FashionError(f"'{folder}' holds {there}: choose another output=, or overwrite=true.")
+        if not facts:
+            raise E2FashionError(
+                f"'{folder}' holds no export, so overwrite=true leaves it alone: choose another output=."
+            )
+        shutil.rmtree(folder)
+    if not same or config.overwrite:
+        _write(encoder, folder, config)
+        facts = read_facts(folder)
+    about = f", opset {facts['opset']}" if config.format == "onnx" else ""
+    return (
+        f"{folder}: '{facts['model']}' as {config.format}{about}, pictures of {facts['image_size']} px, texts of up to "
+        f"{facts['context_length']} tokens; largest difference to the encoder {facts['largest_difference']:.2g}"
+    )
+
+
+def _write(encoder: Encoder, folder: Path, config: ExportConfig) -> None:
+    if config.format == "onnx":
+        export_onnx(encoder, folder, config.opset, config.tolerance)
+    else:
+        export_sentence_transformers(encoder, folder, config.tolerance)
