@@ -44,9 +44,15 @@ from e2fashion.schema import (
     EvaluateConfig,
     ExplainConfig,
     ExportConfig,
+    IndexBuildConfig,
+    IndexChangeConfig,
+    IndexEvaluateConfig,
+    IndexRemoveConfig,
     PrepareConfig,
     ProbeConfig,
+    RecommendConfig,
     RunConfig,
+    SearchConfig,
     TagsFitConfig,
     TagsPredictConfig,
 )
@@ -183,6 +189,33 @@ class Rehearsal:
         assert config.split in SPLITS
         return "measured"
 
+    def index_build(self, config: IndexBuildConfig, progress: bool = True) -> str:
+        assert config.output
+        return "built"
+
+    def index_change(self, config: IndexChangeConfig, update: bool, progress: bool = True) -> str:
+        assert config.source
+        return "changed"
+
+    def index_remove(self, config: IndexRemoveConfig) -> str:
+        assert split_names(config.ids)
+        return "removed"
+
+    def index_describe(self, path: str) -> str:
+        return "described"
+
+    def index_evaluate(self, config: IndexEvaluateConfig) -> str:
+        assert split_names(config.columns)
+        return "evaluated"
+
+    def search(self, config: SearchConfig) -> str:
+        assert config.text or config.image
+        return "found"
+
+    def recommend(self, config: RecommendConfig) -> str:
+        assert config.product or config.image
+        return "walked"
+
     def compare(self, files: Sequence[Path], overrides: Sequence[str], progress: bool = True) -> str:
         own = {"data", "output", "split", "gallery_products"}
         load_config(CompareConfig, None, [word for word in overrides if word.partition("=")[0] in own])
@@ -221,6 +254,13 @@ def replace_runner(monkeypatch: pytest.MonkeyPatch) -> None:
         "caption_train",
         "caption_run",
         "caption_evaluate",
+        "index_build",
+        "index_change",
+        "index_remove",
+        "index_describe",
+        "index_evaluate",
+        "search",
+        "recommend",
     ):
         monkeypatch.setattr(runner, verb, getattr(rehearsal, verb))
 

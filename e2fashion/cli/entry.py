@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Any, cast
 
 from e2fashion import __version__
-from e2fashion.cli import captioning, catalogues, classification, composing, exporting, measuring, training
+from e2fashion.cli import captioning, catalogues, classification, composing, exporting, measuring, searching, training
 from e2fashion.cli.words import OWN_FLAGS, Verb, Words
 from e2fashion.terminal import prepare_terminal
 from e2fashion.types import E2FashionError
@@ -23,6 +23,7 @@ VERBS: dict[str, Verb] = {
     **captioning.VERBS,
     **composing.VERBS,
     **exporting.VERBS,
+    **searching.VERBS,
 }
 
 #: Of the verbs of two words.

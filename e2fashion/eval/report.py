@@ -26,6 +26,7 @@ from e2fashion.eval.protocols import FullGallery
 from e2fashion.eval.rankings import RecordContext
 from e2fashion.eval.regions import boxes_in_square
 from e2fashion.eval.results import SETTINGS
+from e2fashion.eval.search_tables import search_tables
 from e2fashion.eval.selection_tables import selection_tables
 from e2fashion.eval.significance import compare_rankings
 from e2fashion.eval.tables import retrieval_table, to_markdown
@@ -63,6 +64,7 @@ def write_tables(records: Sequence[ResultRecord], file: Path | None = None) -> s
     tables += [to_markdown(table) for table in composed_tables(records)]
     tables += [to_markdown(table) for table in (*classification_tables(records), *tag_tables(records))]
     tables += [to_markdown(table) for table in caption_tables(records)]
+    tables += [to_markdown(table) for table in search_tables(records)]
     if probes := probe_tables(records):
         tables.append(probes)
     content = "\n".join(tables) if tables else "No records that a table is made of.\n"

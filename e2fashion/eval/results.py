@@ -68,6 +68,7 @@ SETTINGS = (
     "line",
     "instruction",
     "pad_aspect",
+    "min_products",
 )
 """What ``extra`` holds of what was measured and how, where the kind of measurement has such a setting."""
 

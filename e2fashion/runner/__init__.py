@@ -12,9 +12,17 @@ from e2fashion.runner.composing import compose, composed
 from e2fashion.runner.evaluation import evaluate
 from e2fashion.runner.explaining import explain
 from e2fashion.runner.exporting import export
+from e2fashion.runner.indexing import (
+    index_build,
+    index_change,
+    index_describe,
+    index_evaluate,
+    index_remove,
+)
 from e2fashion.runner.probing import probe, probe_records
 from e2fashion.runner.reports import report
 from e2fashion.runner.runs import train, train_run
+from e2fashion.runner.search import recommend, search
 
 __all__ = [
     "caption_evaluate",
@@ -29,10 +37,17 @@ __all__ = [
     "evaluate",
     "explain",
     "export",
+    "index_build",
+    "index_change",
+    "index_describe",
+    "index_evaluate",
+    "index_remove",
     "prepare",
     "probe",
     "probe_records",
+    "recommend",
     "report",
+    "search",
     "tags_fit",
     "tags_predict",
     "train",

@@ -34,6 +34,14 @@ from e2fashion.schema.run import (
     TowerConfig,
     TrainConfig,
 )
+from e2fashion.schema.search import (
+    IndexBuildConfig,
+    IndexChangeConfig,
+    IndexEvaluateConfig,
+    IndexRemoveConfig,
+    RecommendConfig,
+    SearchConfig,
+)
 
 __all__ = [
     "MISSING",
@@ -54,13 +62,19 @@ __all__ = [
     "ExplainConfig",
     "ExportConfig",
     "ImageConfig",
+    "IndexBuildConfig",
+    "IndexChangeConfig",
+    "IndexEvaluateConfig",
+    "IndexRemoveConfig",
     "LoaderConfig",
     "LossConfig",
     "ModelConfig",
     "PrepareConfig",
     "ProbeConfig",
+    "RecommendConfig",
     "RunConfig",
     "ScratchConfig",
+    "SearchConfig",
     "StageConfig",
     "TagsFitConfig",
     "TagsPredictConfig",

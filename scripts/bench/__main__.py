@@ -1,8 +1,8 @@
 """``python -m scripts.bench [name ...] [key=value ...]``: run all benchmarks or those named, print one table.
 
 Options: ``output=<file.md>`` keeps the table (between its marks, if the file has them), ``turns=5`` is how often every
-arm runs, ``queries=2000`` bounds the memory measurement (100000: all of it), ``model=<folder>`` measures flips on a
-trained E2 instead of random weights.
+arm runs, ``queries=2000`` bounds the memory measurement (100000: all of it), ``products=100000`` the larger index whose
+memory is measured, ``model=<folder>`` measures flips on a trained E2 instead of random weights.
 Real products are used where ``E2FASHION_DATA`` names their folder, SynthFashion otherwise.
 """
 
@@ -22,11 +22,13 @@ from scripts.bench import (
     filip_memory,
     flips,
     image_encoder,
+    index_memory,
     occlusion,
     pictures,
     probe,
     ranking,
     ranking_memory,
+    search,
     training_loop,
     training_step,
 )
@@ -42,12 +44,14 @@ BENCHMARKS: dict[str, Callable[[Workplace], list[Result]]] = {
     "ranking_memory": ranking_memory.run,
     "filip_memory": filip_memory.run,
     "probe": probe.run,
+    "search": search.run,
+    "index_memory": index_memory.run,
     "attention": attention.run,
     "occlusion": occlusion.run,
     "flips": flips.run,
     "captions": captions.run,
 }
-OPTIONS = ("output", "turns", "queries", "model")
+OPTIONS = ("output", "turns", "queries", "products", "model")
 
 
 def parse(words: Sequence[str]) -> tuple[list[str], dict[str, str]]:
@@ -64,7 +68,7 @@ def parse(words: Sequence[str]) -> tuple[list[str], dict[str, str]]:
     for key in options:
         if key not in OPTIONS:
             raise E2FashionError(f"There is no option '{key}'. Options: {', '.join(OPTIONS)}, as in turns=5.")
-    for key in ("turns", "queries"):
+    for key in ("turns", "queries", "products"):
         if key in options and not (options[key].isdecimal() and int(options[key]) > 0):
             raise E2FashionError(f"{key}={options[key]}: give a whole number above 0.")
     return names or list(BENCHMARKS), options
@@ -82,6 +86,7 @@ def main(words: Sequence[str]) -> int:
             workplace = Workplace(Path(folder), model=trained)
             workplace.turns = int(options.get("turns", workplace.turns))
             workplace.queries = int(options.get("queries", workplace.queries))
+            workplace.index_products = int(options.get("products", workplace.index_products))
             for name in names:
                 start = time.perf_counter()
                 print(f"{name} ...", end=" ", file=sys.stderr, flush=True)

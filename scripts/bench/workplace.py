@@ -36,13 +36,14 @@ class Products:
 class Workplace:
     """Options of one call, and the products, prepared once each when first asked for.
 
-    ``turns``: how often every arm runs; ``queries``: of the memory measurement; ``model``: a trained E2 for the
-    measurement of flips (None: random weights).
+    ``turns``: how often every arm runs; ``queries``: of the memory measurement; ``index_products``: of the larger index
+    whose memory is measured; ``model``: a trained E2 for the measurement of flips (None: random weights).
     """
 
     folder: Path
     turns: int = 5
     queries: int = 2_000
+    index_products: int = 100_000
     model: Path | None = None
     data: Path | None = field(default_factory=lambda: _data_folder())
     _made: dict[str, Products] = field(default_factory=dict)

@@ -6,7 +6,17 @@ class: meaning, source).
 
 from __future__ import annotations
 
-from scripts.config_words import captioning, catalogues, classification, comparing, composing, exporting, measuring, run
+from scripts.config_words import (
+    captioning,
+    catalogues,
+    classification,
+    comparing,
+    composing,
+    exporting,
+    measuring,
+    run,
+    searching,
+)
 
 HEADER = """# Configuration
 
@@ -23,7 +33,7 @@ model), **field** (how others evaluate), or **ours**. Defaults are those of the 
 a run needs, `configs/train/_paper.yaml` the published recipe.
 """
 
-TOPICS = (run, measuring, classification, captioning, catalogues, comparing, composing, exporting)
+TOPICS = (run, measuring, classification, captioning, catalogues, comparing, composing, exporting, searching)
 
 SECTIONS: tuple[tuple[str, type, str], ...] = tuple(section for topic in TOPICS for section in topic.SECTIONS)
 

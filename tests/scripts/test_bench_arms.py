@@ -14,16 +14,19 @@ from e2fashion.data.transforms import ImageTransform
 from e2fashion.eval.linear import LogisticProblem
 from e2fashion.models import E2Model
 from e2fashion.tasks.captioning import LanguageModelShape
+from e2fashion.tasks.search.sources import CatalogueProducts
 from scripts.bench import captions, probe
 from scripts.bench.encoders import caption_tokenizer, module_of, random_clip, random_e2, training_rows
 from scripts.bench.filip_memory import measure as measure_tokens
 from scripts.bench.flips import flipped
 from scripts.bench.image_encoder import infer, train
+from scripts.bench.index_memory import measure as measure_index
 from scripts.bench.occlusion import Occlusion
 from scripts.bench.pictures import Pictures
 from scripts.bench.probe import CLASSES, STRENGTH, draw
 from scripts.bench.ranking import both_directions, embeddings
 from scripts.bench.ranking_memory import measure
+from scripts.bench.search import Embedding, ExactSearch, bench_encoder
 from scripts.bench.training_loop import Loops, small_config
 from scripts.bench.training_step import Steps, with_distinct_tags
 from scripts.bench.workplace import Products, Workplace
@@ -159,6 +162,25 @@ def test_memory_is_measured() -> None:
     found = measure(10, 50)
     assert found["extra_mb"] >= 0
     assert found["seconds"] > 0
+
+
+def test_exact_search_finds_what_faiss_finds() -> None:
+    pytest.importorskip("faiss")
+    arms = ExactSearch(queries=20, items=700, dimension=16)
+    assert torch.equal(arms.ours(), arms.flat())
+
+
+def test_an_index_holds_what_the_bare_encoder_gives(products: Products, tmp_path: Path) -> None:
+    catalogue = CatalogueProducts(products.catalogue, "val,test")
+    arms = Embedding(bench_encoder(random_clip(TINY_CLIP), 32), catalogue, tmp_path, batch_size=6)
+    torch.testing.assert_close(arms.index(), arms.bare(), atol=1e-3, rtol=0)
+    torch.testing.assert_close(arms.index(), arms.bare(), atol=1e-3, rtol=0)  # in a fresh folder each time
+
+
+def test_memory_of_indexes_is_measured(tmp_path: Path) -> None:
+    found = measure_index(50, tmp_path)
+    assert found["peak_mb"] > 0
+    assert found["searched_mb"] >= found["peak_mb"]
 
 
 def test_fit_and_bare_loop_end_with_the_same_weights(products: Products, tmp_path: Path) -> None:

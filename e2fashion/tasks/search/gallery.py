@@ -47,7 +47,7 @@ class ShardGallery:
 
     def rows(self, places: Tensor) -> Tensor:
         """Rows at ``places`` (n,): (n, C) fp32."""
-        stored = self.stored_rows(places)
+        stored = self.stored_rows(places).contiguous()
         number = torch.searchsorted(self._ends, stored, right=True)
         found = torch.empty(len(places), self._shards[0].shape[1])
         for shard in number.unique().tolist():

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 import pyarrow as pa
@@ -15,6 +17,7 @@ import torch
 from torch import Tensor
 
 from e2fashion.tasks.encoder import ImageTextEncoder, Picture
+from e2fashion.tasks.search import ann
 from e2fashion.tasks.search.exact import nearest
 from e2fashion.tasks.search.filters import Where, matching, suggest, tag_columns
 from e2fashion.tasks.search.gallery import ShardGallery
@@ -22,6 +25,10 @@ from e2fashion.tasks.search.manifest import IndexManifest, Origin
 from e2fashion.tasks.search.query import encode_query
 from e2fashion.tasks.search.shards import DESCRIPTION, PLACE, PRODUCT_ID, read_shard
 from e2fashion.types import E2FashionError
+
+logger = logging.getLogger(__name__)
+
+Engine: TypeAlias = Literal["auto", "exact", "faiss"]
 
 
 @dataclass(frozen=True)
@@ -116,21 +123,23 @@ class ProductIndex:
         weight: float = 0.5,
         where: Where | None = None,
         top: int = 10,
+        engine: Engine = "auto",
     ) -> list[Hit]:
         """The products nearest to a text, a picture, or both, the best first.
 
-        With both the query is the normalised ``weight`` x text + (1 - ``weight``) x picture; weights of a product's
-        tags in the text are the encoder's business: write the query as its template does.
+        With both the query is the normalised ``weight`` x text + (1 - ``weight``) x picture. ``where`` maps tags to a
+        value, several of which any will do, or None. ``engine`` ``auto`` is exact up to a million products and where
+        there is a filter, else ``faiss``.
 
         Raises:
             E2FashionError: nothing to look for, an encoder other than the index was built with, an unknown tag.
         """
-        query = encode_query(self._checked_encoder(), text, image, weight)
-        return self.nearest(query, where=where, top=top)[0]
+        query = encode_query(self.checked_encoder(), text, image, weight)
+        return self.nearest(query, where, top, engine)[0]
 
     def retrieval(self, queries: Sequence[str], top: int = 10, where: Where | None = None) -> list[list[str]]:
         """The ids of the best products for every text, as FashionCLIP's method of that name."""
-        encoder = self._checked_encoder()
+        encoder = self.checked_encoder()
         if isinstance(queries, str):
             raise E2FashionError(f"give a list of texts, as in [{queries!r}]; search() takes one text")
         for query in queries:
@@ -138,12 +147,16 @@ class ProductIndex:
         found = self.nearest(encoder.embed_texts(list(queries)), where=where, top=top)
         return [[hit.product_id for hit in hits] for hits in found]
 
-    def nearest(self, query: Tensor, where: Where | None = None, top: int = 10) -> list[list[Hit]]:
+    def nearest(
+        self, query: Tensor, where: Where | None = None, top: int = 10, engine: Engine = "auto"
+    ) -> list[list[Hit]]:
         """The best products for every L2-normalised vector (Q, C), by the inner product."""
-        scores, rows = self.nearest_rows(query, where, top)
-        return [self._hits(own, places) for own, places in zip(scores.tolist(), rows.tolist(), strict=True)]
+        scores, rows = self.nearest_rows(query, where, top, engine)
+        return [self.hits(places, own) for own, places in zip(scores.tolist(), rows.tolist(), strict=True)]
 
-    def nearest_rows(self, query: Tensor, where: Where | None = None, top: int = 10) -> tuple[Tensor, Tensor]:
+    def nearest_rows(
+        self, query: Tensor, where: Where | None = None, top: int = 10, engine: Engine = "auto"
+    ) -> tuple[Tensor, Tensor]:
         """Scores (Q, k) fp64 and rows of :attr:`products` (Q, k) int64; k = ``top`` or as many as there are."""
         if not len(self):
             raise E2FashionError(f"the index {self.path} holds no products: add some with 'e2fashion index add'")
@@ -153,16 +166,42 @@ class ProductIndex:
                 f"them with '{self.manifest.encoder.name}'"
             )
         if not where:
+            if self.uses_faiss(engine):
+                return self.approximate.nearest(query, self.gallery, top, self._tie)
             return nearest(query, self.gallery, top, self._tie)
+        if engine == "faiss":
+            raise E2FashionError("filtered searches are exact: leave engine=faiss or the filter out")
         chosen = torch.from_numpy(matching(self.products, where).nonzero()[0])
         scores, places = nearest(query, self.gallery.select(chosen), top, self._tie[chosen])
         return scores, chosen[places]
 
+    def uses_faiss(self, engine: Engine = "auto") -> bool:
+        """Whether a search without a filter is approximate.
+
+        Raises:
+            E2FashionError: an engine that does not exist.
+        """
+        if engine not in ("auto", "exact", "faiss"):
+            raise E2FashionError(f"engine is '{engine}'; choose auto, exact or faiss")
+        if engine == "auto" and len(self) > ann.ROWS and find_spec("faiss") is None:
+            logger.warning("searching %s products exactly: faiss is not installed (extra ann)", f"{len(self):,}")
+            return False
+        return engine == "faiss" or (engine == "auto" and len(self) > ann.ROWS)
+
+    @cached_property
+    def approximate(self) -> ann.Approximate:
+        """The faiss index, read or built; its recall is measured with descriptions of products where there are some."""
+        found = self.products[DESCRIPTION].drop_null()
+        number = min(ann.QUERIES, len(found))
+        places = np.random.default_rng(0).choice(len(found), number, replace=False)
+        queries = None
+        if self.encoder is not None and number:
+            queries = self.encoder.embed_texts(found.take(pa.array(places)).to_pylist())
+        dimension = self.manifest.encoder.dimension
+        return ann.open_approximate(self.path, self.manifest.data_fingerprint, self.gallery, dimension, queries)
+
     def hits(self, rows: Sequence[int], scores: Sequence[float]) -> list[Hit]:
         """Rows of :attr:`products` with their scores, as :meth:`nearest` returns them."""
-        return self._hits(scores, rows)
-
-    def _hits(self, scores: Sequence[float], rows: Sequence[int]) -> list[Hit]:
         found = self.products.take(pa.array(rows, pa.int64())).to_pylist()
         return [
             _hit(values, score, self.origin_of(row)) for values, score, row in zip(found, scores, rows, strict=True)
@@ -174,7 +213,8 @@ class ProductIndex:
         number = int(np.searchsorted(self._starts, stored, side="right")) - 1
         return self.manifest.shards[number].origin
 
-    def _checked_encoder(self) -> ImageTextEncoder:
+    def checked_encoder(self) -> ImageTextEncoder:
+        """The encoder of queries; an E2FashionError where the index was opened without."""
         if self.encoder is None:
             raise E2FashionError(f"{self.path} was opened without an encoder, which texts and pictures need: give one")
         return self.encoder

@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from e2fashion.data.transforms import Resize
 from e2fashion.types import E2FashionError
 
 FORMAT_VERSION = 1
@@ -26,7 +27,7 @@ class EncoderIdentity:
     fingerprint: str
     dimension: int
     image_size: int
-    resize: str
+    resize: Resize
     source: str = ""
 
 

@@ -74,10 +74,14 @@ def read_shard(folder: Path, shard: Shard, dimension: int, verify: bool = True) 
 
 
 def discard_others(folder: Path, shards: Sequence[Shard]) -> None:
-    """Delete the files of shards that are none of ``shards``: those let go, and what an interrupt left behind."""
+    """Delete the files of shards that are none of ``shards``: those let go, and what an interrupt left behind.
+
+    The approximate index goes too: it is of the former products.
+    """
     kept = {name for shard in shards for name in (shard.embeds_file, shard.products_file)}
     for file in folder.iterdir():
-        if file.suffix in (".safetensors", ".arrow") and file.stem.isdecimal() and file.name not in kept:
+        of_shard = file.suffix in (".safetensors", ".arrow") and file.stem.isdecimal()
+        if (of_shard and file.name not in kept) or file.name.startswith("approximate-"):
             file.unlink()
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Protocol, TypeAlias
+from typing import Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
 import pyarrow as pa
@@ -26,10 +26,8 @@ from e2fashion.types import E2FashionError
 
 PICTURE_ENDINGS = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff")
 
-#: A catalogue (or its folder), a folder of pictures, a text file that lists some, their files, or ids with files.
-ProductSource: TypeAlias = Catalogue | Path | str | Sequence[Path | str] | Mapping[str, Path | str]
 
-
+@runtime_checkable
 class Products(Protocol):
     """Products in a fixed order, each with one picture."""
 
@@ -52,6 +50,11 @@ class Products(Protocol):
         ...
 
 
+#: A catalogue (or its folder), a folder of pictures, a text file that lists some, their files, ids with files, or what
+#: is :class:`Products` already.
+ProductSource: TypeAlias = Products | Catalogue | Path | str | Sequence[Path | str] | Mapping[str, Path | str]
+
+
 def open_products(source: ProductSource, split: str = "all") -> Products:
     """What ``source`` holds; ``split`` names splits of a catalogue, separated by commas, or ``all``.
 
@@ -60,7 +63,11 @@ def open_products(source: ProductSource, split: str = "all") -> Products:
     """
     if isinstance(source, str | Path) and (Path(source) / MANIFEST_FILE).is_file():
         source = Catalogue.load(source)
-    products = CatalogueProducts(source, split) if isinstance(source, Catalogue) else _files(source)
+    products: Products
+    if isinstance(source, Catalogue):
+        products = CatalogueProducts(source, split)
+    else:
+        products = source if isinstance(source, Products) else _files(source)
     counts = pa.compute.value_counts(products.ids)
     several = counts.filter(pa.compute.greater(counts.field("counts"), 1))
     if len(several):

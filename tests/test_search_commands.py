@@ -1,0 +1,138 @@
+"""The verbs of indexes and search, from words to printed tables, records and pictures."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+from tiny_encoder import build_tiny_encoder, save_tiny_run
+
+from e2fashion import cli
+from e2fashion.data.catalogue import Catalogue
+from e2fashion.eval.encoder import load_encoder
+from e2fashion.eval.results import read_records
+from e2fashion.eval.search import SearchSettings, measure_search
+from e2fashion.eval.search_tables import search_tables
+from e2fashion.eval.tables import to_markdown
+from e2fashion.tasks.search import EmbedSettings, ProductIndex, build_index, open_index
+from e2fashion.types import E2FashionError
+
+
+@pytest.fixture(scope="module")
+def place(synth_catalogue: Catalogue, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model in ``mine/model`` and an index ``index`` of val, as commands make them."""
+    folder = tmp_path_factory.mktemp("search")
+    save_tiny_run(synth_catalogue, folder / "mine")
+    words = [f"model={folder / 'mine'}", f"output={folder / 'index'}", "split=val", "accelerator=cpu", "--quiet"]
+    assert cli.main(["index", "build", str(synth_catalogue.path), *words]) == 0
+    return folder
+
+
+@pytest.fixture
+def index(place: Path) -> ProductIndex:
+    return open_index(place / "index", load_encoder(str(place / "mine")))
+
+
+def run(capsys: pytest.CaptureFixture[str], *words: str, fails: bool = False) -> str:
+    assert cli.main([*words]) == int(fails)
+    said = capsys.readouterr()
+    return said.err if fails else said.out
+
+
+def test_search_prints_a_table_and_draws_a_sheet(
+    place: Path, index: ProductIndex, capsys: pytest.CaptureFixture[str]
+) -> None:
+    brand = next(value for value in index.products["brand"].to_pylist() if value)
+    sheet = place / "sheet.png"
+    said = run(capsys, "search", str(index.path), "text=a coat", f"where.brand={brand}", "top=3", f"figure={sheet}")
+    lines = said.splitlines()
+    assert lines[0] == f"'a coat' where brand {brand} among {len(index)} products of {index.path} (exact)"
+    assert lines[2].split() == ["score", "product", "description", "tags"]
+    expected = index.search("a coat", where={"brand": brand}, top=3)
+    found = lines[3 : 3 + len(expected)]
+    assert [line.split()[2] for line in found] == [hit.product_id for hit in expected]
+    assert all(brand in line for line in found)
+    with Image.open(sheet) as drawn:
+        assert drawn.width > 180
+    said = run(capsys, "search", str(index.path), "text=a coat", "where.brand=Nobody", fails=True)
+    assert "no product has brand 'Nobody'" in said
+
+
+def test_recommend_prints_grades(place: Path, index: ProductIndex, capsys: pytest.CaptureFixture[str]) -> None:
+    product = index.product_ids[0]
+    sheet = place / "walk.png"
+    words = [f"product={product}", "text=a red coat", "steps=3", "support=3", f"figure={sheet}"]
+    said = run(capsys, "recommend", str(index.path), *words)
+    assert said.startswith(f"from product {product} towards 'a red coat'")
+    assert sheet.is_file()
+
+
+def test_an_index_changes_by_commands(
+    synth_catalogue: Catalogue, place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model, changed = str(place / "mine"), str(place / "changed")
+    words = [f"model={model}", f"output={changed}", "split=test", "shard_rows=5", "--quiet"]
+    assert "split" not in run(capsys, "index", "build", str(synth_catalogue.path), *words)
+    size = len(open_index(changed))
+    said = run(capsys, "index", "add", changed, str(synth_catalogue.path), "split=val", "--quiet")
+    assert f"{size + synth_catalogue.manifest.splits['val']['products']} products" in said
+    run(capsys, "index", "update", changed, str(synth_catalogue.path), "split=val", "--quiet")
+    first, second, third = open_index(changed).product_ids[:3]
+    (place / "ids.txt").write_text(f"{third}\n", encoding="utf-8")
+    said = run(capsys, "index", "remove", changed, f"ids={first},{second}", f"file={place / 'ids.txt'}")
+    assert "rows removed" in said
+    assert run(capsys, "index", "describe", changed) == said
+    assert "tags: " in said
+    assert "'x1' does not exist" not in run(capsys, "index", "remove", changed, "ids=x1", fails=True)
+    assert "does not exist: give a text file" in run(capsys, "index", "remove", changed, "file=nowhere", fails=True)
+    assert "Give an index folder, then a catalogue" in run(capsys, "index", "add", changed, fails=True)
+
+
+def test_a_model_elsewhere_is_the_same_one(
+    place: Path, tmp_path: Path, synth_catalogue: Catalogue, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its fingerprint is of what it computes, not of where it lies."""
+    save_tiny_run(synth_catalogue, tmp_path / "moved")
+    run(capsys, "search", str(place / "index"), "text=a coat", f"model={tmp_path / 'moved'}")
+    other = build_tiny_encoder(synth_catalogue)
+    with torch.no_grad():
+        other.model.visual_projection.weight.mul_(2)
+    with pytest.raises(E2FashionError, match=r"was built with 'mine' .* not with 'tiny'"):
+        open_index(place / "index", other)
+
+
+def test_search_is_measured(place: Path, index: ProductIndex, capsys: pytest.CaptureFixture[str]) -> None:
+    output = place / "results.jsonl"
+    words = ["columns=sub_category", "min_products=2", "resamples=20", f"output={output}"]
+    said = run(capsys, "index", "evaluate", str(index.path), *words)
+    records = read_records(output)
+    assert {record.task for record in records} == {"search"}
+    assert len(records) == 8 + 7
+    assert "| mine | " in said
+    assert "right is any product of the value" in said
+    by_hand = [hits[0] for hits in index.retrieval([row or "" for row in _values(index)], top=1)]
+    right = [index.products["sub_category"][index.place_of(name)].as_py() for name in by_hand]
+    expected = 100 * sum(a == b for a, b in zip(right, _values(index), strict=True)) / len(right)
+    found = next(record for record in records if record.metric == "P@1")
+    assert (found.value, found.queries) == (pytest.approx(expected), len(right))
+    assert next(table for table in search_tables(records) if "P@1" in table.header).rows
+    run(capsys, "report", str(output))
+
+
+def _values(index: ProductIndex) -> list[str]:
+    values = [value for value in index.products["sub_category"].to_pylist() if value]
+    return sorted(value for value in set(values) if values.count(value) >= 2)
+
+
+def test_what_cannot_be_measured(index: ProductIndex, place: Path, tmp_path: Path) -> None:
+    encoder = load_encoder(str(place / "mine"))
+    with pytest.raises(E2FashionError, match="has no tag 'colours'; its tags: "):
+        measure_search(index, encoder, SearchSettings(columns=["colours"]))
+    with pytest.raises(E2FashionError, match="no value of 'brand' has 999 products"):
+        measure_search(index, encoder, SearchSettings(columns=["brand"], min_products=999, resamples=2))
+    with pytest.raises(E2FashionError, match="the template 'a photo' has no slot"):
+        measure_search(index, encoder, SearchSettings(template="a photo"))
+    Image.new("RGB", (8, 8)).save(tmp_path / "one.png")
+    files = build_index(encoder, tmp_path, tmp_path / "index", settings=EmbedSettings(progress=False))
+    assert measure_search(files, encoder, SearchSettings(resamples=2)) == []
+    assert to_markdown(search_tables(measure_search(index, encoder, SearchSettings(resamples=2)))[0])
