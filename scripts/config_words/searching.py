@@ -28,13 +28,13 @@ SECTIONS: tuple[tuple[str, type, str], ...] = (
     ("recommend", RecommendConfig, "`e2fashion recommend <index> key=value ...` ([search.md](search.md))."),
 )
 
-_INDEX = {"index": ("The folder of the index; the first word of the command", "required")}
+_INDEX = {"index": ("The folder of the index; the first word of the command", "-")}
 _COMPUTING = {
     "accelerator": ("Where the encoder computes; `auto` takes a GPU if there is one", "ours"),
     "threads": ("Processor threads; null takes all", "ours"),
 }
 _SOURCE = {
-    "source": ("A catalogue, a folder of pictures, or a text file that lists pictures, one a line", "required"),
+    "source": ("A catalogue, a folder of pictures, or a text file that lists pictures, one a line", "-"),
     "split": ("Splits of a catalogue, separated by commas, or `all`; of every product the first view", "ours"),
 }
 _EMBEDDING = {
@@ -62,8 +62,8 @@ _WHERE = {
 EXPLAINED: dict[type, dict[str, tuple[str, str]]] = {
     IndexBuildConfig: {
         **_SOURCE,
-        "model": ("Run folder, model folder, or hub name of a CLIP", "required"),
-        "output": ("Folder of the index", "required"),
+        "model": ("Run folder, model folder, or hub name of a CLIP", "-"),
+        "output": ("Folder of the index", "-"),
         "name": ("Name of the model in tables and messages; null is that of its run or folder", "ours"),
         **_EMBEDDING,
         "resize": ("Overrides the saved processor's way of making a square", "ours"),
@@ -100,7 +100,7 @@ EXPLAINED: dict[type, dict[str, tuple[str, str]]] = {
         **_INDEX,
         "product": ("The product of the index to start from", "ours"),
         "image": ("A picture to start from instead", "ours"),
-        "text": ("Where to", "required"),
+        "text": ("Where to", "-"),
         "away": ("Where from; null is the mean of all products that `where` leaves", "ours"),
         **_WHERE,
         "steps": ("Steps of the way, and at most so many products", "ours"),
