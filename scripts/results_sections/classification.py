@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from e2fashion.eval.classify_tables import classification_tables, tag_tables
@@ -27,12 +28,10 @@ def tables(records: Sequence[ResultRecord]) -> list[Table]:
 
 
 def _of(rows: Sequence[PublishedRow], benchmark: str | None) -> list[PublishedRow]:
-    """The rows with the value of one benchmark alone."""
-    return [
-        PublishedRow(**vars(row) | {"values": {benchmark: row.values[benchmark]}})
-        for row in rows
-        if benchmark in row.values
-    ]
+    """The rows with the value of one benchmark alone; none where there is no such benchmark."""
+    if benchmark is None:
+        return []
+    return [replace(row, values={benchmark: row.values[benchmark]}) for row in rows if benchmark in row.values]
 
 
 SECTIONS = (
@@ -52,8 +51,8 @@ columns, so their names are new to no region; CLIP-FT read article types, brands
 sub-categories never. In the strict sense only the rows of `global` features on sub-categories are zero-shot, and there
 E2 is ahead by less than `region` makes it look, and both are below always naming the most frequent class. `both` lies
 between its two parts, as a mean of cosines without weights must when one of them misleads. A template that neither
-encoder met in training costs both. Fashion-MNIST (28 px, grey, inverted; so far CLIP-FT alone) is far from what these
-encoders saw, and some of its names are not in their vocabulary.
+encoder met in training costs both. Fashion-MNIST (28 px, grey, inverted) is far from what these encoders
+saw, and some of its names are not in their vocabulary.
 Tags: what val allows holds on test within a few points where many products are
 answered; of brands hardly any is answered, and CLIP-FT reaches the share that was asked for nowhere.
 """,
