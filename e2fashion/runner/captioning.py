@@ -17,7 +17,7 @@ import pytorch_lightning as pl
 from torch import Tensor, nn
 
 from e2fashion import build
-from e2fashion.config import load_config, save_config, split_names
+from e2fashion.config import save_config, split_names
 from e2fashion.data.catalogue import Catalogue
 from e2fashion.data.text import TextTemplate
 from e2fashion.eval.captioning import ProductTexts, product_texts, training_tags
@@ -29,12 +29,11 @@ from e2fashion.modules.captioning import SCORE, CaptionData, CaptionItems, Capti
 from e2fashion.modules.fit import FitSettings, fit_stage
 from e2fashion.modules.optimizers import OptimizerSettings
 from e2fashion.run_folder import RunFolder, peak_memory_mb
-from e2fashion.runner.common import load_named_encoder, set_threads
+from e2fashion.runner.common import config_of_place, load_named_encoder, set_threads
 from e2fashion.schema import CaptionTrainConfig
 from e2fashion.tasks.captioning import (
     CaptionTokens,
     DecoderFacts,
-    EncoderIdentity,
     LanguageModelShape,
     PrefixShape,
     StoredDecoder,
@@ -49,6 +48,7 @@ from e2fashion.tasks.captioning.noise import modality_offset
 from e2fashion.tasks.captioning.spelling import Spelling
 from e2fashion.tasks.captioning.storage import SCRATCH, load_language_model
 from e2fashion.tasks.captioning.teaching import Lesson, Lessons, build_decoder, mean_rows
+from e2fashion.tasks.encoder import EncoderIdentity
 from e2fashion.types import E2FashionError
 
 logger = logging.getLogger(__name__)
@@ -59,13 +59,7 @@ NOT_IDENTITY = ("name", "encoder", "data", "output", "memory", "threads", "accel
 
 def caption_train(place: Path, overrides: Sequence[str] = (), progress: bool = True) -> str:
     """Train the decoder of a configuration file, or go on with that of a folder."""
-    if place.is_dir():
-        file = RunFolder(place).config
-        if not file.is_file():
-            raise E2FashionError(f"'{place}' is no run folder: it has no config.yaml. Give a configuration file.")
-        config = load_config(CaptionTrainConfig, file, [f"output={place}", *overrides])
-    else:
-        config = load_config(CaptionTrainConfig, place, overrides)
+    config = config_of_place(CaptionTrainConfig, place, overrides)
     folder = train_decoder(config, progress)
     record = folder.read_record()
     return (

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, TypeVar
 
 import torch
 
@@ -13,6 +14,8 @@ from e2fashion.eval.measure import RunIdentity
 from e2fashion.run_folder import RunFolder
 from e2fashion.schema import RunConfig
 from e2fashion.types import E2FashionError
+
+Config = TypeVar("Config")
 
 
 class NamesEncoder(Protocol):
@@ -42,6 +45,16 @@ def results_file(output: str | None, run: RunFolder, verb: str, encoder: Encoder
     if output:
         return Path(output)
     return run.results if run.config.is_file() else Path("runs") / verb / encoder.name / "results.jsonl"
+
+
+def config_of_place(schema: type[Config], place: Path, overrides: Sequence[str]) -> Config:
+    """The configuration of a file, or that of a run folder, to go on with it."""
+    if not place.is_dir():
+        return load_config(schema, place, overrides)
+    file = RunFolder(place).config
+    if not file.is_file():
+        raise E2FashionError(f"'{place}' is no run folder: it has no config.yaml. Give a configuration file.")
+    return load_config(schema, file, [f"output={place}", *overrides])
 
 
 def identity_of(run: dict[str, Any]) -> RunIdentity:

@@ -14,7 +14,7 @@ from e2fashion.eval.report import write_tables
 from e2fashion.eval.results import read_records
 from e2fashion.modules.callbacks import RunInterruptedError
 from e2fashion.run_folder import RunFolder
-from e2fashion.runner.common import set_threads
+from e2fashion.runner.common import config_of_place, set_threads
 from e2fashion.runner.evaluation import results_of
 from e2fashion.schema import RunConfig
 from e2fashion.training import is_first_process, train_stages
@@ -25,13 +25,7 @@ logger = logging.getLogger(__name__)
 
 def train(place: Path, overrides: Sequence[str] = (), progress: bool = True) -> str:
     """Train the run of a configuration file, or go on with the run of a folder; evaluate its best model."""
-    if place.is_dir():
-        file = RunFolder(place).config
-        if not file.is_file():
-            raise E2FashionError(f"'{place}' is no run folder: it has no config.yaml. Give a configuration file.")
-        config = load_config(RunConfig, file, [f"output={place}", *overrides])
-    else:
-        config = load_config(RunConfig, place, overrides)
+    config = config_of_place(RunConfig, place, overrides)
     folder = train_run(config, progress)
     if not is_first_process():
         return ""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, TypeAlias
 
@@ -71,6 +72,15 @@ class ImageTextEncoder(Protocol):
 
     def embed_regions(self, images: Picture | Sequence[Picture], batch_size: int = 64) -> Tensor:
         """What each entity's tokens read in pictures: (N, E, C)."""
+
+
+@dataclass(frozen=True)
+class EncoderIdentity:
+    """Which encoder something was made with: its name for messages, the fingerprint of its weights, its width C."""
+
+    name: str
+    fingerprint: str
+    dimension: int
 
 
 def require_single_vectors(encoder: ImageTextEncoder, task: str) -> None:

@@ -15,7 +15,6 @@ from e2fashion.tasks.captioning import (
     CaptionTokens,
     DecoderFacts,
     Decoding,
-    EncoderIdentity,
     LanguageModelShape,
     PrefixShape,
     StoredDecoder,
@@ -26,6 +25,7 @@ from e2fashion.tasks.captioning import (
 from e2fashion.tasks.captioning.noise import add_noise, modality_offset, shift
 from e2fashion.tasks.captioning.spelling import Spelling
 from e2fashion.tasks.captioning.storage import load_language_model
+from e2fashion.tasks.encoder import EncoderIdentity
 from e2fashion.types import E2FashionError
 
 TEXTS = ["red shirt with long sleeves", "blue shoe", "red bag. blue belt."] * 2

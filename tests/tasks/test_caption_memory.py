@@ -10,7 +10,6 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from e2fashion.tasks.captioning import (
-    EncoderIdentity,
     MemoryEntry,
     MostFrequentCaption,
     NearestCaption,
@@ -20,6 +19,7 @@ from e2fashion.tasks.captioning import (
     open_memory,
     project,
 )
+from e2fashion.tasks.encoder import EncoderIdentity
 from e2fashion.types import E2FashionError
 
 ENCODER = EncoderIdentity("tiny", "a" * 64, 4)

@@ -5,7 +5,6 @@ from e2fashion.tasks.captioning.decoder import CaptionDecoder, LanguageModelShap
 from e2fashion.tasks.captioning.generate import Decoding, generate
 from e2fashion.tasks.captioning.loading import load_captioner
 from e2fashion.tasks.captioning.memory import (
-    EncoderIdentity,
     MemoryEntry,
     SupportMemory,
     distinct_entries,
@@ -24,7 +23,6 @@ __all__ = [
     "CaptionsPictures",
     "DecoderFacts",
     "Decoding",
-    "EncoderIdentity",
     "LanguageModelShape",
     "MemoryEntry",
     "MostFrequentCaption",

@@ -7,11 +7,11 @@ from pathlib import Path
 
 from e2fashion.tasks.captioning.captioner import Captioner, CaptionsPictures, NearestCaption
 from e2fashion.tasks.captioning.generate import Decoding
-from e2fashion.tasks.captioning.memory import EncoderIdentity, SupportMemory, check_same_encoder, load_memory
+from e2fashion.tasks.captioning.memory import SupportMemory, check_same_encoder, load_memory
 from e2fashion.tasks.captioning.projection import TEMPERATURE
 from e2fashion.tasks.captioning.readings import NEAREST, ReadingMaterial, reading_named
 from e2fashion.tasks.captioning.storage import FACTS_FILE, StoredDecoder, load_decoder
-from e2fashion.tasks.encoder import ImageTextEncoder, require_single_vectors
+from e2fashion.tasks.encoder import EncoderIdentity, ImageTextEncoder, require_single_vectors
 
 
 def identity_of_encoder(encoder: ImageTextEncoder) -> EncoderIdentity:

@@ -16,6 +16,7 @@ from tqdm.auto import tqdm  # type: ignore[import-untyped]
 
 from e2fashion.data.atomic import atomic_folder
 from e2fashion.similarity import is_tokenwise
+from e2fashion.tasks.encoder import EncoderIdentity
 from e2fashion.types import E2FashionError
 
 EmbedTexts = Callable[[Sequence[str]], Tensor]
@@ -26,15 +27,6 @@ DESCRIPTION_FILE, EMBEDS_FILE, CAPTIONS_FILE = "memory.json", "embeds.npy", "cap
 BATCH = 256
 MAXIMUM = 500_000
 """How many captions a memory holds at most (DeCap)."""
-
-
-@dataclass(frozen=True)
-class EncoderIdentity:
-    """Which encoder something was made with: its name for messages, the fingerprint of its weights, its width C."""
-
-    name: str
-    fingerprint: str
-    dimension: int
 
 
 @dataclass(frozen=True)

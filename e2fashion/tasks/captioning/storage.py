@@ -15,9 +15,9 @@ from transformers import AutoTokenizer, GPT2LMHeadModel, PreTrainedTokenizerBase
 from transformers.configuration_utils import PreTrainedConfig
 
 from e2fashion.tasks.captioning.decoder import CaptionDecoder, Method, PrefixShape, method_title
-from e2fashion.tasks.captioning.memory import EncoderIdentity
 from e2fashion.tasks.captioning.spelling import Spelling
 from e2fashion.tasks.captioning.tokens import CaptionTokens
+from e2fashion.tasks.encoder import EncoderIdentity
 from e2fashion.types import E2FashionError
 
 FORMAT = 1

@@ -18,7 +18,7 @@ from tqdm.auto import tqdm  # type: ignore[import-untyped]
 from e2fashion.data.transforms import ImageTransform
 from e2fashion.tasks.encoder import ImageTextEncoder, require_single_vectors
 from e2fashion.tasks.search.index import ProductIndex, check_same_encoder, open_index
-from e2fashion.tasks.search.manifest import INDEX_FILE, EncoderIdentity, IndexManifest, Pending, Shard
+from e2fashion.tasks.search.manifest import INDEX_FILE, IndexedEncoder, IndexManifest, Pending, Shard
 from e2fashion.tasks.search.shards import discard_others, write_shard
 from e2fashion.tasks.search.sources import Products, ProductSource, open_products
 from e2fashion.types import E2FashionError
@@ -108,7 +108,7 @@ def _started(folder: Path, encoder: ImageTextEncoder, source: str, products: Pro
     from e2fashion import __version__
 
     transform = encoder.transform
-    identity = EncoderIdentity(
+    identity = IndexedEncoder(
         encoder.name, encoder.fingerprint, encoder.dimension, transform.size, transform.resize, source
     )
     pending = Pending("build", request, len(products.ids))

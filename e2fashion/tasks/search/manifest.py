@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from e2fashion.data.transforms import Resize
+from e2fashion.tasks.encoder import EncoderIdentity
 from e2fashion.types import E2FashionError
 
 FORMAT_VERSION = 1
@@ -17,15 +18,12 @@ INDEX_FILE = "index.json"
 
 
 @dataclass(frozen=True)
-class EncoderIdentity:
-    """The encoder of an index: what tables call it, SHA-256 of weights and transform, width C, and where it lay.
+class IndexedEncoder(EncoderIdentity):
+    """The encoder of an index, how it makes a square, and where it lay.
 
     ``source`` is what loaded it, a folder or a hub name; empty where nobody said.
     """
 
-    name: str
-    fingerprint: str
-    dimension: int
     image_size: int
     resize: Resize
     source: str = ""
@@ -87,7 +85,7 @@ class IndexManifest:
     identifies what the index was first built from.
     """
 
-    encoder: EncoderIdentity
+    encoder: IndexedEncoder
     shards: list[Shard] = field(default_factory=list)
     pending: Pending | None = None
     skipped: dict[str, str] = field(default_factory=dict)
@@ -140,7 +138,7 @@ class IndexManifest:
                 )
             pending = values["pending"]
             return cls(
-                encoder=EncoderIdentity(**values["encoder"]),
+                encoder=IndexedEncoder(**values["encoder"]),
                 shards=_shards(values["shards"]),
                 pending=pending and Pending(**{**pending, "shards": _shards(pending["shards"])}),
                 skipped=values["skipped"],
