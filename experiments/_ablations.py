@@ -27,11 +27,13 @@ def run_ablation_rows(
     progress: bool = True,
     jobs: int = 1,
     reuse: Iterable[Path] = (),
+    only: Sequence[str] = (),
 ) -> tuple[dict[str, list[RunFolder]], dict[str, str]]:
     """The run folders of every row with all its seeds, and why a row is not among them.
 
     The base is the recipe's E2; runs that other experiments have trained, or that lie below the folders of ``reuse``,
     are found by their identity. ``jobs`` runs train side by side; test is read when every run is finished.
+    Of rows that ``only`` does not name nothing is trained, read or shown.
 
     Raises:
         E2FashionError: a row that cannot be built, no row that finished, or with ``train`` False a run that is not
@@ -51,13 +53,17 @@ def run_ablation_rows(
         place.mkdir(parents=True, exist_ok=True)
     file = CONFIGS / f"{experiment.ablation}.yaml"
     if train:
-        results = run_ablation(file, [*words, "split=val"], jobs=jobs, progress=progress)
-        if done := [f"{result.name}/seed{seed}" for result in results for seed in result.folders]:
+        results = run_ablation(file, [*words, "split=val"], only=only, jobs=jobs, progress=progress)
+        asked = {item.name for item in load_ablation(file, words).chosen(only)}
+        done = [f"{result.name}/seed{seed}" for result in results for seed in result.folders]
+        if done := [name for name in done if name in asked]:
             run_ablation(file, [*words, EVALUATED], only=done, progress=progress)
     ablation = load_ablation(file, [*words, EVALUATED]).on(catalogue.fingerprint)
     folders: dict[str, list[RunFolder]] = {}
-    problems = dict(ablation.left_out)
-    for item in find_runs(ablation, ablation.runs, catalogue.fingerprint):
+    chosen = ablation.chosen(only)
+    rows = {run.row for run in chosen}
+    problems = dict(ablation.left_out) | {run.row: "left out by --only" for run in ablation.runs if run.row not in rows}
+    for item in find_runs(ablation, chosen, catalogue.fingerprint):
         title, seed = item.run.row, item.run.seed
         if item.state == "done":
             folders.setdefault(title, []).append(item.folder)

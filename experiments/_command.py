@@ -58,6 +58,7 @@ def _parser(experiment: Experiment) -> argparse.ArgumentParser:
             "--reuse", type=Path, action="append", default=[], metavar="FOLDER", help="take finished runs below it"
         )
     if experiment.ablation:
+        parser.add_argument("--only", default="", metavar="ROW", help="these rows alone, separated by commas")
         parser.add_argument("--jobs", type=int, default=1, help="runs that train side by side (default: 1)")
     parser.add_argument("--quiet", action="store_true", help="no progress bars")
     return parser
@@ -120,8 +121,9 @@ def _measure(
     words, progress = [*overrides, *given.overrides], not (given.quiet or given.smoke)
     problems: dict[str, str] = {}
     if experiment.ablation:
+        only = [row.strip() for row in given.only.split(",") if row.strip()]
         folders, problems = run_ablation_rows(
-            experiment, recipe, catalogue, output, seeds, words, not given.view, progress, given.jobs, given.reuse
+            experiment, recipe, catalogue, output, seeds, words, not given.view, progress, given.jobs, given.reuse, only
         )
     else:
         folders = run_rows(

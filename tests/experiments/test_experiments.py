@@ -150,6 +150,11 @@ def test_an_ablation_takes_finished_runs_from_elsewhere(
     second = run(pretrained, *given, str(tmp_path), "--reuse", str(smoke_output), "--jobs", "2")
     assert second[0].read_text() == first[0].read_text()
     assert not list(tmp_path.rglob("model"))
+    words = [*given, str(tmp_path), "--reuse", str(smoke_output), "--only", "clip_ft,e2"]
+    text = run(pretrained, *words)[0].read_text()
+    assert "| clip_ft |" in text
+    assert "| filip_ft |" not in text
+    assert "Row `filip_ft` is not in the table: left out by --only" in text
 
 
 def test_a_figure_keeps_no_records(smoke_catalogue: Path, smoke_output: Path, tmp_path: Path) -> None:
