@@ -70,8 +70,9 @@ def finished_runs(reuse: Iterable[Path], records: Iterable[Path] = ()) -> dict[s
 
 def trained(folder: RunFolder) -> bool:
     """Whether every stage of a run is done and its model is there."""
-    stages = folder.read_record().get("stages", {})
-    if not folder.model.is_dir() or not folder.config.is_file():
+    stages = folder.read_record().get("stages")
+    # A folder of another verb, a caption decoder's say, has no stages, and a configuration of its own.
+    if stages is None or not folder.model.is_dir() or not folder.config.is_file():
         return False
     wanted = load_config(RunConfig, folder.config).train.stages
     return all(stages.get(name, {}).get("done") for name, stage in wanted.items() if stage is not None)

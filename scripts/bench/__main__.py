@@ -12,7 +12,8 @@ import logging
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from e2fashion.types import E2FashionError
@@ -74,14 +75,26 @@ def parse(words: Sequence[str]) -> tuple[list[str], dict[str, str]]:
     return names or list(BENCHMARKS), options
 
 
+@contextmanager
+def quiet(names: Sequence[str] = ("pytorch_lightning", "lightning", "e2fashion")) -> Iterator[None]:
+    """Log errors alone, as before when it ends."""
+    loggers = [logging.getLogger(name) for name in names]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
+
+
 def main(words: Sequence[str]) -> int:
     """Run, print, and say by the exit code whether every target was met (2: the words were not understood)."""
-    for noisy in ("pytorch_lightning", "lightning", "e2fashion"):
-        logging.getLogger(noisy).setLevel(logging.ERROR)
     try:
         names, options = parse(words)
         results: list[Result] = []
-        with tempfile.TemporaryDirectory(prefix="e2fashion-bench-") as folder:
+        with quiet(), tempfile.TemporaryDirectory(prefix="e2fashion-bench-") as folder:
             trained = Path(options["model"]) if "model" in options else None
             workplace = Workplace(Path(folder), model=trained)
             workplace.turns = int(options.get("turns", workplace.turns))
