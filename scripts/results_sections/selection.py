@@ -18,9 +18,9 @@ model: CLIP-FT's hold composition, E2's do not, so compare rows by entity.
         after="""What it says, for these drawn garments: the tokens of the quickstart's E2 find the logo no better than
 tokens that read fixed random patches (which beat chance because garments stand in the middle), and the first fusion
 block avoids it. Trained without noise, the second block's brand tokens find it more often, those of seasons do not.
-Occlusion and the attention of CLIP-FT find it at least as well. What does change is E2's own attention: CLS looks at the
-logo and at the season's trim more often than in CLIP-FT, although no token sent it there. So what E2 gains here cannot
-be put down to tokens that find the tag. One seed and one small model: other seeds were not trained.
+Occlusion and the attention of CLIP-FT find it at least as well. What does change is E2's own attention: CLS looks at
+the logo and at the season's trim more often than in CLIP-FT, although no token sent it there. So what E2 gains here
+cannot be put down to tokens that find the tag. One seed and one small model: other seeds were not trained.
 """,
     ),
 )
