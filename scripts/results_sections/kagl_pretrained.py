@@ -53,8 +53,8 @@ checkpoint. The commit of these records was followed by the one that added those
 """,
         tables=lambda records: [probe_table(records)],
         after="""What it says: brands are told apart a little better from E2's features than from CLIP-FT's; for
-seasons, sub-categories and compositions the intervals of all four overlap widely, and fine-tuning on tags in the text gave CLIP
-nothing that a probe can read. One seed.
+seasons, sub-categories and compositions the intervals of all four overlap widely, and fine-tuning on tags in the text
+gave CLIP nothing that a probe can read. One seed.
 """,
     ),
 )
