@@ -6,7 +6,7 @@ import statistics
 from collections.abc import Mapping, Sequence
 
 from e2fashion.eval.captioning import TASK
-from e2fashion.eval.tables import MISSING_VALUE, Cell, Table
+from e2fashion.eval.tables import MISSING_VALUE, Cell, Table, shown
 from e2fashion.metrics.captioning import BLEU, CAPTION_METRICS, CIDER, CLIP_SCORE, METEOR, ROUGE_L
 from e2fashion.types import ResultRecord
 
@@ -67,7 +67,7 @@ def caption_table(
             rivals = [round(means[other, metric], digits) for other in keys if (other, metric) in means]
             own = of.get((key, metric), [])
             best = bool(own) and len(rivals) > 1 and round(means[key, metric], digits) == max(rivals)
-            cells.append(Cell(_value(own, digits), best))
+            cells.append(Cell(shown(own, digits, intervals=metric == CIDER), best))
         rows.append((*map(Cell, key), *cells))
     return Table((*HEADER, *metrics), tuple(rows), _caption(records))
 
@@ -93,19 +93,6 @@ def row_key(record: ResultRecord, among: Sequence[ResultRecord] = ()) -> Key:
 def _published(values: Mapping[str, float | None], metric: str, digits: int) -> Cell:
     value = values.get(PUBLISHED_NAMES.get(metric, metric))
     return Cell(MISSING_VALUE if value is None else f"{value:.{digits}f}")
-
-
-def _value(records: Sequence[ResultRecord], digits: int) -> str:
-    """Mean and deviation of several; one alone with its interval where it is CIDEr, which the others go with."""
-    if not records:
-        return MISSING_VALUE
-    mean = f"{statistics.fmean(record.value for record in records):.{digits}f}"
-    if len(records) > 1:
-        return f"{mean} ± {statistics.stdev(record.value for record in records):.{digits}f}"
-    low, high = records[0].low, records[0].high
-    if records[0].metric == CIDER and low is not None and high is not None:
-        return f"{mean} [{low:.{digits}f}, {high:.{digits}f}]"
-    return mean
 
 
 def _caption(records: Sequence[ResultRecord]) -> str:

@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 from e2fashion.eval.composed import DIFFERENCE, MEAN, TASK, TOP_K
-from e2fashion.eval.tables import MISSING_VALUE, Cell, Table
+from e2fashion.eval.tables import MISSING_VALUE, Cell, Table, shown
 from e2fashion.tasks.composed import ARMS, TITLES
 from e2fashion.types import ResultRecord
 
@@ -51,7 +51,7 @@ def composed_table(records: Sequence[ResultRecord], known: Sequence[tuple[Cell, 
         for column in columns:
             own = values.get((arm, model, *column), [])
             rivals = [_mean(values[key]) for key in values if key[2:] == column]
-            cells.append(Cell(_shown(own, not several), bool(own) and len(rivals) > 1 and _mean(own) == max(rivals)))
+            cells.append(Cell(shown(own, 1, not several), bool(own) and len(rivals) > 1 and _mean(own) == max(rivals)))
         rows.append((Cell(TITLES[arm]), Cell(model), Cell(_notes(values, arm, model)), *cells))
     heads = [f"{category} {metric}" if several else metric for category, metric in columns]
     return Table(("arm", "model", "with", *heads), (*known, *rows), _caption(records))
@@ -102,16 +102,6 @@ def _kind(record: ResultRecord) -> tuple[Any, ...]:
 
 def _mean(records: Sequence[ResultRecord]) -> float:
     return round(statistics.fmean(record.value for record in records), 1)
-
-
-def _shown(records: Sequence[ResultRecord], intervals: bool) -> str:
-    if not records:
-        return MISSING_VALUE
-    mean = f"{_mean(records):.1f}"
-    if len(records) > 1:
-        return f"{mean} ± {statistics.stdev(record.value for record in records):.1f}"
-    low, high = records[0].low, records[0].high
-    return f"{mean} [{low:.1f}, {high:.1f}]" if intervals and low is not None and high is not None else mean
 
 
 def _difference(record: ResultRecord | None) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -72,3 +72,8 @@ def _row(given: dict[str, Any], sources: Mapping[str, str], place: str) -> Publi
         values[name] = None if value == MISSING_VALUE else float(value)
     found = {"tables": tuple(given["tables"]), "values": values, "citation": sources[given["source"]]}
     return PublishedRow(**given | found)
+
+
+def of_benchmark(rows: Sequence[PublishedRow], benchmark: str) -> list[PublishedRow]:
+    """The rows that have a value of ``benchmark``, with that value alone."""
+    return [replace(row, values={benchmark: row.values[benchmark]}) for row in rows if benchmark in row.values]

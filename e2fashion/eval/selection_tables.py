@@ -8,7 +8,7 @@ from typing import Any
 
 from e2fashion.eval.results import SETTINGS
 from e2fashion.eval.selection_records import ALL_ENTITIES, ALL_REGIONS, SMALL_REGIONS, TASK
-from e2fashion.eval.tables import MISSING_VALUE, Cell, Table
+from e2fashion.eval.tables import MISSING_VALUE, Cell, Table, shown
 from e2fashion.types import ResultRecord
 
 Where = tuple[str, str, int]
@@ -42,7 +42,7 @@ def lift_table(records: Sequence[ResultRecord]) -> Table:
         for entity in entities:
             rivals = [means[other, entity] for other in places if (other, entity) in means]
             best = len(rivals) > 1 and means.get((place, entity)) == max(rivals)
-            row.append(Cell(_shown(cells.get((place, entity), []), 2, interval=True), best))
+            row.append(Cell(shown(cells.get((place, entity), []), 2, intervals=True), best))
         rows.append(tuple(row))
     return Table(
         ("lift over chance", *entities),
@@ -65,8 +65,16 @@ def detail_table(records: Sequence[ResultRecord]) -> Table:
         first = own["share"][0]
         left_out = first.extra["unknown"] + first.extra["cropped"]
         cells = [_named(place), entity, f"{first.queries:,}", f"{left_out:,}", f"{first.extra['area']:.1f}"]
-        cells += [_shown(own["share"], 1), f"{first.extra['chance']:.1f}", _shown(own["lift"], 2)]
-        cells += [_shown(own["pointing"], 1), _shown(own["iou"], 1), f"{own['iou'][0].extra['chance']:.1f}"]
+        cells += [
+            shown(own["share"], 1),
+            f"{first.extra['chance']:.1f}",
+            shown(own["lift"], 2),
+        ]
+        cells += [
+            shown(own["pointing"], 1),
+            shown(own["iou"], 1),
+            f"{own['iou'][0].extra['chance']:.1f}",
+        ]
         rows.append(tuple(Cell(text) for text in cells))
     header = ("patches of", "entity", "regions", "left out", "area %", "share %", "chance %", "lift", "pointing %")
     return Table(
@@ -84,15 +92,3 @@ def _where(record: ResultRecord) -> Where:
 def _named(where: Where) -> str:
     model, method, layer = where
     return f"{model}: {method}" + (f", layer {layer}" if layer else "")
-
-
-def _shown(records: Sequence[ResultRecord], digits: int, interval: bool = False) -> str:
-    if not records:
-        return MISSING_VALUE
-    values = [record.value for record in records]
-    mean, (low, high) = f"{statistics.fmean(values):.{digits}f}", (records[0].low, records[0].high)
-    if len(values) > 1:
-        return f"{mean} ± {statistics.stdev(values):.{digits}f}"
-    return (
-        f"{mean} [{low:.{digits}f}, {high:.{digits}f}]" if interval and low is not None and high is not None else mean
-    )

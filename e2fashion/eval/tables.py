@@ -92,7 +92,7 @@ def retrieval_table(
             rivals = [round(means[other, column], digits) for other in names if (other, column) in means]
             choose = min if column[1] == "median_rank" else max
             best = bool(own) and len(rivals) > 1 and round(means[name, column], digits) == choose(rivals)
-            cells.append(Cell(_format(own, digits, intervals), best))
+            cells.append(Cell(shown(own, digits, intervals), best))
         rows.append((Cell(name), *cells))
         if name in known_rows:
             rows.append((Cell(f"{name} (published)"), *known_rows[name]))
@@ -100,7 +100,8 @@ def retrieval_table(
     return Table(header, tuple(rows), _caption(chosen, protocol, split, positives))
 
 
-def _format(records: Sequence[ResultRecord], digits: int, intervals: bool) -> str:
+def shown(records: Sequence[ResultRecord], digits: int, intervals: bool = False) -> str:
+    """Mean and deviation of several records; one alone, with its 95 % interval where it is known and asked for."""
     if not records:
         return MISSING_VALUE
     mean = f"{statistics.fmean(record.value for record in records):.{digits}f}"

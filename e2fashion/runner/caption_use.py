@@ -30,7 +30,7 @@ from e2fashion.eval.results import append_records, read_records
 from e2fashion.eval.tables import to_markdown
 from e2fashion.metrics.captioning import NO_JAVA, caption_scores, clip_scores, has_java
 from e2fashion.run_folder import RunFolder, git_commit
-from e2fashion.runner.common import identity_of, load_named_encoder, set_threads
+from e2fashion.runner.common import identity_of, load_named_encoder, set_threads, to_device
 from e2fashion.schema import CaptionEvaluateConfig, CaptionRunConfig, CaptionTrainConfig
 from e2fashion.tasks.captioning import (
     Captioner,
@@ -231,7 +231,7 @@ def caption_evaluation(config: CaptionEvaluateConfig, progress: bool = True) -> 
 def _features(
     encoder: Encoder, catalogue: Catalogue, config: CaptionEvaluateConfig, results: Path, progress: bool
 ) -> SplitFeatures:
-    cast(nn.Module, encoder.model).to(build.build_device(config.accelerator))
+    to_device(encoder, config.accelerator)
     return cached_features(
         encoder, catalogue, config.split, results.parent / "features", workers=config.workers, progress=progress
     )

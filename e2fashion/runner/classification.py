@@ -8,24 +8,19 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import cast
 
-from torch import nn
-
-from e2fashion import build
 from e2fashion.config import split_names
 from e2fashion.data.catalogue import Catalogue
 from e2fashion.eval.classify import ClassifySettings, classify_split
 from e2fashion.eval.classify_report import write_classification
 from e2fashion.eval.encoder import Encoder
-from e2fashion.eval.published import PublishedRow, load_published
+from e2fashion.eval.published import PublishedRow, load_published, of_benchmark
 from e2fashion.eval.report import write_tables
-from e2fashion.eval.results import append_records, read_records
 from e2fashion.eval.tags import fit_tags
 from e2fashion.eval.tags_file import NAME, load_tag_predictor, save_tag_predictor
-from e2fashion.run_folder import RunFolder
-from e2fashion.runner.common import identity_of, load_named, results_file, set_threads
+from e2fashion.runner.common import identity_of, keep_records, load_named, results_file, set_threads, to_device
 from e2fashion.schema import ClassifyConfig, TagsFitConfig, TagsPredictConfig
 from e2fashion.tasks.tags import PredictedTag
-from e2fashion.types import E2FashionError, ResultRecord
+from e2fashion.types import E2FashionError
 
 
 def classify(config: ClassifyConfig, progress: bool = True) -> str:
@@ -50,10 +45,9 @@ def classify(config: ClassifyConfig, progress: bool = True) -> str:
         precision=config.precision,
         progress=progress,
     )
-    _to_device(encoder, config.accelerator)
+    to_device(encoder, config.accelerator)
     found = classify_split(encoder, catalogue, settings, identity_of(run.read_record()))
-    append_records(results, [record for own in found for record in own.records])
-    _refresh(run, results)
+    keep_records(results, run, [record for own in found for record in own.records])
     data = catalogue.manifest.name
     folder = results.parent / "classify" / re.sub(r"[^\w.-]+", "_", f"{data}_{config.column}_{config.split}")
     page = write_classification(folder, found, encoder.name, data, config.column, config.split, published)
@@ -73,11 +67,11 @@ def published_rows(config: ClassifyConfig) -> list[PublishedRow]:
             f"benchmark={config.benchmark} and published={config.published} belong together: give both, or neither."
         )
     rows = [row for row in load_published(Path(config.published)) if row.task == "zero_shot"]
-    chosen = [row for row in rows if config.benchmark in row.values]
+    chosen = of_benchmark(rows, config.benchmark)
     if not chosen:
         there = ", ".join(dict.fromkeys(name for row in rows for name in row.values))
         raise E2FashionError(f"{config.published} has no benchmark '{config.benchmark}'; it has: {there or 'none'}.")
-    return [PublishedRow(**vars(row) | {"values": {config.benchmark: row.values[config.benchmark]}}) for row in chosen]
+    return chosen
 
 
 def tags_fit(config: TagsFitConfig, progress: bool = True) -> str:
@@ -101,14 +95,13 @@ def tags_fit(config: TagsFitConfig, progress: bool = True) -> str:
         precision=config.precision,
         progress=progress,
     )
-    _to_device(encoder, config.accelerator)
+    to_device(encoder, config.accelerator)
     made_by = identity_of(run.read_record())
     predictor, records = fit_tags(encoder, catalogue, columns, settings, config.accuracy, made_by)
     file = Path(config.file) if config.file else results.parent / NAME
     made_on = {"catalogue": catalogue.manifest.name, "data_fingerprint": catalogue.fingerprint, "split": "val"}
     save_tag_predictor(predictor, encoder, file, made_on | {"target_accuracy": config.accuracy})
-    append_records(results, records)
-    _refresh(run, results)
+    keep_records(results, run, records)
     return f"{file}: thresholds chosen on val; {len(records)} records appended to {results}\n\n" + write_tables(records)
 
 
@@ -118,7 +111,7 @@ def tags_predict(config: TagsPredictConfig, pictures: Sequence[str]) -> str:
     if not pictures:
         raise E2FashionError("Give the pictures whose tags are wanted: `e2fashion tags predict <model> shirt.jpg ...`.")
     predictor = load_tag_predictor(config.model, config.file, config.threshold)
-    _to_device(cast(Encoder, predictor.encoder), config.accelerator)
+    to_device(cast(Encoder, predictor.encoder), config.accelerator)
     found = predictor.predict_tags(list(pictures), config.batch_size)
     if config.output:
         _write_predictions(Path(config.output), pictures, found)
@@ -139,13 +132,3 @@ def _write_predictions(file: Path, pictures: Sequence[str], found: Sequence[dict
         for picture, tags in zip(pictures, found, strict=True):
             for entity, tag in tags.items():
                 writer.writerow([picture, entity, tag.value or "", tag.best, f"{tag.score:.4f}"])
-
-
-def _to_device(encoder: Encoder, accelerator: str) -> None:
-    cast(nn.Module, encoder.model).to(build.build_device(accelerator))
-
-
-def _refresh(run: RunFolder, results: Path) -> None:
-    if results == run.results:
-        records: list[ResultRecord] = read_records(results)
-        write_tables(records, run.report)

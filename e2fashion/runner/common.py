@@ -4,16 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal, Protocol, TypeVar
+from typing import Any, Literal, Protocol, TypeVar, cast
 
 import torch
+from torch import nn
 
+from e2fashion import build
 from e2fashion.config import load_config
 from e2fashion.eval.encoder import Encoder, load_encoder
 from e2fashion.eval.measure import RunIdentity
+from e2fashion.eval.report import write_tables
+from e2fashion.eval.results import append_records, read_records
 from e2fashion.run_folder import RunFolder
 from e2fashion.schema import RunConfig
-from e2fashion.types import E2FashionError
+from e2fashion.types import E2FashionError, ResultRecord
 
 Config = TypeVar("Config")
 
@@ -55,6 +59,18 @@ def config_of_place(schema: type[Config], place: Path, overrides: Sequence[str])
     if not file.is_file():
         raise E2FashionError(f"'{place}' is no run folder: it has no config.yaml. Give a configuration file.")
     return load_config(schema, file, [f"output={place}", *overrides])
+
+
+def to_device(encoder: Encoder, accelerator: str) -> None:
+    """Move the encoder to where it shall compute."""
+    cast(nn.Module, encoder.model).to(build.build_device(accelerator))
+
+
+def keep_records(results: Path, run: RunFolder, records: Sequence[ResultRecord]) -> None:
+    """Append records; where they are the run's own, its report is written anew."""
+    append_records(results, records)
+    if results == run.results:
+        write_tables(read_records(results), run.report)
 
 
 def identity_of(run: dict[str, Any]) -> RunIdentity:

@@ -10,9 +10,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
-from torch import nn
-
-from e2fashion import build
 from e2fashion.config import save_config, split_names
 from e2fashion.data.catalogue import Catalogue
 from e2fashion.data.fashion_iq import FashionIQ, Gallery, check_category
@@ -36,7 +33,7 @@ from e2fashion.eval.rankings import Ranking, RecordContext, load_rankings
 from e2fashion.eval.results import append_records, read_records
 from e2fashion.eval.tables import to_markdown
 from e2fashion.run_folder import RunFolder, git_commit
-from e2fashion.runner.common import identity_of, load_named, set_threads
+from e2fashion.runner.common import identity_of, load_named, set_threads, to_device
 from e2fashion.runner.compose_parts import (
     build_captioner,
     build_language_model,
@@ -174,7 +171,7 @@ def _measure_one(
     done = {str(record.extra["arm"]) for record in kept}
     asked = [arm for arm in arms if arm not in done]
     if asked:
-        cast(nn.Module, encoder.model).to(build.build_device(config.accelerator))
+        to_device(encoder, config.accelerator)
         captioner, origin = build_captioner(config, encoder, asked, folder.path / "memory", progress)
         language_model, asked_model = build_language_model(config, asked)
         settings = ComposedSettings(

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
-from torch import nn
-
-from e2fashion import build
 from e2fashion.config import split_names
 from e2fashion.data.catalogue import Catalogue
 from e2fashion.eval.encoder import Encoder
@@ -18,7 +15,7 @@ from e2fashion.eval.results import append_records, read_records
 from e2fashion.eval.selection import check_methods, measure_selection
 from e2fashion.measured import TOKENS, stored_records, unmeasured
 from e2fashion.run_folder import RunFolder
-from e2fashion.runner.common import identity_of, load_named, results_file, set_threads
+from e2fashion.runner.common import identity_of, load_named, results_file, set_threads, to_device
 from e2fashion.schema import EvaluateConfig, RunConfig
 from e2fashion.types import ResultRecord
 
@@ -79,7 +76,7 @@ def measure(
     rankings: Path | None = None,
 ) -> list[ResultRecord]:
     """The records of ``config`` for an encoder that is loaded; ``run`` is what ``record.json`` of its folder says."""
-    cast(nn.Module, encoder.model).to(build.build_device(config.accelerator))
+    to_device(encoder, config.accelerator)
     template = encoder.template if config.with_tags else encoder.template.without_tags()
     settings = MeasureSettings(
         protocols=split_names(config.protocol),

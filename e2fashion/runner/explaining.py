@@ -8,9 +8,8 @@ from pathlib import Path
 from typing import cast
 
 from einops import rearrange
-from torch import Tensor, nn
+from torch import Tensor
 
-from e2fashion import build
 from e2fashion.config import split_names
 from e2fashion.data.catalogue import Catalogue
 from e2fashion.data.decode import decode_image
@@ -19,7 +18,7 @@ from e2fashion.eval.explain import ExplainSettings, check
 from e2fashion.eval.explain import explain as explain_picture
 from e2fashion.eval.explain_figure import draw_explanations
 from e2fashion.eval.selection import selects
-from e2fashion.runner.common import load_named, set_threads
+from e2fashion.runner.common import load_named, set_threads, to_device
 from e2fashion.schema import ExplainConfig
 from e2fashion.types import E2FashionError, Sample
 
@@ -45,7 +44,7 @@ def explain(config: ExplainConfig) -> str:
     texts = tuple(text.strip() for text in config.text.split("|")) if config.text is not None else subject.texts
     settings = ExplainSettings(_methods(config, encoder, texts), texts, config.square, config.grid, config.batch_size)
     check(encoder, settings)
-    cast(nn.Module, encoder.model).to(build.build_device(config.accelerator))
+    to_device(encoder, config.accelerator)
     found = explain_picture(encoder, subject.picture, settings)
     shown = rearrange(subject.picture.numpy(), "channels height width -> height width channels", channels=3)
     default = Path("runs") / "explain" / encoder.name / (re.sub(r"[^\w.-]+", "_", subject.name) + ".png")

@@ -3,18 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import cast
 
-from torch import nn
-
-from e2fashion import build
 from e2fashion.config import split_names
 from e2fashion.eval.encoder import Encoder, load_encoder
 from e2fashion.eval.report import write_tables
-from e2fashion.eval.results import append_records, read_records
 from e2fashion.eval.search import SearchSettings, measure_search
 from e2fashion.run_folder import RunFolder
-from e2fashion.runner.common import identity_of, load_named, results_file, set_threads
+from e2fashion.runner.common import identity_of, keep_records, load_named, results_file, set_threads, to_device
 from e2fashion.schema import Accelerator, IndexBuildConfig, IndexChangeConfig, IndexEvaluateConfig, IndexRemoveConfig
 from e2fashion.tasks.search import (
     EmbedSettings,
@@ -74,9 +69,7 @@ def index_evaluate(config: IndexEvaluateConfig) -> str:
         split_names(config.columns), config.template, config.min_products, config.resamples, config.seed
     )
     records = measure_search(index, encoder, settings, identity_of(run.read_record()))
-    append_records(results, records)
-    if results == run.results:
-        write_tables(read_records(results), run.report)
+    keep_records(results, run, records)
     return f"{len(records)} records appended to {results}\n\n" + write_tables(records)
 
 
@@ -126,4 +119,4 @@ def _settings(config: IndexBuildConfig | IndexChangeConfig, progress: bool) -> E
 
 
 def _to_device(encoder: Encoder, accelerator: Accelerator) -> None:
-    cast(nn.Module, encoder.model).to(build.build_device(accelerator))
+    to_device(encoder, accelerator)

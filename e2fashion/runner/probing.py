@@ -3,18 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import cast
 
-from torch import nn
-
-from e2fashion import build
 from e2fashion.config import split_names, split_numbers
 from e2fashion.data.catalogue import Catalogue
 from e2fashion.eval.probe import ProbeSettings, measure_probe
 from e2fashion.eval.report import write_tables
-from e2fashion.eval.results import append_records, read_records
 from e2fashion.run_folder import RunFolder
-from e2fashion.runner.common import identity_of, load_named, results_file, set_threads
+from e2fashion.runner.common import identity_of, keep_records, load_named, results_file, set_threads, to_device
 from e2fashion.schema import ProbeConfig
 from e2fashion.types import ResultRecord
 
@@ -22,10 +17,7 @@ from e2fashion.types import ResultRecord
 def probe(config: ProbeConfig, progress: bool = True) -> str:
     """Measure linear probes of any encoder, append the records and show them as a table."""
     results, records = probe_records(config, progress)
-    append_records(results, records)
-    run = RunFolder(Path(config.model))
-    if results == run.results:
-        write_tables(read_records(results), run.report)
+    keep_records(results, RunFolder(Path(config.model)), records)
     return f"{len(records)} records appended to {results}\n\n" + write_tables(records)
 
 
@@ -54,5 +46,5 @@ def probe_records(config: ProbeConfig, progress: bool = True) -> tuple[Path, lis
         precision=config.precision,
         progress=progress,
     )
-    cast(nn.Module, encoder.model).to(build.build_device(config.accelerator))
+    to_device(encoder, config.accelerator)
     return results, measure_probe(encoder, catalogue, settings, identity_of(run.read_record()))

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
 from e2fashion.eval.classify_tables import classification_tables, tag_tables
-from e2fashion.eval.published import PublishedRow, load_published
+from e2fashion.eval.published import load_published, of_benchmark
 from e2fashion.eval.tables import Table
 from e2fashion.types import ResultRecord
 from scripts.results_sections.section import Section
@@ -23,15 +22,8 @@ def tables(records: Sequence[ResultRecord]) -> list[Table]:
     found = []
     for column in dict.fromkeys(record.extra["entity"] for record in records if record.task == "zero_shot"):
         own = [record for record in records if record.task == "zero_shot" and record.extra["entity"] == column]
-        found += classification_tables(own, _of(rows, BENCHMARKS.get(column)))
+        found += classification_tables(own, of_benchmark(rows, BENCHMARKS[column]) if column in BENCHMARKS else [])
     return found + tag_tables(records)
-
-
-def _of(rows: Sequence[PublishedRow], benchmark: str | None) -> list[PublishedRow]:
-    """The rows with the value of one benchmark alone; none where there is no such benchmark."""
-    if benchmark is None:
-        return []
-    return [replace(row, values={benchmark: row.values[benchmark]}) for row in rows if benchmark in row.values]
 
 
 SECTIONS = (
