@@ -21,6 +21,8 @@ from e2fashion.config import (
 from e2fashion.schema import AblationConfig, RunConfig
 from e2fashion.types import E2FashionError
 
+#: Mappings whose names the base chooses.
+MAPPINGS = ("model.entities", "train.stages")
 #: Keys of a run that a row may not change: they belong to the sweep, or change nothing that is computed.
 NOT_A_ROWS = ("seed", *NOT_IDENTITY, *(f"loader.{key}" for key in NOT_IDENTITY_LOADER))
 
@@ -176,8 +178,9 @@ def _rows(file: Path, config: AblationConfig, base: RunConfig) -> tuple[dict[str
         removes_nothing = [reason for key in row if row[key] is None and (reason := _nothing_at(values, key))]
         if removes_nothing and name not in config.optional:
             raise E2FashionError(f"{origin} {removes_nothing[0]}.")
-        if removes_nothing:
-            left_out[name] = removes_nothing[0]
+        changes_nothing = [reason for key in row if (reason := _no_member(values, key))]
+        if removes_nothing or (changes_nothing and name in config.optional):
+            left_out[name] = (removes_nothing + changes_nothing)[0]
         else:
             rows[name] = row
     return rows, left_out
@@ -207,10 +210,22 @@ def _spelt_out(base: dict[str, Any], row: Iterator[tuple[str, Any]]) -> Iterator
 def _nothing_at(base: dict[str, Any], key: str) -> str:
     """Why there is nothing to remove at ``key``; empty where there is, or where the key is no member of a mapping."""
     parent = key.rpartition(".")[0]
-    if parent not in ("model.entities", "train.stages") or (_at(base, key) is not None):
+    if parent not in MAPPINGS or _at(base, key) is not None:
         return ""
-    names = [other for other, content in _at(base, parent).items() if content is not None]
-    return f"removes {key}, which the base lacks (it has {', '.join(names) or 'none'})"
+    return f"removes {key}, which the base lacks (it has {_members(base, parent)})"
+
+
+def _no_member(base: dict[str, Any], key: str) -> str:
+    """Why there is nothing to change at ``key``, a key of a mapping's member; empty where the base has the member."""
+    member = key.rpartition(".")[0]
+    parent = member.rpartition(".")[0]
+    if parent not in MAPPINGS or _at(base, member) is not None:
+        return ""
+    return f"changes {key}, but the base lacks {member} (it has {_members(base, parent)})"
+
+
+def _members(base: dict[str, Any], mapping: str) -> str:
+    return ", ".join(name for name, content in _at(base, mapping).items() if content is not None) or "none"
 
 
 def _at(values: dict[str, Any], key: str) -> Any:

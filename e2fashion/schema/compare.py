@@ -27,8 +27,9 @@ class AblationConfig:
 
     ``base`` is a run configuration, relative to the file that names it. A row maps dotted keys of a run to values:
     ``soft: {model.selection: soft, model.noise: none}``; ``model.entities.*.tokens`` means every entity of the base.
-    Rows named in ``optional`` are left out, and listed, where the base lacks what they remove. Differences are
-    against the row ``baseline``. ``reuse`` names folders whose finished runs of the same identity count as done.
+    Rows named in ``optional`` are left out, and listed, where the base lacks what they remove or change.
+    Differences are against the row ``baseline``. ``reuse`` names folders whose finished runs of the same identity count
+    as done.
     """
 
     data: str = MISSING

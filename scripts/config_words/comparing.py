@@ -35,7 +35,7 @@ EXPLAINED: dict[type, dict[str, tuple[str, str]]] = {
         "rows": ("What each row changes: dotted keys of a run and their values; `{}` is the base itself", "-"),
         "seeds": ("Each row is trained once with each", "ours"),
         "baseline": ("Row that the others are compared with; null: no differences", "ours"),
-        "optional": ("Rows that are left out, and listed, where the base lacks what they remove", "ours"),
+        "optional": ("Rows that are left out, and listed, where the base lacks what they remove or change", "ours"),
         "split": ("Splits that every run is evaluated on, separated by commas", "ours"),
         "name": ("What the report is called; null: the file's name", "ours"),
         "output": ("Folder of the report and of the runs, `<row>/seed<k>`", "ours"),

