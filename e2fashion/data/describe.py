@@ -3,20 +3,15 @@
 from __future__ import annotations
 
 import hashlib
-import re
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from e2fashion.data.catalogue import Catalogue
 from e2fashion.data.text import TextTemplate, normalise_text
-from e2fashion.types import E2FashionError
+from e2fashion.data.text_length import TextLimit, TokenLengths
 
-_WORDS_AND_MARKS = re.compile(r"\w+|[^\w\s]")
-_SPECIAL_TOKENS = 2  # start and end of a text
 _TEXTS_AT_ONCE = 1024
-
-TokenLengths = Callable[[list[str]], list[int]]
 
 
 @dataclass(frozen=True)
@@ -105,27 +100,16 @@ def describe_catalogue(
 ) -> CatalogueDescription:
     """Read every row of ``catalogue`` once and count.
 
-    ``token_lengths`` maps texts to their numbers of tokens, start and end included, and ``tokenizer_name`` says whose
-    they are. Without it every word and every punctuation mark counts as one token: no CLIP tokenizer makes fewer, so
-    the count of texts over ``context_length`` is a lower bound. The texts whose length is counted are those of
+    The texts whose length is counted, as :class:`~e2fashion.data.text_length.TextLimit` says, are those of
     ``template`` (None: the description); all other counts are of descriptions.
 
     Raises:
         E2FashionError: a context length below 1, or a template with a field that the catalogue lacks.
     """
-    if context_length < 1:
-        raise E2FashionError(f"context_length is {context_length}; give a number of tokens from 1.")
-    template = template or TextTemplate()
-    template.validate(catalogue.tag_columns)
-    lengths = token_lengths or _lower_bounds
-    counters = {
-        split: _SplitCounter(catalogue, split, context_length, lengths, template) for split in catalogue.split_names
-    }
+    limit = TextLimit(context_length, token_lengths, tokenizer_name, template or TextTemplate())
+    limit.template.validate(catalogue.tag_columns)
+    counters = {split: _SplitCounter(catalogue, split, limit) for split in catalogue.split_names}
     tags = catalogue.tag_columns
-    rule = f"tokens of {tokenizer_name}"
-    if token_lengths is None:
-        rule = "words and punctuation marks plus start and end, a lower bound of the tokens"
-    rule += f", of '{template.template}'"
     return CatalogueDescription(
         name=catalogue.manifest.name,
         fingerprint=catalogue.fingerprint,
@@ -135,7 +119,7 @@ def describe_catalogue(
         crossing_texts=_crossing({split: counter.texts for split, counter in counters.items()}),
         crossing_pictures=_crossing({split: counter.pictures for split, counter in counters.items()}),
         context_length=context_length,
-        length_rule=rule,
+        length_rule=limit.rule,
         skipped=catalogue.manifest.skipped,
     )
 
@@ -143,9 +127,7 @@ def describe_catalogue(
 class _SplitCounter:
     """One pass over a split; digests instead of texts and pictures stay in memory."""
 
-    def __init__(
-        self, catalogue: Catalogue, split: str, context_length: int, lengths: TokenLengths, template: TextTemplate
-    ) -> None:
+    def __init__(self, catalogue: Catalogue, split: str, limit: TextLimit) -> None:
         self.texts: Counter[bytes] = Counter()
         self.pictures: Counter[bytes] = Counter()
         self.values: dict[str, Counter[str]] = {tag: Counter() for tag in catalogue.tag_columns}
@@ -161,12 +143,7 @@ class _SplitCounter:
             texts = [batch["description"][row] for row in first_views]
             self.texts.update(hashlib.sha256(normalise_text(text).encode()).digest() for text in texts)
             self.words += sum(len(text.split()) for text in texts)
-            if texts:
-                rendered = [
-                    template.render({tag: batch[tag][row] for tag in template.columns}, batch["description"][row])
-                    for row in first_views
-                ]
-                self.long_texts += sum(length > context_length for length in lengths(rendered))
+            self.long_texts += sum(length > limit.context_length for length in limit.lengths(batch, first_views))
             for tag, values in self.values.items():
                 values.update(value for row in first_views if (value := batch[tag][row]) is not None)
 
@@ -191,7 +168,3 @@ def _shared(counts: Counter[bytes]) -> int:
 def _crossing(by_split: Mapping[str, Counter[bytes]]) -> int:
     occurrences = Counter(digest for counts in by_split.values() for digest in counts)
     return sum(count > 1 for count in occurrences.values())
-
-
-def _lower_bounds(texts: list[str]) -> list[int]:
-    return [len(_WORDS_AND_MARKS.findall(text)) + _SPECIAL_TOKENS for text in texts]
