@@ -37,7 +37,7 @@ def _data_describe(words: Words) -> int:
 VERBS: dict[str, Verb] = {
     "data prepare": Verb(
         "data prepare <source> [config.yaml] path=... output=<catalogue> [on_error=skip]",
-        "turn a source (kagl, fashiongen, folder, labelled, synthetic) into a catalogue",
+        "turn a source (kagl, fashiongen, fashion_iq, folder, hub, labelled, synthetic ...) into a catalogue",
         _data_prepare,
         "PrepareConfig",
     ),

@@ -1,12 +1,13 @@
 """FashionIQ as its authors give it out: relative captions, galleries, and pictures, many of them gone from the web.
 
 Layout below one folder: ``captions/cap.<category>.<split>.json`` (a list of
-``{candidate, target, captions: [c1, c2]}``), ``image_splits/split.<category>.<split>.json`` (a list of ids), and
-``images/<id>.png`` or ``.jpg``.
+``{candidate, target, captions: [c1, c2]}``; of test, targets are not given out),
+``image_splits/split.<category>.<split>.json`` (a list of ids), and ``images/<id>.png`` or ``.jpg``.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
-from e2fashion.types import E2FashionError
+from e2fashion.types import SPLITS, E2FashionError
 
 CATEGORIES = ("dress", "shirt", "toptee")
 GALLERIES = ("original", "val")
@@ -89,13 +90,37 @@ class FashionIQ:
         """Those without a picture, each once, in order."""
         return [identifier for identifier in dict.fromkeys(identifiers) if identifier not in self._files]
 
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 of the captions, the galleries, and the names of the pictures that are there."""
+        digest = hashlib.sha256()
+        for folder in (CAPTIONS_FOLDER, SPLITS_FOLDER):
+            for file in sorted((self.path / folder).glob("*.json")):
+                digest.update(file.name.encode() + file.read_bytes())
+        names = sorted(file.name for file in self.image_folder.iterdir())
+        digest.update("\n".join(names).encode())
+        return digest.hexdigest()
+
+    def splits(self) -> list[str]:
+        """Those of train, val and test that any category has a list of pictures of."""
+        folder = self.path / SPLITS_FOLDER
+        return [split for split in SPLITS if any(folder.glob(f"split.*.{split}.json"))]
+
+    def has_targets(self, category: str, split: str) -> bool:
+        """Whether the captions of a split say which picture they ask for: those of test do not."""
+        rows = _read_list(self._captions_file(category, split))
+        return any(isinstance(row, dict) and "target" in row for row in rows)
+
+    def _captions_file(self, category: str, split: str) -> Path:
+        return self.path / CAPTIONS_FOLDER / f"cap.{check_category(category)}.{split}.json"
+
     def triplets(self, category: str, split: str) -> list[Triplet]:
         """The relative captions of a category in the order of their file, those without pictures among them.
 
         Raises:
             E2FashionError: an unknown category, or a file that is missing or holds something else.
         """
-        file = self.path / CAPTIONS_FOLDER / f"cap.{check_category(category)}.{split}.json"
+        file = self._captions_file(category, split)
         found = []
         for number, row in enumerate(_read_list(file)):
             keys = ("candidate", "target", "captions")

@@ -74,7 +74,8 @@ def prepare_catalogue(
     carved out of train; where it gives none, all are made by product group with ``seed`` and the two fractions
     (of rows). Nothing is visible in ``output`` before everything is written, and a second call with the same
     source, options and settings returns what is there (the tables are compared by content, pictures are not).
-    ``dominant_fibre`` maps new tag columns to columns of compositions.
+    ``dominant_fibre`` maps new tag columns to columns of compositions. What a source's ``notes`` say, if it has some,
+    goes into the manifest.
 
     Raises:
         ProductError: the first row with a problem, when ``on_error`` is "stop".
@@ -108,9 +109,10 @@ def prepare_catalogue(
             raise E2FashionError(_nothing_left(source, gathered))
         keys = [row.keys for row in gathered.kept]
         assignment = decide_splits(keys, [row.split for row in gathered.kept], seed, fractions)
+        told = [*getattr(source, "notes", ()), *fibres.notes()]
         for note in assignment.notes:
             logger.warning(note)
-        for note in fibres.notes():
+        for note in told:
             logger.info(note)
         features = catalogue_features(fibres.tag_columns, gathered.with_regions)
         counts, fingerprint = _write_splits(folder, features, spool, gathered.kept, assignment.splits, progress)
@@ -127,7 +129,7 @@ def prepare_catalogue(
             fingerprint=fingerprint,
             split_rule=assignment.rule,
             skipped=dict(Counter(problem.reason for problem in gathered.skipped)),
-            notes=[*assignment.notes, *fibres.notes()],
+            notes=[*assignment.notes, *told],
             created_by=_own_version(),
         ).save(folder)
     return Catalogue.load(target)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,7 +17,7 @@ from tqdm.auto import tqdm  # type: ignore[import-untyped]
 
 from e2fashion.data.catalogue import Catalogue
 from e2fashion.data.decode import decode_image
-from e2fashion.data.fashion_iq import CAPTIONS_FOLDER, SPLITS_FOLDER, FashionIQ, Gallery
+from e2fashion.data.fashion_iq import FashionIQ, Gallery
 from e2fashion.data.pictures import as_rgb
 from e2fashion.eval.encoder import Encoder
 from e2fashion.eval.measure import MeasureSettings, embed_catalogue
@@ -146,13 +145,7 @@ class FashionIqTask:
     @property
     def fingerprint(self) -> str:
         """Of the captions, the galleries, and the names of the pictures that are there."""
-        digest = hashlib.sha256()
-        for folder in (CAPTIONS_FOLDER, SPLITS_FOLDER):
-            for file in sorted((self.data.path / folder).glob("*.json")):
-                digest.update(file.name.encode() + file.read_bytes())
-        names = sorted(file.name for file in self.data.image_folder.iterdir())
-        digest.update("\n".join(names).encode())
-        return digest.hexdigest()
+        return self.data.fingerprint
 
     @property
     def how(self) -> dict[str, Any]:

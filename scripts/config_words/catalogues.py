@@ -22,7 +22,10 @@ SECTIONS: tuple[tuple[str, type, str], ...] = (
 
 EXPLAINED: dict[type, dict[str, tuple[str, str]]] = {
     PrepareConfig: {
-        "source": ("`kagl`, `fashiongen`, `amazon_fashion`, `folder`, `hub`, `labelled`, `synthetic`", "-"),
+        "source": (
+            "`kagl`, `fashiongen`, `amazon_fashion`, `fashion_iq`, `folder`, `hub`, `labelled`, `synthetic`",
+            "-",
+        ),
         "output": ("The catalogue's folder", "-"),
         "on_error": ("`skip` leaves unfit rows out, counts them and lists them in `skipped.csv`", "ours"),
         "split_seed": ("Of the splits that are made here", "ours"),

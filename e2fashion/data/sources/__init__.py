@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from e2fashion.data.sources.amazon_fashion import AmazonFashionSource
 from e2fashion.data.sources.base import Source
+from e2fashion.data.sources.fashion_iq import FashionIqSource
 from e2fashion.data.sources.fashiongen import FashionGenSource
 from e2fashion.data.sources.folder import FolderSource
 from e2fashion.data.sources.hub import HubSource
@@ -17,6 +18,7 @@ SOURCES: dict[str, type[Source]] = {
         KaglSource,
         FashionGenSource,
         AmazonFashionSource,
+        FashionIqSource,
         FolderSource,
         HubSource,
         LabelledSource,
