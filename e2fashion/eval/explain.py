@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
+import torch
 from einops import rearrange
 from numpy.typing import NDArray
 from torch import Tensor
@@ -48,7 +49,8 @@ class ExplainSettings:
     """``methods`` among :data:`METHODS`, in the order of the figure.
 
     ``square`` is how occlusion makes a square of the picture: ``grey`` pads with the encoder's mean colour, as
-    FashionCLIP does, ``own`` is the encoder's way. The other methods always show the encoder's own.
+    FashionCLIP does, ``own`` is the encoder's way. The other methods always show the encoder's own. ``precision`` is
+    the towers'; cosines and heat are fp32 either way.
     """
 
     methods: Sequence[str] = ("occlusion",)
@@ -56,6 +58,7 @@ class ExplainSettings:
     square: Square = "grey"
     grid: int = BAND_GRID
     batch_size: int = BAND_BATCH
+    precision: Literal["fp32", "bf16"] = "fp32"
 
 
 def explain(encoder: Encoder, picture: Tensor, settings: ExplainSettings) -> list[Explanation]:
@@ -67,7 +70,8 @@ def explain(encoder: Encoder, picture: Tensor, settings: ExplainSettings) -> lis
     """
     check(encoder, settings)
     found = []
-    with evaluating(encoder.model):
+    half = torch.autocast(encoder.model.device.type, torch.bfloat16, enabled=settings.precision == "bf16")
+    with evaluating(encoder.model), half:
         for method in settings.methods:
             found += METHODS[method](encoder, picture, settings)
     return found

@@ -42,7 +42,9 @@ def explain(config: ExplainConfig) -> str:
     encoder, _ = load_named(config)
     subject = _of_file(config.image) if config.image is not None else _of_product(config, encoder)
     texts = tuple(text.strip() for text in config.text.split("|")) if config.text is not None else subject.texts
-    settings = ExplainSettings(_methods(config, encoder, texts), texts, config.square, config.grid, config.batch_size)
+    settings = ExplainSettings(
+        _methods(config, encoder, texts), texts, config.square, config.grid, config.batch_size, config.precision
+    )
     check(encoder, settings)
     to_device(encoder, config.accelerator)
     found = explain_picture(encoder, subject.picture, settings)

@@ -97,7 +97,8 @@ class ExplainConfig:
     (null: the first two as far as the model and the texts allow, else attention). ``text`` may hold several texts,
     separated by ``|`` (null: of a product its description and the tags of the model's entities). ``square``: occlusion
     pads the picture with grey, or squares it in the model's ``own`` way. ``grid`` is the number of rows and columns on
-    which bands begin and end. ``output`` is the figure (null: in ``runs/explain/<model>``).
+    which bands begin and end. ``precision`` is the towers'. ``output`` is the figure (null: in
+    ``runs/explain/<model>``).
     """
 
     model: str = MISSING
@@ -111,7 +112,8 @@ class ExplainConfig:
     name: str | None = None
     resize: Literal["squeeze", "crop", "pad"] | None = None
     size: int | None = None
-    batch_size: int = 128
+    batch_size: int = 24
+    precision: Literal["fp32", "bf16"] = "fp32"
     accelerator: Accelerator = "auto"
     threads: int | None = None
     output: str | None = None

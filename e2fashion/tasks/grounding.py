@@ -19,8 +19,8 @@ from e2fashion.types import E2FashionError
 
 #: Rows and columns of the grid on which bands begin and end (ours).
 BAND_GRID = 8
-#: Bands that are embedded at once.
-BAND_BATCH = 128
+#: Bands that are embedded at once: on a CPU larger batches leave its cache (ours).
+BAND_BATCH = 24
 
 
 @contextmanager

@@ -96,7 +96,11 @@ EXPLAINED: dict[type, dict[str, tuple[str, str]]] = {
         "name": ("What the figure calls the model; null: its folder's name", "ours"),
         "resize": ("Overrides the saved processor's way of making a square", "ours"),
         "size": ("Overrides the saved processor's size", "ours"),
-        "batch_size": ("Masked pictures that are embedded at once", "ours"),
+        "batch_size": ("Masked pictures that are embedded at once; a GPU takes more", "ours"),
+        "precision": (
+            "Of the encoder; `bf16`: half of the time on processors that have it",
+            "ours",
+        ),
         "accelerator": ("Where the encoder computes; `auto` takes a GPU if there is one", "ours"),
         "threads": ("Processor threads; null takes all", "ours"),
         "output": ("The figure (PNG); null: in `runs/explain/<model>/`", "ours"),

@@ -46,6 +46,16 @@ def test_every_method_shows_the_square_that_it_saw(regional: Encoder, picture: t
     assert torch.equal(torch.from_numpy(same.look.picture).permute(2, 0, 1), own)
 
 
+def test_bf16_gives_nearly_the_same_heat_in_fp32(regional: Encoder, picture: torch.Tensor) -> None:
+    settings = ExplainSettings(("occlusion",), ("red dress",), grid=4)
+    heats = [
+        torch.from_numpy(explain(regional, picture, replace(settings, precision=precision))[0].look.heat)
+        for precision in ("fp32", "bf16")
+    ]
+    assert not torch.equal(*heats)
+    assert (heats[0] - heats[1]).abs().mean() < 0.1
+
+
 def test_selection_maps_are_those_of_the_forward_pass(regional: Encoder, picture: torch.Tensor) -> None:
     (found,) = explain(regional, picture, ExplainSettings(("tokens",)))
     pixels = normalise(regional.transform(picture)[None], regional.transform.mean, regional.transform.std)

@@ -12,7 +12,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from e2fashion.tasks.search.exact import CHUNK_ROWS, SPARE, Gallery, nearest, rescore
+from e2fashion.tasks.search.exact import CHUNK_ROWS, SPARE, nearest
+from e2fashion.tasks.search.gallery import Gallery
+from e2fashion.tasks.search.rescoring import rescore
 from e2fashion.types import E2FashionError
 
 logger = logging.getLogger(__name__)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Protocol
-
-import numpy as np
 import torch
 from einops import rearrange
 from torch import Tensor
 
 from e2fashion.metrics.ranking import full_precision
+from e2fashion.tasks.search.gallery import Gallery
+from e2fashion.tasks.search.rescoring import best_of_pairs, rescore
+from e2fashion.tasks.search.sieve import pays, sieve
 from e2fashion.types import E2FashionError
 
 QUERIES_AT_ONCE = 1024
@@ -21,47 +21,15 @@ BLOCK = 64
 SPARE = 8
 """Rows looked at beyond those asked for, so that rounding and equal scores cannot push a right one out (ours)."""
 MOST_SPARE = 4096
-RESCORED_BYTES = 32 * 2**20
-
-
-class Gallery(Protocol):
-    """Rows of L2-normalised embeddings (N, C), wherever they lie."""
-
-    def __len__(self) -> int: ...
-
-    def chunk(self, start: int, stop: int) -> Tensor:
-        """The rows from ``start`` to ``stop``: (rows, C) fp32."""
-        ...
-
-    def rows(self, places: Tensor) -> Tensor:
-        """The rows at ``places`` (n,) int64: (n, C) fp32."""
-        ...
-
-
-class TensorGallery:
-    """A :class:`Gallery` of one tensor (N, C) in memory, of any floating type."""
-
-    def __init__(self, embeds: Tensor) -> None:
-        self.embeds = embeds
-
-    def __len__(self) -> int:
-        return len(self.embeds)
-
-    def chunk(self, start: int, stop: int) -> Tensor:
-        """Rows as fp32."""
-        return self.embeds[start:stop].float()
-
-    def rows(self, places: Tensor) -> Tensor:
-        """Chosen rows as fp32."""
-        return self.embeds[places].float()
 
 
 def nearest(query: Tensor, gallery: Gallery, top: int, tie: Tensor | None = None) -> tuple[Tensor, Tensor]:
     """Scores (Q, k) fp64 and places (Q, k) int64 of the ``top`` best rows, the best first; k = min(top, N).
 
-    ``query`` (Q, C) fp32. Candidates come from fp32 matrix products over chunks; their final scores are inner products
-    in fp64, which do not depend on where a row lies, and equal ones stand in the order of ``tie`` (N,) int64 (default:
-    of the rows). Where more than 4,096 rows score as the last one within rounding, those that lie first are taken.
+    ``query`` (Q, C) fp32. Candidates come from matrix products over chunks, in bfloat16 where that is quicker and
+    bounds tell enough rows apart, else in fp32; their final scores are inner products in fp64, which do not depend on
+    where a row lies, and equal ones stand in the order of ``tie`` (N,) int64 (default: of the rows). Where more than
+    4,096 rows score as the last one within rounding, those that lie first are taken.
 
     Raises:
         E2FashionError: ``top`` is below 1, or a query is not finite.
@@ -78,6 +46,19 @@ def nearest(query: Tensor, gallery: Gallery, top: int, tie: Tensor | None = None
 
 
 def _nearest_of(query: Tensor, gallery: Gallery, kept: int, tie: Tensor | None) -> tuple[Tensor, Tensor]:
+    scores = torch.empty(len(query), kept, dtype=torch.float64)
+    places = torch.empty(len(query), kept, dtype=torch.int64)
+    dense = torch.ones(len(query), dtype=torch.bool)
+    if pays(len(query), len(gallery), kept):
+        sieved = sieve(query, gallery, kept)
+        dense, done = sieved.open_queries, ~sieved.open_queries
+        pairs = (done.cumsum(0) - 1)[sieved.asks], sieved.places
+        scores[done], places[done] = best_of_pairs(query[done], gallery, pairs, kept, tie)
+    scores[dense], places[dense] = _nearest_in_fp32(query[dense], gallery, kept, tie)
+    return scores, places
+
+
+def _nearest_in_fp32(query: Tensor, gallery: Gallery, kept: int, tie: Tensor | None) -> tuple[Tensor, Tensor]:
     rounding = 2 * query.shape[1] * torch.finfo(torch.float32).eps
     scores = torch.empty(len(query), kept, dtype=torch.float64)
     places = torch.empty(len(query), kept, dtype=torch.int64)
@@ -138,19 +119,3 @@ def _best_of_chunk(scores: Tensor, wanted: int) -> tuple[Tensor, Tensor]:
         flat_places = torch.cat([flat_places, rest.expand(queries, -1)], dim=1)
     best, order = flat.topk(wanted, dim=1, sorted=False)
     return best, flat_places.gather(1, order)
-
-
-def rescore(query: Tensor, gallery: Gallery, places: Tensor, tie: Tensor | None = None) -> tuple[Tensor, Tensor]:
-    """Inner products in fp64 of queries (Q, C) with their own rows (Q, K), best first: scores and places (Q, K).
-
-    Equal scores stand in the order of ``tie`` (N,), by default of the rows.
-    """
-    exact = torch.empty(places.shape, dtype=torch.float64)
-    at_once = max(1, RESCORED_BYTES // (8 * places.shape[1] * query.shape[1]))
-    for start in range(0, len(query), at_once):
-        own = places[start : start + at_once]
-        rows = rearrange(gallery.rows(own.flatten()), "(q k) c -> q k c", q=len(own))
-        exact[start : start + at_once] = (rows.double() * query[start : start + at_once, None].double()).sum(-1)
-    second = places if tie is None else tie[places]
-    order = torch.from_numpy(np.lexsort((second.numpy(), -exact.numpy()), axis=1))
-    return exact.gather(1, order), places.gather(1, order)

@@ -1,15 +1,48 @@
-"""The vectors of an index, read from its memory-mapped shards a chunk at a time."""
+"""Rows of embeddings wherever they lie: in one tensor, or in the memory-mapped shards of an index."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
 
+class Gallery(Protocol):
+    """Rows of L2-normalised embeddings (N, C), wherever they lie."""
+
+    def __len__(self) -> int: ...
+
+    def chunk(self, start: int, stop: int) -> Tensor:
+        """The rows from ``start`` to ``stop``: (rows, C) fp32."""
+        ...
+
+    def rows(self, places: Tensor) -> Tensor:
+        """The rows at ``places`` (n,) int64: (n, C) fp32."""
+        ...
+
+
+class TensorGallery:
+    """A :class:`Gallery` of one tensor (N, C) in memory, of any floating type."""
+
+    def __init__(self, embeds: Tensor) -> None:
+        self.embeds = embeds
+
+    def __len__(self) -> int:
+        return len(self.embeds)
+
+    def chunk(self, start: int, stop: int) -> Tensor:
+        """Rows as fp32."""
+        return self.embeds[start:stop].float()
+
+    def rows(self, places: Tensor) -> Tensor:
+        """Chosen rows as fp32."""
+        return self.embeds[places].float()
+
+
 class ShardGallery:
-    """Rows of several fp16 matrices (n_i, C), all of them or chosen ones, as fp32: see ``exact.Gallery``.
+    """Rows of several fp16 matrices (n_i, C), all of them or chosen ones, as fp32: a :class:`Gallery`.
 
     Args:
         shards: one matrix or more.

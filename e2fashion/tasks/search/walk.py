@@ -12,8 +12,9 @@ import torch
 from torch import Tensor
 
 from e2fashion.tasks.encoder import Picture
-from e2fashion.tasks.search.exact import CHUNK_ROWS, Gallery, nearest
+from e2fashion.tasks.search.exact import CHUNK_ROWS, nearest
 from e2fashion.tasks.search.filters import Where, matching
+from e2fashion.tasks.search.gallery import Gallery
 from e2fashion.tasks.search.index import Hit, ProductIndex
 from e2fashion.tasks.search.query import encode_query
 from e2fashion.types import E2FashionError

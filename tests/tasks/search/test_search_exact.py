@@ -7,8 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from e2fashion.tasks.search import exact
-from e2fashion.tasks.search.exact import TensorGallery, nearest
-from e2fashion.tasks.search.gallery import ShardGallery
+from e2fashion.tasks.search.exact import nearest
+from e2fashion.tasks.search.gallery import ShardGallery, TensorGallery
 from e2fashion.types import E2FashionError
 
 

@@ -96,7 +96,7 @@ def test_without_faiss(shades: ProductIndex, monkeypatch: pytest.MonkeyPatch, ca
 
 def test_recall_of_many_lists_is_measured(tmp_path: Path) -> None:
     pytest.importorskip("faiss")
-    from e2fashion.tasks.search.exact import TensorGallery
+    from e2fashion.tasks.search.gallery import TensorGallery
 
     rows = F.normalize(torch.randn(20_000, 16, generator=torch.Generator().manual_seed(0)), dim=-1)
     found = ann.open_approximate(tmp_path, "0" * 64, TensorGallery(rows), 16)
