@@ -22,7 +22,7 @@ class IndexBuildConfig:
     output: str = MISSING
     split: str = "all"
     name: str | None = None
-    shard_rows: int = 16384
+    shard_rows: int = 8192
     batch_size: int = 64
     workers: int = 0
     on_error: Literal["stop", "skip"] = "stop"
@@ -40,7 +40,7 @@ class IndexChangeConfig:
     source: str = MISSING
     split: str = "all"
     model: str | None = None
-    shard_rows: int = 16384
+    shard_rows: int = 8192
     batch_size: int = 64
     workers: int = 0
     on_error: Literal["stop", "skip"] = "stop"

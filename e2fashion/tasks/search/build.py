@@ -25,7 +25,7 @@ from e2fashion.types import E2FashionError
 
 logger = logging.getLogger(__name__)
 
-SHARD_ROWS = 16_384
+SHARD_ROWS = 8_192
 BATCH_SIZE = 64
 
 
@@ -161,7 +161,7 @@ def embed_pending(
                     skipped[product] = problem
             whole = [(position, square) for position, square, _ in items if square is not None]
             if whole:
-                embeds.append(encoder.embed_squares(torch.stack([square for _, square in whole])))
+                embeds.append(encoder.embed_squares(torch.stack([square for _, square in whole])).half())  # as stored
                 embedded += [position for position, _ in whole]
             seen += len(items)
             bar.update(len(items))
