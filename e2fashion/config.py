@@ -10,7 +10,7 @@ import copy
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, fields, is_dataclass
+from dataclasses import asdict, fields, is_dataclass, replace
 from difflib import get_close_matches
 from pathlib import Path
 from types import UnionType
@@ -19,7 +19,7 @@ from typing import Any, TypeVar, cast, get_args, get_origin, get_type_hints
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
-from e2fashion.schema import PrepareConfig, RunConfig
+from e2fashion.schema import PrepareConfig, RunConfig, identity_values
 from e2fashion.types import E2FashionError
 
 Schema = TypeVar("Schema")
@@ -103,26 +103,30 @@ def run_identity(config: RunConfig, data_fingerprint: str) -> str:
     """Twelve hexadecimal digits that are equal exactly for runs that compute the same thing.
 
     Paths, names, threads and loader processes do not count; the fingerprint of the catalogue does, and so does the
-    number of processes on all machines, which multiplies the batch.
+    number of processes on all machines, which multiplies the batch. A key that joined the schema after runs existed
+    (:func:`e2fashion.schema.joined_later`) counts only where it differs from its default.
     """
-    values = _identity_values(config)
-    if not values["model"]["entities"]:  # plain CLIP, whatever is said of how tokens would select and be trained
+    if not _without_null(
+        config.model.entities
+    ):  # plain CLIP, whatever is said of how tokens would select and be taught
         plain = RunConfig()
-        values["model"] |= {key: getattr(plain.model, key) for key in OF_SELECTION}
-        values["loss"] |= {"region_weight": 0.0, "region_targets": plain.loss.region_targets}
-    content = json.dumps([values, data_fingerprint], sort_keys=True)
+        model = replace(config.model, **{key: getattr(plain.model, key) for key in OF_SELECTION})
+        loss = replace(config.loss, region_weight=0.0, region_targets=plain.loss.region_targets)
+        config = replace(config, model=model, loss=loss)
+    content = json.dumps([_counting(identity_values(config), config), data_fingerprint], sort_keys=True)
     return hashlib.sha256(content.encode()).hexdigest()[:12]
 
 
 def differences(one: RunConfig, other: RunConfig) -> dict[str, tuple[Any, Any]]:
     """The dotted keys in which two runs that compute different things differ, with both values."""
-    first, second = (_flat(_identity_values(config)) for config in (one, other))
+    first, second = (_flat(_counting(asdict(config), config)) for config in (one, other))
     keys = dict.fromkeys([*first, *second])
     return {key: (first.get(key), second.get(key)) for key in keys if first.get(key) != second.get(key)}
 
 
-def _identity_values(config: RunConfig) -> dict[str, Any]:
-    values = {key: value for key, value in asdict(config).items() if key not in NOT_IDENTITY}
+def _counting(values: dict[str, Any], config: RunConfig) -> dict[str, Any]:
+    """Those of a run's ``values`` that say what it computes."""
+    values = {key: value for key, value in values.items() if key not in NOT_IDENTITY}
     values["loader"] = {k: v for k, v in values["loader"].items() if k not in NOT_IDENTITY_LOADER}
     # What null removes is as if it had never been there.
     for key in ("entities", "text_entities"):

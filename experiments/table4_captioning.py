@@ -28,7 +28,7 @@ import hashlib
 import json
 import sys
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from e2fashion import load_encoder, runner
@@ -39,7 +39,7 @@ from e2fashion.eval.caption_tables import caption_table
 from e2fashion.eval.captioning import Told, read_told
 from e2fashion.metrics.captioning import has_java
 from e2fashion.run_folder import RunFolder
-from e2fashion.schema import CaptionEvaluateConfig, CaptionTrainConfig
+from e2fashion.schema import CaptionEvaluateConfig, CaptionTrainConfig, identity_values
 from e2fashion.types import ResultRecord
 from experiments._command import main
 from experiments._experiment import FASHIONGEN, ROOT, Experiment, Material, Row
@@ -132,7 +132,7 @@ def _config(
     words += [f"data={catalogue.path}", f"encoder={folder.path}", f"memory={material.output / 'memory'}"]
     config = load_config(CaptionTrainConfig, CONFIGS / f"{arm.config}{suffix}.yaml", words)
     # Named by what it is taught with, so that a decoder is found again and never mistaken for another.
-    values = [asdict(config) | {"data": catalogue.fingerprint, "encoder": record["identity"], "memory": ""}]
+    values = [identity_values(config) | {"data": catalogue.fingerprint, "encoder": record["identity"], "memory": ""}]
     digest = hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:12]
     return replace(config, output=str(material.output / "decoders" / f"{config.name}-{digest}"))
 

@@ -30,7 +30,7 @@ from e2fashion.modules.fit import FitSettings, fit_stage
 from e2fashion.modules.optimizers import OptimizerSettings
 from e2fashion.run_folder import RunFolder, peak_memory_mb
 from e2fashion.runner.common import config_of_place, load_named_encoder, set_threads
-from e2fashion.schema import CaptionTrainConfig
+from e2fashion.schema import CaptionTrainConfig, identity_values
 from e2fashion.tasks.captioning import (
     CaptionTokens,
     DecoderFacts,
@@ -111,7 +111,7 @@ def train_decoder(config: CaptionTrainConfig, progress: bool = True) -> RunFolde
 
 def caption_identity(config: CaptionTrainConfig, data_fingerprint: str, encoder: EncoderIdentity) -> str:
     """Twelve hexadecimal digits, equal for decoders taught alike from the same texts and encoder."""
-    values = {key: value for key, value in asdict(config).items() if key not in NOT_IDENTITY}
+    values = {key: value for key, value in identity_values(config).items() if key not in NOT_IDENTITY}
     content = json.dumps([values, data_fingerprint, encoder.fingerprint], sort_keys=True)
     return hashlib.sha256(content.encode()).hexdigest()[:12]
 

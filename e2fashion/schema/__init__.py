@@ -14,7 +14,7 @@ from e2fashion.schema.caption import (
     CaptionTrainConfig,
 )
 from e2fashion.schema.classify import ClassifyConfig, ExplainConfig, TagsFitConfig, TagsPredictConfig
-from e2fashion.schema.common import Accelerator
+from e2fashion.schema.common import Accelerator, identity_values, joined_later
 from e2fashion.schema.compare import AblationConfig, CompareConfig
 from e2fashion.schema.compose import ComposeConfig
 from e2fashion.schema.data import DescribeConfig, PrepareConfig
@@ -82,4 +82,6 @@ __all__ = [
     "TextEntityConfig",
     "TowerConfig",
     "TrainConfig",
+    "identity_values",
+    "joined_later",
 ]

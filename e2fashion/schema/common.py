@@ -1,7 +1,40 @@
-"""Types that several configurations share."""
+"""What several configurations share: types, and keys that join a schema after runs were trained by it."""
 
 from __future__ import annotations
 
-from typing import Literal
+from dataclasses import MISSING, field, fields, is_dataclass
+from typing import Any, Literal
 
 Accelerator = Literal["auto", "cpu", "gpu", "cuda", "mps"]
+
+#: In a field's metadata: the key joined its schema after runs had been trained without it.
+_JOINED_LATER = "joined_later"
+
+
+def joined_later(default: Any = MISSING, *, default_factory: Any = MISSING) -> Any:
+    """A field whose key joins a schema that runs were trained by before; its default **must** be what those did.
+
+    The key is part of an identity only where it differs from its default, so that earlier runs keep theirs, and
+    ``config.yaml`` files that lack it are read. ``default_factory`` is for a list, a mapping or a section of keys.
+    """
+    if default is MISSING and default_factory is MISSING:
+        raise TypeError("a key that joins later needs a default: what runs did before it existed")
+    return field(default=default, default_factory=default_factory, metadata={_JOINED_LATER: True})
+
+
+def identity_values(config: Any) -> Any:
+    """A configuration as plain values, without the keys, at any depth, that joined later and equal their default."""
+    if is_dataclass(config) and not isinstance(config, type):
+        values = {item.name: getattr(config, item.name) for item in fields(config) if not _as_before(config, item)}
+        return identity_values(values)
+    if isinstance(config, dict):
+        return {key: identity_values(value) for key, value in config.items()}
+    return list(config) if isinstance(config, list) else config
+
+
+def _as_before(config: Any, item: Any) -> bool:
+    """Whether a field joined later and says what was done before it existed."""
+    if not item.metadata.get(_JOINED_LATER):
+        return False
+    default = item.default if item.default_factory is MISSING else item.default_factory()
+    return bool(getattr(config, item.name) == default)
