@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import fields
+from dataclasses import asdict, fields
 from difflib import get_close_matches
 from functools import partial
 from pathlib import Path
@@ -17,7 +17,7 @@ from omegaconf.errors import OmegaConfBaseException
 from transformers import CLIPProcessor, PreTrainedTokenizerBase
 from transformers.activations import ACT2FN
 
-from e2fashion.config import keys_of, split_names
+from e2fashion.config import flat, keys_of, split_names
 from e2fashion.data.catalogue import Catalogue
 from e2fashion.data.datamodule import CatalogueDataModule
 from e2fashion.data.sources import SOURCES
@@ -37,8 +37,9 @@ from e2fashion.models.tokenizer import (
     train_tokenizer,
 )
 from e2fashion.modules.fit import FitSettings
+from e2fashion.modules.loggers import LogSettings, check_loggers
 from e2fashion.modules.optimizers import OptimizerSettings
-from e2fashion.schema import DescribeConfig, ModelConfig, PrepareConfig, RunConfig, StageConfig
+from e2fashion.schema import CaptionTrainConfig, DescribeConfig, ModelConfig, PrepareConfig, RunConfig, StageConfig
 from e2fashion.types import E2FashionError, Entity
 
 
@@ -116,7 +117,7 @@ def check_run(config: RunConfig, catalogue: Catalogue) -> None:
 
     Raises:
         E2FashionError: a number out of range, a stage without epochs, a split or protocol that does not exist, a
-            column that the catalogue lacks, arithmetic that the machine does not have.
+            column that the catalogue lacks, arithmetic that the machine does not have, a logger that is not installed.
     """
     stages = {f"train.stages.{name}": stage for name, stage in config.train.stages.items() if stage is not None}
     if not stages:
@@ -131,12 +132,14 @@ def check_run(config: RunConfig, catalogue: Catalogue) -> None:
         ("train.warmup_steps", config.train.warmup_steps, 0),
         ("train.weight_decay", config.train.weight_decay, 0),
         ("train.checkpoint_every_steps", config.train.checkpoint_every_steps, 1),
+        ("logging.figures_every", config.logging.figures_every, 0),
         *((f"{key}.epochs", stage.epochs, 0) for key, stage in stages.items()),
         *((f"{key}.learning_rate", stage.learning_rate, 0) for key, stage in stages.items()),
     ]
     for key, value, least in bounds:
         if value < least:
             raise E2FashionError(f"{key} is {value}; give a number from {least}.")
+    check_loggers(config.logging.to, config.logging.online)
     if len(config.train.betas) != 2:
         raise E2FashionError(f"train.betas is {config.train.betas}; give two numbers, as in train.betas=[0.9,0.999].")
     for split in dict.fromkeys(["train", "val", *split_names(config.evaluate_splits)]):
@@ -370,6 +373,11 @@ def build_fit_settings(config: RunConfig, stage: StageConfig, progress: bool) ->
         checkpoint_every_steps=config.train.checkpoint_every_steps,
         progress=progress,
     )
+
+
+def build_log_settings(config: RunConfig | CaptionTrainConfig) -> LogSettings:
+    """Where a training's curves go; W&B and MLflow show the configuration beside them."""
+    return LogSettings(tuple(config.logging.to), config.logging.online, config.name, flat(asdict(config)))
 
 
 def _tower(layers: int, width: int, heads: int) -> dict[str, int]:

@@ -25,7 +25,18 @@ from e2fashion.types import E2FashionError
 Schema = TypeVar("Schema")
 
 #: Keys that say where or how fast a run happens, not what it computes.
-NOT_IDENTITY = ("name", "data", "output", "threads", "accelerator", "devices", "nodes", "protocols", "evaluate_splits")
+NOT_IDENTITY = (
+    "name",
+    "data",
+    "output",
+    "threads",
+    "accelerator",
+    "devices",
+    "nodes",
+    "logging",
+    "protocols",
+    "evaluate_splits",
+)
 #: Keys of ``model`` that mean nothing without entities.
 OF_SELECTION = ("fusion_layers", "selection", "noise", "temperature", "patches_per_token", "drop_patches", "token_gate")
 NOT_IDENTITY_LOADER = ("workers", "cache_gb", "evaluation_batch_size")
@@ -102,9 +113,9 @@ def save_config(config: Any, file: str | Path) -> None:
 def run_identity(config: RunConfig, data_fingerprint: str) -> str:
     """Twelve hexadecimal digits that are equal exactly for runs that compute the same thing.
 
-    Paths, names, threads and loader processes do not count; the fingerprint of the catalogue does, and so does the
-    number of processes on all machines, which multiplies the batch. A key that joined the schema after runs existed
-    (:func:`e2fashion.schema.joined_later`) counts only where it differs from its default.
+    Paths, names, threads, loader processes and loggers do not count; the fingerprint of the catalogue does, and so
+    does the number of processes on all machines, which multiplies the batch. A key that joined the schema after runs
+    existed (:func:`e2fashion.schema.joined_later`) counts only where it differs from its default.
     """
     if not _without_null(
         config.model.entities
@@ -119,7 +130,7 @@ def run_identity(config: RunConfig, data_fingerprint: str) -> str:
 
 def differences(one: RunConfig, other: RunConfig) -> dict[str, tuple[Any, Any]]:
     """The dotted keys in which two runs that compute different things differ, with both values."""
-    first, second = (_flat(_counting(asdict(config), config)) for config in (one, other))
+    first, second = (flat(_counting(asdict(config), config)) for config in (one, other))
     keys = dict.fromkeys([*first, *second])
     return {key: (first.get(key), second.get(key)) for key in keys if first.get(key) != second.get(key)}
 
@@ -141,11 +152,12 @@ def _without_null(values: dict[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in values.items() if value is not None}
 
 
-def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
+def flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested mappings as one, with dotted keys."""
+    found: dict[str, Any] = {}
     for key, value in values.items():
-        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
-    return flat
+        found |= flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
+    return found
 
 
 def keys_of(schema: type) -> set[str]:

@@ -5,12 +5,15 @@ from __future__ import annotations
 import logging
 import shutil
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
 import pytorch_lightning as pl
 import torch
+from pytorch_lightning.loggers import Logger
 from pytorch_lightning.utilities import rank_zero_only
 
 from e2fashion import build
@@ -22,7 +25,8 @@ from e2fashion.models.from_clip import added_parameters, new_parameter_names
 from e2fashion.models.modeling_e2 import E2Model
 from e2fashion.modules.callbacks import BestModel
 from e2fashion.modules.contrastive import ContrastiveModule
-from e2fashion.modules.fit import fit_stage
+from e2fashion.modules.fit import fit_stage, last_checkpoint
+from e2fashion.modules.loggers import LogSettings, ids_of, open_loggers, quiet_loggers, resumed_step
 from e2fashion.modules.optimizers import freeze_disconnected, select_trainable
 from e2fashion.run_folder import RunFolder, peak_memory_mb
 from e2fashion.schema import RunConfig, StageConfig
@@ -100,7 +104,9 @@ def _train_stage(
         nonfinite_report=folder.path / "nonfinite_batch.json",
     )
     try:
-        fit_stage(module, data, build.build_fit_settings(config, stage, progress), folder.path, name, best)
+        with recorded_loggers(build.build_log_settings(config), folder, name) as loggers:
+            settings = build.build_fit_settings(config, stage, progress)
+            fit_stage(module, data, settings, folder.path, name, best, loggers=loggers)
     finally:
         seconds = round(spent + time.perf_counter() - started, 1)
         if first:  # a run that goes on adds to it
@@ -114,6 +120,21 @@ def _train_stage(
         "seconds": seconds,
         "trained_parameters": sum(p.numel() for p in encoder.model.parameters() if p.requires_grad),
     }
+
+
+@contextmanager
+def recorded_loggers(settings: LogSettings, folder: RunFolder, stage: str) -> Iterator[list[Logger]]:
+    """The loggers of one stage; the record keeps their ids, with which a run that was interrupted goes on."""
+    logs = folder.path / "logs"
+    if not is_first_process():
+        yield quiet_loggers(logs, stage)
+        return
+    known = folder.read_record().get("loggers", {})
+    step = resumed_step(last_checkpoint(folder.path, stage))
+    with open_loggers(settings, logs, stage, known.get(stage), step) as loggers:
+        if ids := ids_of(loggers):
+            folder.update_record(loggers=known | {stage: ids})
+        yield loggers
 
 
 def added_percent(model: E2Model) -> float:

@@ -15,6 +15,7 @@ DEPTH = {"paper": 12, "small": 6, "pretrained": 6}
 #: Towers of the recipe's depth and next to no width; batches of which an epoch has two.
 TINY = (
     "accelerator=cpu",
+    "logging={to: [], figures_every: 0}",
     "model.checkpoint=null",
     "model.scratch={text: {layers: 1, width: 16, heads: 2}, patch_size: 8, projection_dim: 8, tokenizer: word}",
     "image.size=32",

@@ -50,6 +50,7 @@ SPLIT = "test"
 SHEET = "project"
 TINY = (
     "accelerator=cpu",
+    "logging.to=[]",
     "length=8",
     "model={layers: 1, heads: 2, width: 8}",
     "mapper={length: 2, layers: 1, heads: 2}",

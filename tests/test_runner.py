@@ -52,10 +52,12 @@ class Starts:
         self.weights: dict[str, State] = {}
         self.noisy: dict[str, bool] = {}
 
-    def __call__(self, module: Any, data: Any, settings: Any, folder: Path, stage: str, best: Any) -> None:
+    def __call__(
+        self, module: Any, data: Any, settings: Any, folder: Path, stage: str, best: Any, **options: Any
+    ) -> None:
         self.weights[stage] = {name: value.clone() for name, value in module.model.state_dict().items()}
         self.noisy[stage] = all(part.training for part in module.model.modules())
-        fit_stage(module, data, settings, folder, stage, best)
+        fit_stage(module, data, settings, folder, stage, best, **options)
 
 
 @pytest.fixture(scope="module")
@@ -200,8 +202,9 @@ def interrupted_by(action: Callable[[], None], at: tuple[str, int]) -> Callable[
             if (self.stage, trainer.global_step) == at:
                 action()
 
-    def fit(module: Any, data: Any, settings: Any, folder: Path, stage: str, best: Any) -> None:
-        fit_stage(module, data, settings, folder, stage, best, extra_callbacks=[Accident(stage)])
+    def fit(module: Any, data: Any, settings: Any, folder: Path, stage: str, best: Any, **options: Any) -> None:
+        options["extra_callbacks"] = [*options.get("extra_callbacks", ()), Accident(stage)]
+        fit_stage(module, data, settings, folder, stage, best, **options)
 
     return fit
 

@@ -21,6 +21,7 @@ TINY = [
     "text.template={brand} . {description}",
     "loader.batch_size=16",
     "accelerator=cpu",
+    "logging={to: [], figures_every: 0}",
     "train.warmup_steps=2",
     "train.checkpoint_every_steps=2",
     "train.stages.main={epochs: 2, learning_rate: 0.01}",

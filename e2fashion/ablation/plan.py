@@ -170,7 +170,7 @@ def _rows(file: Path, config: AblationConfig, base: RunConfig) -> tuple[dict[str
             raise E2FashionError(f"{origin} is {given!r}; a row maps keys to values, as in {{model.selection: soft}}.")
         row = dict(_spelt_out(values, _flat_row(given or {})))
         for key in row:
-            if key in NOT_A_ROWS:
+            if any(key == own or key.startswith(f"{own}.") for own in NOT_A_ROWS):
                 raise E2FashionError(
                     f"{origin} names '{key}', which belongs to the whole ablation: give it on the command line "
                     f"({'seeds' if key == 'seed' else key}=<value>)."

@@ -5,13 +5,12 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
 
 import pytorch_lightning as pl
 from pytorch_lightning.callbacks import LearningRateMonitor
-from pytorch_lightning.loggers import CSVLogger, Logger, TensorBoardLogger
+from pytorch_lightning.loggers import Logger
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
 from e2fashion.modules.callbacks import BestModel, ResumeCheckpoint, StageBar, Throughput
@@ -51,18 +50,19 @@ def fit_stage(
     stage: str,
     best_model: BestModel,
     extra_callbacks: Sequence[pl.Callback] = (),
+    loggers: Sequence[Logger] = (),
 ) -> None:
-    """Fit one stage, from its last checkpoint if the run was interrupted.
+    """Fit one stage, from its last checkpoint if the run was interrupted; curves go to ``loggers``.
 
     Raises:
         RunInterruptedError: the user asked to stop; the checkpoint is saved.
         E2FashionError: the loss is no longer finite, or the machine lacks the accelerator or so many devices.
     """
-    checkpoint = run_folder / "checkpoints" / stage / "last.ckpt"
+    checkpoint = last_checkpoint(run_folder, stage)
     callbacks: list[pl.Callback] = [
         best_model,
         Throughput(),
-        LearningRateMonitor(logging_interval="step"),
+        *([LearningRateMonitor(logging_interval="step")] if loggers else []),
         ResumeCheckpoint(checkpoint, settings.checkpoint_every_steps),
     ]
     callbacks += extra_callbacks
@@ -73,7 +73,7 @@ def fit_stage(
         settings,
         callbacks=callbacks,
         log_every_n_steps=max(1, min(LOG_EVERY_STEPS, steps)),
-        logger=_loggers(run_folder / "logs", stage),
+        logger=list(loggers),
         num_sanity_val_steps=0,
         use_distributed_sampler=False,
         enable_checkpointing=False,
@@ -84,6 +84,11 @@ def fit_stage(
     if resume and trainer.is_global_zero:
         logger.info("stage %s goes on from %s", stage, resume)
     trainer.fit(module, datamodule=data, ckpt_path=resume, weights_only=True)
+
+
+def last_checkpoint(run_folder: Path, stage: str) -> Path:
+    """Where a stage keeps the checkpoint that it resumes from."""
+    return run_folder / "checkpoints" / stage / "last.ckpt"
 
 
 def _trainer(settings: FitSettings, **options: Any) -> pl.Trainer:
@@ -103,16 +108,3 @@ def _trainer(settings: FitSettings, **options: Any) -> pl.Trainer:
             f"accelerator={settings.accelerator} with devices={settings.devices}, nodes={settings.nodes} cannot be "
             f"used here: {error}"
         ) from error
-
-
-def _loggers(folder: Path, stage: str) -> list[Logger]:
-    """CSV always, TensorBoard where it is installed (extra ``logging``)."""
-    earlier = len(list((folder / "csv").glob(f"{stage}*")))
-    # Lightning empties a CSV folder that is there: a run that goes on gets another one.
-    version = f"{stage}_{earlier + 1}" if earlier else stage
-    loggers: list[Logger] = [CSVLogger(folder, name="csv", version=version, flush_logs_every_n_steps=10)]
-    if find_spec("tensorboard") is None:
-        logger.warning("tensorboard is not installed: logging to CSV only. Install e2fashion[logging] for both.")
-    else:
-        loggers.append(TensorBoardLogger(folder, name="tensorboard", version=stage))
-    return loggers

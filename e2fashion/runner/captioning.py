@@ -27,6 +27,7 @@ from e2fashion.models.from_clip import checked_source
 from e2fashion.modules.callbacks import BestModel, RunInterruptedError
 from e2fashion.modules.captioning import SCORE, CaptionData, CaptionItems, CaptionModule
 from e2fashion.modules.fit import FitSettings, fit_stage
+from e2fashion.modules.loggers import check_loggers
 from e2fashion.modules.optimizers import OptimizerSettings
 from e2fashion.run_folder import RunFolder, peak_memory_mb
 from e2fashion.runner.common import config_of_place, load_named_encoder, set_threads
@@ -49,12 +50,13 @@ from e2fashion.tasks.captioning.spelling import Spelling
 from e2fashion.tasks.captioning.storage import SCRATCH, load_language_model
 from e2fashion.tasks.captioning.teaching import Lesson, Lessons, build_decoder, mean_rows
 from e2fashion.tasks.encoder import EncoderIdentity
+from e2fashion.training import recorded_loggers
 from e2fashion.types import E2FashionError
 
 logger = logging.getLogger(__name__)
 
 STAGE = "captions"
-NOT_IDENTITY = ("name", "encoder", "data", "output", "memory", "threads", "accelerator")
+NOT_IDENTITY = ("name", "encoder", "data", "output", "memory", "threads", "accelerator", "logging")
 
 
 def caption_train(place: Path, overrides: Sequence[str] = (), progress: bool = True) -> str:
@@ -133,6 +135,7 @@ def check_caption_config(config: CaptionTrainConfig) -> None:
     for key, (value, least) in bounds.items():
         if value < least:
             raise E2FashionError(f"{key} is {value}; give a number from {least}.")
+    check_loggers(config.logging.to, config.logging.online)
     if config.method == "decap" and config.lm != SCRATCH:
         raise E2FashionError(
             f"lm is '{config.lm}', but DeCap's language model is trained from scratch: write lm={SCRATCH}, or "
@@ -210,23 +213,25 @@ def _fit(
         "adamw", config.train.learning_rate, (0.9, 0.999), config.train.weight_decay, config.train.warmup_steps
     )
     try:
-        fit_stage(
-            CaptionModule(stored.decoder, settings, config.seed),
-            CaptionData(
-                CaptionItems(train, train.batch), CaptionItems(val, val.batch), config.train.batch_size, config.seed
-            ),
-            FitSettings(
-                epochs=config.train.epochs,
-                precision=config.train.precision,
-                accelerator=config.accelerator,
-                gradient_clip=config.train.gradient_clip,
-                checkpoint_every_steps=config.train.checkpoint_every_steps,
-                progress=progress,
-            ),
-            folder.path,
-            STAGE,
-            best,
-        )
+        with recorded_loggers(build.build_log_settings(config), folder, STAGE) as loggers:
+            fit_stage(
+                CaptionModule(stored.decoder, settings, config.seed),
+                CaptionData(
+                    CaptionItems(train, train.batch), CaptionItems(val, val.batch), config.train.batch_size, config.seed
+                ),
+                FitSettings(
+                    epochs=config.train.epochs,
+                    precision=config.train.precision,
+                    accelerator=config.accelerator,
+                    gradient_clip=config.train.gradient_clip,
+                    checkpoint_every_steps=config.train.checkpoint_every_steps,
+                    progress=progress,
+                ),
+                folder.path,
+                STAGE,
+                best,
+                loggers=loggers,
+            )
     finally:
         folder.update_record(seconds=round(before + time.perf_counter() - started, 1))
     folder.update_record(

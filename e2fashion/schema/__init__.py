@@ -20,6 +20,7 @@ from e2fashion.schema.compose import ComposeConfig
 from e2fashion.schema.data import DescribeConfig, PrepareConfig
 from e2fashion.schema.evaluate import EvaluateConfig, ProbeConfig
 from e2fashion.schema.export import ExportConfig
+from e2fashion.schema.logs import LoggingConfig, RunLoggingConfig
 from e2fashion.schema.run import (
     EntityConfig,
     ImageConfig,
@@ -67,12 +68,14 @@ __all__ = [
     "IndexEvaluateConfig",
     "IndexRemoveConfig",
     "LoaderConfig",
+    "LoggingConfig",
     "LossConfig",
     "ModelConfig",
     "PrepareConfig",
     "ProbeConfig",
     "RecommendConfig",
     "RunConfig",
+    "RunLoggingConfig",
     "ScratchConfig",
     "SearchConfig",
     "StageConfig",

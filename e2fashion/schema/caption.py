@@ -8,6 +8,7 @@ from typing import Literal
 from omegaconf import MISSING
 
 from e2fashion.schema.common import Accelerator
+from e2fashion.schema.logs import LoggingConfig
 
 
 @dataclass
@@ -79,6 +80,7 @@ class CaptionTrainConfig:
     model: CaptionModelConfig = field(default_factory=CaptionModelConfig)
     mapper: CaptionMapperConfig = field(default_factory=CaptionMapperConfig)
     train: CaptionFitConfig = field(default_factory=CaptionFitConfig)
+    logging: LoggingConfig = field(default_factory=LoggingConfig)
 
 
 @dataclass

@@ -8,6 +8,7 @@ from typing import Literal
 from omegaconf import MISSING
 
 from e2fashion.schema.common import Accelerator
+from e2fashion.schema.logs import RunLoggingConfig
 
 
 @dataclass
@@ -161,6 +162,7 @@ class RunConfig:
 
     ``data`` is a prepared catalogue, ``output`` the run folder, ``threads`` the processor threads (null: all).
     ``devices`` processes on each of ``nodes`` machines train together, each on batches of its own.
+    ``logging`` is no part of what it computes.
     ``evaluate_splits`` are read once at the end by every protocol of ``protocols``, separated by commas.
     """
 
@@ -178,6 +180,7 @@ class RunConfig:
     loader: LoaderConfig = field(default_factory=LoaderConfig)
     loss: LossConfig = field(default_factory=LossConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
+    logging: RunLoggingConfig = field(default_factory=RunLoggingConfig)
     protocols: str = "full"
     evaluate_splits: str = "val"
 

@@ -29,6 +29,7 @@ from e2fashion.data.datamodule import CatalogueDataModule
 from e2fashion.modules.callbacks import BestModel
 from e2fashion.modules.contrastive import ContrastiveModule
 from e2fashion.modules.fit import fit_stage
+from e2fashion.modules.loggers import LogSettings, open_loggers
 from e2fashion.modules.optimizers import build_optimizer
 from e2fashion.modules.schedules import cosine_with_warmup
 from e2fashion.schema import RunConfig
@@ -85,7 +86,9 @@ class Loops:
         assert self.stage is not None
         best = BestModel(run / "best", lambda folder: folder.mkdir(parents=True), "SumR")
         with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
-            fit_stage(module, self.data, build_fit_settings(self.config, self.stage, True), run, "main", best, [clock])
+            settings = build_fit_settings(self.config, self.stage, True)
+            with open_loggers(LogSettings(("tensorboard",)), run / "logs", "main") as loggers:
+                fit_stage(module, self.data, settings, run, "main", best, [clock], loggers)
         return clock.seconds, module.model
 
     def bare(self) -> tuple[float, torch.nn.Module]:

@@ -9,7 +9,9 @@ from e2fashion.schema import (
     CaptionModelConfig,
     CaptionRunConfig,
     CaptionTrainConfig,
+    LoggingConfig,
 )
+from scripts.config_words.run import LOGGING
 
 SECTIONS: tuple[tuple[str, type, str], ...] = (
     (
@@ -65,6 +67,7 @@ EXPLAINED: dict[type, dict[str, tuple[str, str]]] = {
         "noise_variance": ("Per dimension, added to embeddings in training (CapDec: 0.016 at C = 512)", "DeCap"),
         "modality_offset": ("Keep mean text minus mean picture of train, for `reading=shifted`", "CapDec"),
     },
+    LoggingConfig: LOGGING,
     CaptionModelConfig: {
         "layers": ("Layers of the language model from scratch", "DeCap"),
         "heads": ("Attention heads", "DeCap"),

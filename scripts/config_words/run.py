@@ -9,6 +9,7 @@ from e2fashion.schema import (
     LossConfig,
     ModelConfig,
     RunConfig,
+    RunLoggingConfig,
     ScratchConfig,
     StageConfig,
     TextConfig,
@@ -24,10 +25,15 @@ SECTIONS: tuple[tuple[str, type, str], ...] = (
         """`e2fashion train <config.yaml> key=value ...`.
 
 A run goes on only in a folder of the same identity: a hash of all keys but `name`, `data`, `output`, `threads`,
-`accelerator`, `protocols`, `evaluate_splits`, `loader.workers`, `loader.cache_gb` and
+`accelerator`, `logging`, `protocols`, `evaluate_splits`, `loader.workers`, `loader.cache_gb` and
 `loader.evaluation_batch_size`, together with the catalogue's fingerprint.""",
     ),
 )
+
+LOGGING: dict[str, tuple[str, str]] = {
+    "to": ("Loggers beside CSV: `tensorboard`, `wandb`, `mlflow`; `[]`: none ([logging.md](logging.md))", "ours"),
+    "online": ("Whether W&B and MLflow may reach their servers; false: everything stays in the folder", "ours"),
+}
 
 EXPLAINED: dict[type, dict[str, tuple[str, str]]] = {
     RunConfig: {
@@ -42,6 +48,8 @@ EXPLAINED: dict[type, dict[str, tuple[str, str]]] = {
         "protocols": ("Of the evaluation at the end, separated by commas", "paper"),
         "evaluate_splits": ("Splits that the run reads at its end, separated by commas", "ours"),
     },
+    RunLoggingConfig: LOGGING
+    | {"figures_every": ("Epochs between sample figures of val; 0: none ([logging.md](logging.md))", "ours")},
     ModelConfig: {
         "checkpoint": ("Folder or hub name of any CLIP; null builds `model.scratch`", "ours"),
         "entities": ("Tags that selection tokens search for, in the order of regions; `{}` is plain CLIP", "paper"),
