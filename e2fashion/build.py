@@ -39,7 +39,15 @@ from e2fashion.models.tokenizer import (
 from e2fashion.modules.fit import FitSettings
 from e2fashion.modules.loggers import LogSettings, check_loggers
 from e2fashion.modules.optimizers import OptimizerSettings
-from e2fashion.schema import CaptionTrainConfig, DescribeConfig, ModelConfig, PrepareConfig, RunConfig, StageConfig
+from e2fashion.schema import (
+    CaptionTrainConfig,
+    CheckConfig,
+    DescribeConfig,
+    ModelConfig,
+    PrepareConfig,
+    RunConfig,
+    StageConfig,
+)
 from e2fashion.types import E2FashionError, Entity
 
 
@@ -211,8 +219,8 @@ def build_tokenizer(config: RunConfig, texts: Iterable[str]) -> PreTrainedTokeni
     )
 
 
-def build_token_counting(config: DescribeConfig) -> dict[str, Any]:
-    """``token_lengths``, ``tokenizer_name`` and ``context_length`` of ``describe_catalogue``.
+def build_token_counting(config: DescribeConfig | CheckConfig) -> dict[str, Any]:
+    """``token_lengths``, ``tokenizer_name`` and ``context_length`` of ``describe_catalogue`` and ``TextLimit``.
 
     Raises:
         E2FashionError: the tokenizer is neither a folder that holds one nor a name for the hub.

@@ -37,6 +37,7 @@ from e2fashion.schema import (
     CaptionEvaluateConfig,
     CaptionRunConfig,
     CaptionTrainConfig,
+    CheckConfig,
     ClassifyConfig,
     CompareConfig,
     ComposeConfig,
@@ -119,6 +120,10 @@ class Rehearsal:
     def describe(self, config: DescribeConfig) -> str:
         TextTemplate(config.template)
         return "described"
+
+    def check(self, config: CheckConfig, progress: bool = True) -> tuple[str, bool]:
+        TextTemplate(config.template)
+        return "checked", True
 
     def train(self, place: Path, overrides: Sequence[str] = (), progress: bool = True) -> str:
         if place.suffix == ".yaml":
@@ -240,6 +245,7 @@ def replace_runner(monkeypatch: pytest.MonkeyPatch) -> None:
     for verb in (
         "prepare",
         "describe",
+        "check",
         "train",
         "evaluate",
         "probe",

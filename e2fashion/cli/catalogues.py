@@ -1,4 +1,4 @@
-"""``data prepare`` and ``data describe``."""
+"""``data prepare``, ``data describe`` and ``data check``."""
 
 from __future__ import annotations
 
@@ -6,6 +6,9 @@ from pathlib import Path
 
 from e2fashion.cli.words import Verb, Words, one_place
 from e2fashion.types import E2FashionError
+
+UNFIT = 3
+"""Exit code of ``data check`` when findings are at least as grave as ``fail_on``; errors stay 1."""
 
 
 def _data_prepare(words: Words) -> int:
@@ -34,6 +37,21 @@ def _data_describe(words: Words) -> int:
     return 0
 
 
+def _data_check(words: Words) -> int:
+    from e2fashion import runner
+    from e2fashion.config import load_config
+    from e2fashion.schema import CheckConfig
+
+    files = [place for place in words.places if place.endswith((".yaml", ".yml"))]
+    named = [f"data={place}" for place in words.places if place not in files]
+    if len(files) > 1 or len(named) > 1:
+        raise E2FashionError(f"Give one catalogue and at most one configuration file; got {', '.join(words.places)}.")
+    config = load_config(CheckConfig, files[0] if files else None, [*named, *words.overrides])
+    text, fit = runner.check(config, progress=not words.quiet)
+    print(text)
+    return 0 if fit else UNFIT
+
+
 VERBS: dict[str, Verb] = {
     "data prepare": Verb(
         "data prepare <source> [config.yaml] path=... output=<catalogue> [on_error=skip]",
@@ -46,5 +64,11 @@ VERBS: dict[str, Verb] = {
         "count what a catalogue holds",
         _data_describe,
         "DescribeConfig",
+    ),
+    "data check": Verb(
+        "data check [config.yaml] <catalogue> [fail_on=look|leak|broken|never]",
+        "say whether a catalogue is fit: duplicates, leaks, damage, spellings, skew, long texts (exit code 3 if not)",
+        _data_check,
+        "CheckConfig",
     ),
 }

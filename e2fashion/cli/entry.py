@@ -34,7 +34,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command.
 
     Returns:
-        0 when done, 1 after an error of the user's that the message explains, 130 after Ctrl-C.
+        0 when done, 1 after an error of the user's that the message explains, 3 when ``data check`` finds a catalogue
+        unfit, 130 after Ctrl-C.
     """
     parser = _parser()
     known, rest = parser.parse_known_args(arguments)

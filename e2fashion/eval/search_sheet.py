@@ -54,10 +54,10 @@ def picture_of(hit: Hit) -> Image.Image:
         ) from error
 
 
-def draw_sheet(panes: Sequence[Pane], file: Path, title: str) -> Path:
-    """Write the panes in rows of five below a title, as PNG."""
+def draw_sheet(panes: Sequence[Pane], file: Path, title: str, most_across: int = ACROSS) -> Path:
+    """Write the panes in rows of ``most_across`` below a title, as PNG."""
     lines = max((len(pane.lines) for pane in panes), default=0)
-    across = max(1, min(ACROSS, len(panes)))
+    across = max(1, min(most_across, len(panes)))
     height = CELL + 8 + lines * LINE + MARGIN
     rows = -(-len(panes) // across)
     font, bold = ImageFont.load_default(12), ImageFont.load_default(14)

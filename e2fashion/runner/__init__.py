@@ -5,7 +5,7 @@ One file per verb; what several need is in :mod:`e2fashion.runner.common`.
 
 from e2fashion.runner.caption_use import caption_evaluate, caption_evaluation, caption_run
 from e2fashion.runner.captioning import caption_train, train_decoder
-from e2fashion.runner.catalogues import describe, prepare
+from e2fashion.runner.catalogues import check, describe, prepare
 from e2fashion.runner.classification import classify, tags_fit, tags_predict
 from e2fashion.runner.comparison import compare
 from e2fashion.runner.composing import compose, composed
@@ -29,6 +29,7 @@ __all__ = [
     "caption_evaluation",
     "caption_run",
     "caption_train",
+    "check",
     "classify",
     "compare",
     "compose",

@@ -1,4 +1,4 @@
-"""``data prepare`` and ``data describe``: make a catalogue, and say what it holds."""
+"""``data prepare``, ``describe`` and ``check``: make a catalogue, say what it holds, and whether it is fit."""
 
 from __future__ import annotations
 
@@ -7,10 +7,12 @@ from typing import Any
 
 from e2fashion import build
 from e2fashion.data.catalogue import Catalogue
+from e2fashion.data.check import CheckSettings, TextLimit, check_catalogue, reaches
 from e2fashion.data.describe import describe_catalogue
 from e2fashion.data.prepare import prepare_catalogue
 from e2fashion.data.text import TextTemplate
-from e2fashion.schema import DescribeConfig, PrepareConfig
+from e2fashion.eval.check_report import as_text, write_check
+from e2fashion.schema import CheckConfig, DescribeConfig, PrepareConfig
 
 
 def prepare(config: PrepareConfig, source_options: dict[str, Any], progress: bool = True) -> str:
@@ -39,3 +41,20 @@ def describe(config: DescribeConfig) -> str:
     catalogue = Catalogue.load(config.catalogue)
     counting = build.build_token_counting(config)
     return describe_catalogue(catalogue, template=TextTemplate(config.template), **counting).as_text()
+
+
+def check(config: CheckConfig, progress: bool = True) -> tuple[str, bool]:
+    """Look for what makes a catalogue unfit, and write the report; whether nothing reaches ``fail_on``.
+
+    Nothing is taken from an earlier check: files may have been damaged since.
+    """
+    catalogue = Catalogue.load(config.data)
+    settings = CheckSettings(
+        config.near_bits, config.near_pixels, config.near_text, config.skew, config.source_column, config.seed
+    )
+    limit = TextLimit(**build.build_token_counting(config), template=TextTemplate(config.template))
+    checked = check_catalogue(catalogue, settings, limit, progress)
+    folder = Path(config.output or Path("runs", "check", catalogue.manifest.name))
+    report = write_check(checked, folder, config.fail_on, config.shown)
+    text = f"{as_text(checked)}\n{config.data}: worst finding: {checked.worst}; report: {report}"
+    return text, not reaches(checked.worst, config.fail_on)

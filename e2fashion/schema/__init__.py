@@ -17,7 +17,7 @@ from e2fashion.schema.classify import ClassifyConfig, ExplainConfig, TagsFitConf
 from e2fashion.schema.common import Accelerator, identity_values, joined_later
 from e2fashion.schema.compare import AblationConfig, CompareConfig
 from e2fashion.schema.compose import ComposeConfig
-from e2fashion.schema.data import DescribeConfig, PrepareConfig
+from e2fashion.schema.data import CheckConfig, DescribeConfig, PrepareConfig
 from e2fashion.schema.evaluate import EvaluateConfig, ProbeConfig
 from e2fashion.schema.export import ExportConfig
 from e2fashion.schema.logs import LoggingConfig, RunLoggingConfig
@@ -54,6 +54,7 @@ __all__ = [
     "CaptionModelConfig",
     "CaptionRunConfig",
     "CaptionTrainConfig",
+    "CheckConfig",
     "ClassifyConfig",
     "CompareConfig",
     "ComposeConfig",

@@ -40,3 +40,26 @@ class DescribeConfig:
     tokenizer: str | None = None
     template: str = "{description}"
     context_length: int | None = None
+
+
+@dataclass
+class CheckConfig:
+    """What ``data check`` looks for in the catalogue ``data``, and where its report goes.
+
+    ``output`` null is ``runs/check/<catalogue>``. With findings of severity ``fail_on`` or graver the command ends with
+    exit code 3. ``tokenizer``, ``template`` and ``context_length`` are those of ``data describe``.
+    """
+
+    data: str = MISSING
+    output: str | None = None
+    fail_on: Literal["look", "leak", "broken", "never"] = "leak"
+    near_bits: int = 6
+    near_pixels: float = 0.07
+    near_text: float = 0.9
+    skew: float = 0.2
+    source_column: str | None = None
+    seed: int = 0
+    shown: int = 10
+    tokenizer: str | None = None
+    template: str = "{description}"
+    context_length: int | None = None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from e2fashion.schema import (
+    CheckConfig,
     DescribeConfig,
     PrepareConfig,
 )
@@ -17,6 +18,11 @@ SECTIONS: tuple[tuple[str, type, str], ...] = (
         "data describe",
         DescribeConfig,
         "`e2fashion data describe <catalogue> key=value ...`; `catalogue` is the first word.",
+    ),
+    (
+        "data check",
+        CheckConfig,
+        "`e2fashion data check [config.yaml] <catalogue> key=value ...`; `data=<catalogue>` says the same.",
     ),
 )
 
@@ -44,5 +50,20 @@ EXPLAINED: dict[type, dict[str, tuple[str, str]]] = {
         "tokenizer": ("Run folder, model folder or hub name whose tokenizer counts; null: words and marks", "ours"),
         "template": ("Text whose length is counted, as `text.template` of a run", "ours"),
         "context_length": ("Longer texts are counted; null: the tokenizer's own, else 77", "CLIP"),
+    },
+    CheckConfig: {
+        "data": ("A prepared catalogue", "-"),
+        "output": ("Folder of the report; null: `runs/check/<catalogue>`", "ours"),
+        "fail_on": ("Exit code 3 from this severity on: `look`, `leak`, `broken` or `never`", "ours"),
+        "near_bits": ("Near-identical pictures differ in at most so many of the 64 bits of their hash", "ours"),
+        "near_pixels": ("And by at most this share of their contrast, at 16 x 16 pixels", "ours"),
+        "near_text": ("Near-identical texts share this part of all their words (Jaccard)", "ours"),
+        "skew": ("The least Cramer's V between a tag and size, shape or format that is reported", "ours"),
+        "source_column": ("A tag column that says where a picture comes from: its skew is measured too", "-"),
+        "seed": ("Of the shuffles behind the p-values", "ours"),
+        "shown": ("Rows of a finding on the page; its CSV has all of them", "ours"),
+        "tokenizer": ("Run folder, model folder or hub name whose tokenizer counts; null: words and marks", "ours"),
+        "template": ("Text whose length is counted, as `text.template` of a run", "ours"),
+        "context_length": ("Longer texts are listed; null: the tokenizer's own, else 77", "CLIP"),
     },
 }

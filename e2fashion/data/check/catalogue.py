@@ -1,0 +1,65 @@
+"""All checks of one catalogue, in the order in which a report tells of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from e2fashion.data.catalogue import Catalogue
+from e2fashion.data.check.content import Content, read_content
+from e2fashion.data.check.findings import Finding, Severity, worst
+from e2fashion.data.check.questions import (
+    CheckSettings,
+    associations,
+    group_finding,
+    length_finding,
+    picture_findings,
+    skew_finding,
+    skewed,
+    spelling_finding,
+    text_findings,
+    unreadable_findings,
+)
+from e2fashion.data.check.skew import Association
+from e2fashion.data.text_length import TextLimit
+
+
+@dataclass(frozen=True)
+class Checked:
+    """The findings of a catalogue, what they were found in, and the associations that are strong."""
+
+    catalogue: Catalogue
+    content: Content
+    findings: list[Finding]
+    skewed: list[Association]
+    settings: CheckSettings
+
+    @property
+    def worst(self) -> Severity:
+        """The gravest severity."""
+        return worst(self.findings)
+
+
+def check_catalogue(
+    catalogue: Catalogue,
+    settings: CheckSettings | None = None,
+    limit: TextLimit | None = None,
+    progress: bool = True,
+) -> Checked:
+    """Decode every picture of ``catalogue`` once and look for what makes it unfit.
+
+    Raises:
+        E2FashionError: a column that the settings or the text's template name does not exist.
+    """
+    settings, limit = settings or CheckSettings(), limit or TextLimit()
+    content = read_content(catalogue, limit, progress)
+    found = associations(content, settings)
+    findings = [
+        *unreadable_findings(catalogue, content),
+        *picture_findings(content, settings),
+        *text_findings(content, settings),
+        group_finding(content),
+        spelling_finding(content),
+        skew_finding(found, settings),
+        length_finding(content, limit),
+    ]
+    return Checked(catalogue, content, findings, skewed(found, settings), settings)

@@ -1,0 +1,46 @@
+"""What a check of a catalogue says: one finding per question, with its severity, its rows and the remedy."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+Severity = Literal["fit", "look", "leak", "broken"]
+
+SEVERITIES: tuple[Severity, ...] = ("fit", "look", "leak", "broken")
+"""From harmless to grave: nothing found; a list for a person to look through; something of train is known from val
+or test; a picture that training would stop at."""
+
+Cell: TypeAlias = str | int | float
+
+
+@dataclass(frozen=True)
+class Finding:
+    """The answer to one question.
+
+    ``check`` is its name in files, ``title`` what it asks, ``summary`` what was found, ``count`` how many (in
+    ``unit``; 0 exactly when the severity is ``fit``), ``remedy`` what helps. ``rows`` are listed under ``columns``.
+    ``pairs`` are pictures to be looked at side by side, as row numbers of the catalogue's content, worst first.
+    """
+
+    check: str
+    title: str
+    severity: Severity
+    count: int
+    unit: str
+    summary: str
+    remedy: str
+    columns: tuple[str, ...] = ()
+    rows: tuple[tuple[Cell, ...], ...] = ()
+    pairs: tuple[tuple[int, int], ...] = ()
+
+
+def worst(findings: Sequence[Finding]) -> Severity:
+    """The gravest severity of all findings."""
+    return max((finding.severity for finding in findings), key=SEVERITIES.index, default="fit")
+
+
+def reaches(found: Severity, bound: str) -> bool:
+    """Whether a severity is at least ``bound``; ``never`` is reached by none, and nothing that is fit reaches any."""
+    return found != "fit" and bound != "never" and SEVERITIES.index(found) >= SEVERITIES.index(bound)
