@@ -1,6 +1,6 @@
 """What a person sees on the terminal: our messages and progress bars, and not the small talk of the libraries.
 
-For the command line alone; whoever imports the package keeps every library's own settings.
+:func:`prepare_terminal` is for the command line alone; whoever imports the package keeps every library's own settings.
 """
 
 from __future__ import annotations
@@ -8,6 +8,8 @@ from __future__ import annotations
 import logging
 import sys
 import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 from huggingface_hub.utils import enable_progress_bars
 from tqdm.auto import tqdm  # type: ignore[import-untyped]
@@ -42,6 +44,20 @@ class _Lines(logging.Handler):
         tqdm.write(
             message if record.levelno < logging.WARNING else f"{record.levelname.lower()}: {message}", file=sys.stderr
         )
+
+
+@contextmanager
+def errors_alone(names: Sequence[str]) -> Iterator[None]:
+    """Let the loggers of these names say errors alone; as before when it ends."""
+    loggers = [logging.getLogger(name) for name in names]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
 
 
 def prepare_terminal() -> None:

@@ -11,9 +11,12 @@ from e2fashion.cli import main
 from e2fashion.config import load_config
 from e2fashion.data.catalogue import Catalogue
 from e2fashion.eval.composed_tasks import pad_to_aspect
+from e2fashion.eval.encoder import load_encoder
+from e2fashion.eval.features import extract_features
 from e2fashion.eval.results import read_records
 from e2fashion.run_folder import RunFolder
 from e2fashion.schema import ComposeConfig
+from e2fashion.tasks.captioning import load_captioner
 from e2fashion.types import E2FashionError
 from tests.data.fashion_iq_layout import MISSING, write_fashion_iq
 from tests.tiny_encoder import SETTINGS, build_tiny_encoder, save_tiny_run
@@ -142,6 +145,30 @@ def test_answers_of_a_language_model_are_asked_for_in_a_file(
     unanswered = json.loads((tmp_path / "run" / "unanswered.json").read_text())["answers"]
     assert {entry["answer"] for entry in unanswered.values()} == {""}
     assert all(entry["caption"] == "a red dress" for entry in unanswered.values())
+
+
+def test_a_decoder_captions_the_references(models: list[str], synth_catalogue: Catalogue, tmp_path: Path) -> None:
+    decoder, run = tmp_path / "decoder", tmp_path / "run"
+    data = f"data={synth_catalogue.path}"
+    small = ["model={layers: 1, heads: 2, width: 16}", "train={epochs: 1, batch_size: 16, learning_rate: 0.01}"]
+    words = [data, f"encoder={models[0]}", f"output={decoder}", "length=8", "accelerator=cpu", *small]
+    assert main(["caption", "train", "configs/caption/decap_small.yaml", *words, "--quiet"]) == 0
+    answers = tmp_path / "answers.json"
+    answers.write_text(json.dumps({"format": 1, "model": "by hand", "answers": {}}))
+    words = [models[0], data, *LINES, f"decoder={decoder}", f"answers={answers}", f"output={run}", "figure_queries=0"]
+    assert main(["compose", *words, "arms=slots,llm", "--quiet"]) == 0
+    records = read_records(run / "results.jsonl")
+    assert {record.extra["captioner"] for record in records} == {"project by the decoder decoder"}
+    encoder = load_encoder(models[0])
+    features = extract_features(encoder, synth_catalogue, "test", progress=False)
+    told = load_captioner(decoder, encoder, "project").caption(features.image)
+    for arm in ("slots", "llm"):
+        (file,) = run.glob(f"*/traces/other_colour-all-{arm}-test.jsonl")
+        traces = [json.loads(line) for line in file.read_text().splitlines()]
+        captions = dict(zip(features.product_ids, told, strict=True))
+        assert [trace["caption"] for trace in traces] == [captions[trace["reference"]] for trace in traces]
+    unanswered = json.loads((run / "unanswered.json").read_text())["answers"]
+    assert {entry["caption"] for entry in unanswered.values()} == {trace["caption"] for trace in traces}
 
 
 def test_what_cannot_be_done_is_one_clear_error(

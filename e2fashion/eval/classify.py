@@ -18,9 +18,10 @@ from e2fashion.eval.encoder import Encoder
 from e2fashion.eval.features import SplitFeatures, cached_features, check_kinds, extract_features
 from e2fashion.eval.measure import MeasureSettings, RunIdentity, embed_catalogue
 from e2fashion.eval.rankings import RecordContext
+from e2fashion.eval.region_weight import CHOSEN_ON, check_weighing, choose_region_weight, weighing
 from e2fashion.metrics.bootstrap import RESAMPLES
 from e2fashion.metrics.classification import summarise_classes
-from e2fashion.tasks.classifier import embed_labels
+from e2fashion.tasks.classifier import REGION_WEIGHT, embed_labels
 from e2fashion.tasks.zero_shot import SLOT, fill_templates
 from e2fashion.types import E2FashionError, ResultRecord
 
@@ -34,17 +35,19 @@ class ClassifySettings:
     """What is classified and how.
 
     ``wording`` maps values of ``column`` to the words that go into the templates (others: the value itself).
-    ``entity`` is whose region is read (None: the one whose tags the column holds). ``folder`` keeps the image
-    features, so that a second call does not run the encoder again (None: not kept).
+    ``entity`` is whose region is read (None: the one whose tags the column holds), ``region_weight`` its share in the
+    features ``both`` (None: chosen on val). ``folder`` keeps the image features, so that a second call does not run the
+    encoder again (None: not kept).
     """
 
-    column: str
+    column: str = ""
     templates: Sequence[str] = (SLOT,)
     region_templates: Sequence[str] = (SLOT,)
     features: Sequence[str] = ("global",)
     split: str = "test"
     wording: Mapping[str, str] = field(default_factory=dict)
     entity: str | None = None
+    region_weight: float | None = None
     resamples: int = RESAMPLES
     folder: Path | None = None
     batch_size: int = 128
@@ -84,42 +87,41 @@ def classify_split(
     """Classify every product's first picture among all values of the column in the split, by each kind of features.
 
     Products without the tag are left out and counted. Records have ``task`` ``zero_shot``; their ``extra`` names
-    ``entity`` (the column), ``features``, ``templates``, and what the most frequent class would reach (``majority``).
+    ``entity`` (the column), ``features``, ``templates``, and what the most frequent class would reach (``majority``);
+    of ``both`` also the region's share (``region_weight``) and the split that chose it (``weight_chosen_on``).
 
     Raises:
         E2FashionError: a column or split that is not there, a wording of no value, region features that the encoder
-            lacks, or a template without a slot. All before the encoder runs.
+            lacks, a template without a slot, or a weight that would be chosen on the split that is reported. All
+            before the encoder runs.
     """
     run = run or RunIdentity()
     if not settings.features:
         raise E2FashionError("features is empty: write global, region or both.")
     entity = settings.entity or entity_of(encoder, settings.column)
     check_kinds(settings.features, [entity], encoder)
+    if "both" in settings.features:
+        check_weighing(settings.region_weight, settings.split)
     truth = column_truth(catalogue, settings.split, settings.column)
     if foreign := sorted(set(settings.wording) - set(truth.names)):
         raise E2FashionError(
             f"wording names '{foreign[0]}', which is no value of '{settings.column}' in {settings.split}: "
             f"{', '.join(truth.names)}."
         )
-    words = [settings.wording.get(name, name) for name in truth.names]
+    words = _words(truth, settings)
     for templates in (settings.templates, settings.region_templates):
         fill_templates(words, templates)
     found = split_features(encoder, catalogue, settings)
-    context = RecordContext(
-        run=run.identity,
-        model=encoder.name,
-        split=settings.split,
-        seed=run.seed,
-        config_hash=run.identity,
-        commit=run.commit,
-        data_fingerprint=catalogue.fingerprint,
-    )
+    context = run.context(encoder.name, settings.split, catalogue.fingerprint)
     results = []
     for kind in dict.fromkeys(settings.features):
         labels = embed_labels(encoder, words, kind, settings.templates, settings.region_templates)
         regions = found.regions[entity][truth.rows] if kind != "global" else None
-        score, predicted = labels.scores(found.image[truth.rows], regions).max(-1)
         how = _how(encoder, settings, kind, entity) | {"indistinct": labels.indistinct()}
+        if kind == "both":
+            how |= _weighing(encoder, catalogue, settings, entity)
+        weight = how.get("region_weight", REGION_WEIGHT)
+        score, predicted = labels.scores(found.image[truth.rows], regions, weight).max(-1)
         if how["indistinct"]:
             logger.warning(
                 "%d of %d labels read as another one to %s (%s): words that its tokenizer does not know?",
@@ -128,6 +130,24 @@ def classify_split(
         records = _records(context, truth, predicted, settings.column, how, settings.resamples)
         results.append(Classified(kind, truth, predicted, score, records))
     return results
+
+
+def _weighing(
+    encoder: Encoder, catalogue: Catalogue, settings: ClassifySettings, entity: str
+) -> dict[str, float | str]:
+    """The region's share in ``both`` and where it comes from: among the values of val, by val's products."""
+    if settings.region_weight is not None:
+        return weighing(settings.region_weight, given=True)
+    truth = column_truth(catalogue, CHOSEN_ON, settings.column)
+    words = _words(truth, settings)
+    embeds = embed_labels(encoder, words, "both", settings.templates, settings.region_templates)
+    found = split_features(encoder, catalogue, settings, CHOSEN_ON)
+    images, regions = found.image[truth.rows], found.regions[entity][truth.rows]
+    return weighing(choose_region_weight(embeds, images, regions, truth.labels), given=False)
+
+
+def _words(truth: Truth, settings: ClassifySettings) -> list[str]:
+    return [settings.wording.get(name, name) for name in truth.names]
 
 
 def measure_zero_shot(

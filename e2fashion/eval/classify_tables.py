@@ -8,6 +8,7 @@ from typing import Any
 
 from e2fashion.eval.classify import TASK
 from e2fashion.eval.published import PublishedRow
+from e2fashion.eval.region_weight import features_words
 from e2fashion.eval.tables import MISSING_VALUE, Cell, Table
 from e2fashion.eval.tags import TASK as TAGS
 from e2fashion.metrics.classification import METRICS
@@ -41,9 +42,10 @@ def classification_table(records: Sequence[ResultRecord], published: Sequence[Pu
         key = (record.model, record.extra.get("features", "global"), letters[_templates(record)])
         rows.setdefault(key, {}).setdefault(record.metric, []).append(record)
     lines = []
-    for (model, features, letter), own in rows.items():
+    for (model, _, letter), own in rows.items():
         cells = [_cell(own[metric], [other[metric] for other in rows.values()]) for metric in METRICS]
-        lines.append((Cell(model), Cell(features), Cell(letter), *cells))
+        shown = features_words([record for listed in own.values() for record in listed])
+        lines.append((Cell(model), Cell(shown), Cell(letter), *cells))
     first = {record.metric: record for record in reversed(records)}
     majority = [
         Cell(f"{first[metric].extra['majority']:.1f}") for metric in METRICS if "majority" in first[metric].extra
@@ -76,10 +78,11 @@ def tag_table(records: Sequence[ResultRecord]) -> Table:
         key = (extra["entity"], record.model, extra["features"], extra["target_accuracy"])
         rows.setdefault(key, {}).setdefault(record.metric, []).append(record)
     lines = []
-    for (entity, model, features, target), own in sorted(rows.items(), key=lambda item: item[0][0]):
+    for (entity, model, _, target), own in sorted(rows.items(), key=lambda item: item[0][0]):
         first = own["coverage"][0]
         answered = _shown(own["answered_accuracy"]) if "answered_accuracy" in own else MISSING_VALUE
-        words = [entity, model, features, f"{first.candidates:,.0f}", f"{first.queries:,}", f"{target:g}"]
+        shown = features_words([record for listed in own.values() for record in listed])
+        words = [entity, model, shown, f"{first.candidates:,.0f}", f"{first.queries:,}", f"{target:g}"]
         words += [_shown(own["coverage"]), answered, _shown(own["accuracy"])]
         lines.append(tuple(Cell(word) for word in words))
     header = (
@@ -96,7 +99,7 @@ def tag_table(records: Sequence[ResultRecord]) -> Table:
     caption = (
         f"Tags of {records[0].split}, among the values of train, in percent. A tag is answered where its probability "
         "is at least the threshold from which on `asked for` percent of val's answers were right; "
-        f"{MISSING_VALUE}: no threshold reached that, and nothing is answered."
+        f"{MISSING_VALUE}: no threshold reached that, and nothing is answered." + _weights_words(records)
     )
     return Table(header, tuple(lines), caption)
 
@@ -137,6 +140,13 @@ def _mean(own: Sequence[ResultRecord]) -> float:
     return statistics.fmean(record.value for record in own)
 
 
+def _weights_words(records: Sequence[ResultRecord]) -> str:
+    """Who chose the region's share in ``both``; empty where no record has one."""
+    by = {record.extra["weight_chosen_on"] for record in records if "weight_chosen_on" in record.extra}
+    chosen = " and ".join({"val": "chosen on val", "given": "given"}[name] for name in sorted(by, reverse=True))
+    return f" Beside `both`: the region's share in the mean of the two cosines, {chosen}." if by else ""
+
+
 def _caption(records: Sequence[ResultRecord], letters: dict[str, str], published: Sequence[PublishedRow]) -> str:
     first = records[0]
     extra: dict[str, Any] = first.extra
@@ -150,6 +160,8 @@ def _caption(records: Sequence[ResultRecord], letters: dict[str, str], published
     if alike:
         counts = ", ".join(f"{model} {count}" for model, count in alike.items())
         parts.append(f"Classes that read as an earlier one (their words are not in the vocabulary): {counts}.")
+    if weights := _weights_words(records):
+        parts.append(weights.strip())
     if published:
         sources = "; ".join(dict.fromkeys(row.citation for row in published))
         parts.append(f"Published: weighted macro-F1 as {sources} states it; templates and split are not known to us.")

@@ -116,7 +116,7 @@ class Encoder:
         Raises:
             E2FashionError: a file is missing or holds no picture.
         """
-        return self._embed_images(images, batch_size, unit_features, self._nothing())
+        return self._embed_images(images, batch_size, [unit_features], [self._nothing()])[0]
 
     def embed_squares(self, squares: Tensor) -> Tensor:
         """As :meth:`embed_images`, of pictures that ``transform`` has made square: uint8 (B, 3, S, S) to (B, C)."""
@@ -129,25 +129,47 @@ class Encoder:
         Raises:
             E2FashionError: the model has no entities, or as :meth:`embed_images`.
         """
+        return self._embed_images(images, batch_size, [_regions], [self._no_regions()])[0]
+
+    def embed_images_and_regions(
+        self, images: Picture | Sequence[Picture], batch_size: int = 64
+    ) -> tuple[Tensor, Tensor]:
+        """What :meth:`embed_images` and :meth:`embed_regions` return, by one pass instead of two.
+
+        Raises:
+            E2FashionError: as :meth:`embed_regions`.
+        """
+        nothing = [self._nothing(), self._no_regions()]
+        whole, regions = self._embed_images(images, batch_size, [unit_features, _regions], nothing)
+        return whole, regions
+
+    def _no_regions(self) -> Tensor:
+        """The region embeddings of no pictures; an error where the model has no entities."""
         if not self.entities:
             raise E2FashionError(
                 f"'{self.name}' has no entities, so it embeds no regions: give a model trained with model.entities"
             )
-        nothing = torch.empty(0, len(self.entities), self.dimension)
-        return self._embed_images(images, batch_size, lambda output: unit_features(output.region_features), nothing)
+        return torch.empty(0, len(self.entities), self.dimension)
 
     def _embed_images(
-        self, images: Picture | Sequence[Picture], batch_size: int, read: Callable[[Any], Tensor], nothing: Tensor
-    ) -> Tensor:
+        self,
+        images: Picture | Sequence[Picture],
+        batch_size: int,
+        readers: Sequence[Callable[[Any], Tensor]],
+        nothing: Sequence[Tensor],
+    ) -> list[Tensor]:
+        """What each reader takes out of the tower's output, one pass for all; of no pictures ``nothing``."""
         listed = [images] if isinstance(images, Image.Image | Path | str) else list(images)
-        parts = [nothing]
+        parts = [[empty] for empty in nothing]
         with evaluating(self.model):
             for start in range(0, len(listed), batch_size):
                 squares = torch.stack(
                     [self.transform(picture_pixels(image)) for image in listed[start : start + batch_size]]
                 )
-                parts.append(read(self.model.get_image_features(pixel_values=self._pixel_values(squares))))
-        return join_items(parts)
+                output = self.model.get_image_features(pixel_values=self._pixel_values(squares))
+                for own, read in zip(parts, readers, strict=True):
+                    own.append(read(output))
+        return [join_items(own) for own in parts]
 
     def _pixel_values(self, squares: Tensor) -> Tensor:
         return normalise(squares.to(self.model.device), self.transform.mean, self.transform.std)
@@ -243,6 +265,11 @@ def load_encoder(
     model = cast(CLIPModel, model.float().eval())
     context_length = getattr(config, "text_context_length", None)
     return Encoder(model, load_tokenizer(source), transform, TextTemplate(own_template), label, context_length)
+
+
+def _regions(output: Any) -> Tensor:
+    """The region embeddings (B, E, C) in an image tower's output."""
+    return unit_features(output.region_features)
 
 
 def _without(values: Any, keys: Sequence[str]) -> Any:

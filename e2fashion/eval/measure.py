@@ -30,6 +30,19 @@ class RunIdentity:
     commit: str = ""
     seed: int = 0
 
+    def context(self, model: str, split: str, data_fingerprint: str, text: str = "") -> RecordContext:
+        """What all records of this model on a split share."""
+        return RecordContext(
+            run=self.identity,
+            model=model,
+            split=split,
+            text=text,
+            seed=self.seed,
+            config_hash=self.identity,
+            commit=self.commit,
+            data_fingerprint=data_fingerprint,
+        )
+
 
 @dataclass(frozen=True)
 class MeasureSettings:
@@ -116,16 +129,7 @@ def measure_retrieval(
     ]
     views = any(protocol.name == "full_multiview" for protocol in protocols)
     embedded = embed_catalogue(encoder, catalogue, split, template, views, settings)
-    context = RecordContext(
-        run=run.identity,
-        model=encoder.name,
-        split=split,
-        text=template.template,
-        seed=run.seed,
-        config_hash=run.identity,
-        commit=run.commit,
-        data_fingerprint=catalogue.fingerprint,
-    )
+    context = run.context(encoder.name, split, catalogue.fingerprint, template.template)
     how = {
         "image_size": encoder.transform.size,
         "resize": encoder.transform.resize,

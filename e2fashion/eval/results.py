@@ -51,6 +51,8 @@ SETTINGS = (
     "region_templates",
     "wording",
     "region_of",
+    "region_weight",
+    "weight_chosen_on",
     "target_accuracy",
     "caption_method",
     "caption_tokenizer",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -14,6 +14,8 @@ from e2fashion.eval.classify import ClassifySettings, entity_of, product_values,
 from e2fashion.eval.encoder import Encoder
 from e2fashion.eval.features import SplitFeatures, check_kinds
 from e2fashion.eval.measure import RunIdentity
+from e2fashion.eval.rankings import RecordContext
+from e2fashion.eval.region_weight import check_weighing, choose_region_weight, weighing
 from e2fashion.metrics.bootstrap import bootstrap, interval
 from e2fashion.tasks.tags import TagPredictor, TagValues, choose_threshold
 from e2fashion.types import E2FashionError, ResultRecord
@@ -33,6 +35,14 @@ class TagColumn:
     values: tuple[str, ...]
 
 
+@dataclass(frozen=True)
+class TagTruth:
+    """Of N products: the place of the true value among those to choose from (-1: not among them), and who is known."""
+
+    labels: Tensor
+    known: Tensor
+
+
 def fit_tags(
     encoder: Encoder,
     catalogue: Catalogue,
@@ -45,7 +55,8 @@ def fit_tags(
 
     The values to choose from are those of train. A threshold is the lowest one from which on the share ``accuracy`` of
     val's answers is right; where none reaches it the entity is never answered. An entity that the encoder has is read
-    by ``settings.features``, any other column by the whole picture. ``settings.column`` plays no part.
+    by ``settings.features``, any other column by the whole picture; val also chooses the region's share in ``both``
+    where ``settings`` does not give it. ``settings.column`` plays no part.
 
     Raises:
         E2FashionError: a column or split that is not there, thresholds that would be chosen on the split that is
@@ -54,6 +65,7 @@ def fit_tags(
     run = run or RunIdentity()
     if settings.split == VAL:
         raise E2FashionError("split is 'val', on which the thresholds are chosen: report another one, split=test.")
+    check_weighing(settings.region_weight, settings.split)
     (features,) = settings.features or ("",)
     own = {entity.name for entity in encoder.entities}
     if features != "global" and not own:
@@ -73,44 +85,76 @@ def fit_tags(
     scale = float(encoder.model.logit_scale.detach().exp())
     predictor = TagPredictor(encoder, entities, scale)
     found = {split: split_features(encoder, catalogue, settings, split) for split in (VAL, settings.split)}
+    context = run.context(encoder.name, settings.split, catalogue.fingerprint)
     fitted, records = [], []
     for entity, target in zip(entities, targets, strict=True):
-        score, right, known = _answered(predictor, entity, target, found[VAL], catalogue, VAL)
+        truth = _truth(target, found[VAL], catalogue, VAL)
+        if entity.features == "both":
+            entity = _weighed(predictor, entity, found[VAL], truth, settings.region_weight)
+        score, right = _answered(predictor, entity, found[VAL], truth)
+        known = truth.known
         fitted.append(replace(entity, threshold=choose_threshold(score[known], right[known], accuracy)))
-        on_val = {"val_queries": int(known.sum()), "val_accuracy": 100 * float(right[known].double().mean())}
-        score, right, known = _answered(predictor, entity, target, found[settings.split], catalogue, settings.split)
         how = {
-            "entity": target.column,
-            "features": entity.features,
-            "templates": list(entity.templates) if entity.features != "region" else None,
-            "region_templates": list(entity.region_templates) if entity.features != "global" else None,
             "target_accuracy": 100 * accuracy,
-            "threshold": fitted[-1].threshold,
-            "untagged": int((~known).sum()),
-            **on_val,
-            "image_size": encoder.transform.size,
-            "resize": encoder.transform.resize,
-            "precision": settings.precision,
+            "val_queries": int(known.sum()),
+            "val_accuracy": 100 * float(right[known].double().mean()),
+            **_how(encoder, settings, fitted[-1], target),
         }
-        answered = torch.zeros_like(right)
-        if (threshold := fitted[-1].threshold) is not None:
-            answered = score >= threshold
-        shared: dict[str, Any] = {
-            "run": run.identity,
-            "model": encoder.name,
-            "task": TASK,
-            "split": settings.split,
-            "seed": run.seed,
-            "config_hash": run.identity,
-            "commit": run.commit,
-            "data_fingerprint": catalogue.fingerprint,
-            "queries": int(known.sum()),
-            "candidates": float(len(entity.values)),
-        }
-        for metric, (value, low, high) in summarise_answers(answered[known], right[known], settings.resamples).items():
-            extra = {name: item for name, item in how.items() if item is not None}
-            records.append(ResultRecord(**shared, metric=metric, value=value, low=low, high=high, extra=extra))
+        truth = _truth(target, found[settings.split], catalogue, settings.split)
+        score, right = _answered(predictor, entity, found[settings.split], truth)
+        records += _records(context, settings, fitted[-1], score, right, truth.known, how)
     return replace(predictor, entities=tuple(fitted)), records
+
+
+def _weighed(
+    predictor: TagPredictor, entity: TagValues, features: SplitFeatures, truth: TagTruth, given: float | None
+) -> TagValues:
+    """An entity read by both features, with the weight that is given or that val chooses."""
+    known = truth.known
+    if given is None:
+        images, regions = features.image[known], features.regions[entity.entity][known]
+        given = choose_region_weight(predictor.embeds(entity), images, regions, truth.labels[known])
+    return replace(entity, region_weight=given)
+
+
+def _how(encoder: Encoder, settings: ClassifySettings, entity: TagValues, target: TagColumn) -> dict[str, Any]:
+    how: dict[str, Any] = {"entity": target.column, "features": entity.features, "threshold": entity.threshold}
+    if entity.features != "region":
+        how["templates"] = list(entity.templates)
+    if entity.features != "global":
+        how["region_templates"] = list(entity.region_templates)
+    if entity.features == "both":
+        how |= weighing(entity.region_weight, given=settings.region_weight is not None)
+    transform = encoder.transform
+    return how | {"image_size": transform.size, "resize": transform.resize, "precision": settings.precision}
+
+
+def _records(
+    context: RecordContext,
+    settings: ClassifySettings,
+    entity: TagValues,
+    score: Tensor,
+    right: Tensor,
+    known: Tensor,
+    how: Mapping[str, Any],
+) -> list[ResultRecord]:
+    """What N products say of an entity: their ``score``, whether it is ``right``, and who is ``known``, (N,) each."""
+    answered = torch.zeros_like(right) if entity.threshold is None else score >= entity.threshold
+    extra = {name: item for name, item in how.items() if item is not None} | {"untagged": int((~known).sum())}
+    return [
+        ResultRecord(
+            **vars(context),
+            task=TASK,
+            metric=metric,
+            value=value,
+            low=low,
+            high=high,
+            queries=int(known.sum()),
+            candidates=float(len(entity.values)),
+            extra=extra,
+        )
+        for metric, (value, low, high) in summarise_answers(answered[known], right[known], settings.resamples).items()
+    ]
 
 
 def tag_column(encoder: Encoder, catalogue: Catalogue, name: str) -> TagColumn:
@@ -130,24 +174,23 @@ def tag_column(encoder: Encoder, catalogue: Catalogue, name: str) -> TagColumn:
     return TagColumn(entity_of(encoder, column), column, tuple(values))
 
 
-def _answered(
-    predictor: TagPredictor,
-    entity: TagValues,
-    target: TagColumn,
-    features: SplitFeatures,
-    catalogue: Catalogue,
-    split: str,
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Probability of the best value, whether it is true, and whether the truth is known: (N,) each."""
-    regions = features.regions[entity.entity] if entity.features != "global" else None
-    score, best = predictor.probabilities(entity, features.image, regions).max(-1)
-    truth = product_values(catalogue, split, target.column)
-    pairs = zip(best.tolist(), features.product_ids, strict=True)
-    right = torch.tensor([entity.values[place] == truth[product_id] for place, product_id in pairs])
-    known = torch.tensor([truth[product_id] is not None for product_id in features.product_ids])
+def _truth(target: TagColumn, features: SplitFeatures, catalogue: Catalogue, split: str) -> TagTruth:
+    values = product_values(catalogue, split, target.column)
+    places = {value: place for place, value in enumerate(target.values)}
+    true = [values[product_id] for product_id in features.product_ids]
+    known = torch.tensor([value is not None for value in true])
     if not known.any():
         raise E2FashionError(f"no product of {split} has a value in '{target.column}': choose another column")
-    return score, right, known
+    return TagTruth(torch.tensor([places.get(value or "", -1) for value in true]), known)
+
+
+def _answered(
+    predictor: TagPredictor, entity: TagValues, features: SplitFeatures, truth: TagTruth
+) -> tuple[Tensor, Tensor]:
+    """Probability of the best value, and whether it is true: (N,) each."""
+    regions = features.regions[entity.entity] if entity.features != "global" else None
+    score, best = predictor.probabilities(entity, features.image, regions).max(-1)
+    return score, best == truth.labels
 
 
 def summarise_answers(answered: Tensor, right: Tensor, resamples: int) -> dict[str, tuple[float, float, float]]:

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import copy
 import importlib.util
-import logging
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,9 +17,12 @@ from e2fashion.eval.encoder import Encoder
 from e2fashion.plugins.agreement import SAMPLE_TEXTS, TOLERANCE, check_agreement, sample_pictures, write_facts
 from e2fashion.plugins.openai_style import Preprocess
 from e2fashion.tasks.encoder import require_single_vectors
+from e2fashion.terminal import errors_alone
 from e2fashion.types import E2FashionError
 
 OPSET = 18
+#: The exporter speaks of its own passes at length.
+TALKATIVE = ("onnxscript", "onnx_ir", "torch.onnx")
 IMAGE_FILE, TEXT_FILE = "image.onnx", "text.onnx"
 
 
@@ -136,7 +136,8 @@ def _write(
     output_names: list[str],
     shapes: tuple[dict[int, Any], ...],
 ) -> None:
-    with _quiet(), torch.no_grad():
+    with errors_alone(TALKATIVE), warnings.catch_warnings(), torch.no_grad():
+        warnings.simplefilter("ignore")
         program = torch.onnx.export(
             tower.eval(),
             inputs,
@@ -149,19 +150,3 @@ def _write(
         )
         assert program is not None
         program.save(str(file), external_data=False)
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """The exporter speaks of its own passes at length."""
-    loggers = [logging.getLogger(name) for name in ("onnxscript", "onnx_ir", "torch.onnx")]
-    levels = [logger.level for logger in loggers]
-    for logger in loggers:
-        logger.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)

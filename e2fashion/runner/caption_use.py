@@ -110,12 +110,13 @@ def caption_run(config: CaptionRunConfig, pictures: Sequence[Path], progress: bo
         opened.decoding(config),
         config.batch_size,
     )
-    embeds = opened.encoder.embed_images(files, config.batch_size)
     prompts = None
     if opened.stored.facts.prompt_tags and isinstance(captioner, Captioner):
-        regions = opened.encoder.embed_regions(files, config.batch_size).unbind(1)
+        embeds, regions = opened.encoder.embed_images_and_regions(files, config.batch_size)
         names = [entity.name for entity in opened.encoder.entities]
-        prompts = opened.prompts(dict(zip(names, regions, strict=True)))
+        prompts = opened.prompts(dict(zip(names, regions.unbind(1), strict=True)))
+    else:
+        embeds = opened.encoder.embed_images(files, config.batch_size)
     told = (
         captioner.caption(embeds, prompts, progress) if isinstance(captioner, Captioner) else captioner.caption(embeds)
     )

@@ -6,7 +6,7 @@ import csv
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 from e2fashion.config import split_names
 from e2fashion.data.catalogue import Catalogue
@@ -30,21 +30,8 @@ def classify(config: ClassifyConfig, progress: bool = True) -> str:
     published = published_rows(config)
     encoder, run = load_named(config)
     results = results_file(config.output, run, "classify", encoder)
-    settings = ClassifySettings(
-        column=config.column,
-        templates=config.templates,
-        region_templates=config.region_templates,
-        features=split_names(config.features),
-        split=config.split,
-        wording=config.wording,
-        entity=config.entity,
-        resamples=config.resamples,
-        folder=results.parent / "features",
-        batch_size=config.batch_size,
-        workers=config.workers,
-        precision=config.precision,
-        progress=progress,
-    )
+    own = {"column": config.column, "wording": config.wording, "entity": config.entity}
+    settings = _settings(config, split_names(config.features), results, progress, **own)
     to_device(encoder, config.accelerator)
     found = classify_split(encoder, catalogue, settings, identity_of(run.read_record()))
     keep_records(results, run, [record for own in found for record in own.records])
@@ -52,6 +39,26 @@ def classify(config: ClassifyConfig, progress: bool = True) -> str:
     folder = results.parent / "classify" / re.sub(r"[^\w.-]+", "_", f"{data}_{config.column}_{config.split}")
     page = write_classification(folder, found, encoder.name, data, config.column, config.split, published)
     return f"{page}\n\n" + page.read_text(encoding="utf-8")
+
+
+def _settings(
+    config: ClassifyConfig | TagsFitConfig, features: Sequence[str], results: Path, progress: bool, **own: Any
+) -> ClassifySettings:
+    """What both verbs share, with what is ``own`` to one; features are kept beside the records."""
+    return ClassifySettings(
+        templates=config.templates,
+        region_templates=config.region_templates,
+        features=features,
+        region_weight=config.region_weight,
+        split=config.split,
+        resamples=config.resamples,
+        folder=results.parent / "features",
+        batch_size=config.batch_size,
+        workers=config.workers,
+        precision=config.precision,
+        progress=progress,
+        **own,
+    )
 
 
 def published_rows(config: ClassifyConfig) -> list[PublishedRow]:
@@ -82,19 +89,7 @@ def tags_fit(config: TagsFitConfig, progress: bool = True) -> str:
     results = results_file(config.output, run, "tags", encoder)
     own = [entity.name for entity in encoder.entities]
     columns = split_names(config.columns) if config.columns else own or list(catalogue.tag_columns)
-    settings = ClassifySettings(
-        column="",
-        templates=config.templates,
-        region_templates=config.region_templates,
-        features=(config.features or ("region" if own else "global"),),
-        split=config.split,
-        resamples=config.resamples,
-        folder=results.parent / "features",
-        batch_size=config.batch_size,
-        workers=config.workers,
-        precision=config.precision,
-        progress=progress,
-    )
+    settings = _settings(config, [config.features or ("region" if own else "global")], results, progress)
     to_device(encoder, config.accelerator)
     made_by = identity_of(run.read_record())
     predictor, records = fit_tags(encoder, catalogue, columns, settings, config.accuracy, made_by)

@@ -154,16 +154,7 @@ def _measure_one(
     config: ComposeConfig, task: ComposedTask, arms: Sequence[str], folder: RunFolder, progress: bool
 ) -> Measured:
     encoder, run = load_named(config)
-    made = identity_of(run.read_record())
-    context = RecordContext(
-        run=made.identity,
-        model=encoder.name,
-        split=task.split,
-        seed=made.seed,
-        config_hash=made.identity,
-        commit=made.commit,
-        data_fingerprint=task.fingerprint,
-    )
+    context = identity_of(run.read_record()).context(encoder.name, task.split, task.fingerprint)
     place = folder.path / encoder.name
     measurement = _measurement(config, encoder, task)
     there = read_records(folder.results) if folder.results.is_file() else []

@@ -5,17 +5,18 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from e2fashion.eval.encoder import Encoder, load_encoder
+from e2fashion.eval.encoder import Encoder
 from e2fashion.plugins.agreement import read_facts
 from e2fashion.plugins.onnx_export import export_onnx
 from e2fashion.plugins.sentence_export import export_sentence_transformers
+from e2fashion.runner.common import load_named_encoder
 from e2fashion.schema import ExportConfig
 from e2fashion.types import E2FashionError
 
 
 def export(config: ExportConfig) -> str:
     """Write the export, or find the same one there; says where it lies and how far it is from the encoder."""
-    encoder, folder = load_encoder(config.model), Path(config.output)
+    encoder, folder = load_named_encoder(config.model), Path(config.output)
     facts = read_facts(folder)
     same = (facts.get("fingerprint"), facts.get("format")) == (encoder.fingerprint, config.format)
     if config.format == "onnx":

@@ -16,7 +16,8 @@ class ClassifyConfig:
 
     A label's embedding is the mean over ``templates``, texts with a slot ``{}``. ``features`` (``global``, and of an E2
     ``region``, ``both``) may name several, separated by commas; regions are compared with ``region_templates``, those
-    of ``entity`` (null: the one whose tags the column holds). ``wording`` maps values to the words that stand for them.
+    of ``entity`` (null: the one whose tags the column holds), and ``both`` gives them the share ``region_weight``
+    (null: chosen on val). ``wording`` maps values to the words that stand for them.
     ``published`` is a file of published values of which ``benchmark`` names the metric that stands beside ours.
     ``output`` is the records file (null: ``results.jsonl`` of the run folder, else of ``runs/classify/<model>``); page,
     figures and predictions go into ``classify/`` beside it.
@@ -28,6 +29,7 @@ class ClassifyConfig:
     templates: list[str] = field(default_factory=lambda: ["{}"])
     region_templates: list[str] = field(default_factory=lambda: ["{}"])
     features: str = "global"
+    region_weight: float | None = None
     entity: str | None = None
     split: str = "test"
     wording: dict[str, str] = field(default_factory=dict)
@@ -51,14 +53,16 @@ class TagsFitConfig:
 
     ``columns`` are tag columns or entities of the model, separated by commas (null: its entities, of a plain CLIP every
     tag column). Entities are read by ``features`` (null: ``region`` of an E2, else ``global``), other columns by the
-    whole picture. ``accuracy`` is the share of val's answers that are to be right. ``file`` is what is written (null:
-    ``tags.json`` in the run folder, else in ``runs/tags/<model>``).
+    whole picture; ``region_weight`` is the region's share in ``both`` (null: chosen on val). ``accuracy`` is the share
+    of val's answers that are to be right. ``file`` is what is written (null: ``tags.json`` in the run folder, else in
+    ``runs/tags/<model>``).
     """
 
     model: str = MISSING
     data: str = MISSING
     columns: str | None = None
     features: Literal["global", "region", "both"] | None = None
+    region_weight: float | None = None
     accuracy: float = 0.9
     templates: list[str] = field(default_factory=lambda: ["{}"])
     region_templates: list[str] = field(default_factory=lambda: ["{}"])

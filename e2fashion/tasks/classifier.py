@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -13,7 +13,10 @@ from e2fashion.tasks.zero_shot import SLOT, Labels, class_embeddings, label_scor
 from e2fashion.types import E2FashionError
 
 FEATURES = ("global", "region", "both")
-"""What of a picture is compared with a label: its embedding, its entity's region embedding, or the mean of the two."""
+"""What of a picture is compared with a label: its embedding, its entity's region embedding, or a mean of the two."""
+
+REGION_WEIGHT = 0.5
+"""The region's share in ``both`` where nobody chose one: :mod:`e2fashion.eval.region_weight` chooses it on val."""
 
 
 @dataclass(frozen=True)
@@ -26,18 +29,19 @@ class LabelEmbeds:
     whole: Tensor | None
     tag: Tensor | None
 
-    def scores(self, images: Tensor | None, regions: Tensor | None) -> Tensor:
+    def scores(self, images: Tensor | None, regions: Tensor | None, region_weight: float = REGION_WEIGHT) -> Tensor:
         """Cosines (N, L) of pictures (N, C) and of their entity's regions (N, C).
 
-        Of both the mean. Softmax over it is the normalised geometric mean of the two softmaxes: the two agree or
-        neither is sure.
+        Of both the mean, in which the region has the share ``region_weight``. Softmax over it is the normalised
+        geometric mean of the two softmaxes: the two agree or neither is sure.
         """
-        parts = []
-        if self.whole is not None and images is not None:
-            parts.append(label_scores(images, self.whole))
-        if self.tag is not None and regions is not None:
-            parts.append(label_scores(regions, self.tag))
-        return sum(parts[1:], parts[0]) / len(parts)
+        return weighted_scores(*self.parts(images, regions), region_weight)
+
+    def parts(self, images: Tensor | None, regions: Tensor | None) -> tuple[Tensor | None, Tensor | None]:
+        """The cosines (N, L) of pictures and of regions apart; None for what is not compared."""
+        whole = label_scores(images, self.whole) if self.whole is not None and images is not None else None
+        tag = label_scores(regions, self.tag) if self.tag is not None and regions is not None else None
+        return whole, tag
 
     def indistinct(self) -> int:
         """How many labels have the embedding of an earlier one in all that is compared: no picture tells them apart.
@@ -47,6 +51,32 @@ class LabelEmbeds:
         compared = [own.flatten(1) for own in (self.whole, self.tag) if own is not None]
         rows = torch.cat(compared, dim=1).round(decimals=5)
         return len(rows) - len(rows.unique(dim=0))
+
+
+def weighted_scores(whole: Tensor | None, tag: Tensor | None, region_weight: float) -> Tensor:
+    """The one there is of two (N, L), or their mean in which ``tag`` has the share ``region_weight``."""
+    if tag is None:
+        assert whole is not None  # one of the two is compared
+        return whole
+    return tag if whole is None else (1 - region_weight) * whole + region_weight * tag
+
+
+def picture_embeds(
+    encoder: ImageTextEncoder, images: Picture | Sequence[Picture], kinds: Collection[str], batch_size: int
+) -> tuple[Tensor | None, Tensor | None]:
+    """What ``kinds`` of features need: embeddings (N, C) and of regions (N, E, C); one pass even where both are."""
+    whole, regional = bool(set(kinds) - {"region"}), bool(set(kinds) - {"global"})
+    if whole and regional:
+        return encoder.embed_images_and_regions(images, batch_size)
+    if regional:
+        return None, encoder.embed_regions(images, batch_size)
+    return encoder.embed_images(images, batch_size), None
+
+
+def check_region_weight(weight: float) -> None:
+    """Raise an E2FashionError for a share that is none."""
+    if not 0 <= weight <= 1:
+        raise E2FashionError(f"region_weight is {weight:g}; give the region's share in features=both, from 0 to 1.")
 
 
 def check_features(features: str) -> None:
@@ -122,6 +152,7 @@ class ZeroShotClassifier:
         entity: str | None = None,
         region_templates: Sequence[str] = (SLOT,),
         batch_size: int = 64,
+        region_weight: float = REGION_WEIGHT,
     ) -> Classification:
         """The nearest label of each picture.
 
@@ -129,22 +160,23 @@ class ZeroShotClassifier:
             images: pictures in memory or their files, as they are.
             labels: names of the classes, or a mapping of names to the words that go into the templates.
             templates: texts with a slot ``{}``; a label's embedding is the mean over them. They change the results.
-            features: ``global``; of an E2 also ``region`` (that of ``entity``) or ``both`` (the mean of the scores).
+            features: ``global``; of an E2 also ``region`` (that of ``entity``) or ``both`` (a mean of the scores).
             entity: whose region; may be left out of an E2 with one entity.
             region_templates: as ``templates``, for what regions are compared with.
             batch_size: pictures that are embedded at once.
+            region_weight: the region's share in ``both``; ``e2fashion classify`` chooses it on val.
 
         Raises:
-            E2FashionError: no labels, a label twice or empty, a template without a slot, region features of an
-                encoder without that entity, or a file that is missing or holds no picture.
+            E2FashionError: no labels, a label twice or empty, a template without a slot, a share beyond 0 to 1,
+                region features of an encoder without that entity, or a file that is missing or holds no picture.
         """
         names, words = named_labels(labels)
         check_features(features)
+        check_region_weight(region_weight)
         place = region_place(self.encoder, entity) if features != "global" else 0
         embeds = embed_labels(self.encoder, words, features, templates, region_templates)
-        whole = self.encoder.embed_images(images, batch_size) if features != "region" else None
-        regions = self.encoder.embed_regions(images, batch_size)[:, place] if features != "global" else None
-        scores = embeds.scores(whole, regions)
+        whole, regions = picture_embeds(self.encoder, images, [features], batch_size)
+        scores = embeds.scores(whole, None if regions is None else regions[:, place], region_weight)
         used = templates if features == "global" else region_templates if features == "region" else None
         listed = dict.fromkeys(used if used is not None else (*templates, *region_templates))
         return Classification([names[best] for best in scores.argmax(-1)], scores, tuple(names), tuple(listed))

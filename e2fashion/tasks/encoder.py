@@ -73,6 +73,11 @@ class ImageTextEncoder(Protocol):
     def embed_regions(self, images: Picture | Sequence[Picture], batch_size: int = 64) -> Tensor:
         """What each entity's tokens read in pictures: (N, E, C)."""
 
+    def embed_images_and_regions(
+        self, images: Picture | Sequence[Picture], batch_size: int = 64
+    ) -> tuple[Tensor, Tensor]:
+        """Both of the above, (N, C) and (N, E, C), by one pass of the image tower."""
+
 
 @dataclass(frozen=True)
 class EncoderIdentity:

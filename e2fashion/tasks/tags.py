@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from e2fashion.tasks.classifier import LabelEmbeds, embed_labels, region_place
+from e2fashion.tasks.classifier import REGION_WEIGHT, LabelEmbeds, embed_labels, picture_embeds, region_place
 from e2fashion.tasks.encoder import ImageTextEncoder, Picture
 from e2fashion.tasks.zero_shot import SLOT
 from e2fashion.types import E2FashionError
@@ -21,8 +21,8 @@ FEWEST_ANSWERS = 20
 class TagValues:
     """The values of one entity to choose from, how they are compared, and when to keep silent.
 
-    ``features`` as in :data:`e2fashion.tasks.classifier.FEATURES`. A value is answered when its probability is at
-    least ``threshold``: 0.0 always answers, None never does.
+    ``features`` as in :data:`e2fashion.tasks.classifier.FEATURES`, and ``region_weight`` the region's share in
+    ``both``. A value is answered when its probability is at least ``threshold``: 0.0 always answers, None never does.
     """
 
     entity: str
@@ -31,6 +31,7 @@ class TagValues:
     templates: tuple[str, ...] = (SLOT,)
     region_templates: tuple[str, ...] = (SLOT,)
     threshold: float | None = 0.0
+    region_weight: float = REGION_WEIGHT
 
 
 @dataclass(frozen=True)
@@ -84,7 +85,7 @@ class TagPredictor:
 
     def probabilities(self, entity: TagValues, images: Tensor | None, regions: Tensor | None) -> Tensor:
         """Of every value of an entity, from embeddings (N, C) of pictures and of the entity's regions: (N, L)."""
-        return tag_probabilities(self.embeds(entity).scores(images, regions), self.scale)
+        return tag_probabilities(self.embeds(entity).scores(images, regions, entity.region_weight), self.scale)
 
     def predict_tags(self, images: Picture | Sequence[Picture], batch_size: int = 64) -> list[dict[str, PredictedTag]]:
         """For every picture and entity the most probable value, or none below the entity's threshold.
@@ -92,12 +93,10 @@ class TagPredictor:
         Raises:
             E2FashionError: region features that the encoder lacks, or a file that is missing or holds no picture.
         """
-        kinds = {entity.features for entity in self.entities}
         places = {
             own.entity: region_place(self.encoder, own.entity) for own in self.entities if own.features != "global"
         }
-        whole = self.encoder.embed_images(images, batch_size) if kinds - {"region"} else None
-        regions = self.encoder.embed_regions(images, batch_size) if kinds - {"global"} else None
+        whole, regions = picture_embeds(self.encoder, images, [own.features for own in self.entities], batch_size)
         columns = []
         for entity in self.entities:
             own = regions[:, places[entity.entity]] if regions is not None and entity.entity in places else None

@@ -8,14 +8,13 @@ Real products are used where ``E2FASHION_DATA`` names their folder, SynthFashion
 
 from __future__ import annotations
 
-import logging
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from e2fashion.terminal import errors_alone
 from e2fashion.types import E2FashionError
 from scripts.bench import (
     attention,
@@ -52,6 +51,8 @@ BENCHMARKS: dict[str, Callable[[Workplace], list[Result]]] = {
     "flips": flips.run,
     "captions": captions.run,
 }
+#: Whose progress has no part in a table.
+TALKATIVE = ("pytorch_lightning", "lightning", "e2fashion")
 OPTIONS = ("output", "turns", "queries", "products", "model")
 
 
@@ -75,26 +76,12 @@ def parse(words: Sequence[str]) -> tuple[list[str], dict[str, str]]:
     return names or list(BENCHMARKS), options
 
 
-@contextmanager
-def quiet(names: Sequence[str] = ("pytorch_lightning", "lightning", "e2fashion")) -> Iterator[None]:
-    """Log errors alone, as before when it ends."""
-    loggers = [logging.getLogger(name) for name in names]
-    levels = [logger.level for logger in loggers]
-    for logger in loggers:
-        logger.setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)
-
-
 def main(words: Sequence[str]) -> int:
     """Run, print, and say by the exit code whether every target was met (2: the words were not understood)."""
     try:
         names, options = parse(words)
         results: list[Result] = []
-        with quiet(), tempfile.TemporaryDirectory(prefix="e2fashion-bench-") as folder:
+        with errors_alone(TALKATIVE), tempfile.TemporaryDirectory(prefix="e2fashion-bench-") as folder:
             trained = Path(options["model"]) if "model" in options else None
             workplace = Workplace(Path(folder), model=trained)
             workplace.turns = int(options.get("turns", workplace.turns))

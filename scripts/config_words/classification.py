@@ -37,6 +37,7 @@ _ENCODING = {
     "threads": ("Processor threads; null takes all", "ours"),
 }
 _TEMPLATES = {
+    "region_weight": ("The region's share in `both`, from 0 to 1; null: the best on val", "ours"),
     "templates": ("Texts with a slot `{}` for the label; its embedding is their mean", "CLIP"),
     "region_templates": ("As `templates`, for what regions are compared with; in training the bare tag", "ours"),
 }
@@ -49,7 +50,7 @@ EXPLAINED: dict[type, dict[str, tuple[str, str]]] = {
         "data": ("A prepared catalogue", "-"),
         "column": ("Tag column whose values are the classes", "-"),
         "features": (
-            "`global`, `region` (the entity's own), `both` (mean of the cosines), separated by commas",
+            "`global`, `region` (the entity's own), `both` (a mean of the cosines), separated by commas",
             "ours",
         ),
         "entity": ("Whose region is read; null: the entity whose tags the column holds", "ours"),

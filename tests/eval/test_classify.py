@@ -1,6 +1,7 @@
 """Zero-shot classification of a catalogue's split: what is counted, and against what it is checked."""
 
 import io
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,8 +16,10 @@ from e2fashion.eval.classify import (
     classify_split,
     column_truth,
     measure_zero_shot,
+    split_features,
 )
 from e2fashion.eval.classify_report import write_classification
+from e2fashion.eval.classify_tables import classification_tables
 from e2fashion.eval.confusion import confusion, most_frequent_first
 from e2fashion.eval.embed import EmbeddedSplit
 from e2fashion.eval.encoder import Encoder
@@ -24,6 +27,7 @@ from e2fashion.eval.measure import MeasureSettings, RunIdentity, embed_catalogue
 from e2fashion.eval.published import PublishedRow
 from e2fashion.eval.rankings import RecordContext
 from e2fashion.eval.results import latest_records
+from e2fashion.eval.tables import to_markdown
 from e2fashion.types import E2FashionError
 
 CONTEXT = RecordContext(run="run", model="tiny", split="val")
@@ -83,10 +87,38 @@ def test_every_kind_of_features_has_records(classified: list[Classified], encode
         for record in own.records:
             assert (record.task, record.run, record.seed, record.split) == ("zero_shot", "abc", 3, "test")
             assert (record.extra["features"], record.extra["entity"]) == (own.features, "brand")
+    for own in classified[:2]:
+        assert "region_weight" not in own.records[0].extra
     assert [own.records[0].extra.get("templates") for own in classified] == [["a {}"], None, ["a {}"]]
     assert [own.records[0].extra.get("region_templates") for own in classified] == [None, ["{}"], ["{}"]]
     together = [record for own in classified for record in own.records]
     assert latest_records(together) == together
+
+
+def test_the_region_s_share_is_the_best_on_val(
+    classified: list[Classified], encoder: Encoder, synth_catalogue: Catalogue
+) -> None:
+    truth = column_truth(synth_catalogue, "val", "brand")
+    features = split_features(encoder, synth_catalogue, ClassifySettings("brand", progress=False), "val")
+    tags, texts = encoder.embed_tags(truth.names), encoder.embed_texts([f"a {name}" for name in truth.names])
+    whole, region = features.image[truth.rows] @ texts.T, features.regions["brand"][truth.rows] @ tags.T
+
+    def right(weight: float) -> int:
+        return int((((1 - weight) * whole + weight * region).argmax(-1) == truth.labels).sum())
+
+    extra = classified[2].records[0].extra
+    assert extra["weight_chosen_on"] == "val"
+    assert right(extra["region_weight"]) == max(right(step / 10) for step in range(11))
+    table = to_markdown(classification_tables([record for own in classified for record in own.records])[0])
+    assert f"| tiny | both ({extra['region_weight']:g} region) |" in table
+    assert "the region's share in the mean of the two cosines, chosen on val" in table
+
+
+def test_a_share_that_is_given_is_taken(encoder: Encoder, synth_catalogue: Catalogue) -> None:
+    settings = ClassifySettings("brand", features=("both", "region"), region_weight=1.0, split="val", resamples=0)
+    both, region = classify_split(encoder, synth_catalogue, replace(settings, progress=False))
+    assert torch.equal(both.predicted, region.predicted)
+    assert both.records[0].extra["weight_chosen_on"] == "given"
 
 
 def test_regions_are_those_of_the_first_pictures(
@@ -122,6 +154,8 @@ def test_features_are_kept(encoder: Encoder, synth_catalogue: Catalogue, tmp_pat
         (ClassifySettings("brand", wording={"Nobody": "x"}), "wording names 'Nobody', which is no value of 'brand'"),
         (ClassifySettings("brand", features=("both",), entity="season"), "'tiny' has no region features of 'season'"),
         (ClassifySettings("brand", split="holdout"), "has no split 'holdout'"),
+        (ClassifySettings("brand", features=("both",), split="val"), "split is 'val', on which the region's weight in"),
+        (ClassifySettings("brand", features=("both",), region_weight=2), "region_weight is 2; give the region's share"),
     ],
 )
 def test_what_cannot_be_classified_is_said_first(

@@ -71,12 +71,6 @@ def test_regions_are_embedded_as_features_are_extracted(encoder: Encoder, synth_
     assert_unit(found)
 
 
-def test_a_model_without_entities_embeds_no_regions(encoder: Encoder, picture: Image.Image) -> None:
-    plain = SimpleNamespace(name="plain", entities=())
-    with pytest.raises(E2FashionError, match="'plain' has no entities, so it embeds no regions"):
-        Encoder.embed_regions(cast(Encoder, plain), picture)
-
-
 def test_an_encoder_is_what_tasks_ask_for(encoder: Encoder) -> None:
     asked: ImageTextEncoder = encoder
     require_single_vectors(asked, "search")

@@ -48,6 +48,25 @@ def test_entities_are_read_by_their_region_and_other_columns_by_the_picture(
     }
 
 
+def test_val_chooses_the_region_s_share_before_the_threshold(
+    encoder: Encoder, synth_catalogue: Catalogue, tmp_path: Path
+) -> None:
+    settings = replace(SETTINGS, features=("both",), folder=tmp_path)
+    predictor, records = fit_tags(encoder, synth_catalogue, ["brand"], settings, accuracy=0.0)
+    (brand,) = predictor.entities
+    extra = records[0].extra
+    assert (brand.region_weight, "val") == (extra["region_weight"], extra["weight_chosen_on"])
+    others = [
+        fit_tags(encoder, synth_catalogue, ["brand"], replace(settings, region_weight=step / 10), 0.0)[1][0].extra
+        for step in range(11)
+    ]
+    assert extra["val_accuracy"] == max(own["val_accuracy"] for own in others)
+    assert {own["weight_chosen_on"] for own in others} == {"given"}
+    save_tag_predictor(predictor, encoder, tmp_path / "tags.json", ON)
+    assert tuple(load_tag_predictor(encoder, tmp_path / "tags.json").entities) == tuple(predictor.entities)
+    assert f"both ({brand.region_weight:g} region)" in to_markdown(tag_tables(records)[0])
+
+
 def test_few_products_of_val_allow_no_threshold(
     fitted: tuple[TagPredictor, list[ResultRecord]], synth_catalogue: Catalogue
 ) -> None:

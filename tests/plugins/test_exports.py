@@ -1,6 +1,7 @@
 """Exports, read by the libraries they are for."""
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -71,13 +72,19 @@ def test_a_missing_library_is_named(encoder: Encoder, tmp_path: Path, monkeypatc
 def test_the_verb_finds_its_export_and_spares_others(
     folders: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    config = ExportConfig(model=str(folders["e2"]), format="sentence_transformers", output=str(tmp_path / "out"))
+    run = tmp_path / "20261121"
+    shutil.copytree(folders["e2"], run / "model")
+    # A run is called as it is configured.
+    (run / "config.yaml").write_text("name: winter\ndata: catalogue\n", encoding="utf-8")
+    config = ExportConfig(model=str(run), format="sentence_transformers", output=str(tmp_path / "out"))
     said = runner.export(config)
-    assert "pictures of 32 px, texts of up to 12 tokens; largest difference to the encoder" in said
+    assert (
+        "'winter' as sentence_transformers, pictures of 32 px, texts of up to 12 tokens; largest difference to" in said
+    )
     monkeypatch.setattr("e2fashion.runner.exporting.export_sentence_transformers", None)
     assert runner.export(config) == said
     with pytest.raises(
-        E2FashionError, match=r"holds the export of 'e2' as sentence_transformers: choose another output"
+        E2FashionError, match=r"holds the export of 'winter' as sentence_transformers: choose another output"
     ):
         runner.export(replace(config, model=str(folders["clip"])))
     (tmp_path / "mine").mkdir()

@@ -60,6 +60,42 @@ def test_a_region_meets_the_tag_and_both_are_the_mean(regional: Encoder, picture
     whole = classifier.classify(pictures, LABELS).scores
     both = classifier.classify(pictures, LABELS, features="both").scores
     torch.testing.assert_close(both, (whole + region) / 2)
+    mostly = classifier.classify(pictures, LABELS, features="both", region_weight=0.8).scores
+    torch.testing.assert_close(mostly, 0.2 * whole + 0.8 * region)
+
+
+@pytest.fixture
+def passes(regional: Encoder, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many pictures every pass of the image tower reads."""
+    found: list[int] = []
+    forward = regional.model.get_image_features
+
+    def counted(pixel_values: torch.Tensor) -> object:
+        found.append(len(pixel_values))
+        return forward(pixel_values=pixel_values)
+
+    monkeypatch.setattr(regional.model, "get_image_features", counted)
+    return found
+
+
+def test_both_features_take_one_pass(regional: Encoder, pictures: list[Image.Image], passes: list[int]) -> None:
+    ZeroShotClassifier(regional).classify(pictures, LABELS, features="both", batch_size=3)
+    assert passes == [3, 2]
+    passes.clear()
+    whole, region = TagValues("colour", ("red", "navy")), TagValues("brand", tuple(LABELS), "region")
+    for entities in ([whole, region], [TagValues("brand", tuple(LABELS), "both")]):
+        TagPredictor(regional, entities).predict_tags(pictures, batch_size=3)
+    assert passes == [3, 2, 3, 2]
+
+
+def test_one_pass_gives_what_two_give(regional: Encoder, plain: Encoder, pictures: list[Image.Image]) -> None:
+    whole, regions = regional.embed_images_and_regions(pictures, batch_size=3)
+    torch.testing.assert_close(whole, regional.embed_images(pictures), rtol=0, atol=1e-6)
+    torch.testing.assert_close(regions, regional.embed_regions(pictures), rtol=0, atol=1e-6)
+    assert [part.shape for part in regional.embed_images_and_regions([])] == [(0, 16), (0, 1, 16)]
+    for embed in (plain.embed_regions, plain.embed_images_and_regions):
+        with pytest.raises(E2FashionError, match="'tiny' has no entities, so it embeds no regions"):
+            embed(pictures)
 
 
 def test_words_may_stand_for_names(regional: Encoder, pictures: list[Image.Image]) -> None:
@@ -83,6 +119,7 @@ def test_no_pictures_have_no_labels(regional: Encoder) -> None:
         ({"templates": ["a photo"]}, "the template 'a photo' has no slot"),
         ({"templates": "{}"}, r"templates is the text '\{\}'; give a list"),
         ({"templates": []}, "there are no templates"),
+        ({"features": "both", "entity": "brand", "region_weight": 2}, "region_weight is 2; give the region's"),
         ({"features": "regional"}, "features is 'regional'; choose from global, region, both"),
         ({"features": "region", "entity": "colour"}, "no entity 'colour'; name one of its entities: brand"),
     ],
