@@ -1,0 +1,133 @@
+"""Input that makes no sense, from the command line: one clear error, or a fallback that is counted.
+
+What else is refused stands beside its verb: no Java and no GPT-2 in ``test_caption_verbs``, a template without a slot in
+``test_classify_commands``, missing pictures in ``test_compose``.
+"""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+from tests.data.fashion_iq_layout import EMPTY, write_fashion_iq
+from tests.tiny_encoder import build_tiny_encoder, save_tiny_run
+
+from e2fashion.cli import main
+from e2fashion.data.catalogue import Catalogue
+from e2fashion.eval.classify import column_truth
+from e2fashion.eval.encoder import Encoder, save_encoder
+from e2fashion.eval.results import read_records
+
+Capture = pytest.CaptureFixture[str]
+
+
+@pytest.fixture(scope="module")
+def place(synth_catalogue: Catalogue, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two models, ``mine`` and ``other``, an ``index`` of val by the first, and a picture."""
+    folder = tmp_path_factory.mktemp("bad")
+    save_tiny_run(synth_catalogue, folder / "mine")
+    other = build_tiny_encoder(synth_catalogue)
+    with torch.no_grad():
+        other.model.visual_projection.weight.mul_(2)
+    save_encoder(other, folder / "other" / "model")
+    Image.new("RGB", (30, 40), "navy").save(folder / "coat.png")
+    assert main(["index", "build", *build(synth_catalogue, folder, "index")]) == 0
+    return folder
+
+
+def build(catalogue: Catalogue, place: Path, name: str) -> list[str]:
+    words = [str(catalogue.path), f"model={place / 'mine'}", f"output={place / name}", "split=val"]
+    return [*words, "accelerator=cpu", "shard_rows=4", "batch_size=2", "--quiet"]
+
+
+@pytest.mark.parametrize(
+    ("words", "messages"),
+    [
+        (["search", "INDEX", "text=a coat", "model=OTHER"], ["was built with 'mine'", "not with 'other'"]),
+        (["search", "INDEX", "text="], ["nothing to look for"]),
+        (["search", "INDEX", "text=' '"], ["the text of the query is empty: say what to look for"]),
+        (["recommend", "INDEX", "image=COAT", "text=' '"], ["the text of the query is empty"]),
+        (["explain", "MINE", "COAT", "text=' '", "output=OUT.png"], ["text is empty"]),
+        (["explain", "MINE", "COAT", "text=coat||hat", "output=OUT.png"], ["text is empty"]),
+    ],
+    ids=lambda given: given[0] if given[0] in ("search", "recommend", "explain") else "",
+)
+def test_a_search_for_nothing_or_with_another_model(
+    place: Path, words: list[str], messages: list[str], capsys: Capture
+) -> None:
+    places = {"INDEX": "index", "OTHER": "other", "MINE": "mine", "COAT": "coat.png", "OUT": "out"}
+    for name, file in places.items():
+        words = [word.replace(name, str(place / file)) for word in words]
+    assert main(words) == 1
+    error = capsys.readouterr().err
+    assert all(message in error for message in messages), error
+
+
+def test_labels_that_are_equal_or_empty(place: Path, synth_catalogue: Catalogue, capsys: Capture) -> None:
+    first, second = column_truth(synth_catalogue, "test", "brand").names[:2]
+    for wording, message in (
+        (f"{{{first}: same, {second}: same}}", "the label 'same' occurs more than once"),
+        (f"{{{first}: ' '}}", "a label is empty: each class needs a name"),
+    ):
+        words = ["classify", str(place / "mine"), f"data={synth_catalogue.path}", "column=brand", "--quiet"]
+        assert main([*words, f"wording={wording}", f"output={place / 'r.jsonl'}"]) == 1
+        assert message in capsys.readouterr().err
+
+
+def test_a_shard_of_other_bytes_is_named(place: Path, tmp_path: Path, capsys: Capture) -> None:
+    shutil.copytree(place / "index", tmp_path / "index")
+    file = tmp_path / "index" / "00001.safetensors"
+    content = bytearray(file.read_bytes())
+    content[-1] ^= 1
+    file.write_bytes(content)
+    assert main(["search", str(tmp_path / "index"), "text=a coat"]) == 1
+    assert "00001.safetensors" in capsys.readouterr().err
+
+
+def test_a_build_that_was_interrupted_goes_on(
+    place: Path, synth_catalogue: Catalogue, monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
+    embed, calls = Encoder.embed_squares, []
+
+    def interrupted(self: Encoder, squares: torch.Tensor) -> torch.Tensor:
+        calls.append(len(squares))
+        if len(calls) == 4:
+            raise KeyboardInterrupt
+        return embed(self, squares)
+
+    words = ["index", "build", *build(synth_catalogue, place, "slowly")]
+    with monkeypatch.context() as patch:
+        patch.setattr(Encoder, "embed_squares", interrupted)
+        assert main(words) == 130
+        capsys.readouterr()
+        assert main(["search", str(place / "slowly"), "text=a coat"]) == 1
+        assert "is unfinished (4 of " in capsys.readouterr().err
+        before = sum(calls)
+        assert main(words) == 0
+    products = synth_catalogue.manifest.splits["val"]["products"]
+    assert sum(calls) - before == products - 4, "the first shard is not embedded again"
+    index = [json.loads((place / name / "index.json").read_text())["shards"] for name in ("slowly", "index")]
+    assert index[0] == index[1]
+
+
+def test_fashion_iq_s_empty_captions_are_counted_and_one_without_any_asks_for_the_same(
+    place: Path, tmp_path: Path, capsys: Capture
+) -> None:
+    folder = write_fashion_iq(tmp_path / "iq")
+    file = folder / "captions" / "cap.shirt.val.json"
+    rows = json.loads(file.read_text())
+    rows[1]["captions"] = ["", " "]
+    file.write_text(json.dumps(rows))
+    (tmp_path / "captions.txt").write_text("a red shirt\n")
+    words = [str(place / "mine"), "task=fashion_iq", f"data={folder}", f"memory={tmp_path / 'captions.txt'}"]
+    words += ["categories=shirt", "arms=text,slots", f"output={tmp_path / 'run'}", "resamples=2", "accelerator=cpu"]
+    assert main(["compose", *words, "--quiet"]) == 0
+    assert {record.extra["empty_captions"] for record in read_records(tmp_path / "run" / "results.jsonl")} == {3}
+    assert "3 empty captions" in capsys.readouterr().out
+    (trace,) = (tmp_path / "run").glob("*/traces/*original-shirt-slots-val.jsonl")
+    asked = {row["reference"]: row for row in map(json.loads, trace.read_text().splitlines())}
+    assert asked[EMPTY]["instructions"] == ["is blue and longer"]
+    assert asked[rows[1]["candidate"]]["instructions"] == []
+    assert asked[rows[1]["candidate"]]["searched"] == ["a red shirt"]
