@@ -1,7 +1,7 @@
 """Input that makes no sense, from the command line: one clear error, or a fallback that is counted.
 
-What else is refused stands beside its verb: no Java and no GPT-2 in ``test_caption_verbs``, a template without a slot in
-``test_classify_commands``, missing pictures in ``test_compose``.
+What else is refused stands beside its verb: no Java and no GPT-2 in ``test_caption_verbs``, a template without a slot
+in ``test_classify_commands``, missing pictures in ``test_compose``.
 """
 
 import json
@@ -11,14 +11,14 @@ from pathlib import Path
 import pytest
 import torch
 from PIL import Image
-from tests.data.fashion_iq_layout import EMPTY, write_fashion_iq
-from tests.tiny_encoder import build_tiny_encoder, save_tiny_run
 
 from e2fashion.cli import main
 from e2fashion.data.catalogue import Catalogue
 from e2fashion.eval.classify import column_truth
 from e2fashion.eval.encoder import Encoder, save_encoder
 from e2fashion.eval.results import read_records
+from tests.data.fashion_iq_layout import EMPTY, write_fashion_iq
+from tests.tiny_encoder import build_tiny_encoder, save_tiny_run
 
 Capture = pytest.CaptureFixture[str]
 
