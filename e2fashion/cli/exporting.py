@@ -1,4 +1,4 @@
-"""``export``: an encoder for others' code."""
+"""``export`` and ``convert``: an encoder for others' code, a checkpoint in another layout."""
 
 from __future__ import annotations
 
@@ -15,11 +15,32 @@ def _export(words: Words) -> int:
     return 0
 
 
+def _convert(words: Words) -> int:
+    from pathlib import Path
+
+    from e2fashion import runner
+    from e2fashion.config import load_config
+    from e2fashion.schema import ConvertConfig
+
+    files = [place for place in words.places if place.endswith((".yaml", ".yml"))]
+    others = [f"checkpoint={place}" for place in words.places if place not in files]
+    if len(files) > 1 or len(others) > 1:
+        one_place(words, "checkpoint: a state dict's file, or a model")
+    print(runner.convert(load_config(ConvertConfig, Path(files[0]) if files else None, [*others, *words.overrides])))
+    return 0
+
+
 VERBS: dict[str, Verb] = {
     "export": Verb(
         "export <model> format=onnx output=<folder>",
         "write an encoder as ONNX or for sentence-transformers, and compare it with itself",
         _export,
         "ExportConfig",
+    ),
+    "convert": Verb(
+        "convert [config.yaml] [checkpoint] source=openai|open_clip|e2_official tokenizer=<folder> output=<folder>",
+        "turn others' state dicts into a model folder, or with target= a model folder into theirs",
+        _convert,
+        "ConvertConfig",
     ),
 }

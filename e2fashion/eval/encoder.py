@@ -296,17 +296,20 @@ def picture_pixels(image: Picture) -> Tensor:
     return rearrange(torch.from_numpy(np.array(rgb)), "height width channels -> channels height width", channels=3)
 
 
-def save_encoder(encoder: Encoder, folder: Path) -> None:
-    """Write model, processor and card as a folder that :func:`load_encoder` and Transformers read."""
+def save_encoder(encoder: Encoder, folder: Path, origin: str = "Trained with e2fashion") -> None:
+    """Write model, processor and card as a folder that :func:`load_encoder` and Transformers read.
+
+    ``origin`` is what the card says of where the weights come from.
+    """
     encoder.model.config.text_template = encoder.template.template
     encoder.model.config.text_context_length = encoder.context_length
     encoder.model.save_pretrained(folder)
     processor = CLIPProcessor(image_processor=encoder.transform.to_processor(), tokenizer=encoder.tokenizer)
     processor.save_pretrained(folder)
-    (folder / "README.md").write_text(model_card(encoder), encoding="utf-8")
+    (folder / "README.md").write_text(model_card(encoder, origin), encoding="utf-8")
 
 
-def model_card(encoder: Encoder) -> str:
+def model_card(encoder: Encoder, origin: str) -> str:
     """The README of a model folder: what it is and the lines that load it."""
     entities = "".join(f"- `{e.name}` (column `{e.column}`): {e.tokens} selection tokens\n" for e in encoder.entities)
     vision, fusion = encoder.vision_config, encoder.fusion_layers
@@ -317,7 +320,7 @@ pipeline_tag: zero-shot-image-classification
 ---
 # {encoder.name}
 
-Trained with e2fashion. Image tower: {vision.num_hidden_layers} layers of width {vision.hidden_size}, patches of
+{origin}. Image tower: {vision.num_hidden_layers} layers of width {vision.hidden_size}, patches of
 {vision.patch_size} px at {vision.image_size} px; pictures become a square by `{encoder.transform.resize}`.
 Global text: `{encoder.template.template}`.
 

@@ -46,10 +46,17 @@ def checked_source(name_or_folder: str | Path) -> str:
         if not (path / "config.json").is_file():
             raise E2FashionError(f"folder {text!r} holds no config.json; give the folder of a Hugging Face CLIP model")
         return str(path)
+    return checked_hub_name(name_or_folder, "CLIP checkpoint")
+
+
+def checked_hub_name(name: str | Path, what: str) -> str:
+    """A name that can only be meant for the hub; errors call it ``what``."""
+    text = str(name)
+    path = Path(text).expanduser()
     first = Path(path.parts[0]) if path.parts else path
-    hub_name = isinstance(name_or_folder, str) and text.count("/") <= 1 and not text.startswith((".", "/", "~"))
+    hub_name = isinstance(name, str) and text.count("/") <= 1 and not text.startswith((".", "/", "~"))
     if path.exists() or not text or "\\" in text or not hub_name or ("/" in text and first.is_dir()):
-        raise E2FashionError(f"CLIP checkpoint {text!r} is not a folder; give a model's folder or a name on the hub")
+        raise E2FashionError(f"{what} {text!r} is not a folder; give a model's folder or a name on the hub")
     return text
 
 

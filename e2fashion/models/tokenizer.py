@@ -63,6 +63,12 @@ def load_tokenizer(folder_or_name: str | Path) -> PreTrainedTokenizerBase:
             f"'{folder_or_name}' holds no tokenizer: {str(error).splitlines()[0]} Name a model folder with "
             "tokenizer.json (or vocab.json and merges.txt), or a CLIP checkpoint of the hub."
         ) from error
+    if set(tokenizer.get_vocab().values()) <= set(tokenizer.all_special_ids):
+        # Transformers makes a CLIP tokenizer of a model folder without one; every text would read the same.
+        raise E2FashionError(
+            f"'{folder_or_name}' holds no tokenizer: the one that Transformers makes of it knows special tokens alone. "
+            "Put tokenizer.json (or vocab.json and merges.txt) there."
+        )
     text_special_ids(tokenizer)
     return tokenizer
 

@@ -9,6 +9,7 @@ from e2fashion.runner.catalogues import check, describe, prepare
 from e2fashion.runner.classification import classify, tags_fit, tags_predict
 from e2fashion.runner.comparison import compare
 from e2fashion.runner.composing import compose, composed
+from e2fashion.runner.converting import convert
 from e2fashion.runner.evaluation import evaluate
 from e2fashion.runner.explaining import explain
 from e2fashion.runner.exporting import export
@@ -34,6 +35,7 @@ __all__ = [
     "compare",
     "compose",
     "composed",
+    "convert",
     "describe",
     "evaluate",
     "explain",

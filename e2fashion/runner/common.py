@@ -66,6 +66,20 @@ def to_device(encoder: Encoder, accelerator: str) -> None:
     cast(nn.Module, encoder.model).to(build.build_device(accelerator))
 
 
+def check_room(folder: Path, held: str | None, kind: str, overwrite: bool) -> None:
+    """Refuse a folder that is not empty, unless it holds a ``kind`` of ours (``held`` says which) and may be replaced.
+
+    Raises:
+        E2FashionError: the folder holds something that is not replaced.
+    """
+    if not folder.is_dir() or not any(folder.iterdir()):
+        return
+    if not overwrite:
+        raise E2FashionError(f"'{folder}' holds {held or 'something else'}: choose another output=, or overwrite=true.")
+    if held is None:
+        raise E2FashionError(f"'{folder}' holds no {kind}, so overwrite=true leaves it alone: choose another output=.")
+
+
 def keep_records(results: Path, run: RunFolder, records: Sequence[ResultRecord]) -> None:
     """Append records; where they are the run's own, its report is written anew."""
     append_records(results, records)

@@ -9,9 +9,8 @@ from e2fashion.eval.encoder import Encoder
 from e2fashion.plugins.agreement import read_facts
 from e2fashion.plugins.onnx_export import export_onnx
 from e2fashion.plugins.sentence_export import export_sentence_transformers
-from e2fashion.runner.common import load_named_encoder
+from e2fashion.runner.common import check_room, load_named_encoder
 from e2fashion.schema import ExportConfig
-from e2fashion.types import E2FashionError
 
 
 def export(config: ExportConfig) -> str:
@@ -21,15 +20,11 @@ def export(config: ExportConfig) -> str:
     same = (facts.get("fingerprint"), facts.get("format")) == (encoder.fingerprint, config.format)
     if config.format == "onnx":
         same = same and facts.get("opset") == config.opset
-    if folder.is_dir() and any(folder.iterdir()) and not same:
-        if not config.overwrite:
-            there = f"the export of '{facts['model']}' as {facts['format']}" if facts else "something else"
-            raise E2FashionError(f"'{folder}' holds {there}: choose another output=, or overwrite=true.")
-        if not facts:
-            raise E2FashionError(
-                f"'{folder}' holds no export, so overwrite=true leaves it alone: choose another output=."
-            )
-        shutil.rmtree(folder)
+    held = f"the export of '{facts['model']}' as {facts['format']}" if facts else None
+    if not same:
+        check_room(folder, held, "export", config.overwrite)
+        if folder.is_dir():
+            shutil.rmtree(folder)
     if not same or config.overwrite:
         _write(encoder, folder, config)
         facts = read_facts(folder)

@@ -17,6 +17,7 @@ from e2fashion.schema.classify import ClassifyConfig, ExplainConfig, TagsFitConf
 from e2fashion.schema.common import Accelerator, identity_values, joined_later
 from e2fashion.schema.compare import AblationConfig, CompareConfig
 from e2fashion.schema.compose import ComposeConfig
+from e2fashion.schema.convert import ConvertConfig
 from e2fashion.schema.data import CheckConfig, DescribeConfig, PrepareConfig
 from e2fashion.schema.evaluate import EvaluateConfig, ProbeConfig
 from e2fashion.schema.export import ExportConfig
@@ -58,6 +59,7 @@ __all__ = [
     "ClassifyConfig",
     "CompareConfig",
     "ComposeConfig",
+    "ConvertConfig",
     "DescribeConfig",
     "EntityConfig",
     "EvaluateConfig",

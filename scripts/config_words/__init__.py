@@ -12,6 +12,7 @@ from scripts.config_words import (
     classification,
     comparing,
     composing,
+    converting,
     exporting,
     measuring,
     run,
@@ -33,7 +34,18 @@ model), **field** (how others evaluate), or **ours**. Defaults are those of the 
 a run needs, `configs/train/_paper.yaml` the published recipe.
 """
 
-TOPICS = (run, measuring, classification, captioning, catalogues, comparing, composing, exporting, searching)
+TOPICS = (
+    run,
+    measuring,
+    classification,
+    captioning,
+    catalogues,
+    comparing,
+    composing,
+    exporting,
+    converting,
+    searching,
+)
 
 SECTIONS: tuple[tuple[str, type, str], ...] = tuple(section for topic in TOPICS for section in topic.SECTIONS)
 

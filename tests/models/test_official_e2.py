@@ -9,69 +9,27 @@ from types import ModuleType
 import pytest
 import torch
 import torch.nn.functional as F
+from openai_reference import TINY, State, block, encode_text, norm
 from torch import Tensor
 
 from e2fashion.models import E2Model
-from e2fashion.models.convert import OFFICIAL_ENTITIES, OpenAIShape, official_e2_to_e2, openai_shapes
+from e2fashion.models.checkpoints import OFFICIAL_ENTITIES, e2_to_official, official_e2_to_e2, openai_shapes
 from e2fashion.types import E2FashionError
-
-State = dict[str, Tensor]
-SIZES = OpenAIShape(
-    vision_width=128,
-    vision_layers=3,
-    patch_size=8,
-    grid=3,
-    text_width=64,
-    text_layers=2,
-    vocabulary=60,
-    context=9,
-    joint=32,
-)
 
 
 def official_state(groups: int) -> State:
     """Random weights under the official names, of a tiny model."""
-    shapes = dict(openai_shapes(SIZES))
+    shapes = dict(openai_shapes(TINY))
     for name in ("proj", "proj_cls", "proj_cls_mid", *(f"proj_s{group}" for group in range(1, groups + 1))):
         shapes[f"visual.{name}"] = (128, 32)
     for name in ("proj_q", "proj_k", "proj_v", "proj_q2", "proj_k2", "proj_v2"):
         shapes[f"visual.{name}"] = (128, 128)
     for token in range(1, 2 * groups + 1):
         shapes[f"visual.token_{token}_embedding"] = (128,)
-    for norm in ("selection", *(f"s{group}" for group in range(1, groups + 1))):
-        shapes |= {f"visual.ln_{norm}.weight": (128,), f"visual.ln_{norm}.bias": (128,)}
+    for name in ("selection", *(f"s{group}" for group in range(1, groups + 1))):
+        shapes |= {f"visual.ln_{name}.weight": (128,), f"visual.ln_{name}.bias": (128,)}
     generator = torch.Generator().manual_seed(groups)
     return {key: torch.randn(shape, generator=generator) * 0.15 for key, shape in shapes.items()}
-
-
-def norm(state: State, key: str, states: Tensor) -> Tensor:
-    return F.layer_norm(states, states.shape[-1:], state[f"{key}.weight"], state[f"{key}.bias"])
-
-
-def block(state: State, key: str, states: Tensor, mask: Tensor | None = None) -> Tensor:
-    """A residual attention block of OpenAI's CLIP on (B, T, D)."""
-    width = states.shape[-1]
-    attended, _ = F.multi_head_attention_forward(
-        *[norm(state, f"{key}.ln_1", states).transpose(0, 1)] * 3,
-        width,
-        width // 64,
-        state[f"{key}.attn.in_proj_weight"],
-        state[f"{key}.attn.in_proj_bias"],
-        None,
-        None,
-        False,
-        0.0,
-        state[f"{key}.attn.out_proj.weight"],
-        state[f"{key}.attn.out_proj.bias"],
-        attn_mask=mask,
-        need_weights=False,
-    )
-    states = states + attended.transpose(0, 1)
-    hidden = F.linear(
-        norm(state, f"{key}.ln_2", states), state[f"{key}.mlp.c_fc.weight"], state[f"{key}.mlp.c_fc.bias"]
-    )
-    hidden = hidden * torch.sigmoid(1.702 * hidden)
-    return states + F.linear(hidden, state[f"{key}.mlp.c_proj.weight"], state[f"{key}.mlp.c_proj.bias"])
 
 
 def official_image(state: State, pixels: Tensor, fusion_layers: tuple[int, int]) -> tuple[Tensor, list[Tensor]]:
@@ -100,15 +58,6 @@ def official_image(state: State, pixels: Tensor, fusion_layers: tuple[int, int])
     return norm(state, "visual.ln_post", states[:, count]) @ state["visual.proj_cls"], regions
 
 
-def official_text(state: State, ids: Tensor) -> Tensor:
-    length = ids.shape[1]
-    states = state["token_embedding.weight"][ids] + state["positional_embedding"][:length]
-    mask = torch.full((length, length), float("-inf")).triu(1)
-    for layer in range(2):
-        states = block(state, f"transformer.resblocks.{layer}", states, mask)
-    return norm(state, "ln_final", states)[torch.arange(len(ids)), ids.argmax(-1)] @ state["text_projection"]
-
-
 @pytest.mark.parametrize("groups", [4, 5])
 @torch.no_grad()
 def test_converted_model_computes_what_the_official_layout_means(groups: int) -> None:
@@ -120,7 +69,7 @@ def test_converted_model_computes_what_the_official_layout_means(groups: int) ->
     close = {"atol": 2e-5, "rtol": 1e-4}
     torch.testing.assert_close(model.get_image_features(pixels).pooler_output, cls, **close)
     torch.testing.assert_close(model.get_region_features(pixels), torch.stack(regions, 1), **close)
-    torch.testing.assert_close(model.get_text_features(ids).pooler_output, official_text(state, ids), **close)
+    torch.testing.assert_close(model.get_text_features(ids).pooler_output, encode_text(state, ids), **close)
     names = [entity.name for entity in model.config.vision_config.entity_list]
     assert names == list(OFFICIAL_ENTITIES[:groups])
 
@@ -202,3 +151,26 @@ def test_numbers_of_the_official_code_are_reproduced(reference: ModuleType) -> N
     for group in range(3):
         loss = info_nce(regions[group], tags[group], model.logit_scale)
         assert abs(loss - expected["regional_losses"][group]) < 1e-5
+
+
+@pytest.mark.parametrize("groups", [4, 5])
+def test_the_way_back_gives_the_same_tensors(groups: int) -> None:
+    state, dropped = official_state(groups), []
+    model = official_e2_to_e2(state, fusion_layers=(1, 2), dropped=dropped)
+    back = e2_to_official(model, fusion_layers=(1, 2))
+    assert back.keys() == state.keys()  # the official class asks for every key that it has
+    assert {key for key in state if not torch.equal(back[key], state[key])} == set(dropped)
+    assert "visual.proj_cls_mid" in dropped
+
+
+def test_a_model_that_the_official_code_would_compute_otherwise_is_refused() -> None:
+    model = official_e2_to_e2(official_state(5), fusion_layers=(1, 2))
+    with pytest.raises(E2FashionError, match=r"fusion_layers is \[1, 2\], there \[8, 11\]"):
+        e2_to_official(model)
+    with torch.no_grad():
+        model.region_heads["composition"].layer_norm.bias.add_(1)
+    model.config.vision_config.patches_per_token = 2
+    with pytest.raises(E2FashionError, match=r"patches_per_token is 2, there 1; .*fifth group with the fourth"):
+        e2_to_official(model, fusion_layers=(1, 2))
+    with pytest.raises(E2FashionError, match=r"fusion_layers is \[3\]; the official model has two"):
+        e2_to_official(model, fusion_layers=(3,))

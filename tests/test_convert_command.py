@@ -1,0 +1,170 @@
+"""``e2fashion convert``: others' checkpoints through the command line, and what can be done with what comes of it."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from tiny import save_random_clip
+from tiny_encoder import SETTINGS, build_tiny_encoder, save_tiny_run
+from transformers import CLIPModel
+
+import e2fashion
+from e2fashion.cli import main
+from e2fashion.data.catalogue import Catalogue
+from e2fashion.eval.encoder import save_encoder
+from e2fashion.eval.results import read_records
+from e2fashion.models.checkpoints import OpenAIShape, openai_shapes, read_state_file, write_state_file
+from e2fashion.models.tokenizer import load_tokenizer
+
+Capture = pytest.CaptureFixture[str]
+SIZES = OpenAIShape(
+    vision_width=64,
+    vision_mlp=256,
+    vision_layers=2,
+    patch_size=8,
+    grid=4,
+    text_width=64,
+    text_mlp=256,
+    text_layers=1,
+    vocabulary=600,
+    context=77,
+    joint=16,
+)
+
+
+def said_by(capsys: Capture, code: int, *words: str) -> str:
+    """What ``convert`` says when it returns ``code``."""
+    assert main(["convert", *words]) == code
+    said = capsys.readouterr()
+    return said.err if code else said.out
+
+
+@pytest.fixture(scope="module")
+def workshop(synth_catalogue: Catalogue, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkpoint of random weights in OpenAI's layout, a tokenizer that fits, and an E2 with a word tokenizer."""
+    place = tmp_path_factory.mktemp("workshop")
+    clip = save_random_clip(place / "tokens", list(synth_catalogue.split("train")["description"]))
+    vocabulary = len(load_tokenizer(clip))
+    generator = torch.Generator().manual_seed(0)
+    shapes = openai_shapes(OpenAIShape(**{**vars(SIZES), "vocabulary": vocabulary}))
+    state = {key: torch.randn(shape, generator=generator) * 0.1 for key, shape in shapes.items()}
+    numbers = {"input_resolution": 32, "context_length": 77, "vocab_size": vocabulary}
+    write_state_file(state | {key: torch.tensor(value) for key, value in numbers.items()}, place / "clip.safetensors")
+    torch.save(state, place / "clip.pt")
+    torch.save({"epoch": 1, "state_dict": {f"module.{key}": value for key, value in state.items()}}, place / "run.pt")
+    save_tiny_run(synth_catalogue, place / "e2")
+    return place
+
+
+@pytest.fixture(autouse=True)
+def in_a_copy(workshop: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shutil.copytree(workshop, tmp_path, dirs_exist_ok=True)
+    monkeypatch.chdir(tmp_path)
+
+
+def test_openai_s_layout_becomes_a_folder_and_goes_back(capsys: Capture, synth_catalogue: Catalogue) -> None:
+    words = ("clip.safetensors", "source=openai", "tokenizer=tokens", "output=models/mine")
+    said = said_by(capsys, 0, *words)
+    assert "2 layers of width 64, 1 heads, patches of 8 px at 32 px" in said
+    assert "activation: quick_gelu (OpenAI's CLIP knows no other)" in said
+    assert "left behind, for nothing reads them (3): context_length, input_resolution, vocab_size" in said
+    written = Path("models/mine/model.safetensors").stat().st_mtime_ns
+    assert said_by(capsys, 0, *words) == said  # the same conversion is found, not repeated
+    assert Path("models/mine/model.safetensors").stat().st_mtime_ns == written
+    assert "from `clip.safetensors` (layout: openai)" in Path("models/mine/README.md").read_text(encoding="utf-8")
+
+    assert main(["evaluate", "models/mine", f"data={synth_catalogue.path}", "output=r.jsonl", "--quiet"]) == 0
+    capsys.readouterr()
+    assert {record.model for record in read_records(Path("r.jsonl"))} == {"mine"}
+    model, _ = e2fashion.load("models/mine")
+    assert model.encode_text(model.tokenize(["a red dress"])).shape == (1, 16)
+
+    said = said_by(capsys, 0, "models/mine", "target=openai", "output=back")
+    assert "openai_clip.safetensors: read again, all" in said
+    assert "which is not CLIP's: the packages' own tokenizers give ids that mean other words here" in said
+    back, original = (read_state_file(file).tensors for file in ("back/openai_clip.safetensors", "clip.pt"))
+    assert back.keys() == original.keys()
+    assert all(torch.equal(back[key], value) for key, value in original.items())
+    assert load_tokenizer("back/tokenizer").get_vocab() == load_tokenizer("tokens").get_vocab()
+
+
+def test_open_clip_goes_both_ways_with_its_configuration(capsys: Capture) -> None:
+    said = said_by(capsys, 1, "run.pt", "source=open_clip", "tokenizer=tokens", "output=models/a")
+    assert "quick_gelu or gelu? A state dict does not hold its activation" in said
+    assert not Path("models/a").exists()
+    words = ("source=open_clip", "tokenizer=tokens", "resize=squeeze", "activation=gelu")
+    said = said_by(capsys, 0, "run.pt", *words, "output=models/a")
+    assert "activation: gelu (activation=)" in said
+    assert "lay under 'state_dict'; beside it, not read: epoch" in said
+    said_by(capsys, 0, "models/a", "target=open_clip", "output=back")
+    content = json.loads(Path("back/open_clip_config.json").read_text(encoding="utf-8"))
+    assert content["model_cfg"]["quick_gelu"] is False
+    assert content["preprocess_cfg"]["resize_mode"] == "squash"
+    weights = "back/open_clip_model.safetensors"
+    said_by(capsys, 0, weights, "source=open_clip", "tokenizer=tokens", "output=models/b")  # as its file says
+    both = [e2fashion.load_encoder(f"models/{name}") for name in "ab"]
+    assert both[0].fingerprint == both[1].fingerprint
+    said = said_by(capsys, 1, weights, "source=open_clip", "tokenizer=tokens", "output=c", "activation=quick_gelu")
+    assert "contradicted (open_clip_config.json: gelu; activation=: quick_gelu)" in said
+    Path("vit-quickgelu.pt").write_bytes(Path("clip.pt").read_bytes())
+    said = said_by(capsys, 1, "vit-quickgelu.pt", *words, "output=c")
+    assert "the file's name vit-quickgelu.pt: quick_gelu; activation=: gelu" in said
+
+
+def test_an_e2_as_a_plain_clip_says_what_is_lost(capsys: Capture, synth_catalogue: Catalogue) -> None:
+    said = said_by(capsys, 1, "e2", "target=open_clip", "output=plain")
+    assert "2 selection tokens of 1 entities (brand): 64 values; 1 fusion blocks behind layers 1: 3,072 values" in said
+    assert "lossy=true writes the rest" in said
+    said = said_by(capsys, 1, "e2", "target=open_clip", "output=plain", "lossy=true")
+    assert "this model's end token 1 is not the last of" in said  # a word tokenizer's
+    assert "it is no E2: target=openai" in said_by(capsys, 1, "tokens", "target=e2_official", "output=official")
+    assert "its groups are sub_category, brand" in said_by(capsys, 1, "e2", "target=e2_official", "output=official")
+    assert not Path("plain").exists()
+    settings = ["model.scratch.tokenizer=bpe", "model.scratch.vocabulary=600"]
+    save_encoder(build_tiny_encoder(synth_catalogue, [*SETTINGS, *settings]), Path("bpe"))
+    said = said_by(capsys, 0, "bpe", "target=open_clip", "output=plain", "lossy=true")
+    assert "lost: 2 selection tokens of 1 entities (brand): 64 values" in said
+    assert "of three random pictures keep a cosine of" in said
+    assert "texts were written as {brand} . {description}" in said
+
+
+def test_pictures_alone_without_a_tokenizer(capsys: Capture) -> None:
+    said = said_by(capsys, 0, "clip.pt", "source=openai", "tokenizer=none", "output=models/blind")
+    assert "no tokenizer: texts cannot be embedded, and load_encoder refuses the folder" in said
+    model = CLIPModel.from_pretrained("models/blind")
+    assert model.get_image_features(torch.zeros(1, 3, 32, 32)).pooler_output.shape == (1, 16)
+    with pytest.raises(e2fashion.E2FashionError, match="holds no tokenizer"):
+        e2fashion.load_encoder("models/blind")
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["clip.pt", "output=o"], "source is folder and target is folder: name the layout"),
+        (["clip.pt", "source=openai", "target=open_clip", "output=o"], "source is openai and target is open_clip"),
+        (["clip.pt", "source=openai", "output=o"], "which tokenizer goes along?"),
+        (["clip.pt", "source=openai", "tokenizer=e2/model", "output=o"], "tokens, and the token embedding has"),
+        (["clip.pt", "source=openai", "tokenizer=models/nowhere", "output=tokens"], "holds something else"),
+        (["clip.pt", "source=openai", "tokenizer=./nowhere", "output=o"], "tokenizer './nowhere' is not a folder"),
+        (["clip.pt", "source=openai", "tokenizer=none", "lossy=true", "output=o"], "lossy belong to a conversion"),
+        (["tokens", "target=openai", "tokenizer=tokens", "output=o"], "tokenizer belong to a conversion with source="),
+        (["tokens", "target=openai", "output=o"], "the image tower's heads have width 8, there 64"),
+        (["tokens", "target=open_clip", "activation=gelu", "output=o"], "activation is gelu, and 'tokens' has quick_"),
+        (["tokens", "source=openai", "tokenizer=none", "output=o"], "'tokens' is a folder: source= reads a state dict"),
+        (["clip.pt", "source=openai", "tokenizer=none", "activation=gelu", "output=o"], "knows no other: quick_gelu"),
+        (["clip.pt", "source=openai", "tokenizer=none", "vision_heads=4", "output=o"], "belong to open_clip"),
+        (
+            ["clip.pt", "source=openai", "tokenizer=none", "config=c.json", "output=o"],
+            "config= belongs to source=open_",
+        ),
+        (["clip.pt", "source=e2_official", "tokenizer=none", "output=o"], "has 0 groups"),
+        (["a", "b", "source=openai", "output=o"], "Give one checkpoint"),
+    ],
+)
+def test_what_is_not_said_or_does_not_fit_is_refused(words: list[str], message: str, capsys: Capture) -> None:
+    said = said_by(capsys, 1, *words)
+    assert said.startswith("error: ")
+    assert message in said
+    assert not Path("o").exists()
