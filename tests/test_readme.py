@@ -41,6 +41,7 @@ from e2fashion.schema import (
     ClassifyConfig,
     CompareConfig,
     ComposeConfig,
+    ConvertConfig,
     DescribeConfig,
     EvaluateConfig,
     ExplainConfig,
@@ -164,6 +165,13 @@ class Rehearsal:
         assert set(split_names(config.methods or "")) <= set(EXPLAINING)
         return "explained"
 
+    def convert(self, config: ConvertConfig) -> str:
+        assert (config.source == "folder") != (config.target == "folder")
+        assert config.target != "folder" or config.tokenizer
+        assert config.checkpoint
+        assert config.output
+        return "converted"
+
     def export(self, config: ExportConfig) -> str:
         assert config.output
         return "exported"
@@ -254,6 +262,7 @@ def replace_runner(monkeypatch: pytest.MonkeyPatch) -> None:
         "classify",
         "compose",
         "explain",
+        "convert",
         "export",
         "tags_fit",
         "tags_predict",

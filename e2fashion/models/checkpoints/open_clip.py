@@ -140,7 +140,9 @@ def _compare_sizes(model: dict[str, Any], sizes: OpenAIShape, file: Path) -> Non
         raise E2FashionError(f"'{file}' does not belong to this state dict: {'; '.join(wrong)}. Name its own: config=")
 
 
-def open_clip_config(model: CLIPModel, resize: str, mean: tuple[float, ...], std: tuple[float, ...]) -> dict[str, Any]:
+def open_clip_config(
+    model: CLIPModel, resize: Literal["crop", "squeeze", "pad"], mean: tuple[float, ...], std: tuple[float, ...]
+) -> dict[str, Any]:
     """The configuration file for a model whose pictures become squares by ``resize``.
 
     ``head_width`` and ``heads`` are written, so that no reader has to know a rule.
