@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any, cast
 
 from e2fashion.data.atomic import atomic_folder
-from e2fashion.eval.encoder import Encoder, load_encoder
+from e2fashion.eval.encoder import Encoder
 from e2fashion.plugins.checkpoint_export import export_checkpoint
 from e2fashion.plugins.checkpoint_import import Foreign, ImportSettings, import_checkpoint
-from e2fashion.runner.common import check_room
+from e2fashion.runner.common import check_room, load_named_encoder
 from e2fashion.schema import ConvertConfig
 from e2fashion.types import E2FashionError
 
@@ -75,7 +75,7 @@ def _check_keys(config: ConvertConfig) -> None:
 
 
 def _own_model(config: ConvertConfig) -> Encoder:
-    encoder = load_encoder(config.checkpoint)
+    encoder = load_named_encoder(config.checkpoint)
     found = {getattr(encoder.model.config, tower).hidden_act for tower in ("vision_config", "text_config")}
     if config.activation and found != {config.activation}:
         raise E2FashionError(f"activation is {config.activation}, and '{config.checkpoint}' has {', '.join(found)}")
