@@ -42,10 +42,15 @@ class Key:
 
 
 def keys(owner: type, prefix: str = "", instance: Any = None) -> Iterator[Key]:
-    """The keys of a schema class in its order, those of nested classes with their dotted path."""
+    """The keys of a schema class in its order, those of nested classes with their dotted path.
+
+    What it shares with others and need not be given stands last.
+    """
     hints = get_type_hints(owner)
     instance = owner() if instance is None else instance
-    for item in fields(owner):
+    own = inspect.get_annotations(owner)
+    shared = [item for item in fields(owner) if item.name not in own and item.default != schema.MISSING]
+    for item in [*(item for item in fields(owner) if item not in shared), *shared]:
         path, value = prefix + item.name, getattr(instance, item.name)
         nested = _named_schema(hints[item.name])
         if is_dataclass(value) and not isinstance(value, type):

@@ -7,7 +7,7 @@ from typing import Literal
 
 from omegaconf import MISSING
 
-from e2fashion.schema.common import Accelerator
+from e2fashion.schema.common import Accelerator, Computing
 from e2fashion.schema.logs import LoggingConfig
 
 
@@ -84,7 +84,7 @@ class CaptionTrainConfig:
 
 
 @dataclass
-class CaptionRunConfig:
+class CaptionRunConfig(Computing):
     """Pictures told by a trained decoder.
 
     ``encoder`` is where the one it was trained with lies (null: where it lay then). ``reading`` is ``project``,
@@ -99,13 +99,11 @@ class CaptionRunConfig:
     length: int | None = None
     length_penalty: float = 1.0
     batch_size: int = 64
-    accelerator: Accelerator = "auto"
-    threads: int | None = None
     output: str | None = None
 
 
 @dataclass
-class CaptionEvaluateConfig:
+class CaptionEvaluateConfig(Computing):
     """Captions of a split and how they compare with the true ones.
 
     ``reading`` may name several, separated by commas: ``direct``, ``shifted``, ``project``, ``nearest`` (CLIPRe).
@@ -129,6 +127,4 @@ class CaptionEvaluateConfig:
     clip_score: str | None = None
     batch_size: int = 64
     workers: int = 0
-    accelerator: Accelerator = "auto"
-    threads: int | None = None
     output: str | None = None

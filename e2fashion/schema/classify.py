@@ -7,11 +7,11 @@ from typing import Literal
 
 from omegaconf import MISSING
 
-from e2fashion.schema.common import Accelerator
+from e2fashion.schema.common import Computing, Measuring
 
 
 @dataclass
-class ClassifyConfig:
+class ClassifyConfig(Measuring):
     """Zero-shot classification of a split's products among the values of the tag column ``column``.
 
     A label's embedding is the mean over ``templates``, texts with a slot ``{}``. ``features`` (``global``, and of an E2
@@ -23,8 +23,6 @@ class ClassifyConfig:
     figures and predictions go into ``classify/`` beside it.
     """
 
-    model: str = MISSING
-    data: str = MISSING
     column: str = MISSING
     templates: list[str] = field(default_factory=lambda: ["{}"])
     region_templates: list[str] = field(default_factory=lambda: ["{}"])
@@ -35,20 +33,11 @@ class ClassifyConfig:
     wording: dict[str, str] = field(default_factory=dict)
     benchmark: str | None = None
     published: str | None = None
-    name: str | None = None
     resamples: int = 1000
-    resize: Literal["squeeze", "crop", "pad"] | None = None
-    size: int | None = None
-    batch_size: int = 128
-    workers: int = 0
-    precision: Literal["fp32", "bf16"] = "fp32"
-    accelerator: Accelerator = "auto"
-    threads: int | None = None
-    output: str | None = None
 
 
 @dataclass
-class TagsFitConfig:
+class TagsFitConfig(Measuring):
     """Which tags a model predicts, and the thresholds on val below which it does not answer.
 
     ``columns`` are tag columns or entities of the model, separated by commas (null: its entities, of a plain CLIP every
@@ -58,8 +47,6 @@ class TagsFitConfig:
     ``runs/tags/<model>``).
     """
 
-    model: str = MISSING
-    data: str = MISSING
     columns: str | None = None
     features: Literal["global", "region", "both"] | None = None
     region_weight: float | None = None
@@ -67,21 +54,12 @@ class TagsFitConfig:
     templates: list[str] = field(default_factory=lambda: ["{}"])
     region_templates: list[str] = field(default_factory=lambda: ["{}"])
     split: str = "test"
-    name: str | None = None
     resamples: int = 1000
-    resize: Literal["squeeze", "crop", "pad"] | None = None
-    size: int | None = None
-    batch_size: int = 128
-    workers: int = 0
-    precision: Literal["fp32", "bf16"] = "fp32"
-    accelerator: Accelerator = "auto"
-    threads: int | None = None
     file: str | None = None
-    output: str | None = None
 
 
 @dataclass
-class TagsPredictConfig:
+class TagsPredictConfig(Computing):
     """Tags of pictures by a fitted model. ``file`` null reads the run's ``tags.json``; ``threshold`` replaces all."""
 
     model: str = MISSING
@@ -89,12 +67,10 @@ class TagsPredictConfig:
     threshold: float | None = None
     output: str | None = None
     batch_size: int = 64
-    accelerator: Accelerator = "auto"
-    threads: int | None = None
 
 
 @dataclass
-class ExplainConfig:
+class ExplainConfig(Computing):
     """Where a model looks in one picture: a file, or the first view of ``product_id`` in the catalogue ``data``.
 
     ``methods`` are ``occlusion`` (of texts), ``tokens`` (of an E2), ``attention``, ``rollout``, separated by commas
@@ -118,6 +94,4 @@ class ExplainConfig:
     size: int | None = None
     batch_size: int = 24
     precision: Literal["fp32", "bf16"] = "fp32"
-    accelerator: Accelerator = "auto"
-    threads: int | None = None
     output: str | None = None

@@ -2,10 +2,36 @@
 
 from __future__ import annotations
 
-from dataclasses import MISSING, field, fields, is_dataclass
+from dataclasses import MISSING, dataclass, field, fields, is_dataclass
 from typing import Any, Literal
 
+from omegaconf import MISSING as REQUIRED
+
 Accelerator = Literal["auto", "cpu", "gpu", "cuda", "mps"]
+
+
+@dataclass
+class Computing:
+    """Where a verb computes, and with how many threads."""
+
+    accelerator: Accelerator = "auto"
+    threads: int | None = None
+
+
+@dataclass
+class Measuring(Computing):
+    """What every measurement of an encoder on a catalogue names: both of them, how pictures are embedded, a file."""
+
+    model: str = REQUIRED
+    data: str = REQUIRED
+    name: str | None = None
+    resize: Literal["squeeze", "crop", "pad"] | None = None
+    size: int | None = None
+    batch_size: int = 128
+    workers: int = 0
+    precision: Literal["fp32", "bf16"] = "fp32"
+    output: str | None = None
+
 
 #: In a field's metadata: the key joined its schema after runs had been trained without it.
 _JOINED_LATER = "joined_later"

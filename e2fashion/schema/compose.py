@@ -7,11 +7,11 @@ from typing import Literal
 
 from omegaconf import MISSING
 
-from e2fashion.schema.common import Accelerator
+from e2fashion.schema.common import Computing
 
 
 @dataclass
-class ComposeConfig:
+class ComposeConfig(Computing):
     """Search by a picture and a text with one encoder or several (``model``, ``name``: separated by commas).
 
     ``task`` ``other_colour`` reads a catalogue, ``fashion_iq`` the data set's own folder. Captions are the nearest
@@ -52,6 +52,4 @@ class ComposeConfig:
     resize: Literal["squeeze", "crop", "pad"] | None = None
     size: int | None = None
     batch_size: int = 64
-    accelerator: Accelerator = "auto"
-    threads: int | None = None
     output: str | None = None

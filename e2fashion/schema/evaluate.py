@@ -7,11 +7,11 @@ from typing import Literal
 
 from omegaconf import MISSING
 
-from e2fashion.schema.common import Accelerator
+from e2fashion.schema.common import Measuring
 
 
 @dataclass
-class EvaluateConfig:
+class EvaluateConfig(Measuring):
     """One evaluation of one encoder: our run or model folder, or any CLIP checkpoint by folder or hub name.
 
     ``text`` overrides the template that the model was trained with (null: the model's own, else the description);
@@ -23,31 +23,20 @@ class EvaluateConfig:
     lists that ``sample_100`` draws (null: ``candidates`` beside the records; a catalogue's own lists are read).
     """
 
-    model: str = MISSING
-    data: str = MISSING
     protocol: str = "full"
     split: str = "val"
-    name: str | None = None
     text: str | None = None
     with_tags: bool = True
     selection: str = "tokens"
-    resize: Literal["squeeze", "crop", "pad"] | None = None
-    size: int | None = None
     queries: int | None = None
     draws: int = 1
     fill: Literal["report", "top_up"] = "report"
     seed: int = 0
-    batch_size: int = 128
-    workers: int = 0
-    precision: Literal["fp32", "bf16"] = "fp32"
-    accelerator: Accelerator = "auto"
-    threads: int | None = None
-    output: str | None = None
     candidates: str | None = None
 
 
 @dataclass
-class ProbeConfig:
+class ProbeConfig(Measuring):
     """A linear probe of one encoder: how well its image features tell the values of each ``entity`` apart.
 
     ``entity`` and ``features`` (``global``, ``region``, ``both``) may name several, separated by commas, and so may
@@ -55,12 +44,9 @@ class ProbeConfig:
     ``results.jsonl`` of the run folder, else of ``runs/probe/<model>``); features are kept beside it.
     """
 
-    model: str = MISSING
-    data: str = MISSING
     entity: str = MISSING
     features: str = "global"
     split: str = "test"
-    name: str | None = None
     min_examples: int = 10
     fibre_columns: str = "composition"
     shots: str = ""
@@ -70,11 +56,3 @@ class ProbeConfig:
     max_iterations: int = 1000
     resamples: int = 1000
     seed: int = 0
-    resize: Literal["squeeze", "crop", "pad"] | None = None
-    size: int | None = None
-    batch_size: int = 128
-    workers: int = 0
-    precision: Literal["fp32", "bf16"] = "fp32"
-    accelerator: Accelerator = "auto"
-    threads: int | None = None
-    output: str | None = None

@@ -7,11 +7,11 @@ from typing import Any, Literal
 
 from omegaconf import MISSING
 
-from e2fashion.schema.common import Accelerator
+from e2fashion.schema.common import Computing
 
 
 @dataclass
-class IndexBuildConfig:
+class IndexBuildConfig(Computing):
     """An index of the products in ``source``, a catalogue, a folder of pictures, or a text file that lists pictures.
 
     ``output`` is its folder. A build that was interrupted goes on behind its last whole shard.
@@ -28,12 +28,10 @@ class IndexBuildConfig:
     on_error: Literal["stop", "skip"] = "stop"
     resize: Literal["squeeze", "crop", "pad"] | None = None
     size: int | None = None
-    accelerator: Accelerator = "auto"
-    threads: int | None = None
 
 
 @dataclass
-class IndexChangeConfig:
+class IndexChangeConfig(Computing):
     """Products of ``source`` that are added to an ``index``, or embedded anew; ``model`` null is what built it."""
 
     index: str = MISSING
@@ -44,8 +42,6 @@ class IndexChangeConfig:
     batch_size: int = 64
     workers: int = 0
     on_error: Literal["stop", "skip"] = "stop"
-    accelerator: Accelerator = "auto"
-    threads: int | None = None
 
 
 @dataclass
@@ -58,7 +54,7 @@ class IndexRemoveConfig:
 
 
 @dataclass
-class IndexEvaluateConfig:
+class IndexEvaluateConfig(Computing):
     """How well an ``index`` is searched: products by their text, and values of ``columns`` by their name.
 
     ``output`` is the records file (null: ``results.jsonl`` of the run folder, else of ``runs/search/<model>``).
@@ -71,13 +67,11 @@ class IndexEvaluateConfig:
     model: str | None = None
     resamples: int = 1000
     seed: int = 0
-    accelerator: Accelerator = "auto"
-    threads: int | None = None
     output: str | None = None
 
 
 @dataclass
-class SearchConfig:
+class SearchConfig(Computing):
     """A search of an ``index`` by ``text``, by ``image``, or by both.
 
     ``where`` keeps products with a tag's value, or one of several. ``figure`` is a PNG of what was found.
@@ -93,12 +87,10 @@ class SearchConfig:
     figure: str | None = None
     model: str | None = None
     verify: bool = True
-    accelerator: Accelerator = "auto"
-    threads: int | None = None
 
 
 @dataclass
-class RecommendConfig:
+class RecommendConfig(Computing):
     """A walk from ``product``, or ``image``, towards ``text`` and away from ``away`` (null: from the mean product)."""
 
     index: str = MISSING
@@ -113,5 +105,3 @@ class RecommendConfig:
     figure: str | None = None
     model: str | None = None
     verify: bool = True
-    accelerator: Accelerator = "auto"
-    threads: int | None = None
