@@ -35,7 +35,9 @@ def draw_pairs(checked: Checked, finding: Finding, file: Path) -> Path:
 
 
 def draw_skew(found: Sequence[Association], file: Path) -> Path:
-    """Per column, the strongest trait of each: which share of the products of every frequent value has which trait.
+    """Per column, the strongest trait of each: which share of a value's products has which trait.
+
+    Values that depart most from the rest come first.
 
     Raises:
         E2FashionError: matplotlib is not installed.
@@ -61,9 +63,10 @@ def draw_skew(found: Sequence[Association], file: Path) -> Path:
         axes.set_yticks(range(size), names, fontsize=8, parse_math=False)
         axes.invert_yaxis()
         axes.set_xlim(0, 1)
+        axes.tick_params(axis="x", labelsize=8)
         axes.spines[["top", "right"]].set_visible(False)
         title = f"{one.column} by {one.trait}, Cramer's V {one.cramers_v:.2f}"
         axes.set_title(title, fontsize=9, loc="left", parse_math=False)
         axes.legend(frameon=False, fontsize=8, loc="upper left", bbox_to_anchor=(1.0, 1.0))
-    grid[-1, 0].set_xlabel("share of the products of a value")
+    grid[-1, 0].set_xlabel("share of the products of a value", fontsize=9)
     return save_figure(figure, file)

@@ -145,7 +145,7 @@ def test_a_tag_that_goes_with_the_size_of_the_pictures(tmp_path: Path) -> None:
     ((name, finding),) = found_in(tmp_path / "out", rows).items()
     assert (name, finding.count, finding.severity) == ("skew", 1, "look")
     assert {line[:2] for line in finding.rows} == {("size", "brand"), ("shape", "brand")}
-    assert "guesses 100% of its values right, who knows nothing 50%" in finding.summary
+    assert "(guessed right from it 100%, from nothing 50%)" in finding.summary
 
 
 def test_a_tag_that_goes_with_a_named_source(tmp_path: Path) -> None:

@@ -192,5 +192,18 @@ def test_rare_values_count_as_one_and_unknown_ones_not_at_all() -> None:
     values = ["a"] * 20 + ["b"] * 12 + list("cdefg") + [None]
     found = associate("size", ["large", "small"] * 19, "brand", values)
     assert found is not None
-    assert (found.values, found.products) == (("a", "b", OTHER), 37)
+    assert (set(found.values), found.products) == ({"a", "b", OTHER}, 37)
+    assert dict(zip(found.values, found.table.sum(axis=1).tolist(), strict=True)) == {"a": 20, "b": 12, OTHER: 5}
+
+
+def test_the_value_that_departs_most_comes_first() -> None:
+    traits = ["large", "small"] * 30
+    values = ["odd" if trait == "large" and n < 24 else "even" for n, trait in enumerate(traits)]
+    found = associate("size", traits, "brand", values)
+    assert found is not None
+    assert found.values == ("odd", "even")
+
+
+def test_a_trait_that_all_share_tells_nothing() -> None:
+    values = ["a", "b"] * 19
     assert associate("size", ["large"] * 38, "brand", values) is None

@@ -228,21 +228,20 @@ def skew_finding(found: Sequence[Association], settings: CheckSettings) -> Findi
             measures = (one.trait, one.column, round(one.cramers_v, 3), one.p_value)
             shares = (round(float(own[place] / own.sum()), 3), round(float(rest[place] / max(1, rest.sum())), 3))
             rows.append((*measures, value, int(own.sum()), one.traits[place], *shares))
-    strongest = ""
-    if strong:
-        top = strong[0]
-        strongest = (
-            f", most of all {top.column} with {top.trait} (Cramer's V {top.cramers_v:.2f}): who knows the {top.trait} "
-            f"alone guesses {top.guessed:.0%} of its values right, who knows nothing {top.guessed_blind:.0%}"
-        )
+    by_column = {one.column: one for one in reversed(strong)}  # the strongest trait of each
+    told = ", ".join(
+        f"{column} with {by_column[column].trait} {by_column[column].cramers_v:.2f} (guessed right from it "
+        f"{by_column[column].guessed:.0%}, from nothing {by_column[column].guessed_blind:.0%})"
+        for column in columns
+    )
     return Finding(
         check="skew",
         title="Tags and splits that go with the pictures' size or source",
         severity="look" if strong else "fit",
         count=len(columns),
         unit="columns",
-        summary=f"{len(columns)} columns go with size, shape, file format or source of the pictures "
-        f"(Cramer's V of {settings.skew:g} or more){strongest}.",
+        summary=f"{len(columns)} columns go with size, shape, file format or source of the pictures (Cramer's V of "
+        f"{settings.skew:g} or more){f': {told}' if told else ''}.",
         remedy="A model can read such a tag off the traces of where a picture comes from. Bring all pictures to one "
         "size and shape (image.resize=squeeze or pad; never crop some only), fetch them from one source where you "
         "can, and report results by source before you believe them.",

@@ -23,7 +23,8 @@ class Association:
 
     ``cramers_v`` (0 independent, 1 determined) is corrected for bias; ``p_value`` comes from shuffling the column.
     ``guessed`` is the share of products whose value one would guess right knowing the trait alone, ``guessed_blind``
-    knowing nothing. ``table`` (values, traits) counts products, its rows the most frequent value first.
+    knowing nothing. ``table`` (values, traits) counts products; its rows begin with the value that departs most from
+    the rest, by its part of chi square.
     """
 
     trait: str
@@ -71,6 +72,7 @@ def associate(
     shuffled = [
         _chi_square(_crossed(generator.permutation(value_codes), trait_codes, shape)) for _ in range(PERMUTATIONS)
     ]
+    order = np.argsort(-_departures(table).sum(axis=1), kind="stable")
     return Association(
         trait=trait,
         column=column,
@@ -79,9 +81,9 @@ def associate(
         p_value=(1 + sum(value >= observed * (1 - 1e-9) for value in shuffled)) / (1 + PERMUTATIONS),
         guessed=float(table.max(axis=0).sum() / len(known)),
         guessed_blind=float(table.sum(axis=1).max() / len(known)),
-        values=tuple(value_names),
+        values=tuple(value_names[place] for place in order),
         traits=tuple(trait_names),
-        table=table,
+        table=table[order],
     )
 
 
@@ -104,8 +106,13 @@ def _crossed(one: np.ndarray, other: np.ndarray, shape: tuple[int, int]) -> np.n
 
 
 def _chi_square(table: np.ndarray) -> float:
+    return float(_departures(table).sum())
+
+
+def _departures(table: np.ndarray) -> np.ndarray:
+    """What each cell adds to chi square."""
     expected = table.sum(axis=1, keepdims=True) * table.sum(axis=0, keepdims=True) / table.sum()
-    return float((np.square(table - expected) / expected).sum())
+    return np.square(table - expected) / expected
 
 
 def _cramers_v(chi_square: float, table: np.ndarray) -> float:
