@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, cast
 
@@ -20,6 +21,7 @@ from e2fashion import build
 from e2fashion.data.catalogue import Catalogue
 from e2fashion.data.datamodule import CatalogueDataModule
 from e2fashion.eval.encoder import Encoder, save_encoder
+from e2fashion.eval.samples import SampleSheets
 from e2fashion.losses.gather import is_distributed
 from e2fashion.models.from_clip import added_parameters, new_parameter_names
 from e2fashion.models.modeling_e2 import E2Model
@@ -28,6 +30,7 @@ from e2fashion.modules.contrastive import ContrastiveModule
 from e2fashion.modules.fit import fit_stage, last_checkpoint
 from e2fashion.modules.loggers import LogSettings, ids_of, open_loggers, quiet_loggers, resumed_step
 from e2fashion.modules.optimizers import freeze_disconnected, select_trainable
+from e2fashion.modules.samples import SampleFigures
 from e2fashion.run_folder import RunFolder, peak_memory_mb
 from e2fashion.schema import RunConfig, StageConfig
 
@@ -106,7 +109,8 @@ def _train_stage(
     try:
         with recorded_loggers(build.build_log_settings(config), folder, name) as loggers:
             settings = build.build_fit_settings(config, stage, progress)
-            fit_stage(module, data, settings, folder.path, name, best, loggers=loggers)
+            figures = _sample_figures(config, encoder, data, folder.figures / name)
+            fit_stage(module, data, settings, folder.path, name, best, figures, loggers)
     finally:
         seconds = round(spent + time.perf_counter() - started, 1)
         if first:  # a run that goes on adds to it
@@ -135,6 +139,19 @@ def recorded_loggers(settings: LogSettings, folder: RunFolder, stage: str) -> It
         if ids := ids_of(loggers):
             folder.update_record(loggers=known | {stage: ids})
         yield loggers
+
+
+def _sample_figures(config: RunConfig, encoder: Encoder, data: CatalogueDataModule, folder: Path) -> list[pl.Callback]:
+    if not config.logging.figures_every:
+        return []
+    if find_spec("matplotlib") is None:
+        logger.warning(
+            "no sample figures: matplotlib is not installed. Install it with pip install 'e2fashion[report]', or say "
+            "logging.figures_every=0"
+        )
+        return []
+    sheets = SampleSheets(encoder, data.rows("val"), data.catalogue.split("val"))
+    return [SampleFigures(sheets, folder, config.logging.figures_every)]
 
 
 def added_percent(model: E2Model) -> float:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 RIGHT, WRONG, QUIET = "#1a7f37", "#d1242f", "#57606a"
 LINES = 8  #: of a query's text beside its pictures
+DPI = 130
 Picture = NDArray[np.uint8]
 
 
@@ -58,7 +59,7 @@ class SelectionRow:
     beside: Look | None = None
 
 
-def draw_retrieved(rows: Sequence[RetrievedRow], file: Path, title: str) -> None:
+def draw_retrieved(rows: Sequence[RetrievedRow], file: Path, title: str, dpi: int = DPI) -> None:
     """A line per query: the true picture, then every model's best pictures; right ones framed in green."""
     models = list(rows[0].found)
     shown = len(rows[0].found[models[0]])
@@ -79,7 +80,7 @@ def draw_retrieved(rows: Sequence[RetrievedRow], file: Path, title: str) -> None
     for index, model in enumerate(models):
         axes[0][1 + index * shown].set_title(f"{model}: best {shown}", fontsize=9, loc="left", fontweight="bold")
     _title(figure, title)
-    _save(figure, file)
+    _save(figure, file, dpi)
 
 
 def draw_selection(
@@ -90,6 +91,7 @@ def draw_selection(
     beside: str = "another model",
     across: int = 1,
     cell: float = 1.75,
+    dpi: int = DPI,
 ) -> None:
     """A line per product: the picture, then per entity the map of its tokens and the patches they picked.
 
@@ -120,7 +122,7 @@ def draw_selection(
     for empty in axes.flat:
         empty.set_axis_on() if empty.images else empty.set_axis_off()
     _title(figure, title)
-    _save(figure, file)
+    _save(figure, file, dpi)
 
 
 def draw_looks(
@@ -219,6 +221,6 @@ def _title(figure: Figure, title: str) -> None:
     figure.suptitle(title, fontsize=10, x=0.01, y=height, ha="left", va="top", parse_math=False)
 
 
-def _save(figure: Figure, file: Path) -> None:
+def _save(figure: Figure, file: Path, dpi: int = DPI) -> None:
     file.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(file, dpi=130, facecolor="white", metadata={"Software": None})
+    figure.savefig(file, dpi=dpi, facecolor="white", metadata={"Software": None})

@@ -6,13 +6,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from einops import rearrange
 
 from e2fashion.data.catalogue import Catalogue
 from e2fashion.data.dataset import CatalogueRows
-from e2fashion.data.storage import REGIONS_COLUMN, decode_regions
 from e2fashion.data.transforms import normalise
 from e2fashion.eval.caption_tables import caption_tables
 from e2fashion.eval.classify_tables import classification_tables, tag_tables
@@ -24,16 +22,14 @@ from e2fashion.eval.measure import MeasureSettings, embed_catalogue
 from e2fashion.eval.probe_tables import probe_tables
 from e2fashion.eval.protocols import FullGallery
 from e2fashion.eval.rankings import RecordContext
-from e2fashion.eval.regions import boxes_in_square
 from e2fashion.eval.results import SETTINGS
+from e2fashion.eval.samples import best_pictures, first_view, selection_of, some_of, subjects_of
 from e2fashion.eval.search_tables import search_tables
 from e2fashion.eval.selection_tables import selection_tables
 from e2fashion.eval.significance import compare_rankings
 from e2fashion.eval.tables import retrieval_table, to_markdown
 from e2fashion.tasks.grounding import attention_map
 from e2fashion.types import ResultRecord
-
-SHOWN = 5
 
 
 def write_tables(records: Sequence[ResultRecord], file: Path | None = None) -> str:
@@ -162,7 +158,7 @@ def retrieved_rows(
         settings = MeasureSettings(progress=progress)
         embedded = [embed_catalogue(encoder, catalogue, split, settings=settings) for encoder in encoders]
     rows = CatalogueRows(catalogue.split(split), (), encoders[0].template, encoders[0].transform)
-    chosen = _spread(rows.product_count, queries)
+    chosen = some_of(rows.product_count, queries)
     found = [_best_pictures(item, chosen) for item in embedded]
     result = []
     for place, product in enumerate(chosen):
@@ -189,33 +185,9 @@ def selection_rows(
     """
     columns = [entity.column for entity in encoder.entities]
     rows = CatalogueRows(catalogue.split(split), columns, encoder.template, encoder.transform)
-    chosen = _spread(rows.product_count, products)
-    starts = [int(rows.product_starts[product]) for product in chosen]
-    pictures = [rows.picture(row) for row in starts]
-    squares = torch.stack([rows.transform(picture) for picture in pictures])
-    with evaluating(encoder.model):
-        pixels = normalise(squares.to(encoder.model.device), encoder.transform.mean, encoder.transform.std)
-        output = encoder.model.get_image_features(pixels, output_selection_maps=True)
-    maps = output.selection_maps[:, -1].float().cpu().numpy()
-    picks = output.selected_patches[:, -1].cpu().numpy()
-    regions = catalogue.split(split)[REGIONS_COLUMN] if REGIONS_COLUMN in catalogue.split(split).column_names else None
-    looks = attention_looks(beside, pictures) if beside else [None] * len(starts)
-    result = []
-    for place, (row, other) in enumerate(zip(starts, looks, strict=True)):
-        boxes = decode_regions(regions[row]) if regions is not None and regions[row] else {}
-        first = 0
-        entity_maps, entity_picks, entity_boxes = {}, {}, {}
-        for entity in encoder.entities:
-            tokens = slice(first, first + entity.tokens)
-            first += entity.tokens
-            entity_maps[entity.name] = maps[place, tokens].mean(axis=0)
-            entity_picks[entity.name] = [int(patch) for patch in picks[place, tokens].ravel()]
-            seen = boxes_in_square(boxes.get(entity.column, ()), rows.transform, *pictures[place].shape[-2:])
-            entity_boxes[entity.name] = [(b.left, b.top, b.right, b.bottom) for b in seen]
-        tags = dict(zip((entity.name for entity in encoder.entities), rows.tags(row), strict=True))
-        picture = rearrange(squares[place].numpy(), "channels height width -> height width channels", channels=3)
-        result.append(SelectionRow(picture, tags, entity_maps, entity_picks, entity_boxes, other))
-    return result
+    chosen = some_of(rows.product_count, products)
+    subjects = subjects_of(rows, catalogue.split(split), encoder.entities, chosen)
+    return selection_of(encoder, subjects, attention_looks(beside, subjects.pictures) if beside else None)
 
 
 def attention_looks(encoder: Encoder, pictures: Sequence[torch.Tensor], framed: int = 2) -> list[Look]:
@@ -232,23 +204,12 @@ def attention_looks(encoder: Encoder, pictures: Sequence[torch.Tensor], framed: 
 
 
 def _best_pictures(embedded: EmbeddedSplit, queries: Sequence[int]) -> list[tuple[list[tuple[int, bool]], int]]:
-    """Per query product: its best pictures with whether they are right, and the rank of the first right one."""
-    compared = embedded.compare(embedded.first_images, embedded.first_texts)
-    group = embedded.text_group[embedded.first_texts]
-    result = []
-    for query in queries:
-        order = compared.scores("t2i", query).argsort(descending=True, stable=True)
-        right = group[order] == group[query]
-        best = [(int(product), bool(hit)) for product, hit in zip(order[:SHOWN], right[:SHOWN], strict=True)]
-        result.append((best, int(right.nonzero()[0, 0]) + 1))
-    return result
-
-
-def _spread(total: int, wanted: int) -> list[int]:
-    drawn = np.random.default_rng(0).choice(total, min(total, wanted), replace=False)
-    return sorted(int(product) for product in drawn)
+    """See :func:`best_pictures`: of these products' first texts, among the first pictures of all."""
+    images, texts = embedded.first_images, embedded.first_texts
+    group = embedded.text_group[texts]
+    asked = embedded.text_embeds[texts[list(queries)]]
+    return best_pictures(embedded.image_embeds[images], asked, group, group[list(queries)])
 
 
 def _picture(rows: CatalogueRows, product: int) -> Picture:
-    square = rows.transform(rows.picture(int(rows.product_starts[product])))
-    return rearrange(square.numpy(), "channels height width -> height width channels", channels=3)
+    return first_view(rows, int(rows.product_starts[product]))

@@ -18,6 +18,7 @@ from typing import Any
 from uuid import uuid4
 
 import torch
+from PIL import Image
 from pytorch_lightning.loggers import CSVLogger, Logger, MLFlowLogger, TensorBoardLogger, WandbLogger
 
 from e2fashion.types import E2FashionError
@@ -112,6 +113,23 @@ def ids_of(loggers: Sequence[Logger]) -> dict[str, str]:
     """By which ids W&B and MLflow know a stage: what a resumed run goes on with."""
     kinds = {WandbLogger: "wandb", MLFlowLogger: "mlflow"}
     return {name: str(own.version) for own in loggers for kind, name in kinds.items() if isinstance(own, kind)}
+
+
+def log_picture(target: Logger, name: str, file: Path, step: int) -> None:
+    """Log a PNG with a logger that takes pictures: all but CSV, beside which the file itself lies."""
+    if isinstance(target, WandbLogger):
+        target.log_image(name, [str(file)], step)
+    elif isinstance(target, TensorBoardLogger):
+        from tensorboard.compat.proto.summary_pb2 import Summary
+
+        # As it is: `add_image` would compress the pixels a second time, which takes as long as drawing them.
+        with Image.open(file) as picture:
+            width, height = picture.size
+        image = Summary.Image(height=height, width=width, colorspace=3, encoded_image_string=file.read_bytes())
+        target.experiment.file_writer.add_summary(Summary(value=[Summary.Value(tag=name, image=image)]), step)
+    elif isinstance(target, MLFlowLogger):
+        with Image.open(file) as picture:
+            target.experiment.log_image(target.run_id, picture.convert("RGB"), key=name, step=step)
 
 
 def mlflow_name(name: str) -> str:

@@ -12,7 +12,8 @@ from e2fashion.data.catalogue import Catalogue
 from e2fashion.data.decode import decode_image
 from e2fashion.eval.encoder import Encoder
 from e2fashion.eval.measure import MeasureSettings, embed_catalogue, measure_retrieval
-from e2fashion.eval.report import SHOWN, retrieved_rows, selection_rows, write_comparison, write_tables
+from e2fashion.eval.report import retrieved_rows, selection_rows, write_comparison, write_tables
+from e2fashion.eval.samples import SHOWN
 from e2fashion.types import ResultRecord
 
 NUMBER = re.compile(r"\d+\.\d")
