@@ -49,4 +49,4 @@ def features_words(records: Sequence[ResultRecord]) -> str:
     """How tables call the features of records that differ in their seed alone: ``both`` with the region's share."""
     kind = str(records[0].extra.get("features", "global"))
     weights = sorted({f"{record.extra['region_weight']:g}" for record in records if "region_weight" in record.extra})
-    return f"{kind} ({', '.join(weights)} region)" if weights else kind
+    return f"{kind} (region {', '.join(weights)})" if weights else kind

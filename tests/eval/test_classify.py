@@ -110,7 +110,7 @@ def test_the_region_s_share_is_the_best_on_val(
     assert extra["weight_chosen_on"] == "val"
     assert right(extra["region_weight"]) == max(right(step / 10) for step in range(11))
     table = to_markdown(classification_tables([record for own in classified for record in own.records])[0])
-    assert f"| tiny | both ({extra['region_weight']:g} region) |" in table
+    assert f"| tiny | both (region {extra['region_weight']:g}) |" in table
     assert "the region's share in the mean of the two cosines, chosen on val" in table
 
 

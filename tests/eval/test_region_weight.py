@@ -39,5 +39,5 @@ def test_tables_name_the_shares_of_all_seeds() -> None:
         return ResultRecord("run", "m", "zero_shot", "accuracy", 1.0, seed=seed, extra={"features": "both", **extra})
 
     seeds = [record(0, region_weight=0.6), record(1, region_weight=0.4), record(2, region_weight=0.6)]
-    assert features_words(seeds) == "both (0.4, 0.6 region)"
+    assert features_words(seeds) == "both (region 0.4, 0.6)"
     assert features_words([record(0)]) == "both"  # of a version that took the plain mean

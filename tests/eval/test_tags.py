@@ -64,7 +64,7 @@ def test_val_chooses_the_region_s_share_before_the_threshold(
     assert {own["weight_chosen_on"] for own in others} == {"given"}
     save_tag_predictor(predictor, encoder, tmp_path / "tags.json", ON)
     assert tuple(load_tag_predictor(encoder, tmp_path / "tags.json").entities) == tuple(predictor.entities)
-    assert f"both ({brand.region_weight:g} region)" in to_markdown(tag_tables(records)[0])
+    assert f"both (region {brand.region_weight:g})" in to_markdown(tag_tables(records)[0])
 
 
 def test_few_products_of_val_allow_no_threshold(
