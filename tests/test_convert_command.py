@@ -17,6 +17,7 @@ from e2fashion.eval.encoder import save_encoder
 from e2fashion.eval.results import read_records
 from e2fashion.models.checkpoints import OpenAIShape, openai_shapes, read_state_file, write_state_file
 from e2fashion.models.tokenizer import load_tokenizer
+from e2fashion.plugins.agreement import sample_pictures
 
 Capture = pytest.CaptureFixture[str]
 SIZES = OpenAIShape(
@@ -128,6 +129,32 @@ def test_an_e2_as_a_plain_clip_says_what_is_lost(capsys: Capture, synth_catalogu
     assert "lost: 2 selection tokens of 1 entities (brand): 64 values" in said
     assert "of three random pictures keep a cosine of" in said
     assert "texts were written as {brand} . {description}" in said
+
+
+def test_an_e2_goes_to_the_official_layout_and_comes_back(capsys: Capture, synth_catalogue: Catalogue) -> None:
+    tower = "{layers: 2, width: 64, heads: 1}"
+    settings = [
+        "model.entities={}",
+        "model.entities={sub_category: {}, brand: {}, description: {}, season: {}}",
+        "model.fusion_layers=[1, 2]",
+        f"model.scratch={{vision: {tower}, text: {tower}, tokenizer: bpe, vocabulary: 600}}",
+    ]
+    encoder = build_tiny_encoder(synth_catalogue, [*SETTINGS, *settings])
+    save_encoder(encoder, Path("ours"))
+    assert "fusion_layers is [1, 2], there [8, 11]" in said_by(capsys, 1, "ours", "target=e2_official", "output=o")
+    layers = "fusion_layers=[1,2]"
+    said = said_by(capsys, 0, "ours", "target=e2_official", "output=official", layers)
+    assert "visual.ln_selection.bias, visual.ln_selection.weight, visual.proj, visual.proj_cls_mid" in said
+    assert "pools the first token of 'season' alone" in said
+    file = "official/official_e2.safetensors"
+    words = ("source=e2_official", "tokenizer=ours", "resize=squeeze", "output=back", layers)
+    said = said_by(capsys, 0, file, *words)
+    assert "global text: {composition}.{sub_category}.{brand}.{season}.{description}" in said
+    back, pictures = e2fashion.load_encoder("back"), sample_pictures(encoder)
+    torch.testing.assert_close(back.embed_regions(pictures), encoder.embed_regions(pictures))
+    torch.testing.assert_close(back.embed_texts("a red dress"), encoder.embed_texts("a red dress"))
+    command = ["evaluate", "back", f"data={synth_catalogue.path}", "output=r.jsonl", "text={brand}. {description}"]
+    assert main([*command, "--quiet"]) == 0
 
 
 def test_pictures_alone_without_a_tokenizer(capsys: Capture) -> None:

@@ -134,8 +134,11 @@ def import_checkpoint(file: Path, settings: ImportSettings) -> Imported:
             "this one region differs from what that code computes"
         )
     if reference is not None:
-        largest = check_features(model, reference, settings.tolerance)
-        said.append(f"features in '{settings.check}' agree: largest difference {largest:.2g}")
+        largest, other = check_features(model, reference, settings.tolerance)
+        said.append(
+            f"features in '{settings.check}' agree: largest difference {largest:.2g} (with the other activation "
+            f"{other:.2g})"
+        )
     return Imported(model, tokenizer, transform, template, said)
 
 

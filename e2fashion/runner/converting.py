@@ -10,6 +10,7 @@ from typing import Any, cast
 
 from e2fashion.data.atomic import atomic_folder
 from e2fashion.eval.encoder import Encoder
+from e2fashion.models.checkpoints.open_clip import CONFIG_FILE
 from e2fashion.plugins.checkpoint_export import export_checkpoint
 from e2fashion.plugins.checkpoint_import import Foreign, ImportSettings, import_checkpoint
 from e2fashion.runner.common import check_room, load_named_encoder
@@ -31,7 +32,7 @@ READING_ONLY = (
 )
 WRITING_ONLY = ("lossy",)
 #: Keys that change nothing in what is written.
-NOT_IDENTITY = ("checkpoint", "output", "overwrite", "check", "tolerance")
+NOT_IDENTITY = ("checkpoint", "output", "overwrite")
 
 
 def convert(config: ConvertConfig) -> str:
@@ -49,9 +50,9 @@ def convert(config: ConvertConfig) -> str:
         encoder = _own_model(config)
         digest = encoder.fingerprint
     settings = {key: value for key, value in asdict(config).items() if key not in NOT_IDENTITY}
-    identity = {"checkpoint": digest, **settings}
+    identity = {"checkpoint": digest, "files": _beside(config), **settings}
     facts = _read_facts(folder)
-    if facts.get("identity") == identity and not config.overwrite and config.check is None:
+    if facts.get("identity") == identity and not config.overwrite:
         return _said(folder, facts["said"])
     held = f"the conversion of '{facts['from']}'" if facts else None
     check_room(folder, held, "conversion", config.overwrite)
@@ -89,6 +90,12 @@ def _import(config: ConvertConfig, name: str, folder: Path) -> list[str]:
     imported = import_checkpoint(file, settings)
     imported.save(folder, name, f"Converted by e2fashion from `{file.name}` (layout: {config.source})")
     return imported.said
+
+
+def _beside(config: ConvertConfig) -> dict[str, str]:
+    """SHA-256 of the small files that a conversion reads beside the checkpoint."""
+    named = (config.config, config.check, str(Path(config.checkpoint).parent / CONFIG_FILE))
+    return {place: _sha256(Path(place)) for place in named if place and Path(place).is_file()}
 
 
 def _sha256(file: Path) -> str:

@@ -139,10 +139,11 @@ def test_features_of_the_original_tell_the_activation(tmp_path: Path) -> None:
     made |= {"input_ids": IDS, "text_features": encode_text(state, IDS, F.gelu) * 3}  # of any length
     write_state_file(made, tmp_path / "check.safetensors")
     reference = read_reference(tmp_path / "check.safetensors")
-    assert check_features(converted(state, "gelu"), reference, 1e-4) < 1e-5
+    own, other = check_features(converted(state, "gelu"), reference, 1e-4)
+    assert own < 1e-5 < 1e-4 < other
     model = converted(state, "quick_gelu")
     with pytest.raises(E2FashionError, match=r"with quick_gelu the features differ .*computes with gelu: activation=g"):
-        check_features(model, reference, 1e-4)
+        check_features(model, reference, 1.0)  # the nearer one is the true one, however much is tolerated
     assert model.config.text_config.hidden_act == "quick_gelu"
     with pytest.raises(E2FashionError, match="So it is not the activation"):
         check_features(converted(random_state(TINY, seed=1), "gelu"), reference, 1e-4)

@@ -43,7 +43,12 @@ _HARMLESS = {
     "pad_id",
 }
 #: Of the others, the values that mean CLIP.
-_NEUTRAL: dict[str, tuple[Any, ...]] = {"pool_type": ("tok", "argmax"), "pos_embed_type": ("learnable",)}
+_NEUTRAL: dict[str, tuple[Any, ...]] = {
+    "pool_type": ("tok", "argmax"),
+    "pos_embed_type": ("learnable",),
+    "block_type": ("default",),
+    "proj_type": ("linear",),
+}
 _PREPROCESSING = {"mode": "RGB", "interpolation": "bicubic", "fill_color": 0}
 
 
@@ -94,8 +99,8 @@ def read_open_clip_config(file: Path, sizes: OpenAIShape) -> OpenClipConfig:
         raise E2FashionError(f"'{file}': preprocess_cfg.resize_mode is {mode!r}; known: {', '.join(RESIZE_MODES)}")
     return OpenClipConfig(
         activation=ACTIVATIONS[bool(model.get("quick_gelu", False))],
-        vision_heads=sizes.vision_width // int(vision.get("head_width", HEAD_WIDTH)),
-        text_heads=int(text.get("heads", _DEFAULT_TEXT_HEADS)),
+        vision_heads=sizes.vision_width // int(vision.get("head_width") or HEAD_WIDTH),
+        text_heads=int(text.get("heads") or _DEFAULT_TEXT_HEADS),
         tokenizer=text.get("hf_tokenizer_name"),
         resize=RESIZE_MODES[mode],
         mean=tuple(preprocessing["mean"]) if "mean" in preprocessing else None,
