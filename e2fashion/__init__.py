@@ -2,8 +2,8 @@
 
 __version__ = "0.1.0"
 
+from e2fashion.eval.classification.tags_file import load_tag_predictor
 from e2fashion.eval.encoder import Encoder, load_encoder
-from e2fashion.eval.tags_file import load_tag_predictor
 from e2fashion.models import E2Config, E2Model, E2VisionModelWithProjection, register
 from e2fashion.plugins.openai_style import load
 from e2fashion.tasks.classifier import ZeroShotClassifier

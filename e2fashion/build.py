@@ -24,7 +24,7 @@ from e2fashion.data.sources import SOURCES
 from e2fashion.data.sources.base import Source
 from e2fashion.data.text import DESCRIPTION, TextTemplate
 from e2fashion.data.transforms import CLIP_MEAN, CLIP_STD, ImageTransform
-from e2fashion.eval.protocols import protocol_named
+from e2fashion.eval.retrieval.protocols import protocol_named
 from e2fashion.losses.contrastive import ContrastiveLoss
 from e2fashion.models.configuration_e2 import E2Config
 from e2fashion.models.from_clip import checked_source

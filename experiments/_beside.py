@@ -7,12 +7,12 @@ from dataclasses import replace
 
 from e2fashion.config import load_config
 from e2fashion.data.catalogue import Catalogue
-from e2fashion.eval.breakdown import frequency_groups, length_groups, recall_by_group
-from e2fashion.eval.classify import measure_zero_shot
+from e2fashion.eval.classification.classify import measure_zero_shot
 from e2fashion.eval.encoder import Encoder, load_encoder
 from e2fashion.eval.measure import MeasureSettings, embed_catalogue
-from e2fashion.eval.protocols import FullGallery
-from e2fashion.eval.rankings import RecordContext
+from e2fashion.eval.retrieval.breakdown import frequency_groups, length_groups, recall_by_group
+from e2fashion.eval.retrieval.protocols import FullGallery
+from e2fashion.eval.retrieval.rankings import RecordContext
 from e2fashion.eval.tables import Table
 from e2fashion.models.interpolate import interpolate_weights
 from e2fashion.run_folder import RunFolder

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from e2fashion.config import load_config
 from e2fashion.eval.plots import Point, draw_curves
-from e2fashion.eval.rankings import BOTH
+from e2fashion.eval.retrieval.rankings import BOTH
 from e2fashion.schema import RunConfig
 from experiments._experiment import Material
 

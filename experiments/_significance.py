@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from e2fashion.eval.protocols import FullGallery
-from e2fashion.eval.rankings import Ranking, RecordContext, load_rankings, pool_rankings, rankings_file
+from e2fashion.eval.retrieval.protocols import FullGallery
+from e2fashion.eval.retrieval.rankings import Ranking, RecordContext, load_rankings, pool_rankings, rankings_file
 from e2fashion.eval.significance import compare_rankings
 from e2fashion.eval.tables import TITLES, Cell, Table
 from e2fashion.run_folder import RunFolder

@@ -27,8 +27,8 @@ from pathlib import Path
 
 from e2fashion import runner
 from e2fashion.data.catalogue import Catalogue
-from e2fashion.eval.composed import DIFFERENCE, TASK
-from e2fashion.eval.composed_tables import composed_difference_table, composed_table
+from e2fashion.eval.composed.measure import DIFFERENCE, TASK
+from e2fashion.eval.composed.tables import composed_difference_table, composed_table
 from e2fashion.eval.published import PublishedRow
 from e2fashion.eval.tables import MISSING_VALUE, Cell, Table
 from e2fashion.schema import ComposeConfig

@@ -34,9 +34,9 @@ from pathlib import Path
 from e2fashion import load_encoder, runner
 from e2fashion.config import load_config
 from e2fashion.data.catalogue import Catalogue
-from e2fashion.eval.caption_sheet import sheet_rows, write_sheet
-from e2fashion.eval.caption_tables import caption_table
-from e2fashion.eval.captioning import Told, read_told
+from e2fashion.eval.captioning.measure import Told, read_told
+from e2fashion.eval.captioning.sheet import sheet_rows, write_sheet
+from e2fashion.eval.captioning.tables import caption_table
 from e2fashion.metrics.captioning import has_java
 from e2fashion.run_folder import RunFolder
 from e2fashion.schema import CaptionEvaluateConfig, CaptionTrainConfig, identity_values

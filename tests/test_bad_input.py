@@ -14,7 +14,7 @@ from PIL import Image
 
 from e2fashion.cli import main
 from e2fashion.data.catalogue import Catalogue
-from e2fashion.eval.classify import column_truth
+from e2fashion.eval.classification.classify import column_truth
 from e2fashion.eval.encoder import Encoder, save_encoder
 from e2fashion.eval.results import read_records
 from tests.data.fashion_iq_layout import EMPTY, write_fashion_iq

@@ -13,7 +13,7 @@ from e2fashion import runner
 from e2fashion.cli import main
 from e2fashion.config import load_config
 from e2fashion.data.catalogue import Catalogue
-from e2fashion.eval.captioning import read_told
+from e2fashion.eval.captioning.measure import read_told
 from e2fashion.eval.encoder import load_encoder, save_encoder
 from e2fashion.eval.results import read_records
 from e2fashion.metrics import captioning as metrics

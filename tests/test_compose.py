@@ -10,7 +10,7 @@ from PIL import Image
 from e2fashion.cli import main
 from e2fashion.config import load_config
 from e2fashion.data.catalogue import Catalogue
-from e2fashion.eval.composed_tasks import pad_to_aspect
+from e2fashion.eval.composed.tasks import pad_to_aspect
 from e2fashion.eval.encoder import load_encoder
 from e2fashion.eval.features import extract_features
 from e2fashion.eval.results import read_records

@@ -27,9 +27,9 @@ from e2fashion.data.catalogue import Catalogue
 from e2fashion.data.prepare import prepare_catalogue
 from e2fashion.data.sources import SOURCES
 from e2fashion.data.text import TextTemplate
-from e2fashion.eval.explain import METHODS as EXPLAINING
+from e2fashion.eval.explaining.explain import METHODS as EXPLAINING
 from e2fashion.eval.features import KINDS
-from e2fashion.eval.protocols import PROTOCOLS
+from e2fashion.eval.retrieval.protocols import PROTOCOLS
 from e2fashion.losses import ContrastiveLoss
 from e2fashion.runner.captioning import check_caption_config
 from e2fashion.runner.classification import published_rows

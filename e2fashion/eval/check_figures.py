@@ -11,7 +11,7 @@ from PIL import Image
 from e2fashion.data.check import Association, Checked, Finding
 from e2fashion.data.pictures import as_rgb
 from e2fashion.eval.plots import STYLES, new_axes, save_figure
-from e2fashion.eval.search_sheet import Pane, draw_sheet
+from e2fashion.eval.search.sheet import Pane, draw_sheet
 
 PAIRS = 24
 PAIRS_ACROSS = 3

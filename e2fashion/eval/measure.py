@@ -12,8 +12,8 @@ from e2fashion.data.datamodule import CatalogueDataModule
 from e2fashion.data.text import TextTemplate
 from e2fashion.eval.embed import EmbeddedSplit, embed_split
 from e2fashion.eval.encoder import Encoder
-from e2fashion.eval.protocols import FullGallery, protocol_named
-from e2fashion.eval.rankings import RecordContext, rankings_file, records_of, save_rankings
+from e2fashion.eval.retrieval.protocols import FullGallery, protocol_named
+from e2fashion.eval.retrieval.rankings import RecordContext, rankings_file, records_of, save_rankings
 from e2fashion.types import ResultRecord
 
 #: The column whose values delimit the candidates of ``sample_100``.

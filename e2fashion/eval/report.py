@@ -12,20 +12,20 @@ from einops import rearrange
 from e2fashion.data.catalogue import Catalogue
 from e2fashion.data.dataset import CatalogueRows
 from e2fashion.data.transforms import normalise
-from e2fashion.eval.caption_tables import caption_tables
-from e2fashion.eval.classify_tables import classification_tables, tag_tables
-from e2fashion.eval.composed_tables import composed_tables
+from e2fashion.eval.captioning.tables import caption_tables
+from e2fashion.eval.classification.tables import classification_tables, tag_tables
+from e2fashion.eval.composed.tables import composed_tables
 from e2fashion.eval.embed import EmbeddedSplit, evaluating
 from e2fashion.eval.encoder import Encoder
 from e2fashion.eval.figures import Look, Picture, RetrievedRow, SelectionRow, draw_retrieved, draw_selection
 from e2fashion.eval.measure import MeasureSettings, embed_catalogue
-from e2fashion.eval.probe_tables import probe_tables
-from e2fashion.eval.protocols import FullGallery
-from e2fashion.eval.rankings import RecordContext
+from e2fashion.eval.probing.tables import probe_tables
 from e2fashion.eval.results import SETTINGS
+from e2fashion.eval.retrieval.protocols import FullGallery
+from e2fashion.eval.retrieval.rankings import RecordContext
 from e2fashion.eval.samples import best_pictures, first_view, selection_of, some_of, subjects_of
-from e2fashion.eval.search_tables import search_tables
-from e2fashion.eval.selection_tables import selection_tables
+from e2fashion.eval.search.tables import search_tables
+from e2fashion.eval.selection.tables import selection_tables
 from e2fashion.eval.significance import compare_rankings
 from e2fashion.eval.tables import retrieval_table, to_markdown
 from e2fashion.tasks.grounding import attention_map

@@ -20,7 +20,7 @@ from e2fashion.eval.embed import evaluating
 from e2fashion.eval.encoder import Encoder
 from e2fashion.eval.figures import Look, Picture, RetrievedRow, SelectionRow, draw_retrieved, draw_selection
 from e2fashion.eval.regions import boxes_in_square
-from e2fashion.eval.selection import selects
+from e2fashion.eval.selection.measure import selects
 from e2fashion.metrics.comparison import compare
 from e2fashion.modules.samples import SeenProducts
 from e2fashion.types import Entity

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from e2fashion.eval.rankings import BOTH, Ranking, RecordContext
+from e2fashion.eval.retrieval.rankings import BOTH, Ranking, RecordContext
 from e2fashion.metrics.bootstrap import Difference, paired_bootstrap
 from e2fashion.metrics.retrieval import TOP_K
 from e2fashion.types import E2FashionError, ResultRecord

@@ -8,7 +8,7 @@ import statistics
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from e2fashion.eval.rankings import BOTH
+from e2fashion.eval.retrieval.rankings import BOTH
 from e2fashion.metrics.retrieval import DIRECTIONS, TOP_K
 from e2fashion.types import E2FashionError, ResultRecord
 

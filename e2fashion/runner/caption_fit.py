@@ -18,7 +18,7 @@ from e2fashion import build
 from e2fashion.config import split_names
 from e2fashion.data.catalogue import Catalogue
 from e2fashion.data.text import TextTemplate
-from e2fashion.eval.captioning import ProductTexts, product_texts, training_tags
+from e2fashion.eval.captioning.measure import ProductTexts, product_texts, training_tags
 from e2fashion.eval.encoder import Encoder
 from e2fashion.eval.features import cached_features
 from e2fashion.models.from_clip import checked_source

@@ -15,14 +15,14 @@ from e2fashion import build
 from e2fashion.config import load_config, split_names
 from e2fashion.data.catalogue import Catalogue
 from e2fashion.data.text import TextTemplate
-from e2fashion.eval.caption_tables import NEAREST_METHOD, OWN_CAPTION, caption_tables
-from e2fashion.eval.captioning import (
+from e2fashion.eval.captioning.measure import (
     CaptionContext,
     caption_records,
     product_texts,
     save_told,
     told_by,
 )
+from e2fashion.eval.captioning.tables import NEAREST_METHOD, OWN_CAPTION, caption_tables
 from e2fashion.eval.encoder import Encoder
 from e2fashion.eval.features import SplitFeatures, cached_features
 from e2fashion.eval.measure import RunIdentity

@@ -13,7 +13,8 @@ from typing import Any, cast
 from e2fashion.config import save_config, split_names
 from e2fashion.data.catalogue import Catalogue
 from e2fashion.data.fashion_iq import FashionIQ, Gallery, check_category
-from e2fashion.eval.composed import (
+from e2fashion.eval.composed.figures import draw_composed, read_traces
+from e2fashion.eval.composed.measure import (
     TASK,
     ArmResult,
     ComposedSettings,
@@ -25,12 +26,11 @@ from e2fashion.eval.composed import (
     save_results,
     traces_file,
 )
-from e2fashion.eval.composed_figures import draw_composed, read_traces
-from e2fashion.eval.composed_tables import composed_tables
-from e2fashion.eval.composed_tasks import ComposedTask, FashionIqTask, OtherColourTask, counts_lines, write_missing
+from e2fashion.eval.composed.tables import composed_tables
+from e2fashion.eval.composed.tasks import ComposedTask, FashionIqTask, OtherColourTask, counts_lines, write_missing
 from e2fashion.eval.encoder import Encoder
-from e2fashion.eval.rankings import Ranking, RecordContext, load_rankings
 from e2fashion.eval.results import append_records, read_records
+from e2fashion.eval.retrieval.rankings import Ranking, RecordContext, load_rankings
 from e2fashion.eval.tables import to_markdown
 from e2fashion.run_folder import RunFolder, git_commit
 from e2fashion.runner.common import identity_of, load_named, set_threads, to_device

@@ -14,10 +14,10 @@ from e2fashion.config import split_names
 from e2fashion.data.catalogue import Catalogue
 from e2fashion.data.decode import decode_image
 from e2fashion.eval.encoder import Encoder, picture_pixels
-from e2fashion.eval.explain import ExplainSettings, check
-from e2fashion.eval.explain import explain as explain_picture
-from e2fashion.eval.explain_figure import draw_explanations
-from e2fashion.eval.selection import selects
+from e2fashion.eval.explaining.explain import ExplainSettings, check
+from e2fashion.eval.explaining.explain import explain as explain_picture
+from e2fashion.eval.explaining.figure import draw_explanations
+from e2fashion.eval.selection.measure import selects
 from e2fashion.runner.common import load_named, set_threads, to_device
 from e2fashion.schema import ExplainConfig
 from e2fashion.types import E2FashionError, Sample

@@ -7,7 +7,7 @@ from pathlib import Path
 from e2fashion.config import split_names
 from e2fashion.eval.encoder import Encoder, load_encoder
 from e2fashion.eval.report import write_tables
-from e2fashion.eval.search import SearchSettings, measure_search
+from e2fashion.eval.search.measure import SearchSettings, measure_search
 from e2fashion.run_folder import RunFolder
 from e2fashion.runner.common import identity_of, keep_records, load_named, results_file, set_threads, to_device
 from e2fashion.schema import Accelerator, IndexBuildConfig, IndexChangeConfig, IndexEvaluateConfig, IndexRemoveConfig

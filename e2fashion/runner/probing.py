@@ -6,7 +6,7 @@ from pathlib import Path
 
 from e2fashion.config import split_names, split_numbers
 from e2fashion.data.catalogue import Catalogue
-from e2fashion.eval.probe import ProbeSettings, measure_probe
+from e2fashion.eval.probing.probe import ProbeSettings, measure_probe
 from e2fashion.eval.report import write_tables
 from e2fashion.run_folder import RunFolder
 from e2fashion.runner.common import identity_of, keep_records, load_named, results_file, set_threads, to_device

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from e2fashion.eval.probe_figures import add_probe_figures
+from e2fashion.eval.probing.figures import add_probe_figures
 from e2fashion.eval.report import write_tables
 from e2fashion.eval.results import read_records
 from e2fashion.run_folder import RunFolder

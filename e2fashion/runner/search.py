@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from e2fashion.eval.search_sheet import Pane, draw_sheet, hit_pane
+from e2fashion.eval.search.sheet import Pane, draw_sheet, hit_pane
 from e2fashion.runner.common import set_threads
 from e2fashion.runner.indexing import opened
 from e2fashion.schema import RecommendConfig, SearchConfig

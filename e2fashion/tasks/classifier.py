@@ -16,7 +16,7 @@ FEATURES = ("global", "region", "both")
 """What of a picture is compared with a label: its embedding, its entity's region embedding, or a mean of the two."""
 
 REGION_WEIGHT = 0.5
-"""The region's share in ``both`` where nobody chose one: :mod:`e2fashion.eval.region_weight` chooses it on val."""
+"""The region's share in ``both`` where nobody chose one; :mod:`e2fashion.eval.classification.region_weight` does."""
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from e2fashion.eval.probe_tables import probe_table
+from e2fashion.eval.probing.tables import probe_table
 from e2fashion.eval.tables import Table
 from e2fashion.types import ResultRecord
 from experiments._beside_tables import beside_tables

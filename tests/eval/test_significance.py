@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from e2fashion.eval.rankings import Ranking, RecordContext, pool_rankings
+from e2fashion.eval.retrieval.rankings import Ranking, RecordContext, pool_rankings
 from e2fashion.eval.significance import compare_rankings
 from e2fashion.types import E2FashionError
 

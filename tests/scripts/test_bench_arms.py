@@ -11,7 +11,7 @@ from transformers import CLIPModel
 from e2fashion.data.collate import Collator
 from e2fashion.data.dataset import ProductDataset
 from e2fashion.data.transforms import ImageTransform
-from e2fashion.eval.linear import LogisticProblem
+from e2fashion.eval.probing.linear import LogisticProblem
 from e2fashion.models import E2Model
 from e2fashion.tasks.captioning import LanguageModelShape
 from e2fashion.tasks.search.sources import CatalogueProducts

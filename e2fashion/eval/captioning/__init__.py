@@ -1,0 +1,1 @@
+"""Captions measured: records, tables, and a sheet to read."""

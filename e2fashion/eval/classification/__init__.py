@@ -1,0 +1,1 @@
+"""Zero-shot classification and tags: records, tables, confusion, and the files of predictors."""

@@ -1,0 +1,1 @@
+"""Text-guided retrieval: tasks, records, tables and figures."""

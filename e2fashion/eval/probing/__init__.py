@@ -1,0 +1,1 @@
+"""Linear probes: labels, fit, records, tables and figures."""

@@ -1,0 +1,1 @@
+"""Retrieval between pictures and texts: protocols, candidate lists, rankings, and their breakdown."""

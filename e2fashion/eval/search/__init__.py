@@ -1,0 +1,1 @@
+"""Search measured: records, tables, and a sheet of what was found."""

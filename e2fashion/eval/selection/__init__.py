@@ -1,0 +1,1 @@
+"""Where an encoder's selected patches lie: records and tables."""
