@@ -71,6 +71,14 @@ def test_what_is_too_grave_is_the_user_s_to_say(fail_on: str, code: int, leaking
     assert cli.main(["data", "check", *words]) == code
 
 
+def test_pairs_of_two_catalogues_stand_side_by_side(leaking: Path, tmp_path: Path) -> None:
+    words = [str(leaking), f"against={leaking}", f"output={tmp_path / 'report'}", "--quiet"]
+    assert cli.main(["data", "check", *words]) == 3
+    page = (tmp_path / "report" / "report.md").read_text(encoding="utf-8")
+    assert "1 products of val and test have identical or near-identical pictures in train of leaking." in page
+    assert (tmp_path / "report" / "figures" / "against_pictures.png").is_file()
+
+
 def test_drawn_products_do_not_leak(synth_catalogue: Catalogue, tmp_path: Path) -> None:
     words = [str(synth_catalogue.path), f"output={tmp_path / 'report'}", "context_length=9", "--quiet"]
     assert cli.main(["data", "check", *words, "fail_on=broken"]) == 0

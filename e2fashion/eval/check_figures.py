@@ -21,11 +21,13 @@ PANELS = 4
 
 def draw_pairs(checked: Checked, finding: Finding, file: Path) -> Path:
     """A finding's first pairs of pictures, three to a line, with split, product and text below each."""
-    content = checked.content
+    sides = [(checked.catalogue, checked.content)] * 2
+    if finding.check.startswith("against") and checked.other is not None and checked.other_content is not None:
+        sides[1] = checked.other, checked.other_content
     panes = []
     for number, pair in enumerate(finding.pairs[:PAIRS], start=1):
-        for side, row in zip("ab", pair, strict=True):
-            data = checked.catalogue.split(content.split[row])[content.place[row]]["image"]
+        for side, row, (catalogue, content) in zip("ab", pair, sides, strict=True):
+            data = catalogue.split(content.split[row])[content.place[row]]["image"]
             product = f"{content.split[row]} {content.product[row]}"
             lines = [f"{number}{side}   {product}", content.description[row]]
             panes.append(Pane(as_rgb(Image.open(io.BytesIO(data))), lines))

@@ -53,7 +53,9 @@ def check(config: CheckConfig, progress: bool = True) -> tuple[str, bool]:
         config.near_bits, config.near_pixels, config.near_text, config.skew, config.source_column, config.seed
     )
     limit = TextLimit(**build.build_token_counting(config), template=TextTemplate(config.template))
-    checked = check_catalogue(catalogue, settings, limit, progress)
+    checked = check_catalogue(
+        catalogue, settings, limit, progress, Catalogue.load(config.against) if config.against else None
+    )
     folder = Path(config.output or Path("runs", "check", catalogue.manifest.name))
     report = write_check(checked, folder, config.fail_on, config.shown)
     text = f"{as_text(checked)}\n{config.data}: worst finding: {checked.worst}; report: {report}"

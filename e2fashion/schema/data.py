@@ -46,11 +46,13 @@ class DescribeConfig:
 class CheckConfig:
     """What ``data check`` looks for in the catalogue ``data``, and where its report goes.
 
+    ``against`` is another catalogue, say one for pretraining, whose train split should share nothing with val and test.
     ``output`` null is ``runs/check/<catalogue>``. With findings of severity ``fail_on`` or graver the command ends with
     exit code 3. ``tokenizer``, ``template`` and ``context_length`` are those of ``data describe``.
     """
 
     data: str = MISSING
+    against: str | None = None
     output: str | None = None
     fail_on: Literal["look", "leak", "broken", "never"] = "leak"
     near_bits: int = 6

@@ -53,6 +53,7 @@ EXPLAINED: dict[type, dict[str, tuple[str, str]]] = {
     },
     CheckConfig: {
         "data": ("A prepared catalogue", "-"),
+        "against": ("Another one, say for pretraining, whose train split is compared with val and test", "-"),
         "output": ("Folder of the report; null: `runs/check/<catalogue>`", "ours"),
         "fail_on": ("Exit code 3 from this severity on: `look`, `leak`, `broken` or `never`", "ours"),
         "near_bits": ("Near-identical pictures differ in at most so many of the 64 bits of their hash", "ours"),

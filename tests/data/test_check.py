@@ -196,3 +196,31 @@ def test_severities_are_ordered() -> None:
     assert not reaches("look", "leak")
     assert not reaches("fit", "look")
     assert not reaches("broken", "never")
+
+
+def against(folder: Path, train: list[SourceRow]) -> dict[str, Finding]:
+    """What sixteen sound products have in common with the train split of another catalogue."""
+    ours, theirs = (
+        prepare_catalogue(ListSource(rows), folder / name, progress=False, val_fraction=0.0)
+        for name, rows in (("ours", sound_rows()), ("theirs", train))
+    )
+    checked = check_catalogue(ours, progress=False, against=theirs)
+    return {one.check: one for one in checked.findings if one.severity != "fit"}
+
+
+def test_a_picture_of_test_that_another_catalogue_trains_on(tmp_path: Path) -> None:
+    shared = [row(50, image=picture(2), split="train"), row(51, image=picture(3), split="train")]
+    ((name, finding),) = against(tmp_path, shared).items()  # p2 is of test, p3 of train
+    assert (name, finding.severity, finding.count) == ("against_pictures", "leak", 1)
+    assert finding.rows == ((0.0, "test", "p2", 0, "cedar coat", "train", "p50", 0, "Garment number 50"),)
+
+
+def test_a_text_of_val_that_another_catalogue_trains_on(tmp_path: Path) -> None:
+    shared = [row(1, image=picture(60), description="BASIL coat", split="train"), row(61, split="train")]
+    ((name, finding),) = against(tmp_path, shared).items()
+    assert (name, finding.severity, finding.rows[0][:3]) == ("against_texts", "leak", (1.0, "val", "p1"))
+
+
+def test_a_catalogue_to_compare_with_needs_train(tmp_path: Path) -> None:
+    with pytest.raises(E2FashionError, match=r"against=theirs: .* there are 10 and 0 such rows"):
+        against(tmp_path, [row(50, split="test")])

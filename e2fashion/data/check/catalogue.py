@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from e2fashion.data.catalogue import Catalogue
+from e2fashion.data.check.against import against_findings
 from e2fashion.data.check.content import Content, read_content
 from e2fashion.data.check.findings import Finding, Severity, worst
 from e2fashion.data.check.questions import (
@@ -25,13 +26,18 @@ from e2fashion.data.text_length import TextLimit
 
 @dataclass(frozen=True)
 class Checked:
-    """The findings of a catalogue, what they were found in, and the associations that are strong."""
+    """The findings of a catalogue, what they were found in, and the associations that are strong.
+
+    ``other`` is the catalogue that it was compared with and ``other_content`` what was read of it, if any.
+    """
 
     catalogue: Catalogue
     content: Content
     findings: list[Finding]
     skewed: list[Association]
     settings: CheckSettings
+    other: Catalogue | None = None
+    other_content: Content | None = None
 
     @property
     def worst(self) -> Severity:
@@ -44,8 +50,11 @@ def check_catalogue(
     settings: CheckSettings | None = None,
     limit: TextLimit | None = None,
     progress: bool = True,
+    against: Catalogue | None = None,
 ) -> Checked:
     """Decode every picture of ``catalogue`` once and look for what makes it unfit.
+
+    ``against`` is one whose train split should share nothing with val and test.
 
     Raises:
         E2FashionError: a column that the settings or the text's template name does not exist.
@@ -62,4 +71,9 @@ def check_catalogue(
         skew_finding(found, settings),
         length_finding(content, limit),
     ]
-    return Checked(catalogue, content, findings, skewed(found, settings), settings)
+    other = None
+    if against is not None:
+        other = read_content(against, TextLimit(), progress)
+        name = against.manifest.name
+        findings += against_findings(content, other, name, settings.near_bits, settings.near_pixels)
+    return Checked(catalogue, content, findings, skewed(found, settings), settings, against, other)

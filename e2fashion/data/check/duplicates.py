@@ -86,7 +86,9 @@ def near_findings(content: Content, groups: Groups, near: NearKeys, kind: Kind) 
                 summary=f"{summary}: {kind.means}.",
                 remedy=kind.remedies[place],
                 columns=(kind.measure, *PAIR_COLUMNS),
-                rows=tuple((round(alike, 4), *_row(content, a), *_row(content, b)) for a, b, alike in ordered),
+                rows=tuple(
+                    (round(alike, 4), *row_cells(content, a), *row_cells(content, b)) for a, b, alike in ordered
+                ),
                 pairs=tuple((a, b) for a, b, _ in ordered),
             )
         )
@@ -117,7 +119,7 @@ def _equal_finding(content: Content, found: list[list[int]], kind: Kind, place: 
         summary=f"{said}.",
         remedy=kind.remedies[place],
         columns=GROUP_COLUMNS,
-        rows=tuple((number, *_row(content, row)) for number, rows in enumerate(found, start=1) for row in rows),
+        rows=tuple((number, *row_cells(content, row)) for number, rows in enumerate(found, start=1) for row in rows),
         pairs=tuple(pairs),
     )
 
@@ -143,5 +145,6 @@ def _few(content: Content, rows: list[int]) -> list[int]:
     return [row for own in chosen.values() for row in own.values()]
 
 
-def _row(content: Content, row: int) -> tuple[Cell, ...]:
+def row_cells(content: Content, row: int) -> tuple[Cell, ...]:
+    """Split, product id, view and description, as a list of rows shows them."""
     return (*content.name(row), " ".join(content.description[row].split()))

@@ -21,7 +21,8 @@ class Finding:
 
     ``check`` is its name in files, ``title`` what it asks, ``summary`` what was found, ``count`` how many (in
     ``unit``; 0 exactly when the severity is ``fit``), ``remedy`` what helps. ``rows`` are listed under ``columns``.
-    ``pairs`` are pictures to be looked at side by side, as row numbers of the catalogue's content, worst first.
+    ``pairs`` are pictures to be looked at side by side, as row numbers of the catalogue's content, worst first; the
+    second is of the other catalogue where two are compared.
     """
 
     check: str
