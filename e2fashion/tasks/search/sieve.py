@@ -76,7 +76,8 @@ def sieve(query: Tensor, gallery: Gallery, kept: int) -> Sieved:
         chosen = (peaks >= limit[:, None]) & alive[:, None]
         alive &= chosen.sum(1) <= MOST_BLOCKS + 4 * kept
         if 2 * int(alive.sum()) < len(query):
-            return Sieved(*torch.empty(2, 0, dtype=torch.int64), torch.ones_like(alive))
+            nothing = torch.empty(0, dtype=torch.int64)
+            return Sieved(nothing, nothing, torch.ones_like(alive))
         asks, block = (chosen & alive[:, None]).nonzero(as_tuple=True)
         inside = blocks[asks, block]
         pair, place = (inside >= limit[asks, None]).nonzero(as_tuple=True)
