@@ -110,7 +110,7 @@ def _train_stage(
         with recorded_loggers(build.build_log_settings(config), folder, name) as loggers:
             settings = build.build_fit_settings(config, stage, progress)
             figures = _sample_figures(config, encoder, data, folder.figures / name)
-            fit_stage(module, data, settings, folder.path, name, best, figures, loggers)
+            fit_stage(module, data, settings, folder.path, name, best, extra_callbacks=figures, loggers=loggers)
     finally:
         seconds = round(spent + time.perf_counter() - started, 1)
         if first:  # a run that goes on adds to it

@@ -120,6 +120,7 @@ def test_identity_ignores_paths_and_threads_but_not_the_recipe() -> None:
         return run_identity(load_config(RunConfig, None, [*MINIMAL, *overrides]), "fingerprint")
 
     same = {identity(), identity("threads=1"), identity("output=elsewhere"), identity("loader.workers=2")}
+    same |= {identity("logging.to=[]"), identity("logging.figures_every=0")}
     assert len(same) == 1
     assert identity("seed=1") not in same
     assert identity("image.flip=true") not in same

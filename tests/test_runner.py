@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 import pytorch_lightning as pl
 import torch
@@ -23,6 +24,7 @@ from e2fashion.eval.results import read_records
 from e2fashion.models import added_parameters
 from e2fashion.modules.callbacks import RunInterruptedError
 from e2fashion.modules.fit import fit_stage
+from e2fashion.modules.loggers import mlflow_name
 from e2fashion.run_folder import RunFolder
 from e2fashion.schema import RunConfig
 from e2fashion.types import E2FashionError
@@ -226,6 +228,36 @@ def test_ctrl_c_and_train_with_the_folder_end_with_the_same_model(
     assert "| run |" in table
     assert same_weights(saved_weights(output / "model"), saved_weights(trained.model))
     assert not checkpoint.exists()
+
+
+def test_a_run_that_goes_on_goes_on_with_its_logs(synth_catalogue: Catalogue, tmp_path: Path) -> None:
+    event_accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    tracking = pytest.importorskip("mlflow.tracking")
+    folder = RunFolder(tmp_path / "run")
+    config = run_config(synth_catalogue, folder.path, "logging.to=[tensorboard,mlflow]")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(training, "fit_stage", interrupted_by(lambda: signal.raise_signal(signal.SIGINT), ("main", 7)))
+        with pytest.raises(RunInterruptedError):
+            runner.train_run(config, progress=False)
+    begun = folder.read_record()["loggers"]["main"]
+    runner.train(folder.path, progress=False)
+    assert folder.read_record()["loggers"]["main"] == begun
+
+    table = pd.read_csv(folder.path / "logs/csv/main/metrics.csv")
+    names = {"epoch", "train/loss/total", "train/loss/region/brand", "val/retrieval/i2t/R@1", "val/retrieval/SumR"}
+    assert names < set(table.columns)
+    events = event_accumulator.EventAccumulator(str(folder.path / "logs/tensorboard/main"))
+    events.Reload()
+    client = tracking.MlflowClient((folder.path / "logs/mlflow").as_uri())
+    assert set(events.Tags()["scalars"]) == set(table.columns) - {"step"}
+    assert set(client.get_run(begun["mlflow"]).data.metrics) == {mlflow_name(name) for name in events.Tags()["scalars"]}
+    assert client.get_run(begun["mlflow"]).data.params["train.stages.main.epochs"] == "2"
+    expected = [5, 11]  # an epoch has six steps, and the second start logged the last
+    for name in ("train/loss/total", "val/retrieval/i2t/R@1"):
+        rows = table.dropna(subset=[name])
+        assert rows["step"].tolist() == [event.step for event in events.Scalars(name)] == expected
+        assert rows[name].tolist() == pytest.approx([event.value for event in events.Scalars(name)])
+        assert {metric.step for metric in client.get_metric_history(begun["mlflow"], mlflow_name(name))} == {*expected}
 
 
 def test_a_second_ctrl_c_stops_at_once(synth_catalogue: Catalogue, tmp_path: Path) -> None:

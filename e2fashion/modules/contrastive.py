@@ -107,7 +107,8 @@ class ContrastiveModule(pl.LightningModule):
         if not torch.isfinite(output.total):
             self._report_nonfinite(batch, output)
         size = len(batch)
-        self.log("train/loss", output.total.detach(), prog_bar=True, batch_size=size)
+        # Not "train/loss": MLflow keeps a metric in a file of its name, and the terms need a folder of that name.
+        self.log("train/loss/total", output.total.detach(), prog_bar=True, batch_size=size)
         self.log_dict({f"train/loss/{k}": v.detach() for k, v in output.terms.items()}, batch_size=size)
         self.log("train/logit_scale", self.model.logit_scale.detach().exp(), batch_size=size)
         return output.total

@@ -119,7 +119,12 @@ def test_every_logger_has_the_same_numbers_and_a_resumed_stage_goes_on(tmp_path:
     assert in_tensorboard(tmp_path) == expected
     assert in_wandb(tmp_path, ids["wandb"]) == expected
     assert in_mlflow(tmp_path, ids["mlflow"]) == expected
+    # What W&B would report of its use at the end of the process; MLflow never does under pytest.
+    telemetry = pytest.importorskip("wandb.analytics.opentelemetry.opentelemetry_proxy")
+    if (proxy := telemetry.get_open_telemetry_proxy()) is not None:
+        proxy.shutdown()
     assert not listener
+    assert os.environ["MLFLOW_DISABLE_TELEMETRY"] == "true"
     assert "MLFLOW_TRACKING_URI" not in os.environ
     assert "WANDB_MODE" not in os.environ
 
