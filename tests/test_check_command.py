@@ -34,7 +34,7 @@ def test_the_report_and_the_exit_code(
     monkeypatch.chdir(tmp_path)
     assert cli.main(["data", "check", str(leaking), "--quiet"]) == 3
     said = capsys.readouterr().out
-    assert "leak   equal_pictures_across: 2 products share 1 pictures across splits" in said
+    assert "leak   equal_pictures_across: 2 products share 1 picture across splits" in said
     assert "worst finding: leak; report: runs/check/leaking/report.md" in said
     folder = tmp_path / "runs" / "check" / "leaking"
     assert {place.name for place in folder.iterdir()} == {"report.md", "report.json", "rows", "figures"}
@@ -58,7 +58,7 @@ def test_the_report_and_the_exit_code(
         "1,train,p0,0,garment number 0",
     ]
     page = (folder / "report.md").read_text(encoding="utf-8")
-    assert "| Identical pictures across splits | **leak** | 1 groups |" in page
+    assert "| Identical pictures across splits | **leak** | 1 group |" in page
     assert "![Identical pictures across splits](figures/equal_pictures_across.png)" in page
     assert Image.open(folder / "figures" / "equal_pictures_across.png").width > 300
 
@@ -75,7 +75,7 @@ def test_pairs_of_two_catalogues_stand_side_by_side(leaking: Path, tmp_path: Pat
     words = [str(leaking), f"against={leaking}", f"output={tmp_path / 'report'}", "--quiet"]
     assert cli.main(["data", "check", *words]) == 3
     page = (tmp_path / "report" / "report.md").read_text(encoding="utf-8")
-    assert "1 products of val and test have identical or near-identical pictures in train of leaking." in page
+    assert "Of val and test, 1 product with identical or near-identical pictures in train of leaking." in page
     assert (tmp_path / "report" / "figures" / "against_pictures.png").is_file()
 
 

@@ -9,7 +9,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from e2fashion.data.check import Checked, Finding
+from e2fashion.data.check import Checked, Finding, counted
 from e2fashion.eval.check_figures import draw_pairs, draw_skew
 from e2fashion.eval.tables import Cell, Table, to_markdown
 
@@ -59,7 +59,7 @@ def overview(checked: Checked) -> Table:
         (
             Cell(one.title),
             Cell(one.severity, best=one.severity in ("leak", "broken")),
-            Cell(f"{one.count:,} {one.unit}"),
+            Cell(counted(one.count, one.unit)),
         )
         for one in checked.findings
     ]

@@ -8,7 +8,7 @@ import numpy as np
 
 from e2fashion.data.check.content import Content
 from e2fashion.data.check.duplicates import PAIR_COLUMNS, row_cells
-from e2fashion.data.check.findings import Finding
+from e2fashion.data.check.findings import Finding, counted
 from e2fashion.data.check.picture_hash import near_pictures
 from e2fashion.data.text import normalise_text
 from e2fashion.types import E2FashionError
@@ -87,7 +87,7 @@ def _finding(
         severity="leak" if found else "fit",
         count=len(products),
         unit="products",
-        summary=f"{len(products):,} products of val and test have {words} in train of {name}.",
+        summary=f"Of val and test, {counted(len(products), 'products')} with {words} in train of {name}.",
         remedy=_REMEDY.format(name=name),
         columns=(measure, *PAIR_COLUMNS),
         rows=tuple(

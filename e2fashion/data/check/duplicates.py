@@ -9,7 +9,7 @@ from itertools import product
 from typing import TypeAlias
 
 from e2fashion.data.check.content import Content
-from e2fashion.data.check.findings import Cell, Finding, Severity
+from e2fashion.data.check.findings import Cell, Finding, Severity, counted
 
 #: Rows by what they share.
 Groups: TypeAlias = dict[Hashable, list[int]]
@@ -73,9 +73,8 @@ def near_findings(content: Content, groups: Groups, near: NearKeys, kind: Kind) 
             pairs, key=lambda pair: (best_first * round(pair[2], 6), content.name(pair[0]), content.name(pair[1]))
         )
         products = {content.product[row] for pair in pairs for row in pair[:2]}
-        summary = (
-            f"{len(pairs):,} pairs of {kind.what} of {len(products):,} products are nearly the same {_WHERE[where]}"
-        )
+        number, owners = counted(len(pairs), "pairs"), counted(len(products), "products")
+        summary = f"{number} of nearly the same {kind.what} {_WHERE[where]}, of {owners}"
         findings.append(
             Finding(
                 check=f"near_{kind.name}_{where}",
@@ -101,9 +100,9 @@ _WHERE = {"across": "across splits", "within": "within a split"}
 def _equal_finding(content: Content, found: list[list[int]], kind: Kind, place: int, where: str) -> Finding:
     products = {content.product[row] for rows in found for row in rows}
     texts = sum(len({content.description[row] for row in rows}) > 1 for rows in found)
-    said = f"{len(products):,} products share {len(found):,} {kind.what} {_WHERE[where]}"
+    said = f"{len(products):,} products share {counted(len(found), kind.what)} {_WHERE[where]}"
     if kind.name == "pictures" and found:
-        said += f"; {texts:,} of these pictures have several texts"
+        said += f"; of these pictures, {texts:,} with several texts"
     pairs = []
     for rows in found:
         others = [row for row in rows if content.product[row] != content.product[rows[0]]]

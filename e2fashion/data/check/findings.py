@@ -37,6 +37,11 @@ class Finding:
     pairs: tuple[tuple[int, int], ...] = ()
 
 
+def counted(number: int, plural: str) -> str:
+    """``1 picture``, ``2,000 pictures``."""
+    return f"{number:,} {plural.removesuffix('s') if number == 1 else plural}"
+
+
 def worst(findings: Sequence[Finding]) -> Severity:
     """The gravest severity of all findings."""
     return max((finding.severity for finding in findings), key=SEVERITIES.index, default="fit")

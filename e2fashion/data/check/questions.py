@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from e2fashion.data.catalogue import Catalogue
 from e2fashion.data.check.content import Content
 from e2fashion.data.check.duplicates import Kind, equal_findings, group_rows, near_findings
-from e2fashion.data.check.findings import Cell, Finding
+from e2fashion.data.check.findings import Cell, Finding, counted
 from e2fashion.data.check.picture_hash import near_pictures
 from e2fashion.data.check.skew import SIGNIFICANT, Association, associate, size_traits
 from e2fashion.data.check.spelling import similar_values
@@ -143,7 +143,7 @@ def unreadable_findings(catalogue: Catalogue, content: Content) -> list[Finding]
             severity="broken" if broken else "fit",
             count=len(broken),
             unit="pictures",
-            summary=f"{len(broken):,} of {len(content):,} pictures of the catalogue cannot be decoded.",
+            summary=f"{len(broken):,} of {counted(len(content), 'pictures')} of the catalogue cannot be decoded.",
             remedy="The catalogue's files were damaged after it was prepared: prepare it again.",
             columns=("split", "product_id", "view", "error"),
             rows=tuple((*content.name(row), content.unreadable[row]) for row in broken),
@@ -154,7 +154,8 @@ def unreadable_findings(catalogue: Catalogue, content: Content) -> list[Finding]
             severity="look" if skipped else "fit",
             count=sum(skipped.values()),
             unit="rows",
-            summary=f"{sum(skipped.values()):,} rows of the source were left out{': ' + reasons if reasons else ''}.",
+            summary=f"Left out: {counted(sum(skipped.values()), 'rows')} of the source"
+            f"{': ' + reasons if reasons else ''}.",
             remedy=f"Mend what {SKIPPED_FILE} of the catalogue lists, each with its own remedy, and prepare again.",
             columns=columns,
             rows=tuple(listed),
@@ -175,7 +176,8 @@ def spelling_finding(content: Content) -> Finding:
         severity="look" if pairs else "fit",
         count=len(pairs),
         unit="pairs",
-        summary=f"{len(pairs):,} pairs of tag values may be one value each{f' ({columns})' if columns else ''}.",
+        summary=f"{counted(len(pairs), 'pairs')} of tag values that may be one value each"
+        f"{f' ({columns})' if columns else ''}.",
         remedy="Look through the list: different names may be alike. What is one value, write in one way in the "
         "source and prepare again; two spellings are two classes and two prompts to a model.",
         columns=("column", "value", "products", "other_value", "other_products", "difference"),
@@ -240,8 +242,8 @@ def skew_finding(found: Sequence[Association], settings: CheckSettings) -> Findi
         severity="look" if strong else "fit",
         count=len(columns),
         unit="columns",
-        summary=f"{len(columns)} columns go with size, shape, file format or source of the pictures (Cramer's V of "
-        f"{settings.skew:g} or more){f': {told}' if told else ''}.",
+        summary=f"Size, shape, file format or source of the pictures go with {counted(len(columns), 'columns')} "
+        f"(Cramer's V of {settings.skew:g} or more){f': {told}' if told else ''}.",
         remedy="A model can read such a tag off the traces of where a picture comes from. Bring all pictures to one "
         "size and shape (image.resize=squeeze or pad; never crop some only), fetch them from one source where you "
         "can, and report results by source before you believe them.",
