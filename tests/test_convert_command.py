@@ -8,7 +8,7 @@ import pytest
 import torch
 from tiny import save_random_clip
 from tiny_encoder import SETTINGS, build_tiny_encoder, save_tiny_run
-from transformers import CLIPModel
+from transformers import CLIPModel, CLIPVisionModelWithProjection
 
 import e2fashion
 from e2fashion.cli import main
@@ -162,6 +162,8 @@ def test_pictures_alone_without_a_tokenizer(capsys: Capture) -> None:
     assert "no tokenizer: texts cannot be embedded, and load_encoder refuses the folder" in said
     model = CLIPModel.from_pretrained("models/blind")
     assert model.get_image_features(torch.zeros(1, 3, 32, 32)).pooler_output.shape == (1, 16)
+    tower = CLIPVisionModelWithProjection.from_pretrained("models/blind")  # reads the size in its own configuration
+    assert tower(torch.zeros(1, 3, 32, 32)).image_embeds.shape == (1, 16)
     with pytest.raises(e2fashion.E2FashionError, match="holds no tokenizer"):
         e2fashion.load_encoder("models/blind")
 

@@ -100,7 +100,9 @@ def import_checkpoint(file: Path, settings: ImportSettings) -> Imported:
         )
     reference = read_reference(settings.check) if settings.check else None
     read = read_state_file(file)
-    state, where = without_text_prefix(read.tensors), f"'{file}'"
+    state, where = read.tensors, f"'{file}'"
+    if settings.source == "open_clip":
+        state = without_text_prefix(state)
     sizes = OpenAIShape.of(state, where)
     tokenizer = None if settings.tokenizer == NO_TOKENIZER else _fitting_tokenizer(settings.tokenizer, sizes)
     special = {} if tokenizer is None else text_special_ids(tokenizer)

@@ -206,6 +206,8 @@ def test_a_text_tower_of_its_own_is_found() -> None:
     state = random_state(TINY)
     own = {key if key.startswith(("visual.", "logit_")) else f"text.{key}": value for key, value in state.items()}
     assert without_text_prefix(own).keys() == state.keys()
+    with pytest.raises(E2FashionError, match=r"has 1 keys twice, plain and with 'text.': text_projection"):
+        without_text_prefix(own | {"text_projection": state["text_projection"]})
 
 
 def test_what_stands_in_the_way_of_a_layout_is_named() -> None:

@@ -149,6 +149,7 @@ def tower_configs(sizes: OpenAIShape, facts: Facts) -> dict[str, Any]:
         num_hidden_layers=sizes.text_layers,
         num_attention_heads=text_heads,
         max_position_embeddings=sizes.context,
+        projection_dim=sizes.joint,
         hidden_act=facts.activation,
         **special,
     )
@@ -159,6 +160,7 @@ def tower_configs(sizes: OpenAIShape, facts: Facts) -> dict[str, Any]:
         num_attention_heads=vision_heads,
         image_size=sizes.image_size,
         patch_size=sizes.patch_size,
+        projection_dim=sizes.joint,  # read by the towers with a projection of their own
         hidden_act=facts.activation,
     )
     return {"text_config": text.to_dict(), "vision_config": vision.to_dict()}

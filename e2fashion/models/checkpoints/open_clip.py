@@ -66,8 +66,19 @@ class OpenClipConfig:
 
 
 def without_text_prefix(state: State) -> dict[str, Tensor]:
-    """The same tensors with the text tower where OpenAI has it, beside ``visual``."""
-    return {key.removeprefix(TEXT_PREFIX): value for key, value in state.items()}
+    """The same tensors with the text tower where OpenAI has it, beside ``visual``.
+
+    Raises:
+        E2FashionError: there are keys with the prefix and the same ones without it.
+    """
+    plain = {key.removeprefix(TEXT_PREFIX): value for key, value in state.items()}
+    if len(plain) < len(state):
+        doubled = sorted(key for key in state if TEXT_PREFIX + key in state)
+        raise E2FashionError(
+            f"the state dict has {len(doubled)} keys twice, plain and with '{TEXT_PREFIX}': {', '.join(doubled[:5])}. "
+            "Save it again with one text tower"
+        )
+    return plain
 
 
 def read_open_clip_config(file: Path, sizes: OpenAIShape) -> OpenClipConfig:
