@@ -76,7 +76,7 @@ def test_no_file_and_broken_files_are_refused(tmp_path: Path) -> None:
         (tmp_path / name).write_bytes(b"broken" * 9)
         with pytest.raises(E2FashionError, match=message):
             read_state_file(tmp_path / name)
-    (tmp_path / "plain.pkl").write_bytes(pickle.dumps(Evil()))
+    (tmp_path / "plain.pkl").write_bytes(pickle.dumps(Evil(), protocol=2))
     with pytest.raises(E2FashionError, match="holds more than tensors"):
         read_state_file(tmp_path / "plain.pkl")
 
