@@ -32,6 +32,9 @@ from torch import Tensor
 Split = Literal["train", "val", "test"]
 SPLITS: tuple[Split, ...] = ("train", "val", "test")
 
+#: What becomes of texts that are too long for a text encoder, see :class:`e2fashion.data.long_text.TextFitter`.
+TextOverflow = Literal["truncate", "first_sentences", "stretch"]
+
 
 class E2FashionError(Exception):
     """An error that its user can mend: the message names the culprit, the value received and the remedy.

@@ -10,6 +10,7 @@ from e2fashion import build
 from e2fashion.config import load_config
 from e2fashion.data.catalogue import Catalogue
 from e2fashion.models import E2Model
+from e2fashion.run_checks import check_run
 from e2fashion.schema import RunConfig
 from e2fashion.types import E2FashionError, Entity
 
@@ -51,16 +52,17 @@ def checkpoint(synth_catalogue: Catalogue, tmp_path_factory: pytest.TempPathFact
         ("protocols=full,sample100", "did you mean 'sample_100'"),
         ("text.template={brnd}", "Did you mean '{brand}'"),
         ("model.entities.fabric={}", r"lacks.*Its tag columns: .*model.entities.fabric=null"),
+        ("text.overflow=stretch", r"model.checkpoint is null.*no positions to stretch.*Set text.overflow=truncate"),
         ("train.precision=fp16", "needs a GPU. On a CPU use train.precision=bf16 or fp32"),
     ],
 )
 def test_what_cannot_work_is_refused_before_work(synth_catalogue: Catalogue, override: str, message: str) -> None:
     with pytest.raises(E2FashionError, match=message):
-        build.check_run(config_of(synth_catalogue, override), synth_catalogue)
+        check_run(config_of(synth_catalogue, override), synth_catalogue)
 
 
 def test_a_sound_run_passes(synth_catalogue: Catalogue) -> None:
-    build.check_run(config_of(synth_catalogue, "train.precision=bf16", "protocols=sample_100"), synth_catalogue)
+    check_run(config_of(synth_catalogue, "train.precision=bf16", "protocols=sample_100"), synth_catalogue)
 
 
 @pytest.mark.parametrize(
@@ -95,8 +97,26 @@ def test_a_checkpoint_brings_tokenizer_and_weights(synth_catalogue: Catalogue, c
 
 
 def test_texts_longer_than_a_checkpoint_s_positions_are_refused(synth_catalogue: Catalogue, checkpoint: Path) -> None:
-    with pytest.raises(E2FashionError, match=r"text.context_length is 78; the text encoder reads from 2 to 77 tokens"):
+    with pytest.raises(
+        E2FashionError, match=r"text.context_length is 78; the text encoder reads from 2 to 77 tokens.*overflow=stretch"
+    ):
         model_of(synth_catalogue, f"model.checkpoint={checkpoint}", "text.context_length=78")
+
+
+def test_a_checkpoint_s_positions_are_stretched_once(
+    synth_catalogue: Catalogue, checkpoint: Path, tmp_path: Path
+) -> None:
+    words = [f"model.checkpoint={checkpoint}", "text.context_length=100", "text.overflow=stretch"]
+    config = config_of(synth_catalogue, *words)
+    model, tokenizer = model_of(synth_catalogue, *words), build.build_tokenizer(config, [])
+    assert (model.config.text_config.max_position_embeddings, tokenizer.model_max_length) == (100, 100)
+    model.save_pretrained(tmp_path)
+    again = model_of(synth_catalogue, *words, trained=tmp_path)  # of a later stage
+    assert torch.equal(
+        again.text_model.embeddings.position_embedding.weight, model.text_model.embeddings.position_embedding.weight
+    )
+    with pytest.raises(E2FashionError, match="context_length is 77 and the checkpoint reads 77 tokens already"):
+        model_of(synth_catalogue, words[0], words[2])
 
 
 def test_the_loss_gathers_what_devices_and_nodes_bring(synth_catalogue: Catalogue) -> None:

@@ -19,14 +19,14 @@ LAYERS: list[set[str]] = [
     {"eval"},
     {"plugins"},
     {"build"},
-    {"training", "measured"},
+    {"training", "measured", "run_checks"},
     {"runner"},
     {"ablation"},
     {"cli"},
     {"__main__"},
 ]
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
-CONFIG_READERS = {"build", "training", "measured", "runner", "ablation", "cli", "config", "schema"}
+CONFIG_READERS = {"build", "training", "measured", "run_checks", "runner", "ablation", "cli", "config", "schema"}
 
 
 def package_imports(file: Path) -> set[str]:

@@ -27,7 +27,7 @@ class LaterModel(ModelConfig):
 
 
 @dataclass
-class Logging:
+class Diary:
     to: list[str] = field(default_factory=lambda: ["csv"])
 
 
@@ -36,7 +36,7 @@ class LaterRun(RunConfig):
     text: LaterText = field(default_factory=LaterText)
     model: LaterModel = field(default_factory=LaterModel)
     notes: list[str] = joined_later(default_factory=list)
-    logging: Logging = joined_later(default_factory=Logging)
+    diary: Diary = joined_later(default_factory=Diary)
 
 
 def identity(schema: type[RunConfig], *overrides: str) -> str:
@@ -45,12 +45,12 @@ def identity(schema: type[RunConfig], *overrides: str) -> str:
 
 def test_a_key_that_joined_later_counts_only_where_it_differs_from_what_was_done_before() -> None:
     before = identity(RunConfig)
-    assert identity(LaterRun) == identity(LaterRun, "text.case=kept", "notes=[]", "logging.to=[csv]") == before
+    assert identity(LaterRun) == identity(LaterRun, "text.case=kept", "notes=[]", "diary.to=[csv]") == before
     others = [
         "text.case=lower",
         "model.entities.brand.weight=2",
         "notes=[mine]",
-        "logging.to=[csv,wandb]",
+        "diary.to=[csv,wandb]",
     ]
     assert len({before, *(identity(LaterRun, other) for other in others)}) == 1 + len(others)
     # Neither does it count for a plain CLIP, whose keys of the selection count as their defaults.
@@ -86,6 +86,8 @@ def test_a_saved_configuration_without_the_key_is_read_and_with_it_says_so(tmp_p
 
 
 def test_values_keep_what_did_not_join_later() -> None:
+    assert "overflow" not in identity_values(TextConfig())
+    assert identity_values(TextConfig(overflow="stretch"))["overflow"] == "stretch"
     assert identity_values(TextConfig()) == {"template": "{description}", "context_length": 77}
     assert identity_values(LaterText(case="lower"))["case"] == "lower"
 

@@ -22,9 +22,9 @@ from e2fashion.ablation.state import (
     seconds_left,
     seconds_per_epoch,
 )
-from e2fashion.build import check_run
 from e2fashion.data.catalogue import Catalogue
 from e2fashion.modules.callbacks import RunInterruptedError
+from e2fashion.run_checks import check_run
 from e2fashion.types import E2FashionError
 
 logger = logging.getLogger(__name__)

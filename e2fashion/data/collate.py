@@ -10,14 +10,15 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from e2fashion.data.dataset import Item
+from e2fashion.data.long_text import Place, TextFitter, pad_ids
 from e2fashion.data.text import ABSENT_ID, stable_id
-from e2fashion.types import Batch, E2FashionError
+from e2fashion.types import Batch, E2FashionError, TextOverflow
 
 
 class Collator:
     """Joins items into a :class:`~e2fashion.types.Batch`.
 
-    Texts are cut at ``context_length`` tokens with the end token kept, and padded only to the longest of the batch:
+    Texts are brought to ``context_length`` tokens with the end token kept, and padded only to the longest of the batch:
     with causal attention and end-token pooling that changes no embedding. The distinct tags of a batch are tokenised
     raw, without a prompt (official code), and encoded once each, in the order in which they first appear.
 
@@ -25,22 +26,23 @@ class Collator:
         tokenizer: one that puts its end token last.
         context_length: the most tokens that the text encoder takes, start and end token included.
         entities: their number E.
-
-    Attributes:
-        truncated: number of distinct texts and tags seen in this process that had to be cut.
+        overflow: what becomes of longer texts, see :class:`~e2fashion.data.long_text.TextFitter`.
     """
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase, context_length: int, entities: int) -> None:
-        if context_length < 3:
-            raise E2FashionError(f"text.context_length is {context_length}; give at least 3 (start, one token, end).")
+    def __init__(
+        self,
+        tokenizer: PreTrainedTokenizerBase,
+        context_length: int,
+        entities: int,
+        overflow: TextOverflow = "truncate",
+    ) -> None:
+        fit = TextFitter(tokenizer, context_length, overflow)
         if tokenizer.pad_token_id is None:
             raise E2FashionError("The tokenizer has no pad token. Set tokenizer.pad_token (CLIP: the end token).")
-        self.tokenizer = tokenizer
-        self.context_length = context_length
+        self.fit = fit
         self.entities = entities
-        self.truncated = 0
         # int32 arrays: a quarter of a list of integers, and each text is tokenised once in a run.
-        self._token_ids: dict[str, np.ndarray] = {}
+        self._token_ids: dict[tuple[str, Place], np.ndarray] = {}
 
     def __call__(self, items: Sequence[Item]) -> Batch:
         """B items to one batch; shapes as in :class:`~e2fashion.types.Batch`.
@@ -48,7 +50,7 @@ class Collator:
         Without any tag U is 0: ``tag_input_ids`` is (0, 1) and ``tag_index`` all zero.
         """
         texts = [item.text for item in items]
-        input_ids, attention_mask = self.tokenise(texts)
+        input_ids, attention_mask = self.tokenise(texts, [item.description for item in items])
         places: dict[str, int] = {}
         tag_index = torch.zeros(len(items), self.entities, dtype=torch.long)
         tag_present = torch.zeros(len(items), self.entities, dtype=torch.bool)
@@ -73,31 +75,14 @@ class Collator:
             product_ids=[item.product_id for item in items],
         )
 
-    def tokenise(self, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
-        """Token ids and attention mask, both int64 (len(texts), L) with L the longest; (0, 1) for no text."""
-        self._learn(texts)
-        rows = [self._token_ids[text] for text in texts]
-        length = max((len(row) for row in rows), default=1)
-        ids = np.full((len(rows), length), self.tokenizer.pad_token_id, dtype=np.int64)
-        mask = np.zeros((len(rows), length), dtype=np.int64)
-        for place, row in enumerate(rows):
-            ids[place, : len(row)] = row
-            mask[place, : len(row)] = 1
-        return torch.from_numpy(ids), torch.from_numpy(mask)
+    def tokenise(self, texts: Sequence[str], places: Sequence[Place] | None = None) -> tuple[Tensor, Tensor]:
+        """Token ids and attention mask, both int64 (len(texts), L) with L the longest; (0, 1) for no text.
 
-    def count_truncated(self, texts: Sequence[str]) -> int:
-        """How many of ``texts`` have more tokens than ``context_length``."""
-        encoded = self.tokenizer(list(texts), add_special_tokens=True, truncation=False, verbose=False)["input_ids"]
-        return sum(len(ids) > self.context_length for ids in encoded)
-
-    def _learn(self, texts: Sequence[str]) -> None:
-        """Tokenise what has not been tokenised before."""
-        unknown = [text for text in dict.fromkeys(texts) if text not in self._token_ids]
-        if not unknown:
-            return
-        encoded = self.tokenizer(unknown, add_special_tokens=True, truncation=False, verbose=False)["input_ids"]
-        for text, ids in zip(unknown, encoded, strict=True):
-            if len(ids) > self.context_length:
-                self.truncated += 1
-                ids = [*ids[: self.context_length - 1], ids[-1]]
-            self._token_ids[text] = np.asarray(ids, dtype=np.int32)
+        ``places`` say where the texts' descriptions stand (None: each is one).
+        """
+        wanted = list(zip(texts, places or [None] * len(texts), strict=True))
+        if unknown := [key for key in dict.fromkeys(wanted) if key not in self._token_ids]:
+            fitted = self.fit([text for text, _ in unknown], [place for _, place in unknown])
+            for key, text in zip(unknown, fitted, strict=True):
+                self._token_ids[key] = np.asarray(text.ids, dtype=np.int32)
+        return pad_ids([self._token_ids[key] for key in wanted], self.fit.tokenizer.pad_token_id)

@@ -14,9 +14,11 @@ from e2fashion.data.collate import Collator
 from e2fashion.data.dataset import CatalogueRows, ProductDataset, ViewDataset
 from e2fashion.data.image_cache import ImageCache
 from e2fashion.data.loader import ResumableLoader
+from e2fashion.data.long_text import TextCounts
 from e2fashion.data.sampler import EpochSampler
 from e2fashion.data.text import TextTemplate
 from e2fashion.data.transforms import ImageTransform
+from e2fashion.types import TextOverflow
 
 if TYPE_CHECKING:
     from e2fashion.data.catalogue import Catalogue
@@ -35,6 +37,7 @@ class CatalogueDataModule(pl.LightningDataModule):
         tokenizer: of the text encoder.
         entity_columns: the column of each entity, in the order of the entities.
         context_length: the most tokens of a text.
+        overflow: what becomes of longer texts, see :class:`~e2fashion.data.long_text.TextFitter`.
         batch_size: products per training step and process (64 in the official code).
         evaluation_batch_size: products per step of everything else.
         workers: processes that prepare batches.
@@ -58,6 +61,7 @@ class CatalogueDataModule(pl.LightningDataModule):
         flip: bool = False,
         crop_scale: float = 1.0,
         seed: int = 0,
+        overflow: TextOverflow = "truncate",
     ) -> None:
         super().__init__()
         self.catalogue = catalogue
@@ -69,7 +73,7 @@ class CatalogueDataModule(pl.LightningDataModule):
         self.workers = workers
         self.seed = seed
         self.augmentation = Augmentation(seed=seed, flip=flip, crop_scale=crop_scale)
-        self.collate = Collator(tokenizer, context_length, len(self.entity_columns))
+        self.collate = Collator(tokenizer, context_length, len(self.entity_columns), overflow)
         self._cache_bytes_left = int(cache_gb * 1e9)
         self._rows: dict[str, CatalogueRows] = {}
         self._caches: dict[str, ImageCache] = {}
@@ -101,11 +105,11 @@ class CatalogueDataModule(pl.LightningDataModule):
             )
         return self._rows[split]
 
-    def truncated_texts(self, split: str) -> tuple[int, int]:
-        """How many distinct texts of a split exceed the context length, and how many distinct texts there are."""
+    def text_counts(self, split: str, stretched_from: int | None = None) -> TextCounts:
+        """What becomes of a split's distinct texts, see :meth:`~e2fashion.data.long_text.TextFitter.count`."""
         rows = self.rows(split)
-        texts = list(dict.fromkeys(rows.text(row) for row in range(len(rows))))
-        return self.collate.count_truncated(texts), len(texts)
+        placed = dict(rows.placed_text(row) for row in range(len(rows)))
+        return self.collate.fit.count(list(placed), list(placed.values()), stretched_from)
 
     def _loader(self, split: str, train: bool, views: bool, shared_out: bool) -> ResumableLoader:
         rows = self.rows(split)

@@ -25,12 +25,16 @@ Index: TypeAlias = int | tuple[int, int]
 
 @dataclass(frozen=True)
 class Item:
-    """One picture with its texts: ``image`` uint8 (3, S, S), ``tags`` in the order of the entities, None if unknown."""
+    """One picture with its texts: ``image`` uint8 (3, S, S), ``tags`` in the order of the entities, None if unknown.
+
+    ``description`` says from and to which character of ``text`` it stands; None: the text is one.
+    """
 
     image: Tensor
     text: str
     tags: tuple[str | None, ...]
     product_id: str
+    description: tuple[int, int] | None = None
 
 
 class CatalogueRows:
@@ -82,8 +86,12 @@ class CatalogueRows:
 
     def text(self, row: int) -> str:
         """The rendered text of a row."""
+        return self.placed_text(row)[0]
+
+    def placed_text(self, row: int) -> tuple[str, tuple[int, int] | None]:
+        """The rendered text of a row, and where in it the description stands."""
         tags = {column: self._texts[column][row].as_py() for column in self.template.columns}
-        return self.template.render(tags, self._texts[DESCRIPTION][row].as_py() or "")
+        return self.template.render_placed(tags, self._texts[DESCRIPTION][row].as_py() or "")
 
     def tags(self, row: int) -> tuple[str | None, ...]:
         """The entities' tags of a row; a blank one counts as missing."""
@@ -109,7 +117,8 @@ class CatalogueRows:
 
     def item(self, row: int, image: Tensor) -> Item:
         """A row's texts with a finished picture (3, S, S)."""
-        return Item(image=image, text=self.text(row), tags=self.tags(row), product_id=self.product_id(row))
+        text, description = self.placed_text(row)
+        return Item(image, text, self.tags(row), self.product_id(row), description)
 
 
 class ViewDataset(Dataset[Item]):

@@ -21,7 +21,8 @@ class SplitDescription:
     ``pairs`` are rows; ``mean_words`` is the mean length of the descriptions; ``coverage`` the share of products
     that have each tag, ``values`` the number of its distinct values. ``equal_texts`` counts products whose text
     (case and white space aside) another product of the split has too, ``equal_pictures`` rows whose stored bytes
-    another row has; ``long_texts`` products whose rendered text exceeds the context length.
+    another row has; ``long_texts`` products whose rendered text exceeds the context length, ``long_sentences`` those
+    among them whose first sentence alone (with the template's tags) does, ``longest_text`` in tokens.
     """
 
     pairs: int
@@ -32,6 +33,8 @@ class SplitDescription:
     equal_texts: int
     equal_pictures: int
     long_texts: int
+    long_sentences: int
+    longest_text: int
 
 
 @dataclass(frozen=True)
@@ -64,6 +67,8 @@ class CatalogueDescription:
             ["products with an equal text", *(f"{split.equal_texts:,}" for split in described)],
             ["pictures with an equal picture", *(f"{split.equal_pictures:,}" for split in described)],
             [f"texts over {self.context_length} tokens", *(f"{split.long_texts:,}" for split in described)],
+            ["- by their first sentence alone", *(f"{split.long_sentences:,}" for split in described)],
+            ["longest text, tokens", *(f"{split.longest_text:,}" for split in described)],
         ]
         rows += [
             [f"{tag}: coverage, values", *(f"{split.coverage[tag]:.1%}, {split.values[tag]:,}" for split in described)]
@@ -131,7 +136,7 @@ class _SplitCounter:
         self.texts: Counter[bytes] = Counter()
         self.pictures: Counter[bytes] = Counter()
         self.values: dict[str, Counter[str]] = {tag: Counter() for tag in catalogue.tag_columns}
-        self.words = self.long_texts = 0
+        self.words = self.long_texts = self.long_sentences = self.longest_text = 0
         previous: str | None = None
         for batch in catalogue.split(split).iter(_TEXTS_AT_ONCE):
             self.pictures.update(hashlib.sha256(image).digest() for image in batch["image"])
@@ -143,7 +148,12 @@ class _SplitCounter:
             texts = [batch["description"][row] for row in first_views]
             self.texts.update(hashlib.sha256(normalise_text(text).encode()).digest() for text in texts)
             self.words += sum(len(text.split()) for text in texts)
-            self.long_texts += sum(length > limit.context_length for length in limit.lengths(batch, first_views))
+            lengths = limit.lengths(batch, first_views)
+            self.longest_text = max([self.longest_text, *lengths])
+            long = [row for row, tokens in zip(first_views, lengths, strict=True) if tokens > limit.context_length]
+            self.long_texts += len(long)
+            beginnings = limit.lengths(batch, long, first_sentence=True)
+            self.long_sentences += sum(tokens > limit.context_length for tokens in beginnings)
             for tag, values in self.values.items():
                 values.update(value for row in first_views if (value := batch[tag][row]) is not None)
 
@@ -158,6 +168,8 @@ class _SplitCounter:
             equal_texts=_shared(self.texts),
             equal_pictures=_shared(self.pictures),
             long_texts=self.long_texts,
+            long_sentences=self.long_sentences,
+            longest_text=self.longest_text,
         )
 
 

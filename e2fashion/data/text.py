@@ -61,14 +61,23 @@ class TextTemplate:
 
     def render(self, sample_tags: Mapping[str, str | None], description: str) -> str:
         """The text of one product; tags that are absent, None or blank are missing."""
-        text, separator = self._literals[0], ""
+        return self.render_placed(sample_tags, description)[0]
+
+    def render_placed(
+        self, sample_tags: Mapping[str, str | None], description: str
+    ) -> tuple[str, tuple[int, int] | None]:
+        """As :meth:`render`, and from and to which character of it the description stands (None: it does not)."""
+        text, separator, place = self._literals[0], "", None
         for name, literal in zip(self._fields, self._literals[1:], strict=True):
             value = description if name == DESCRIPTION else sample_tags.get(name)
             if value is None or not value.strip():
                 continue
-            text += separator + value
+            text += separator
+            if name == DESCRIPTION:
+                place = len(text), len(text) + len(value)
+            text += value
             separator = literal
-        return text + self._literals[-1]
+        return text + self._literals[-1], place
 
     def without_tags(self) -> TextTemplate:
         """The same template with the description alone, for evaluation without tags."""

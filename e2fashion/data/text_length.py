@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from e2fashion.data.long_text import leading_sentences
 from e2fashion.data.text import DESCRIPTION, TextTemplate
 from e2fashion.types import E2FashionError
 
@@ -46,14 +47,21 @@ class TextLimit:
             counted = f"tokens of {self.tokenizer_name}"
         return f"{counted}, of '{self.template.template}'"
 
-    def lengths(self, columns: Mapping[str, Sequence[Any]], rows: Sequence[int]) -> list[int]:
-        """Tokens of the rendered texts of ``rows`` of a batch: the description and the template's columns."""
+    def lengths(
+        self, columns: Mapping[str, Sequence[Any]], rows: Sequence[int], first_sentence: bool = False
+    ) -> list[int]:
+        """Tokens of the rendered texts of ``rows`` of a batch: the description and the template's columns.
+
+        ``first_sentence`` takes that of the description alone.
+        """
         if not rows:
             return []
-        texts = [
-            self.template.render({tag: columns[tag][row] for tag in self.template.columns}, columns[DESCRIPTION][row])
-            for row in rows
-        ]
+        texts = []
+        for row in rows:
+            description = columns[DESCRIPTION][row]
+            if first_sentence:
+                description = leading_sentences(description)[0]
+            texts.append(self.template.render({tag: columns[tag][row] for tag in self.template.columns}, description))
         return (self.token_lengths or _lower_bounds)(texts)
 
 

@@ -17,6 +17,7 @@ from PIL import Image
 from torch import Tensor
 from transformers import AutoConfig, AutoModel, CLIPImageProcessorPil, CLIPModel, CLIPProcessor, PreTrainedTokenizerBase
 
+from e2fashion.data.long_text import TextFitter, pad_ids
 from e2fashion.data.pictures import PictureError, as_rgb
 from e2fashion.data.text import TextTemplate
 from e2fashion.data.transforms import ImageTransform, normalise
@@ -26,7 +27,7 @@ from e2fashion.models.modeling_e2 import E2Model
 from e2fashion.models.tokenizer import load_tokenizer
 from e2fashion.similarity import join_items
 from e2fashion.tasks.encoder import Picture
-from e2fashion.types import E2FashionError, Entity
+from e2fashion.types import E2FashionError, Entity, TextOverflow
 
 MODEL_TYPES = ("clip", "e2")
 
@@ -39,9 +40,10 @@ class Encoder:
     """A CLIP or an E2 with its tokenizer, its way of making a square, and its template of the global text.
 
     ``name`` is what tables call it; ``text_context_length`` is where texts are cut (None: at the last position that the
-    text encoder has). What :meth:`embed_images` and :meth:`embed_texts` return is L2-normalised; the features of
-    ``model`` are not. A model that :attr:`compares_tokens` embeds an item as tokens, (N, T, C) where others
-    have (N, C), zero where absent: :func:`e2fashion.similarity.token_similarities` compares them.
+    text encoder has), ``text_overflow`` how (:class:`e2fashion.data.long_text.TextFitter`). What :meth:`embed_images`
+    and :meth:`embed_texts` return is L2-normalised; the features of ``model`` are not. A model that
+    :attr:`compares_tokens` embeds an item as tokens, (N, T, C) where others have (N, C), zero where absent:
+    :func:`e2fashion.similarity.token_similarities` compares them.
     """
 
     model: CLIPModel
@@ -50,6 +52,7 @@ class Encoder:
     template: TextTemplate
     name: str
     text_context_length: int | None = None
+    text_overflow: TextOverflow = "truncate"
 
     @property
     def vision_config(self) -> Any:
@@ -84,6 +87,11 @@ class Encoder:
         text_config: Any = self.model.config.text_config
         positions = int(text_config.max_position_embeddings)
         return positions if self.text_context_length is None else self.text_context_length
+
+    @property
+    def text_stretched_from(self) -> int | None:
+        """How many tokens the text encoder read before its positions were stretched; None: they never were."""
+        return getattr(self.model.config, "text_stretched_from", None)
 
     @property
     def compares_tokens(self) -> bool:
@@ -178,7 +186,8 @@ class Encoder:
         """L2-normalised embeddings (N, C) fp32 on the CPU; one text alone gives (1, C).
 
         Texts are taken as they are: ``encoder.template.render(tags, description)`` joins a product's tags and
-        description as in training. Longer ones than ``context_length`` tokens are cut, the end token kept.
+        description as in training. Longer ones than ``context_length`` tokens are cut, the end token kept, or keep
+        their first whole sentences where ``text_overflow`` says so.
         """
         return self._embed_texts(texts, batch_size, unit_features, self._nothing())
 
@@ -192,20 +201,13 @@ class Encoder:
         self, texts: str | Sequence[str], batch_size: int, read: Callable[[Any], Tensor], nothing: Tensor
     ) -> Tensor:
         listed = [texts] if isinstance(texts, str) else list(texts)
+        fit = TextFitter(self.tokenizer, self.context_length, self.text_overflow)
         parts = [nothing]
         with evaluating(self.model):
             for start in range(0, len(listed), batch_size):
-                tokens = self.tokenizer(
-                    listed[start : start + batch_size],
-                    padding=True,
-                    truncation=True,
-                    max_length=self.context_length,
-                    return_tensors="pt",
-                ).to(self.model.device)
-                features = self.model.get_text_features(
-                    input_ids=tokens["input_ids"], attention_mask=tokens["attention_mask"]
-                )
-                parts.append(read(features))
+                rows = [text.ids for text in fit(listed[start : start + batch_size])]
+                ids, mask = (part.to(self.model.device) for part in pad_ids(rows, self.tokenizer.pad_token_id))
+                parts.append(read(self.model.get_text_features(input_ids=ids, attention_mask=mask)))
         return join_items(parts)
 
 
@@ -264,7 +266,9 @@ def load_encoder(
     # A checkpoint may hold half precision, which evaluation would keep.
     model = cast(CLIPModel, model.float().eval())
     context_length = getattr(config, "text_context_length", None)
-    return Encoder(model, load_tokenizer(source), transform, TextTemplate(own_template), label, context_length)
+    overflow: Any = getattr(config, "text_overflow", "truncate")
+    tokenizer = load_tokenizer(source)
+    return Encoder(model, tokenizer, transform, TextTemplate(own_template), label, context_length, overflow)
 
 
 def _regions(output: Any) -> Tensor:
@@ -303,6 +307,8 @@ def save_encoder(encoder: Encoder, folder: Path, origin: str = "Trained with e2f
     """
     encoder.model.config.text_template = encoder.template.template
     encoder.model.config.text_context_length = encoder.context_length
+    if encoder.text_overflow != getattr(encoder.model.config, "text_overflow", "truncate"):
+        encoder.model.config.text_overflow = encoder.text_overflow
     encoder.model.save_pretrained(folder)
     processor = CLIPProcessor(image_processor=encoder.transform.to_processor(), tokenizer=encoder.tokenizer)
     processor.save_pretrained(folder)

@@ -81,22 +81,34 @@ def embed_catalogue(
     ``template`` (None: the encoder's own) is checked against the catalogue's columns first.
     """
     settings = settings or MeasureSettings()
-    template = template or encoder.template
+    return _embed(encoder, _data(encoder, catalogue, template or encoder.template, settings), split, views, settings)
+
+
+def _data(
+    encoder: Encoder, catalogue: Catalogue, template: TextTemplate, settings: MeasureSettings
+) -> CatalogueDataModule:
+    """The catalogue as the encoder reads it."""
     template.validate(catalogue.tag_columns)
-    data = CatalogueDataModule(
+    return CatalogueDataModule(
         catalogue=catalogue,
         template=template,
         transform=encoder.transform,
         tokenizer=encoder.tokenizer,
         entity_columns=[entity.column for entity in encoder.text_entities] if settings.with_tags else [],
         context_length=encoder.context_length,
+        overflow=encoder.text_overflow,
         evaluation_batch_size=settings.batch_size,
         workers=settings.workers,
     )
+
+
+def _embed(
+    encoder: Encoder, data: CatalogueDataModule, split: str, views: bool, settings: MeasureSettings
+) -> EmbeddedSplit:
     return embed_split(
         encoder.model,
         data.loader(split, views=views),
-        categories=_categories(catalogue, split),
+        categories=_categories(data.catalogue, split),
         mean=encoder.transform.mean,
         std=encoder.transform.std,
         precision=settings.precision,
@@ -128,13 +140,15 @@ def measure_retrieval(
         for name in settings.protocols
     ]
     views = any(protocol.name == "full_multiview" for protocol in protocols)
-    embedded = embed_catalogue(encoder, catalogue, split, template, views, settings)
+    data = _data(encoder, catalogue, template, settings)
+    embedded = _embed(encoder, data, split, views, settings)
+    texts = data.text_counts(split, encoder.text_stretched_from)
     context = run.context(encoder.name, split, catalogue.fingerprint, template.template)
     how = {
         "image_size": encoder.transform.size,
         "resize": encoder.transform.resize,
         "precision": settings.precision,
-    }
+    } | ({"texts": texts.record()} if texts.long or texts.stretched else {})
     records: list[ResultRecord] = []
     for protocol in protocols:
         rankings = protocol.rank(embedded, context)

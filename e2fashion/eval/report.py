@@ -11,6 +11,7 @@ from einops import rearrange
 
 from e2fashion.data.catalogue import Catalogue
 from e2fashion.data.dataset import CatalogueRows
+from e2fashion.data.long_text import TextCounts
 from e2fashion.data.transforms import normalise
 from e2fashion.eval.captioning.tables import caption_tables
 from e2fashion.eval.classification.tables import classification_tables, tag_tables
@@ -56,6 +57,8 @@ def write_tables(records: Sequence[ResultRecord], file: Path | None = None) -> s
             if len({rival[place] for rival in rivals}) > 1
         ]
         tables.append(table + (f"\nMeasured with {', '.join(differing)}.\n" if differing else ""))
+    if long_texts := long_text_lines(records):
+        tables.append(long_texts.lstrip())
     tables += [to_markdown(table) for table in selection_tables(records)]
     tables += [to_markdown(table) for table in composed_tables(records)]
     tables += [to_markdown(table) for table in (*classification_tables(records), *tag_tables(records))]
@@ -107,7 +110,7 @@ def write_comparison(
 
 
 def interval_lines(records: Sequence[ResultRecord]) -> str:
-    """SumR of every model with its 95 % interval, and the ceiling that equal texts impose."""
+    """SumR of every model with its 95 % interval, and the ceiling that equal texts impose; what long texts lost."""
     lines = []
     for record in records:
         if record.metric != "SumR" or record.low is None or record.high is None:
@@ -118,7 +121,19 @@ def interval_lines(records: Sequence[ResultRecord]) -> str:
             f"- {record.model}, {record.split}, `{record.protocol}`, hit by {record.positives}: {record.value:.1f} "
             f"[{record.low:.1f}, {record.high:.1f}]{bound}"
         )
-    return "SumR with its 95 % bootstrap interval over products:\n\n" + "\n".join(lines) + "\n"
+    return (
+        "SumR with its 95 % bootstrap interval over products:\n\n" + "\n".join(lines) + "\n" + long_text_lines(records)
+    )
+
+
+def long_text_lines(records: Sequence[ResultRecord]) -> str:
+    """What became of texts that are longer than a model reads; empty where none is."""
+    counted = [record for record in records if "texts" in record.extra]
+    lines = dict.fromkeys(
+        f"- {record.model}, {record.split}, `{record.text}`: {TextCounts(**record.extra['texts']).sentence()}"
+        for record in counted
+    )
+    return "\nLong texts:\n\n" + "\n".join(lines) + "\n" if lines else ""
 
 
 def difference_tables(encoders: Sequence[Encoder], embedded: Sequence[EmbeddedSplit], split: str) -> list[str]:

@@ -50,8 +50,11 @@ def train_tokenizer(
     raise E2FashionError(f"model.scratch.tokenizer is '{kind}'; choose bpe or word.")
 
 
-def load_tokenizer(folder_or_name: str | Path) -> PreTrainedTokenizerBase:
+def load_tokenizer(folder_or_name: str | Path, context_length: int | None = None) -> PreTrainedTokenizerBase:
     """The tokenizer of a model folder or of a hub name.
+
+    ``context_length`` replaces the ``model_max_length`` that it came with, where the model is to read longer texts:
+    whoever takes the saved processor would go on cutting them.
 
     Raises:
         E2FashionError: there is none, or it lacks the start, end or pad token that a CLIP text encoder needs.
@@ -70,6 +73,8 @@ def load_tokenizer(folder_or_name: str | Path) -> PreTrainedTokenizerBase:
             "Put tokenizer.json (or vocab.json and merges.txt) there."
         )
     text_special_ids(tokenizer)
+    if context_length is not None:
+        tokenizer.model_max_length = context_length
     return tokenizer
 
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from e2fashion import build
 from e2fashion.config import load_config
 from e2fashion.data.catalogue import Catalogue
 from e2fashion.eval.encoder import Encoder, load_encoder
 from e2fashion.eval.report import write_comparison
+from e2fashion.run_checks import check_run
 from e2fashion.run_folder import RunFolder
 from e2fashion.runner.evaluation import results_of
 from e2fashion.runner.runs import train_run
@@ -30,7 +30,7 @@ def compare(files: Sequence[Path], overrides: Sequence[str], progress: bool = Tr
     if doubled := next((name for name in names if names.count(name) > 1), None):
         raise E2FashionError(f"Two configurations are called '{doubled}'. Give each a name of its own.")
     for run in runs:
-        build.check_run(run, catalogue)
+        check_run(run, catalogue)
     encoders: list[Encoder] = []
     records: list[ResultRecord] = []
     for run in runs:

@@ -13,6 +13,7 @@ from e2fashion.eval.encoder import load_encoder
 from e2fashion.eval.report import write_tables
 from e2fashion.eval.results import read_records
 from e2fashion.modules.callbacks import RunInterruptedError
+from e2fashion.run_checks import check_run
 from e2fashion.run_folder import RunFolder
 from e2fashion.runner.common import config_of_place, set_threads
 from e2fashion.runner.evaluation import results_of
@@ -46,7 +47,7 @@ def train_run(config: RunConfig, progress: bool = True) -> RunFolder:
     set_threads(config.threads)
     catalogue = Catalogue.load(config.data)
     device = build.build_device(config.accelerator)
-    build.check_run(config, catalogue)
+    check_run(config, catalogue)
     folder = RunFolder(Path(config.output))
     if not is_first_process():
         _help_training(config, catalogue, folder)

@@ -7,8 +7,9 @@ from typing import Literal
 
 from omegaconf import MISSING
 
-from e2fashion.schema.common import Accelerator
+from e2fashion.schema.common import Accelerator, joined_later
 from e2fashion.schema.logs import RunLoggingConfig
+from e2fashion.types import TextOverflow
 
 
 @dataclass
@@ -87,11 +88,14 @@ class ModelConfig:
 class TextConfig:
     """The global text of a product: ``{description}`` and ``{<tag column>}`` joined by what stands between them.
 
-    A missing tag goes with its separator. Longer texts are cut at ``context_length`` tokens, the end token kept.
+    A missing tag goes with its separator. Of texts longer than ``context_length`` tokens ``overflow: truncate`` cuts
+    the end and ``first_sentences`` keeps the description's first whole sentences; ``stretch`` gives a checkpoint's text
+    encoder ``context_length`` positions, more than it had (as Long-CLIP).
     """
 
     template: str = "{description}"
     context_length: int = 77
+    overflow: TextOverflow = joined_later("truncate")
 
 
 @dataclass

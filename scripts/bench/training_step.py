@@ -37,7 +37,7 @@ def padded_texts(items: Sequence[Item], collate: Collator, length: int = CONTEXT
 
     def pad(texts: Sequence[str]) -> Tensor:
         ids, _ = collate.tokenise(texts)
-        return F.pad(ids, (0, length - ids.shape[1]), value=int(collate.tokenizer.pad_token_id))
+        return F.pad(ids, (0, length - ids.shape[1]), value=int(collate.fit.tokenizer.pad_token_id))
 
     return PaddedTexts(
         pad([item.text for item in items]),

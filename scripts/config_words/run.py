@@ -90,7 +90,12 @@ EXPLAINED: dict[type, dict[str, tuple[str, str]]] = {
     },
     TextConfig: {
         "template": ("Global text of a product; a missing tag goes with its separator", "ours"),
-        "context_length": ("Tokens, start and end included; longer texts are cut, the end token kept", "CLIP"),
+        "context_length": ("Tokens that a text may have, start and end included", "CLIP"),
+        "overflow": (
+            "Longer texts: cut the end, keep the first whole sentences, or stretch a checkpoint's positions to "
+            "`context_length` ([data.md](data.md#long-texts))",
+            "CLIP",
+        ),
     },
     ImageConfig: {
         "size": ("Pixels along the square", "CLIP"),

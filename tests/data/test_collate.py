@@ -82,20 +82,12 @@ def test_each_text_is_tokenised_once() -> None:
         return TOKENIZER(texts, **options)
 
     collate = collator()
-    collate.tokenizer = type(
+    collate.fit.tokenizer = type(
         "Counting", (), {"__call__": staticmethod(count), "pad_token_id": TOKENIZER.pad_token_id}
     )()
     first, second = collate(items()), collate(items())
     assert len(calls) == len(set(calls)) == 7
     assert torch.equal(first.input_ids, second.input_ids)
-
-
-def test_truncated_texts_are_counted_once() -> None:
-    collate = collator()
-    collate(items())
-    collate(items())
-    assert collate.truncated == 1
-    assert collate.count_truncated(TEXTS) == 1
 
 
 def test_long_text_keeps_its_end_token() -> None:

@@ -218,8 +218,21 @@ def test_fewer_products_than_a_batch_make_one() -> None:
 
 
 def test_truncated_texts_are_counted() -> None:
-    assert data(context_length=30).truncated_texts("train") == (0, 12)
-    assert data(context_length=5).truncated_texts("train") == (12, 12)
+    fits, cut = data(context_length=30).text_counts("train"), data(context_length=5).text_counts("train", 4)
+    assert (fits.distinct, fits.long, fits.truncated, fits.stretched) == (12, 0, 0, 0)
+    assert (cut.distinct, cut.long, cut.truncated, cut.stretched) == (12, 12, 12, 12)
+    assert cut.longest == fits.longest > 5
+
+
+def test_the_description_alone_loses_sentences() -> None:
+    """The place of the description within the text reaches the tokens, whatever the template puts around it."""
+    catalogue = stub_catalogue()
+    reading = data(catalogue, overflow="first_sentences", context_length=9)
+    item = reading.rows("train").item(0, torch.zeros(3, 8, 8, dtype=torch.uint8))
+    assert item.description is not None
+    assert item.text[slice(*item.description)] == catalogue.split("train")[0]["description"]
+    batch = next(iter(reading.loader("train")))
+    assert batch.input_ids.shape[1] <= 9
 
 
 def test_loader_matches_a_slow_reading_of_the_catalogue() -> None:

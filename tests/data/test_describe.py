@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import pytest
@@ -53,7 +54,8 @@ def test_long_texts_are_a_lower_bound_without_a_tokenizer(catalogue: Catalogue) 
 
 def test_long_texts_by_a_tokenizer(catalogue: Catalogue) -> None:
     description = describe_catalogue(catalogue, 77, lambda texts: [100] * len(texts), "models/mine")
-    assert description.splits["train"].long_texts == 3
+    train = description.splits["train"]
+    assert (train.long_texts, train.long_sentences, train.longest_text) == (3, 3, 100)
     assert "tokens of models/mine, of '{description}'" in description.as_text()
 
 
@@ -81,4 +83,12 @@ def test_the_text_is_a_table(catalogue: Catalogue) -> None:
     lines = describe_catalogue(catalogue).as_text().splitlines()
     assert lines[0].split() == ["train", "test"]
     assert lines[1].split() == ["pairs", "4", "1"]
-    assert "brand: coverage, values" in lines[7]
+    assert "brand: coverage, values" in lines[9]
+
+
+def test_a_text_whose_first_sentence_fits_is_told_from_one_that_is_cut(tmp_path: Path) -> None:
+    rows = [row(1, description="Red shirt. " + "word " * 90), row(2, description="word " * 90), row(3)]
+    rows = [dataclasses.replace(item, split="train") for item in rows]
+    catalogue = prepare_catalogue(ListSource(rows), tmp_path / "out", progress=False, val_fraction=0.0)
+    train = describe_catalogue(catalogue).splits["train"]
+    assert (train.long_texts, train.long_sentences, train.longest_text) == (2, 1, 95)

@@ -25,13 +25,13 @@ def encoder(synth_catalogue: Catalogue) -> Encoder:
 def embeddings(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
     """Whether all views were embedded, at every embedding."""
     calls: list[bool] = []
-    whole = measure.embed_catalogue
+    whole = measure._embed
 
     def counted(*arguments: Any) -> Any:
-        calls.append(arguments[4])
+        calls.append(arguments[3])
         return whole(*arguments)
 
-    monkeypatch.setattr(measure, "embed_catalogue", counted)
+    monkeypatch.setattr(measure, "_embed", counted)
     return calls
 
 

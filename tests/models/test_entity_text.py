@@ -20,6 +20,7 @@ from e2fashion.models import E2Config, E2Model, new_parameter_names
 from e2fashion.models.entity_text import EntityText
 from e2fashion.modules.contrastive import ContrastiveModule
 from e2fashion.modules.optimizers import OptimizerSettings
+from e2fashion.run_checks import check_run
 from e2fashion.run_folder import RunFolder
 from e2fashion.schema import RunConfig
 from e2fashion.types import Batch, E2FashionError, Entity
@@ -39,7 +40,7 @@ def loss_of(catalogue: Catalogue, clip: Path, *overrides: str) -> tuple[torch.Te
     """The loss of the first training batch, before any step."""
     words = [f"data={catalogue.path}", *TINY, f"model.checkpoint={clip}", *overrides]
     config = load_config(RunConfig, None, words)
-    build.check_run(config, catalogue)
+    check_run(config, catalogue)
     tokenizer = build.build_tokenizer(config, [])
     model = build.build_model(config, tokenizer)
     template = build.build_template(config, catalogue)
@@ -138,4 +139,4 @@ def test_it_does_not_go_with_tokens() -> None:
 def test_a_column_that_is_not_there_is_named(synth_catalogue: Catalogue) -> None:
     config = load_config(RunConfig, None, [f"data={synth_catalogue.path}", *TINY, "model.text_entities={fabric: {}}"])
     with pytest.raises(E2FashionError, match=r"lacks.*model.text_entities.fabric=null"):
-        build.check_run(config, synth_catalogue)
+        check_run(config, synth_catalogue)
