@@ -27,7 +27,7 @@ def test_two_processes_train_one_run(synth_catalogue: Catalogue, tmp_path: Path)
     """SumR that two processes gathered on val is that of one process with the same weights."""
     (tmp_path / "run.yaml").write_text("name: together\n", encoding="utf-8")
     place = ["train", "run.yaml", f"data={synth_catalogue.path}", "output=run", "devices=2", "--quiet"]
-    short = ["loader.batch_size=8", *STAGES]
+    short = ["loader.batch_size=8", "logging={to: [tensorboard], figures_every: 1}", *STAGES]
     command = [sys.executable, "-m", "e2fashion", *place, *TINY, *short]
     alone = {key: value for key, value in os.environ.items() if key not in ("LOCAL_RANK", "WORLD_SIZE", "NODE_RANK")}
     done = subprocess.run(
@@ -41,6 +41,9 @@ def test_two_processes_train_one_run(synth_catalogue: Catalogue, tmp_path: Path)
     stages = folder.read_record()["stages"]
     assert sums[1].value == pytest.approx(max(stage["best"] for stage in stages.values()), abs=1e-3)
     assert folder.log.read_text(encoding="utf-8").count("epoch 1: SumR") == 2
+    drawn = sorted(str(file.relative_to(folder.figures)) for file in folder.figures.rglob("*.png"))
+    assert drawn == [f"{stage}/{kind}_001.png" for stage in sorted(stages) for kind in ("retrieved", "selected")]
+    assert len(list((folder.path / "logs" / "tensorboard").rglob("events.*"))) == 2  # of the first process, two stages
 
 
 def test_two_machines_train_one_run(synth_catalogue: Catalogue, tmp_path: Path) -> None:
