@@ -37,14 +37,15 @@ seed): they are no rivals of the published systems, which were trained on hundre
 ([classification.md](classification.md)).
 """,
         tables=tables,
-        after="""What it says: by the regions of its entities E2 names sub-categories and article types far better than
-by the whole picture, and than CLIP-FT. That comparison is not even: E2's regions were trained on the tags of these very
-columns, so their names are new to no region; CLIP-FT read article types, brands and seasons within its texts and
-sub-categories never. In the strict sense only the rows of `global` features on sub-categories are zero-shot, and there
-E2 is ahead by less than `region` makes it look, and both are below always naming the most frequent class. `both` gives
-the region the share that val chose: all of it for the tags it was trained on, none of it on Fashion-MNIST, so that it is
-never better than the better of its parts here. A template that neither encoder met in training costs both. Fashion-MNIST (28 px, grey, inverted) is far from what these encoders
-saw, and some of its names are not in their vocabulary.
+        after="""What it says: by the regions of its entities E2 names sub-categories and article types far better
+than by the whole picture, and than CLIP-FT. That comparison is not even: E2's regions were trained on the tags of
+these very columns, so their names are new to no region; CLIP-FT read article types, brands and seasons within its
+texts and sub-categories never. In the strict sense only the rows of `global` features on sub-categories are zero-
+shot, and there E2 is ahead by less than `region` makes it look, and both are below always naming the most frequent
+class. `both` gives the region the share that val chose: all of it for the tags it was trained on, none of it on
+Fashion-MNIST, so that it is never better than the better of its parts here. A template that neither encoder met in
+training costs both. Fashion-MNIST (28 px, grey, inverted) is far from what these encoders saw, and some of its names
+are not in their vocabulary.
 Tags: what val allows holds on test within a few points where many products are
 answered; of brands hardly any is answered, and CLIP-FT reaches the share that was asked for nowhere.
 """,
