@@ -25,7 +25,11 @@ def experiment(name: str) -> Experiment:
 TABLE = experiment("table1_full_candidates")
 
 
-SOME_ROWS = {"kagl_pretrained_trials": ("--only", "e2,e2_unseen_at_first")}
+SOME_ROWS = {
+    "kagl_pretrained_trials": ("--only", "e2,e2_unseen_at_first"),
+    "table5_batch_size": ("--only", "e2_32,e2_64,clip_ft_32,clip_ft_64"),  # two places on each curve
+    "table10_tokens_per_entity": ("--only", "one,two"),
+}
 """Where the rows are many and alike; all of them are read by tests/ablation."""
 
 
