@@ -10,7 +10,7 @@ Command::
 
     python -m experiments.kagl_pretrained_trials --data kagl=catalogues/kagl --scale pretrained
 
-Cost: 14 rows, on one core of a server CPU with bf16 arithmetic 8 (CLIP-FT) to 13 (E2) minutes each; ``--reuse`` takes
+Cost: 15 rows, on one core of a server CPU with bf16 arithmetic 8 (CLIP-FT) to 13 (E2) minutes each; ``--reuse`` takes
 the runs of ``kagl_pretrained``.
 Deviations: those of ``kagl_pretrained``; one seed unless ``--seeds`` says otherwise.
 """
