@@ -117,9 +117,8 @@ def run_identity(config: RunConfig, data_fingerprint: str) -> str:
     does the number of processes on all machines, which multiplies the batch. A key that joined the schema after runs
     existed (:func:`e2fashion.schema.joined_later`) counts only where it differs from its default.
     """
-    if not _without_null(
-        config.model.entities
-    ):  # plain CLIP, whatever is said of how tokens would select and be taught
+    # Without entities it is plain CLIP, whatever is said of how tokens would select and be taught.
+    if not _without_null(config.model.entities):
         plain = RunConfig()
         model = replace(config.model, **{key: getattr(plain.model, key) for key in OF_SELECTION})
         loss = replace(config.loss, region_weight=0.0, region_targets=plain.loss.region_targets)
