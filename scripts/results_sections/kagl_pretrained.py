@@ -64,7 +64,7 @@ experiments.ablation_components --scale pretrained --data kagl=<catalogue>`.
 intervals know nothing of that. Without fusion blocks (tokens then pick no patch, and attention is their only way to the
 picture) E2 is as good as with them: that tokens pick patches brings nothing that can be seen here. Without the regional
 loss it loses in text to image R@1, and on val it is back at CLIP-FT (SumR 333.8; 340.2 with it, 339.7 without fusion
-blocks, CLIP-FT's three seeds 331.3 to 336.3). So as far as this goes, what E2 gains it gains by learning the tags one by
+blocks, CLIP-FT's three seeds 331.3 to 336.3). As far as this goes, what E2 gains it gains by learning the tags one by
 one and not by where it looks; the section on SynthFashion's logos points the same way. The warm-up stage of the new
 parameters does not pay. FILIP's comparison loses to CLIP's with E2's parts as without, and gains by them (9 points of
 SumR).
