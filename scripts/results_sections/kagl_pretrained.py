@@ -27,7 +27,7 @@ SECTIONS = (
         title="From one small pretrained CLIP",
         records="kagl_pretrained.jsonl",
         before="""The paper's situation in small: a CLIP of 6.2 M parameters, pretrained on names of 39,181 pictures of
-60x80 pixels (no id or name that is evaluated here; `e2fashion data check against=` finds pictures like those of 5 val
+60x80 pixels (no id or name that is evaluated here; `data check` with `against=` finds pictures like those of 5 val
 and 8 test products among them, and 5 texts of test: 12 of 1,120 test products, the same for every system), and four
 systems fine-tuned from it with tags on the 9,507 products of Fashion Product Images: the same text, batches, learning
 rate and epochs (8; E2 has one more before them, of its new parameters alone), three seeds each. `e2` has the paper's

@@ -38,7 +38,7 @@ def module(synth_catalogue: Catalogue, data: CatalogueDataModule, tmp_path: Path
     stage = config.train.stages["main"]
     assert stage is not None
     made = ContrastiveModule(
-        model=build.build_model(config, data.collate.tokenizer),
+        model=build.build_model(config, data.collate.fit.tokenizer),
         loss=build.build_loss(config),
         settings=build.build_optimizer_settings(config, stage),
         mean=data.transform.mean,
