@@ -9,6 +9,8 @@ READY  := $(VENV)/.ready
 DATA   ?= catalogues/synthfashion
 OUTPUT ?= runs/quickstart
 ARGS   ?=
+# Processes that test side by side, one thread each; a file stays in one of them.
+JOBS   ?= 2
 
 .PHONY: install quickstart test lint bench clean
 
@@ -33,7 +35,7 @@ quickstart: $(READY) $(DATA)/manifest.json
 	@echo "The report: $(OUTPUT)/report.md"
 
 test: $(READY)
-	$(BIN)/python -m pytest $(ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses $(JOBS) --dist loadfile $(ARGS)
 
 lint: $(READY)
 	$(BIN)/ruff check .
