@@ -85,8 +85,9 @@ kept to the end), `e2_unseen_at_first` these and tokens that the image features 
 helps nor hurts; an insertion that starts as the identity ends where the other one ends, so that the recall which fresh
 tokens cost at first is no loss in the end; more regional loss (0.8 of the whole, where the paper's form has 0.5) costs
 eleven points of SumR, and the regional loss alone forgets how to match whole texts. From the sections above: no fusion
-blocks and no warm-up stage are as good, and equal tags as positives make no difference in three seeds. Not tried: learning rates, less regional loss, other places of fusion, several patches a token, augmentation
-(the rows for most of them are in `configs/ablation/kagl_pretrained_trials.yaml`).
+blocks and no warm-up stage are as good, and equal tags as positives make no difference in three seeds. Not tried:
+learning rates, less regional loss, other places of fusion, several patches a token, augmentation (the rows for
+most of them are in `configs/ablation/kagl_pretrained_trials.yaml`).
 """,
     ),
     Section(
