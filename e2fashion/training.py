@@ -59,9 +59,10 @@ def train_stages(config: RunConfig, catalogue: Catalogue, folder: RunFolder, pro
         model = build.build_model(config, tokenizer, folder.model if done and folder.model.is_dir() else None)
         text = config.text
         encoder = Encoder(model, tokenizer, transform, template, config.name, text.context_length, text.overflow)
-        texts = data.text_counts("train", encoder.text_stretched_from)
         if name == left[0] and is_first_process():
-            logger.info("texts of train: %s", texts.sentence())
+            counts = data.text_counts("train", encoder.text_stretched_from)
+            logger.info("texts of train: %s", counts.sentence())
+            folder.update_record(texts=counts.record())
         if _choose_parameters(config, model, stage) and stage.epochs:
             done[name] = _train_stage(name, stage, config, encoder, data, folder, done, progress)
         else:
@@ -77,7 +78,6 @@ def train_stages(config: RunConfig, catalogue: Catalogue, folder: RunFolder, pro
                 patches=(config.image.size // model.config.vision_config.patch_size) ** 2,
                 seed=config.seed,
                 peak_memory_mb=round(peak_memory_mb()),
-                texts=texts.record(),
             )
             (folder.checkpoints / name / "last.ckpt").unlink(missing_ok=True)
         # The others read the best model of this stage, which the first process has put in its place.
