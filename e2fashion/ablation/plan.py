@@ -175,10 +175,18 @@ def _rows(file: Path, config: AblationConfig, base: RunConfig) -> tuple[dict[str
                     f"{origin} names '{key}', which belongs to the whole ablation: give it on the command line "
                     f"({'seeds' if key == 'seed' else key}=<value>)."
                 )
-        removes_nothing = [reason for key in row if row[key] is None and (reason := _nothing_at(values, key))]
+        removes_nothing = [
+            f"removes {key}, which the base lacks {others}"
+            for key, value in row.items()
+            if value is None and (others := _others(values, key))
+        ]
         if removes_nothing and name not in config.optional:
             raise E2FashionError(f"{origin} {removes_nothing[0]}.")
-        changes_nothing = [reason for key in row if (reason := _no_member(values, key))]
+        changes_nothing = [
+            f"changes {key}, but the base lacks {member} {others}"
+            for key in row
+            if (member := key.rpartition(".")[0]) and (others := _others(values, member))
+        ]
         if removes_nothing or (changes_nothing and name in config.optional):
             left_out[name] = (removes_nothing + changes_nothing)[0]
         else:
@@ -207,25 +215,13 @@ def _spelt_out(base: dict[str, Any], row: Iterator[tuple[str, Any]]) -> Iterator
                 yield f"{before}.{name}.{after}", value
 
 
-def _nothing_at(base: dict[str, Any], key: str) -> str:
-    """Why there is nothing to remove at ``key``; empty where there is, or where the key is no member of a mapping."""
-    parent = key.rpartition(".")[0]
-    if parent not in MAPPINGS or _at(base, key) is not None:
-        return ""
-    return f"removes {key}, which the base lacks (it has {_members(base, parent)})"
-
-
-def _no_member(base: dict[str, Any], key: str) -> str:
-    """Why there is nothing to change at ``key``, a key of a mapping's member; empty where the base has the member."""
-    member = key.rpartition(".")[0]
+def _others(base: dict[str, Any], member: str) -> str:
+    """What a mapping has instead of ``member``; empty where the base has it, or where it is no member of a mapping."""
     parent = member.rpartition(".")[0]
     if parent not in MAPPINGS or _at(base, member) is not None:
         return ""
-    return f"changes {key}, but the base lacks {member} (it has {_members(base, parent)})"
-
-
-def _members(base: dict[str, Any], mapping: str) -> str:
-    return ", ".join(name for name, content in _at(base, mapping).items() if content is not None) or "none"
+    names = [name for name, content in _at(base, parent).items() if content is not None]
+    return f"(it has {', '.join(names) or 'none'})"
 
 
 def _at(values: dict[str, Any], key: str) -> Any:

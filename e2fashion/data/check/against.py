@@ -84,7 +84,7 @@ def _finding(
     return Finding(
         check=f"against_{what}",
         title=f"{words[0].upper()}{words[1:]} in train of {name}",
-        severity="leak" if found else "fit",
+        if_found="leak",
         count=len(products),
         unit="products",
         summary=f"Of val and test, {counted(len(products), 'products')} with {words} in train of {name}.",

@@ -79,7 +79,7 @@ def near_findings(content: Content, groups: Groups, near: NearKeys, kind: Kind) 
             Finding(
                 check=f"near_{kind.name}_{where}",
                 title=f"Near-identical {kind.what} {_WHERE[where]}",
-                severity=kind.severities[place] if pairs else "fit",
+                if_found=kind.severities[place],
                 count=len(pairs),
                 unit="pairs",
                 summary=f"{summary}: {kind.means}.",
@@ -112,7 +112,7 @@ def _equal_finding(content: Content, found: list[list[int]], kind: Kind, place: 
     return Finding(
         check=f"equal_{kind.name}_{where}",
         title=f"Identical {kind.what} {_WHERE[where]}",
-        severity=kind.severities[place] if found else "fit",
+        if_found=kind.severities[place],
         count=len(found),
         unit="groups",
         summary=f"{said}.",

@@ -19,15 +19,15 @@ Cell: TypeAlias = str | int | float
 class Finding:
     """The answer to one question.
 
-    ``check`` is its name in files, ``title`` what it asks, ``summary`` what was found, ``count`` how many (in
-    ``unit``; 0 exactly when the severity is ``fit``), ``remedy`` what helps. ``rows`` are listed under ``columns``.
+    ``check`` is its name in files, ``title`` what it asks, ``if_found`` how grave it is if there is any, ``summary``
+    what was found, ``count`` how many (in ``unit``), ``remedy`` what helps. ``rows`` are listed under ``columns``.
     ``pairs`` are pictures to be looked at side by side, as row numbers of the catalogue's content, worst first; the
     second is of the other catalogue where two are compared.
     """
 
     check: str
     title: str
-    severity: Severity
+    if_found: Severity
     count: int
     unit: str
     summary: str
@@ -35,6 +35,11 @@ class Finding:
     columns: tuple[str, ...] = ()
     rows: tuple[tuple[Cell, ...], ...] = ()
     pairs: tuple[tuple[int, int], ...] = ()
+
+    @property
+    def severity(self) -> Severity:
+        """``fit`` where nothing was found."""
+        return self.if_found if self.count else "fit"
 
 
 def counted(number: int, plural: str) -> str:

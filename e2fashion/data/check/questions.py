@@ -140,7 +140,7 @@ def unreadable_findings(catalogue: Catalogue, content: Content) -> list[Finding]
         Finding(
             check="unreadable_pictures",
             title="Pictures that cannot be decoded",
-            severity="broken" if broken else "fit",
+            if_found="broken",
             count=len(broken),
             unit="pictures",
             summary=f"{len(broken):,} of {counted(len(content), 'pictures')} of the catalogue cannot be decoded.",
@@ -151,7 +151,7 @@ def unreadable_findings(catalogue: Catalogue, content: Content) -> list[Finding]
         Finding(
             check="skipped_rows",
             title="Rows left out in preparation",
-            severity="look" if skipped else "fit",
+            if_found="look",
             count=sum(skipped.values()),
             unit="rows",
             summary=f"Left out: {counted(sum(skipped.values()), 'rows')} of the source"
@@ -173,7 +173,7 @@ def spelling_finding(content: Content) -> Finding:
     return Finding(
         check="similar_tag_values",
         title="Tag values that differ by case, punctuation or a letter",
-        severity="look" if pairs else "fit",
+        if_found="look",
         count=len(pairs),
         unit="pairs",
         summary=f"{counted(len(pairs), 'pairs')} of tag values that may be one value each"
@@ -239,7 +239,7 @@ def skew_finding(found: Sequence[Association], settings: CheckSettings) -> Findi
     return Finding(
         check="skew",
         title="Tags and splits that go with the pictures' size or source",
-        severity="look" if strong else "fit",
+        if_found="look",
         count=len(columns),
         unit="columns",
         summary=f"Size, shape, file format or source of the pictures go with {counted(len(columns), 'columns')} "
@@ -268,7 +268,7 @@ def length_finding(content: Content, limit: TextLimit) -> Finding:
     return Finding(
         check="long_texts",
         title="Texts cut at the context length",
-        severity="look" if long else "fit",
+        if_found="look",
         count=len(long),
         unit="texts",
         summary=f"{len(long):,} of {len(content.products):,} texts have more than {limit.context_length} tokens "
