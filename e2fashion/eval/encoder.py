@@ -126,6 +126,11 @@ class Encoder:
         """
         return self._embed_images(images, batch_size, [unit_features], [self._nothing()])[0]
 
+    def image_features(self, pixel_values: Tensor) -> Tensor:
+        """Features (B, C), not normalised, of normalised squares (B, 3, S, S)."""
+        features: Any = self.model.get_image_features(pixel_values=pixel_values)
+        return features.pooler_output
+
     def embed_squares(self, squares: Tensor) -> Tensor:
         """As :meth:`embed_images`, of pictures that ``transform`` has made square: uint8 (B, 3, S, S) to (B, C)."""
         with evaluating(self.model):

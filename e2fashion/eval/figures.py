@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from einops import rearrange
 from numpy.typing import NDArray
+from torch import Tensor
 
 from e2fashion.types import E2FashionError, Entity
 
@@ -22,6 +23,11 @@ RIGHT, WRONG, QUIET = "#1a7f37", "#d1242f", "#57606a"
 LINES = 8  #: of a query's text beside its pictures
 DPI = 130
 Picture = NDArray[np.uint8]
+
+
+def as_picture(pixels: Tensor) -> Picture:
+    """Pixels (3, H, W) as a picture (H, W, 3)."""
+    return rearrange(pixels.numpy(), "channels height width -> height width channels", channels=3)
 
 
 @dataclass(frozen=True)

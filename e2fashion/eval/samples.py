@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from einops import rearrange
 from torch import Tensor
 
 from e2fashion.data.dataset import CatalogueRows
@@ -18,9 +17,9 @@ from e2fashion.data.storage import REGIONS_COLUMN, decode_regions
 from e2fashion.data.transforms import normalise
 from e2fashion.eval.embed import evaluating
 from e2fashion.eval.encoder import Encoder
-from e2fashion.eval.figures import Look, Picture, RetrievedRow, SelectionRow, draw_retrieved, draw_selection
+from e2fashion.eval.figures import Look, Picture, RetrievedRow, SelectionRow, as_picture, draw_retrieved, draw_selection
 from e2fashion.eval.regions import boxes_in_square
-from e2fashion.eval.selection.measure import selects
+from e2fashion.eval.selection.measure import selects, token_slices
 from e2fashion.metrics.comparison import compare
 from e2fashion.modules.samples import SeenProducts
 from e2fashion.types import Entity
@@ -80,16 +79,13 @@ def selection_of(
     picks = output.selected_patches[:, -1].cpu().numpy()
     result = []
     for place, square in enumerate(subjects.squares):
-        first = 0
         entity_maps, entity_picks = {}, {}
-        for entity in encoder.entities:
-            tokens = slice(first, first + entity.tokens)
-            first += entity.tokens
-            entity_maps[entity.name] = maps[place, tokens].mean(axis=0)
-            entity_picks[entity.name] = [int(patch) for patch in picks[place, tokens].ravel()]
+        for name, tokens in token_slices(encoder.entities).items():
+            entity_maps[name] = maps[place, tokens].mean(axis=0)
+            entity_picks[name] = [int(patch) for patch in picks[place, tokens].ravel()]
         beside = looks[place] if looks is not None else None
         boxes = subjects.boxes[place]
-        result.append(SelectionRow(shown(square), subjects.tags[place], entity_maps, entity_picks, boxes, beside))
+        result.append(SelectionRow(as_picture(square), subjects.tags[place], entity_maps, entity_picks, boxes, beside))
     return result
 
 
@@ -112,12 +108,7 @@ def best_pictures(
 
 def first_view(rows: CatalogueRows, row: int) -> Picture:
     """The square of a row as a figure shows it: (S, S, 3)."""
-    return shown(rows.transform(rows.picture(row)))
-
-
-def shown(square: Tensor) -> Picture:
-    """A square (3, S, S) as a picture (S, S, 3)."""
-    return rearrange(square.numpy(), "channels height width -> height width channels", channels=3)
+    return as_picture(rows.transform(rows.picture(row)))
 
 
 class SampleSheets:

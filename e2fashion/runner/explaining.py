@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
 
-from einops import rearrange
 from torch import Tensor
 
 from e2fashion.config import split_names
@@ -17,6 +16,7 @@ from e2fashion.eval.encoder import Encoder, picture_pixels
 from e2fashion.eval.explaining.explain import ExplainSettings, check
 from e2fashion.eval.explaining.explain import explain as explain_picture
 from e2fashion.eval.explaining.figure import draw_explanations
+from e2fashion.eval.figures import as_picture
 from e2fashion.eval.selection.measure import selects
 from e2fashion.runner.common import load_named, set_threads, to_device
 from e2fashion.schema import ExplainConfig
@@ -48,7 +48,7 @@ def explain(config: ExplainConfig) -> str:
     check(encoder, settings)
     to_device(encoder, config.accelerator)
     found = explain_picture(encoder, subject.picture, settings)
-    shown = rearrange(subject.picture.numpy(), "channels height width -> height width channels", channels=3)
+    shown = as_picture(subject.picture)
     default = Path("runs") / "explain" / encoder.name / (re.sub(r"[^\w.-]+", "_", subject.name) + ".png")
     file = Path(config.output) if config.output else default
     draw_explanations(shown, found, file, f"{encoder.name}: where it looks in {subject.name}")

@@ -8,15 +8,14 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from einops import rearrange
 from numpy.typing import NDArray
 from torch import Tensor
 
 from e2fashion.data.transforms import normalise
 from e2fashion.eval.embed import evaluating
 from e2fashion.eval.encoder import Encoder
-from e2fashion.eval.figures import Look, Picture
-from e2fashion.eval.selection.measure import selects
+from e2fashion.eval.figures import Look, as_picture
+from e2fashion.eval.selection.measure import selects, token_slices
 from e2fashion.tasks.encoder import require_single_vectors
 from e2fashion.tasks.grounding import (
     BAND_BATCH,
@@ -103,12 +102,8 @@ def _occlusion(encoder: Encoder, picture: Tensor, settings: ExplainSettings) -> 
     square = transform(picture)
     pixels = normalise(square[None].to(encoder.model.device), transform.mean, transform.std)
 
-    def embed(images: Tensor) -> Tensor:
-        features: Any = encoder.model.get_image_features(pixel_values=images)
-        return features.pooler_output
-
     texts = encoder.embed_texts(list(settings.texts))
-    heat = stripe_occlusion(embed, pixels, texts[None], settings.grid, settings.batch_size)[0]
+    heat = stripe_occlusion(encoder.image_features, pixels, texts[None], settings.grid, settings.batch_size)[0]
     return [
         Explanation("occlusion", "stripe occlusion", text, _look(square, own.flatten()))
         for text, own in zip(settings.texts, heat, strict=True)
@@ -120,13 +115,11 @@ def _tokens(encoder: Encoder, picture: Tensor, settings: ExplainSettings) -> lis
     square, pixels = _own_square(encoder, picture)
     output: Any = encoder.model.get_image_features(pixels, output_selection_maps=True)
     maps, picks = output.selection_maps[0, -1].float().cpu(), output.selected_patches[0, -1].cpu()
-    found, first = [], 0
-    for entity in encoder.entities:
-        tokens = slice(first, first + entity.tokens)
-        first += entity.tokens
+    found = []
+    for name, tokens in token_slices(encoder.entities).items():
         selected = [int(patch) for patch in picks[tokens].flatten()]
         look = _look(square, maps[tokens].mean(0), selected)
-        found.append(Explanation("tokens", "selection tokens", entity.name, look))
+        found.append(Explanation("tokens", "selection tokens", name, look))
     return found
 
 
@@ -156,6 +149,5 @@ def _own_square(encoder: Encoder, picture: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _look(square: Tensor, heat: Tensor, selected: Sequence[int] = ()) -> Look:
-    shown: Picture = rearrange(square.numpy(), "channels height width -> height width channels", channels=3)
     values: NDArray[np.float32] = heat.float().cpu().numpy()
-    return Look(shown, values, list(selected))
+    return Look(as_picture(square), values, list(selected))

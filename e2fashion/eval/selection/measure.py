@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Any
 
 import torch
@@ -49,13 +50,16 @@ class Found:
     selected: tuple[Tensor, ...] | None = None
 
 
+def token_slices(entities: Sequence[Entity]) -> dict[str, slice]:
+    """By entity, where its tokens stand among those of all ``entities``."""
+    ends = accumulate(entity.tokens for entity in entities)
+    return {entity.name: slice(end - entity.tokens, end) for entity, end in zip(entities, ends, strict=True)}
+
+
 def selected_by_tokens(encoder: Encoder, pixels: Tensor, tag_embeds: Tensor, entities: Sequence[Entity]) -> list[Found]:
     """What the entities' selection tokens read, per fusion block; an entity's map is the mean over its tokens."""
     output: Any = encoder.model.get_image_features(pixels, output_selection_maps=True)
-    slices, first = {}, 0
-    for entity in encoder.entities:
-        slices[entity.name] = slice(first, first + entity.tokens)
-        first += entity.tokens
+    slices = token_slices(encoder.entities)
     own = [slices[entity.name] for entity in entities]
     return [
         Found(
@@ -82,11 +86,7 @@ def rolled_out(encoder: Encoder, pixels: Tensor, tag_embeds: Tensor, entities: S
 def occluded(encoder: Encoder, pixels: Tensor, tag_embeds: Tensor, entities: Sequence[Entity]) -> list[Found]:
     """Stripe occlusion with the tag's text as query."""
 
-    def embed(images: Tensor) -> Tensor:
-        features: Any = encoder.model.get_image_features(pixel_values=images)
-        return features.pooler_output
-
-    heat = stripe_occlusion(embed, pixels, tag_embeds)
+    heat = stripe_occlusion(encoder.image_features, pixels, tag_embeds)
     return [Found(0, heat_of_patches(heat, _side(encoder)))]
 
 
