@@ -31,8 +31,7 @@ def resize_bicubic(image: Tensor, size: tuple[int, int]) -> Tensor:
     """
     (height, width), (new_height, new_width) = image.shape[-2:], size
     pixels = image.permute(1, 2, 0).numpy()
-    columns_first = height > new_height and height - new_height > 2 * (width - new_width)
-    if columns_first or width == new_width:
+    if _columns_first(height, width, size) or width == new_width:
         between, across, passes = (new_height, width), 1, ((height, new_height), (width, new_width))
     else:
         between, across, passes = (height, new_width), 0, ((width, new_width), (height, new_height))
@@ -49,6 +48,42 @@ def resize_bicubic(image: Tensor, size: tuple[int, int]) -> Tensor:
     return torch.from_numpy(_with_pytorch(first, size)).permute(2, 0, 1)
 
 
+def _columns_first(height: int, width: int, size: tuple[int, int]) -> bool:
+    """Whether Pillow goes over the columns, which changes the height, before it goes over the rows."""
+    return height > size[0] and height - size[0] > 2 * (width - size[1])
+
+
+def resize_bicubic_middle(image: Tensor, size: tuple[int, int], side: int) -> Tensor:
+    """The middle (3, side, side) of what :func:`resize_bicubic` makes of an image at ``size``, both at least ``side``.
+
+    The work depends on ``side`` alone, however long the image is: only the pixels that the middle reads are resized.
+    Pillow does both passes, in the order in which it would go over the whole image, so the result lies within one grey
+    level of the whole's.
+    """
+    (height, width), (new_height, new_width) = image.shape[-2:], size
+    rows, high = _read_by_middle(height, new_height, side)
+    columns, wide = _read_by_middle(width, new_width, side)
+    part = Image.fromarray(np.ascontiguousarray(image[:, rows, columns].permute(1, 2, 0).numpy()))
+
+    def over_rows(middle: Image.Image) -> Image.Image:
+        return middle.resize((middle.width, side), Image.Resampling.BICUBIC, box=(0, high[0], middle.width, high[1]))
+
+    def over_columns(middle: Image.Image) -> Image.Image:
+        return middle.resize((side, middle.height), Image.Resampling.BICUBIC, box=(wide[0], 0, wide[1], middle.height))
+
+    part = over_columns(over_rows(part)) if _columns_first(height, width, size) else over_rows(over_columns(part))
+    return torch.from_numpy(np.array(part)).permute(2, 0, 1)
+
+
+def _read_by_middle(size: int, new_size: int, side: int) -> tuple[slice, tuple[float, float]]:
+    """The old pixels that the middle ``side`` of the new ones read, and the edges of the middle among them."""
+    scale, start = size / new_size, (new_size - side) // 2
+    reach = SUPPORT * max(scale, 1.0) + 1  # one more for rounding
+    first = max(0, int(start * scale - reach))
+    behind = min(size, int((start + side) * scale + reach) + 1)
+    return slice(first, behind), (start * scale - first, (start + side) * scale - first)
+
+
 @lru_cache(maxsize=1024)
 def is_half_enough(first: tuple[int, int], second: tuple[int, int]) -> bool:
     """Whether two passes, each from and to a number of pixels, stay within one level if PyTorch makes the even lines
@@ -58,28 +93,39 @@ def is_half_enough(first: tuple[int, int], second: tuple[int, int]) -> bool:
     off by the sum of its absolute weights on even lines, and by the error of its own weights: less than one in all,
     before rounding, is one at most behind it.
     """
-    weights = bicubic_weights(*second)
-    moved = max(float(np.abs(line[(first_pixel % 2) :: 2]).sum()) for first_pixel, line in weights)
-    return _largest_error(*first) < 0.5 and moved + _largest_error(*second) < 1.0
+    error = _largest_error(*second)
+    if _largest_error(*first) >= 0.5 or error >= 1.0:  # the weights, which take longer, cannot change that
+        return False
+    first_pixels, weights = bicubic_weights(*second)
+    on_even_lines = (first_pixels[:, None] + np.arange(weights.shape[1])) % 2 == 0
+    return float((np.abs(weights) * on_even_lines).sum(axis=1).max()) + error < 1.0
 
 
-def bicubic_weights(size: int, new_size: int) -> list[tuple[int, np.ndarray]]:
-    """For each new pixel the first old one that it reads, and the float64 weights from there on; their sum is 1."""
+def bicubic_weights(size: int, new_size: int) -> tuple[np.ndarray, np.ndarray]:
+    """For each of N new pixels the first old one that it reads, (N,), and the weights from there on, (N, W) float64.
+
+    A pixel's weights sum to 1; W is the most that one reads, and shorter rows end in zeros.
+    """
+    centers, first, behind = _windows(size, new_size)
+    read = first[:, None] + np.arange((behind - first).max())
+    weights = _bicubic((read - centers[:, None] + 0.5) / max(size / new_size, 1.0))
+    weights[read >= behind[:, None]] = 0.0
+    return first, weights / weights.sum(axis=1, keepdims=True)
+
+
+def _windows(size: int, new_size: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """For each new pixel its center among the old ones, the first one that it reads and the one behind the last."""
     scale = size / new_size
-    stretch = max(scale, 1.0)
-    found = []
-    for place in range(new_size):
-        center = (place + 0.5) * scale
-        first = max(0, int(center - SUPPORT * stretch + 0.5))
-        behind = min(size, int(center + SUPPORT * stretch + 0.5))
-        weights = _bicubic((np.arange(first, behind) - center + 0.5) / stretch)
-        found.append((first, weights / weights.sum()))
-    return found
+    reach = SUPPORT * max(scale, 1.0)
+    centers = (np.arange(new_size) + 0.5) * scale
+    first = np.maximum(0, (centers - reach + 0.5).astype(np.int64))
+    return centers, first, np.minimum(size, (centers + reach + 0.5).astype(np.int64))
 
 
 def _largest_error(size: int, new_size: int) -> float:
     """How far a value may be off before rounding because weights have few bits."""
-    return 255 * WEIGHT_ERROR * max(len(weights) for _, weights in bicubic_weights(size, new_size))
+    _, first, behind = _windows(size, new_size)
+    return 255 * WEIGHT_ERROR * int((behind - first).max())
 
 
 def _bicubic(x: np.ndarray) -> np.ndarray:

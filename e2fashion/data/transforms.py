@@ -11,7 +11,7 @@ from PIL import Image
 from torch import Tensor
 from transformers import CLIPImageProcessorPil
 
-from e2fashion.data.resample import resize_bicubic
+from e2fashion.data.resample import resize_bicubic, resize_bicubic_middle
 from e2fashion.types import Box, E2FashionError
 
 Resize = Literal["squeeze", "crop", "pad"]
@@ -19,6 +19,9 @@ Resize = Literal["squeeze", "crop", "pad"]
 #: Colour statistics of CLIP's training pictures, for pixels in [0, 1] (OpenAI).
 CLIP_MEAN: tuple[float, ...] = (0.48145466, 0.4578275, 0.40821073)
 CLIP_STD: tuple[float, ...] = (0.26862954, 0.26130258, 0.27577711)
+
+#: Of images that are this many times as long as wide only the middle that ``crop`` keeps is resized.
+LONG = 8
 
 
 @dataclass(frozen=True)
@@ -43,10 +46,18 @@ class ImageTransform:
             raise E2FashionError(f"image.size is {self.size}; give a number of pixels above 0.")
 
     def __call__(self, image: Tensor) -> Tensor:
-        """uint8 (3, H, W) to uint8 (3, size, size). A picture that has that size already is returned as it is."""
+        """uint8 (3, H, W) to uint8 (3, size, size). An image that has that size already is returned as it is.
+
+        Raises:
+            E2FashionError: the image has no pixels.
+        """
         height, width = image.shape[-2:]
+        if not height or not width:
+            raise E2FashionError(f"an image of {width} x {height} pixels has no content: give one with pixels.")
         target = self._resized_shape(height, width)
         if target != (height, width):
+            if self.resize == "crop" and max(target) > LONG * self.size:
+                return resize_bicubic_middle(image, target, self.size)
             image = resize_bicubic(image, target)
         return image if self.resize == "squeeze" else _center(image, self.size)
 

@@ -1,4 +1,5 @@
 import os
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -169,3 +170,29 @@ def test_a_box_that_is_cropped_away_is_none_and_one_at_the_edge_is_cut() -> None
     assert transform.map_box(Box(0.0, 0.0, 1.0, 0.25), 200, 100) is None
     assert transform.map_box(Box(0.0, 0.0, 0.5, 0.5), 200, 100) == Box(0.0, 0.0, 0.5, 0.5)
     assert ImageTransform(100, "pad").map_box(Box(0.0, 0.0, 1.0, 1.0), 200, 100) == Box(0.25, 0.0, 0.75, 1.0)
+
+
+@pytest.mark.parametrize("shape", [(4, 500), (500, 4), (33, 400), (3, 290)])
+def test_the_middle_of_a_long_image_equals_the_saved_processor(shape: tuple[int, int]) -> None:
+    assert differences(ImageTransform(size=32, resize="crop"), photograph(*shape)).max() <= 1
+
+
+@pytest.mark.parametrize("shape", [(1, 65_535), (65_535, 1), (8, 12_000)])
+@pytest.mark.parametrize("resize", RESIZES)
+def test_a_long_image_takes_little_memory(resize: Resize, shape: tuple[int, int]) -> None:
+    tracemalloc.start()
+    try:
+        square = ImageTransform(size=224, resize=resize)(torch.full((3, *shape), 200, dtype=torch.uint8))
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert square.shape == (3, 224, 224)
+    assert square[:, 112, 112].eq(200).all() or resize == "pad"
+    assert peak < 32 << 20  # the whole at 224 pixels would be 180 MB or more
+
+
+@pytest.mark.parametrize("resize", RESIZES)
+@pytest.mark.parametrize("shape", [(0, 5), (5, 0), (0, 0)])
+def test_an_image_without_pixels_is_an_error(resize: Resize, shape: tuple[int, int]) -> None:
+    with pytest.raises(E2FashionError, match=rf"an image of {shape[1]} x {shape[0]} pixels has no content"):
+        ImageTransform(size=8, resize=resize)(torch.zeros(3, *shape, dtype=torch.uint8))
