@@ -1,143 +1,69 @@
-"""Write ``docs/configuration.md`` from the schema: every key with its type, its default and where that comes from.
+"""Write ``docs/configuration.md`` from the verbs and their dataclasses: every key, its type, default and meaning.
 
-Command: ``python -m scripts.config_reference`` (``--check`` only says whether the page is up to date). A key that the
-schema has and :data:`EXPLAINED` lacks is an error, and so is the reverse.
+Command: ``python -m scripts.config_reference`` (``--check`` only says whether the page is up to date).
 """
 
 from __future__ import annotations
 
-import inspect
+import re
 import sys
-import types
-from collections.abc import Iterator
-from dataclasses import MISSING, Field, dataclass, fields, is_dataclass
+from collections.abc import Iterable
+from itertools import groupby
 from pathlib import Path
-from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import Any
 
 from e2fashion import schema
+from e2fashion.cli import VERBS
 from e2fashion.data.sources import SOURCES
-from scripts.config_words import EXPLAINED, HEADER, SECTIONS
+from e2fashion.settings import Setting, class_doc, settings_of
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "configuration.md"
-REQUIRED = "required"
-TYPE_NAMES: dict[Any, str] = {
-    Any: "mapping",
-    str: "text",
-    int: "integer",
-    float: "number",
-    bool: "true or false",
-    type(None): "null",
-}
+HEADER = """# Configuration
 
+Made by `python -m scripts.config_reference` from the dataclasses in `e2fashion/schema/` and `e2fashion/data/sources/`;
+a test compares the two. `e2fashion <verb> --help` shows the same on the terminal.
 
-@dataclass(frozen=True)
-class Key:
-    """One line of the reference: ``owner`` is the schema class and ``field`` the key within it."""
+A configuration is a YAML file. It may name `base: [files relative to it]`: bases are merged in order, then the file,
+then the `key=value` arguments of the command line. Everything is checked against the schema before work begins; a
+misspelt key is an error that suggests the right one. Mappings are merged: to remove an entity or a stage write `null`
+for it (`model.entities.season=null`), to remove all of them `{}`. Values are YAML; those with blanks or braces need the
+shell's quotes: `"text.template={brand} . {description}"`.
 
-    path: str
-    owner: type
-    field: str
-    type: str
-    default: str
-
-
-def keys(owner: type, prefix: str = "", instance: Any = None) -> Iterator[Key]:
-    """The keys of a schema class in its order, those of nested classes with their dotted path.
-
-    What it shares with others and need not be given stands last.
-    """
-    hints = get_type_hints(owner)
-    instance = owner() if instance is None else instance
-    own = inspect.get_annotations(owner)
-    shared = [item for item in fields(owner) if item.name not in own and item.default != schema.MISSING]
-    for item in [*(item for item in fields(owner) if item not in shared), *shared]:
-        path, value = prefix + item.name, getattr(instance, item.name)
-        nested = _named_schema(hints[item.name])
-        if is_dataclass(value) and not isinstance(value, type):
-            yield from keys(type(value), f"{path}.", value)
-        elif nested is not None:
-            yield Key(path, owner, item.name, "mapping", "`{}`")
-            yield from keys(nested, f"{path}.<name>.")
-        else:
-            yield Key(path, owner, item.name, type_name(hints[item.name]), shown(value))
-
-
-def type_name(hint: Any) -> str:
-    """A type as a reader of YAML calls it."""
-    if get_origin(hint) is Literal:
-        return " / ".join(f"`{choice}`" for choice in get_args(hint))
-    if get_origin(hint) in (types.UnionType, Union):
-        return " or ".join(type_name(part) for part in get_args(hint))
-    if get_origin(hint) is list:
-        return f"list of {type_name(get_args(hint)[0])}"
-    if get_origin(hint) is dict:
-        key, value = get_args(hint)
-        return f"mapping {type_name(key)}: {type_name(value)}"
-    return TYPE_NAMES[hint]
-
-
-def shown(value: Any) -> str:
-    """A default as it would be written in YAML."""
-    if value == schema.MISSING:
-        return REQUIRED
-    if value is None or isinstance(value, bool):
-        return {None: "`null`", True: "`true`", False: "`false`"}[value]
-    if value == "":
-        return '`""`'
-    return f"`{value}`"
+Source of a default: **paper** (Qi, Zhao, Li, NeurIPS 2024), **official code** (the authors' public code), **CLIP**
+(OpenAI's model), **DeCap** and **CapDec** (captioning), **field** (how others evaluate); none stated: ours. Defaults
+are those of the schema; the files in `configs/` set what a run needs, `configs/train/_paper.yaml` the published recipe.
+"""
 
 
 def page() -> str:
     """The whole page."""
     parts = [HEADER]
-    used: set[tuple[type, str]] = set()
-    for title, owner, before in SECTIONS:
-        found = list(keys(owner))
-        used |= {(key.owner, key.field) for key in found}
-        parts += [f"## {title}\n", f"{before}\n", _table(found)]
-    superfluous = {(owner, name) for owner, words in EXPLAINED.items() for name in words} - used
-    if superfluous:
-        names = sorted(f"{owner.__name__}.{name}" for owner, name in superfluous)
-        raise SystemExit(f"scripts/config_words.py explains keys that the schema lacks: {', '.join(names)}")
-    parts += ["## Options of the sources\n", "They stand beside the keys of `data prepare`, without a prefix.\n"]
+    with_settings = [(name, verb) for name, verb in VERBS.items() if verb.settings]
+    for settings, verbs in groupby(with_settings, key=lambda pair: pair[1].settings):
+        names, described = zip(*verbs, strict=True)
+        owner = getattr(schema, settings)
+        link = f" ([{described[0].page}]({described[0].page}))" if described[0].page else ""
+        usage = " and ".join(f"`e2fashion {verb.usage}`" for verb in described)
+        parts += [f"## {', '.join(names)}\n", f"{usage}{link}\n", f"{markdown(class_doc(owner))}\n"]
+        parts.append(_table(settings_of(owner)))
+    parts += ["## Options of the sources\n", "They are further keys of `data prepare`, without a prefix.\n"]
     for name in sorted(SOURCES):
-        parts.append(_source_section(name))
+        source: Any = SOURCES[name]
+        parts += [f"### {name}\n", f"{markdown(class_doc(source))}\n", _table(settings_of(source))]
     return "\n".join(parts)
 
 
-def _table(found: list[Key]) -> str:
+def markdown(text: str) -> str:
+    """A docstring as Markdown: literals between single backticks, pages of ``docs`` as links."""
+    return re.sub(r"docs/(\w+\.md)(#[\w-]+)?", r"[\1](\1\2)", text.replace("``", "`"))
+
+
+def _table(settings: Iterable[Setting]) -> str:
     lines = ["| key | type | default | meaning | source |", "|---|---|---|---|---|"]
-    for key in found:
-        words = EXPLAINED.get(key.owner, {}).get(key.field)
-        if words is None:
-            raise SystemExit(f"scripts/config_words.py does not explain {key.owner.__name__}.{key.field}: add a line")
-        meaning, source = words
-        lines.append(f"| `{key.path}` | {key.type} | {key.default} | {meaning} | {source} |")
+    for item in settings:
+        cells = (f"`{item.path}`", item.type, item.default, markdown(item.meaning), item.source)
+        lines.append(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |")
     return "\n".join(lines) + "\n"
-
-
-def _source_section(name: str) -> str:
-    source: Any = SOURCES[name]
-    hints = get_type_hints(source)
-    words = inspect.cleandoc(source.__doc__ or "").split("\nRaises:")[0].replace("``", "`").strip()
-    lines = [f"### {name}\n", f"{words}\n", "| option | type | default |", "|---|---|---|"]
-    for item in fields(source):
-        lines.append(f"| `{item.name}` | {type_name(hints[item.name])} | {_field_default(item)} |")
-    return "\n".join(lines) + "\n"
-
-
-def _field_default(item: Field[Any]) -> str:
-    if item.default is not MISSING:
-        return shown(item.default)
-    return shown(item.default_factory()) if item.default_factory is not MISSING else REQUIRED
-
-
-def _named_schema(hint: Any) -> type | None:
-    """The schema of a mapping's values, as in ``dict[str, EntityConfig | None]``; None for any other type."""
-    if get_origin(hint) is not dict:
-        return None
-    candidates = [part for part in get_args(get_args(hint)[1]) if is_dataclass(part)]
-    return candidates[0] if candidates and isinstance(candidates[0], type) else None
 
 
 def main() -> int:

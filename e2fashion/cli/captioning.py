@@ -46,17 +46,20 @@ VERBS: dict[str, Verb] = {
         "teach a caption decoder from texts alone (DeCap, CapDec), or go on with one",
         _train,
         "CaptionTrainConfig",
+        page="captioning.md",
     ),
     "caption run": Verb(
         "caption run <decoder folder> <picture or folder> ... [reading=project] [output=<file.csv>]",
         "tell pictures with a trained decoder",
         _run,
         "CaptionRunConfig",
+        page="captioning.md",
     ),
     "caption evaluate": Verb(
         "caption evaluate <decoder folder> data=<catalogue> split=test reading=direct,nearest,project",
         "measure captions of a split: BLEU, METEOR, ROUGE-L, CIDEr-D beside baselines",
         _evaluate,
         "CaptionEvaluateConfig",
+        page="captioning.md",
     ),
 }

@@ -58,17 +58,20 @@ VERBS: dict[str, Verb] = {
         "turn a source (kagl, fashiongen, fashion_iq, folder, hub, labelled, synthetic ...) into a catalogue",
         _data_prepare,
         "PrepareConfig",
+        page="data.md",
     ),
     "data describe": Verb(
         "data describe <catalogue> [tokenizer=<model>] [template=...]",
         "count what a catalogue holds",
         _data_describe,
         "DescribeConfig",
+        page="data.md",
     ),
     "data check": Verb(
         "data check [config.yaml] <catalogue> [fail_on=look|leak|broken|never]",
         "say whether a catalogue is fit: duplicates, leaks, damage, spellings, skew, long texts (exit code 3 if not)",
         _data_check,
         "CheckConfig",
+        page="data_check.md",
     ),
 }

@@ -69,23 +69,27 @@ VERBS: dict[str, Verb] = {
         "name products without training on the names: accuracy, F1, confusion figure",
         _classify,
         "ClassifyConfig",
+        page="classification.md",
     ),
     "tags fit": Verb(
         "tags fit <model> data=<catalogue> [columns=brand,season] [accuracy=0.9]",
         "choose on val when a model answers with a tag, and measure it on test",
         _tags_fit,
         "TagsFitConfig",
+        page="classification.md",
     ),
     "tags predict": Verb(
         "tags predict <model> <picture> ... [threshold=0]",
         "predict the tags of pictures, or say that the model is not sure",
         _tags_predict,
         "TagsPredictConfig",
+        page="classification.md",
     ),
     "explain": Verb(
         "explain <model> [<picture>] [text=...] [data=<catalogue> product_id=...]",
         "draw where a model looks in a picture: stripe occlusion, selection maps, attention",
         _explain,
         "ExplainConfig",
+        page="explaining.md",
     ),
 }

@@ -32,5 +32,6 @@ VERBS: dict[str, Verb] = {
         "search by a picture and what shall be different from it, with one encoder or several",
         _compose,
         "ComposeConfig",
+        page="composed.md",
     ),
 }

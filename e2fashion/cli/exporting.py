@@ -36,11 +36,13 @@ VERBS: dict[str, Verb] = {
         "write an encoder as ONNX or for sentence-transformers, and compare it with itself",
         _export,
         "ExportConfig",
+        page="plugins.md",
     ),
     "convert": Verb(
         "convert [config.yaml] [checkpoint] source=openai|open_clip|e2_official tokenizer=<folder> output=<folder>",
         "turn others' state dicts into a model folder, or with target= a model folder into theirs",
         _convert,
         "ConvertConfig",
+        page="checkpoints.md",
     ),
 }

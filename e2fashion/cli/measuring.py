@@ -48,6 +48,7 @@ VERBS: dict[str, Verb] = {
         "fit linear probes: how well image features tell the values of an entity apart",
         _probe,
         "ProbeConfig",
+        page="probing.md",
     ),
     "report": Verb(
         "report <run folder or results.jsonl> ... output=<file.md>",

@@ -25,13 +25,14 @@ class Words:
 
 @dataclass(frozen=True)
 class Verb:
-    """A verb: the line that explains it, the function that does it, the schema of its settings, flags of its own."""
+    """A verb: its usage, what it does, its function, the name of its schema, its flags, its page in ``docs``."""
 
     usage: str
     help: str
     run: Callable[[Words], int]
     settings: str = ""
     flags: tuple[str, ...] = ()
+    page: str = ""
 
 
 def one_place(words: Words, what: str) -> str:

@@ -1,4 +1,4 @@
-"""Every key of zero-shot classification, of tag prediction, and of looking where an encoder looks."""
+"""Every key of zero-shot classification, of tag prediction, and of explanations."""
 
 from __future__ import annotations
 
@@ -7,91 +7,103 @@ from typing import Literal
 
 from omegaconf import MISSING
 
-from e2fashion.schema.common import Computing, Measuring
+from e2fashion.schema.common import Computing, Measuring, Preprocessing
 
 
 @dataclass
-class ClassifyConfig(Measuring):
-    """Zero-shot classification of a split's products among the values of the tag column ``column``.
+class Prompting:
+    """How labels become text embeddings, and how images are compared with them."""
 
-    A label's embedding is the mean over ``templates``, texts with a slot ``{}``. ``features`` (``global``, and of an E2
-    ``region``, ``both``) may name several, separated by commas; regions are compared with ``region_templates``, those
-    of ``entity`` (null: the one whose tags the column holds), and ``both`` gives them the share ``region_weight``
-    (null: chosen on val). ``wording`` maps values to the words that stand for them.
-    ``published`` is a file of published values of which ``benchmark`` names the metric that stands beside ours.
-    ``output`` is the records file (null: ``results.jsonl`` of the run folder, else of ``runs/classify/<model>``); page,
-    figures and predictions go into ``classify/`` beside it.
-    """
+    templates: list[str] = field(default_factory=lambda: ["{}"])
+    """Texts with a slot ``{}`` for the label, whose embedding is their mean. Source: CLIP."""
+    region_templates: list[str] = field(default_factory=lambda: ["{}"])
+    """As ``templates``, for the comparison with regions; training uses the bare tag."""
+    region_weight: float | None = None
+    """The region's share in ``features=both``, from 0 to 1; null: the best on val."""
+    resamples: int = 1000
+    """Bootstrap resamples of the confidence intervals."""
+
+
+@dataclass
+class ClassifyConfig(Prompting, Measuring):
+    """Zero-shot classification of a split's products among the values of a tag column."""
 
     column: str = MISSING
-    templates: list[str] = field(default_factory=lambda: ["{}"])
-    region_templates: list[str] = field(default_factory=lambda: ["{}"])
+    """Tag column whose values are the classes."""
     features: str = "global"
-    region_weight: float | None = None
+    """``global``, and of an E2 ``region`` (of the entity) or ``both`` (mean of the cosines), separated by commas."""
     entity: str | None = None
+    """Entity whose region is compared; null: the one whose tags the column holds."""
     split: str = "test"
+    """Split whose products are classified, among all values that occur in it."""
     wording: dict[str, str] = field(default_factory=dict)
+    """Text that replaces a value in the templates; other values stand for themselves."""
     benchmark: str | None = None
+    """Metric of ``published`` that is shown next to ours."""
     published: str | None = None
-    resamples: int = 1000
+    """File of published values; null: none."""
 
 
 @dataclass
-class TagsFitConfig(Measuring):
-    """Which tags a model predicts, and the thresholds on val below which it does not answer.
-
-    ``columns`` are tag columns or entities of the model, separated by commas (null: its entities, of a plain CLIP every
-    tag column). Entities are read by ``features`` (null: ``region`` of an E2, else ``global``), other columns by the
-    whole picture; ``region_weight`` is the region's share in ``both`` (null: chosen on val). ``accuracy`` is the share
-    of val's answers that are to be right. ``file`` is what is written (null: ``tags.json`` in the run folder, else in
-    ``runs/tags/<model>``).
-    """
+class TagsFitConfig(Prompting, Measuring):
+    """Which tags a model predicts, and the thresholds, chosen on val, below which it does not answer."""
 
     columns: str | None = None
+    """Tag columns or entities of the model, separated by commas; null: its entities, of a plain CLIP every column."""
     features: Literal["global", "region", "both"] | None = None
-    region_weight: float | None = None
+    """Features that predict entities; null: ``region`` of an E2, else ``global``. Other columns use ``global``."""
     accuracy: float = 0.9
-    templates: list[str] = field(default_factory=lambda: ["{}"])
-    region_templates: list[str] = field(default_factory=lambda: ["{}"])
+    """Share of the answers on val that must be right; the lowest threshold that reaches it is taken."""
     split: str = "test"
-    resamples: int = 1000
+    """Split on which coverage and accuracy are measured; not val."""
     file: str | None = None
+    """The file to write; null: ``tags.json`` in the run folder, else in ``runs/tags/<model>``."""
 
 
 @dataclass
 class TagsPredictConfig(Computing):
-    """Tags of pictures by a fitted model. ``file`` null reads the run's ``tags.json``; ``threshold`` replaces all."""
+    """Tags of images by a model that ``tags fit`` has fitted."""
 
     model: str = MISSING
+    """Run folder, model folder, or hub name of a CLIP."""
     file: str | None = None
+    """The file that ``tags fit`` wrote; null: ``tags.json`` in the run folder."""
     threshold: float | None = None
+    """Replaces every threshold; 0 always answers."""
     output: str | None = None
+    """CSV file of the tags; null: they are only printed."""
     batch_size: int = 64
+    """Images per step."""
 
 
 @dataclass
-class ExplainConfig(Computing):
-    """Where a model looks in one picture: a file, or the first view of ``product_id`` in the catalogue ``data``.
-
-    ``methods`` are ``occlusion`` (of texts), ``tokens`` (of an E2), ``attention``, ``rollout``, separated by commas
-    (null: the first two as far as the model and the texts allow, else attention). ``text`` may hold several texts,
-    separated by ``|`` (null: of a product its description and the tags of the model's entities). ``square``: occlusion
-    pads the picture with grey, or squares it in the model's ``own`` way. ``grid`` is the number of rows and columns on
-    which bands begin and end. ``precision`` is the towers'. ``output`` is the figure (null: in
-    ``runs/explain/<model>``).
-    """
+class ExplainConfig(Preprocessing, Computing):
+    """Which parts of one image a model's answer depends on."""
 
     model: str = MISSING
+    """Run folder, model folder, or hub name of a CLIP."""
     image: str | None = None
+    """An image file; may be the second argument."""
     data: str | None = None
+    """A prepared catalogue, instead of ``image``."""
     product_id: str | None = None
+    """Product of ``data`` whose first image is explained."""
     text: str | None = None
+    """Texts that occlusion explains, separated by ``|``; null: the product's description and the tags of the model's
+    entities. Source: field."""
     methods: str | None = None
+    """``occlusion`` (of texts), ``tokens`` (of an E2), ``attention``, ``rollout``, separated by commas; null: the first
+    two where model and texts allow them, else ``attention``."""
     square: Literal["grey", "own"] = "grey"
+    """Before occlusion: ``grey`` pads the image as FashionCLIP does, ``own`` squares it as the model does. Source:
+    field."""
     grid: int = 8
+    """Rows and columns at which the occluded bands begin and end."""
     name: str | None = None
-    resize: Literal["squeeze", "crop", "pad"] | None = None
-    size: int | None = None
+    """Name of the model in the figure; null: its folder's name."""
     batch_size: int = 24
+    """Occluded images per step; a GPU takes more."""
     precision: Literal["fp32", "bf16"] = "fp32"
+    """Precision of the encoder."""
     output: str | None = None
+    """The figure (PNG); null: in ``runs/explain/<model>/``."""

@@ -1,4 +1,4 @@
-"""What several configurations share: types, and keys that join a schema after runs were trained by it."""
+"""What several configurations share: keys, types, and keys that join a schema after runs were trained by it."""
 
 from __future__ import annotations
 
@@ -15,22 +15,39 @@ class Computing:
     """Where a verb computes, and with how many threads."""
 
     accelerator: Accelerator = "auto"
+    """Device that computes; ``auto`` uses a GPU if there is one."""
     threads: int | None = None
+    """Processor threads; null: all."""
 
 
 @dataclass
-class Measuring(Computing):
-    """What every measurement of an encoder on a catalogue names: both of them, how pictures are embedded, a file."""
+class Preprocessing:
+    """Overrides of an encoder's saved image processor."""
+
+    resize: Literal["squeeze", "crop", "pad"] | None = None
+    """How an image becomes square; null: as the saved processor does."""
+    size: int | None = None
+    """Pixels along the square; null: the saved processor's size."""
+
+
+@dataclass
+class Measuring(Computing, Preprocessing):
+    """What every measurement of an encoder on a catalogue needs."""
 
     model: str = REQUIRED
+    """Run folder, model folder, or hub name of a CLIP."""
     data: str = REQUIRED
+    """A prepared catalogue."""
     name: str | None = None
-    resize: Literal["squeeze", "crop", "pad"] | None = None
-    size: int | None = None
+    """Name of the model in tables; null: its folder's name."""
     batch_size: int = 128
+    """Products per step."""
     workers: int = 0
+    """Processes that prepare batches; 0: the main process."""
     precision: Literal["fp32", "bf16"] = "fp32"
+    """Precision of the encoder; what is computed from its features is fp32 either way."""
     output: str | None = None
+    """Records file; null: ``results.jsonl`` of the run folder, else of ``runs/<verb>/<model>``."""
 
 
 #: In a field's metadata: the key joined its schema after runs had been trained without it.

@@ -7,49 +7,75 @@ from typing import Literal
 
 from omegaconf import MISSING
 
-from e2fashion.schema.common import Computing
+from e2fashion.schema.common import Computing, Preprocessing
 
 
 @dataclass
-class ComposeConfig(Computing):
-    """Search by a picture and a text with one encoder or several (``model``, ``name``: separated by commas).
-
-    ``task`` ``other_colour`` reads a catalogue, ``fashion_iq`` the data set's own folder. Captions are the nearest
-    texts of ``memory``: a catalogue's train split, or a text file (null: of ``other_colour`` the catalogue itself); or
-    what the caption ``decoder`` of each model tells.
-    Null for ``split`` and ``tuning_split`` is test and val, of FashionIQ val and train. A null ``weight`` is chosen.
-    """
+class ComposeConfig(Preprocessing, Computing):
+    """Retrieval by an image and a text that says what shall differ, with one encoder or several."""
 
     model: str = MISSING
+    """Run folders, model folders, or hub names of CLIPs, separated by commas; the first is the baseline."""
     data: str = MISSING
+    """``task=other_colour``: a prepared catalogue; ``fashion_iq``: the data set's folder."""
     task: Literal["other_colour", "fashion_iq"] = "other_colour"
+    """Queries: another color of a product line, or FashionIQ's captions."""
     arms: str = "image,text,sum,concat,slots"
+    """Query modes: ``image``, ``text``, ``sum``, ``concat``, ``slots``, ``llm``, separated by commas. Source: field."""
     name: str | None = None
+    """Names of the models in tables, separated by commas; null: their folders' names."""
     split: str | None = None
+    """Split of the queries; null: test, of FashionIQ val. Source: field."""
     tuning_split: str | None = None
+    """Split on which the weight of ``sum`` is chosen; null: val, of FashionIQ train."""
     both_orders: bool = True
+    """Average the embeddings of both orders of two captions. Source: field."""
     weight: float | None = None
+    """The image's share in ``sum``; null: chosen by the mean of R@10 and R@50."""
     weights: list[float] = field(default_factory=lambda: [0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0])
+    """The shares to choose from."""
     memory: str | None = None
+    """Texts of which the nearest captions a reference: the train split of a catalogue, or a text file with one caption
+    a line; null: of ``other_colour`` the catalogue itself."""
     decoder: str | None = None
+    """Folders of ``caption train``, one per model, separated by commas, that caption references; null: ``memory``
+    does."""
     reading: str = "project"
+    """How a decoder reads an image: ``project``, ``direct``, ``shifted``, ``nearest``. Source: DeCap."""
     protect_column: str = "brand"
+    """Column of the memory whose values (brands) the rule composer does not change."""
     lm: str | None = None
+    """``llm``: folder or hub name of a causal language model of Transformers."""
     lm_tokens: int = 60
+    """``llm``: the most tokens of an answer."""
     answers: str | None = None
+    """``llm``: JSON file of answers; with ``lm`` they are kept there, without they must be there."""
     line_columns: str = "brand,gender,article_type"
+    """``other_colour``: columns that agree within a product line, separated by commas."""
     line_name: bool = True
+    """``other_colour``: the description without its color words agrees too."""
     colour_column: str = "colour"
+    """``other_colour``: the column that differs."""
     instruction: str = "in {}"
+    """``other_colour``: the text of a query; ``{}`` becomes the other color."""
     categories: str = "dress,shirt,toptee"
+    """``fashion_iq``: categories, separated by commas. Source: field."""
     galleries: str = "original,val"
+    """``fashion_iq``: ``original`` (split files), ``val`` (references and targets), separated by commas. Source:
+    field."""
     images: str | None = None
+    """``fashion_iq``: folder of the images; null: ``images`` in ``data``."""
     tuning_triplets: int = 500
+    """``fashion_iq``: train triplets of a category that choose the weight of ``sum``."""
     pad_aspect: float | None = 1.25
+    """``fashion_iq``: longer images are padded to this ratio of sides; null: not padded. Source: field."""
     figure_queries: int = 6
+    """Queries of the figure; 0: no figure."""
     figure_arms: str = "slots"
+    """Query modes of the figure, separated by commas."""
     resamples: int = 1000
-    resize: Literal["squeeze", "crop", "pad"] | None = None
-    size: int | None = None
+    """Bootstrap resamples of the confidence intervals."""
     batch_size: int = 64
+    """Images per step."""
     output: str | None = None
+    """Folder of records, report, traces and figure; null: ``runs/compose/<task>``."""

@@ -1,4 +1,4 @@
-"""Every key of making and describing a catalogue."""
+"""Every key of preparing, describing and checking a catalogue."""
 
 from __future__ import annotations
 
@@ -10,58 +10,77 @@ from omegaconf import MISSING
 
 @dataclass
 class PrepareConfig:
-    """How a source becomes a catalogue; the source's own options stand beside these keys.
-
-    ``on_error: skip`` counts and lists what is unfit in ``skipped.csv``. The fractions make the splits where the
-    source brings none. ``dominant_fibre: {fibre: composition}`` adds the tag ``fibre``, read off ``composition``.
-    """
+    """How a source becomes a catalogue. The options of the source are given as further keys."""
 
     source: str = MISSING
+    """Name of the source; may be the first argument."""
     output: str = MISSING
+    """Folder of the catalogue."""
     on_error: Literal["stop", "skip"] = "stop"
+    """``skip`` leaves unfit rows out, counts them and lists them in ``skipped.csv``."""
     split_seed: int = 0
+    """Seed of the splits that the source does not bring."""
     val_fraction: float = 0.1
+    """Share of rows in val, where the source has no val split."""
     test_fraction: float = 0.1
+    """Share of rows in test, where the source has no splits."""
     max_text_characters: int = 4000
+    """Longer descriptions are errors."""
     max_pixels: int = 50_000_000
+    """Larger images are errors; the size is read from the header, before decoding."""
     dominant_fibre: dict[str, str] = field(default_factory=dict)
+    """New tag columns, each the dominant fibre of a column of compositions, as in ``{fibre: composition}``."""
     overwrite: bool = False
+    """Replace another catalogue in ``output``."""
 
 
 @dataclass
-class DescribeConfig:
-    """What ``data describe`` counts. ``tokenizer`` is a run folder, a model folder or a hub name.
+class TextLength:
+    """How the length of texts is counted."""
 
-    Null counts words and punctuation marks, of which no CLIP tokenizer makes fewer tokens. ``context_length`` null is
-    the tokenizer's own, else CLIP's 77.
-    """
+    tokenizer: str | None = None
+    """Run folder, model folder or hub name whose tokenizer counts; null: words and punctuation marks, of which no CLIP
+    tokenizer makes fewer tokens."""
+    template: str = "{description}"
+    """Template of the text, as ``text.template`` of a run."""
+    context_length: int | None = None
+    """Longer texts are counted; null: the tokenizer's limit, else 77. Source: CLIP."""
+
+
+@dataclass
+class DescribeConfig(TextLength):
+    """What a catalogue holds."""
 
     catalogue: str = MISSING
-    tokenizer: str | None = None
-    template: str = "{description}"
-    context_length: int | None = None
+    """A prepared catalogue."""
 
 
 @dataclass
-class CheckConfig:
-    """What ``data check`` looks for in the catalogue ``data``, and where its report goes.
+class CheckConfig(TextLength):
+    """Whether a catalogue is fit to train and measure on: duplicates, leaks, damage, spellings, skew, long texts.
 
-    ``against`` is another catalogue, say one for pretraining, whose train split should share nothing with val and test.
-    ``output`` null is ``runs/check/<catalogue>``. With findings of severity ``fail_on`` or graver the command ends with
-    exit code 3. ``tokenizer``, ``template`` and ``context_length`` are those of ``data describe``.
+    Exit code 3 if there are findings of severity ``fail_on`` or above.
     """
 
     data: str = MISSING
+    """A prepared catalogue."""
     against: str | None = None
+    """Another catalogue, say for pretraining, whose train split must share nothing with val and test."""
     output: str | None = None
+    """Folder of the report; null: ``runs/check/<catalogue>``."""
     fail_on: Literal["look", "leak", "broken", "never"] = "leak"
+    """The lowest severity that fails the check."""
     near_bits: int = 6
+    """Near-identical images differ in at most this many of the 64 bits of their hash ..."""
     near_pixels: float = 0.07
+    """... and by at most this share of their contrast, at 16 x 16 pixels."""
     near_text: float = 0.9
+    """Near-identical texts share at least this part of all their words (Jaccard)."""
     skew: float = 0.2
+    """The least Cramer's V between a tag and size, shape or format that is reported."""
     source_column: str | None = None
+    """A tag column that names the origin of an image, whose skew is measured too."""
     seed: int = 0
+    """Seed of the shuffles behind the p-values."""
     shown: int = 10
-    tokenizer: str | None = None
-    template: str = "{description}"
-    context_length: int | None = None
+    """Rows of a finding on the page; its CSV has all of them."""

@@ -1,4 +1,4 @@
-"""Where the curves and pictures of a training go; no key here counts in a run's identity."""
+"""Loggers of a training; no key here counts in a run's identity."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ from typing import Literal
 
 @dataclass
 class LoggingConfig:
-    """Loggers beside ``logs/csv``, which is always written.
-
-    ``online: false`` keeps everything in the folder; true lets W&B and MLflow reach the servers that their own
-    environment variables name.
-    """
+    """Loggers of a training."""
 
     to: list[Literal["tensorboard", "wandb", "mlflow"]] = field(default_factory=lambda: ["tensorboard"])
+    """``tensorboard``, ``wandb``, ``mlflow``; ``[]``: none."""
     online: bool = False
+    """Whether W&B and MLflow may reach the servers that their environment variables name; false: everything stays in
+    the folder."""
 
 
 @dataclass
 class RunLoggingConfig(LoggingConfig):
-    """The same, and after every how many epochs sample figures are drawn (0: never)."""
+    """Loggers of a run, and its sample figures."""
 
     figures_every: int = 1
+    """Epochs between sample figures of val; 0: none."""

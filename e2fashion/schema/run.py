@@ -1,4 +1,4 @@
-"""Every key of a training run: model, text, pictures, batches, loss and stages."""
+"""Every key of a training run: model, text, images, batches, loss and stages."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from e2fashion.types import TextOverflow
 
 
 @dataclass
-class EntityConfig:
-    """A tag entity: the catalogue column it reads (null: the one of its own name) and its selection tokens.
-
-    Two tokens an entity are the paper's choice.
-    """
+class TextEntityConfig:
+    """A tag that joins the text's feature."""
 
     column: str | None = None
-    tokens: int = 2
+    """Catalogue column of its tags; null: the one of the entity's name."""
 
 
 @dataclass
-class TextEntityConfig:
-    """A tag that joins the text's feature: the catalogue column it reads (null: the one of its own name)."""
+class EntityConfig:
+    """A tag entity with selection tokens."""
 
     column: str | None = None
+    """Catalogue column of its tags; null: the one of the entity's name."""
+    tokens: int = 2
+    """Selection tokens. Source: paper."""
 
 
 @dataclass
@@ -35,158 +35,208 @@ class TowerConfig:
     """Shape of one transformer that is trained from scratch."""
 
     layers: int = 6
+    """Transformer layers."""
     width: int = 192
+    """Width of the transformer."""
     heads: int = 3
+    """Attention heads, a divisor of the width."""
 
 
 @dataclass
 class ScratchConfig:
-    """A CLIP built from nothing; read only when ``model.checkpoint`` is null.
-
-    ``vocabulary`` bounds the tokenizer that is trained on the training captions; ``tokenizer`` says whether a
-    token is a piece of a word (byte-level BPE, as CLIP's) or a whole word.
-    """
+    """A CLIP with random weights; used only when ``model.checkpoint`` is null."""
 
     vision: TowerConfig = field(default_factory=TowerConfig)
+    """The image tower."""
     text: TowerConfig = field(default_factory=lambda: TowerConfig(layers=4))
+    """The text tower."""
     patch_size: int = 16
+    """Pixels along a patch; ``image.size`` must be a multiple of it."""
     projection_dim: int = 192
+    """Dimension of the joint image-text space."""
     activation: str = "quick_gelu"
+    """Activation of the MLPs. Source: CLIP."""
     tokenizer: Literal["bpe", "word"] = "bpe"
+    """Tokens: ``bpe``, byte-level pieces of words as in CLIP, or whole words (for small data). Source: CLIP."""
     vocabulary: int = 8192
+    """The most tokens of the tokenizer, which is trained on the training captions."""
 
 
 @dataclass
 class ModelConfig:
-    """The encoder. ``entities: {}`` and ``fusion_layers: []`` are plain CLIP.
-
-    ``checkpoint`` is a folder or a hub name of any CLIP; null builds the towers of ``scratch``.
-    ``fusion_layers`` counts finished transformer layers: 8 puts a block behind the eighth layer (official: 8, 11).
-    ``drop_patches: false`` and ``token_gate`` (a number far below zero) insert E2 into a pretrained CLIP so that its
-    image features are what they were (ours); null is the official model.
-    ``similarity: tokens`` compares every patch with every token of the text (FILIP) instead of one vector each.
-    ``text_entities`` are tags that join the text's feature through maps of their own (EI-CLIP, our reading).
-    """
+    """The encoder."""
 
     checkpoint: str | None = None
+    """Folder or hub name of any CLIP; null builds ``model.scratch``."""
     entities: dict[str, EntityConfig | None] = field(default_factory=dict)
+    """Tag entities with selection tokens, in the order of the regions; ``{}`` is plain CLIP. Source: paper."""
     fusion_layers: list[int] = field(default_factory=list)
+    """Finished transformer layers behind which a fusion block follows; the paper's are 8 and 11. Source: official
+    code."""
     selection: Literal["hard", "soft", "random"] = "hard"
+    """One patch per token (``hard``), a mixture of all (``soft``), or any patch (``random``, a control). Source:
+    paper."""
     noise: Literal["gumbel", "none"] = "gumbel"
+    """Noise on the selection's logits, in training only. Source: official code."""
     temperature: float = 1.0
+    """Temperature of the selection's softmax. Source: official code."""
     patches_per_token: int = 1
+    """A token reads the mean of its k best patches. Source: paper."""
     drop_patches: bool = True
+    """Run the layers behind the last fusion block without the patches. With ``false`` and a ``token_gate`` far below
+    zero, E2 starts with the image features of the pretrained CLIP. Source: official code."""
     token_gate: float | None = None
+    """Initial value of a learned bias on the attention of CLS and patches to the selection tokens; -10 hides them;
+    null: no bias, as in the official code."""
     attention: Literal["sdpa", "eager"] = "sdpa"
+    """Implementation of attention; ``eager`` is faster in bf16 on a CPU at small sizes."""
     projection_init: Literal["clip", "random"] = "clip"
+    """Initial image projection: CLIP's, or random as in the official code."""
     similarity: Literal["global", "tokens"] = "global"
+    """Compare one vector each, or every patch with every token of the text (FILIP). Source: CLIP."""
     text_entities: dict[str, TextEntityConfig | None] = field(default_factory=dict)
+    """Tags that join the text's feature through a linear map each (EI-CLIP, our reading); ``{}`` is plain CLIP."""
     scratch: ScratchConfig = field(default_factory=ScratchConfig)
+    """The CLIP to build without a checkpoint."""
 
 
 @dataclass
 class TextConfig:
-    """The global text of a product: ``{description}`` and ``{<tag column>}`` joined by what stands between them.
-
-    A missing tag goes with its separator. Of texts longer than ``context_length`` tokens ``overflow: truncate`` cuts
-    the end and ``first_sentences`` keeps the description's first whole sentences; ``stretch`` gives a checkpoint's text
-    encoder ``context_length`` positions, more than it had (as Long-CLIP).
-    """
+    """The global text of a product."""
 
     template: str = "{description}"
+    """``{description}`` and ``{<tag column>}``, joined by what stands between them; a missing tag goes with its
+    separator."""
     context_length: int = 77
+    """The most tokens of a text, start and end included. Source: CLIP."""
     overflow: TextOverflow = joined_later("truncate")
+    """Longer texts: ``truncate`` the end, keep the description's ``first_sentences``, or ``stretch`` a checkpoint's
+    position embeddings to ``context_length``, as Long-CLIP (docs/data.md#long-texts). Source: CLIP."""
 
 
 @dataclass
 class ImageConfig:
-    """How a picture becomes a square of ``size`` pixels, and how training varies it.
-
-    ``crop_scale`` is the smallest share of the picture's area that a random crop keeps; 1.0 crops nothing.
-    """
+    """How an image becomes a square, and how training augments it."""
 
     size: int = 224
+    """Pixels along the square. Source: CLIP."""
     resize: Literal["squeeze", "crop", "pad"] = "crop"
+    """Ignore the aspect ratio, crop the long edge, or pad with black. Source: official code."""
     flip: bool = False
+    """Mirror half of the training images. Source: official code."""
     crop_scale: float = 1.0
+    """Smallest share of an image's area that a random training crop keeps; 1.0: no crop. Source: official code."""
 
 
 @dataclass
 class LoaderConfig:
-    """Batches and the processes that make them. ``cache_gb`` keeps resized pictures in memory up to that size."""
+    """Batches and the processes that prepare them."""
 
     batch_size: int = 64
+    """Products per training step and process. Source: official code."""
     evaluation_batch_size: int = 128
+    """Products per step of validation."""
     workers: int = 0
+    """Processes that prepare batches; 0: the training process."""
     cache_gb: float = 2.0
+    """Memory for resized images, in GB."""
 
 
 @dataclass
 class LossConfig:
-    """Weight of the regional terms (0.5 in the paper, 0.0 is CLIP-FT) and what counts as a positive there.
-
-    ``diagonal`` (official code): only the product itself. ``same_value`` (ours): every product that shares the
-    tag's value. ``token_keep`` and ``half_precision_gather`` bound the work of ``model.similarity: tokens``, as FILIP
-    does at large batch (0.25, true): the share of the most active tokens, and bf16 between processes.
-    """
+    """The contrastive loss."""
 
     region_weight: float = 0.5
+    """Weight w of the entities' terms; 0 is CLIP fine-tuning. Source: paper."""
     region_targets: Literal["diagonal", "same_value"] = "diagonal"
+    """Positives of a tag: its product (``diagonal``), or every product with the same value (ours). Source: official
+    code."""
     token_keep: float = 1.0
+    """With ``model.similarity: tokens``: share of the most active tokens that is compared (FILIP: 0.25)."""
     half_precision_gather: bool = False
+    """With ``model.similarity: tokens``: processes exchange tokens as bf16 (FILIP: true)."""
 
 
 @dataclass
 class StageConfig:
-    """One fit with a fresh optimiser. ``parameters: new`` trains only what a CLIP checkpoint does not bring."""
+    """One fit with a fresh optimizer."""
 
     epochs: int = MISSING
+    """Passes over the training products."""
     learning_rate: float = MISSING
+    """Learning rate at the end of the warm-up."""
     parameters: Literal["all", "new"] = "all"
+    """Train everything, or only what a CLIP checkpoint does not bring."""
     freeze: list[str] = field(default_factory=list)
+    """Patterns of parameter names that are not trained, as in ``text_model.*``."""
 
 
 @dataclass
 class TrainConfig:
-    """Optimiser, schedule and stages (trained in the order in which they are written)."""
+    """Optimizer, schedule and stages."""
 
     optimizer: Literal["adam", "adamw"] = "adamw"
+    """The optimizer; the official code uses ``adam``."""
     betas: list[float] = field(default_factory=lambda: [0.9, 0.999])
+    """Betas of Adam. Source: official code."""
     weight_decay: float = 1e-4
+    """Weight decay, decoupled with ``adamw``. Source: official code."""
     warmup_steps: int = 100
+    """Steps of linear warm-up before the cosine. Source: official code."""
     gradient_clip: float | None = None
+    """Largest norm of the gradient; null: no bound. Source: official code."""
     checkpoint_every_steps: int = 200
+    """Steps between checkpoints to resume from."""
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    """Autocast precision; weights stay fp32. The official code uses ``fp16``."""
     stages: dict[str, StageConfig | None] = field(default_factory=dict)
+    """Fits in the order in which they are written; each starts from the best model of the one before. Source: official
+    code."""
 
 
 @dataclass
 class RunConfig:
-    """Everything a training run depends on.
+    """Everything that a training run depends on.
 
-    ``data`` is a prepared catalogue, ``output`` the run folder, ``threads`` the processor threads (null: all).
-    ``devices`` processes on each of ``nodes`` machines train together, each on batches of its own.
-    ``logging`` is no part of what it computes.
-    ``evaluate_splits`` are read once at the end by every protocol of ``protocols``, separated by commas.
+    A run is resumed only in a folder of the same identity: a hash of all keys but ``name``, ``data``, ``output``,
+    ``threads``, ``accelerator``, ``logging``, ``protocols``, ``evaluate_splits``, ``loader.workers``,
+    ``loader.cache_gb`` and ``loader.evaluation_batch_size``, together with the catalogue's fingerprint.
     """
 
     name: str = "run"
+    """Name of the run in tables."""
     seed: int = 0
+    """Seed of weights, order, views, augmentation and selection noise. Source: official code."""
     data: str = MISSING
+    """A prepared catalogue."""
     output: str = "runs/${name}"
+    """The run folder."""
     threads: int | None = None
+    """Processor threads; null: all."""
     accelerator: Accelerator = "auto"
+    """Device that computes; ``auto`` uses a GPU if there is one."""
     devices: int = 1
+    """Processes per machine that train together; the loss gathers the products of all. Source: official code."""
     nodes: int = 1
+    """Machines with ``devices`` each; start the same command on every one (README)."""
     model: ModelConfig = field(default_factory=ModelConfig)
+    """The encoder; plain CLIP with ``entities: {}`` and ``fusion_layers: []``."""
     text: TextConfig = field(default_factory=TextConfig)
+    """The global text of a product."""
     image: ImageConfig = field(default_factory=ImageConfig)
+    """Preprocessing and augmentation of images."""
     loader: LoaderConfig = field(default_factory=LoaderConfig)
+    """Batches."""
     loss: LossConfig = field(default_factory=LossConfig)
+    """The contrastive loss, (1 - w) global + w mean over the entities."""
     train: TrainConfig = field(default_factory=TrainConfig)
+    """Optimizer, schedule and stages."""
     logging: RunLoggingConfig = field(default_factory=RunLoggingConfig)
+    """Loggers in addition to ``logs/csv``, which is always written, and sample figures (docs/logging.md)."""
     protocols: str = "full"
+    """Protocols of the evaluation at the end, separated by commas. Source: paper."""
     evaluate_splits: str = "val"
+    """Splits that the evaluation at the end reads, separated by commas."""
 
     @property
     def processes(self) -> int:

@@ -1,4 +1,4 @@
-"""Every key of building an index of products, changing it, searching it, and measuring how well it is searched."""
+"""Every key of building an index of products, changing it, searching it, and measuring the search."""
 
 from __future__ import annotations
 
@@ -7,101 +7,132 @@ from typing import Any, Literal
 
 from omegaconf import MISSING
 
-from e2fashion.schema.common import Computing
+from e2fashion.schema.common import Computing, Preprocessing
 
 
 @dataclass
-class IndexBuildConfig(Computing):
-    """An index of the products in ``source``, a catalogue, a folder of pictures, or a text file that lists pictures.
-
-    ``output`` is its folder. A build that was interrupted goes on behind its last whole shard.
-    """
+class Embedding(Computing):
+    """Which products are embedded, and how."""
 
     source: str = MISSING
+    """A catalogue, a folder of images, or a text file that lists images, one a line."""
+    split: str = "all"
+    """Splits of a catalogue, separated by commas, or ``all``; the first view of every product."""
+    shard_rows: int = 8192
+    """Products per file, and the most that an interrupted build loses."""
+    batch_size: int = 64
+    """Images per step."""
+    workers: int = 0
+    """Processes that decode images; 0: the main process."""
+    on_error: Literal["stop", "skip"] = "stop"
+    """``skip`` leaves images that cannot be read out and lists them in the index."""
+
+
+@dataclass
+class IndexBuildConfig(Preprocessing, Embedding):
+    """An index of products. A build that was interrupted continues behind its last whole shard."""
+
     model: str = MISSING
+    """Run folder, model folder, or hub name of a CLIP."""
     output: str = MISSING
-    split: str = "all"
+    """Folder of the index."""
     name: str | None = None
-    shard_rows: int = 8192
-    batch_size: int = 64
-    workers: int = 0
-    on_error: Literal["stop", "skip"] = "stop"
-    resize: Literal["squeeze", "crop", "pad"] | None = None
-    size: int | None = None
+    """Name of the model in tables and messages; null: its folder's name."""
 
 
 @dataclass
-class IndexChangeConfig(Computing):
-    """Products of ``source`` that are added to an ``index``, or embedded anew; ``model`` null is what built it."""
+class OfIndex:
+    """An index that exists."""
 
     index: str = MISSING
-    source: str = MISSING
-    split: str = "all"
+    """Folder of the index; the first argument."""
+
+
+@dataclass
+class OfOpenIndex(OfIndex, Computing):
+    """An index whose encoder is needed."""
+
     model: str | None = None
-    shard_rows: int = 8192
-    batch_size: int = 64
-    workers: int = 0
-    on_error: Literal["stop", "skip"] = "stop"
+    """Folder or hub name of the encoder; null: the one that the index was built with."""
 
 
 @dataclass
-class IndexRemoveConfig:
-    """Products that leave an ``index``: ``ids`` with commas between them, and those that ``file`` lists, one a line."""
+class IndexChangeConfig(Embedding, OfOpenIndex):
+    """Products to add to an index, or to embed again."""
 
-    index: str = MISSING
+
+@dataclass
+class IndexRemoveConfig(OfIndex):
+    """Products to remove from an index."""
+
     ids: str = ""
+    """Product ids, separated by commas."""
     file: str | None = None
+    """A text file with one product id a line."""
 
 
 @dataclass
-class IndexEvaluateConfig(Computing):
-    """How well an ``index`` is searched: products by their text, and values of ``columns`` by their name.
+class IndexEvaluateConfig(OfOpenIndex):
+    """How well an index is searched: products by their text, categories by their name."""
 
-    ``output`` is the records file (null: ``results.jsonl`` of the run folder, else of ``runs/search/<model>``).
-    """
-
-    index: str = MISSING
     columns: str = ""
+    """Tags whose values are queries by name, separated by commas."""
     template: str = "{}"
+    """Text of such a query, with a slot ``{}`` for the value."""
     min_products: int = 10
-    model: str | None = None
+    """Values of fewer products are no queries: their P@10 could not be 100."""
     resamples: int = 1000
+    """Bootstrap resamples of the confidence intervals."""
     seed: int = 0
+    """Seed of the bootstrap."""
     output: str | None = None
+    """Records file; null: ``results.jsonl`` of the run folder, else of ``runs/search/<model>``."""
 
 
 @dataclass
-class SearchConfig(Computing):
-    """A search of an ``index`` by ``text``, by ``image``, or by both.
+class Querying(OfOpenIndex):
+    """Which products are searched, and what becomes of the result."""
 
-    ``where`` keeps products with a tag's value, or one of several. ``figure`` is a PNG of what was found.
-    """
+    where: dict[str, Any] = field(default_factory=dict)
+    """Tags that products must have: ``where.season=Summer``, one of several ``where.brand=[Puma,Nike]``, none
+    ``where.brand=null``."""
+    figure: str | None = None
+    """A PNG of the products found; null: none."""
+    verify: bool = True
+    """Compare the checksums of all shards first."""
 
-    index: str = MISSING
+
+@dataclass
+class SearchConfig(Querying):
+    """A search by text, by image, or by both."""
+
     text: str | None = None
+    """The text to search for."""
     image: str | None = None
+    """The image to search for."""
     weight: float = 0.5
-    where: dict[str, Any] = field(default_factory=dict)
+    """The text's share of a query of both, from 0 to 1."""
     top: int = 10
+    """Number of products."""
     engine: Literal["auto", "exact", "faiss"] = "auto"
-    figure: str | None = None
-    model: str | None = None
-    verify: bool = True
+    """``exact``, ``faiss`` (extra ``ann``), or ``auto``: exact up to a million products."""
 
 
 @dataclass
-class RecommendConfig(Computing):
-    """A walk from ``product``, or ``image``, towards ``text`` and away from ``away`` (null: from the mean product)."""
+class RecommendConfig(Querying):
+    """A path from a product or an image towards a text, as a graded list of products."""
 
-    index: str = MISSING
     product: str | None = None
+    """The product of the index to start from."""
     image: str | None = None
+    """An image to start from instead."""
     text: str = MISSING
+    """Text of the direction."""
     away: str | None = None
-    where: dict[str, Any] = field(default_factory=dict)
+    """Text of the opposite direction; null: the mean of all products that ``where`` leaves."""
     steps: int = 8
+    """Steps of the path, and the most products of the list."""
     stride: float = 0.1
+    """Length of a step; vectors have length 1."""
     support: int = 50
-    figure: str | None = None
-    model: str | None = None
-    verify: bool = True
+    """Images nearest to a text, whose mean represents it."""

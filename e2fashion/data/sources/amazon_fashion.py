@@ -22,17 +22,19 @@ _FIELD = "images"
 
 @dataclass
 class AmazonFashionSource:
-    """``path`` is the folder that holds ``meta-fashion.json``, ``split.json`` and the pictures below ``Fashion``.
+    """Titles and brands of AmazonFashion.
 
-    The title becomes the description. A brand that is empty, missing or one of ``unknown_brands`` (case does not
-    matter) is unknown. Pictures are views in the order of the list. ``sub_category`` gives all products one
-    sub-category, which the release lacks: ``sample_100`` then draws its rivals from all of them; empty leaves the
-    column out. Products that stand in one of the two files alone are problems that are listed.
+    The title becomes the description. An empty or missing brand is unknown. Images are views in the order of the list.
+    Products that only one of the two files holds are listed as problems.
     """
 
     path: str
+    """Folder of ``meta-fashion.json``, ``split.json`` and the images in ``Fashion``."""
     sub_category: str = ""
+    """One sub-category for all products, which the release lacks, so that ``sample_100`` can draw candidates from all
+    of them; empty: no such column."""
     unknown_brands: list[str] = field(default_factory=lambda: ["unknown"])
+    """Brands that mean an unknown one; upper and lower case are equal."""
     name: ClassVar[str] = "amazon_fashion"
 
     def __post_init__(self) -> None:

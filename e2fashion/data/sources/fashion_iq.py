@@ -17,22 +17,22 @@ WORDS = {"dress": "dress", "shirt": "shirt", "toptee": "top"}
 
 @dataclass
 class FashionIqSource:
-    """``path`` is FashionIQ's own folder, with ``captions``, ``image_splits`` and the pictures in ``images``.
+    """The images of FashionIQ.
 
-    ``images`` names another folder of pictures; ``categories`` keeps some of the three. A product is one picture, and
-    its tag ``category`` is dress, shirt or top. No picture has a description: what the captions say of the pictures
-    that they ask for takes its place ("is blue and longer and has short sleeves"), joined by "and"; empty captions are
-    passed over, and a picture that no caption asks for is called by its category. The manifest counts both.
-
-    ``splits`` maps the release's train, val and test to splits of the catalogue and leaves the others out; empty keeps
-    all as they are called. Pictures that are missing, and those that stand in a second list, are problems that are
-    listed. The queries themselves are read from the folder by ``e2fashion compose``.
+    A product is one image, and its tag ``category`` is dress, shirt or top. Images have no description: the captions
+    that target an image replace it ("is blue and longer and has short sleeves"), joined by "and"; empty captions are
+    ignored, and an image without a caption is described by its category. The manifest counts both. Images that are
+    missing or in more than one list are listed as problems. The queries are read by ``e2fashion compose``.
     """
 
     path: str
+    """Folder of the release, with ``captions``, ``image_splits`` and the images in ``images``."""
     images: str = ""
+    """Another folder of images; empty: ``images`` in ``path``."""
     categories: list[str] = field(default_factory=lambda: list(CATEGORIES))
+    """The categories to keep."""
     splits: dict[str, str] = field(default_factory=dict)
+    """The release's train, val and test as splits of the catalogue, others are left out; empty: all, by their names."""
     name: ClassVar[str] = "fashion_iq"
 
     def __post_init__(self) -> None:

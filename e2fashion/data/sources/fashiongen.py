@@ -46,16 +46,15 @@ _JPEG_QUALITY = 95
 
 @dataclass
 class FashionGenSource:
-    """``path`` is the folder with both HDF5 files.
-
-    ``text`` is what becomes the description. ``image_format: png`` keeps the pixels exactly (about 40 kB a
-    picture); ``jpeg`` (quality 95, full colour resolution) takes a third of the space and decodes faster, at the
-    price of a second lossy compression. Views are numbered as the rows of a product come. Texts are latin-1.
-    """
+    """Fashion-Gen's two HDF5 files. Views are numbered in the order of a product's rows. Texts are latin-1."""
 
     path: str
+    """Folder of both HDF5 files."""
     text: Literal["description", "concat_description", "name"] = "description"
+    """The field that becomes the description."""
     image_format: Literal["png", "jpeg"] = "png"
+    """``png`` keeps the pixels exactly (about 40 kB an image); ``jpeg`` (quality 95, full color resolution) takes a
+    third of the space and decodes faster, at the price of a second lossy compression."""
     name: ClassVar[str] = "fashiongen"
 
     def __post_init__(self) -> None:

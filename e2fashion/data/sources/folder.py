@@ -20,29 +20,31 @@ _ADDRESSES = ("http://", "https://", "ftp://", "s3://", "gs://")
 
 @dataclass
 class FolderSource:
-    """A CSV, TSV, Parquet or JSON Lines table and its pictures.
+    """A CSV, TSV, Parquet or JSON Lines table and its images.
 
-    ``path`` is the table, or a folder that holds exactly one (``table`` names it where there are several).
-    ``columns`` says which column plays which part: ``product_id``, ``image`` and ``description`` are needed,
-    ``view`` (0, 1, ... for several pictures of a product), ``split`` (train, val, test) and ``group`` (what must
-    not cross splits) are optional. A part that is not named takes the column of its own name if there is one; an
-    empty name switches it off. ``tags`` maps tag names to columns, as in ``{brand: marke, season: saison}``.
-
-    ``images`` is the folder of the pictures, relative to the table; the image column holds file names below it, or
-    (Parquet) the encoded bytes. Addresses are refused: nothing is ever fetched. Empty cells, null and NaN are
-    missing tags, and so are the strings in ``missing_values``. ``only`` keeps the rows that hold one of the values in
-    each of its columns, as in ``{part: [train]}``.
+    The image column holds file names, or (Parquet) the encoded bytes. URLs are refused: nothing is ever fetched.
     """
 
     path: str
+    """The table, or a folder that holds exactly one."""
     table: str = ""
+    """File name of the table in ``path``, where there are several."""
     images: str = "."
+    """Folder of the image files, relative to the table."""
     columns: dict[str, str] = field(default_factory=dict)
+    """Roles and their columns. ``product_id``, ``image`` and ``description`` are needed; ``view`` (0, 1, ... for
+    several images of a product), ``split`` (train, val, test) and ``group`` (what must not cross splits) are optional.
+    A role that is not given takes the column of its name if there is one; an empty name switches it off."""
     tags: dict[str, str] = field(default_factory=dict)
+    """Tags and their columns, as in ``{brand: marke, season: saison}``."""
     missing_values: list[str] = field(default_factory=list)
+    """Strings that mean a missing tag, as empty cells, null and NaN do."""
     only: dict[str, list[str]] = field(default_factory=dict)
+    """Keep the rows that hold one of the values in each of these columns, as in ``{part: [train]}``."""
     encoding: str = "utf-8"
+    """Encoding of a CSV or TSV file."""
     delimiter: str = ""
+    """Delimiter of a CSV file; empty: detected."""
     name: ClassVar[str] = "folder"
 
     def __post_init__(self) -> None:

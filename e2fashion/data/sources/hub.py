@@ -19,27 +19,30 @@ _SPLIT_NAMES: dict[str, str] = {split: split for split in SPLITS} | {"validation
 
 @dataclass
 class HubSource:
-    """``path`` is a folder that ``datasets`` saved, one of Parquet files, or else a hub name such as ``owner/name``.
+    """A data set in the format of the Hugging Face hub.
 
-    Nothing is reached on the network but the name in ``path``, of which ``subset`` and ``revision`` choose a part; the
-    rows themselves must hold the pictures' bytes. ``columns`` says which column plays which part: ``product_id``,
-    ``image``, ``description`` and, optional, ``group``; a part that is not named takes the column of its own name.
-    ``tags`` maps tag names to columns. Where there is no description, ``text`` makes one of the tags, as in ``{colour}
-    {category}``. Rows with the same product id are its views, in their order. ``missing_values`` mean a missing tag.
-
-    ``splits`` maps the data set's splits to train, val and test, and leaves the others out. Without it those that are
-    called train, val or validation, and test keep their parts; a single split says nothing, and products are divided by
-    group.
+    Nothing is fetched but the hub name that the user wrote; the rows must hold the encoded images. Rows with the same
+    product id are its views, in their order.
     """
 
     path: str
+    """A folder that ``datasets`` saved, a folder of Parquet files, or else a hub name such as ``owner/name``."""
     subset: str = ""
+    """Subset (configuration) of the data set."""
     revision: str = ""
+    """Revision of the data set on the hub."""
     columns: dict[str, str] = field(default_factory=dict)
+    """Roles and their columns: ``product_id``, ``image``, ``description`` and, optional, ``group`` (what must not cross
+    splits). A role that is not given takes the column of its name."""
     tags: dict[str, str] = field(default_factory=dict)
+    """Tags and their columns."""
     text: str = ""
+    """Template of a description made from the tags, as in ``{colour} {category}``; empty: the column's."""
     splits: dict[str, str] = field(default_factory=dict)
+    """The data set's splits as train, val and test, others are left out; empty: train, val or validation, and test keep
+    their roles, a single split is divided by group."""
     missing_values: list[str] = field(default_factory=list)
+    """Strings that mean a missing tag."""
     name: ClassVar[str] = "hub"
 
     def __post_init__(self) -> None:

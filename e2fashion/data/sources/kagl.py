@@ -43,17 +43,17 @@ _WEARER = re.compile(r"\s+(?:Men|Women|Boys?|Girls?|Kids?|Unisex)(?:'?s)?\b", re
 
 @dataclass
 class KaglSource:
-    """``path`` is the folder that holds ``metadata.csv`` or ``styles.csv``, and ``images``.
-
-    ``text`` is what becomes the description: the product's name, or its long description (metadata.csv only, 999
-    rows). ``brand_from_name`` adds a brand column to styles.csv, which has none: the words of the name before the
-    wearer ("Puma Men Logo Shorts"), absent where the name has no such word (ours). The string "NA" is a value.
-    """
+    """Fashion Product Images (KAGL) in either of its layouts. The string "NA" is a value."""
 
     path: str
+    """Folder of ``metadata.csv`` or ``styles.csv``, and ``images``."""
     text: Literal["name", "description"] = "name"
+    """What becomes the description: the product's name, or its long description (metadata.csv only, 999 rows)."""
     brand_from_name: bool = False
+    """Add a brand column to styles.csv, which has none: the words of the name before the wearer ("Puma Men Logo
+    Shorts"), missing where the name has no such word."""
     encoding: str = "utf-8"
+    """Encoding of the table."""
     name: ClassVar[str] = "kagl"
 
     def __post_init__(self) -> None:

@@ -32,23 +32,25 @@ _IMAGES, _LABELS = 0x00000803, 0x00000801  # unsigned bytes in three dimensions,
 
 @dataclass
 class LabelledSource:
-    """Pictures with one class each, which becomes the tag ``label`` and, as the only text there is, the description.
+    """Images with one class each, which becomes the tag ``label`` and, as the only text there is, the description.
 
-    ``path`` is a folder with Fashion-MNIST's four files (``train-images-idx3-ubyte.gz`` ...; ``t10k`` is test), whose
-    numbers ``classes`` names; or a folder of class folders, ``<class>/<picture>`` or ``<split>/<class>/<picture>``.
-
-    Where val is not given, ``val_share`` of every class of train becomes val; where nothing is, ``test_share`` becomes
-    test as well. ``seed`` decides which, equal files together. (``val_fraction`` and ``test_fraction`` have no part
-    here: they keep products with the same text together, and here those are whole classes.) ``invert`` turns the
-    pictures of idx files from bright on black to dark on white, as shop photos are.
+    ``val_fraction`` and ``test_fraction`` do not apply: they keep products with the same text together, which are whole
+    classes here.
     """
 
     path: str
+    """Folder of Fashion-MNIST's four files (``train-images-idx3-ubyte.gz`` ...; ``t10k`` is test), or of class folders,
+    ``<class>/<image>`` or ``<split>/<class>/<image>``."""
     classes: list[str] = field(default_factory=lambda: list(FASHION_MNIST))
+    """Names of the classes of idx files, in the order of their numbers."""
     val_share: float = 0.1
+    """Share of every class of train that becomes val, where there is no val split."""
     test_share: float = 0.1
+    """Share of every class that becomes test, where there are no splits."""
     seed: int = 0
+    """Seed of these splits; equal files stay together."""
     invert: bool = False
+    """Invert the images of idx files, which are bright on black, to dark on white, as shop photos are."""
     name: ClassVar[str] = "labelled"
 
     def __post_init__(self) -> None:

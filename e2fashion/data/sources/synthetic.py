@@ -15,9 +15,7 @@ SMALLEST_IMAGE = 32
 
 @dataclass
 class SyntheticSource:
-    """Rendered products; the same options give the same bytes.
-
-    ``image_size`` in pixels; ``missing_tags`` is the share of brands, seasons and compositions that are unknown.
+    """SynthFashion, rendered products; the same options give the same bytes.
 
     Raises:
         E2FashionError: an option is out of its range.
@@ -26,10 +24,15 @@ class SyntheticSource:
     name: ClassVar[str] = "synthetic"
 
     products: int = 2000
+    """Number of products."""
     image_size: int = 128
+    """Pixels along the square."""
     views: int = 2
+    """Images of a product."""
     seed: int = 0
+    """Seed of products and images."""
     missing_tags: float = 0.1
+    """Share of brands, seasons and compositions that are unknown."""
 
     def __post_init__(self) -> None:
         bounds = {"products": 1, "image_size": SMALLEST_IMAGE, "views": 1, "seed": 0}
