@@ -20,7 +20,7 @@ from e2fashion.eval.report import retrieved_rows
 from e2fashion.eval.results import read_records
 from e2fashion.eval.retrieval.protocols import FullGallery
 from e2fashion.eval.retrieval.rankings import RecordContext
-from e2fashion.models import E2Model
+from e2fashion.models import E2Model, FilipModel
 from e2fashion.run_folder import RunFolder
 from e2fashion.schema import RunConfig
 from e2fashion.types import E2FashionError
@@ -60,8 +60,7 @@ def test_a_filip_run_has_records_like_any_other(filip: RunFolder) -> None:
 
 def test_its_folder_is_a_clip_that_knows_how_it_is_compared(filip: RunFolder, clip: Path) -> None:
     model = AutoModel.from_pretrained(filip.model)
-    assert isinstance(model, E2Model)
-    assert model.compares_tokens
+    assert isinstance(model, FilipModel)
     assert model.state_dict().keys() == CLIPModel.from_pretrained(clip).state_dict().keys()
     assert load_encoder(str(filip.path)).model.config.similarity == "tokens"
 

@@ -85,8 +85,8 @@ def embed_split(
 
     ``model`` has CLIP's ``get_image_features`` and ``get_text_features`` (Transformers 4 or 5). Views are numbered in
     the order in which a product's pictures arrive. Each distinct text is encoded once, wherever it stands, so that
-    equal texts have equal embeddings to the bit; for a model with text entities, whose tags are then those of the
-    batch, each distinct text with its tags. uint8 pixels are normalised with ``mean`` and ``std``; floats are
+    equal texts have equal embeddings to the bit; for a model that reads tags with its texts (those of
+    the batch), each distinct text with its tags. uint8 pixels are normalised with ``mean`` and ``std``; floats are
     taken as they are. ``categories`` maps a product to its sub-category.
 
     Raises E2FashionError when ``batches`` is empty.
@@ -97,7 +97,7 @@ def embed_split(
     products: dict[str, int] = {}
     text_rows: dict[tuple[int, ...], int] = {}
     pairs: dict[tuple[int, tuple[int, ...]], None] = {}
-    reads_tags = bool(getattr(getattr(model, "config", None), "text_entities", None))
+    reads_tags = getattr(model, "reads_tags", False)
     image_product: list[int] = []
     with evaluating(model), torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
         for batch in tqdm(batches, desc=label, unit="batch", disable=not progress):
@@ -137,7 +137,7 @@ def embed_split(
 
 
 def _tags(model: nn.Module, batch: Batch, rows: list[int], device: torch.device) -> dict[str, Tensor]:
-    """What the text entities of ``model`` read of these rows of a batch."""
+    """The tags with which ``model`` reads the texts of these rows of a batch."""
     present = batch.tag_present[rows].to(device)
     features = model.get_tag_features(  # type: ignore[operator]
         batch.tag_input_ids.to(device), batch.tag_attention_mask.to(device), batch.tag_index[rows].to(device), present

@@ -1,6 +1,11 @@
-"""Encoders: CLIP with regional selection (E2), its baselines, and the ways in and out of other layouts."""
+"""Encoders: CLIP with regional selection (E2), its baselines, and the ways in and out of other layouts.
+
+Importing the baselines' files is what lets :class:`E2Model` create them, see there.
+"""
 
 from e2fashion.models.configuration_e2 import E2Config, E2VisionConfig, parse_entities
+from e2fashion.models.ei_clip import EiClipModel
+from e2fashion.models.filip import FilipModel, FilipOutput
 from e2fashion.models.from_clip import added_parameters, new_parameter_names
 from e2fashion.models.modeling_e2 import E2Model, E2VisionModelWithProjection
 from e2fashion.models.outputs import E2Output, E2VisionModelOutput
@@ -16,6 +21,9 @@ __all__ = [
     "E2VisionModelOutput",
     "E2VisionModelWithProjection",
     "E2VisionOutput",
+    "EiClipModel",
+    "FilipModel",
+    "FilipOutput",
     "added_parameters",
     "new_parameter_names",
     "parse_entities",

@@ -22,7 +22,6 @@ REGIONAL_PREFIXES = (
     "vision_model.fusion_blocks.",
     "vision_model.token_gates.",
     "region_heads.",
-    "entity_text.",
 )
 OPTIONS = (
     "selection",
@@ -99,7 +98,7 @@ def load_clip(
     config.keep_compared_patches()
     loaded: Any = model_class.from_pretrained(source, config=config, output_loading_info=True)
     model, loading = loaded
-    missing = sorted(key for key in loading["missing_keys"] if not key.startswith(REGIONAL_PREFIXES))
+    missing = sorted(key for key in loading["missing_keys"] if not key.startswith(model.added_prefixes))
     if missing:
         raise E2FashionError(f"checkpoint {source!r} lacks CLIP weights: {missing[:5]} ({len(missing)} in all)")
     if config.vision_config.projection_init == "random":
@@ -117,7 +116,7 @@ def new_parameter_names(model: nn.Module) -> list[str]:
     trains "only the new parameters", this one included).
     """
     vision = getattr(model.config, "vision_config", model.config)
-    prefixes: tuple[str, ...] = REGIONAL_PREFIXES
+    prefixes = _added_prefixes(model)
     if getattr(vision, "projection_init", "clip") == "random":
         prefixes = (*prefixes, "visual_projection.")
     return [name for name, _ in model.named_parameters() if name.startswith(prefixes)]
@@ -125,4 +124,11 @@ def new_parameter_names(model: nn.Module) -> list[str]:
 
 def added_parameters(model: nn.Module) -> int:
     """How many parameters E2 adds to a CLIP of the same backbone (a redrawn image projection adds none)."""
-    return sum(parameter.numel() for name, parameter in model.named_parameters() if name.startswith(REGIONAL_PREFIXES))
+    prefixes = _added_prefixes(model)
+    return sum(parameter.numel() for name, parameter in model.named_parameters() if name.startswith(prefixes))
+
+
+def _added_prefixes(model: nn.Module) -> tuple[str, ...]:
+    """Those of an :class:`E2Model` or its variant; a CLIP and the image half alone have no more than the regional."""
+    prefixes: tuple[str, ...] = getattr(model, "added_prefixes", REGIONAL_PREFIXES)
+    return prefixes

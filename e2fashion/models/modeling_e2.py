@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, Self, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from transformers.modeling_outputs import BaseModelOutputWithPooling
 from transformers.models.clip.modeling_clip import (
     CLIPModel,
     CLIPPreTrainedModel,
@@ -19,30 +20,27 @@ from transformers.models.clip.modeling_clip import (
 from transformers.utils.generic import can_return_tuple
 
 from e2fashion.models.configuration_e2 import E2Config, E2VisionConfig, EntitiesLike
-from e2fashion.models.entity_text import EntityText
-from e2fashion.models.from_clip import load_clip
-from e2fashion.models.last_layer import PLAIN_ATTENTION, encode_text_end, real_tokens, trim_padding
-from e2fashion.models.outputs import E2Output, E2TextOutput, E2VisionModelOutput
+from e2fashion.models.from_clip import REGIONAL_PREFIXES, load_clip
+from e2fashion.models.last_layer import PLAIN_ATTENTION, encode_text_end
+from e2fashion.models.outputs import E2Output, E2VisionModelOutput
 from e2fashion.models.region_heads import RegionHeads
 from e2fashion.models.vision_e2 import E2VisionModel, E2VisionOutput, RegionalInitialization
-from e2fashion.similarity import token_similarities
+from e2fashion.types import E2FashionError
 
 
-def _full_precision(features: Tensor) -> Tensor:
+def full_precision(features: Tensor) -> Tensor:
     """Features in fp32 under autocast: unit vectors in half precision tie where the model tells texts apart."""
     return features.float() if torch.is_autocast_enabled(features.device.type) else features
 
 
 def _normalized(features: Tensor) -> Tensor:
     """Features over their length, in the very operations of CLIP, so that its outputs are equal to the bit."""
-    features = _full_precision(features)
+    features = full_precision(features)
     return features / features.pow(2).sum(dim=-1, keepdim=True).pow(0.5)
 
 
-def _contrast(per_image: Tensor | None, per_text: Tensor | None) -> Tensor:
-    """CLIP's loss in CLIP's operations, with logits of their own for the two directions."""
-    assert per_image is not None
-    assert per_text is not None
+def contrast(per_image: Tensor, per_text: Tensor) -> Tensor:
+    """CLIP's loss () in CLIP's operations, from the logits (B, B) of either direction."""
     return (contrastive_loss(per_text) + contrastive_loss(per_image)) / 2.0
 
 
@@ -53,10 +51,38 @@ class E2Model(RegionalInitialization, CLIPModel):
     last layer only for the tokens that are read: the same features for less work, and a ``last_hidden_state`` that
     holds just those tokens, CLS and selection tokens (B, 1 + S, D) or the end token (B, 1, D). That is the default in
     training. In evaluation, and whenever hidden states or attentions are asked for, every token comes out as in CLIP.
+
+    **Variants** are subclasses in files of their own. Each says in :meth:`is_for` which configurations it implements;
+    ``E2Model(config)``, and with it ``from_pretrained``, :meth:`from_clip` and ``AutoModel``, create the variant that
+    the configuration asks for. A variant may override :meth:`add_parts`, :meth:`get_image_features`,
+    :meth:`get_text_features`, :meth:`text_options` (what texts are encoded with besides their tokens) and
+    :meth:`joined` (how both towers' features become logits and a loss).
     """
 
     config: E2Config
     config_class = E2Config
+
+    #: How the names of the parameters begin that no CLIP checkpoint brings.
+    added_prefixes: ClassVar[tuple[str, ...]] = REGIONAL_PREFIXES
+    #: Whether texts are encoded together with tags of their products, see :meth:`text_options`.
+    reads_tags: ClassVar[bool] = False
+
+    def __new__(cls, config: E2Config | None = None, *args: Any, **kwargs: Any) -> Self:
+        """An instance of the variant that ``config`` asks for; without one (a copy, a pickle) of ``cls`` itself."""
+        del args, kwargs
+        if cls is not E2Model or config is None:
+            return super().__new__(cls)
+        asked = [variant for variant in E2Model.__subclasses__() if variant.is_for(config)]
+        if len(asked) > 1:
+            names = " and ".join(variant.__name__ for variant in asked)
+            raise E2FashionError(f"the model's configuration asks for {names} at once: choose one of them")
+        return super().__new__(cast(type[Self], asked[0]) if asked else cls)
+
+    @classmethod
+    def is_for(cls, config: E2Config) -> bool:
+        """Whether this variant implements ``config``."""
+        del config
+        return False
 
     def __init__(self, config: E2Config) -> None:
         CLIPPreTrainedModel.__init__(self, config)  # CLIPModel's own would build a vision tower to throw away
@@ -72,9 +98,11 @@ class E2Model(RegionalInitialization, CLIPModel):
         self.region_heads = RegionHeads(
             vision_config.entity_list, self.vision_embed_dim, self.projection_dim, vision_config.layer_norm_eps
         )
-        listed = config.text_entity_list
-        self.entity_text = EntityText(listed, self.projection_dim) if listed else None
+        self.add_parts(config)
         self.post_init()
+
+    def add_parts(self, config: E2Config) -> None:
+        """Create the modules that a variant has beyond E2's, before any weight is drawn: none here."""
 
     @classmethod
     def from_clip(
@@ -98,10 +126,18 @@ class E2Model(RegionalInitialization, CLIPModel):
         """Make the selection noise of the next training passes a function of ``key``: see :class:`E2VisionModel`."""
         self.vision_model.seed_selection_noise(*key)
 
-    @property
-    def compares_tokens(self) -> bool:
-        """Whether images and texts are compared by their tokens, not by one vector each."""
-        return self.config.similarity == "tokens"
+    def departures(self) -> list[str]:
+        """What this variant has beyond E2, one phrase each: what a conversion to another layout loses."""
+        return []
+
+    def text_options(self, distinct: Tensor, tag_index: Tensor, tag_present: Tensor) -> dict[str, Tensor]:
+        """Keywords of :meth:`get_text_features` that a batch's tags yield: none here.
+
+        ``distinct`` (U, C) are the features of the batch's tag strings, not normalised; ``tag_index`` and
+        ``tag_present`` (B, E + T), the tags of regions first.
+        """
+        del distinct, tag_index, tag_present
+        return {}
 
     def _complete(self, complete_states: bool | None, config: Any, options: Mapping[str, Any]) -> bool:
         """Whether a tower computes every token: asked for in the call or the configuration, or else in evaluation."""
@@ -119,22 +155,17 @@ class E2Model(RegionalInitialization, CLIPModel):
         complete_states: bool | None = None,
         **kwargs: Any,
     ) -> E2VisionOutput:
-        """Images (B, 3, H, W): ``pooler_output`` (B, C) projected, ``region_features`` (B, E, C), not normalised.
-
-        A model that compares tokens adds ``local_features`` (B, P, C), its projected patches.
-        """
+        """Images (B, 3, H, W): ``pooler_output`` (B, C) projected, ``region_features`` (B, E, C), not normalised."""
         output = self.vision_model(
             pixel_values=pixel_values,
             interpolate_pos_encoding=interpolate_pos_encoding,
             output_selection_maps=output_selection_maps,
-            complete_states=self.compares_tokens or self._complete(complete_states, self.vision_model.config, kwargs),
+            complete_states=self._complete(complete_states, self.vision_model.config, kwargs),
             return_dict=True,
             **kwargs,
         )
         output.pooler_output = self.visual_projection(output.pooler_output)
         output.region_features = self.region_heads(output.token_states)
-        if self.compares_tokens:
-            output.local_features = self.visual_projection(self.vision_model.post_layernorm(output.patch_states))
         return output
 
     def get_region_features(self, pixel_values: Tensor, interpolate_pos_encoding: bool = False) -> Tensor:
@@ -151,27 +182,13 @@ class E2Model(RegionalInitialization, CLIPModel):
         attention_mask: Tensor | None = None,
         position_ids: Tensor | None = None,
         complete_states: bool | None = None,
-        output_local_features: bool | None = None,
-        tag_features: Tensor | None = None,
-        tag_present: Tensor | None = None,
         **kwargs: Any,
-    ) -> E2TextOutput:
+    ) -> BaseModelOutputWithPooling:
         """Texts (B, L): ``pooler_output`` (B, C) projected, not normalised.
 
-        A model with text entities adds the texts' ``tag_features`` (B, T, C) to it where ``tag_present`` (B, T), see
-        :meth:`get_tag_features`; without any it reads the text alone.
-        A model that compares tokens adds ``local_features`` (B, L, C), unless ``output_local_features`` is False.
         Without ``complete_states`` the columns of padding behind the longest text are cut off as well.
         """
-        config = self.text_model.config
-        plain_mask = attention_mask is None or attention_mask.ndim == 2
-        plain_attention = config._attn_implementation in PLAIN_ATTENTION
-        complete = self._complete(complete_states, config, kwargs) or not (plain_mask and plain_attention)
-        local = self.compares_tokens if output_local_features is None else output_local_features
-        if local and not complete:
-            input_ids, attention_mask = trim_padding(input_ids, attention_mask, self.text_model.eos_token_id)
-            position_ids = None if position_ids is None else position_ids[:, : input_ids.shape[1]]
-        if complete or local:
+        if self._completes_text(attention_mask, complete_states, kwargs):
             output = self.text_model(
                 input_ids=input_ids,
                 attention_mask=attention_mask,
@@ -181,15 +198,17 @@ class E2Model(RegionalInitialization, CLIPModel):
             )
         else:
             output = encode_text_end(self.text_model, input_ids, attention_mask, position_ids)
-        output = E2TextOutput(**output)
         output.pooler_output = self.text_projection(output.pooler_output)
-        if self.entity_text is not None and tag_features is not None and tag_present is not None:
-            output.pooler_output = self.entity_text(output.pooler_output, tag_features, tag_present)
-        if local:
-            real = real_tokens(input_ids, attention_mask, self.text_model.eos_token_id)
-            features = self.text_projection(output.last_hidden_state)
-            output.local_features = features.masked_fill(~real[..., None], 0.0)
         return output
+
+    def _completes_text(
+        self, attention_mask: Tensor | None, complete_states: bool | None, options: Mapping[str, Any]
+    ) -> bool:
+        """Whether the text tower computes every token: asked for, or the shortcut cannot serve mask or attention."""
+        config = self.text_model.config
+        plain_mask = attention_mask is None or attention_mask.ndim == 2
+        plain_attention = config._attn_implementation in PLAIN_ATTENTION
+        return self._complete(complete_states, config, options) or not (plain_mask and plain_attention)
 
     @can_return_tuple
     def forward(
@@ -211,7 +230,7 @@ class E2Model(RegionalInitialization, CLIPModel):
 
         ``tag_input_ids`` and ``tag_attention_mask`` (U, Lt) are the batch's distinct tag strings, each encoded once;
         ``tag_index`` (B, E) int64 points into them and ``tag_present`` (B, E) bool says where a product has the tag.
-        Tags of text entities stand behind those of the image's: (B, E + T).
+        The tags of T entities that a variant reads stand behind those of the regions: (B, E + T).
         """
         images = self.get_image_features(
             pixel_values,
@@ -224,50 +243,40 @@ class E2Model(RegionalInitialization, CLIPModel):
         if tag_input_ids is not None:
             if tag_index is None or tag_present is None:
                 raise ValueError("tag_input_ids need tag_index and tag_present (B, E): whose tags are they?")
-            distinct, regions = self._distinct_tags(tag_input_ids, tag_attention_mask), len(self.region_heads)
-            normalised = F.normalize(_full_precision(distinct), dim=-1)
-            tag_embeds = _of_products(normalised, tag_index[:, :regions], tag_present[:, :regions])
-            if self.entity_text is not None:
-                kwargs["tag_present"] = tag_present[:, regions:]
-                kwargs["tag_features"] = _of_products(distinct, tag_index[:, regions:], kwargs["tag_present"])
+            distinct, regions = self.distinct_tags(tag_input_ids, tag_attention_mask), len(self.region_heads)
+            normalised = F.normalize(full_precision(distinct), dim=-1)
+            tag_embeds = of_products(normalised, tag_index[:, :regions], tag_present[:, :regions])
+            kwargs |= self.text_options(distinct, tag_index, tag_present)
         texts = self.get_text_features(
             input_ids, attention_mask=attention_mask, position_ids=position_ids, return_dict=True, **kwargs
         )
+        return self.joined(images, texts, tag_embeds, bool(return_loss))
+
+    def joined(
+        self, images: E2VisionOutput, texts: BaseModelOutputWithPooling, tag_embeds: Tensor | None, return_loss: bool
+    ) -> E2Output:
+        """The model's output for both towers' features: embeddings, logits (B, B) and, if asked for, CLIP's loss."""
+        assert images.pooler_output is not None
+        assert images.region_features is not None
+        assert texts.pooler_output is not None
         image_embeds = _normalized(images.pooler_output)
         text_embeds = _normalized(texts.pooler_output)
-        local: tuple[Tensor, Tensor] | None = None
-        if self.compares_tokens:
-            image_local, text_local = (_full_precision(item.local_features) for item in (images, texts))
-            local = F.normalize(image_local, dim=-1), F.normalize(text_local, dim=-1)
-        per_image, per_text = self._logits(image_embeds, text_embeds, local, bool(return_loss))
+        per_text = text_embeds @ image_embeds.t() * self.logit_scale.exp()
+        per_image = per_text.t()
         return E2Output(
-            loss=_contrast(per_image, per_text) if return_loss else None,
+            loss=contrast(per_image, per_text) if return_loss else None,
             logits_per_image=per_image,
             logits_per_text=per_text,
             text_embeds=text_embeds,
             image_embeds=image_embeds,
             text_model_output=texts,
             vision_model_output=images,
-            region_embeds=F.normalize(_full_precision(images.region_features), dim=-1),
+            region_embeds=F.normalize(full_precision(images.region_features), dim=-1),
             tag_embeds=tag_embeds,
             logit_scale=self.logit_scale,
             selection_maps=images.selection_maps,
             selected_patches=images.selected_patches,
-            image_local_embeds=None if local is None else local[0],
-            text_local_embeds=None if local is None else local[1],
         )
-
-    def _logits(
-        self, image_embeds: Tensor, text_embeds: Tensor, local: tuple[Tensor, Tensor] | None, wanted: bool
-    ) -> tuple[Tensor | None, Tensor | None]:
-        """Logits per image (B, B) and per text; of tokens in training only when ``wanted``, for they are dear."""
-        if local is None:
-            per_text = text_embeds @ image_embeds.t() * self.logit_scale.exp()
-            return per_text.t(), per_text
-        if self.training and not wanted:
-            return None, None
-        per_image, per_text = token_similarities(*local)
-        return per_image * self.logit_scale.exp(), per_text * self.logit_scale.exp()
 
     def embed_tags(
         self,
@@ -277,27 +286,17 @@ class E2Model(RegionalInitialization, CLIPModel):
         tag_present: Tensor | None,
     ) -> Tensor:
         """Normalised tag embeddings (B, E, C), exactly zero in value and gradient where ``tag_present`` is false."""
-        distinct = self._distinct_tags(tag_input_ids, tag_attention_mask)
-        return _of_products(F.normalize(_full_precision(distinct), dim=-1), tag_index, tag_present)
+        distinct = self.distinct_tags(tag_input_ids, tag_attention_mask)
+        return of_products(F.normalize(full_precision(distinct), dim=-1), tag_index, tag_present)
 
-    def get_tag_features(
-        self,
-        tag_input_ids: Tensor,
-        tag_attention_mask: Tensor | None,
-        tag_index: Tensor | None,
-        tag_present: Tensor | None,
-    ) -> Tensor:
-        """Tag features (B, E, C), not normalised, zero where ``tag_present`` is false: what text entities read."""
-        return _of_products(self._distinct_tags(tag_input_ids, tag_attention_mask), tag_index, tag_present)
-
-    def _distinct_tags(self, tag_input_ids: Tensor, tag_attention_mask: Tensor | None) -> Tensor:
-        """Features (U, C) of distinct tag strings, each encoded once, not normalised."""
+    def distinct_tags(self, tag_input_ids: Tensor, tag_attention_mask: Tensor | None) -> Tensor:
+        """Features (U, C) of distinct tag strings (U, Lt), each encoded once, not normalised."""
         return self.get_text_features(
-            tag_input_ids, tag_attention_mask, complete_states=False, output_local_features=False, return_dict=True
+            tag_input_ids, tag_attention_mask, complete_states=False, return_dict=True
         ).pooler_output
 
 
-def _of_products(distinct: Tensor, tag_index: Tensor | None, tag_present: Tensor | None) -> Tensor:
+def of_products(distinct: Tensor, tag_index: Tensor | None, tag_present: Tensor | None) -> Tensor:
     """The rows (U, C) that products' tags point at: (B, E, C), zero where a tag is absent."""
     if tag_index is None or tag_present is None:
         raise ValueError("tag_input_ids need tag_index and tag_present (B, E): whose tags are they?")
@@ -314,12 +313,8 @@ class E2VisionModelWithProjection(RegionalInitialization, CLIPVisionModelWithPro
 
     config: E2VisionConfig
     config_class = E2VisionConfig
-    _keys_to_ignore_on_load_unexpected = [  # noqa: RUF012 - typed by the base class
-        r"^text_model\.",
-        r"^text_projection\.",
-        r"^logit_scale$",
-        r"^entity_text\.",
-    ]
+    # Whatever an E2Model, or a variant of it, has beyond its image half.
+    _keys_to_ignore_on_load_unexpected = [r"^(?!vision_model\.|visual_projection\.|region_heads\.)"]  # noqa: RUF012
 
     def __init__(self, config: E2VisionConfig) -> None:
         CLIPPreTrainedModel.__init__(self, config)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from torch import Tensor
-from transformers.modeling_outputs import BaseModelOutputWithPooling
 from transformers.models.clip.modeling_clip import CLIPOutput, CLIPVisionModelOutput
 
 
@@ -17,8 +16,6 @@ class E2Output(CLIPOutput):
     tag is absent; None when no tags were given) are L2-normalised. ``logit_scale`` () is the log of the inverse
     temperature. ``selection_maps`` (B, F, S, P) and ``selected_patches`` (B, F, S, k): on request, see
     :class:`~e2fashion.models.vision_e2.E2VisionOutput`. ``loss`` is CLIP's own, of images and texts alone.
-    ``image_local_embeds`` (B, P, C) and ``text_local_embeds`` (B, L, C), L2-normalised, zero at padding: only of a
-    model that compares tokens, whose logits (in training only with ``return_loss``) and ``loss`` come from them.
     """
 
     region_embeds: Tensor | None = None
@@ -26,26 +23,13 @@ class E2Output(CLIPOutput):
     logit_scale: Tensor | None = None
     selection_maps: Tensor | None = None
     selected_patches: Tensor | None = None
-    image_local_embeds: Tensor | None = None
-    text_local_embeds: Tensor | None = None
 
     @property
     def compared_embeds(self) -> tuple[Tensor, Tensor]:
-        """What the model compares images and texts by: (B, C) each, or tokens (B, P, C) and (B, L, C)."""
-        if self.image_local_embeds is not None and self.text_local_embeds is not None:
-            return self.image_local_embeds, self.text_local_embeds
+        """What the model compares images and texts by: their embeddings (B, C)."""
         assert self.image_embeds is not None
         assert self.text_embeds is not None
         return self.image_embeds, self.text_embeds
-
-
-@dataclass
-class E2TextOutput(BaseModelOutputWithPooling):
-    """CLIP's text output, then ``local_features`` (B, L, C), not normalised and zero at padding: the projected tokens,
-    of a model that compares them.
-    """
-
-    local_features: Tensor | None = None
 
 
 @dataclass

@@ -14,7 +14,6 @@ from transformers.utils.generic import merge_with_config_defaults
 from transformers.utils.output_capturing import capture_outputs
 
 from e2fashion.models.configuration_e2 import E2VisionConfig
-from e2fashion.models.entity_text import EntityText
 from e2fashion.models.last_layer import PLAIN_ATTENTION, layer_for_read_tokens
 from e2fashion.models.region_heads import RegionHead
 from e2fashion.models.selection import Fusion, FusionBlock, SelectionNoise, SelectionTokens
@@ -30,8 +29,8 @@ class E2VisionOutput(BaseModelOutputWithPooling):
     ``patch_states`` (B, P, D) the last patch states there are: the last layer's, or those that the last fusion block
     read (None where the last layer ran without them and no block read any). ``selection_maps`` (B, F, S, P), on
     request: noise-free probabilities per fusion block; ``selected_patches`` (B, F, S, k) int64, with them: what each
-    token really read, best first. ``region_features`` (B, E, C), not normalised: set by the models that have region
-    heads; ``local_features`` (B, P, C), not normalised: the projected patches, set by models that compare them.
+    token really read, best first. ``region_features`` (B, E, C), not normalised: set by the models that have
+    region heads.
     """
 
     token_states: Tensor | None = None
@@ -39,7 +38,6 @@ class E2VisionOutput(BaseModelOutputWithPooling):
     selection_maps: Tensor | None = None
     selected_patches: Tensor | None = None
     region_features: Tensor | None = None
-    local_features: Tensor | None = None
 
 
 class RegionalInitialization(CLIPPreTrainedModel):
@@ -69,10 +67,6 @@ class RegionalInitialization(CLIPPreTrainedModel):
                 init.normal_(weight, std=weight.shape[-1] ** -0.5 * factor)
         elif isinstance(module, TokenGates):
             init.constant_(module.bias, module.start)
-        elif isinstance(module, EntityText):
-            init.zeros_(module.gates)
-            for matrix in module.matrices():
-                init.zeros_(matrix)
         elif isinstance(module, RegionHead):
             init.normal_(module.projection.weight, std=module.projection.in_features**-0.5 * factor)
 

@@ -181,14 +181,13 @@ def official_obstacles(model: E2Model, fusion_layers: Sequence[int] = OFFICIAL_F
         "patches_per_token": (vision.patches_per_token, 1),
         "drop_patches": (vision.drop_patches, True),
         "token_gate": (vision.token_gate, None),
-        "similarity": (model.config.similarity, "global"),
-        "text_entities": (model.config.text_entities, []),
     }
     names = tuple(entity.name for entity in entities)
     if names not in (OFFICIAL_ENTITIES[:4], OFFICIAL_ENTITIES):
         known = ", ".join(OFFICIAL_ENTITIES)
         reasons.append(f"its groups are {known}, the first four or all; this model's are {', '.join(names) or 'none'}")
     reasons += [f"{key} is {value}, there {there}" for key, (value, there) in expected.items() if value != there]
+    reasons += [f"it does not know {departure}" for departure in model.departures()]
     if names == OFFICIAL_ENTITIES:
         state = model.state_dict()
         own, used = (f"region_heads.{name}.layer_norm." for name in (names[4], names[3]))

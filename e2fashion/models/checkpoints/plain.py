@@ -62,12 +62,9 @@ def lost_parts(model: CLIPModel) -> list[str]:
         "vision_model.fusion_blocks.": f"{len(layers)} fusion blocks behind layers {', '.join(map(str, layers))}",
         "vision_model.token_gates.": "the attention gates of the tokens",
         "region_heads.": f"{len(entities)} region projections with their LayerNorms",
-        "entity_text.": "the tags' maps of the text feature",
     }
     lost += [f"{said[prefix]}: {count:,} values" for prefix, count in counts.items() if count]
-    if model.compares_tokens:
-        lost.append("the comparison of patches with words (FILIP), which its weights were trained for")
-    return lost
+    return lost + model.departures()
 
 
 def plain_clip(model: CLIPModel) -> CLIPModel:
@@ -81,5 +78,5 @@ def plain_clip(model: CLIPModel) -> CLIPModel:
     own = set(CLIPConfig.sub_configs["vision_config"]().to_dict())
     towers["vision_config"] = {key: value for key, value in towers["vision_config"].items() if key in own}
     config = CLIPConfig(**towers, projection_dim=model.config.projection_dim)
-    tensors = {key: value for key, value in model.state_dict().items() if not key.startswith(REGIONAL_PREFIXES)}
+    tensors = {key: value for key, value in model.state_dict().items() if not key.startswith(model.added_prefixes)}
     return filled(CLIPModel, config, tensors)

@@ -16,8 +16,8 @@ from e2fashion.eval.embed import embed_split
 from e2fashion.eval.encoder import load_encoder
 from e2fashion.eval.measure import MeasureSettings, embed_catalogue
 from e2fashion.eval.results import read_records
-from e2fashion.models import E2Config, E2Model, new_parameter_names
-from e2fashion.models.entity_text import EntityText
+from e2fashion.models import E2Config, E2Model, EiClipModel, new_parameter_names
+from e2fashion.models.ei_clip import EntityText
 from e2fashion.modules.contrastive import ContrastiveModule
 from e2fashion.modules.optimizers import OptimizerSettings
 from e2fashion.run_checks import check_run
@@ -58,6 +58,7 @@ def test_without_entities_it_is_clip_fine_tuning_to_the_bit(synth_catalogue: Cat
     assert torch.equal(plain, without)
     assert model.state_dict().keys() == clip_ft.state_dict().keys()
     assert model.config.text_entities == []
+    assert type(model) is E2Model
 
 
 def test_training_starts_as_clip_fine_tuning(synth_catalogue: Catalogue, clip: Path) -> None:
@@ -65,7 +66,7 @@ def test_training_starts_as_clip_fine_tuning(synth_catalogue: Catalogue, clip: P
     started, model = loss_of(synth_catalogue, clip, *EI_CLIP)
     assert torch.equal(plain, started)
     started.backward()
-    assert model.entity_text is not None
+    assert isinstance(model, EiClipModel)
     assert all(bool(matrix.grad.ne(0).any()) for matrix in model.entity_text.matrices() if matrix.grad is not None)
     names = ["entity_text.gates", "entity_text.maps.brand.weight", "entity_text.maps.fabric.weight"]
     assert new_parameter_names(model) == names
