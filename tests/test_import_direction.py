@@ -11,7 +11,8 @@ PACKAGE = Path(__file__).resolve().parents[1] / "e2fashion"
 
 FOUNDATION = {"types", "schema", "config", "run_folder"}
 LAYERS: list[set[str]] = [
-    {"types", "settings"},
+    {"types", "settings", "characters"},
+    {"text_files"},
     {"schema", "run_folder", "similarity"},
     {"config"},
     {"data", "models", "losses", "metrics"},

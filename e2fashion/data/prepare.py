@@ -16,6 +16,7 @@ from typing import Any, Literal
 from datasets import Features
 from tqdm.auto import tqdm  # type: ignore[import-untyped]
 
+from e2fashion.characters import escaped
 from e2fashion.data.atomic import atomic_folder
 from e2fashion.data.catalogue import Catalogue
 from e2fashion.data.derived import FibreColumns
@@ -257,10 +258,10 @@ def _write_skipped(file: Path, skipped: list[SourceProblem]) -> None:
     if not skipped:
         return
     columns = ("row", "product_id", "reason", "field", "value", "remedy")
-    with file.open("w", encoding="utf-8", errors="backslashreplace", newline="") as stream:
+    with file.open("w", encoding="utf-8", newline="") as stream:
         writer = csv.writer(stream)
         writer.writerow(columns)
-        writer.writerows([getattr(problem, column) for column in columns] for problem in skipped)
+        writer.writerows([escaped(getattr(problem, column)) for column in columns] for problem in skipped)
 
 
 def _nothing_left(source: Source, gathered: _Gathered) -> str:

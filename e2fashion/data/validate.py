@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from e2fashion.characters import escaped, first_control, is_blank, is_c1_control, trimmed
 from e2fashion.data.pictures import PictureError, check_picture
 from e2fashion.data.sources.base import SourceProblem, SourceRow
 from e2fashion.types import SPLITS, Box, E2FashionError, Split
@@ -24,7 +25,7 @@ class ProductError(E2FashionError):
             f"{problem.row}{product}: {problem.reason} in field '{problem.field}': {problem.value}. "
             f"Remedy: {problem.remedy}; or leave such rows out with on_error=skip."
         )
-        super().__init__(message.encode("utf-8", "backslashreplace").decode("utf-8"))  # printable everywhere
+        super().__init__(escaped(message))  # printable everywhere
         self.problem = problem
 
 
@@ -47,7 +48,8 @@ class CheckedRow:
 def check_row(row: SourceRow, max_text_characters: int, max_pixels: int) -> CheckedRow:
     """Check every field of ``row``, decode its picture, and return what is stored.
 
-    Tags that are None or white space become None; texts lose surrounding white space.
+    Tags that are None or have nothing to see (white space, zero-width characters) become None; texts lose surrounding
+    white space.
 
     Raises:
         ProductError: naming the first field that is wrong.
@@ -84,27 +86,34 @@ def check_row(row: SourceRow, max_text_characters: int, max_pixels: int) -> Chec
 
 
 def _checked_text(row: SourceRow, field: str, value: str) -> str:
-    text = value.strip()
-    if not text:
-        raise _error(row, field, "empty text", _shown(value), "fill it in, or name another column")
-    return _encodable(row, field, text)
+    if is_blank(value):
+        raise _error(row, field, "empty text", ascii(_cut(value)), "fill it in, or name another column")
+    text = _encodable(row, field, trimmed(value))
+    if field == "product_id" and len(text.splitlines()) > 1:
+        raise _error(row, field, "control characters", _shown(text), "write an id on one line")
+    return text
 
 
 def _checked_tag(row: SourceRow, field: str, value: str | None) -> str | None:
-    if value is None or not value.strip():
-        return None
-    return _encodable(row, field, value.strip())
+    return None if value is None or is_blank(value) else _encodable(row, field, trimmed(value))
 
 
 def _encodable(row: SourceRow, field: str, text: str) -> str:
-    """``text``, unless it holds halves of characters: what a wrong encoding leaves behind."""
+    """``text``, unless it holds what a wrong encoding leaves behind: halves of characters, or control characters."""
     try:
         text.encode("utf-8")
     except UnicodeEncodeError as error:
         shown = _shown(text[: error.start]) + " is followed by " + ascii(text[error.start : error.end])
         remedy = "give the encoding of the table, as in encoding=latin-1"
         raise _error(row, field, "wrong encoding", shown, remedy) from error
-    return text
+    control = first_control(text)
+    if control is None:
+        return text
+    shown = f"{control!r} in {_shown(text)}"
+    if is_c1_control(control):  # what cp1252 has dashes and quotation marks for, read as latin-1
+        remedy = "give encoding=cp1252, or mend the table if it was converted from latin-1"
+        raise _error(row, field, "wrong encoding", shown, remedy)
+    raise _error(row, field, "control characters", shown, "remove the character from the source")
 
 
 def _checked_split(row: SourceRow) -> Split | None:
@@ -135,7 +144,11 @@ def _read(row: SourceRow, max_pixels: int) -> bytes:
 
 def _shown(text: str) -> str:
     """``text`` in quotes, cut to a readable length."""
-    return repr(text if len(text) <= _SHOWN_CHARACTERS else text[:_SHOWN_CHARACTERS] + "...")
+    return repr(_cut(text))
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= _SHOWN_CHARACTERS else text[:_SHOWN_CHARACTERS] + "..."
 
 
 def _error(row: SourceRow, field: str, reason: str, value: str, remedy: str) -> ProductError:

@@ -71,18 +71,16 @@ def test_latin_1_is_read_when_it_is_named(tmp_path: Path) -> None:
         (b"", {}, r"t.csv is empty: its first line must name the columns"),
         (b"id,id\n", {}, r"has two columns 'id'"),
         (b"id,name\n", {"delimiter": "::"}, r"delimiter='::' must be a single character"),
+        (b"id,name\n", {"delimiter": '"'}, r"must be a single character, and no quotation mark"),
+        (b'id,"name\n1,a\n', {}, r"t.csv line 1: a quotation mark that is never closed.*Correct the header"),
+        ("id,name\n1,a\n".encode("utf-16-le"), {}, r"column name 'i.x00d.x00' holds control characters.*utf-16"),
+        (b"id,name\n1," + b"x" * (1 << 24), {}, r"t.csv line 2 is longer than 16,777,216 characters"),
     ],
 )
 def test_files_that_are_no_tables(content: bytes, options: dict[str, Any], message: str, tmp_path: Path) -> None:
     (tmp_path / "t.csv").write_bytes(content)
     with pytest.raises(E2FashionError, match=message):
         rows_of(tmp_path / "t.csv", **options)
-
-
-def test_a_quotation_mark_that_is_never_closed(tmp_path: Path) -> None:
-    (tmp_path / "t.csv").write_text('id,name\n1,"a\n' + "x,y\n" * 100_000)
-    with pytest.raises(E2FashionError, match=r"t.csv line 2: field larger than.*quotation mark that is never closed"):
-        rows_of(tmp_path / "t.csv")
 
 
 def test_json_lines(tmp_path: Path) -> None:
@@ -92,6 +90,13 @@ def test_json_lines(tmp_path: Path) -> None:
     assert second == ("t.jsonl line 3", {"id": 2, "name": None})
     assert (third.row, third.reason) == ("t.jsonl line 4", "invalid JSON")
     assert fourth.value == "a list instead of an object"
+
+
+@pytest.mark.parametrize("line", ["[" * 100_000, '{"id": ' * 100_000, "9" * 10_000, '{"id": 1, "name": "\\ud8'])
+def test_json_that_python_cannot_read_is_one_row_s_problem(line: str, tmp_path: Path) -> None:
+    (tmp_path / "t.jsonl").write_text(f'{{"id": 1}}\n{line}\n{{"id": 2}}\n')
+    first, problem, second = rows_of(tmp_path / "t.jsonl")
+    assert (first[1]["id"], problem.reason, second[1]["id"]) == (1, "invalid JSON", 2)
 
 
 def test_json_lines_without_objects(tmp_path: Path) -> None:
@@ -112,6 +117,22 @@ def test_a_damaged_parquet_file(tmp_path: Path) -> None:
     (tmp_path / "t.parquet").write_bytes(b"PAR1")
     with pytest.raises(E2FashionError, match=r"t.parquet is not a readable Parquet file"):
         open_table(tmp_path / "t.parquet")
+
+
+def test_a_parquet_file_that_is_damaged_behind_its_header(tmp_path: Path) -> None:
+    file = tmp_path / "t.parquet"
+    pq.write_table(pa.table({"id": range(600), "name": [f"a{n}" for n in range(600)]}), file)
+    content = file.read_bytes()
+    refused = 0
+    for place in range(4, len(content) - 8, 97):
+        file.write_bytes(
+            content[:place] + bytes(255 - byte for byte in content[place : place + 8]) + content[place + 8 :]
+        )
+        try:
+            rows_of(file)
+        except E2FashionError as error:
+            refused += "t.parquet is not a readable Parquet file" in str(error)
+    assert refused > 5
 
 
 def test_a_kind_of_file_that_is_unknown(tmp_path: Path) -> None:
@@ -138,6 +159,8 @@ def test_a_missing_column_is_suggested(tmp_path: Path) -> None:
         (2.5, "2.5"),
         (7, "7"),
         (True, "true"),
+        ("Café".encode(), "Café"),
+        (b"\xe9", "\udce9"),
         ("NA", "NA"),
         (["red", None, "blue"], "red; blue"),
     ],

@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
-import csv
 import difflib
 import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cached_property, partial
+from itertools import islice
 from pathlib import Path
 from typing import Any, Protocol
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from e2fashion.characters import escaped, first_control
 from e2fashion.data.sources.base import SourceProblem
+from e2fashion.data.sources.records import Record, read_records
 from e2fashion.types import E2FashionError
 
 _PREVIEWED_LINES = 1000
 _PARQUET_ROWS = 256
 _UTF16_MARKS = (b"\xff\xfe", b"\xfe\xff")
+_LONGEST_LINE = 1 << 24
 
 
 class Table(Protocol):
@@ -79,7 +84,7 @@ def require_columns(table: Table, wanted: Mapping[str, str]) -> None:
 
 
 def as_text(value: Any) -> str | None:
-    """A cell as text: null and NaN are None, ``3.0`` is ``3``, lists are joined by ``"; "``."""
+    """A cell as text: null and NaN are None, ``3.0`` is ``3``, bytes are UTF-8, lists are joined by ``"; "``."""
     match value:
         case None:
             return None
@@ -89,6 +94,8 @@ def as_text(value: Any) -> str | None:
             return None
         case float() if value.is_integer():
             return str(int(value))  # whole numbers become floats in a column that also has gaps
+        case bytes():
+            return value.decode("utf-8", "surrogateescape")
         case list() | tuple():
             return "; ".join(text for item in value if (text := as_text(item)))
         case _:
@@ -110,8 +117,12 @@ def _lines(file: Path, encoding: str) -> Iterator[str]:
         with file.open(
             encoding="utf-8-sig" if plain_utf8 else encoding, errors="surrogateescape", newline=""
         ) as stream:
-            for line in stream:
+            for line in iter(partial(stream.readline, _LONGEST_LINE), ""):
                 number += 1
+                if len(line) == _LONGEST_LINE:
+                    raise E2FashionError(
+                        f"{file} line {number} is longer than {_LONGEST_LINE:,} characters: this is no text table."
+                    )
                 yield line
     except LookupError as error:
         raise E2FashionError(f"encoding='{encoding}' is unknown to Python: write utf-8, latin-1, cp1252 ...") from error
@@ -121,7 +132,12 @@ def _lines(file: Path, encoding: str) -> Iterator[str]:
 
 @dataclass
 class DelimitedTable:
-    """CSV or TSV with a header; ``join_last`` gives surplus fields back to an unquoted last column."""
+    """CSV or TSV with a header; ``join_last`` gives surplus fields back to an unquoted last column.
+
+    Which column a surplus delimiter stands in is not written anywhere. It counts as the last one only where every
+    other column then holds what regular rows hold: numbers where they all have numbers, and one of their values where
+    these repeat.
+    """
 
     file: Path
     encoding: str = "utf-8"
@@ -130,14 +146,24 @@ class DelimitedTable:
     columns: tuple[str, ...] = field(init=False)
 
     def __post_init__(self) -> None:
-        header = next(_lines(self.file, self.encoding), "")
+        first_line = next(_lines(self.file, self.encoding), "")
         if not self.delimiter:
-            self.delimiter = max(",\t;|", key=header.count) if header.strip() else ","
-        if len(self.delimiter) != 1:
-            raise E2FashionError(f"delimiter='{self.delimiter}' must be a single character.")
-        self.columns = tuple(name.strip() for name in next(csv.reader([header], delimiter=self.delimiter), []))
+            self.delimiter = max(",\t;|", key=first_line.count) if first_line.strip() else ","
+        if len(self.delimiter) != 1 or self.delimiter in '"\r\n':
+            raise E2FashionError(f"delimiter={self.delimiter!r} must be a single character, and no quotation mark.")
+        header = next(read_records(_lines(self.file, self.encoding), self.delimiter), Record(1, []))
+        if header.fault:
+            raise E2FashionError(
+                f"{self.file} line {header.line}: {header.fault}. Correct the header: {header.remedy}."
+            )
+        self.columns = tuple(name.strip() for name in header.fields)
         if not any(self.columns):
             raise E2FashionError(f"{self.file} is empty: its first line must name the columns.")
+        if unfit := next((name for name in self.columns if first_control(name)), None):
+            raise E2FashionError(
+                f"{self.file}: the column name {unfit[:40]!r} holds control characters: this is no text table in "
+                f"encoding '{self.encoding}'. Give the right encoding, as in encoding=utf-16, or mend the header."
+            )
         doubled = next((name for name in self.columns if name and self.columns.count(name) > 1), None)
         if doubled is not None:
             raise E2FashionError(f"{self.file} has two columns '{doubled}'. Rename one of them.")
@@ -145,34 +171,66 @@ class DelimitedTable:
     def __len__(self) -> int:
         return sum(1 for _ in self._records())
 
-    def _records(self) -> Iterator[tuple[int, list[str]]]:
-        """Every record but the header and blank lines, with the number of its first line."""
-        reader = csv.reader(_lines(self.file, self.encoding), delimiter=self.delimiter)
-        line = 1
-        try:
-            for number, record in enumerate(reader):
-                if number and record:
-                    yield line, record
-                line = reader.line_num + 1
-        except csv.Error as error:
-            raise E2FashionError(
-                f"{self.file} line {line}: {error}. Look for a quotation mark that is never closed."
-            ) from error
+    def _records(self) -> Iterator[Record]:
+        """Every record but the header."""
+        return islice(read_records(_lines(self.file, self.encoding), self.delimiter), 1, None)
 
     def rows(self, columns: Sequence[str]) -> Iterator[tuple[str, Mapping[str, Any]] | SourceProblem]:
-        """Every record as text, or a problem where its number of fields is wrong."""
+        """Every record as text, or a problem where its quotation marks or its number of fields are wrong."""
         width = len(self.columns)
-        for line, record in self._records():
-            where = f"{self.file.name} line {line}"
-            if self.join_last and len(record) > width:
-                record = [*record[: width - 1], self.delimiter.join(record[width - 1 :])]
-            if len(record) != width:
-                value = f"{len(record)} fields where the header has {width}"
-                remedy = f"quote fields that contain '{self.delimiter}', or complete the row"
-                yield SourceProblem(where, record[0], self.columns[-1], value, remedy, "wrong number of fields")
+        for record in self._records():
+            where, fields = f"{self.file.name} line {record.line}", record.fields
+            if record.fault:
+                column = self.columns[min(record.column, width - 1)]
+                yield SourceProblem(where, fields[0], column, record.fault, record.remedy, "stray quotation mark")
                 continue
-            values = dict(zip(self.columns, record, strict=True))
+            if self.join_last and len(fields) > width:
+                joined = [*fields[: width - 1], self.delimiter.join(fields[width - 1 :])]
+                if (odd := self._odd_column(joined)) is not None:
+                    value = (
+                        f"{joined[odd]!r}, which no regular row has there, and {len(fields)} fields in place of {width}"
+                    )
+                    remedy = f"quote the field that contains '{self.delimiter}'"
+                    yield SourceProblem(where, fields[0], self.columns[odd], value, remedy, "shifted fields")
+                    continue
+                fields = joined
+            if len(fields) != width:
+                value = f"{len(fields)} fields where the header has {width}"
+                remedy = f"quote fields that contain '{self.delimiter}', or complete the row"
+                yield SourceProblem(where, fields[0], self.columns[-1], value, remedy, "wrong number of fields")
+                continue
+            values = dict(zip(self.columns, fields, strict=True))
             yield where, {column: values[column] for column in columns}
+
+    def _odd_column(self, fields: list[str]) -> int | None:
+        """The first column but the last whose value is unlike those of regular rows."""
+        for column, (numbers, known) in enumerate(self._regular):
+            if (numbers and not fields[column].strip().isdecimal()) or (known and fields[column].strip() not in known):
+                return column
+        return None
+
+    @cached_property
+    def _regular(self) -> list[tuple[bool, set[str]]]:
+        """Of every column but the last, over rows of the right width: are all values numbers, and which do repeat.
+
+        The set is empty where no value occurs twice: a column of ids.
+        """
+        regular = [r.fields for r in self._records() if not r.fault and len(r.fields) == len(self.columns)]
+        found = []
+        for values in list(zip(*regular, strict=True))[:-1]:
+            known = {value.strip() for value in values}
+            found.append((all(value.isdecimal() for value in known), known if len(known) < len(values) else set()))
+        return found
+
+
+@contextmanager
+def _parquet_errors(file: Path) -> Iterator[None]:
+    """What Arrow raises on a damaged file, as one of our errors."""
+    try:
+        yield
+    except (pa.ArrowException, OSError, UnicodeError, OverflowError, ValueError) as error:
+        reason = escaped(" ".join(str(error).split()))
+        raise E2FashionError(f"{file} is not a readable Parquet file: {reason}. Fetch it again.") from error
 
 
 @dataclass
@@ -183,11 +241,9 @@ class ParquetTable:
     columns: tuple[str, ...] = field(init=False)
 
     def __post_init__(self) -> None:
-        try:
+        with _parquet_errors(self.file):
             self._metadata = pq.read_metadata(self.file)
             self.columns = tuple(pq.read_schema(self.file).names)
-        except (pa.ArrowInvalid, OSError) as error:
-            raise E2FashionError(f"{self.file} is not a readable Parquet file: {error}. Fetch it again.") from error
 
     def __len__(self) -> int:
         return int(self._metadata.num_rows)
@@ -195,7 +251,7 @@ class ParquetTable:
     def rows(self, columns: Sequence[str]) -> Iterator[tuple[str, Mapping[str, Any]] | SourceProblem]:
         """Every row as Python values, counted from 1."""
         number = 0
-        with pq.ParquetFile(self.file, memory_map=True) as opened:
+        with _parquet_errors(self.file), pq.ParquetFile(self.file, memory_map=True) as opened:
             for batch in opened.iter_batches(_PARQUET_ROWS, columns=list(dict.fromkeys(columns))):
                 for values in batch.to_pylist():
                     number += 1
@@ -245,4 +301,6 @@ def _json_object(line: str) -> dict[str, Any] | str:
         values = json.loads(line)
     except ValueError as error:
         return str(error)
+    except RecursionError:
+        return "brackets that are nested too deeply"
     return values if isinstance(values, dict) else f"a {type(values).__name__} instead of an object"
