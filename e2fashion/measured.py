@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from e2fashion.config import split_names
-from e2fashion.eval.results import interrupted_measurements, read_records
 from e2fashion.eval.retrieval.protocols import FullGallery
 from e2fashion.eval.retrieval.rankings import rankings_file
-from e2fashion.eval.selection.records import TASK as SELECTION
+from e2fashion.eval.selection.records import SELECTION
+from e2fashion.records import interrupted_measurements, read_records
 from e2fashion.run_folder import RunFolder
 from e2fashion.schema import RunConfig
 from e2fashion.types import ResultRecord
@@ -57,4 +57,4 @@ def unmeasured(folder: RunFolder, config: RunConfig, data_fingerprint: str, spli
 
 
 def _is_selection(record: ResultRecord) -> bool:
-    return (record.task, record.protocol) == (SELECTION, TOKENS)
+    return (record.task, record.protocol) == (SELECTION.task, TOKENS)

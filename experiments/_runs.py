@@ -10,7 +10,7 @@ from e2fashion import runner
 from e2fashion.ablation.state import finished_runs, trained
 from e2fashion.config import load_config, run_identity
 from e2fashion.data.catalogue import Catalogue
-from e2fashion.eval.results import read_records
+from e2fashion.records import MODEL, RunIdentity, read_records
 from e2fashion.run_folder import RunFolder
 from e2fashion.schema import RunConfig
 from e2fashion.types import E2FashionError, ResultRecord
@@ -98,16 +98,12 @@ def row_records(folders: dict[str, list[RunFolder]], catalogue: Catalogue, split
             ]
             records += measured
             records.append(
-                ResultRecord(
-                    run=made["identity"],
-                    model=title,
-                    task="model",
-                    metric="parameters",
-                    value=float(made["parameters"]),
-                    seed=made["seed"],
-                    config_hash=made["identity"],
-                    commit=made.get("commit") or "",
-                    data_fingerprint=catalogue.fingerprint,
+                MODEL.record(
+                    RunIdentity(made["identity"], made.get("commit") or "", made["seed"]).context(
+                        title, "", catalogue.fingerprint
+                    ),
+                    "parameters",
+                    made["parameters"],
                 )
             )
     return records

@@ -7,8 +7,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from e2fashion.eval.published import PublishedRow
-from e2fashion.eval.results import append_records
 from e2fashion.eval.tables import RETRIEVAL_COLUMNS, Cell, Column, Table, retrieval_table, to_csv, to_latex, to_markdown
+from e2fashion.records import append_records
 from e2fashion.types import ResultRecord
 from experiments._data import DATA_SETS
 from experiments._experiment import Material

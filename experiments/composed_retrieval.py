@@ -27,7 +27,7 @@ from pathlib import Path
 
 from e2fashion import runner
 from e2fashion.data.catalogue import Catalogue
-from e2fashion.eval.composed.measure import DIFFERENCE, TASK
+from e2fashion.eval.composed.measure import COMPOSED, DIFFERENCES
 from e2fashion.eval.composed.tables import composed_difference_table, composed_table
 from e2fashion.eval.published import PublishedRow
 from e2fashion.eval.tables import MISSING_VALUE, Cell, Table
@@ -60,8 +60,8 @@ def view(material: Material) -> list[Path]:
             figures += sorted((output / "figures").glob("*.png"))
     tables: dict[str, Table] = {}
     for protocol in dict.fromkeys(record.protocol for record in records):
-        measured = [record for record in records if (record.task, record.protocol) == (TASK, protocol)]
-        compared = [record for record in records if (record.task, record.protocol) == (DIFFERENCE, protocol)]
+        measured = [record for record in records if (record.task, record.protocol) == (COMPOSED.task, protocol)]
+        compared = [record for record in records if (record.task, record.protocol) == (DIFFERENCES.task, protocol)]
         known = material.published if protocol == PUBLISHED_GALLERY else ()
         tables[f"_{protocol}"] = composed_table(measured, known_rows(known, measured))
         if compared:

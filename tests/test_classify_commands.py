@@ -8,7 +8,7 @@ from tiny_encoder import save_tiny_run
 
 from e2fashion import cli
 from e2fashion.data.catalogue import Catalogue
-from e2fashion.eval.results import read_records
+from e2fashion.records import read_records
 
 
 @pytest.fixture(scope="module")

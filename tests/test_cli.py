@@ -17,9 +17,9 @@ from e2fashion.cli import VERBS, main
 from e2fashion.cli.words import Verb, Words
 from e2fashion.data.catalogue import Catalogue
 from e2fashion.data.text import TextTemplate
-from e2fashion.eval.results import read_records
 from e2fashion.models.tokenizer import load_tokenizer
 from e2fashion.modules.callbacks import RunInterruptedError
+from e2fashion.records import read_records
 
 Capture = pytest.CaptureFixture[str]
 

@@ -17,10 +17,9 @@ from e2fashion.eval.embed import EmbeddedSplit
 from e2fashion.eval.encoder import load_encoder
 from e2fashion.eval.measure import MeasureSettings, embed_catalogue
 from e2fashion.eval.report import retrieved_rows
-from e2fashion.eval.results import read_records
 from e2fashion.eval.retrieval.protocols import FullGallery
-from e2fashion.eval.retrieval.rankings import RecordContext
 from e2fashion.models import E2Model, FilipModel
+from e2fashion.records import RecordContext, read_records
 from e2fashion.run_folder import RunFolder
 from e2fashion.schema import RunConfig
 from e2fashion.types import E2FashionError

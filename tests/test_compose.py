@@ -13,7 +13,7 @@ from e2fashion.data.catalogue import Catalogue
 from e2fashion.eval.composed.tasks import pad_to_aspect
 from e2fashion.eval.encoder import load_encoder
 from e2fashion.eval.features import extract_features
-from e2fashion.eval.results import read_records
+from e2fashion.records import read_records
 from e2fashion.run_folder import RunFolder
 from e2fashion.schema import ComposeConfig
 from e2fashion.tasks.captioning import load_captioner

@@ -14,10 +14,10 @@ import e2fashion
 from e2fashion.cli import main
 from e2fashion.data.catalogue import Catalogue
 from e2fashion.eval.encoder import save_encoder
-from e2fashion.eval.results import read_records
 from e2fashion.models.checkpoints import OpenAIShape, openai_shapes, read_state_file, write_state_file
 from e2fashion.models.tokenizer import load_tokenizer
 from e2fashion.plugins.agreement import sample_pictures
+from e2fashion.records import read_records
 
 Capture = pytest.CaptureFixture[str]
 SIZES = OpenAIShape(

@@ -13,7 +13,7 @@ FOUNDATION = {"types", "schema", "config", "run_folder"}
 LAYERS: list[set[str]] = [
     {"types", "settings", "characters", "escape"},
     {"text_files"},
-    {"schema", "run_folder", "similarity"},
+    {"schema", "run_folder", "similarity", "records"},
     {"config"},
     {"data", "models", "losses", "metrics"},
     {"modules", "tasks"},

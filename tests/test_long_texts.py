@@ -12,7 +12,7 @@ from tiny import TINY, save_random_clip
 from e2fashion import load_encoder, runner
 from e2fashion.config import load_config
 from e2fashion.data.catalogue import Catalogue
-from e2fashion.eval.results import read_records
+from e2fashion.records import read_records
 from e2fashion.run_folder import RunFolder
 from e2fashion.runner.runs import train_run
 from e2fashion.schema import EvaluateConfig, RunConfig

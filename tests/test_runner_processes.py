@@ -11,7 +11,7 @@ from tiny import TINY
 
 from e2fashion.config import load_config, run_identity
 from e2fashion.data.catalogue import Catalogue
-from e2fashion.eval.results import read_records
+from e2fashion.records import read_records
 from e2fashion.run_folder import RunFolder
 from e2fashion.schema import RunConfig
 

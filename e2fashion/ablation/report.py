@@ -13,10 +13,11 @@ from typing import Any
 from e2fashion.ablation.plan import Ablation
 from e2fashion.ablation.state import FoundRun
 from e2fashion.eval.retrieval.protocols import FullGallery
-from e2fashion.eval.retrieval.rankings import BOTH, Ranking, RecordContext, load_rankings, pool_rankings, rankings_file
+from e2fashion.eval.retrieval.rankings import BOTH, Ranking, load_rankings, pool_rankings, rankings_file
 from e2fashion.eval.selection.tables import selection_tables
 from e2fashion.eval.significance import compare_rankings
 from e2fashion.eval.tables import MISSING_VALUE, Cell, Table, retrieval_table, to_csv, to_latex, to_markdown
+from e2fashion.records import RecordContext
 from e2fashion.run_folder import RunFolder
 from e2fashion.types import ResultRecord
 

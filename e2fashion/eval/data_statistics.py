@@ -10,9 +10,10 @@ from e2fashion.data.catalogue import Catalogue
 from e2fashion.data.describe import describe_catalogue
 from e2fashion.eval.published import PublishedRow
 from e2fashion.eval.tables import MISSING_VALUE, Cell, Table
+from e2fashion.records import RecordContext, declare
 from e2fashion.types import E2FashionError, ResultRecord
 
-TASK = "data_statistics"
+STATISTICS = declare("data_statistics")
 COLUMNS = ("pairs", "brands", "products", "mean words per description")
 
 
@@ -28,18 +29,9 @@ def statistics_records(title: str, catalogue: Catalogue) -> list[ResultRecord]:
     values[COLUMNS[3]] = sum(split.mean_words * split.products for split in splits) / products
     if "brand" in found.values:
         values["brands"] = float(found.values["brand"])
+    context = RecordContext(run=found.fingerprint[:12], model=title, split="", data_fingerprint=found.fingerprint)
     return [
-        ResultRecord(
-            run=found.fingerprint[:12],
-            model=title,
-            task=TASK,
-            metric=metric,
-            value=values[metric],
-            queries=products,
-            data_fingerprint=found.fingerprint,
-        )
-        for metric in COLUMNS
-        if metric in values
+        STATISTICS.record(context, metric, values[metric], queries=products) for metric in COLUMNS if metric in values
     ]
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -13,35 +13,14 @@ from e2fashion.data.text import TextTemplate
 from e2fashion.eval.embed import EmbeddedSplit, embed_split
 from e2fashion.eval.encoder import Encoder
 from e2fashion.eval.retrieval.protocols import FullGallery, protocol_named
-from e2fashion.eval.retrieval.rankings import RecordContext, rankings_file, records_of, save_rankings
+from e2fashion.eval.retrieval.rankings import rankings_file, records_of, save_rankings
+from e2fashion.records import RunIdentity
 from e2fashion.types import ResultRecord
 
 #: The column whose values delimit the candidates of ``sample_100``.
 CATEGORY_COLUMN = "sub_category"
 #: Where candidate lists lie, in a catalogue and beside results.
 CANDIDATES = "candidates"
-
-
-@dataclass(frozen=True)
-class RunIdentity:
-    """What made the measured model: empty for a checkpoint from elsewhere."""
-
-    identity: str = ""
-    commit: str = ""
-    seed: int = 0
-
-    def context(self, model: str, split: str, data_fingerprint: str, text: str = "") -> RecordContext:
-        """What all records of this model on a split share."""
-        return RecordContext(
-            run=self.identity,
-            model=model,
-            split=split,
-            text=text,
-            seed=self.seed,
-            config_hash=self.identity,
-            commit=self.commit,
-            data_fingerprint=data_fingerprint,
-        )
 
 
 @dataclass(frozen=True)
@@ -155,8 +134,8 @@ def measure_retrieval(
         if settings.rankings_folder is not None and protocol.name == FullGallery.name:
             file = rankings_file(settings.rankings_folder, protocol.name, split, catalogue.fingerprint)
             save_rankings(file, rankings, embedded.product_ids)
-        records += records_of(rankings, context, protocol.name)
-    return [replace(record, extra=how | record.extra) for record in records]
+        records += records_of(rankings, context, protocol.name, how=how)
+    return records
 
 
 def _categories(catalogue: Catalogue, split: str) -> dict[str, str | None]:

@@ -21,14 +21,14 @@ from e2fashion.eval.encoder import Encoder
 from e2fashion.eval.figures import Look, Picture, RetrievedRow, SelectionRow, draw_retrieved, draw_selection
 from e2fashion.eval.measure import MeasureSettings, embed_catalogue
 from e2fashion.eval.probing.tables import probe_tables
-from e2fashion.eval.results import SETTINGS
 from e2fashion.eval.retrieval.protocols import FullGallery
-from e2fashion.eval.retrieval.rankings import RecordContext
+from e2fashion.eval.retrieval.rankings import RETRIEVAL
 from e2fashion.eval.samples import best_pictures, first_view, selection_of, some_of, subjects_of
 from e2fashion.eval.search.tables import search_tables
 from e2fashion.eval.selection.tables import selection_tables
 from e2fashion.eval.significance import compare_rankings
 from e2fashion.eval.tables import retrieval_table, to_markdown
+from e2fashion.records import RecordContext, settings_of
 from e2fashion.tasks.grounding import attention_map
 from e2fashion.types import ResultRecord
 
@@ -39,24 +39,20 @@ def write_tables(records: Sequence[ResultRecord], file: Path | None = None) -> s
     Only what was measured alike stands in one table, and only that is averaged. Settings are named where they differ.
     Linear probes follow in tables of their own.
     """
-    kinds: dict[tuple[Any, ...], list[ResultRecord]] = {}
+    kinds: dict[tuple[str, ...], dict[tuple[Any, ...], list[ResultRecord]]] = {}
     for record in records:
-        if record.task == "retrieval":
-            settings = tuple(record.extra.get(name) for name in SETTINGS)
-            kind = (record.split, record.protocol, record.positives, record.text, record.data_fingerprint, *settings)
-            kinds.setdefault(kind, []).append(record)
+        if record.task == RETRIEVAL.task:
+            settings = {"catalogue": record.data_fingerprint, **settings_of(record)}
+            kind = kinds.setdefault((record.split, record.protocol, record.positives, record.text), {})
+            kind.setdefault(tuple(settings.items()), []).append(record)
     tables = []
-    for kind, alike in kinds.items():
-        split, protocol, positives, text = kind[:4]
-        table = to_markdown(retrieval_table(alike, split=split, protocol=protocol, positives=positives, text=text))
-        rivals = [other[4:] for other in kinds if other[:4] == kind[:4]]
-        names = ("catalogue", *SETTINGS)
-        differing = [
-            f"{name} {str(value)[:12]}"
-            for place, (name, value) in enumerate(zip(names, kind[4:], strict=True))
-            if len({rival[place] for rival in rivals}) > 1
-        ]
-        tables.append(table + (f"\nMeasured with {', '.join(differing)}.\n" if differing else ""))
+    for (split, protocol, positives, text), alike in kinds.items():
+        for how, own in alike.items():
+            table = to_markdown(retrieval_table(own, split=split, protocol=protocol, positives=positives, text=text))
+            differing = [
+                f"{name} {str(value)[:12]}" for name, value in how if any((name, value) not in o for o in alike)
+            ]
+            tables.append(table + (f"\nMeasured with {', '.join(differing)}.\n" if differing else ""))
     if long_texts := long_text_lines(records):
         tables.append(long_texts.lstrip())
     tables += [to_markdown(table) for table in selection_tables(records)]

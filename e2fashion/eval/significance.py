@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from e2fashion.eval.retrieval.rankings import BOTH, Ranking, RecordContext
+from e2fashion.eval.retrieval.rankings import BOTH, Ranking
 from e2fashion.metrics.bootstrap import Difference, paired_bootstrap
 from e2fashion.metrics.retrieval import TOP_K
+from e2fashion.records import RecordContext, RecordKind, declare
 from e2fashion.types import E2FashionError, ResultRecord
+
+RETRIEVAL_DIFFERENCE = declare("retrieval_difference", identified_by=("against",), reports=("p_value",))
 
 
 def compare_rankings(
@@ -23,12 +26,14 @@ def compare_rankings(
     against: str,
     top_k: Sequence[int] = TOP_K,
     resamples: int = 2_000,
+    kind: RecordKind = RETRIEVAL_DIFFERENCE,
+    extra: Mapping[str, Any] | None = None,
 ) -> list[ResultRecord]:
     """One record per direction, notion of a hit and k: the difference in R@k in percentage points.
 
-    Where both directions ask about the same products, their SumR is compared too (direction ``both``). ``task`` is
-    ``retrieval_difference``; ``extra`` names the baseline ``against`` which it was measured and holds the two-sided
-    ``p_value``.
+    Where both directions ask about the same products, their SumR is compared too (direction ``both``). ``kind``
+    declares them; ``extra`` names the baseline ``against`` which it was measured and holds the two-sided ``p_value``,
+    behind what is given.
 
     Raises E2FashionError when the two were not asked the same queries.
     """
@@ -43,7 +48,7 @@ def compare_rankings(
             )
         for k in top_k:
             found = paired_bootstrap(_hits(ranking.ranks, k), _hits(other.ranks, k), ranking.product, resamples)
-            records.append(_record(found, f"R@{k}", ranking, context, protocol, against))
+            records.append(_record(kind, found, f"R@{k}", ranking, context, protocol, against, extra))
     for positives in dict.fromkeys(ranking.positives for ranking in ours):
         own = [ranking for ranking in ours if ranking.positives == positives]
         if len(own) < 2 or any(not torch.equal(ranking.product, own[0].product) for ranking in own):
@@ -53,7 +58,8 @@ def compare_rankings(
             for run in (own, [others[positives, ranking.direction] for ranking in own])
         )
         found = paired_bootstrap(scores, rivals, own[0].product, resamples)
-        records.append(_record(found, "SumR", replace(own[0], direction=BOTH), context, protocol, against))
+        summed = replace(own[0], direction=BOTH)
+        records.append(_record(kind, found, "SumR", summed, context, protocol, against, extra))
     return records
 
 
@@ -62,20 +68,25 @@ def _hits(ranks: Tensor, k: int) -> Tensor:
 
 
 def _record(
-    found: Difference, metric: str, ranking: Ranking, context: RecordContext, protocol: str, against: str
+    kind: RecordKind,
+    found: Difference,
+    metric: str,
+    ranking: Ranking,
+    context: RecordContext,
+    protocol: str,
+    against: str,
+    extra: Mapping[str, Any] | None,
 ) -> ResultRecord:
-    shared: dict[str, Any] = vars(context)
-    return ResultRecord(
-        **shared,
-        task="retrieval_difference",
-        metric=f"{metric} - {against}",
-        value=found.value,
-        low=found.low,
-        high=found.high,
+    return kind.record(
+        context,
+        f"{metric} - {against}",
+        found.value,
+        found.low,
+        found.high,
         protocol=protocol,
         direction=ranking.direction,
         positives=ranking.positives,
         queries=len(ranking.ranks),
         candidates=float(ranking.candidates.double().mean()),
-        extra={"against": against, "p_value": found.p_value},
+        extra={**(extra or {}), "against": against, "p_value": found.p_value},
     )

@@ -12,9 +12,8 @@ from torch import nn
 from e2fashion import build
 from e2fashion.config import load_config
 from e2fashion.eval.encoder import Encoder, load_encoder
-from e2fashion.eval.measure import RunIdentity
 from e2fashion.eval.report import write_tables
-from e2fashion.eval.results import append_records, read_records
+from e2fashion.records import RunIdentity, append_records, read_records
 from e2fashion.run_folder import RunFolder
 from e2fashion.schema import RunConfig
 from e2fashion.types import E2FashionError, ResultRecord

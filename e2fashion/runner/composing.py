@@ -15,7 +15,9 @@ from e2fashion.data.catalogue import Catalogue
 from e2fashion.data.fashion_iq import FashionIQ, Gallery, check_category
 from e2fashion.eval.composed.figures import draw_composed, read_traces
 from e2fashion.eval.composed.measure import (
-    TASK,
+    COMPOSED,
+    MADE_BY,
+    SETTINGS,
     ArmResult,
     ComposedSettings,
     Key,
@@ -29,9 +31,9 @@ from e2fashion.eval.composed.measure import (
 from e2fashion.eval.composed.tables import composed_tables
 from e2fashion.eval.composed.tasks import ComposedTask, FashionIqTask, OtherColourTask, counts_lines, write_missing
 from e2fashion.eval.encoder import Encoder
-from e2fashion.eval.results import append_records, read_records
-from e2fashion.eval.retrieval.rankings import Ranking, RecordContext, load_rankings
+from e2fashion.eval.retrieval.rankings import Ranking, load_rankings
 from e2fashion.eval.tables import to_markdown
+from e2fashion.records import RecordContext, append_records, read_records
 from e2fashion.run_folder import RunFolder, git_commit
 from e2fashion.runner.common import identity_of, load_named, set_threads, to_device
 from e2fashion.runner.compose_parts import (
@@ -158,7 +160,9 @@ def _measure_one(
     place = folder.path / encoder.name
     measurement = _measurement(config, encoder, task)
     there = read_records(folder.results) if folder.results.is_file() else []
-    kept = [record for record in there if record.task == TASK and record.extra.get("measurement") == measurement]
+    kept = [
+        record for record in there if record.task == COMPOSED.task and record.extra.get("measurement") == measurement
+    ]
     done = {str(record.extra["arm"]) for record in kept}
     asked = [arm for arm in arms if arm not in done]
     if asked:
@@ -191,9 +195,8 @@ def _measure_one(
 def _kept(
     results: Sequence[ArmResult], context: RecordContext, config: ComposeConfig, measurement: str
 ) -> list[ResultRecord]:
-    by_whom = {"measurement": measurement, "measured_commit": git_commit()}
-    records = composed_records(results, context, config.resamples)
-    return [replace(record, extra=record.extra | by_whom) for record in records]
+    made_by = {"measurement": measurement, "measured_commit": git_commit()}
+    return composed_records(results, context, config.resamples, made_by)
 
 
 def _measurement(config: ComposeConfig, encoder: Encoder, task: ComposedTask) -> str:
@@ -214,19 +217,12 @@ def _differences(measured: Sequence[Measured]) -> list[ResultRecord]:
     for item in measured[1:]:
         how = {
             (record.protocol, str(record.extra["arm"]), record.direction): {
-                key: record.extra[key] for key in HOW if key in record.extra
+                key: record.extra[key] for key in (*SETTINGS, *MADE_BY) if key in record.extra
             }
             for record in item.records
         }
         found += compared_records(item.rankings(), baseline, item.context, measured[0].name, how)
     return found
-
-
-HOW = (
-    "arm", "arm_title", "both_orders", "memory", "captioner", "language_model", "line", "instruction", "pad_aspect",
-    "units", "measurement", "measured_commit",
-)  # fmt: skip
-"""What a difference says of how both were measured."""
 
 
 def _draw(

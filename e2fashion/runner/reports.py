@@ -7,7 +7,7 @@ from pathlib import Path
 
 from e2fashion.eval.probing.figures import add_probe_figures
 from e2fashion.eval.report import write_tables
-from e2fashion.eval.results import read_records
+from e2fashion.records import read_records
 from e2fashion.run_folder import RunFolder
 from e2fashion.types import E2FashionError, ResultRecord
 

@@ -11,8 +11,8 @@ from e2fashion.config import differences, load_config, run_identity, save_config
 from e2fashion.data.catalogue import Catalogue
 from e2fashion.eval.encoder import load_encoder
 from e2fashion.eval.report import write_tables
-from e2fashion.eval.results import read_records
 from e2fashion.modules.callbacks import RunInterruptedError
+from e2fashion.records import read_records
 from e2fashion.run_checks import check_run
 from e2fashion.run_folder import RunFolder
 from e2fashion.runner.common import config_of_place, set_threads

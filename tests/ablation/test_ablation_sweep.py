@@ -18,8 +18,8 @@ from e2fashion.ablation import PlannedRun, RowResult, ablate, parallel, run_abla
 from e2fashion.ablation.state import FoundRun
 from e2fashion.cli import main
 from e2fashion.data.catalogue import Catalogue
-from e2fashion.eval.results import read_records
 from e2fashion.modules.callbacks import RunInterruptedError
+from e2fashion.records import read_records
 from e2fashion.run_folder import RunFolder
 from e2fashion.schema import RunConfig
 from e2fashion.types import E2FashionError

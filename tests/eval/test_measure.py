@@ -10,7 +10,8 @@ from e2fashion.data.catalogue import Catalogue
 from e2fashion.data.text import TextTemplate
 from e2fashion.eval import measure
 from e2fashion.eval.encoder import Encoder
-from e2fashion.eval.measure import MeasureSettings, RunIdentity, embed_catalogue, measure_retrieval
+from e2fashion.eval.measure import MeasureSettings, embed_catalogue, measure_retrieval
+from e2fashion.records import RunIdentity
 from e2fashion.types import E2FashionError
 
 QUIET = MeasureSettings(progress=False)

@@ -7,8 +7,9 @@ from dataclasses import replace
 import pytest
 import torch
 
-from e2fashion.eval.retrieval.rankings import Ranking, RecordContext, pool_rankings
+from e2fashion.eval.retrieval.rankings import Ranking, pool_rankings
 from e2fashion.eval.significance import compare_rankings
+from e2fashion.records import RecordContext
 from e2fashion.types import E2FashionError
 
 CONTEXT = RecordContext(run="run", model="E2", split="val")

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from omegaconf import OmegaConf
 
-from e2fashion.eval.results import read_records
+from e2fashion.records import read_records
 from e2fashion.types import E2FashionError
 from experiments._ablations import CONFIGS
 from experiments._command import main, run

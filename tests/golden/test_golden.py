@@ -21,7 +21,7 @@ from e2fashion.eval.classification.tags_file import load_tag_predictor
 from e2fashion.eval.encoder import load_encoder, save_encoder
 from e2fashion.eval.measure import MeasureSettings, embed_catalogue, measure_retrieval
 from e2fashion.eval.report import write_tables
-from e2fashion.eval.results import append_records, read_records
+from e2fashion.records import append_records, read_records
 from e2fashion.run_folder import RunFolder
 from e2fashion.runner.captioning import caption_identity
 from e2fashion.schema import CaptionTrainConfig, RunConfig

@@ -15,11 +15,11 @@ from e2fashion.data.transforms import CLIP_MEAN, CLIP_STD
 from e2fashion.eval.embed import embed_split
 from e2fashion.eval.encoder import load_encoder
 from e2fashion.eval.measure import MeasureSettings, embed_catalogue
-from e2fashion.eval.results import read_records
 from e2fashion.models import E2Config, E2Model, EiClipModel, new_parameter_names
 from e2fashion.models.ei_clip import EntityText
 from e2fashion.modules.contrastive import ContrastiveModule
 from e2fashion.modules.optimizers import OptimizerSettings
+from e2fashion.records import read_records
 from e2fashion.run_checks import check_run
 from e2fashion.run_folder import RunFolder
 from e2fashion.schema import RunConfig

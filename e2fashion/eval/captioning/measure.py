@@ -13,14 +13,21 @@ from torch import Tensor
 
 from e2fashion.data.catalogue import Catalogue
 from e2fashion.data.text import DESCRIPTION, TextTemplate
-from e2fashion.eval.measure import RunIdentity
 from e2fashion.metrics.bootstrap import bootstrap, interval, weighted_means
 from e2fashion.metrics.captioning import CLIP_SCORE, CaptionScores
+from e2fashion.records import RunIdentity, declare
 from e2fashion.tasks.captioning import MemoryEntry
 from e2fashion.tasks.captioning.entity_prompt import join_tags
 from e2fashion.types import E2FashionError, ResultRecord
 
-TASK = "captioning"
+CAPTIONING = declare(
+    "captioning",
+    identified_by=(
+        *("caption_method", "caption_tokenizer", "caption_length", "memory_size", "memory_text", "temperature"),
+        *("beams", "length_penalty", "noise_variance", "prompt", "clip_score_encoder"),
+    ),
+    reports=("implementation", "left_out"),
+)
 
 
 @dataclass(frozen=True)
@@ -139,22 +146,14 @@ def caption_records(
         if metric == CLIP_SCORE and clip_score is not None:
             extra |= {"caption_tokenizer": "", "implementation": "ours", "clip_score_encoder": clip_score[0]}
         records.append(
-            ResultRecord(
-                run=context.run.identity,
-                model=context.encoder,
-                task=TASK,
-                metric=metric,
-                value=value,
-                low=low,
-                high=high,
-                split=context.split,
+            CAPTIONING.record(
+                context.run.context(context.encoder, context.split, context.data_fingerprint, context.caption),
+                metric,
+                value,
+                low,
+                high,
                 protocol=context.reading,
-                text=context.caption,
                 queries=number,
-                seed=context.run.seed,
-                config_hash=context.run.identity,
-                commit=context.run.commit,
-                data_fingerprint=context.data_fingerprint,
                 extra=extra,
             )
         )

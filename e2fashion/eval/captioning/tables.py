@@ -5,7 +5,7 @@ from __future__ import annotations
 import statistics
 from collections.abc import Mapping, Sequence
 
-from e2fashion.eval.captioning.measure import TASK
+from e2fashion.eval.captioning.measure import CAPTIONING
 from e2fashion.eval.tables import MISSING_VALUE, Cell, Table, shown
 from e2fashion.metrics.captioning import BLEU, CAPTION_METRICS, CIDER, CLIP_SCORE, METEOR, ROUGE_L
 from e2fashion.types import ResultRecord
@@ -28,10 +28,10 @@ def caption_tables(records: Sequence[ResultRecord]) -> list[Table]:
     """One table per split, caption, catalogue and tokenizer; none without caption records."""
     kinds: dict[tuple[str, ...], list[ResultRecord]] = {}
     for record in records:
-        if record.task == TASK and record.metric != CLIP_SCORE:
+        if record.task == CAPTIONING.task and record.metric != CLIP_SCORE:
             kind = (record.split, record.text, record.data_fingerprint, record.extra["caption_tokenizer"])
             kinds.setdefault(kind, []).append(record)
-    scored = [record for record in records if record.task == TASK and record.metric == CLIP_SCORE]
+    scored = [record for record in records if record.task == CAPTIONING.task and record.metric == CLIP_SCORE]
     tables = []
     for (split, text, data, _), alike in kinds.items():
         own = [r for r in scored if (r.split, r.text, r.data_fingerprint) == (split, text, data)]

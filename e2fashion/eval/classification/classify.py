@@ -17,17 +17,24 @@ from e2fashion.eval.classification.region_weight import CHOSEN_ON, check_weighin
 from e2fashion.eval.embed import EmbeddedSplit
 from e2fashion.eval.encoder import Encoder
 from e2fashion.eval.features import SplitFeatures, cached_features, check_kinds, extract_features
-from e2fashion.eval.measure import MeasureSettings, RunIdentity, embed_catalogue
-from e2fashion.eval.retrieval.rankings import RecordContext
+from e2fashion.eval.measure import MeasureSettings, embed_catalogue
 from e2fashion.metrics.bootstrap import RESAMPLES
 from e2fashion.metrics.classification import summarise_classes
+from e2fashion.records import ENCODING, RecordContext, RunIdentity, declare
 from e2fashion.tasks.classifier import REGION_WEIGHT, embed_labels
 from e2fashion.tasks.zero_shot import SLOT, fill_templates
 from e2fashion.types import E2FashionError, ResultRecord
 
 logger = logging.getLogger(__name__)
 
-TASK = "zero_shot"
+ZERO_SHOT = declare(
+    "zero_shot",
+    identified_by=(
+        *("entity", "features", "templates", "region_templates", "wording", "region_of"),
+        *("region_weight", "weight_chosen_on", *ENCODING),
+    ),
+    reports=("left_out", "majority", "indistinct"),
+)
 
 
 @dataclass(frozen=True)
@@ -258,13 +265,12 @@ def _records(
     most_frequent = torch.bincount(truth.labels, minlength=classes).argmax()
     majority = summarise_classes(truth.labels, most_frequent.expand(len(truth.labels)), classes)
     return [
-        ResultRecord(
-            **vars(context),
-            task=TASK,
-            metric=metric,
-            value=estimate.value,
-            low=estimate.low,
-            high=estimate.high,
+        ZERO_SHOT.record(
+            context,
+            metric,
+            estimate.value,
+            estimate.low,
+            estimate.high,
             queries=len(truth.labels),
             candidates=float(classes),
             extra={"entity": column, **how, "left_out": truth.left_out, "majority": majority[metric].value},

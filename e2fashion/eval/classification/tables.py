@@ -6,9 +6,9 @@ import statistics
 from collections.abc import Sequence
 from typing import Any
 
-from e2fashion.eval.classification.classify import TASK
+from e2fashion.eval.classification.classify import ZERO_SHOT
 from e2fashion.eval.classification.region_weight import features_words
-from e2fashion.eval.classification.tags import TASK as TAGS
+from e2fashion.eval.classification.tags import TAGS
 from e2fashion.eval.published import PublishedRow
 from e2fashion.eval.tables import MISSING_VALUE, Cell, Table
 from e2fashion.metrics.classification import METRICS
@@ -23,7 +23,7 @@ def classification_tables(records: Sequence[ResultRecord], published: Sequence[P
     """One table per split, catalogue and column; see :func:`classification_table`."""
     kinds: dict[tuple[str, str, str], list[ResultRecord]] = {}
     for record in records:
-        if record.task == TASK:
+        if record.task == ZERO_SHOT.task:
             key = (record.split, record.data_fingerprint, record.extra["entity"])
             kinds.setdefault(key, []).append(record)
     return [classification_table(own, published) for own in kinds.values()]
@@ -65,7 +65,7 @@ def tag_tables(records: Sequence[ResultRecord]) -> list[Table]:
     """One table of tag prediction per split and catalogue; none where no record speaks of it."""
     kinds: dict[tuple[str, str], list[ResultRecord]] = {}
     for record in records:
-        if record.task == TAGS:
+        if record.task == TAGS.task:
             kinds.setdefault((record.split, record.data_fingerprint), []).append(record)
     return [tag_table(own) for own in kinds.values()]
 

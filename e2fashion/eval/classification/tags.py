@@ -14,13 +14,19 @@ from e2fashion.eval.classification.classify import ClassifySettings, entity_of, 
 from e2fashion.eval.classification.region_weight import check_weighing, choose_region_weight, weighing
 from e2fashion.eval.encoder import Encoder
 from e2fashion.eval.features import SplitFeatures, check_kinds
-from e2fashion.eval.measure import RunIdentity
-from e2fashion.eval.retrieval.rankings import RecordContext
 from e2fashion.metrics.bootstrap import bootstrap, interval
+from e2fashion.records import ENCODING, RecordContext, RunIdentity, declare
 from e2fashion.tasks.tags import TagPredictor, TagValues, choose_threshold
 from e2fashion.types import E2FashionError, ResultRecord
 
-TASK = "tags"
+TAGS = declare(
+    "tags",
+    identified_by=(
+        *("entity", "features", "templates", "region_templates", "region_weight", "weight_chosen_on"),
+        *("target_accuracy", *ENCODING),
+    ),
+    reports=("threshold", "val_queries", "val_accuracy", "untagged"),
+)
 VAL = "val"
 METRICS = ("coverage", "answered_accuracy", "accuracy")
 """In percent: answered products, right ones among them, and right ones if every product were answered."""
@@ -142,13 +148,12 @@ def _records(
     answered = torch.zeros_like(right) if entity.threshold is None else score >= entity.threshold
     extra = {name: item for name, item in how.items() if item is not None} | {"untagged": int((~known).sum())}
     return [
-        ResultRecord(
-            **vars(context),
-            task=TASK,
-            metric=metric,
-            value=value,
-            low=low,
-            high=high,
+        TAGS.record(
+            context,
+            metric,
+            value,
+            low,
+            high,
             queries=int(known.sum()),
             candidates=float(len(entity.values)),
             extra=extra,

@@ -13,10 +13,11 @@ from torch import Tensor
 
 from e2fashion.eval.composed.tasks import ComposedTask, EmbeddedPictures
 from e2fashion.eval.encoder import Encoder
-from e2fashion.eval.retrieval.rankings import Ranking, RecordContext, rankings_file, save_rankings
+from e2fashion.eval.retrieval.rankings import Ranking, rankings_file, save_rankings
 from e2fashion.eval.significance import compare_rankings
 from e2fashion.metrics.bootstrap import RESAMPLES, bootstrap, interval, weighted_means
 from e2fashion.metrics.ranking import ranks
+from e2fashion.records import RecordContext, declare
 from e2fashion.tasks.captioning import CaptionsPictures
 from e2fashion.tasks.composed import (
     TITLES,
@@ -33,7 +34,25 @@ from e2fashion.tasks.composed.arms import reads_captions
 from e2fashion.tasks.encoder import require_single_vectors
 from e2fashion.types import E2FashionError, ResultRecord
 
-TASK, DIFFERENCE = "composed_retrieval", "composed_retrieval_difference"
+SETTINGS = (
+    *("arm", "both_orders", "given_weight", "memory", "captioner", "language_model"),
+    *("line", "instruction", "pad_aspect"),
+)
+"""What identifies a measurement: of the arm, and of the task."""
+
+MADE_BY = ("arm_title", "units", "measurement", "measured_commit")
+COUNTS = (
+    *("triplets", "triplets_left_out", "candidates_without_picture", "empty_captions", "queries_without_instruction"),
+    *("lines_of_several_colours", "products_in_them", "products_without_a_colour"),
+)
+COMPOSED = declare(
+    "composed_retrieval",
+    identified_by=SETTINGS,
+    reports=(*MADE_BY, *COUNTS, "weight", "weights_tried", "tuning_queries", "fallbacks", "categories"),
+)
+DIFFERENCES = declare(
+    "composed_retrieval_difference", identified_by=(*SETTINGS, "against"), reports=(*MADE_BY, "p_value")
+)
 TOP_K = (1, 5, 10, 50)
 CHOSEN_BY = (10, 50)
 """The weight of ``sum`` is the one with the best mean of R@10 and R@50, FashionIQ's own metrics."""
@@ -100,7 +119,9 @@ def measure_composed(
     for arm in settings.arms:
         weight, extra = settings.weight, _how(arm, settings)
         if arm == "sum":
-            if weight is None:
+            if weight is not None:
+                extra["given_weight"] = weight
+            else:
                 weight, curve = choose_weight(encoder, tuning, pictures, by_text, settings)
                 extra |= {"weights_tried": curve, "tuning_queries": sum(map(len, tuning))}
             extra["weight"] = weight
@@ -166,9 +187,14 @@ def choose_weight(
 
 
 def composed_records(
-    results: Sequence[ArmResult], context: RecordContext, resamples: int = RESAMPLES
+    results: Sequence[ArmResult],
+    context: RecordContext,
+    resamples: int = RESAMPLES,
+    made_by: Mapping[str, Any] | None = None,
 ) -> list[ResultRecord]:
     """R@k per arm, protocol and category, and where there are several categories their mean; 95 % intervals.
+
+    ``made_by`` goes into every record's ``extra``.
 
     A bootstrap draws the units of each category (reference pictures, product lines); the mean's adds them draw by draw.
     """
@@ -184,10 +210,11 @@ def composed_records(
             drawn.append(bootstrap(weighted_means(hits, unit, units), units, resamples))
             values.append(hits.mean(0))
             extra = {**item.extra, "fallbacks": item.composition.fallbacks, "units": units, **item.queries.counts}
+            extra |= made_by or {}
             own_numbers = (len(item.queries), float(len(item.queries.gallery)))
             records += _records(values[-1], drawn[-1], context, protocol, item.queries.category, own_numbers, extra)
         if len(own) > 1:
-            extra = {**own[0].extra, "categories": [item.queries.category for item in own]}
+            extra = {**own[0].extra, "categories": [item.queries.category for item in own], **(made_by or {})}
             extra["fallbacks"] = sum(item.composition.fallbacks for item in own)
             mean, draws = torch.stack(values).mean(0), torch.stack(drawn).mean(0)
             candidates = sum(len(item.queries.gallery) for item in own) / len(own)
@@ -209,11 +236,10 @@ def compared_records(
         if key not in baseline:
             continue
         protocol, _, category = key
-        listed = compare_rankings([ranking], [baseline[key]], context, protocol, against, TOP_K)
-        records += [
-            replace(record, task=DIFFERENCE, direction=category, positives="target", extra={**how[key], **record.extra})
-            for record in listed
-        ]
+        listed = compare_rankings(
+            [ranking], [baseline[key]], context, protocol, against, TOP_K, kind=DIFFERENCES, extra=how[key]
+        )
+        records += [replace(record, direction=category, positives="target") for record in listed]
     return records
 
 
@@ -291,19 +317,18 @@ def _records(
 ) -> list[ResultRecord]:
     low, high = interval(drawn)
     return [
-        ResultRecord(
-            **vars(context),
-            task=TASK,
-            metric=f"R@{k}",
-            value=float(value[column]),
-            low=float(low[column]),
-            high=float(high[column]),
+        COMPOSED.record(
+            context,
+            f"R@{k}",
+            float(value[column]),
+            float(low[column]),
+            float(high[column]),
             protocol=protocol,
             direction=category,
             positives="target",
             queries=numbers[0],
             candidates=numbers[1],
-            extra=dict(extra),
+            extra=extra,
         )
         for column, k in enumerate(TOP_K)
     ]

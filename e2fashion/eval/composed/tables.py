@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from e2fashion.eval.composed.measure import DIFFERENCE, MEAN, TASK, TOP_K
+from e2fashion.eval.composed.measure import COMPOSED, DIFFERENCES, MEAN, TOP_K
 from e2fashion.eval.tables import MISSING_VALUE, Cell, Table, shown
 from e2fashion.tasks.composed import ARMS, TITLES
 from e2fashion.types import ResultRecord
@@ -20,13 +20,13 @@ def composed_tables(records: Sequence[ResultRecord]) -> list[Table]:
     """One table per split, protocol, catalogue and setting of the task, each followed by its differences."""
     kinds: dict[tuple[Any, ...], list[ResultRecord]] = {}
     for record in records:
-        if record.task in (TASK, DIFFERENCE):
+        if record.task in (COMPOSED.task, DIFFERENCES.task):
             kinds.setdefault(_kind(record), []).append(record)
     tables = []
     for alike in kinds.values():
-        if measured := [record for record in alike if record.task == TASK]:
+        if measured := [record for record in alike if record.task == COMPOSED.task]:
             tables.append(composed_table(measured))
-        if compared := [record for record in alike if record.task == DIFFERENCE]:
+        if compared := [record for record in alike if record.task == DIFFERENCES.task]:
             tables.append(composed_difference_table(compared))
     return tables
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from e2fashion.eval.plots import Point, draw_bars, draw_curves
-from e2fashion.eval.probing.probe import ALL, TASK
+from e2fashion.eval.probing.probe import ALL, PROBE
 from e2fashion.types import E2FashionError, ResultRecord
 
 MAJORITY = "majority class"
@@ -18,7 +18,9 @@ Place = tuple[str, str]
 
 def probe_places(records: Sequence[ResultRecord]) -> list[Place]:
     """Where the probes among ``records`` were measured, in the order of the records."""
-    return list(dict.fromkeys((record.split, record.data_fingerprint) for record in records if record.task == TASK))
+    return list(
+        dict.fromkeys((record.split, record.data_fingerprint) for record in records if record.task == PROBE.task)
+    )
 
 
 def draw_probes(records: Sequence[ResultRecord], file: Path, metric: str = "accuracy") -> Path:
@@ -71,7 +73,7 @@ def add_probe_figures(records: Sequence[ResultRecord], report: Path) -> str:
     """
     lines: list[str] = []
     for number, place in enumerate(probe_places(records)):
-        there = [r for r in records if r.task == TASK and (r.split, r.data_fingerprint) == place]
+        there = [r for r in records if r.task == PROBE.task and (r.split, r.data_fingerprint) == place]
         for kind in dict.fromkeys(record.extra["features"] for record in there):
             own = [record for record in there if record.extra["features"] == kind]
             stem = f"{report.stem}_probe" + (f"_{number + 1}" if number else "") + f"_{kind}"
@@ -98,7 +100,7 @@ def _one_place(records: Sequence[ResultRecord], file: Path) -> list[ResultRecord
     if len(places) != 1:
         found = "; ".join(f"{split} of catalogue {fingerprint[:12]}" for split, fingerprint in places) or "no probes"
         raise E2FashionError(f"{file.name} needs probes on one split of one catalogue and got {found}.")
-    return [record for record in records if record.task == TASK]
+    return [record for record in records if record.task == PROBE.task]
 
 
 def _series(records: Sequence[ResultRecord]) -> list[tuple[str, str, list[ResultRecord]]]:

@@ -16,17 +16,26 @@ from torch import Tensor
 from e2fashion.data.catalogue import Catalogue
 from e2fashion.eval.encoder import Encoder
 from e2fashion.eval.features import SplitFeatures, cached_features, check_kinds
-from e2fashion.eval.measure import RunIdentity
 from e2fashion.eval.probing.labels import TRAIN, VAL, Task, build_task, entity_column
 from e2fashion.eval.probing.linear import MAX_ITERATIONS, TOLERANCE, LogisticFit, LogisticProblem, Standardiser
 from e2fashion.metrics.bootstrap import RESAMPLES
 from e2fashion.metrics.classification import accuracy, summarise_classes
 from e2fashion.metrics.retrieval import Estimate
+from e2fashion.records import ENCODING, RunIdentity, declare
 from e2fashion.types import E2FashionError, ResultRecord
 
 logger = logging.getLogger(__name__)
 
-TASK = "probe"
+PROBE = declare(
+    "probe",
+    identified_by=("entity", "features", "shots", "min_examples", "strengths", "tolerance", "probe_seed", *ENCODING),
+    reports=(
+        *("classes", "train_products", "rare_classes", "rare_train_products", "rare_products"),
+        *("unseen_classes", "unseen_products", "untagged_products", "majority"),
+        *("strength", "converged", "iterations", "gradient", "unconverged_fits", "val_accuracy"),
+        *("draws", "deviation", "short_classes"),
+    ),
+)
 ALL = "all"
 """What ``extra["shots"]`` says of a probe that was fitted on the whole of train."""
 STRENGTHS = (1.0, 0.1, 0.01, 1e-3, 1e-4, 1e-5)
@@ -272,21 +281,14 @@ def _records(
         "precision": settings.precision,
     }
     return [
-        ResultRecord(
-            run=run.identity,
-            model=encoder.name,
-            task=TASK,
-            metric=metric,
-            value=estimate.value,
-            low=estimate.low,
-            high=estimate.high,
-            split=settings.split,
+        PROBE.record(
+            run.context(encoder.name, settings.split, catalogue.fingerprint),
+            metric,
+            estimate.value,
+            estimate.low,
+            estimate.high,
             queries=len(labelled.rows),
             candidates=float(len(task.classes)),
-            seed=run.seed,
-            config_hash=run.identity,
-            commit=run.commit,
-            data_fingerprint=catalogue.fingerprint,
             extra={**shared, **item.extra, "shots": str(item.shots)},
         )
         for item in found

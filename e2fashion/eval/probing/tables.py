@@ -6,7 +6,7 @@ import statistics
 from collections.abc import Sequence
 from typing import Any
 
-from e2fashion.eval.probing.probe import ALL, TASK
+from e2fashion.eval.probing.probe import ALL, PROBE
 from e2fashion.eval.tables import MISSING_VALUE, Cell, Table, to_markdown
 from e2fashion.types import ResultRecord
 
@@ -18,7 +18,7 @@ SHOWN = {"accuracy": "accuracy", "macro_f1": "macro-F1"}
 def probe_tables(records: Sequence[ResultRecord]) -> str:
     """The tables of every split and catalogue that the probes among ``records`` were made on; empty without any."""
     parts = []
-    probes = [record for record in records if record.task == TASK]
+    probes = [record for record in records if record.task == PROBE.task]
     for place in dict.fromkeys((record.split, record.data_fingerprint) for record in probes):
         own = [record for record in probes if (record.split, record.data_fingerprint) == place]
         parts.append(to_markdown(probe_table(own)))

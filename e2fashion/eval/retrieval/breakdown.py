@@ -7,11 +7,13 @@ from itertools import pairwise
 
 import torch
 
-from e2fashion.eval.retrieval.rankings import Ranking, RecordContext
+from e2fashion.eval.retrieval.rankings import Ranking
 from e2fashion.metrics.bootstrap import bootstrap, interval, weighted_means
+from e2fashion.records import RecordContext, declare
 from e2fashion.types import E2FashionError, ResultRecord
 
 UNKNOWN = "unknown"
+BY_GROUP = declare("retrieval_by_group", identified_by=("division", "group"))
 
 
 def bounded_groups(bounds: Sequence[int]) -> Callable[[int], str]:
@@ -82,13 +84,12 @@ def recall_by_group(
                 units = int(unit.max()) + 1
                 low, high = interval(bootstrap(weighted_means(hits, unit, units), units, resamples))
                 records.append(
-                    ResultRecord(
-                        **vars(context),
-                        task="retrieval_by_group",
-                        metric=f"R@{k}",
-                        value=float(hits.mean()),
-                        low=float(low[0]),
-                        high=float(high[0]),
+                    BY_GROUP.record(
+                        context,
+                        f"R@{k}",
+                        float(hits.mean()),
+                        float(low[0]),
+                        float(high[0]),
                         protocol=protocol,
                         direction=ranking.direction,
                         positives=ranking.positives,

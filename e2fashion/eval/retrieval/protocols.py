@@ -13,9 +13,10 @@ from torch import Tensor
 
 from e2fashion.eval.embed import EmbeddedSplit
 from e2fashion.eval.retrieval.candidates import DrawRule, draw_candidates, stored_candidates
-from e2fashion.eval.retrieval.rankings import Ranking, RecordContext, records_of
+from e2fashion.eval.retrieval.rankings import Ranking, records_of
 from e2fashion.metrics.comparison import Comparison
 from e2fashion.metrics.retrieval import DIRECTIONS, TOP_K
+from e2fashion.records import RecordContext
 from e2fashion.types import E2FashionError, ResultRecord
 
 

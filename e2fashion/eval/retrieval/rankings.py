@@ -15,24 +15,18 @@ from torch import Tensor
 
 from e2fashion.metrics.bootstrap import RESAMPLES
 from e2fashion.metrics.retrieval import TOP_K, summarise
+from e2fashion.records import ENCODING, RecordContext, declare
 from e2fashion.types import ResultRecord
 
 BOTH = "both"
 """Direction of a record that adds image-to-text and text-to-image."""
 
-
-@dataclass(frozen=True)
-class RecordContext:
-    """What the records of one evaluation share, see :class:`e2fashion.types.ResultRecord`."""
-
-    run: str
-    model: str
-    split: str
-    text: str = ""
-    seed: int = 0
-    config_hash: str = ""
-    commit: str = ""
-    data_fingerprint: str = ""
+RETRIEVAL = declare(
+    "retrieval",
+    identified_by=(*ENCODING, "candidate_seed", "queries_per_draw", "draws", "fill"),
+    reports=("ceiling", "fewest_candidates", "left_out", "short_lists", "texts"),
+    extensible=True,  # protocols of other packages have settings of their own, which identify
+)
 
 
 @dataclass(frozen=True)
@@ -59,9 +53,11 @@ def records_of(
     protocol: str,
     top_k: Sequence[int] = TOP_K,
     resamples: int = RESAMPLES,
+    how: Mapping[str, Any] | None = None,
 ) -> list[ResultRecord]:
     """Every metric of every ranking, and SumR over the directions of each notion of a hit.
 
+    ``how`` goes into every record's ``extra``, before what the rankings have.
     Intervals are the 95 % of a bootstrap over products with seed 0, the same draws for every model.
     """
     records: list[ResultRecord] = []
@@ -77,19 +73,18 @@ def records_of(
             direction, _, metric = name.rpartition("/")
             involved = [own[direction]] if direction else list(own.values())
             candidates = torch.cat([ranking.candidates for ranking in involved])
-            extra = dict(involved[0].extra) | dict(involved[0].metric_extra.get(metric, {}))
+            extra = dict(how or {}) | dict(involved[0].extra) | dict(involved[0].metric_extra.get(metric, {}))
             if len(candidates.unique()) > 1:
                 extra["fewest_candidates"] = int(candidates.min())
             if not direction:
                 extra |= _summed_ceiling(involved, top_k)
             records.append(
-                ResultRecord(
-                    **vars(context),
-                    task="retrieval",
-                    metric=metric,
-                    value=estimate.value,
-                    low=estimate.low,
-                    high=estimate.high,
+                RETRIEVAL.record(
+                    context,
+                    metric,
+                    estimate.value,
+                    estimate.low,
+                    estimate.high,
                     protocol=protocol,
                     direction=direction or BOTH,
                     positives=positives,

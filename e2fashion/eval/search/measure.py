@@ -10,16 +10,20 @@ import torch
 from torch import Tensor
 
 from e2fashion.eval.encoder import Encoder
-from e2fashion.eval.measure import RunIdentity
 from e2fashion.metrics.bootstrap import RESAMPLES, bootstrap, interval, weighted_means
 from e2fashion.metrics.ranking import ranks
 from e2fashion.metrics.relevance import hits_at, precision_at
+from e2fashion.records import ENCODING, RecordContext, RunIdentity, declare
 from e2fashion.tasks.search import ProductIndex
 from e2fashion.tasks.search.filters import suggest
 from e2fashion.tasks.search.shards import DESCRIPTION
 from e2fashion.types import E2FashionError, ResultRecord
 
-TASK = "search"
+SEARCH = declare(
+    "search",
+    identified_by=("entity", "templates", "min_products", *ENCODING),
+    reports=("rare_values", "chance"),
+)
 BY_TEXT, BY_TAG = "product_text", "category_to_product"
 TOP_K = (1, 5, 10)
 SLOT = "{}"
@@ -59,15 +63,21 @@ def measure_search(
             there = suggest(column, index.tag_columns) if index.tag_columns else "none"
             raise E2FashionError(f"the index {index.path} has no tag '{column}'; its tags: {there}")
     gallery = index.gallery.chunk(0, len(index))
-    shared = _shared(index, encoder, run or RunIdentity())
-    records = _by_text(index, encoder, gallery, settings, shared)
+    context = _context(index, encoder, run or RunIdentity())
+    how = {"image_size": encoder.transform.size, "resize": encoder.transform.resize, "precision": "fp16 index"}
+    records = _by_text(index, encoder, gallery, settings, context, how)
     for column in dict.fromkeys(settings.columns):
-        records += _by_tag(index, encoder, gallery, column, settings, shared)
+        records += _by_tag(index, encoder, gallery, column, settings, context, how)
     return records
 
 
 def _by_text(
-    index: ProductIndex, encoder: Encoder, gallery: Tensor, settings: SearchSettings, shared: Mapping[str, Any]
+    index: ProductIndex,
+    encoder: Encoder,
+    gallery: Tensor,
+    settings: SearchSettings,
+    context: RecordContext,
+    how: Mapping[str, Any],
 ) -> list[ResultRecord]:
     rows = index.products.to_pylist()
     if all(row[DESCRIPTION] is None for row in rows):
@@ -77,11 +87,12 @@ def _by_text(
     distinct = {text: number for number, text in enumerate(dict.fromkeys(texts))}
     group = torch.tensor([distinct[text] for text in texts])
     query = encoder.embed_texts(list(distinct))[group]
+    context = replace(context, text=encoder.template.template)
     records = []
     for positives, ids in (("product", torch.arange(len(rows))), ("text", group)):
         values = _of_ranks(ranks(query, gallery, ids, ids))
-        records += _records(values, settings, shared, protocol=BY_TEXT, positives=positives, count=len(index))
-    return [replace(record, text=encoder.template.template) for record in records]
+        records += _records(values, settings, context, BY_TEXT, positives, len(index), how)
+    return records
 
 
 def _by_tag(
@@ -90,7 +101,8 @@ def _by_tag(
     gallery: Tensor,
     column: str,
     settings: SearchSettings,
-    shared: Mapping[str, Any],
+    context: RecordContext,
+    how: Mapping[str, Any],
 ) -> list[ResultRecord]:
     own: list[str | None] = index.products[column].to_pylist()
     counts: dict[str, int] = {}
@@ -111,45 +123,37 @@ def _by_tag(
     measured = {f"P@{k}": precision_at(relevant, k) for k in TOP_K}
     measured |= _of_ranks(ranks(query, gallery, torch.arange(len(values)), ids))
     extra = {
+        **how,
         "entity": column,
         "templates": settings.template,
         "min_products": settings.min_products,
         "rare_values": len(counts) - len(values),
         "chance": 100 * sum(counts[value] for value in values) / len(values) / len(index),
     }
-    return _records(measured, settings, shared, BY_TAG, column, len(index), extra)
+    return _records(measured, settings, context, BY_TAG, column, len(index), extra)
 
 
 def _of_ranks(found: Tensor) -> dict[str, Tensor]:
     return {f"hits@{k}": hits_at(found, k) for k in TOP_K} | {"MRR": found.double().reciprocal()}
 
 
-def _shared(index: ProductIndex, encoder: Encoder, run: RunIdentity) -> dict[str, Any]:
+def _context(index: ProductIndex, encoder: Encoder, run: RunIdentity) -> RecordContext:
     origins = [shard.origin for shard in index.manifest.shards]
     fingerprints = list(dict.fromkeys(origin.fingerprint for origin in origins))
     splits = list(dict.fromkeys(split for origin in origins for split in origin.splits))
     whole = len(fingerprints) == 1 and not any(shard.removed for shard in index.manifest.shards)
-    return {
-        "run": run.identity,
-        "model": encoder.name,
-        "split": ",".join(splits),
-        "seed": run.seed,
-        "config_hash": run.identity,
-        "commit": run.commit,
-        # What was added or removed since makes other data of it.
-        "data_fingerprint": fingerprints[0] if whole else index.manifest.data_fingerprint,
-        "extra": {"image_size": encoder.transform.size, "resize": encoder.transform.resize, "precision": "fp16 index"},
-    }
+    # What was added or removed since makes other data of it.
+    return run.context(encoder.name, ",".join(splits), fingerprints[0] if whole else index.manifest.data_fingerprint)
 
 
 def _records(
     measured: Mapping[str, Tensor],
     settings: SearchSettings,
-    shared: Mapping[str, Any],
+    context: RecordContext,
     protocol: str,
     positives: str,
     count: int,
-    extra: Mapping[str, Any] | None = None,
+    extra: Mapping[str, Any],
 ) -> list[ResultRecord]:
     """One record per metric, of values by query (Q,)."""
     values = torch.stack(list(measured.values()), dim=1).double()
@@ -157,18 +161,18 @@ def _records(
     means = weighted_means(values, torch.arange(queries), queries)
     low, high = interval(bootstrap(means, queries, settings.resamples, settings.seed))
     return [
-        ResultRecord(
-            **{**shared, "extra": {**shared["extra"], **(extra or {})}},
-            task=TASK,
-            metric=metric,
-            value=float(values[:, place].mean()),
-            low=float(low[place]),
-            high=float(high[place]),
+        SEARCH.record(
+            context,
+            metric,
+            float(values[:, place].mean()),
+            float(low[place]),
+            float(high[place]),
             protocol=protocol,
             direction="t2i",
             positives=positives,
             queries=queries,
             candidates=float(count),
+            extra=extra,
         )
         for place, metric in enumerate(measured)
     ]

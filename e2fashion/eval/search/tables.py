@@ -5,7 +5,7 @@ from __future__ import annotations
 import statistics
 from collections.abc import Sequence
 
-from e2fashion.eval.search.measure import BY_TAG, BY_TEXT, TASK
+from e2fashion.eval.search.measure import BY_TAG, BY_TEXT, SEARCH
 from e2fashion.eval.tables import MISSING_VALUE, Cell, Table
 from e2fashion.types import ResultRecord
 
@@ -19,7 +19,7 @@ def search_tables(records: Sequence[ResultRecord]) -> list[Table]:
     """One table per split, catalogue, kind of query and notion of a right answer; none without such records."""
     kinds: dict[tuple[str, ...], list[ResultRecord]] = {}
     for record in records:
-        if record.task == TASK:
+        if record.task == SEARCH.task:
             key = (record.protocol, record.positives, record.split, record.data_fingerprint)
             kinds.setdefault((*key, str(record.extra.get("templates"))), []).append(record)
     return [_table(own) for own in kinds.values()]

@@ -20,7 +20,7 @@ from e2fashion.data.catalogue import Catalogue
 from e2fashion.data.transforms import normalise
 from e2fashion.eval.embed import evaluating
 from e2fashion.eval.encoder import Encoder
-from e2fashion.eval.measure import MeasureSettings, RunIdentity
+from e2fashion.eval.measure import MeasureSettings
 from e2fashion.eval.regions import has_regions, region_batches, region_entities
 from e2fashion.eval.selection.records import Scores, selection_records
 from e2fashion.metrics.localisation import (
@@ -31,6 +31,7 @@ from e2fashion.metrics.localisation import (
     patches_on_region,
     share_on_region,
 )
+from e2fashion.records import RunIdentity
 from e2fashion.tasks.grounding import attention_map, attention_rollout, heat_of_patches, stripe_occlusion
 from e2fashion.types import E2FashionError, Entity, ResultRecord
 

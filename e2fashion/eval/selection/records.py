@@ -4,19 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from e2fashion.data.catalogue import Catalogue
 from e2fashion.eval.encoder import Encoder
-from e2fashion.eval.measure import MeasureSettings, RunIdentity
+from e2fashion.eval.measure import MeasureSettings
 from e2fashion.metrics.bootstrap import bootstrap, interval, weighted_means
 from e2fashion.metrics.localisation import SMALL_REGION
+from e2fashion.records import ENCODING, RunIdentity, declare
 from e2fashion.types import Entity, ResultRecord
 
-TASK = "selection"
+SELECTION = declare(
+    "selection",
+    identified_by=("entity", "layer", "regions", *ENCODING),
+    reports=("area", "unknown", "cropped", "chance"),
+)
 ALL_ENTITIES = "(all)"
 """Stands for the entities together; no entity can be called so."""
 
@@ -56,16 +60,7 @@ def selection_records(
     the mean ``area`` of the regions in percent, and how many products were left out because the region is ``unknown``
     or was ``cropped`` away. ``queries`` are products and entities that were counted, ``candidates`` patches.
     """
-    shared: dict[str, Any] = {
-        "run": run.identity,
-        "model": encoder.name,
-        "task": TASK,
-        "split": split,
-        "seed": run.seed,
-        "config_hash": run.identity,
-        "commit": run.commit,
-        "data_fingerprint": catalogue.fingerprint,
-    }
+    context = run.context(encoder.name, split, catalogue.fingerprint)
     how = {"image_size": encoder.transform.size, "resize": encoder.transform.resize, "precision": settings.precision}
     side = encoder.transform.size // int(encoder.vision_config.patch_size)
     groups = {entity.name: [number] for number, entity in enumerate(entities)}
@@ -88,12 +83,12 @@ def selection_records(
                 product = counted.nonzero()[:, 0].unique(return_inverse=True)[1]
                 for metric, (value, low, high, chance) in _estimates(values[counted], product).items():
                     records.append(
-                        ResultRecord(
-                            **shared,
-                            metric=metric,
-                            value=value,
-                            low=low,
-                            high=high,
+                        SELECTION.record(
+                            context,
+                            metric,
+                            value,
+                            low,
+                            high,
                             protocol=method,
                             queries=int(counted.sum()),
                             candidates=float(side * side),

@@ -6,9 +6,9 @@ import statistics
 from collections.abc import Sequence
 from typing import Any
 
-from e2fashion.eval.results import SETTINGS
-from e2fashion.eval.selection.records import ALL_ENTITIES, ALL_REGIONS, SMALL_REGIONS, TASK
+from e2fashion.eval.selection.records import ALL_ENTITIES, ALL_REGIONS, SELECTION, SMALL_REGIONS
 from e2fashion.eval.tables import MISSING_VALUE, Cell, Table, shown
+from e2fashion.records import settings_of
 from e2fashion.types import ResultRecord
 
 Where = tuple[str, str, int]
@@ -19,8 +19,8 @@ def selection_tables(records: Sequence[ResultRecord]) -> list[Table]:
     """Two tables per split, catalogue and setting; none where no record speaks of selection."""
     kinds: dict[tuple[Any, ...], list[ResultRecord]] = {}
     for record in records:
-        if record.task == TASK:
-            how = tuple(record.extra.get(name) for name in SETTINGS if name not in ("entity", "layer", "regions"))
+        if record.task == SELECTION.task:
+            how = [item for item in settings_of(record).items() if item[0] not in ("entity", "layer", "regions")]
             kinds.setdefault((record.split, record.data_fingerprint, *how), []).append(record)
     return [table for alike in kinds.values() for table in (lift_table(alike), detail_table(alike))]
 

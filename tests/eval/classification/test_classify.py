@@ -23,11 +23,10 @@ from e2fashion.eval.classification.report import write_classification
 from e2fashion.eval.classification.tables import classification_tables
 from e2fashion.eval.embed import EmbeddedSplit
 from e2fashion.eval.encoder import Encoder
-from e2fashion.eval.measure import MeasureSettings, RunIdentity, embed_catalogue
+from e2fashion.eval.measure import MeasureSettings, embed_catalogue
 from e2fashion.eval.published import PublishedRow
-from e2fashion.eval.results import latest_records
-from e2fashion.eval.retrieval.rankings import RecordContext
 from e2fashion.eval.tables import to_markdown
+from e2fashion.records import RecordContext, RunIdentity, latest_records
 from e2fashion.types import E2FashionError
 
 CONTEXT = RecordContext(run="run", model="tiny", split="val")

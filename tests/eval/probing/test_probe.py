@@ -21,7 +21,7 @@ from e2fashion.eval.probing.linear import LogisticProblem
 from e2fashion.eval.probing.probe import ProbeSettings, draw_shots, measure_probe
 from e2fashion.eval.probing.tables import probe_tables
 from e2fashion.eval.report import write_tables
-from e2fashion.eval.results import append_records, latest_records, read_records
+from e2fashion.records import append_records, latest_records, read_records
 from e2fashion.types import E2FashionError, ResultRecord
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*at the edge of the grid")

@@ -17,8 +17,9 @@ from e2fashion.eval.retrieval.protocols import (
     evaluate_retrieval,
     protocol_named,
 )
-from e2fashion.eval.retrieval.rankings import RecordContext, load_rankings, records_of, save_rankings
+from e2fashion.eval.retrieval.rankings import load_rankings, records_of, save_rankings
 from e2fashion.metrics.retrieval import summarise
+from e2fashion.records import RecordContext
 from e2fashion.types import E2FashionError, ResultRecord
 
 CONTEXT = RecordContext(run="run", model="E2", split="val", seed=3, config_hash="c", commit="d", data_fingerprint="f")

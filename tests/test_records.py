@@ -1,7 +1,8 @@
-"""Records survive the disk, a crash in the middle of a line, and being measured twice."""
+"""Records survive the disk, a crash in the middle of a line, and being measured twice; tasks declare what is theirs."""
 
 from __future__ import annotations
 
+import ast
 import json
 import math
 from dataclasses import replace
@@ -9,9 +10,21 @@ from pathlib import Path
 
 import pytest
 
-from e2fashion.eval.results import append_records, interrupted_measurements, latest_records, read_records
+from e2fashion.records import (
+    DECLARED_IN,
+    MODEL,
+    RecordContext,
+    append_records,
+    declare,
+    interrupted_measurements,
+    kind_of,
+    latest_records,
+    read_records,
+    settings_of,
+)
 from e2fashion.types import E2FashionError, ResultRecord
 
+ROOT = Path(__file__).resolve().parents[1]
 RECORD = ResultRecord(run="r", model="E2 ±", task="retrieval", metric="R@1", value=12.5, low=1.0, extra={"a": [1]})
 OTHER = replace(RECORD, metric="R@5", value=30.0)
 
@@ -102,3 +115,61 @@ def test_what_a_crash_may_have_left_half_written_is_named_until_it_is_measured_a
     assert interrupted_measurements(path) == {("test", RECORD.protocol)}
     append_records(path, [replace(RECORD, split="test")])
     assert interrupted_measurements(path) == set()
+
+
+@pytest.mark.parametrize("task", DECLARED_IN)
+def test_a_task_declares_what_identifies_its_records(task: str) -> None:
+    kind = kind_of(task)
+    assert kind.task == task
+    context = RecordContext(run="r", model="m", split="test")
+    extra = dict.fromkeys((*kind.identified_by, *kind.reports), "before")
+    record = kind.record(context, "accuracy", 1, extra=extra)
+    assert set(settings_of(record)) == set(kind.identified_by)
+    for key in kind.identified_by:
+        other = kind.record(context, "accuracy", 2, extra=extra | {key: "after"})
+        assert latest_records([record, other]) == [record, other]
+    for key in kind.reports:
+        other = kind.record(context, "accuracy", 2, extra=extra | {key: "after"})
+        assert latest_records([record, other]) == [other]
+
+
+def test_a_key_that_the_task_does_not_declare_is_refused() -> None:
+    with pytest.raises(
+        E2FashionError, match=r"record of 'model' has the key 'layr' in extra, .* add it to identified_by"
+    ):
+        MODEL.record(RecordContext(run="r", model="m", split=""), "parameters", 1, extra={"layr": 1})
+
+
+@pytest.mark.parametrize("task", ["model", "of another package"])
+def test_a_stored_key_that_nobody_declares_identifies(task: str) -> None:
+    records = [replace(RECORD, task=task, extra={"layer": layer}) for layer in (1, 2, [1], {"a": 1}, {"a": 2})]
+    assert latest_records(records) == records
+
+
+def test_a_key_that_is_none_is_absent() -> None:
+    assert latest_records([RECORD, replace(RECORD, value=1.0, extra=RECORD.extra | {"draws": None})])[0].value == 1.0
+
+
+def test_a_task_is_declared_once() -> None:
+    with pytest.raises(E2FashionError, match="'model' is declared already, with other keys"):
+        declare("model", identified_by=("size",))
+    with pytest.raises(E2FashionError, match="'size' is in identified_by and in reports"):
+        declare("another", identified_by=("size",), reports=("size",))
+
+
+def test_committed_records_have_declared_keys() -> None:
+    for file in sorted((ROOT / "docs" / "results").glob("*.jsonl")):
+        for record in read_records(file):
+            kind = kind_of(record.task)
+            assert set(record.extra) <= {*kind.identified_by, *kind.reports}, file.name
+
+
+def test_records_are_made_in_one_place() -> None:
+    makers = {
+        file.relative_to(ROOT).as_posix()
+        for package in ("e2fashion", "experiments", "scripts")
+        for file in (ROOT / package).rglob("*.py")
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "ResultRecord"
+    }
+    assert makers == {"e2fashion/records.py"}

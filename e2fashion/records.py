@@ -1,0 +1,288 @@
+"""Result records: what each task declares of its own, their one constructor, and their file of JSON lines."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import warnings
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import MISSING, asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from e2fashion.types import E2FashionError, ResultRecord
+
+IDENTITY = (
+    "run",
+    "model",
+    "task",
+    "metric",
+    "split",
+    "protocol",
+    "direction",
+    "positives",
+    "text",
+    "seed",
+    "config_hash",
+    "data_fingerprint",
+)
+"""Fields that identify a record of any task, together with what its task declares."""
+
+ENCODING = ("image_size", "resize", "precision")
+"""Keys of ``extra`` that identify what an encoder embedded."""
+
+DECLARED_IN = {
+    "retrieval": "e2fashion.eval.retrieval.rankings",
+    "retrieval_by_group": "e2fashion.eval.retrieval.breakdown",
+    "retrieval_difference": "e2fashion.eval.significance",
+    "zero_shot": "e2fashion.eval.classification.classify",
+    "tags": "e2fashion.eval.classification.tags",
+    "probe": "e2fashion.eval.probing.probe",
+    "selection": "e2fashion.eval.selection.records",
+    "captioning": "e2fashion.eval.captioning.measure",
+    "composed_retrieval": "e2fashion.eval.composed.measure",
+    "composed_retrieval_difference": "e2fashion.eval.composed.measure",
+    "search": "e2fashion.eval.search.measure",
+    "data_statistics": "e2fashion.eval.data_statistics",
+    "model": "e2fashion.records",
+}
+"""The module that declares a task: records of a file must mean the same whether or not that module is in use."""
+
+_kinds: dict[str, RecordKind] = {}
+
+
+@dataclass(frozen=True)
+class RecordContext:
+    """What the records of one evaluation share, see :class:`e2fashion.types.ResultRecord`."""
+
+    run: str
+    model: str
+    split: str
+    text: str = ""
+    seed: int = 0
+    config_hash: str = ""
+    commit: str = ""
+    data_fingerprint: str = ""
+
+
+@dataclass(frozen=True)
+class RunIdentity:
+    """What made the measured model: empty for a checkpoint from elsewhere."""
+
+    identity: str = ""
+    commit: str = ""
+    seed: int = 0
+
+    def context(self, model: str, split: str, data_fingerprint: str, text: str = "") -> RecordContext:
+        """What all records of this model on a split share."""
+        return RecordContext(
+            run=self.identity,
+            model=model,
+            split=split,
+            text=text,
+            seed=self.seed,
+            config_hash=self.identity,
+            commit=self.commit,
+            data_fingerprint=data_fingerprint,
+        )
+
+
+@dataclass(frozen=True)
+class RecordKind:
+    """What a task declares of its records.
+
+    Two records that agree in :data:`IDENTITY` and in the keys ``identified_by`` of ``extra`` measure the same thing:
+    the later replaces the earlier. Keys of ``reports`` are outcomes. A key that is neither identifies as well when it
+    is read, and is refused when a record is made, unless the kind is ``extensible`` (protocols of other packages).
+    """
+
+    task: str
+    identified_by: tuple[str, ...] = ()
+    reports: tuple[str, ...] = ()
+    extensible: bool = False
+
+    def record(
+        self,
+        context: RecordContext,
+        metric: str,
+        value: float,
+        low: float | None = None,
+        high: float | None = None,
+        *,
+        protocol: str = "",
+        direction: str = "",
+        positives: str = "",
+        queries: int = 0,
+        candidates: float = 0.0,
+        extra: Mapping[str, Any] | None = None,
+    ) -> ResultRecord:
+        """A record of this task; every record that is not read from a file is made here.
+
+        Raises:
+            E2FashionError: a key of ``extra`` that the task does not declare.
+        """
+        extra = dict(extra or {})
+        unknown = sorted(set(extra) - {*self.identified_by, *self.reports})
+        if unknown and not self.extensible:
+            raise E2FashionError(
+                f"a record of '{self.task}' has the key '{unknown[0]}' in extra, which the task does not declare: add "
+                "it to identified_by (another value is another measurement) or to reports (an outcome)"
+            )
+        return ResultRecord(
+            **asdict(context),
+            task=self.task,
+            metric=metric,
+            value=float(value),
+            low=None if low is None else float(low),
+            high=None if high is None else float(high),
+            protocol=protocol,
+            direction=direction,
+            positives=positives,
+            queries=queries,
+            candidates=candidates,
+            extra=extra,
+        )
+
+    def settings(self, record: ResultRecord) -> dict[str, Any]:
+        """The keys of ``extra`` that identify a record, with hashable values; a key that is None counts as absent."""
+        return {
+            name: json.dumps(value, sort_keys=True) if isinstance(value, dict | list) else value
+            for name, value in sorted(record.extra.items())
+            if value is not None and name not in self.reports
+        }
+
+
+def declare(
+    task: str, identified_by: Iterable[str] = (), reports: Iterable[str] = (), extensible: bool = False
+) -> RecordKind:
+    """Declare the records of a task, once.
+
+    Raises:
+        E2FashionError: it is declared otherwise already, or a key is in both lists.
+    """
+    kind = RecordKind(task, tuple(identified_by), tuple(reports), extensible)
+    if both := sorted(set(kind.identified_by) & set(kind.reports)):
+        raise E2FashionError(f"records of '{task}': '{both[0]}' is in identified_by and in reports; choose one")
+    if _kinds.setdefault(task, kind) != kind:
+        raise E2FashionError(f"the task '{task}' is declared already, with other keys: choose another name")
+    return kind
+
+
+def kind_of(task: str) -> RecordKind:
+    """What a task has declared; of an unknown task every key of ``extra`` identifies, so that no record is lost."""
+    if task not in _kinds and task in DECLARED_IN:
+        importlib.import_module(DECLARED_IN[task])
+    return _kinds.get(task, RecordKind(task))
+
+
+MODEL = declare("model")
+"""Facts of a model: its number of parameters."""
+
+
+def settings_of(record: ResultRecord) -> dict[str, Any]:
+    """What identifies a record beside :data:`IDENTITY`, see :meth:`RecordKind.settings`."""
+    return kind_of(record.task).settings(record)
+
+
+FIELDS = {item.name: item for item in fields(ResultRecord)}
+REQUIRED = {name for name, item in FIELDS.items() if item.default is MISSING and item.default_factory is MISSING}
+
+
+def append_records(path: Path, records: Iterable[ResultRecord]) -> None:
+    """Add ``records`` to the file in one write that has reached the disk when this returns.
+
+    Raises E2FashionError for a value that is not a finite number; nothing is written then.
+    """
+    lines = []
+    for record in records:
+        try:
+            lines.append(json.dumps(record.as_dict(), allow_nan=False, ensure_ascii=False) + "\n")
+        except ValueError as error:
+            raise E2FashionError(
+                f"record {record.metric} of run '{record.run}' holds value {record.value}, low {record.low}, "
+                f"high {record.high}, extra {record.extra}: only finite numbers can be stored"
+            ) from error
+    path.parent.mkdir(parents=True, exist_ok=True)
+    data = "".join(lines).encode()
+    handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
+    with os.fdopen(handle, "rb+", buffering=0) as file:
+        # A line that a crash cut off must not swallow the first new one.
+        if file.seek(0, os.SEEK_END) and (file.seek(-1, os.SEEK_END), file.read(1))[1] != b"\n":
+            data = b"\n" + data
+        written = os.write(file.fileno(), data)
+        while written < len(data):
+            written += os.write(file.fileno(), data[written:])
+        os.fsync(file.fileno())
+
+
+def read_records(path: Path, latest: bool = True) -> list[ResultRecord]:
+    """The records of a file in its order; of those that measure the same thing the last, unless ``latest`` is False.
+
+    A line that is no JSON was cut off by a crash: it is left out with a warning that names it.
+
+    Raises E2FashionError when the file is missing or a line holds something else than a record.
+    """
+    if not path.is_file():
+        raise E2FashionError(f"there are no records at {path}: evaluate a model first, or name its results.jsonl")
+    records = []
+    for number, record in _lines(path):
+        if record is not None:
+            records.append(record)
+            continue
+        warnings.warn(
+            f"{path} line {number} is cut off and was left out: evaluate again to replace what it held",
+            stacklevel=2,
+        )
+    return latest_records(records) if latest else records
+
+
+def interrupted_measurements(path: Path) -> set[tuple[str, str]]:
+    """Split and protocol of records that stand before a cut-off line and were not measured again behind it.
+
+    The evaluation that wrote them may have had more to write.
+    """
+    found: set[tuple[str, str]] = set()
+    last: tuple[str, str] | None = None
+    for _, record in _lines(path):
+        if record is None:
+            found |= {last} if last else set()
+        else:
+            last = (record.split, record.protocol)
+            found.discard(last)
+    return found
+
+
+def _lines(path: Path) -> Iterator[tuple[int, ResultRecord | None]]:
+    """The number of each line that is not blank, and its record; None where it is cut off."""
+    for number, line in enumerate(path.read_bytes().split(b"\n"), start=1):
+        if not line.strip():
+            continue
+        try:
+            values = json.loads(line)
+        except ValueError:
+            yield number, None
+            continue
+        yield number, _record(values, f"{path} line {number}")
+
+
+def latest_records(records: Iterable[ResultRecord]) -> list[ResultRecord]:
+    """Of the records that measure the same thing the last one, in the order in which they were last written."""
+    kept: dict[tuple[Any, ...], ResultRecord] = {}
+    for record in records:
+        key = (*(getattr(record, name) for name in IDENTITY), *settings_of(record).items())
+        kept.pop(key, None)
+        kept[key] = record
+    return list(kept.values())
+
+
+def _record(values: Any, place: str) -> ResultRecord:
+    if not isinstance(values, dict):
+        raise E2FashionError(f"{place} holds {values!r}: a record is a JSON object")
+    if unknown := sorted(set(values) - set(FIELDS)):
+        raise E2FashionError(
+            f"{place} has the unknown field '{unknown[0]}': it was written by another version, or edited"
+        )
+    if missing := sorted(REQUIRED - set(values)):
+        raise E2FashionError(f"{place} lacks the field '{missing[0]}': a record needs {sorted(REQUIRED)}")
+    return ResultRecord(**values)
