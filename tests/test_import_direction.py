@@ -12,7 +12,7 @@ PACKAGE = Path(__file__).resolve().parents[1] / "e2fashion"
 FOUNDATION = {"types", "schema", "config", "run_folder"}
 LAYERS: list[set[str]] = [
     {"types", "settings", "characters", "escape"},
-    {"text_files"},
+    {"text_files", "disk"},
     {"schema", "run_folder", "similarity", "records"},
     {"config"},
     {"data", "models", "losses", "metrics"},

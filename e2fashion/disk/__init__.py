@@ -1,0 +1,34 @@
+"""State on disk: outputs that appear whole, locks that die with their process, checksums, and names of files.
+
+Every file and folder that a verb writes goes through :mod:`~e2fashion.disk.atomic`; what is written over a longer
+time is locked (:mod:`~e2fashion.disk.locks`); what is opened again is compared with the list of its files
+(:mod:`~e2fashion.disk.listing`). Nothing here imports PyTorch except :mod:`~e2fashion.disk.tensors`.
+"""
+
+from e2fashion.disk.atomic import atomic_file, atomic_folder, open_text, recover, write_json, write_text
+from e2fashion.disk.json_files import read_json, seal
+from e2fashion.disk.listing import check_files, check_replaceable, list_files
+from e2fashion.disk.locks import FolderLockedError, lock_holder, locked
+from e2fashion.disk.names import checked_name, file_name
+from e2fashion.disk.trouble import disk_trouble, naming
+
+__all__ = [
+    "FolderLockedError",
+    "atomic_file",
+    "atomic_folder",
+    "check_files",
+    "check_replaceable",
+    "checked_name",
+    "disk_trouble",
+    "file_name",
+    "list_files",
+    "lock_holder",
+    "locked",
+    "naming",
+    "open_text",
+    "read_json",
+    "recover",
+    "seal",
+    "write_json",
+    "write_text",
+]

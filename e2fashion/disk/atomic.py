@@ -1,0 +1,232 @@
+"""Files and folders that are whole or not there: written beside their place, flushed to the disk, then renamed.
+
+A kill at any moment leaves the former content or the new one. What it leaves beside them begins with ``.<name>.`` and
+is removed by the next writer of the same name, never that of a process that still runs: a file that is being written
+is locked, and so is a folder's name.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import fcntl
+import json
+import os
+import secrets
+import shutil
+import stat
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any, TextIO
+
+from e2fashion.disk.locks import FolderLockedError, locked
+from e2fashion.disk.trouble import naming
+from e2fashion.types import E2FashionError
+
+#: What stands behind the name of a file or folder while it is written, and of a folder that makes room for another.
+PARTIAL, REPLACED = "partial", "replaced"
+_RENAME_EXCHANGE, _AT_FDCWD = 2, -100
+
+
+@contextmanager
+def atomic_file(target: Path) -> Iterator[Path]:
+    """Yield a path beside ``target`` to write to, which takes its place when the block ends without an error.
+
+    A link is followed; the folder is made. What is no regular file (``/dev/stdout``) is written directly.
+
+    Raises:
+        E2FashionError: ``target`` is a folder, or the disk refuses (full, read-only, removed).
+    """
+    with naming(target):
+        real = Path(os.path.realpath(target))
+        if real.is_dir():
+            raise E2FashionError(f"'{target}' is a folder, not a file: choose another output.")
+        if real.exists() and not real.is_file():
+            yield target
+            return
+        real.parent.mkdir(parents=True, exist_ok=True)
+        _remove_dead_files(real)
+        partial, handle = _new_file(real)
+        try:
+            yield partial
+            _sync(partial)
+            os.replace(partial, real)
+            _sync(real.parent)
+        finally:
+            with suppress(OSError):
+                partial.unlink(missing_ok=True)
+            os.close(handle)
+
+
+@contextmanager
+def open_text(target: Path, newline: str | None = "", errors: str = "strict") -> Iterator[TextIO]:
+    """A UTF-8 stream (``newline`` as :mod:`csv` wants it) that becomes ``target`` as a whole, see :func:`atomic_file`."""
+    with atomic_file(target) as partial, partial.open("w", encoding="utf-8", newline=newline, errors=errors) as stream:
+        yield stream
+
+
+def write_text(target: Path, text: str) -> None:
+    """Write a text as UTF-8; ``target`` is whole at any moment."""
+    with open_text(target) as stream:
+        stream.write(text)
+
+
+def write_json(target: Path, content: Any, *, indent: int | None = 1, sort_keys: bool = False) -> None:
+    """Write plain values as JSON; ``target`` is whole at any moment."""
+    write_text(target, json.dumps(content, indent=indent, sort_keys=sort_keys, ensure_ascii=False) + "\n")
+
+
+@contextmanager
+def atomic_folder(target: Path, may_replace: Callable[[Path], None] | None = None) -> Iterator[Path]:
+    """Yield an empty folder beside ``target`` that takes its place when the block ends without an error.
+
+    ``target`` is locked meanwhile. What lies there is exchanged for the new folder in one step, and then deleted;
+    ``may_replace`` is called with it before the work and again before the exchange, and raises if it must stay. A
+    link is followed: it then leads to the new folder.
+
+    Raises:
+        FolderLockedError: another process writes ``target``.
+        E2FashionError: ``target`` is a file, or the disk refuses (full, read-only, removed).
+    """
+    with naming(target):
+        real = Path(os.path.realpath(target))
+        if real.exists() and not real.is_dir():
+            raise E2FashionError(f"'{target}' is a file, not a folder: choose another output.")
+        with locked(target):
+            _recover(real)
+            _check(real, may_replace)
+            partial = _beside(real, PARTIAL)
+            partial.mkdir()
+            try:
+                yield partial
+                _check(real, may_replace)
+                _sync_tree(partial)
+                _take_place(partial, real)
+            finally:
+                shutil.rmtree(partial, ignore_errors=True)
+
+
+def recover(target: Path) -> None:
+    """Bring back a folder that a killed process had moved aside and not replaced yet, unless somebody writes it.
+
+    For readers, where the disk cannot exchange two folders in one step.
+    """
+    real = Path(os.path.realpath(target))
+    if real.exists() or not _leftovers(real, REPLACED):
+        return
+    with suppress(FolderLockedError), naming(target), locked(target):
+        _recover(real)
+
+
+def _check(real: Path, may_replace: Callable[[Path], None] | None) -> None:
+    if may_replace is not None and real.is_dir() and any(real.iterdir()):
+        may_replace(real)
+
+
+def _recover(real: Path) -> None:
+    """Undo or finish what a killed writer of this folder began; the caller holds the lock."""
+    for aside in _leftovers(real, REPLACED):
+        if real.exists():
+            shutil.rmtree(aside, ignore_errors=True)
+        else:
+            aside.rename(real)
+    for partial in _leftovers(real, PARTIAL):
+        if partial.is_dir():
+            shutil.rmtree(partial, ignore_errors=True)
+
+
+def _take_place(partial: Path, real: Path) -> None:
+    """Put a finished folder where it belongs; what was there lies at ``partial`` then, or is gone."""
+    if not real.exists():
+        partial.rename(real)
+    elif not _exchange(partial, real):
+        aside = _beside(real, REPLACED)
+        real.rename(aside)
+        try:
+            partial.rename(real)
+        except BaseException:
+            aside.rename(real)
+            raise
+        _sync(real.parent)
+        shutil.rmtree(aside, ignore_errors=True)
+    _sync(real.parent)
+
+
+def _exchange(one: Path, other: Path) -> bool:
+    """Let two folders change places in one step; False where the system or the disk cannot."""
+    library = ctypes.CDLL(None, use_errno=True)
+    if not hasattr(library, "renameat2"):
+        return False
+    done = library.renameat2(_AT_FDCWD, os.fsencode(one), _AT_FDCWD, os.fsencode(other), _RENAME_EXCHANGE) == 0
+    number = ctypes.get_errno()
+    if not done and number not in (errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EXDEV):
+        raise OSError(number, os.strerror(number), str(other))
+    return done
+
+
+def _remove_dead_files(real: Path) -> None:
+    for leftover in _leftovers(real, PARTIAL):
+        try:
+            handle = os.open(leftover, os.O_RDWR)
+        except OSError:  # renamed meanwhile, or a folder
+            continue
+        try:
+            if _try_lock(handle):
+                leftover.unlink(missing_ok=True)
+        finally:
+            os.close(handle)
+
+
+def _new_file(real: Path) -> tuple[Path, int]:
+    """An empty file beside another one, locked, with that one's permissions."""
+    mode = stat.S_IMODE(real.stat().st_mode) if real.exists() else 0o666
+    while True:
+        partial = _beside(real, PARTIAL)
+        handle = os.open(partial, os.O_RDWR | os.O_CREAT | os.O_EXCL, mode)
+        # Between the two lines another writer may have taken it for a dead one's, and removed it.
+        if _try_lock(handle) is not None and partial.exists():
+            return partial, handle
+        os.close(handle)
+
+
+def _beside(real: Path, kind: str) -> Path:
+    return real.with_name(f".{real.name}.{kind}-{os.getpid()}-{secrets.token_hex(4)}")
+
+
+def _leftovers(real: Path, kind: str) -> list[Path]:
+    prefix = f".{real.name}.{kind}-"
+    try:
+        return [real.with_name(name) for name in sorted(os.listdir(real.parent)) if name.startswith(prefix)]
+    except FileNotFoundError:
+        return []
+
+
+def _try_lock(handle: int) -> bool | None:
+    """Lock an open file for as long as it is open; None where another one has, False on a disk without locks."""
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return None
+    except OSError:
+        return False
+    return True
+
+
+def _sync_tree(folder: Path) -> None:
+    for place, _, files in os.walk(folder):
+        for file in files:
+            _sync(Path(place, file))
+        _sync(Path(place))
+
+
+def _sync(path: Path) -> None:
+    """Have a file's content, or a folder's names, on the disk when this returns."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # of a folder on some network disks
+            raise
+    finally:
+        os.close(handle)
