@@ -52,14 +52,16 @@ class Faults:
             self.act()
 
 
-def kills(write: Callable[[], object]) -> Iterator[int]:
+def kills(write: Callable[[], object], every: int = 1) -> Iterator[int]:
     """Run ``write`` in a forked process that is killed at its first file operation, then at its second, and so on.
+
+    ``every`` 3 takes the first, the fourth, ...: for writers of many operations.
 
     Yields the number of the operation behind each kill; ends when a process was not killed any more.
     """
-    at = 0
+    at = 1 - every
     while True:
-        at += 1
+        at += every
         code = in_child(lambda at=at: _run_with(Faults(at, lambda: os._exit(KILLED)), write))  # type: ignore[misc]
         assert code in (0, KILLED), f"the writer failed before operation {at}: exit code {code}"
         if code == 0:

@@ -8,8 +8,9 @@ from pathlib import Path
 
 from datasets import Dataset, load_from_disk
 
-from e2fashion.data.manifest import SKIPPED_FILE, Manifest
+from e2fashion.data.manifest import REMEDY, SKIPPED_FILE, Manifest
 from e2fashion.data.storage import REGIONS_COLUMN, decode_regions
+from e2fashion.disk import DamagedError, check_files, read_json, recover
 from e2fashion.types import SPLITS, E2FashionError, Sample, Split
 
 
@@ -26,17 +27,26 @@ class Catalogue:
     _opened: dict[str, Dataset] = field(default_factory=dict, repr=False, compare=False)
 
     @classmethod
-    def load(cls, path: str | Path) -> Catalogue:
-        """Open the catalogue in the folder ``path``; no picture is read.
+    def load(cls, path: str | Path, again: bool = False) -> Catalogue:
+        """Open the catalogue in the folder ``path``, compared with what its manifest says of it.
+
+        Number of rows, columns, sizes and checksums of all files; no image is decoded. A file that has not changed
+        since it was last compared is not read, unless ``again``.
 
         Raises:
+            DamagedError: a file or the manifest is not what was written.
             E2FashionError: if the folder is no catalogue, is empty, or was written by a newer version.
         """
         folder = Path(path)
+        recover(folder)
         manifest = Manifest.load(folder)
         if not any(counts["images"] for counts in manifest.splits.values()):
             raise E2FashionError(f"The catalogue {folder} is empty. Prepare it again from a source with products.")
-        return cls(folder, manifest)
+        check_files(folder, manifest.files, REMEDY, again=again)
+        catalogue = cls(folder, manifest)
+        for split in catalogue.split_names:
+            catalogue.split(split)
+        return catalogue
 
     @property
     def tag_columns(self) -> tuple[str, ...]:
@@ -73,12 +83,7 @@ class Catalogue:
             existing = ", ".join(self.split_names)
             raise E2FashionError(f"The catalogue {self.path} has no split '{name}'; it has: {existing}.")
         if name not in self._opened:
-            try:
-                self._opened[name] = load_from_disk(str(self.path / name), keep_in_memory=False)
-            except (OSError, ValueError) as error:
-                raise E2FashionError(
-                    f"The split '{name}' of {self.path} cannot be read ({error}). Prepare the catalogue again."
-                ) from error
+            self._opened[name] = _open_split(self.path, name, self.manifest)
         return self._opened[name]
 
     def samples(self, name: str) -> Iterator[Sample]:
@@ -97,3 +102,22 @@ class Catalogue:
                 regions=None if regions is None else decode_regions(regions),
                 row=f"{self.path.name}/{name} row {number}",
             )
+
+
+def _open_split(folder: Path, split: str, manifest: Manifest) -> Dataset:
+    """The rows of one split, if they are as many, of the columns and in the files that the folder says."""
+    place = folder / split
+    try:
+        named = [file["filename"] for file in read_json(place / "state.json", REMEDY)["_data_files"]]
+        there = sorted(file.name for file in place.glob("data-*.arrow"))
+        if sorted(named) != there:
+            raise ValueError(f"its state.json names {named}, and its files are {there}")
+        rows = load_from_disk(str(place), keep_in_memory=False)
+        if len(rows) != (expected := manifest.splits[split]["images"]):
+            raise ValueError(f"it has {len(rows):,} rows where {expected:,} were written")
+        if missing := set(manifest.columns) - set(rows.column_names):
+            raise ValueError(f"it lacks the column '{min(missing)}'")
+    except Exception as error:  # whatever the libraries say of a damaged file
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise DamagedError(f"The split '{split}' of {folder} cannot be read ({reason}). {REMEDY}") from error
+    return rows

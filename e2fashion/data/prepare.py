@@ -17,17 +17,17 @@ from datasets import Features
 from tqdm.auto import tqdm  # type: ignore[import-untyped]
 
 from e2fashion.characters import escaped
-from e2fashion.data.atomic import atomic_folder
 from e2fashion.data.catalogue import Catalogue
 from e2fashion.data.derived import FibreColumns
 from e2fashion.data.manifest import FORMAT_VERSION, SKIPPED_FILE, Manifest
 from e2fashion.data.pictures import PILLOW_MAX_PIXELS
-from e2fashion.data.request import answers_request, request_hash, source_options
+from e2fashion.data.request import answers_request, check_is_catalogue, request_hash, source_options
 from e2fashion.data.sources.base import Source, SourceProblem, SourceRow
 from e2fashion.data.split import SplitKeys, check_fractions, decide_splits
 from e2fashion.data.storage import BASE_COLUMNS, REGIONS_COLUMN, SplitFolder, Spool, catalogue_features
 from e2fashion.data.text import normalise_text
 from e2fashion.data.validate import CheckedRow, ProductError, check_row
+from e2fashion.disk import atomic_folder, clear_leftovers, list_files, recover
 from e2fashion.types import SPLITS, E2FashionError, Split
 
 logger = logging.getLogger(__name__)
@@ -74,7 +74,8 @@ def prepare_catalogue(
     in ``skipped.csv`` (``"skip"``). Splits that the source gives are kept; where it gives train but no val, val is
     carved out of train; where it gives none, all are made by product group with ``seed`` and the two fractions
     (of rows). Nothing is visible in ``output`` before everything is written, and a second call with the same
-    source, options and settings returns what is there (the tables are compared by content, pictures are not).
+    source, options and settings returns what is there (the tables are compared by content, pictures are not); where
+    that is damaged, it is written again.
     ``dominant_fibre`` maps new tag columns to columns of compositions. What a source's ``notes`` say, if it has some,
     goes into the manifest.
 
@@ -98,9 +99,11 @@ def prepare_catalogue(
     if fibres.columns:
         settings["dominant_fibre"] = dict(fibres.columns)
     request = request_hash(source, settings)
+    recover(target)
     if answers_request(target, request, overwrite):
+        clear_leftovers(target)
         return Catalogue.load(target)
-    with atomic_folder(target) as folder:
+    with atomic_folder(target, check_is_catalogue) as folder:
         gathered = _Gathered()
         rows = _checked_rows(source, fibres, gathered, on_error, max_text_characters, max_pixels)
         spool = Spool(folder / "spool", catalogue_features(fibres.tag_columns, with_regions=True))
@@ -119,7 +122,7 @@ def prepare_catalogue(
         counts, fingerprint = _write_splits(folder, features, spool, gathered.kept, assignment.splits, progress)
         (folder / "spool").rmdir()
         _write_skipped(folder / SKIPPED_FILE, gathered.skipped)
-        Manifest(
+        manifest = Manifest(
             name=target.name,
             source={"name": source.name, "options": source_options(source)},
             settings=settings,
@@ -132,8 +135,10 @@ def prepare_catalogue(
             skipped=dict(Counter(problem.reason for problem in gathered.skipped)),
             notes=[*assignment.notes, *told],
             created_by=_own_version(),
-        ).save(folder)
-    return Catalogue.load(target)
+            files=list_files(folder),
+        )
+        manifest.save(folder)
+    return Catalogue(target, manifest)
 
 
 def _check_settings(on_error: str, fractions: dict[Split, float], max_text_characters: int, max_pixels: int) -> None:

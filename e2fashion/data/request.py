@@ -4,17 +4,27 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, is_dataclass
 from pathlib import Path
 from typing import Any
 
-from e2fashion.data.manifest import FORMAT_VERSION, MANIFEST_FILE, Manifest
+from e2fashion.data.catalogue import Catalogue
+from e2fashion.data.manifest import FORMAT_VERSION, MANIFEST_FILE, REMEDY, Manifest
 from e2fashion.data.sources.base import Source
+from e2fashion.disk import DamagedError, check_replaceable
 from e2fashion.types import E2FashionError
 
 _TABLE_SUFFIXES = {".csv", ".tsv", ".txt", ".parquet", ".json", ".jsonl", ".ndjson", ".h5", ".hdf5"}
 _HASHED_BYTES = 64 << 20
+#: Files of a catalogue, with those that Hugging Face's `datasets` keeps beside a split's when it maps its rows.
+_OUR_FILES = re.compile(
+    r"manifest\.json|skipped\.csv|(train|val|test)/(state\.json|dataset_info\.json|(data-[\d-]+of-\d+|cache-\w+)\.arrow)"
+)
+
+logger = logging.getLogger(__name__)
 
 
 def source_options(source: Source) -> dict[str, Any]:
@@ -48,21 +58,25 @@ def request_hash(source: Source, settings: Mapping[str, Any]) -> str:
 
 
 def answers_request(target: Path, request: str, overwrite: bool) -> bool:
-    """Whether ``target`` already holds the catalogue of ``request``; False when it may be written.
+    """Whether ``target`` already holds the catalogue of ``request``, undamaged; False when it may be written.
 
     Raises:
         E2FashionError: if ``target`` holds another catalogue and ``overwrite`` is off, or anything else at all:
-            what is no catalogue is never replaced.
+            what is no catalogue, and what we did not write, is never replaced.
     """
     if not target.exists() or (target.is_dir() and not any(target.iterdir())):
         return False
-    if not _is_catalogue(target):
-        raise E2FashionError(f"{target} exists and is not a catalogue: it is left alone. Choose another output.")
+    check_is_catalogue(target)
     if overwrite:
         return False
-    found = Manifest.load(target)
-    if found.request == request:
-        return True
+    try:
+        found = Manifest.load(target)
+        if found.request == request:
+            Catalogue.load(target)
+            return True
+    except DamagedError as damage:
+        logger.warning("%s It is prepared again.", str(damage).removesuffix(REMEDY))
+        return False
     raise E2FashionError(
         f"{target} holds another catalogue (source '{found.source.get('name')}', "
         f"options {found.source.get('options')}, settings {found.settings}), or its tables have changed since. "
@@ -70,13 +84,24 @@ def answers_request(target: Path, request: str, overwrite: bool) -> bool:
     )
 
 
-def _is_catalogue(folder: Path) -> bool:
-    """Whether the manifest, however old or new, is one of ours: other programs also call a file manifest.json."""
+def check_is_catalogue(folder: Path) -> None:
+    """Refuse to replace a folder unless it is a catalogue, however damaged, old or new, and holds nothing else.
+
+    Raises:
+        E2FashionError: it is no catalogue (other programs also call a file manifest.json), or holds another file.
+    """
+    names = [file.relative_to(folder).as_posix() for file in folder.rglob("*")] if folder.is_dir() else []
+    ours = [name for name in names if _OUR_FILES.fullmatch(name)]
     try:
         values = json.loads((folder / MANIFEST_FILE).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return False
-    return isinstance(values, dict) and {"format_version", "fingerprint", "split_rule"} <= values.keys()
+        is_ours = isinstance(values, dict) and {"format_version", "fingerprint", "split_rule"} <= values.keys()
+    except FileNotFoundError:
+        is_ours = False
+    except (OSError, ValueError, RecursionError):  # damaged: its other files tell
+        is_ours = len(ours) > 1
+    if not is_ours:
+        raise E2FashionError(f"{folder} exists and is not a catalogue: it is left alone. Choose another output.")
+    check_replaceable(folder, ours, "Move it elsewhere, or choose another output.")
 
 
 def _stamp(file: Path) -> str:

@@ -5,20 +5,30 @@ time is locked (:mod:`~e2fashion.disk.locks`); what is opened again is compared 
 (:mod:`~e2fashion.disk.listing`). Nothing here imports PyTorch except :mod:`~e2fashion.disk.tensors`.
 """
 
-from e2fashion.disk.atomic import atomic_file, atomic_folder, open_text, recover, write_json, write_text
+from e2fashion.disk.atomic import (
+    atomic_file,
+    atomic_folder,
+    clear_leftovers,
+    open_text,
+    recover,
+    write_json,
+    write_text,
+)
 from e2fashion.disk.json_files import read_json, seal
 from e2fashion.disk.listing import check_files, check_replaceable, list_files
 from e2fashion.disk.locks import FolderLockedError, lock_holder, locked
 from e2fashion.disk.names import checked_name, file_name
-from e2fashion.disk.trouble import disk_trouble, naming
+from e2fashion.disk.trouble import DamagedError, disk_trouble, naming
 
 __all__ = [
+    "DamagedError",
     "FolderLockedError",
     "atomic_file",
     "atomic_folder",
     "check_files",
     "check_replaceable",
     "checked_name",
+    "clear_leftovers",
     "disk_trouble",
     "file_name",
     "list_files",

@@ -20,7 +20,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TextIO
 
-from e2fashion.disk.locks import FolderLockedError, locked
+from e2fashion.disk.locks import FolderLockedError, lock_file, locked
 from e2fashion.disk.trouble import naming
 from e2fashion.types import E2FashionError
 
@@ -51,7 +51,7 @@ def atomic_file(target: Path) -> Iterator[Path]:
         try:
             yield partial
             _sync(partial)
-            os.replace(partial, real)
+            partial.replace(real)
             _sync(real.parent)
         finally:
             with suppress(OSError):
@@ -61,7 +61,7 @@ def atomic_file(target: Path) -> Iterator[Path]:
 
 @contextmanager
 def open_text(target: Path, newline: str | None = "", errors: str = "strict") -> Iterator[TextIO]:
-    """A UTF-8 stream (``newline`` as :mod:`csv` wants it) that becomes ``target`` as a whole, see :func:`atomic_file`."""
+    """A UTF-8 stream (``newline`` as :mod:`csv` wants it) that becomes ``target`` as a whole."""
     with atomic_file(target) as partial, partial.open("w", encoding="utf-8", newline=newline, errors=errors) as stream:
         yield stream
 
@@ -117,6 +117,14 @@ def recover(target: Path) -> None:
         return
     with suppress(FolderLockedError), naming(target), locked(target):
         _recover(real)
+
+
+def clear_leftovers(target: Path) -> None:
+    """Remove what killed writers left beside a file or folder that is not going to be written now."""
+    real = Path(os.path.realpath(target))
+    if lock_file(real).exists() or _leftovers(real, PARTIAL) or _leftovers(real, REPLACED):
+        with suppress(FolderLockedError), naming(target), locked(target):
+            _recover(real)
 
 
 def _check(real: Path, may_replace: Callable[[Path], None] | None) -> None:
@@ -197,7 +205,7 @@ def _beside(real: Path, kind: str) -> Path:
 def _leftovers(real: Path, kind: str) -> list[Path]:
     prefix = f".{real.name}.{kind}-"
     try:
-        return [real.with_name(name) for name in sorted(os.listdir(real.parent)) if name.startswith(prefix)]
+        return sorted(file for file in real.parent.iterdir() if file.name.startswith(prefix))
     except FileNotFoundError:
         return []
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import xxhash
 
-from e2fashion.types import E2FashionError
+from e2fashion.disk.trouble import DamagedError
 
 SEAL = "checksum"
 """The key that holds the checksum of all others."""
@@ -29,17 +29,18 @@ def read_json(file: Path, remedy: str) -> dict[str, Any]:
         remedy: a sentence that says what to do about a damaged file.
 
     Raises:
-        E2FashionError: the file is missing or cannot be read, holds no JSON object, or was changed since it was sealed.
+        DamagedError: the file is missing or cannot be read, holds no JSON object, or was changed since it was sealed.
     """
     try:
         values = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        reason = error.strerror if isinstance(error, OSError) else f"{type(error).__name__}: {error}"
-        raise E2FashionError(f"{file} cannot be read or is damaged ({reason}). {remedy}") from error
+    except OSError as error:
+        raise DamagedError(f"{file} cannot be read ({error.strerror}). {remedy}") from error
+    except (ValueError, RecursionError) as error:
+        raise DamagedError(f"{file} is damaged ({type(error).__name__}: {error}). {remedy}") from error
     if not isinstance(values, dict):
-        raise E2FashionError(f"{file} is damaged: it holds no JSON object but a {type(values).__name__}. {remedy}")
+        raise DamagedError(f"{file} is damaged: it holds no JSON object but a {type(values).__name__}. {remedy}")
     if (expected := values.pop(SEAL, None)) is not None and expected != _digest(values):
-        raise E2FashionError(f"{file} is damaged or was edited: its content does not match its checksum. {remedy}")
+        raise DamagedError(f"{file} is damaged or was edited: its content does not match its checksum. {remedy}")
     return values
 
 

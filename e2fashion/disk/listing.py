@@ -17,6 +17,7 @@ from typing import Any
 import xxhash
 
 from e2fashion.disk.atomic import write_json
+from e2fashion.disk.trouble import DamagedError
 from e2fashion.types import E2FashionError
 
 Listing = Mapping[str, Mapping[str, Any]]
@@ -43,7 +44,7 @@ def check_files(folder: Path, files: Listing, remedy: str, *, again: bool = Fals
     ``again`` computes checksums also of files that have not changed since they were last compared.
 
     Raises:
-        E2FashionError: a file is missing, or its size or content is not the listed one; ``remedy`` ends the message.
+        DamagedError: a file is missing, or its size or content is not the listed one; ``remedy`` ends the message.
     """
     known = {} if again else _known(folder)
     compared: dict[str, list[Any]] = {}
@@ -52,14 +53,14 @@ def check_files(folder: Path, files: Listing, remedy: str, *, again: bool = Fals
         try:
             status = file.stat()
             if status.st_size != facts["bytes"]:
-                raise E2FashionError(
-                    f"{file} is damaged: it has {status.st_size:,} bytes where {facts['bytes']:,} were written. {remedy}"
+                raise DamagedError(
+                    f"{file} is damaged: it has {status.st_size:,} bytes, {facts['bytes']:,} were written. {remedy}"
                 )
             stamp = [status.st_size, status.st_mtime_ns, status.st_ino, facts["xxh3"]]
             if known.get(name) != stamp and file_checksum(file) != facts["xxh3"]:
-                raise E2FashionError(f"{file} is damaged: its content is not what was written. {remedy}")
+                raise DamagedError(f"{file} is damaged: its content is not what was written. {remedy}")
         except OSError as error:
-            raise E2FashionError(f"{file} is missing or cannot be read ({error.strerror}). {remedy}") from error
+            raise DamagedError(f"{file} is missing or cannot be read ({error.strerror}). {remedy}") from error
         if time.time() - status.st_mtime > _SETTLED:
             compared[name] = stamp
     if compared != known and not again:

@@ -11,6 +11,11 @@ from pathlib import Path
 
 from e2fashion.types import E2FashionError
 
+
+class DamagedError(E2FashionError):
+    """Something that was written whole is not any more: cut, changed or partly missing."""
+
+
 REMEDIES = {
     errno.ENOSPC: "the disk is full: free space, or choose an output on another disk",
     errno.EDQUOT: "your quota on this disk is used up: free space, or choose an output on another disk",
@@ -68,6 +73,6 @@ def _is_of_output(error: Exception, target: Path) -> bool:
         return True
     if error.filename is None:
         return False
-    real, named = os.path.realpath(target), os.path.realpath(os.fsdecode(error.filename))
-    beside = os.path.join(os.path.dirname(real), f".{os.path.basename(real)}.")
-    return named == real or named.startswith((beside, real + os.sep)) or real.startswith(named.rstrip(os.sep) + os.sep)
+    real, named = Path(os.path.realpath(target)), Path(os.path.realpath(os.fsdecode(error.filename)))
+    beside = str(real.with_name(f".{real.name}."))
+    return named.is_relative_to(real) or str(named).startswith(beside) or real.is_relative_to(named)

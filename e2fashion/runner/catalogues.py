@@ -48,7 +48,7 @@ def check(config: CheckConfig, progress: bool = True) -> tuple[str, bool]:
 
     Nothing is taken from an earlier check: files may have been damaged since.
     """
-    catalogue = Catalogue.load(config.data)
+    catalogue = Catalogue.load(config.data, again=True)
     settings = CheckSettings(
         config.near_bits, config.near_pixels, config.near_text, config.skew, config.source_column, config.seed
     )

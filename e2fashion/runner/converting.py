@@ -8,7 +8,7 @@ from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any, cast
 
-from e2fashion.data.atomic import atomic_folder
+from e2fashion.disk import atomic_folder
 from e2fashion.eval.encoder import Encoder
 from e2fashion.models.checkpoints.open_clip import CONFIG_FILE
 from e2fashion.plugins.checkpoint_export import export_checkpoint

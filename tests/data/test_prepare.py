@@ -1,10 +1,9 @@
 from __future__ import annotations
 
 import csv
+import errno
 import json
-import socket
-import subprocess
-import sys
+import shutil
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -20,6 +19,7 @@ from e2fashion.data.prepare import prepare_catalogue
 from e2fashion.data.sources.base import SourceProblem, SourceRow
 from e2fashion.data.validate import ProductError
 from e2fashion.types import Box, E2FashionError
+from tests.faults import failures, in_child, kills
 
 
 def prepare(rows: list[Any], output: Path, **settings: Any) -> Catalogue:
@@ -205,11 +205,45 @@ def test_an_interrupted_replacement_leaves_the_old_catalogue(tmp_path: Path) -> 
     assert [item.name for item in tmp_path.iterdir()] == ["out"]
 
 
-def test_what_a_killed_process_left_is_cleared_away(tmp_path: Path) -> None:
-    dead = subprocess.Popen([sys.executable, "-c", ""])
-    dead.wait()
-    leftover = tmp_path / f".out.{socket.gethostname()}.{dead.pid}.partial"
-    leftover.mkdir()
-    (leftover / "spool").mkdir()
-    prepare([row(n) for n in range(5)], tmp_path / "out")
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_a_kill_at_any_file_operation_loses_nothing_and_a_repeat_goes_on(overwrite: bool, tmp_path: Path) -> None:
+    before, after = [row(n) for n in range(5)], [row(n) for n in range(7)]
+    target = tmp_path / "out"
+    old = prepare(before, target).fingerprint if overwrite else None
+    new = prepare(after, tmp_path / "whole").fingerprint
+    shutil.rmtree(tmp_path / "whole")
+    for _ in kills(lambda: prepare(after, target, overwrite=True), every=4):
+        assert (Catalogue.load(target).fingerprint if target.exists() else None) in (old, new)
+        if overwrite:
+            assert prepare(before, target, overwrite=True).fingerprint == old
+        else:
+            assert prepare(after, target).fingerprint == new
+            shutil.rmtree(target)
+        assert {item.name for item in tmp_path.iterdir()} <= {"out"}
+    assert Catalogue.load(target).fingerprint == new
+
+
+def test_a_full_disk_is_one_line_and_the_old_catalogue_stays(tmp_path: Path) -> None:
+    old = prepare([row(n) for n in range(5)], tmp_path / "out")
+    full = failures(
+        lambda: prepare([row(9), row(8)], tmp_path / "out", overwrite=True), lambda: OSError(errno.ENOSPC, "full")
+    )
+    for _, error in full:
+        assert isinstance(error, E2FashionError)
+        assert str(error).startswith(f"'{tmp_path / 'out'}' cannot be written: the disk is full: free space, or ")
+        if Catalogue.load(tmp_path / "out").fingerprint != old.fingerprint:
+            break  # exchanged already: what failed is clearing up
+
+
+def test_two_that_prepare_one_catalogue(tmp_path: Path) -> None:
+    class SecondAtOnce(ListSource):
+        def rows(self) -> Iterator[SourceRow | SourceProblem]:
+            def second() -> None:
+                with pytest.raises(E2FashionError, match=r"out' is being written by process \d+ "):
+                    prepare([row(9)], tmp_path / "out")
+
+            assert in_child(second) == 0
+            yield from self.given
+
+    prepare_catalogue(SecondAtOnce([row(n) for n in range(5)]), tmp_path / "out", progress=False)
     assert [item.name for item in tmp_path.iterdir()] == ["out"]

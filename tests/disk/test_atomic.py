@@ -1,7 +1,6 @@
 """A file and a folder are the old one or the new one, whatever happens while they are written."""
 
 import errno
-import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -58,7 +57,7 @@ def test_a_kill_at_any_operation_leaves_the_old_or_the_new_and_a_repeat_cleans_u
         assert content(target) in (before, NEW)
         write(target, OLD)
         assert content(target) == OLD
-        assert os.listdir(target.parent) == ["out"]
+        assert [f.name for f in target.parent.iterdir()] == ["out"]
         if before is None:
             remove(target)
     assert kept  # some kills came before the exchange
@@ -89,7 +88,7 @@ def test_an_error_at_any_operation_leaves_the_old_or_the_new(
         recover(target)
         assert content(target) in (OLD, NEW)
         write(target, OLD)
-        assert os.listdir(tmp_path) == ["out"]
+        assert [f.name for f in tmp_path.iterdir()] == ["out"]
     assert content(target) == NEW
     if error is not KeyboardInterrupt:
         assert all(isinstance(one, E2FashionError) for one in seen)
@@ -122,7 +121,7 @@ def test_a_link_stays_and_what_it_leads_to_is_written(kind: str, tmp_path: Path)
         WRITERS[kind](link, text)
         assert link.is_symlink()
         assert content(tmp_path / "disk" / "out") == text
-    assert sorted(os.listdir(tmp_path / "disk")) == ["out"]
+    assert sorted(f.name for f in (tmp_path / "disk").iterdir()) == ["out"]
 
 
 def test_a_refused_replacement_leaves_everything(tmp_path: Path) -> None:
@@ -144,7 +143,7 @@ def test_a_refused_replacement_leaves_everything(tmp_path: Path) -> None:
     with pytest.raises(E2FashionError, match="out stays"), atomic_folder(target, refuse_later) as partial:
         (partial / "one").touch()
     assert content(target) == OLD
-    assert os.listdir(tmp_path) == ["out"]
+    assert [f.name for f in tmp_path.iterdir()] == ["out"]
 
 
 @pytest.mark.parametrize("kind", WRITERS)
@@ -164,7 +163,7 @@ def test_what_the_disk_refuses_is_one_line(kind: str, tmp_path: Path) -> None:
 def test_an_input_that_is_missing_is_not_blamed_on_the_output(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"input\.csv"), atomic_folder(tmp_path / "out"):
         (tmp_path / "input.csv").read_text(encoding="utf-8")
-    assert os.listdir(tmp_path) == []
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_removed_folder_is_one_line(tmp_path: Path) -> None:

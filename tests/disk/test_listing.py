@@ -6,7 +6,16 @@ from pathlib import Path
 
 import pytest
 
-from e2fashion.disk import check_files, check_replaceable, checked_name, file_name, list_files, read_json, seal, write_json
+from e2fashion.disk import (
+    check_files,
+    check_replaceable,
+    checked_name,
+    file_name,
+    list_files,
+    read_json,
+    seal,
+    write_json,
+)
 from e2fashion.disk.listing import file_checksum
 from e2fashion.types import E2FashionError
 
@@ -93,17 +102,17 @@ def test_sealed_json_is_read_back_and_every_change_of_it_is_noticed(tmp_path: Pa
     content = {"a": [1, 2.5, None], "b": {"c": "é"}, "d": (1, 2)}
     write_json(file, seal(content))
     assert read_json(file, REMEDY) == json.loads(json.dumps(content))
-    whole = file.read_bytes()
+    whole, noticed = file.read_bytes(), 0
     for place in range(len(whole)):
         damaged = whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :]
         file.write_bytes(damaged)
         try:
             found = read_json(file, REMEDY)
-        except E2FashionError as error:
-            assert str(file) in str(error)
-            assert str(error).endswith(REMEDY)
+        except E2FashionError:
+            noticed += 1
         else:
             assert found == json.loads(json.dumps(content)) or b'"checksum"' not in damaged
+    assert noticed > 0.9 * len(whole)
 
 
 @pytest.mark.parametrize(
@@ -111,7 +120,7 @@ def test_sealed_json_is_read_back_and_every_change_of_it_is_noticed(tmp_path: Pa
 )
 def test_damaged_json_is_one_error(content: bytes, tmp_path: Path) -> None:
     (tmp_path / "facts.json").write_bytes(content)
-    with pytest.raises(E2FashionError, match=r"facts\.json .*damaged.* Make it again\."):
+    with pytest.raises(E2FashionError, match=r"facts\.json is damaged.* Make it again\."):
         read_json(tmp_path / "facts.json", REMEDY)
 
 
@@ -122,7 +131,9 @@ def test_json_without_a_seal_is_read(tmp_path: Path) -> None:
         read_json(tmp_path / "none.json", REMEDY)
 
 
-@pytest.mark.parametrize("name", ["", " ", ".", "..", "../x", "a/b", "/a", "a\\b", "a\nb", "a\0b", "\x1b[2J", "x" * 201])
+@pytest.mark.parametrize(
+    "name", ["", " ", ".", "..", "../x", "a/b", "/a", "a\\b", "a\nb", "a\0b", "\x1b[2J", "x" * 201]
+)
 def test_a_name_that_leads_elsewhere_is_refused(name: str) -> None:
     with pytest.raises(E2FashionError, match=r"^name is "):
         checked_name("name", name)

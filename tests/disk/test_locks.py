@@ -34,7 +34,7 @@ def test_a_second_process_is_refused_and_told_who_writes(tmp_path: Path, capfd: 
         in_child(lambda: told.write_text(str(lock_holder(folder))))
         assert f"process {os.getpid()}" in told.read_text()
     assert not refused(folder)
-    assert os.listdir(tmp_path) == ["told"]
+    assert [f.name for f in tmp_path.iterdir()] == ["told"]
 
 
 def test_calls_inside_each_other_are_one_lock(tmp_path: Path) -> None:
@@ -98,7 +98,7 @@ def test_shared_locks_keep_out_only_the_others(tmp_path: Path) -> None:
         assert refused(folder)
         assert lock_file(folder).exists()
     assert not refused(folder)
-    assert os.listdir(tmp_path) == []
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_of_many_processes_one_at_a_time_is_let_in(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from tqdm.auto import tqdm  # type: ignore[import-untyped]
 
-from e2fashion.data.atomic import atomic_folder
+from e2fashion.disk import atomic_folder
 from e2fashion.similarity import is_tokenwise
 from e2fashion.tasks.encoder import EncoderIdentity
 from e2fashion.types import E2FashionError
