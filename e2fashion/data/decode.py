@@ -2,36 +2,51 @@
 
 from __future__ import annotations
 
-import io
 from importlib.util import find_spec
+from pathlib import Path
 
 import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
 
-from e2fashion.data.pictures import as_rgb
-from e2fashion.types import E2FashionError
+from e2fashion.data.image_files import ImageError
+from e2fashion.data.pictures import MAX_PIXELS, PILLOW_MAX_PIXELS, read_image, read_stored
 
 _JPEG_START = b"\xff\xd8\xff"
 _HAS_SIMPLEJPEG = find_spec("simplejpeg") is not None
 
 
+def read_pixels(image: Image.Image | Path | str, max_pixels: int = MAX_PIXELS) -> Tensor:
+    """An image, or the file of one, as uint8 (3, H, W): the very pixels that a catalogue would hold of it.
+
+    Raises:
+        E2FashionError: as :func:`~e2fashion.data.pictures.read_image`.
+    """
+    return _as_tensor(np.array(read_image(image, max_pixels)))
+
+
 def decode_image(data: bytes) -> Tensor:
-    """Decode a JPEG, PNG or whatever else Pillow reads.
+    """Decode the bytes that a catalogue holds, a JPEG or PNG, or whatever else is read as an image.
 
     Three-channel and grey JPEGs go through simplejpeg when it is installed: pixel-identical to Pillow and about
-    three times as fast. All else becomes RGB as :func:`~e2fashion.data.pictures.as_rgb` says.
+    three times as fast; their EXIF orientation is 1 in a catalogue and not looked at here. All else is read as
+    :func:`~e2fashion.data.pictures.read_image` does, bounded by Pillow alone: the catalogue was written with a
+    ``max_pixels`` of its own.
 
     Returns:
         uint8 tensor (3, H, W), a view of (H, W, 3) memory.
 
     Raises:
-        E2FashionError: the bytes are no picture, or a truncated one.
+        ImageError: the bytes are no image, or a truncated one.
     """
     pixels = _decode_with_simplejpeg(data) if _HAS_SIMPLEJPEG and data.startswith(_JPEG_START) else None
     if pixels is None:
         pixels = _decode_with_pillow(data)
+    return _as_tensor(pixels)
+
+
+def _as_tensor(pixels: np.ndarray) -> Tensor:
     return torch.from_numpy(pixels).permute(2, 0, 1)
 
 
@@ -40,20 +55,17 @@ def _decode_with_simplejpeg(data: bytes) -> np.ndarray | None:
     import simplejpeg
 
     try:
-        *_, colour_space, _ = simplejpeg.decode_jpeg_header(data)
-        if colour_space not in ("YCbCr", "Gray"):
+        height, width, colour_space, _ = simplejpeg.decode_jpeg_header(data)
+        if colour_space not in ("YCbCr", "Gray") or height * width > PILLOW_MAX_PIXELS:
             return None
         return simplejpeg.decode_jpeg(data, colorspace="RGB")
-    except ValueError:
+    except (ValueError, MemoryError, RuntimeError):
         return None
 
 
 def _decode_with_pillow(data: bytes) -> np.ndarray:
     try:
-        with Image.open(io.BytesIO(data)) as picture:
-            return np.array(as_rgb(picture))
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise E2FashionError(
-            f"A picture of {len(data)} bytes (first ones: {data[:8]!r}) cannot be decoded: {error} "
-            "Replace the file, or prepare the catalogue with on_error=skip."
-        ) from error
+        return np.array(read_stored(data))
+    except ImageError as error:
+        remedy = "replace the file, and prepare the catalogue again (on_error=skip leaves such rows out)"
+        raise ImageError(error.reason, error.value, remedy) from error

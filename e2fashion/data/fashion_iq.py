@@ -15,6 +15,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
+from e2fashion.data.image_files import is_image_file, without_ending
 from e2fashion.types import SPLITS, E2FashionError
 
 CATEGORIES = ("dress", "shirt", "toptee")
@@ -75,11 +76,14 @@ class FashionIQ:
 
     @cached_property
     def _files(self) -> dict[str, Path]:
-        """Every picture by id; a listing once is cheaper than three questions per id."""
+        """Every image by id; a listing once is cheaper than three questions per id.
+
+        Of several files of one id, the endings that FashionIQ's authors use come first.
+        """
+        images = sorted(file for file in self.image_folder.iterdir() if is_image_file(file))
         found: dict[str, Path] = {}
-        for file in sorted(self.image_folder.iterdir()):
-            if file.suffix.lower() in ENDINGS:
-                found.setdefault(file.stem, file)
+        for file in sorted(images, key=lambda file: file.suffix.lower() not in ENDINGS):
+            found.setdefault(without_ending(file).name, file)
         return found
 
     def file_of(self, identifier: str) -> Path | None:

@@ -1,7 +1,7 @@
-"""One picture: is it whole, how large is it, and which bytes does the catalogue keep of it.
+"""The one way by which images are read: regular files or bytes, bounded before they are decoded, and one error.
 
-What training meets later are plain 8-bit RGB or greyscale JPEG and PNG files: those keep their bytes, everything
-else is decoded here and stored as an RGB PNG (lossless).
+What training meets later are plain 8-bit RGB or greyscale JPEG and PNG files: those keep their bytes in a catalogue,
+everything else is decoded here and stored as an RGB PNG (lossless).
 """
 
 from __future__ import annotations
@@ -10,25 +10,41 @@ import hashlib
 import io
 import struct
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
 
-import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
+
+from e2fashion.data.image_files import (
+    COMMON_FORMATS,
+    FORMATS,
+    HEIC_REMEDY,
+    SIGNATURE_BYTES,
+    ImageError,
+    is_heic,
+    open_regular,
+)
+from e2fashion.data.pixel_types import as_rgb
+from e2fashion.types import E2FashionError
+
+MAX_PIXELS = 50_000_000
+"""Larger images are refused, by their header, unless a catalogue is prepared with another ``max_pixels``."""
 
 PILLOW_MAX_PIXELS = 178_956_970
-"""Pillow refuses to open larger pictures whatever its caller allows."""
+"""Pillow refuses to open larger images whatever its caller allows."""
+
+MAX_SIDE = 65_535
+"""Longest side of an image, which is JPEG's; the weights of a resize grow with it."""
+
+BYTES_PER_PIXEL = 8
+"""Of the largest pixel, 16-bit RGBA: a file with more bytes than this times ``max_pixels`` is not read."""
 
 _EXIF_ORIENTATION = 0x0112
 _JPEG_FORMATS = ("JPEG", "MPO")  # MPO: what some phones write; its first frame is an ordinary JPEG
 _PNG_BIT_DEPTH = 24  # position of the bit depth in a PNG's first chunk
-
-
-class PictureError(ValueError):
-    """A picture that cannot be used: ``reason`` (kind of damage), ``value`` (what was found), ``remedy``."""
-
-    def __init__(self, reason: str, value: str, remedy: str) -> None:
-        super().__init__(f"{reason}: {value}")
-        self.reason, self.value, self.remedy = reason, value, remedy
 
 
 @dataclass(frozen=True)
@@ -39,32 +55,65 @@ class Picture:
     pixels_sha256: bytes
 
 
+def read_image(source: Image.Image | Path | str | bytes, max_pixels: int = MAX_PIXELS) -> Image.Image:
+    """An image as 8-bit RGB, upright and on white (:mod:`e2fashion.data.pixel_types`), decoded to the last pixel.
+
+    ``source`` is a file, the encoded bytes, or an image of Pillow. The size is read from the header and compared with
+    ``max_pixels`` before anything is decoded.
+
+    Raises:
+        ImageError: it is missing, no regular file, no image, damaged, too large, or of a pixel type whose brightness
+            is not defined. Whatever a decoder raises becomes this error; the message names the file.
+        E2FashionError: ``source`` is something else.
+    """
+    if isinstance(source, Image.Image):
+        file = getattr(source, "filename", None) or None
+        with _one_error(str(file) if file else None):
+            _check_size(source.size, max_pixels)
+            return as_rgb(source)
+    if isinstance(source, bytes):
+        with _one_error(None):
+            return as_rgb(_open(io.BytesIO(source), len(source), max_pixels))
+    if not isinstance(source, Path | str):
+        raise not_an_image(source)
+    with open_regular(source, max_pixels * BYTES_PER_PIXEL) as stream, _one_error(str(source)):
+        size = stream.seek(0, io.SEEK_END)
+        stream.seek(0)
+        return as_rgb(_open(stream, size, max_pixels))
+
+
+def read_stored(data: bytes) -> Image.Image:
+    """As :func:`read_image`, of the bytes that a catalogue holds, which was prepared with a ``max_pixels`` of its own.
+
+    Raises:
+        ImageError: as :func:`read_image`; Pillow's limit bounds the size.
+    """
+    return read_image(data, PILLOW_MAX_PIXELS)
+
+
 def check_picture(data: bytes, max_pixels: int) -> Picture:
     """Decode ``data`` to the last pixel and return what the catalogue stores.
 
-    The size is read from the header and compared with ``max_pixels`` before anything is decoded. Transparency is
-    composited on white, the EXIF orientation is applied, 16-bit values are scaled to 8 bits, CMYK and palettes
-    become RGB (embedded colour profiles are ignored), and of several frames the first counts.
-
     Raises:
-        PictureError: if the picture is empty, unreadable, truncated, larger than ``max_pixels`` or of a pixel
-            type that has no defined brightness scale.
+        ImageError: as :func:`read_image`.
     """
-    if not data:
-        raise PictureError("zero-byte image", "0 bytes", "fetch the file again")
-    image = _open(data, max_pixels)
-    try:
-        image.load()
+    with _one_error(None):
+        image = _open(io.BytesIO(data), len(data), max_pixels)
         plain = _is_plain(image, data)
         pixels = image.convert("RGB") if plain else as_rgb(image)
-    except PictureError:
-        raise
-    except Exception as error:  # the decoders of damaged files raise nearly anything: all of it means "damaged"
-        reason = "truncated image" if "truncated" in str(error) else "unreadable image"
-        raise PictureError(reason, f"{len(data):,} bytes, {error}", "fetch the file again") from error
     size = struct.pack("<II", *pixels.size)
     digest = hashlib.sha256(size + pixels.tobytes()).digest()
     return Picture(data if plain else encode_png(pixels), digest)
+
+
+def read_bytes(file: Path, max_pixels: int) -> bytes:
+    """The bytes of a file that may be an image of up to ``max_pixels``.
+
+    Raises:
+        ImageError: as :func:`~e2fashion.data.image_files.open_regular`.
+    """
+    with open_regular(file, max_pixels * BYTES_PER_PIXEL) as stream, _one_error(str(file)):
+        return stream.read()
 
 
 def encode_png(image: Image.Image) -> bytes:
@@ -74,26 +123,56 @@ def encode_png(image: Image.Image) -> bytes:
     return stream.getvalue()
 
 
-def _open(data: bytes, max_pixels: int) -> Image.Image:
-    """Read the header only."""
-    remedy = f"shrink the picture, or raise max_pixels (at most {PILLOW_MAX_PIXELS:,})"
+@contextmanager
+def _one_error(file: str | None) -> Iterator[None]:
+    """Whatever is raised within becomes an :class:`ImageError` of ``file``: decoders raise anything over damage."""
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # max_pixels decides, below
-            image = Image.open(io.BytesIO(data))
+            warnings.simplefilter("ignore")  # of Pillow, on sizes and tags: max_pixels and the decoder decide
+            yield
+    except ImageError as error:
+        raise (error if file is None else error.of(file)) from error.__cause__
+    except MemoryError as error:
+        raise ImageError("oversized image", "it does not fit into memory", "shrink the image", file) from error
+    except Exception as error:
+        # The decoder's own words may hold content of the file, so its kind of error has to do.
+        reason = "truncated image" if "truncated" in str(error).lower() else "unreadable image"
+        system = error.strerror if isinstance(error, OSError) and error.errno else None
+        value = system or f"its decoder failed ({type(error).__name__})"
+        raise ImageError(reason, value, "fetch the file again, or save it as JPEG or PNG", file) from error
+
+
+def _open(stream: BinaryIO, size: int, max_pixels: int) -> Image.Image:
+    """Read the header only."""
+    if not size:
+        raise ImageError("zero-byte image", "0 bytes", "fetch the file again")
+    start = stream.read(SIGNATURE_BYTES)
+    stream.seek(0)
+    if is_heic(start):
+        raise ImageError("unsupported image", f"{size:,} bytes of HEIC", HEIC_REMEDY)
+    try:
+        image = Image.open(stream, formats=FORMATS)
     except Image.DecompressionBombError as error:
-        raise PictureError("oversized image", f"{error} (max_pixels={max_pixels:,})", remedy) from error
+        raise _oversized(f"more than {2 * PILLOW_MAX_PIXELS:,} pixels", max_pixels) from error
     except UnidentifiedImageError as error:
-        value = f"{len(data):,} bytes that begin with {data[:16]!r}"
-        raise PictureError("unreadable image", value, "replace it by a JPEG or PNG file") from error
-    except Exception as error:  # a damaged header, see above
-        value = f"{len(data):,} bytes, {error}"
-        raise PictureError("unreadable image", value, "fetch the file again") from error
-    width, height = image.size
-    if width * height > max_pixels:
-        value = f"{width:,} x {height:,} pixels, more than max_pixels={max_pixels:,}"
-        raise PictureError("oversized image", value, remedy)
+        value = f"{size:,} bytes that are no image of a known format ({COMMON_FORMATS})"
+        raise ImageError("unreadable image", value, "replace it by a JPEG or PNG file") from error
+    _check_size(image.size, max_pixels)
     return image
+
+
+def _check_size(size: tuple[int, int], max_pixels: int) -> None:
+    width, height = size
+    if width * height > max_pixels:
+        raise _oversized(f"{width:,} x {height:,} pixels", max_pixels)
+    if max(size) > MAX_SIDE:
+        value = f"{width:,} x {height:,} pixels, a side longer than {MAX_SIDE:,}"
+        raise ImageError("oversized image", value, "cut it")
+
+
+def _oversized(found: str, max_pixels: int) -> ImageError:
+    remedy = f"shrink the image, or prepare a catalogue with a larger max_pixels (at most {PILLOW_MAX_PIXELS:,})"
+    return ImageError("oversized image", f"{found}, more than max_pixels={max_pixels:,}", remedy)
 
 
 def _is_plain(image: Image.Image, data: bytes) -> bool:
@@ -106,30 +185,11 @@ def _is_plain(image: Image.Image, data: bytes) -> bool:
     return image.format in _JPEG_FORMATS
 
 
-def as_rgb(image: Image.Image) -> Image.Image:
-    """A picture of any mode as 8-bit RGB, upright and on white, as :func:`check_picture` says.
-
-    Raises:
-        PictureError: its pixel type has no defined brightness scale.
-    """
-    image = ImageOps.exif_transpose(image)
-    if image.mode == "I" or image.mode.startswith("I;16"):
-        return _scale_16_bit(image).convert("RGB")
-    if image.mode == "F":
-        raise PictureError(
-            "unsupported image", "floating-point pixels, whose white is not defined", "save it as 8-bit PNG"
-        )
-    if image.mode.lower() in ("rgba", "la", "pa") or "transparency" in image.info:
-        opaque = image.convert("RGBA")
-        white = Image.new("RGBA", opaque.size, "white")
-        return Image.alpha_composite(white, opaque).convert("RGB")
-    return image.convert("RGB")
-
-
-def _scale_16_bit(image: Image.Image) -> Image.Image:
-    """Grey levels 0..65535 to 0..255; Pillow's own conversion would clip them at 255."""
-    levels = np.asarray(image, dtype=np.int64)
-    if levels.min() < 0 or levels.max() > 65_535:
-        value = f"grey levels from {levels.min()} to {levels.max()}, beyond 16 bits"
-        raise PictureError("unsupported image", value, "save it as 8-bit PNG")
-    return Image.fromarray(((levels + 128) // 257).astype(np.uint8))
+def not_an_image(value: object) -> E2FashionError:
+    """The error of a value that is given where an image is due."""
+    shape = getattr(value, "shape", None)
+    what = type(value).__name__ + ("" if shape is None else f" of shape {tuple(shape)}")
+    return E2FashionError(
+        f"{what} is no image: give a file, an image of Pillow, or a list of them. PIL.Image.fromarray makes one of a "
+        "uint8 array (height, width, 3)."
+    )

@@ -20,7 +20,7 @@ from e2fashion.characters import escaped
 from e2fashion.data.catalogue import Catalogue
 from e2fashion.data.derived import FibreColumns
 from e2fashion.data.manifest import FORMAT_VERSION, SKIPPED_FILE, Manifest
-from e2fashion.data.pictures import PILLOW_MAX_PIXELS
+from e2fashion.data.pictures import MAX_PIXELS, PILLOW_MAX_PIXELS
 from e2fashion.data.request import answers_request, check_is_catalogue, request_hash, source_options
 from e2fashion.data.sources.base import Source, SourceProblem, SourceRow
 from e2fashion.data.split import SplitKeys, check_fractions, decide_splits
@@ -63,7 +63,7 @@ def prepare_catalogue(
     val_fraction: float = 0.1,
     test_fraction: float = 0.1,
     max_text_characters: int = 4000,
-    max_pixels: int = 50_000_000,
+    max_pixels: int = MAX_PIXELS,
     dominant_fibre: Mapping[str, str] | None = None,
     progress: bool = True,
     overwrite: bool = False,

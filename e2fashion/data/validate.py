@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from e2fashion.characters import escaped, first_control, is_blank, is_c1_control, trimmed
-from e2fashion.data.pictures import PictureError, check_picture
+from e2fashion.data.image_files import ImageError
+from e2fashion.data.pictures import check_picture, read_bytes
 from e2fashion.data.sources.base import SourceProblem, SourceRow
 from e2fashion.types import SPLITS, Box, E2FashionError, Split
 
 _SPLIT_NAMES: dict[str, Split] = {split: split for split in SPLITS} | {"validation": "val", "valid": "val"}
-_BYTES_PER_PIXEL = 8  # of the largest pixel, 16-bit RGBA: a file larger than this times max_pixels is not read
 _SHOWN_CHARACTERS = 80
 
 
@@ -68,7 +68,7 @@ def check_row(row: SourceRow, max_text_characters: int, max_pixels: int) -> Chec
     tags = {column: _checked_tag(row, column, value) for column, value in row.tags.items()}
     try:
         picture = check_picture(_read(row, max_pixels), max_pixels)
-    except PictureError as error:
+    except ImageError as error:
         name = f"{row.image}: " if isinstance(row.image, Path) else ""
         raise _error(row, "image", error.reason, name + error.value, error.remedy) from error
     return CheckedRow(
@@ -131,15 +131,7 @@ def _read(row: SourceRow, max_pixels: int) -> bytes:
         return row.image
     if not isinstance(row.image, Path):
         return row.image()
-    try:
-        size = row.image.stat().st_size
-        if size > max_pixels * _BYTES_PER_PIXEL:
-            raise PictureError("oversized image", f"{size:,} bytes", "shrink the picture, or raise max_pixels")
-        return row.image.read_bytes()
-    except FileNotFoundError as error:
-        raise PictureError("missing image", "no such file", "add the file, or correct its name") from error
-    except OSError as error:
-        raise PictureError("unreadable image", str(error.strerror), "make it a readable file") from error
+    return read_bytes(row.image, max_pixels)
 
 
 def _shown(text: str) -> str:

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
 from pathlib import Path
 
-from PIL import Image
-
 from e2fashion.data.check import Association, Checked, Finding
-from e2fashion.data.pictures import as_rgb
+from e2fashion.data.pictures import read_stored
 from e2fashion.eval.plots import STYLES, new_axes, save_figure
 from e2fashion.eval.search.sheet import Pane, draw_sheet
 
@@ -30,7 +27,7 @@ def draw_pairs(checked: Checked, finding: Finding, file: Path) -> Path:
             data = catalogue.split(content.split[row])[content.place[row]]["image"]
             product = f"{content.split[row]} {content.product[row]}"
             lines = [f"{number}{side}   {product}", content.description[row]]
-            panes.append(Pane(as_rgb(Image.open(io.BytesIO(data))), lines))
+            panes.append(Pane(read_stored(data), lines))
     shown = min(PAIRS, len(finding.pairs))
     title = f"{finding.title}: {shown} of {len(finding.pairs):,}" if shown < len(finding.pairs) else finding.title
     return draw_sheet(panes, file, title, 2 * PAIRS_ACROSS)

@@ -4,21 +4,21 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, cast
 
 import numpy as np
 import torch
-from einops import rearrange
 from huggingface_hub import is_offline_mode
 from PIL import Image
 from torch import Tensor
 from transformers import AutoConfig, AutoModel, CLIPImageProcessorPil, CLIPModel, CLIPProcessor, PreTrainedTokenizerBase
 
+from e2fashion.data.decode import read_pixels
 from e2fashion.data.long_text import TextFitter, pad_ids
-from e2fashion.data.pictures import PictureError, as_rgb
+from e2fashion.data.pictures import not_an_image
 from e2fashion.data.text import TextTemplate
 from e2fashion.data.transforms import ImageTransform, normalise
 from e2fashion.eval.embed import evaluating, unit_features
@@ -172,12 +172,12 @@ class Encoder:
         nothing: Sequence[Tensor],
     ) -> list[Tensor]:
         """What each reader takes out of the tower's output, one pass for all; of no pictures ``nothing``."""
-        listed = [images] if isinstance(images, Image.Image | Path | str) else list(images)
+        listed = _listed(images)
         parts = [[empty] for empty in nothing]
         with evaluating(self.model):
             for start in range(0, len(listed), batch_size):
                 squares = torch.stack(
-                    [self.transform(picture_pixels(image)) for image in listed[start : start + batch_size]]
+                    [self.transform(read_pixels(image)) for image in listed[start : start + batch_size]]
                 )
                 output = self.model.get_image_features(pixel_values=self._pixel_values(squares))
                 for own, read in zip(parts, readers, strict=True):
@@ -288,21 +288,13 @@ def _without(values: Any, keys: Sequence[str]) -> Any:
     return {key: _without(value, keys) for key, value in values.items() if key not in keys}
 
 
-def picture_pixels(image: Picture) -> Tensor:
-    """A picture as uint8 (3, H, W), with the very pixels that a catalogue would hold of it.
-
-    Raises:
-        E2FashionError: a file is missing or holds no picture.
-    """
-    if isinstance(image, Image.Image):
-        rgb = as_rgb(image)
-    else:
-        try:
-            with Image.open(image) as opened:
-                rgb = as_rgb(opened)
-        except (OSError, SyntaxError, PictureError, Image.DecompressionBombError) as error:
-            raise E2FashionError(f"'{image}' cannot be read as a picture: {error}. Give a JPEG or PNG file.") from error
-    return rearrange(torch.from_numpy(np.array(rgb)), "height width channels -> channels height width", channels=3)
+def _listed(images: Picture | Sequence[Picture]) -> list[Picture]:
+    """One image or several as a list; an array or tensor is refused, whose rows would be taken for images."""
+    if isinstance(images, Image.Image | Path | str):
+        return [images]
+    if isinstance(images, np.ndarray | Tensor | bytes) or not isinstance(images, Iterable):
+        raise not_an_image(images)
+    return list(images)
 
 
 def save_encoder(encoder: Encoder, folder: Path, origin: str = "Trained with e2fashion") -> None:

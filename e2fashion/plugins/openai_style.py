@@ -9,8 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from e2fashion.data.decode import read_pixels
 from e2fashion.data.transforms import ImageTransform, normalise
-from e2fashion.eval.encoder import Encoder, load_encoder, picture_pixels
+from e2fashion.eval.encoder import Encoder, load_encoder
 from e2fashion.models.modeling_e2 import E2Model
 from e2fashion.tasks.encoder import Picture, require_single_vectors
 from e2fashion.types import E2FashionError
@@ -24,7 +25,7 @@ class Preprocess:
 
     def __call__(self, picture: Picture) -> Tensor:
         """See the class."""
-        square = self.transform(picture_pixels(picture))
+        square = self.transform(read_pixels(picture))
         return normalise(square[None], self.transform.mean, self.transform.std)[0]
 
 

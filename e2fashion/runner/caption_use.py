@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from e2fashion import build
 from e2fashion.config import load_config, split_names
 from e2fashion.data.catalogue import Catalogue
+from e2fashion.data.image_files import COMMON_FORMATS, find_images
 from e2fashion.data.text import TextTemplate
 from e2fashion.eval.captioning.measure import (
     CaptionContext,
@@ -46,8 +47,6 @@ from e2fashion.tasks.captioning.memory import check_same_encoder
 from e2fashion.types import E2FashionError, ResultRecord
 
 logger = logging.getLogger(__name__)
-
-PICTURES = (".jpg", ".jpeg", ".png", ".webp")
 
 
 @dataclass(frozen=True)
@@ -128,10 +127,15 @@ def caption_run(config: CaptionRunConfig, pictures: Sequence[Path], progress: bo
 def _files(places: Sequence[Path]) -> list[Path]:
     found: list[Path] = []
     for place in places:
-        inside = sorted(file for file in place.rglob("*") if file.suffix.lower() in PICTURES) if place.is_dir() else []
-        if place.is_dir() and not inside:
-            raise E2FashionError(f"The folder {place} holds no picture ({', '.join(PICTURES)}).")
-        found += inside or [place]
+        if not place.is_dir():
+            found.append(place)
+            continue
+        inside = find_images(place)
+        if inside.ignored:
+            logger.warning("%s: %s", place, inside.words())
+        if not inside.files:
+            raise E2FashionError(f"The folder {place} holds no image ({COMMON_FORMATS}).")
+        found += inside.files
     if not found:
         raise E2FashionError("Give pictures to tell: `e2fashion caption run <decoder> <picture or folder> ...`.")
     return found

@@ -11,8 +11,8 @@ from torch import Tensor
 
 from e2fashion.config import split_names
 from e2fashion.data.catalogue import Catalogue
-from e2fashion.data.decode import decode_image
-from e2fashion.eval.encoder import Encoder, picture_pixels
+from e2fashion.data.decode import decode_image, read_pixels
+from e2fashion.eval.encoder import Encoder
 from e2fashion.eval.explaining.explain import ExplainSettings, check
 from e2fashion.eval.explaining.explain import explain as explain_picture
 from e2fashion.eval.explaining.figure import draw_explanations
@@ -66,7 +66,7 @@ def _methods(config: ExplainConfig, encoder: Encoder, texts: tuple[str, ...]) ->
 
 
 def _of_file(image: str) -> _Subject:
-    return _Subject(picture_pixels(Path(image)), Path(image).stem)
+    return _Subject(read_pixels(Path(image)), Path(image).stem)
 
 
 def _of_product(config: ExplainConfig, encoder: Encoder) -> _Subject:

@@ -67,11 +67,11 @@ def test_sixteen_bit_grey_is_scaled_to_eight_bits() -> None:
 @pytest.mark.parametrize("kind", ["JPEG", "PNG"])
 def test_truncated_picture_is_an_error(kind: str) -> None:
     data = encoded(photograph(64, 64), kind)
-    with pytest.raises(E2FashionError, match=rf"{len(data) // 2} bytes.*cannot be decoded.*on_error=skip"):
+    with pytest.raises(E2FashionError, match=r"cannot be read: .*prepare the catalogue again \(on_error=skip"):
         decode_image(data[: len(data) // 2])
 
 
 @pytest.mark.parametrize("data", [b"", b"hello", b"\xff\xd8\xff"])
 def test_no_picture_is_an_error(data: bytes) -> None:
-    with pytest.raises(E2FashionError, match="cannot be decoded"):
+    with pytest.raises(E2FashionError, match="An image cannot be read"):
         decode_image(data)

@@ -103,7 +103,7 @@ def test_a_class_with_one_picture_stays_in_train(tmp_path: Path) -> None:
 def test_what_is_no_picture_is_a_problem_that_is_listed(folders: Path) -> None:
     (folders / "shirts" / "notes.txt").write_text("hello")
     problems = [row for row in LabelledSource(str(folders)).rows() if isinstance(row, SourceProblem)]
-    assert [(problem.row, problem.reason) for problem in problems] == [("shirts/notes.txt", "not a picture")]
+    assert [(problem.row, problem.reason) for problem in problems] == [("shirts/notes.txt", "not an image")]
 
 
 def test_mistakes_are_named(mnist: Path, folders: Path, tmp_path: Path) -> None:

@@ -9,7 +9,8 @@ import pytest
 from PIL import Image
 from raw_products import encoded, picture
 
-from e2fashion.data.pictures import PictureError, check_picture
+from e2fashion.data.image_files import ImageError
+from e2fashion.data.pictures import check_picture
 
 LIMIT = 1_000_000
 
@@ -95,27 +96,27 @@ def test_equal_pixels_of_another_shape_have_another_digest() -> None:
 @pytest.mark.parametrize("share", [0.3, 0.6, 0.95])
 def test_truncated_files_are_found(kind: str, share: float) -> None:
     data = picture(kind=kind, size=(64, 64))
-    with pytest.raises(PictureError, match=r"truncated image|unreadable image"):
+    with pytest.raises(ImageError, match=r"truncated image|unreadable image"):
         check_picture(data[: int(len(data) * share)], LIMIT)
 
 
 @pytest.mark.parametrize("data", [b"<html>404 not found</html>", b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", bytes(100)])
 def test_other_content_is_unreadable(data: bytes) -> None:
-    with pytest.raises(PictureError, match=r"unreadable image|truncated image"):
+    with pytest.raises(ImageError, match=r"unreadable image|truncated image"):
         check_picture(data, LIMIT)
 
 
 def test_empty_file() -> None:
-    with pytest.raises(PictureError, match="zero-byte image"):
+    with pytest.raises(ImageError, match="zero-byte image"):
         check_picture(b"", LIMIT)
 
 
 @pytest.mark.parametrize("side", [1_001, 12_000, 60_000])  # below, and above both of Pillow's own limits
 def test_bomb_is_refused_by_its_header(side: int) -> None:
-    with pytest.raises(PictureError, match="oversized image"):
+    with pytest.raises(ImageError, match="oversized image"):
         check_picture(png_header(side, side), LIMIT)
 
 
 def test_floating_point_pixels_are_refused() -> None:
-    with pytest.raises(PictureError, match="floating-point"):
+    with pytest.raises(ImageError, match="floating-point"):
         check_picture(encoded(Image.fromarray(np.zeros((4, 4), dtype=np.float32)), "TIFF"), LIMIT)

@@ -52,7 +52,7 @@ def test_errors_name_row_field_value_and_remedy(changes: dict[str, object], mess
 
 
 def test_unreadable_place_of_an_image(tmp_path: Path) -> None:
-    with pytest.raises(ProductError, match=r"unreadable image.*Is a directory"):
+    with pytest.raises(ProductError, match=r"no regular file.*it is a folder"):
         check(image=tmp_path)
 
 

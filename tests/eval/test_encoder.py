@@ -103,12 +103,12 @@ def test_a_rotated_photo_is_turned_upright(encoder: Encoder, picture: Image.Imag
 
 def test_a_broken_picture_is_named(encoder: Encoder, tmp_path: Path) -> None:
     (tmp_path / "broken.jpg").write_bytes(b"no picture")
-    with pytest.raises(E2FashionError, match=r"broken\.jpg' cannot be read as a picture"):
+    with pytest.raises(E2FashionError, match=r"broken\.jpg' cannot be read as an image"):
         encoder.embed_images(tmp_path / "broken.jpg")
 
 
 def test_a_missing_picture_is_named(encoder: Encoder) -> None:
-    with pytest.raises(E2FashionError, match=r"nowhere\.jpg' cannot be read as a picture"):
+    with pytest.raises(E2FashionError, match=r"nowhere\.jpg' cannot be read as an image"):
         encoder.embed_images("nowhere.jpg")
 
 

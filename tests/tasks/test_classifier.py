@@ -137,7 +137,7 @@ def test_regions_of_an_encoder_without_entities(plain: Encoder, pictures: list[I
 
 
 def test_a_missing_picture_is_named(regional: Encoder, tmp_path: Path) -> None:
-    with pytest.raises(E2FashionError, match=r"nowhere.jpg' cannot be read as a picture"):
+    with pytest.raises(E2FashionError, match=r"nowhere.jpg' cannot be read as an image"):
         ZeroShotClassifier(regional).classify([tmp_path / "nowhere.jpg"], LABELS)
 
 

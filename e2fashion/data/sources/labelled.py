@@ -5,8 +5,10 @@ from __future__ import annotations
 import gzip
 import hashlib
 import io
+import logging
+import math
 import zlib
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -17,8 +19,18 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from e2fashion.data.image_files import (
+    COMMON_FORMATS,
+    HEIC_ENDINGS,
+    HEIC_REMEDY,
+    FoundImages,
+    ending_of,
+    is_image_file,
+)
 from e2fashion.data.sources.base import SourceProblem, SourceRow
 from e2fashion.types import E2FashionError
+
+logger = logging.getLogger(__name__)
 
 FASHION_MNIST = (
     *("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat"),
@@ -26,7 +38,7 @@ FASHION_MNIST = (
 )
 _PARTS = {"train": "train", "test": "t10k"}
 _SPLITS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
-_PICTURES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"}
+_MOST_BYTES = 1 << 30  # of an array: twenty times Fashion-MNIST's
 _IMAGES, _LABELS = 0x00000803, 0x00000801  # unsigned bytes in three dimensions, in one
 
 
@@ -121,14 +133,20 @@ class LabelledSource:
                 f"into the splits, or have class folders alone."
             )
         files: dict[str, list[Path]] = defaultdict(list)
+        ignored: Counter[str] = Counter()
         for root in given or [folder]:
             split = _SPLITS[root.name] if given else ""
-            found = (file for file in sorted(root.glob("*/*")) if not file.name.startswith(".") and file.is_file())
-            files[split] += [file for file in found if not file.parent.name.startswith(".")]
+            for file in sorted((*root.glob("*"), *root.glob("*/*"))):
+                if file.name.startswith(".") or (file.parent == root and not file.is_dir()):
+                    ignored[ending_of(file)] += 1
+                elif file.parent != root and not file.parent.name.startswith("."):
+                    files[split].append(file)
+        if ignored:
+            logger.warning("%s, hidden or outside the class folders: %s", folder, FoundImages([], ignored).words())
         rows: list[SourceRow | SourceProblem] = []
         for split, own in files.items():
             labels = [file.parent.name for file in own]
-            digests = [hashlib.sha256(file.read_bytes()).digest() for file in own]
+            digests = [_digest(file) for file in own]
             carve = split == "" or (split == "train" and "val" not in files)
             splits = self._splits(labels, digests, split) if carve else [split] * len(own)
             rows += [_folder_row(folder, file, given_to) for file, given_to in zip(own, splits, strict=True)]
@@ -156,11 +174,23 @@ class LabelledSource:
 
 def _folder_row(folder: Path, file: Path, split: str) -> SourceRow | SourceProblem:
     place = str(file.relative_to(folder))
-    if file.suffix.lower() not in _PICTURES:
-        remedy = f"remove it; pictures are {', '.join(sorted(_PICTURES))}"
-        return SourceProblem(place, place, "image", repr(file.name), remedy, "not a picture")
+    if file.is_dir():
+        remedy = "put its images into the class folder: deeper folders are not read"
+        return SourceProblem(place, place, "image", repr(file.name), remedy, "a folder within a class folder")
+    if not is_image_file(file):
+        heic = file.suffix.lower() in HEIC_ENDINGS
+        remedy = HEIC_REMEDY if heic else f"remove it; images are {COMMON_FORMATS}"
+        return SourceProblem(place, place, "image", repr(file.name), remedy, "not an image")
     label = file.parent.name
     return SourceRow(row=place, product_id=place, image=file, description=label, tags={"label": label}, split=split)
+
+
+def _digest(file: Path) -> bytes:
+    """The SHA-256 of a file, by which equal ones stay together; of what is no regular file, its name's."""
+    if not file.is_file():
+        return hashlib.sha256(str(file).encode()).digest()
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").digest()
 
 
 def _idx_file(folder: Path, part: str, kind: str) -> Path | None:
@@ -173,17 +203,27 @@ def _read_idx(folder: Path, part: str, kind: str, magic: int) -> NDArray[np.uint
     file = _idx_file(folder, part, kind)
     if file is None:
         raise E2FashionError(f"{folder} has no {part}-{kind}-ubyte.gz: all four files of Fashion-MNIST must lie there.")
+    dimensions = magic & 0xFF
     try:
-        content = gzip.decompress(file.read_bytes()) if file.suffix == ".gz" else file.read_bytes()
+        # Read as far as the header says, not to the end: a few bytes of gzip can unpack to gigabytes.
+        with gzip.open(file) if file.suffix == ".gz" else file.open("rb") as stream:
+            start = stream.read(4 * (1 + dimensions))
+            header = np.frombuffer(start, dtype=">i4") if len(start) == 4 * (1 + dimensions) else np.zeros(1)
+            if header[0] != magic:
+                raise E2FashionError(f"{file} is no idx file of {dimensions} dimension(s): fetch it again.")
+            shape = tuple(int(size) for size in header[1:])
+            size = math.prod(shape)
+            if min(shape) < 0 or size > _MOST_BYTES:
+                raise E2FashionError(
+                    f"{file} says that it holds an array of {shape}: give files of up to {_MOST_BYTES:,} bytes."
+                )
+            data = stream.read(size + 1)
     except (OSError, EOFError, zlib.error) as error:
         raise E2FashionError(f"{file} cannot be unpacked ({error}): fetch it again.") from error
-    dimensions = magic & 0xFF
-    header = np.frombuffer(content[: 4 * (1 + dimensions)], dtype=">i4")
-    if len(header) != 1 + dimensions or header[0] != magic:
-        raise E2FashionError(f"{file} is no idx file of {dimensions} dimension(s): it begins with {content[:4].hex()}.")
-    shape, data = tuple(int(size) for size in header[1:]), content[4 * (1 + dimensions) :]
-    if len(data) != np.prod(shape, dtype=np.int64):
+    if len(data) < size:
         raise E2FashionError(f"{file} holds {len(data)} bytes for an array of {shape}: it is cut off, fetch it again.")
+    if len(data) > size:
+        raise E2FashionError(f"{file} holds more bytes than an array of {shape} has: fetch it again.")
     return np.frombuffer(data, dtype=np.uint8).reshape(shape)
 
 

@@ -6,14 +6,12 @@ import random
 import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from io import BytesIO
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
 from e2fashion.data.catalogue import Catalogue
-from e2fashion.data.pictures import as_rgb
+from e2fashion.data.pictures import read_stored
 from e2fashion.eval.captioning.measure import Told
 from e2fashion.eval.figures import Picture
 from e2fashion.eval.plots import save_figure
@@ -58,8 +56,7 @@ def sheet_rows(
     pictures = catalogue.split(split).select_columns(["image"])
     rows = []
     for product in chosen:
-        with Image.open(BytesIO(pictures[first_row[product]]["image"])) as opened:
-            picture = as_rgb(opened)
+        picture = read_stored(pictures[first_row[product]]["image"])
         picture.thumbnail((SIDE, SIDE))
         truth = next(iter(by_title.values()))[product].truth[0]
         texts = {TRUTH: truth} | {title: items[product].caption for title, items in by_title.items()}

@@ -18,7 +18,8 @@ from tqdm.auto import tqdm  # type: ignore[import-untyped]
 from e2fashion.data.catalogue import Catalogue
 from e2fashion.data.decode import decode_image
 from e2fashion.data.fashion_iq import FashionIQ, Gallery
-from e2fashion.data.pictures import as_rgb
+from e2fashion.data.image_files import ImageError
+from e2fashion.data.pictures import read_image
 from e2fashion.eval.encoder import Encoder
 from e2fashion.eval.measure import MeasureSettings, embed_catalogue
 from e2fashion.tasks.composed import LineColumns, QuerySet, fashion_iq_queries, other_colour_queries
@@ -193,14 +194,10 @@ class FashionIqTask:
     def _picture(self, name: str) -> Image.Image:
         file = self.data.file_of(name)
         try:
-            if file is None:
-                raise FileNotFoundError(name)
-            with Image.open(file) as opened:
-                picture = as_rgb(opened)
-        except (OSError, SyntaxError, ValueError) as error:
-            raise E2FashionError(
-                f"the picture {file} cannot be read ({error}): fetch it again, or remove it, and it counts as missing"
-            ) from error
+            picture = read_image(name if file is None else file)
+        except ImageError as error:
+            remedy = "fetch it again, or remove it: then it counts as missing"
+            raise ImageError(error.reason, error.value, remedy, error.file) from error
         return picture if self.pad_aspect is None else pad_to_aspect(picture, self.pad_aspect)
 
     def missing(self) -> list[str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +9,8 @@ from pathlib import Path
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 
 from e2fashion.data.catalogue import Catalogue
-from e2fashion.data.pictures import as_rgb
+from e2fashion.data.image_files import ImageError
+from e2fashion.data.pictures import read_image, read_stored
 from e2fashion.tasks.search import Hit
 from e2fashion.types import E2FashionError
 
@@ -45,9 +45,9 @@ def picture_of(hit: Hit) -> Image.Image:
         if hit.origin.kind == "catalogue":
             split, _, row = hit.place.rpartition("/")
             data = Catalogue.load(hit.origin.path).split(split)[int(row)]["image"]
-            return as_rgb(Image.open(io.BytesIO(data)))
-        return as_rgb(Image.open(hit.place))
-    except (OSError, IndexError, KeyError) as error:
+            return read_stored(data)
+        return read_image(hit.place)
+    except (ImageError, IndexError, KeyError) as error:
         raise E2FashionError(
             f"the picture of product '{hit.product_id}' is not at {hit.origin.path} any more ({error}): search without "
             "a figure, or from the folder where the index was built"

@@ -72,10 +72,11 @@ def build_index(
             compares tokens.
     """
     require_single_vectors(encoder, "an index")
-    folder, products = Path(path), open_products(source, split)
+    settings = settings or EmbedSettings()
+    folder, products = Path(path), open_products(source, split, all_exist=settings.on_error == "stop")
     manifest = _started(folder, encoder, encoder_source, products)
     if manifest.pending is not None:
-        embed_pending(folder, manifest, encoder, products, range(len(products.ids)), settings or EmbedSettings())
+        embed_pending(folder, manifest, encoder, products, range(len(products.ids)), settings)
     return open_index(folder, encoder, verify=False)
 
 

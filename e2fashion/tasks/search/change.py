@@ -34,7 +34,7 @@ def add_products(
     Raises:
         E2FashionError: one is there already, or as for :func:`~e2fashion.tasks.search.build.build_index`.
     """
-    return _embed_more("add", Path(path), encoder, open_products(source, split), settings or EmbedSettings())
+    return _embed_more("add", Path(path), encoder, source, split, settings or EmbedSettings())
 
 
 def update_products(
@@ -49,7 +49,7 @@ def update_products(
     Raises:
         E2FashionError: one is not there, or as for :func:`~e2fashion.tasks.search.build.build_index`.
     """
-    return _embed_more("update", Path(path), encoder, open_products(source, split), settings or EmbedSettings())
+    return _embed_more("update", Path(path), encoder, source, split, settings or EmbedSettings())
 
 
 def remove_products(path: str | Path, product_ids: Sequence[str]) -> ProductIndex:
@@ -79,8 +79,9 @@ def remove_products(path: str | Path, product_ids: Sequence[str]) -> ProductInde
 
 
 def _embed_more(
-    verb: str, folder: Path, encoder: ImageTextEncoder, products: Products, settings: EmbedSettings
+    verb: str, folder: Path, encoder: ImageTextEncoder, source: ProductSource, split: str, settings: EmbedSettings
 ) -> ProductIndex:
+    products = open_products(source, split, all_exist=settings.on_error == "stop")
     index = open_index(folder, encoder)
     ids: list[str] = products.ids.to_pylist()
     there = set(index.product_ids)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Protocol, TypeAlias, runtime_checkable
@@ -10,21 +11,20 @@ from typing import Protocol, TypeAlias, runtime_checkable
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute
-import torch
-from PIL import Image
 from torch import Tensor
 
 from e2fashion.data.catalogue import Catalogue
 from e2fashion.data.dataset import CatalogueRows
+from e2fashion.data.decode import read_pixels
+from e2fashion.data.image_files import COMMON_FORMATS, find_images, is_image_file, without_ending
 from e2fashion.data.manifest import MANIFEST_FILE
-from e2fashion.data.pictures import PictureError, as_rgb
 from e2fashion.data.text import TextTemplate
 from e2fashion.data.transforms import ImageTransform
 from e2fashion.tasks.search.manifest import Origin
 from e2fashion.tasks.search.shards import DESCRIPTION, PLACE, PRODUCT_ID
 from e2fashion.types import E2FashionError
 
-PICTURE_ENDINGS = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff")
+logger = logging.getLogger(__name__)
 
 
 @runtime_checkable
@@ -55,8 +55,10 @@ class Products(Protocol):
 ProductSource: TypeAlias = Products | Catalogue | Path | str | Sequence[Path | str] | Mapping[str, Path | str]
 
 
-def open_products(source: ProductSource, split: str = "all") -> Products:
+def open_products(source: ProductSource, split: str = "all", all_exist: bool = True) -> Products:
     """What ``source`` holds; ``split`` names splits of a catalogue, separated by commas, or ``all``.
+
+    ``all_exist`` False lets missing files pass, for :meth:`Products.square` to name.
 
     Raises:
         E2FashionError: there is nothing there, or a product id occurs more than once.
@@ -67,7 +69,7 @@ def open_products(source: ProductSource, split: str = "all") -> Products:
     if isinstance(source, Catalogue):
         products = CatalogueProducts(source, split)
     else:
-        products = source if isinstance(source, Products) else _files(source)
+        products = source if isinstance(source, Products) else _files(source, all_exist)
     counts = pa.compute.value_counts(products.ids)
     several = counts.filter(pa.compute.greater(counts.field("counts"), 1))
     if len(several):
@@ -143,19 +145,14 @@ class FileProducts:
         """The folder or list; the fingerprint is over ids, sizes and times of change."""
         digest = hashlib.sha256()
         for name, file in zip(self.ids.to_pylist(), self.files, strict=True):
-            state = file.stat()
-            digest.update(f"{name}\0{state.st_size}\0{state.st_mtime_ns}\n".encode())
+            state = file.stat() if file.exists() else None
+            facts = f"{state.st_size}\0{state.st_mtime_ns}" if state else "missing"
+            digest.update(f"{name}\0{facts}\n".encode())
         return Origin("files", self._path, digest.hexdigest())
 
     def square(self, position: int, transform: ImageTransform) -> Tensor:
         """The picture, upright and on white."""
-        file = self.files[position]
-        try:
-            with Image.open(file) as picture:
-                pixels = np.array(as_rgb(picture))
-        except (OSError, SyntaxError, PictureError, Image.DecompressionBombError) as error:
-            raise E2FashionError(f"'{file}' cannot be read as a picture: {error}. Give a JPEG or PNG file.") from error
-        return transform(torch.from_numpy(pixels).permute(2, 0, 1))
+        return transform(read_pixels(self.files[position]))
 
     def table(self, positions: Sequence[int]) -> pa.Table:
         """``place`` is the file."""
@@ -166,7 +163,7 @@ class FileProducts:
         )
 
 
-def _files(source: Path | str | Sequence[Path | str] | Mapping[str, Path | str]) -> FileProducts:
+def _files(source: Path | str | Sequence[Path | str] | Mapping[str, Path | str], all_exist: bool) -> FileProducts:
     if isinstance(source, Mapping):
         files = {str(name): Path(file) for name, file in source.items()}
         path = "files"
@@ -176,12 +173,11 @@ def _files(source: Path | str | Sequence[Path | str] | Mapping[str, Path | str])
         files, path = _by_stem(listed, root), str(place)
     else:
         files, path = _by_stem([Path(file) for file in source], None), "files"
-    if missing := next((file for file in files.values() if not file.is_file()), None):
-        raise E2FashionError(f"the picture '{missing}' does not exist: give files that do")
+    if all_exist and (missing := next((file for file in files.values() if not file.is_file()), None)):
+        raise E2FashionError(f"the image '{missing}' does not exist or is no regular file: give files that exist")
     if not files:
         raise E2FashionError(
-            f"'{path}' holds no pictures ({', '.join(PICTURE_ENDINGS)}): give a catalogue, a folder of pictures or a "
-            "list of files"
+            f"'{path}' holds no images ({COMMON_FORMATS}): give a catalogue, a folder of images or a list of files"
         )
     return FileProducts(files, path)
 
@@ -189,9 +185,11 @@ def _files(source: Path | str | Sequence[Path | str] | Mapping[str, Path | str])
 def _listed(place: Path) -> tuple[list[Path], Path | None]:
     """The files of a folder, or those that a text file names one a line, relative to it."""
     if place.is_dir():
-        found = sorted(file for file in place.rglob("*") if file.suffix.lower() in PICTURE_ENDINGS)
-        return found, place
-    if place.suffix.lower() in PICTURE_ENDINGS and place.is_file():
+        found = find_images(place)
+        if found.ignored:
+            logger.warning("%s: %s", place, found.words())
+        return found.files, place
+    if place.is_file() and is_image_file(place):
         return [place], place.parent
     if place.is_file():
         lines = [line.strip() for line in place.read_text(encoding="utf-8").splitlines()]
@@ -205,7 +203,7 @@ def _by_stem(files: Sequence[Path], root: Path | None) -> dict[str, Path]:
     """Files by their name without ending, below ``root`` if that is given."""
     found: dict[str, Path] = {}
     for file in files:
-        name = (file.relative_to(root) if root else Path(file.name)).with_suffix("").as_posix()
+        name = without_ending(file.relative_to(root) if root else Path(file.name)).as_posix()
         if name in found:
             raise E2FashionError(
                 f"'{found[name]}' and '{file}' are both product '{name}': rename one, or give a mapping from product "

@@ -1,6 +1,7 @@
 """An index is built, read, changed and refused."""
 
 import json
+import os
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -120,7 +121,7 @@ def test_an_interrupted_addition_leaves_the_index_and_goes_on(index: ProductInde
     for number in range(5):
         Image.new("RGB", (4, 4), (200, 50 * number, 0)).save(more / f"new_{number}.png")
     (more / "new_4.png").write_bytes(b"no picture")
-    with pytest.raises(E2FashionError, match=r"product 'new_4': .* cannot be read as a picture"):
+    with pytest.raises(E2FashionError, match=r"product 'new_4': .* cannot be read as an image"):
         add_products(index.path, ENCODER, more, settings=QUIET)
     assert ids(open_index(index.path, ENCODER), "red") == ids(index, "red")
     with pytest.raises(E2FashionError, match=r"an add of .* was interrupted \(3 of 5 products\): finish it"):
@@ -145,7 +146,7 @@ def test_update_replaces_what_is_there(index: ProductIndex, photos: Path) -> Non
     assert len(kept) == 7
     with pytest.raises(E2FashionError, match="none of the 1 pictures can be read") as failure:
         build_index(ENCODER, [photos / "grey.png"], index.path.parent / "b", settings=replace(QUIET, on_error="skip"))
-    assert "cannot be read as a picture" in str(failure.value)
+    assert "cannot be read as an image" in str(failure.value)
 
 
 @settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -286,10 +287,10 @@ def test_sources_that_cannot_be_indexed(photos: Path, tmp_path: Path) -> None:
         build_index(ENCODER, photos, tmp_path / "index")
     with pytest.raises(E2FashionError, match=r"'.*nowhere' does not exist: give a catalogue, a folder"):
         build_index(ENCODER, tmp_path / "nowhere", tmp_path / "index")
-    with pytest.raises(E2FashionError, match=r"the picture '.*gone.png' does not exist"):
+    with pytest.raises(E2FashionError, match=r"the image '.*gone.png' does not exist"):
         build_index(ENCODER, [photos / "gone.png"], tmp_path / "index")
     (tmp_path / "empty").mkdir()
-    with pytest.raises(E2FashionError, match="holds no pictures"):
+    with pytest.raises(E2FashionError, match="holds no images"):
         build_index(ENCODER, tmp_path / "empty", tmp_path / "index")
     with pytest.raises(E2FashionError, match="is no index and not empty"):
         build_index(ENCODER, [photos / "grey.png"], photos)
@@ -301,3 +302,41 @@ def test_a_text_file_lists_pictures(photos: Path, tmp_path: Path) -> None:
     (tmp_path / "list.txt").write_text("photos/red_1.png\n\nphotos/grey.png\n", encoding="utf-8")
     index = build_index(ENCODER, tmp_path / "list.txt", tmp_path / "index", settings=QUIET)
     assert index.product_ids == ["red_1", "grey"]
+
+
+def test_every_unreadable_file_is_skipped_and_listed(photos: Path, tmp_path: Path) -> None:
+    os.mkfifo(photos / "pipe.jpg")
+    (photos / "text.jpg").write_text("password=hunter2")
+    (photos / "half.png").write_bytes((photos / "grey.png").read_bytes()[:60])
+    Image.new("RGB", (6, 6), (250, 250, 0)).save(photos / "yellow.jfif", "JPEG")
+    (photos / "gone.webp").symlink_to(photos / "nowhere.webp")
+    settings = replace(QUIET, on_error="skip")
+    index = build_index(ENCODER, photos, tmp_path / "index", settings=settings)
+    assert {"yellow", "grey"} <= set(index.product_ids)
+    assert {name: message.split(": ", 2)[1].split(",")[0] for name, message in index.manifest.skipped.items()} == {
+        "pipe": "no regular file",
+        "text": "unreadable image",
+        "half": index.manifest.skipped["half"].split(": ", 2)[1].split(",")[0],
+        "gone": "missing image",
+    }
+    assert "hunter2" not in str(index.manifest.skipped)
+    listed = build_index(ENCODER, [photos / "grey.png", photos / "lost.png"], tmp_path / "listed", settings=settings)
+    assert (listed.product_ids, list(listed.manifest.skipped)) == (["grey"], ["lost"])
+    with pytest.raises(E2FashionError, match=r"'.*gone\.webp' does not exist or is no regular file"):
+        build_index(ENCODER, photos, tmp_path / "stop", settings=QUIET)
+    assert not (tmp_path / "stop").exists()
+
+
+def test_what_a_folder_holds_beside_images_is_said(
+    photos: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    before = [file.stem for file in photos.iterdir()]
+    Image.new("RGB", (6, 6), (250, 250, 0)).save(photos / "yellow.tif")
+    (photos / "notes.txt").write_text("hello")
+    linked = tmp_path / "elsewhere"
+    linked.mkdir()
+    Image.new("RGB", (6, 6), (0, 250, 250)).save(linked / "cyan.bmp")
+    (photos / "linked").symlink_to(linked)
+    index = build_index(ENCODER, photos, tmp_path / "index", settings=QUIET)
+    assert set(index.product_ids) == {*before, "yellow", "linked/cyan"}
+    assert "1 ignored (1 .txt)" in caplog.text
