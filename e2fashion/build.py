@@ -25,10 +25,11 @@ from e2fashion.data.text import DESCRIPTION, TextTemplate
 from e2fashion.data.transforms import CLIP_MEAN, CLIP_STD, ImageTransform
 from e2fashion.losses.contrastive import ContrastiveLoss
 from e2fashion.models.configuration_e2 import E2Config
-from e2fashion.models.from_clip import checked_source
+from e2fashion.models.loading import checked_source
 from e2fashion.models.modeling_e2 import E2Model
 from e2fashion.models.stretch import stretch_text_positions
 from e2fashion.models.tokenizer import (
+    check_token_ids,
     load_tokenizer,
     own_context_length,
     text_special_ids,
@@ -179,6 +180,7 @@ def build_model(config: RunConfig, tokenizer: PreTrainedTokenizerBase, trained: 
     except (ValueError, StrictDataclassError) as error:
         reason = str(error).strip().splitlines()[-1].strip().removeprefix("ValueError: ")
         raise E2FashionError(f"The model cannot be built: {reason} Correct the shapes in model.scratch.") from error
+    check_token_ids(tokenizer, model.config.text_config, f"'{trained or config.model.checkpoint or 'model.scratch'}'")
     model.set_attn_implementation(config.model.attention)
     if config.text.overflow == "stretch" and trained is None:
         stretch_text_positions(model, config.text.context_length)

@@ -354,6 +354,7 @@ def test_a_hub_name_without_a_network_is_a_clear_error(synth_catalogue: Catalogu
     assert found.returncode == 1
     assert found.stdout == ""
     (line,) = found.stderr.splitlines()
-    assert line.startswith(
-        "error: 'nobody/no-such-clip' (no such folder, so it was taken for a hub name and HF_HUB_OFFLINE"
+    assert line == (
+        "error: 'nobody/no-such-clip' is no folder, so it was taken for a hub name, and the hub cannot be asked "
+        "(HF_HUB_OFFLINE is set). Give a folder that holds it (model.checkpoint=<folder>, or model=<folder> of a verb)"
     )

@@ -11,10 +11,9 @@ from typing import Any, Literal, cast
 
 import numpy as np
 import torch
-from huggingface_hub import is_offline_mode
 from PIL import Image
 from torch import Tensor
-from transformers import AutoConfig, AutoModel, CLIPImageProcessorPil, CLIPModel, CLIPProcessor, PreTrainedTokenizerBase
+from transformers import AutoConfig, AutoModel, CLIPModel, CLIPProcessor, PreTrainedTokenizerBase
 
 from e2fashion.data.decode import read_pixels
 from e2fashion.data.long_text import TextFitter, pad_ids
@@ -22,14 +21,19 @@ from e2fashion.data.pictures import not_an_image
 from e2fashion.data.text import TextTemplate
 from e2fashion.data.transforms import ImageTransform, normalise
 from e2fashion.eval.embed import evaluating, unit_features
-from e2fashion.models.from_clip import checked_source
+from e2fashion.eval.stored_settings import LARGEST_SQUARE, text_settings, transform_of
+from e2fashion.models.loading import checked_source, load_config, load_weights, only_our_errors, read_config
 from e2fashion.models.modeling_e2 import E2Model
-from e2fashion.models.tokenizer import load_tokenizer
+from e2fashion.models.tokenizer import check_token_ids, load_tokenizer, two_texts
 from e2fashion.similarity import join_items
 from e2fashion.tasks.encoder import Picture
 from e2fashion.types import E2FashionError, Entity, TextOverflow
 
 MODEL_TYPES = ("clip", "e2")
+#: The template of a checkpoint that brings none.
+DESCRIPTION_ALONE = "{description}"
+#: Unit vectors whose components differ by no more are the same: rounding.
+SAME = 1e-7
 
 #: Keys of a configuration that say where a model comes from, not what it computes.
 NOT_IDENTITY = ("_name_or_path", "transformers_version", "architectures", "dtype")
@@ -239,41 +243,48 @@ def load_encoder(
             f"training has finished an epoch, or a hub name."
         )
     source = str(folder) if folder.is_dir() else checked_source(name_or_folder)
-    try:
-        config = AutoConfig.from_pretrained(source)
-        if config.model_type not in MODEL_TYPES:
-            raise E2FashionError(
-                f"'{name_or_folder}' is a model of type '{config.model_type}'; types that can be read: "
-                f"{', '.join(MODEL_TYPES)}."
-            )
-        model = AutoModel.from_pretrained(source, use_safetensors=True)
-        processor = CLIPImageProcessorPil.from_pretrained(source)
-    except OSError as error:
-        offline = " and HF_HUB_OFFLINE is set" if is_offline_mode() else ""
-        looked = "" if folder.is_dir() else f" (no such folder, so it was taken for a hub name{offline})"
-        reason = str(error).splitlines()[0]
-        raise E2FashionError(f"'{name_or_folder}'{looked} cannot be loaded: {reason}") from error
-    transform = ImageTransform.from_processor(processor)
+    what = f"'{name_or_folder}'"
+    read_config(source, MODEL_TYPES, what)
+    config = load_config(AutoConfig, source, what)
+    model = load_weights(AutoModel, source, config, what)
+    transform = transform_of(source, what)
     if resize is not None:
         transform = replace(transform, resize=resize)
     if size is not None:
         transform = replace(transform, size=size)
     vision: Any = config.vision_config
-    if transform.size % vision.patch_size:
+    if not 1 <= transform.size <= LARGEST_SQUARE or transform.size % vision.patch_size:
         raise E2FashionError(
-            f"size is {transform.size}, which patches of {vision.patch_size} px do not divide: the edge would be cut "
-            f"off. The model was made for {vision.image_size}."
+            f"size is {transform.size}, which patches of {vision.patch_size} px do not divide (up to {LARGEST_SQUARE} "
+            f"px): the edge would be cut off. The model was made for {vision.image_size}."
         )
     if config.model_type == "clip" and transform.size != vision.image_size:
         model = E2Model.from_clip(source)  # the same features, and positions at any resolution
-    own_template = template or getattr(config, "text_template", None) or "{description}"
+    context_length, overflow = text_settings(config, what)
+    with only_our_errors(what, "Correct text_template in its config.json"):
+        text = TextTemplate(template or getattr(config, "text_template", None) or DESCRIPTION_ALONE)
     label = name or (place.name if place.name != "model" else place.resolve().parent.name)
     # A checkpoint may hold half precision, which evaluation would keep.
     model = cast(CLIPModel, model.float().eval())
-    context_length = getattr(config, "text_context_length", None)
-    overflow: Any = getattr(config, "text_overflow", "truncate")
-    tokenizer = load_tokenizer(source)
-    return Encoder(model, tokenizer, transform, TextTemplate(own_template), label, context_length, overflow)
+    encoder = Encoder(model, load_tokenizer(source), transform, text, label, context_length, overflow)
+    check_texts(encoder, what)
+    return encoder
+
+
+def check_texts(encoder: Encoder, what: str) -> None:
+    """Refuse an encoder that cannot tell two texts apart: by its tokens' ids, and by two embeddings.
+
+    Raises:
+        E2FashionError: see :func:`e2fashion.models.tokenizer.check_token_ids`; or both embeddings are the same.
+    """
+    check_token_ids(encoder.tokenizer, encoder.model.config.text_config, what)
+    first, second = two_texts(encoder.tokenizer)
+    embeds = encoder.embed_tags([first, second])
+    if not bool(torch.isfinite(embeds).all()) or bool((embeds[0] - embeds[1]).abs().max() <= SAME):
+        raise E2FashionError(
+            f"{what} embeds the texts '{first}' and '{second}' equally, so it tells no texts apart: its training "
+            "diverged, or its tokenizer, text configuration and weights do not belong together."
+        )
 
 
 def _regions(output: Any) -> Tensor:

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 from transformers import CLIPConfig
-from transformers.configuration_utils import PreTrainedConfig
 
 from e2fashion.models.configuration_e2 import E2Config, E2VisionConfig, EntitiesLike, parse_entities
+from e2fashion.models.loading import checked_source, load_weights, only_our_errors, read_config
 from e2fashion.types import E2FashionError
 
 if TYPE_CHECKING:
@@ -37,40 +37,6 @@ JOINT_OPTIONS = ("similarity", "text_entities")
 """Those of :class:`E2Config`."""
 
 
-def checked_source(name_or_folder: str | Path) -> str:
-    """A folder that exists, or a name for the hub; a path that does not exist never reaches the network."""
-    text = str(name_or_folder)
-    path = Path(text).expanduser()
-    if text and path.is_dir():
-        if not (path / "config.json").is_file():
-            raise E2FashionError(f"folder {text!r} holds no config.json; give the folder of a Hugging Face CLIP model")
-        return str(path)
-    return checked_hub_name(name_or_folder, "CLIP checkpoint")
-
-
-def checked_hub_name(name: str | Path, what: str) -> str:
-    """A name that can only be meant for the hub; errors call it ``what``."""
-    text = str(name)
-    path = Path(text).expanduser()
-    first = Path(path.parts[0]) if path.parts else path
-    hub_name = isinstance(name, str) and text.count("/") <= 1 and not text.startswith((".", "/", "~"))
-    if path.exists() or not text or "\\" in text or not hub_name or ("/" in text and first.is_dir()):
-        raise E2FashionError(f"{what} {text!r} is not a folder; give a model's folder or a name on the hub")
-    return text
-
-
-def _clip_config(source: str) -> dict[str, Any]:
-    """The ``config.json`` of a CLIP (or an E2), as plain values."""
-    try:
-        values, _ = PreTrainedConfig.get_config_dict(source)
-    except OSError as error:
-        raise E2FashionError(f"CLIP checkpoint {source!r} cannot be read: {error}") from error
-    model_type = values.get("model_type")
-    if model_type not in (CLIPConfig.model_type, E2Config.model_type):
-        raise E2FashionError(f"{source!r} is a model of type {model_type!r}, not a CLIP; give a CLIP checkpoint")
-    return values
-
-
 def load_clip(
     model_class: type[E2Model],
     name_or_folder: str | Path,
@@ -84,10 +50,13 @@ def load_clip(
         known = ", ".join(["entities", "fusion_layers", *OPTIONS, *JOINT_OPTIONS])
         raise E2FashionError(f"from_clip got unknown options {unknown}; it takes: {known}")
     source = checked_source(name_or_folder)
-    given = {key: value for key, value in _clip_config(source).items() if key != "architectures"}
+    what = f"CLIP checkpoint {source!r}"
+    read = read_config(source, (CLIPConfig.model_type, E2Config.model_type), what)
+    given = {key: value for key, value in read.items() if key != "architectures"}
     for option in [name for name in JOINT_OPTIONS if name in options]:
         given[option] = options.pop(option)
-    config = E2Config(**given)
+    with only_our_errors(what, "Correct its config.json, or give another checkpoint"):
+        config = E2Config(**given)
     vision = {
         **config.vision_config.to_dict(),
         **options,
@@ -96,11 +65,9 @@ def load_clip(
     }
     config.vision_config = E2VisionConfig(**vision)
     config.keep_compared_patches()
-    loaded: Any = model_class.from_pretrained(source, config=config, output_loading_info=True)
-    model, loading = loaded
-    missing = sorted(key for key in loading["missing_keys"] if not key.startswith(model.added_prefixes))
-    if missing:
-        raise E2FashionError(f"checkpoint {source!r} lacks CLIP weights: {missing[:5]} ({len(missing)} in all)")
+    # Regional tensors of an E2 that stay behind are those of entities that are not named again.
+    added = tuple({prefix for own in (model_class, *model_class.__subclasses__()) for prefix in own.added_prefixes})
+    model: E2Model = load_weights(model_class, source, config, what, added, added)
     if config.vision_config.projection_init == "random":
         factor = config.vision_config.initializer_factor
         width = model.visual_projection.in_features

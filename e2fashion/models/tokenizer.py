@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from tokenizers import Regex, Tokenizer, normalizers, pre_tokenizers, processors
 from tokenizers.models import WordLevel
@@ -13,11 +13,15 @@ from tokenizers.trainers import BpeTrainer, WordLevelTrainer
 from transformers import AutoTokenizer, CLIPTokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 from transformers.tokenization_utils_base import VERY_LARGE_INTEGER
 
+from e2fashion.hub import source_options
+from e2fashion.models.loading import only_our_errors
 from e2fashion.types import E2FashionError
 
 START, END, UNKNOWN = "<|startoftext|>", "<|endoftext|>", "<unk>"
 #: Marks the end of a word in CLIP's vocabulary.
 WORD_END = "</w>"
+#: Where a text configuration names this end token, Transformers reads a text at its largest id, as OpenAI's code does.
+ARGMAX_END = 2
 #: A word or a piece that occurs once in training teaches nothing; for whole words, these teach what unknown means.
 MIN_FREQUENCY = 2
 
@@ -59,13 +63,13 @@ def load_tokenizer(folder_or_name: str | Path, context_length: int | None = None
     Raises:
         E2FashionError: there is none, or it lacks the start, end or pad token that a CLIP text encoder needs.
     """
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(str(folder_or_name))
-    except (OSError, ValueError) as error:
+    folder = Path(folder_or_name)
+    if folder.is_dir() and not any((folder / name).is_file() for name in ("tokenizer.json", "vocab.json")):
         raise E2FashionError(
-            f"'{folder_or_name}' holds no tokenizer: {str(error).splitlines()[0]} Name a model folder with "
-            "tokenizer.json (or vocab.json and merges.txt), or a CLIP checkpoint of the hub."
-        ) from error
+            f"'{folder_or_name}' holds no tokenizer: put tokenizer.json (or vocab.json and merges.txt) there."
+        )
+    remedy = "Name a model folder with tokenizer.json (or vocab.json and merges.txt), or a CLIP checkpoint of the hub"
+    tokenizer = read_tokenizer(folder_or_name, f"the tokenizer of '{folder_or_name}'", remedy)
     if set(tokenizer.get_vocab().values()) <= set(tokenizer.all_special_ids):
         # Transformers makes a CLIP tokenizer of a model folder without one; every text would read the same.
         raise E2FashionError(
@@ -76,6 +80,79 @@ def load_tokenizer(folder_or_name: str | Path, context_length: int | None = None
     if context_length is not None:
         tokenizer.model_max_length = context_length
     return tokenizer
+
+
+def read_tokenizer(
+    source: str | Path, what: str, remedy: str = "Fetch or save it again", **options: Any
+) -> PreTrainedTokenizerBase:
+    """A tokenizer of whatever kind of a folder or a hub name; ``options`` are of ``from_pretrained``.
+
+    Raises:
+        E2FashionError: there is none, it is damaged, or it runs code of its own; the message ends with ``remedy``.
+    """
+    allowed = source_options(source, "tokenizer_config.json", what)
+    with only_our_errors(what, remedy):
+        tokenizer = AutoTokenizer.from_pretrained(str(source), trust_remote_code=False, **allowed, **options)
+        tokenizer("a b")  # a damaged one may be read, and fail at its first text
+    return tokenizer
+
+
+def check_token_ids(tokenizer: PreTrainedTokenizerBase, text_config: Any, what: str) -> None:
+    """Refuse a tokenizer whose texts a CLIP text encoder of ``text_config`` would read at a wrong place or not at all.
+
+    CLIP reads a text at its first token ``eos_token_id``; where none is there, at the start token, which is the same in
+    all texts. The legacy value 2 means the largest id of the text, so there the end token must be the largest of all.
+    ``bos_token_id`` and ``pad_token_id`` of the configuration are read by nobody (OpenAI's are 0 and 1): what counts is
+    what the tokenizer puts around a text.
+
+    Raises:
+        E2FashionError: ids beyond the embedding, another end token, or texts without start and end.
+    """
+    highest, rows = max(tokenizer.get_vocab().values()), int(text_config.vocab_size)
+    if highest >= rows:
+        raise E2FashionError(
+            f"{what}: its tokenizer has ids up to {highest}, and the text encoder embeds {rows} tokens (vocab_size). "
+            "Give the tokenizer that the weights were trained with."
+        )
+    special = text_special_ids(tokenizer)
+    end, read_at = special["eos_token_id"], text_config.eos_token_id
+    if read_at == ARGMAX_END and end != highest:
+        raise E2FashionError(
+            f"{what}: eos_token_id {ARGMAX_END} of its text configuration means that a text is read at its largest id, "
+            f"and the tokenizer ends it with {end}, of ids up to {highest}: texts would be read at a wrong place. Set "
+            f"text_config.eos_token_id to {end} in config.json if the weights were trained so."
+        )
+    if read_at not in (ARGMAX_END, end):
+        raise E2FashionError(
+            f"{what}: its text configuration reads a text at the token {read_at!r} (eos_token_id), and the tokenizer "
+            f"ends it with {end}: all texts would be equal. Set text_config.eos_token_id to {end} in config.json, or "
+            "give the tokenizer that the weights were trained with."
+        )
+    ids = tokenizer("a b", verbose=False)["input_ids"]
+    if len(ids) < 2 or (ids[0], ids[-1]) != (special["bos_token_id"], end):
+        raise E2FashionError(
+            f"{what}: its tokenizer makes of 'a b' the ids {ids}, without the start token {special['bos_token_id']} "
+            f"before and the end token {end} behind, between which a CLIP text encoder reads. Give the tokenizer that "
+            "the weights were trained with."
+        )
+
+
+def two_texts(tokenizer: PreTrainedTokenizerBase) -> tuple[str, str]:
+    """Two texts that a tokenizer tells apart: words of its vocabulary.
+
+    Raises:
+        E2FashionError: it tells no texts apart.
+    """
+    first: tuple[str, list[int]] | None = None
+    special = set(tokenizer.all_special_tokens)
+    words = (token for token, _ in sorted(tokenizer.get_vocab().items(), key=lambda entry: -entry[1]))
+    for text in ("a red dress", "blue", *(word.removesuffix(WORD_END) for word in words if word not in special)):
+        ids = list(tokenizer(text, verbose=False)["input_ids"])
+        if first is None:
+            first = text, ids
+        elif ids != first[1]:
+            return first[0], text
+    raise E2FashionError("The tokenizer makes the same ids of every word that it knows: give another one.")
 
 
 def token_lengths(tokenizer: PreTrainedTokenizerBase, texts: list[str]) -> list[int]:

@@ -15,6 +15,7 @@ from transformers.utils.output_capturing import capture_outputs
 
 from e2fashion.models.configuration_e2 import E2VisionConfig
 from e2fashion.models.last_layer import PLAIN_ATTENTION, layer_for_read_tokens
+from e2fashion.models.loading import check_report, only_our_errors
 from e2fashion.models.region_heads import RegionHead
 from e2fashion.models.selection import Fusion, FusionBlock, SelectionNoise, SelectionTokens
 from e2fashion.models.token_gates import TokenGates
@@ -45,6 +46,31 @@ class RegionalInitialization(CLIPPreTrainedModel):
 
     ``from_pretrained`` builds on the meta device, so each raw parameter is set here or is never set.
     """
+
+    @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path: Any, *arguments: Any, **options: Any) -> Any:
+        """As in Transformers, but for weights that are not those of the architecture: no value is left to chance.
+
+        With ``output_loading_info=True`` nothing is refused: whoever asks for the report judges by it.
+
+        Raises:
+            E2FashionError: tensors that are missing, of another shape, unknown or not finite, or files that cannot be
+                read. :meth:`E2Model.from_clip` draws what a CLIP lacks.
+        """
+        load: Any = super().from_pretrained
+        if options.get("output_loading_info"):
+            return load(pretrained_model_name_or_path, *arguments, **options)
+        what = f"model '{pretrained_model_name_or_path}'"
+        with only_our_errors(what):
+            model, report = load(
+                pretrained_model_name_or_path,
+                *arguments,
+                **{"ignore_mismatched_sizes": True, "trust_remote_code": False, **options, "output_loading_info": True},
+            )
+        if options.get("ignore_mismatched_sizes"):
+            report = {**report, "mismatched_keys": []}
+        check_report(model, report, what)
+        return model
 
     @classmethod
     def is_custom_code(cls) -> bool:

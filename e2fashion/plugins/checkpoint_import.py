@@ -12,6 +12,7 @@ from transformers import CLIPModel, PreTrainedTokenizerBase
 from e2fashion.data.text import TextTemplate
 from e2fashion.data.transforms import CLIP_MEAN, CLIP_STD, ImageTransform, Resize
 from e2fashion.eval.encoder import Encoder, save_encoder
+from e2fashion.hub import checked_hub_name
 from e2fashion.models.checkpoints.activation import (
     agreed_activation,
     check_features,
@@ -28,7 +29,6 @@ from e2fashion.models.checkpoints.open_clip import (
     without_text_prefix,
 )
 from e2fashion.models.checkpoints.shapes import OpenAIShape, check_openai_rules, check_state, openai_shapes
-from e2fashion.models.from_clip import checked_hub_name
 from e2fashion.models.tokenizer import load_tokenizer, text_special_ids
 from e2fashion.types import E2FashionError
 

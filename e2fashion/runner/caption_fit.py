@@ -21,7 +21,7 @@ from e2fashion.data.text import TextTemplate
 from e2fashion.eval.captioning.measure import ProductTexts, product_texts, training_tags
 from e2fashion.eval.encoder import Encoder
 from e2fashion.eval.features import cached_features
-from e2fashion.models.from_clip import checked_source
+from e2fashion.models.loading import checked_source
 from e2fashion.modules.callbacks import BestModel
 from e2fashion.modules.captioning import SCORE, CaptionData, CaptionItems, CaptionModule
 from e2fashion.modules.fit import FitSettings, fit_stage

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
 from e2fashion.eval.encoder import Encoder, load_encoder
+from e2fashion.stored import read_json, stored_as
 from e2fashion.tasks.tags import TagPredictor, TagValues
 from e2fashion.types import E2FashionError
 
 NAME = "tags.json"
 FORMAT = 1
+REMEDY = "fit it again"
 
 
 def save_tag_predictor(predictor: TagPredictor, encoder: Encoder, file: Path, made_on: Mapping[str, Any]) -> None:
@@ -53,33 +55,30 @@ def load_tag_predictor(
         )
     encoder = load_encoder(model) if isinstance(model, str) else model
     content = _read(place)
-    if content["model_fingerprint"] != encoder.fingerprint:
+    if content.model_fingerprint != encoder.fingerprint:
         raise E2FashionError(
-            f"{place} belongs to the model '{content['model']}', whose weights or way of making a square are not those "
+            f"{place} belongs to the model '{content.model}', whose weights or way of making a square are not those "
             f"of '{encoder.name}'. Fit tags of this one: `e2fashion tags fit <model> data=<catalogue>`."
         )
-    entities = [_entity(values, place) for values in content["entities"]]
+    entities = content.entities
     if threshold is not None:
-        entities = [TagValues(**{**vars(entity), "threshold": threshold}) for entity in entities]
-    return TagPredictor(encoder, tuple(entities), content["scale"])
+        entities = tuple(replace(entity, threshold=threshold) for entity in entities)
+    return TagPredictor(encoder, entities, content.scale)
 
 
-def _read(place: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(place.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise E2FashionError(f"{place} is no JSON ({error}): fit it again.") from error
-    if not isinstance(content, dict) or content.get("format") != FORMAT:
-        found = content.get("format") if isinstance(content, dict) else content
-        raise E2FashionError(f"{place} has the format {found!r}, this version reads {FORMAT}: fit it again.")
-    if missing := [key for key in ("model", "model_fingerprint", "scale", "entities") if key not in content]:
-        raise E2FashionError(f"{place} lacks '{missing[0]}': it was edited or cut off; fit it again.")
-    return content
+@dataclass(frozen=True)
+class _Content:
+    """What :func:`load_tag_predictor` reads of the file."""
+
+    model: str
+    model_fingerprint: str
+    scale: float
+    entities: tuple[TagValues, ...]
 
 
-def _entity(values: dict[str, Any], place: Path) -> TagValues:
-    lists = {name: tuple(value) for name, value in values.items() if isinstance(value, list)}
-    try:
-        return TagValues(**values | lists)
-    except TypeError as error:
-        raise E2FashionError(f"{place} describes an entity that cannot be read ({error}): fit it again.") from error
+def _read(place: Path) -> _Content:
+    content = read_json(place, "the tags", REMEDY)
+    if (found := content.get("format")) != FORMAT:
+        raise E2FashionError(f"{place} has the format {found!r}, this version reads {FORMAT}: {REMEDY}.")
+    read = [item.name for item in fields(_Content)]
+    return stored_as(_Content, {key: content[key] for key in read if key in content}, str(place), REMEDY)

@@ -19,6 +19,7 @@ from e2fashion.models.checkpoints.shapes import (
     OpenAIShape,
     State,
 )
+from e2fashion.models.loading import load_module
 from e2fashion.types import E2FashionError
 
 Model = TypeVar("Model", bound=CLIPModel)
@@ -170,7 +171,7 @@ def filled(model_class: type[Model], config: CLIPConfig, tensors: State) -> Mode
     """A model of ``config`` that holds ``tensors``, float32, in evaluation mode."""
     with no_init_weights():
         model = model_class(config)
-    model.load_state_dict({key: value.float() for key, value in tensors.items()})
+    load_module(model, {key: value.float() for key, value in tensors.items()}, "the converted state dict")
     return model.eval()
 
 

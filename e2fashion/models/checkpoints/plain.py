@@ -11,9 +11,8 @@ from e2fashion.models.checkpoints.open_clip import ACTIVATIONS
 from e2fashion.models.checkpoints.shapes import HEAD_WIDTH
 from e2fashion.models.from_clip import REGIONAL_PREFIXES
 from e2fashion.models.modeling_e2 import E2Model
+from e2fashion.models.tokenizer import ARGMAX_END
 
-#: transformers pools the largest id, as OpenAI does, where the configuration names this end token.
-ARGMAX_END = 2
 _EPSILON = 1e-5
 
 

@@ -6,14 +6,23 @@ import json
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
 
-from safetensors import SafetensorError
+import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
-from transformers import AutoTokenizer, GPT2LMHeadModel, PreTrainedTokenizerBase
-from transformers.configuration_utils import PreTrainedConfig
+from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerBase
 
+from e2fashion.models.loading import (
+    load_config,
+    load_module,
+    load_weights,
+    not_finite,
+    only_our_errors,
+    read_config,
+    refuse_other_tensors,
+)
+from e2fashion.models.tokenizer import read_tokenizer
+from e2fashion.stored import read_json, stored_as
 from e2fashion.tasks.captioning.decoder import CaptionDecoder, Method, PrefixShape, method_title
 from e2fashion.tasks.captioning.spelling import Spelling
 from e2fashion.tasks.captioning.tokens import CaptionTokens
@@ -24,6 +33,8 @@ FORMAT = 1
 FACTS_FILE, PREFIX_FILE, OFFSET_FILE = "caption.json", "prefix.safetensors", "offset.safetensors"
 LANGUAGE_MODEL, TOKENIZER = "language_model", "tokenizer"
 SCRATCH = "scratch"
+GPT2 = "gpt2"
+REMEDY = "train the decoder again"
 
 
 @dataclass(frozen=True)
@@ -95,14 +106,10 @@ def read_facts(folder: Path) -> DecoderFacts:
             f"'{folder}' holds no caption decoder: {FACTS_FILE} is missing. Give the folder of a finished "
             "`e2fashion caption train`."
         )
-    try:
-        content: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
-        if content.pop("format") != FORMAT:
-            raise E2FashionError(f"{file} was written by another version: train the decoder again.")
-        encoder, prefix = EncoderIdentity(**content.pop("encoder")), PrefixShape(**content.pop("prefix"))
-        return DecoderFacts(encoder=encoder, prefix=prefix, **content)
-    except (ValueError, KeyError, TypeError) as error:
-        raise E2FashionError(f"{file} is damaged ({error!r}): train the decoder again.") from error
+    content = read_json(file, "the facts of a decoder,", REMEDY)
+    if (found := content.pop("format", None)) != FORMAT:
+        raise E2FashionError(f"{file} has the format {found!r}, this version reads {FORMAT}: {REMEDY}.")
+    return stored_as(DecoderFacts, content, str(file), REMEDY)
 
 
 def load_decoder(folder: Path) -> StoredDecoder:
@@ -111,18 +118,32 @@ def load_decoder(folder: Path) -> StoredDecoder:
     Raises:
         E2FashionError: it is none, or files of it are damaged or missing.
     """
-    facts = read_facts(folder)
-    try:
-        language_model = GPT2LMHeadModel.from_pretrained(folder / LANGUAGE_MODEL, use_safetensors=True)
-        tokenizer = AutoTokenizer.from_pretrained(folder / TOKENIZER)
-        prefix = facts.prefix.build(facts.encoder.dimension, language_model.config.n_embd)
-        prefix.load_state_dict(load_file(folder / PREFIX_FILE))
+    facts, what = read_facts(folder), f"the caption decoder '{folder}'"
+    if not (folder / LANGUAGE_MODEL).is_dir():
+        raise E2FashionError(f"{what} lacks its folder {LANGUAGE_MODEL}: {REMEDY}.")
+    read_config(folder / LANGUAGE_MODEL, (GPT2,), what)
+    config = load_config(GPT2Config, folder / LANGUAGE_MODEL, what)
+    language_model = load_weights(GPT2LMHeadModel, folder / LANGUAGE_MODEL, config, what)
+    tokenizer = read_tokenizer(folder / TOKENIZER, f"the tokenizer of {what}", REMEDY)
+    _check_vocabulary(tokenizer, language_model, what)
+    width, dimension = language_model.config.n_embd, facts.encoder.dimension
+    with only_our_errors(what, REMEDY):
+        tensors = load_file(folder / PREFIX_FILE)
         offset = load_file(folder / OFFSET_FILE)["offset"] if (folder / OFFSET_FILE).is_file() else None
-    except (OSError, ValueError, RuntimeError, KeyError, SafetensorError) as error:
-        reason = str(error).splitlines()[0]
-        raise E2FashionError(f"The caption decoder '{folder}' cannot be read ({reason}): train it again.") from error
+    if facts.prefix.layers > len(tensors) and facts.prefix.kind == "transformer":
+        raise E2FashionError(
+            f"{what} has a prefix of {facts.prefix.layers} layers and {len(tensors)} tensors: {REMEDY}."
+        )
+    with only_our_errors(what, REMEDY):
+        with torch.device("meta"):  # compared before it takes any memory
+            refuse_other_tensors(facts.prefix.build(dimension, width), tensors, what)
+        prefix = facts.prefix.build(dimension, width)
+    load_module(prefix, tensors, what)
+    if offset is not None and (offset.shape[-1:] != (dimension,) or not_finite({"offset": offset})):
+        raise E2FashionError(f"{what}: {OFFSET_FILE} is no finite vector of width {dimension}: {REMEDY}.")
+    with only_our_errors(what, REMEDY):
+        tokens = CaptionTokens(tokenizer, facts.length, facts.prompt_length, facts.stop, Spelling(facts.spelling))
     decoder = CaptionDecoder(prefix, language_model, facts.noise_variance).eval()
-    tokens = CaptionTokens(tokenizer, facts.length, facts.prompt_length, facts.stop, Spelling(facts.spelling))
     return StoredDecoder(decoder, tokens, facts, offset)
 
 
@@ -135,16 +156,27 @@ def load_language_model(
         E2FashionError: it is not there, or no GPT-2; the message says how to do without.
     """
     without = f"Give the folder or hub name of a GPT-2, or lm={SCRATCH} (tables then say 'CapDec (scratch LM)')."
+    what = f"lm='{name_or_folder}'"
     try:
         source = checked(name_or_folder)
     except E2FashionError as error:
-        raise E2FashionError(f"lm='{name_or_folder}' is no folder of a model and no hub name. {without}") from error
+        raise E2FashionError(f"{what} is no folder of a model and no hub name. {without}") from error
     try:
-        model_type = PreTrainedConfig.get_config_dict(source)[0].get("model_type")
-        if model_type != "gpt2":
-            raise E2FashionError(f"lm='{name_or_folder}' is a model of type '{model_type}', not a GPT-2. {without}")
-        model = GPT2LMHeadModel.from_pretrained(source, use_safetensors=True)
-        return model, AutoTokenizer.from_pretrained(source)
-    except (OSError, ValueError) as error:
-        reason = str(error).splitlines()[0]
-        raise E2FashionError(f"lm='{name_or_folder}' cannot be loaded: {reason} {without}") from error
+        found = read_config(source, (), what).get("model_type")
+        if found != GPT2:
+            raise E2FashionError(f"{what} is a model of type '{found}', not a GPT-2.")
+        model = load_weights(GPT2LMHeadModel, source, load_config(GPT2Config, source, what), what)
+        tokenizer = read_tokenizer(source, f"the tokenizer of {what}")
+        _check_vocabulary(tokenizer, model, what)
+    except E2FashionError as error:
+        raise E2FashionError(f"{what}: {str(error).removeprefix(what).lstrip(' :').rstrip('.')}. {without}") from error
+    return model, tokenizer
+
+
+def _check_vocabulary(tokenizer: PreTrainedTokenizerBase, model: GPT2LMHeadModel, what: str) -> None:
+    highest, rows = max(tokenizer.get_vocab().values()), int(model.config.vocab_size)
+    if highest >= rows:
+        raise E2FashionError(
+            f"{what}: its tokenizer has ids up to {highest}, and the language model embeds {rows} tokens: they do not "
+            "belong together."
+        )

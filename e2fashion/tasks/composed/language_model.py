@@ -10,7 +10,8 @@ from typing import Any
 
 import torch
 
-from e2fashion.models.from_clip import checked_source
+from e2fashion.models.loading import checked_source, load_config, load_weights, read_config
+from e2fashion.models.tokenizer import read_tokenizer
 from e2fashion.tasks.composed.rewriting import Question, Rewriting
 from e2fashion.types import E2FashionError
 
@@ -136,17 +137,20 @@ def load_language_model(name_or_folder: str, longest: int = 60) -> Ask:
     Raises:
         E2FashionError: no such folder, or nothing in it that Transformers can load as one.
     """
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers import AutoConfig, AutoModelForCausalLM
 
+    remedy = (
+        "give the folder or hub name of a causal language model of Transformers, or answers=<JSON file> made elsewhere"
+    )
+    what = f"the language model '{name_or_folder}'"
     try:
         source = checked_source(name_or_folder)
-        tokenizer: Any = AutoTokenizer.from_pretrained(source, padding_side="left")
-        model: Any = AutoModelForCausalLM.from_pretrained(source, use_safetensors=True)
-    except (OSError, ValueError, KeyError, E2FashionError) as error:
-        raise E2FashionError(
-            f"the language model '{name_or_folder}' cannot be loaded ({str(error).splitlines()[0]}): give the folder "
-            "or hub name of a causal language model of Transformers, or answers=<JSON file> made elsewhere"
-        ) from error
+    except E2FashionError as error:
+        raise E2FashionError(f"{what} cannot be loaded ({error}): {remedy}") from error
+    read_config(source, (), what, own_code=True)  # Transformers' own class for the type is as good
+    config = load_config(AutoConfig, source, what)
+    tokenizer: Any = read_tokenizer(source, f"the tokenizer of {what}", remedy, padding_side="left")
+    model: Any = load_weights(AutoModelForCausalLM, source, config, what, unused=None)
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
     model.eval()

@@ -1,0 +1,167 @@
+"""Folders and names of the Hugging Face hub: which one a text means, where a stored one lies, and one quick question.
+
+The network is asked for nothing but a hub name that a person wrote. A path never turns into such a name.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from e2fashion.types import E2FashionError
+
+logger = logging.getLogger(__name__)
+
+#: First parts of the relative paths that this package's commands and documentation write to.
+USUAL_FOLDERS = ("runs", "models", "exports", "catalogues", "indexes", "checkpoints")
+#: Seconds within which the hub has to answer one question before anything is fetched; `HF_HUB_ETAG_TIMEOUT`, the hub's
+#: variable for such questions, replaces it.
+ANSWER_WITHIN = 2.0
+OFFLINE_REMEDY = "Give a folder that holds it (model.checkpoint=<folder>, or model=<folder> of a verb)"
+
+
+def checked_hub_name(name: str | Path, what: str) -> str:
+    """A name that can only be meant for the hub; errors call it ``what``.
+
+    Raises:
+        E2FashionError: it looks like a path: absolute, with more than one ``/``, or below a folder that exists or that
+            runs and models usually lie in.
+    """
+    text = str(name)
+    path = Path(text).expanduser()
+    first = path.parts[0] if path.parts else text
+    hub_name = isinstance(name, str) and text.count("/") <= 1 and not text.startswith((".", "/", "~"))
+    in_folder = "/" in text and (Path(first).is_dir() or first in USUAL_FOLDERS)
+    if path.exists() or not text or "\\" in text or not hub_name or in_folder:
+        raise E2FashionError(f"{what} {text!r} is not a folder; give a model's folder or a name on the hub")
+    return text
+
+
+def hub_options(name: str, kept: str = "config.json", what: str = "", kind: str = "model") -> dict[str, Any]:
+    """Options of ``from_pretrained`` for a hub name: whether the hub is asked, or only what was fetched before.
+
+    The hub is asked one question first, which it has to answer within :data:`ANSWER_WITHIN` seconds: its client would
+    go on asking for a minute. Without an answer, or with ``HF_HUB_OFFLINE``, what the cache holds is taken; ``kept`` is
+    the file whose presence there says so. Errors call the name ``what``.
+
+    Raises:
+        E2FashionError: no answer, and nothing in the cache.
+    """
+    from huggingface_hub import is_offline_mode, try_to_load_from_cache
+    from huggingface_hub.errors import HFValidationError
+
+    try:
+        cached = isinstance(try_to_load_from_cache(name, kept, repo_type=kind), str)
+    except HFValidationError as error:
+        raise E2FashionError(
+            f"{what or repr(name)} is no folder, and '{name}' cannot be a name on the hub. {OFFLINE_REMEDY}"
+        ) from error
+    if not is_offline_mode():
+        silence = _silence_of_hub(name, kept, kind)
+        if silence is None:
+            return {"local_files_only": False}
+        if cached:
+            logger.warning("%s: the hub does not answer (%s); taking the copy in its cache", name, silence)
+    else:
+        silence = "HF_HUB_OFFLINE is set"
+    if not cached:
+        raise E2FashionError(
+            f"{what or repr(name)} is no folder, so it was taken for a hub name, and the hub cannot be asked "
+            f"({silence}). {OFFLINE_REMEDY}"
+        )
+    return {"local_files_only": True}
+
+
+def source_options(source: str | Path, kept: str = "config.json", what: str = "") -> dict[str, Any]:
+    """:func:`hub_options` of a name, and nothing for a folder, which never reaches the network."""
+    return {"local_files_only": True} if Path(source).is_dir() else hub_options(str(source), kept, what)
+
+
+def _silence_of_hub(name: str, file: str, kind: str) -> str | None:
+    """Why the hub does not answer; None where it does, whatever it says.
+
+    In a thread of its own, for looking up a host's name heeds no time limit.
+    """
+    from huggingface_hub import get_session, hf_hub_url
+
+    within = float(os.environ.get("HF_HUB_ETAG_TIMEOUT") or ANSWER_WITHIN)
+    url = hf_hub_url(name, file, repo_type=None if kind == "model" else kind)
+    said: list[str | None] = []
+
+    def ask() -> None:
+        try:
+            get_session().head(url, timeout=within)
+            said.append(None)
+        except Exception as error:  # of the hub's HTTP client, whichever its version has
+            said.append(str(error).splitlines()[0] if str(error) else type(error).__name__)
+
+    asking = threading.Thread(target=ask, daemon=True, name="ask-hub")
+    asking.start()
+    asking.join(within)
+    return said[0] if said else f"no answer within {within:g} s"
+
+
+@dataclass(frozen=True)
+class StoredPlace:
+    """Where something that is stored says its model lies.
+
+    Attributes:
+        source: a folder, absolute, or a hub name; of older files whatever the person wrote.
+        relative: the folder as seen from the one that stores this, to find both where they were moved together.
+        hub: whether ``source`` is a hub name that a person wrote.
+    """
+
+    source: str
+    relative: str = ""
+    hub: bool = False
+
+    @classmethod
+    def of(cls, name_or_folder: str | Path, stored_in: str | Path) -> StoredPlace:
+        """The place of a model that was just loaded, to be stored in the folder ``stored_in``."""
+        folder = Path(name_or_folder).expanduser()
+        if not str(name_or_folder):
+            return cls("")
+        if not folder.is_dir():
+            return cls(str(name_or_folder), hub=True)
+        absolute = folder.resolve()
+        return cls(str(absolute), os.path.relpath(absolute, Path(stored_in).resolve()))
+
+    @classmethod
+    def read(cls, values: Mapping[str, Any]) -> StoredPlace:
+        """The place in a stored mapping, of today or older."""
+        return cls(str(values.get("source", "")), str(values.get("relative", "")), values.get("hub") is True)
+
+    def find(self, stored_in: str | Path, what: str, remedy: str) -> str:
+        """The folder, or the hub name that a person wrote.
+
+        An older file does not say which of the two it means: where it is no folder, a hub name counts only if the
+        hub's cache holds it.
+
+        Raises:
+            E2FashionError: no folder there; the message names the places that were tried, and ``remedy``.
+        """
+        if self.hub:
+            return self.source
+        moved = Path(os.path.normpath(Path(stored_in).absolute() / (self.relative or self.source)))
+        tried = dict.fromkeys([Path(self.source).expanduser().absolute(), moved])
+        for place in tried:
+            if place.is_dir():
+                return str(place)
+        if not self.relative and _in_cache(self.source):
+            return self.source
+        raise E2FashionError(f"{what} is not where it was: tried {' and '.join(map(str, tried))}. {remedy}")
+
+
+def _in_cache(name: str) -> bool:
+    from huggingface_hub import try_to_load_from_cache
+    from huggingface_hub.errors import HFValidationError
+
+    try:
+        return isinstance(try_to_load_from_cache(name, "config.json"), str)
+    except HFValidationError:
+        return False
