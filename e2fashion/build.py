@@ -23,6 +23,7 @@ from e2fashion.data.sources import SOURCES
 from e2fashion.data.sources.base import Source
 from e2fashion.data.text import DESCRIPTION, TextTemplate
 from e2fashion.data.transforms import CLIP_MEAN, CLIP_STD, ImageTransform
+from e2fashion.literals import decoded, encoded
 from e2fashion.losses.contrastive import ContrastiveLoss
 from e2fashion.models.configuration_e2 import E2Config
 from e2fashion.models.loading import checked_source
@@ -69,8 +70,8 @@ def build_source(name: str, options: Mapping[str, Any]) -> Source:
                 f"source '{name}' has no key '{key}'.{hint} Keys that can be given: {', '.join(known)}."
             )
     try:
-        merged = OmegaConf.merge(OmegaConf.structured(schema), OmegaConf.create(dict(options)))
-        values = OmegaConf.to_container(merged, throw_on_missing=True)
+        merged = OmegaConf.merge(OmegaConf.structured(schema), OmegaConf.create(encoded(options)))
+        values = decoded(OmegaConf.to_container(merged, throw_on_missing=True))
     except OmegaConfBaseException as error:
         raise E2FashionError(
             f"source '{name}': {str(error).splitlines()[0]} Keys that can be given: {', '.join(known)}."

@@ -9,16 +9,27 @@ from __future__ import annotations
 import copy
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, fields, is_dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, fields, replace
 from difflib import get_close_matches
 from pathlib import Path
-from types import UnionType
-from typing import Any, TypeVar, cast, get_args, get_origin, get_type_hints
+from typing import Any, TypeVar, cast
 
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
+from e2fashion.literals import (
+    decoded,
+    encoded,
+    holds_values,
+    is_text,
+    locate,
+    read_text_value,
+    read_typed_value,
+    read_typed_yaml,
+    split_texts,
+    wrongly_typed,
+)
 from e2fashion.schema import PrepareConfig, RunConfig, identity_values
 from e2fashion.types import E2FashionError
 
@@ -59,19 +70,21 @@ def load_config(
     merged = OmegaConf.structured(schema)
     if file is not None:
         has_own_base = "base" in keys_of(schema)  # an ablation's: the run that it changes
-        for layer_file, layer in [(file, read_yaml(file))] if has_own_base else _layers(Path(file), ()):
+        layers = [(file, read_yaml(file, schema))] if has_own_base else _layers(Path(file), (), schema)
+        for layer_file, layer in layers:
             merged = _merge(merged, layer, str(layer_file))
     for override in overrides:
         merged = _merge(merged, _parse_override(override, schema), f"the command line ({override})")
     for key, value in (changes or {}).items():
+        _refuse_typed(key, value, schema, origin)
         layer = OmegaConf.create()
         OmegaConf.update(layer, key, value, force_add=True)
         merged = _merge(merged, layer, origin)
     return _to_object(merged, schema)
 
 
-def read_yaml(file: str | Path) -> DictConfig:
-    """What a YAML file holds, unchecked.
+def read_yaml(file: str | Path, *schemas: type) -> DictConfig:
+    """What a YAML file holds, unchecked; what is text in the first of ``schemas`` that has its key is as written.
 
     Raises:
         E2FashionError: the file does not exist, is no YAML, or holds no mapping.
@@ -80,29 +93,53 @@ def read_yaml(file: str | Path) -> DictConfig:
     if not file.is_file():
         raise E2FashionError(f"Configuration file '{file}' does not exist. Give the path of a YAML file.")
     try:
-        content = OmegaConf.load(file)
-    except Exception as error:
+        content = read_typed_yaml(file.read_text(encoding="utf-8"), schemas)
+        if content is None or isinstance(content, dict):
+            return OmegaConf.create(content or {})
+    except Exception as error:  # a parser's, or a recursion that is too deep
         raise E2FashionError(f"{file} is not valid YAML: {' '.join(str(error).split())}.") from error
-    if not isinstance(content, DictConfig):
-        raise E2FashionError(f"{file} holds a list or a bare value; a configuration is `key: value` lines.")
-    return content
+    raise E2FashionError(f"{file} holds a list or a bare value; a configuration is `key: value` lines.")
 
 
-def load_prepare_config(file: str | Path | None, overrides: Sequence[str]) -> tuple[PrepareConfig, dict[str, Any]]:
-    """Our keys as :class:`PrepareConfig`, and the other ones, which are the source's own options, unchecked."""
-    layers = [(str(origin), layer) for origin, layer in _layers(Path(file), ())] if file is not None else []
-    layers += [(f"the command line ({override})", _parse_override(override, PrepareConfig)) for override in overrides]
-    ours, options = OmegaConf.structured(PrepareConfig), OmegaConf.create({})
-    for origin, layer in layers:
-        known = {key: layer._get_node(key) for key in layer if key in keys_of(PrepareConfig)}
-        rest = {key: layer._get_node(key) for key in layer if key not in known}
-        ours = _merge(ours, OmegaConf.create(known), origin)
-        options = _merge(options, OmegaConf.create(rest), origin)
-    missing = [key for key in keys_of(PrepareConfig) if OmegaConf.is_missing(ours, key)]
+def load_prepare_config(
+    file: str | Path | None, overrides: Sequence[str], sources: Mapping[str, type] | None = None
+) -> tuple[PrepareConfig, dict[str, Any]]:
+    """Our keys as :class:`PrepareConfig`, and the other ones, which are the source's own options, unchecked.
+
+    ``sources`` maps the names of sources to their dataclasses, which say which options are text.
+    """
+    known = keys_of(PrepareConfig)
+    own = [word for word in overrides if word.partition("=")[0].partition(".")[0] in known]
+    named = _merged_layers(OmegaConf.structured(PrepareConfig), file, own, (PrepareConfig,), known.__contains__)
+    source = None if OmegaConf.is_missing(named, "source") else (sources or {}).get(named.source)
+    schemas = (PrepareConfig,) if source is None else (PrepareConfig, source)
+    options = _merged_layers(OmegaConf.create({}), file, overrides, schemas, lambda key: key not in known)
+    missing = [key for key in known if OmegaConf.is_missing(named, key)]
     for option in map(str, options):
         if near := get_close_matches(option, missing, n=1, cutoff=0.7):
             raise E2FashionError(f"'{near[0]}' is not given, but '{option}' is. Did you mean: '{near[0]}'?")
-    return _to_object(ours, PrepareConfig), cast(dict[str, Any], OmegaConf.to_container(options))
+    try:
+        values = cast(dict[str, Any], decoded(OmegaConf.to_container(options, resolve=True)))
+    except OmegaConfBaseException as error:
+        raise E2FashionError(_first_line(error)) from error
+    given = {key: value for key, value in values.items() if not OmegaConf.is_missing(options, key)}
+    return _to_object(named, PrepareConfig), given
+
+
+def _merged_layers(
+    base: DictConfig,
+    file: str | Path | None,
+    overrides: Sequence[str],
+    schemas: Sequence[type],
+    wanted: Callable[[Any], bool],
+) -> DictConfig:
+    """``base`` with the ``wanted`` top-level keys of a file, its bases and the overrides, in this order."""
+    layers = [(str(origin), layer) for origin, layer in _layers(Path(file), (), *schemas)] if file is not None else []
+    layers += [(f"the command line ({word})", _parse_override(word, *schemas)) for word in overrides]
+    for origin, layer in layers:
+        part = OmegaConf.create({key: layer._get_node(key) for key in layer if wanted(key)})
+        base = _merge(base, part, origin)
+    return base
 
 
 def save_config(config: Any, file: str | Path) -> None:
@@ -165,8 +202,8 @@ def keys_of(schema: type) -> set[str]:
 
 
 def split_names(value: str) -> list[str]:
-    """The parts of a comma-separated value, as in ``protocol=full,sample_100``."""
-    return [part.strip() for part in value.split(",") if part.strip()]
+    """The parts of a comma-separated value, as in ``protocol=full,sample_100``; quotation marks hold one together."""
+    return split_texts(value)
 
 
 def split_numbers(key: str, value: str) -> list[int]:
@@ -181,23 +218,23 @@ def split_numbers(key: str, value: str) -> list[int]:
         raise E2FashionError(f"{key}={value}: write whole numbers with commas between them, as in 1,4,16.") from error
 
 
-def _layers(file: Path, open_files: tuple[Path, ...]) -> list[tuple[Path, DictConfig]]:
+def _layers(file: Path, open_files: tuple[Path, ...], *schemas: type) -> list[tuple[Path, DictConfig]]:
     """The file behind its bases, each as plain values, in the order in which they are merged."""
     resolved = file.resolve()
     if resolved in open_files:
         chain = " -> ".join(path.name for path in (*open_files, resolved))
         raise E2FashionError(f"{file}: its bases lead back to itself ({chain}). Remove one `base` entry.")
-    content = read_yaml(file)
+    content = read_yaml(file, *schemas)
     bases = content.pop("base", [])
     layers: list[tuple[Path, DictConfig]] = []
     for base in [bases] if isinstance(bases, str) else bases:
-        layers += _layers(file.parent / base, (*open_files, resolved))
+        layers += _layers(file.parent / base, (*open_files, resolved), *schemas)
     return [*layers, (file, content)]
 
 
 def _to_object(config: DictConfig, schema: type[Schema]) -> Schema:
     try:
-        return cast(Schema, OmegaConf.to_object(config))
+        return cast(Schema, decoded(OmegaConf.to_object(config)))
     except MissingMandatoryValue as error:
         key = error.full_key
         raise E2FashionError(
@@ -207,33 +244,35 @@ def _to_object(config: DictConfig, schema: type[Schema]) -> Schema:
         raise E2FashionError(_first_line(error)) from error
 
 
-def _parse_override(override: str, schema: type) -> DictConfig:
-    """One ``key=value`` as a configuration; what the schema holds as a string is taken as it is written."""
+def _parse_override(override: str, *schemas: type) -> DictConfig:
+    """One ``key=value`` as a configuration; what the schemas hold as text is taken as it is written."""
     key, sign, value = override.partition("=")
     if not sign or not key:
         raise E2FashionError(f"'{override}' is no override: write key=value, as in train.precision=bf16.")
-    literal = value not in ("", "null") and value[0] not in "'\"" and _holds_text(schema, key.split("."))
+    found = locate(schemas, key)
     try:
-        if literal:
-            content = OmegaConf.create()
-            OmegaConf.update(content, key, value, force_add=True)
-            return content
-        return OmegaConf.from_dotlist([override])
+        if found is None:
+            return OmegaConf.from_dotlist([override])
+        parts, kind = found
+        if is_text(kind):
+            content: Any = encoded(read_text_value(value, kind))
+        elif holds_values(kind):
+            content = read_typed_value(value, kind)
+        else:
+            return OmegaConf.from_dotlist([override])
+        for part in reversed(parts):
+            content = {part: content}
+        return OmegaConf.create(content)
     except Exception as error:
         raise E2FashionError(f"'{override}' cannot be read: {_first_line(error)}") from error
 
 
-def _holds_text(schema: Any, path: Sequence[str]) -> bool:
-    """Whether the field of ``schema`` at ``path`` is a string: a template's braces there are no YAML."""
-    kinds = [kind for kind in get_args(schema) if kind is not type(None)] if isinstance(schema, UnionType) else [schema]
-    if not path:
-        return kinds == [str]
-    kind = kinds[0]
-    if get_origin(kind) is dict:
-        return _holds_text(get_args(kind)[1], path[1:])
-    if not is_dataclass(kind) or path[0] not in (hints := get_type_hints(kind)):
-        return False
-    return _holds_text(hints[path[0]], path[1:])
+def _refuse_typed(key: str, value: Any, schema: type, origin: str) -> None:
+    """Say so where YAML made a number or a truth value of what should be text: as what it was written is lost."""
+    found = locate([schema], key)
+    typed = wrongly_typed(value, found[1]) if found is not None else None
+    if typed is not None:
+        raise E2FashionError(f"{origin}, key '{key}': {typed!r} is no text. Put what is meant in quotation marks.")
 
 
 def _merge(base: DictConfig, layer: DictConfig, origin: str) -> DictConfig:
@@ -271,4 +310,4 @@ def _emptied(base: DictConfig, layer: DictConfig) -> DictConfig:
 
 
 def _first_line(error: Exception) -> str:
-    return str(error).splitlines()[0]
+    return decoded(str(error)).splitlines()[0]

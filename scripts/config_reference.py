@@ -26,8 +26,14 @@ a test compares the two. `e2fashion <verb> --help` shows the same on the termina
 A configuration is a YAML file. It may name `base: [files relative to it]`: bases are merged in order, then the file,
 then the `key=value` arguments of the command line. Everything is checked against the schema before work begins; a
 misspelt key is an error that suggests the right one. Mappings are merged: to remove an entity or a stage write `null`
-for it (`model.entities.season=null`), to remove all of them `{}`. Values are YAML; those with blanks or braces need the
-shell's quotes: `"text.template={brand} . {description}"`.
+for it (`model.entities.season=null`), to remove all of them `{}`. Values with blanks or braces need the shell's quotes:
+`"text.template={brand} . {description}"`.
+
+Where a key is text, a list of texts or the value of a tag, in a file or on the command line, the value is what is
+written: `where.size=010`, `"where.brand=Line #9"`, `missing_values=[no,NA,~]`. Quotation marks around a whole text or
+item of a list may be used, to hold a comma or a blank at an end; `null` is null where the key allows it. `${key}`
+refers to another key in files alone. All other values are YAML. A path with `=` in it is a path if it exists or has a
+`/` before the `=` (`./a=b.jpg`).
 
 Source of a default: **paper** (Qi, Zhao, Li, NeurIPS 2024), **official code** (the authors' public code), **CLIP**
 (OpenAI's model), **DeCap** and **CapDec** (captioning), **field** (how others evaluate); none stated: ours. Defaults

@@ -11,7 +11,7 @@ PACKAGE = Path(__file__).resolve().parents[1] / "e2fashion"
 
 FOUNDATION = {"types", "schema", "config", "run_folder"}
 LAYERS: list[set[str]] = [
-    {"types", "settings", "characters", "escape"},
+    {"types", "settings", "characters", "escape", "literals"},
     {"text_files", "disk"},
     {"schema", "run_folder", "similarity", "records", "hub", "stored"},
     {"config"},

@@ -12,7 +12,7 @@ UNFIT = 3
 
 
 def _data_prepare(words: Words) -> int:
-    from e2fashion import runner
+    from e2fashion import build, runner
     from e2fashion.config import load_prepare_config
 
     if not 1 <= len(words.places) <= 2:
@@ -22,7 +22,7 @@ def _data_prepare(words: Words) -> int:
         )
     file = next((Path(place) for place in words.places if place.endswith((".yaml", ".yml"))), None)
     named = [f"source={place}" for place in words.places if not place.endswith((".yaml", ".yml"))]
-    config, options = load_prepare_config(file, [*named, *words.overrides])
+    config, options = load_prepare_config(file, [*named, *words.overrides], build.SOURCES)
     print(runner.prepare(config, options, progress=not words.quiet))
     return 0
 

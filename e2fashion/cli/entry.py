@@ -10,7 +10,7 @@ from typing import Any, cast
 
 from e2fashion import __version__
 from e2fashion.cli import captioning, catalogues, classification, composing, exporting, measuring, searching, training
-from e2fashion.cli.words import OWN_FLAGS, Verb, Words
+from e2fashion.cli.words import OWN_FLAGS, Verb, Words, is_place
 from e2fashion.terminal import prepare_terminal
 from e2fashion.types import E2FashionError
 
@@ -54,8 +54,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise E2FashionError(f"Unknown flag '{unknown[0]}'. Flags: {flags}. Settings are key=value.")
         prepare_terminal()
         sorted_words = Words(
-            places=[word for word in words if "=" not in word],
-            overrides=[word for word in words if "=" in word],
+            places=[word for word in words if is_place(word, verb)],
+            overrides=[word for word in words if not is_place(word, verb)],
             quiet=known.quiet,
             dry_run=known.dry_run,
             only=tuple(name for part in known.only or () for name in part.split(",") if name),

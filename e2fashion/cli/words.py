@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from pathlib import Path
 
 from e2fashion.types import E2FashionError
 
@@ -33,6 +34,22 @@ class Verb:
     settings: str = ""
     flags: tuple[str, ...] = ()
     page: str = ""
+
+
+def is_place(word: str, verb: Verb) -> bool:
+    """Whether a word is a path or a name: it has no ``=``, or is a path with one, as in ``photos/a=b.jpg``.
+
+    A word whose beginning is a key of the verb is never a path: ``./model=a.jpg`` is one.
+    """
+    key, sign, _ = word.partition("=")
+    if not sign:
+        return True
+    if "/" not in key and not Path(word).exists():
+        return False
+    from e2fashion import schema
+
+    settings = getattr(schema, verb.settings) if verb.settings else None
+    return settings is None or key.partition(".")[0] not in {item.name for item in fields(settings)}
 
 
 def one_place(words: Words, what: str) -> str:

@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from omegaconf import MISSING
 
+from e2fashion.literals import TEXT_VALUES
 from e2fashion.schema.common import Computing, Preprocessing
 
 
@@ -93,9 +94,9 @@ class IndexEvaluateConfig(OfOpenIndex):
 class Querying(OfOpenIndex):
     """Which products are searched, and what becomes of the result."""
 
-    where: dict[str, Any] = field(default_factory=dict)
+    where: dict[str, Any] = field(default_factory=dict, metadata={TEXT_VALUES: True})
     """Tags that products must have: ``where.season=Summer``, one of several ``where.brand=[Puma,Nike]``, none
-    ``where.brand=null``."""
+    ``where.brand=null``. Values are text as written: ``where.size=010``; a tag that is called null is ``[null]``."""
     figure: str | None = None
     """A PNG of the products found; null: none."""
     verify: bool = True

@@ -1,0 +1,258 @@
+"""Values as they are written, on a command line or in a YAML file, where a schema says that they are text.
+
+YAML makes ``010`` the number 8, ``no`` false, ``~`` nothing, and ``Line #9`` the text ``Line``. Where a field is text,
+or a list or mapping of texts, none of this applies: the text is what was written.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import fields, is_dataclass
+from types import NoneType, UnionType
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+
+import yaml
+from omegaconf._yaml import get_yaml_loader  # the loader of OmegaConf.load, which has no public name
+
+#: In the metadata of a field that maps names to any value: its values are texts, lists of texts, or null.
+TEXT_VALUES = "text_values"
+
+_DEEPEST = 50
+_NULL = "null"
+_QUOTES = "'\""
+_YAML_TEXT = "tag:yaml.org,2002:str"
+_YAML_TYPED = tuple(f"tag:yaml.org,2002:{name}" for name in ("bool", "int", "float", "timestamp"))
+_YAML_NULL = "tag:yaml.org,2002:null"
+
+
+class TextOrTexts:
+    """Stands, as a type, for a text, a list of texts, or null."""
+
+
+def locate(schemas: Sequence[type], key: str) -> tuple[list[str], Any] | None:
+    """The parts of a dotted ``key`` and the type that the first schema that knows it gives its value.
+
+    The key of a mapping of plain values may hold dots itself, and is one part.
+    """
+    for schema in schemas:
+        if (found := _locate(schema, key)) is not None:
+            return found
+    return None
+
+
+def is_text(kind: Any) -> bool:
+    """Whether a type is text, a list of texts, or one of a few texts; null aside."""
+    kind = _without_none(kind)
+    if get_origin(kind) is list:
+        return is_text(get_args(kind)[0])
+    if get_origin(kind) is Literal:
+        return all(isinstance(choice, str) for choice in get_args(kind))
+    return kind is str or kind is TextOrTexts
+
+
+def holds_values(kind: Any) -> bool:
+    """Whether a type is a mapping or a dataclass; null aside."""
+    kind = _without_none(kind)
+    return get_origin(kind) is dict or (isinstance(kind, type) and is_dataclass(kind))
+
+
+def read_text_value(written: str, kind: Any) -> str | list[str] | None:
+    """What is written on the command line for a field whose type is text, see :func:`is_text`.
+
+    A list is ``[a, b]`` or ``a,b``; its items may be quoted, to hold a comma, a bracket or a blank at an end. ``null``
+    and nothing at all are None where the type allows that. A text in quotation marks is what they enclose. In the value
+    of a tag (:data:`TEXT_VALUES`) quotation marks are part of the text, and only brackets make a list: a value that is
+    called null is ``[null]``.
+    """
+    optional = kind is TextOrTexts or NoneType in get_args(kind)
+    if optional and (written == _NULL or (not written and kind is not TextOrTexts)):
+        return None
+    in_brackets = written.startswith("[") and written.endswith("]") and len(written) > 1
+    if kind is TextOrTexts:
+        return split_texts(written[1:-1]) if in_brackets else written
+    if get_origin(_without_none(kind)) is list:
+        return split_texts(written[1:-1] if in_brackets else written)
+    return _unquoted(written)
+
+
+def split_texts(written: str) -> list[str]:
+    """The parts between commas, without the white space around them; a part in quotation marks is what they enclose."""
+    parts = []
+    place = 0
+    while place < len(written):
+        part, place = _next_part(written, place)
+        if part.strip():
+            parts.append(_unquoted(part.strip()))
+    return parts
+
+
+def read_typed_yaml(content: str, schemas: Sequence[type]) -> Any:
+    """The values in YAML, with text as it is written wherever the first of ``schemas`` that has a key says text.
+
+    Raises:
+        yaml.YAMLError: it is no YAML.
+    """
+
+    def keep(node: yaml.Node) -> None:
+        for key, value in node.value if isinstance(node, yaml.MappingNode) else ():
+            if isinstance(key, yaml.ScalarNode) and (found := locate(schemas, key.value)) is not None:
+                _keep_text(value, found[1])
+
+    return _construct(content, keep)
+
+
+def read_typed_value(content: str, kind: Any) -> Any:
+    """One value in YAML, with text as it is written wherever its type says text.
+
+    Raises:
+        yaml.YAMLError: it is no YAML.
+    """
+    return _construct(content, lambda node: _keep_text(node, kind))
+
+
+def _construct(content: str, keep: Callable[[yaml.Node], None]) -> Any:
+    loader = get_yaml_loader()(content)
+    try:
+        node = loader.get_single_node()
+        if node is None:
+            return None
+        keep(node)
+        return loader.construct_document(node)
+    finally:
+        loader.dispose()
+
+
+def wrongly_typed(value: Any, kind: Any) -> Any | None:
+    """What in ``value`` YAML took for a number or a truth value where ``kind`` is text; None if nothing."""
+    if not is_text(kind):
+        return None
+    return next(
+        (item for item in (value if isinstance(value, list) else [value]) if isinstance(item, int | float)), None
+    )
+
+
+def _locate(schema: Any, key: str) -> tuple[list[str], Any] | None:
+    head, _, rest = key.partition(".")
+    field = next((item for item in fields(schema) if item.name == head), None)
+    if field is None:
+        return None
+    kind = get_type_hints(schema)[head]
+    if not rest:
+        return [head], dict[str, TextOrTexts] if field.metadata.get(TEXT_VALUES) else kind
+    kind = _without_none(kind)
+    if is_dataclass(kind):
+        below = _locate(kind, rest)
+        return None if below is None else ([head, *below[0]], below[1])
+    if get_origin(kind) is not dict:
+        return None
+    values = get_args(kind)[1]
+    if is_dataclass(_without_none(values)):
+        name, _, rest = rest.partition(".")
+        below = _locate(_without_none(values), rest) if rest else ([], values)
+        return None if below is None else ([head, name, *below[0]], below[1])
+    return [head, rest], TextOrTexts if field.metadata.get(TEXT_VALUES) else values
+
+
+def _without_none(kind: Any) -> Any:
+    if get_origin(kind) in (UnionType, Union):
+        members = [member for member in get_args(kind) if member is not NoneType]
+        return members[0] if len(members) == 1 else kind
+    return kind
+
+
+def _next_part(written: str, place: int) -> tuple[str, int]:
+    """The part that begins at ``place``, and where the next one begins."""
+    start = place + len(written[place:]) - len(written[place:].lstrip())
+    if written[start : start + 1] in _QUOTES and start < len(written):
+        mark, end = written[start], start + 1
+        while (end := written.find(mark, end)) >= 0:
+            if written.startswith(mark, end + 1):  # doubled: a character of the text
+                end += 2
+                continue
+            rest = written[end + 1 :].lstrip()
+            if not rest or rest.startswith(","):
+                return written[start : end + 1], len(written) - len(rest) + 1
+            break
+    end = written.find(",", place)
+    end = len(written) if end < 0 else end
+    return written[place:end], end + 1
+
+
+def _unquoted(written: str) -> str:
+    """What quotation marks around the whole enclose, doubled ones inside as one; any other text as it is."""
+    if len(written) < 2 or written[0] not in _QUOTES or written[-1] != written[0]:
+        return written
+    mark, inside = written[0], written[1:-1]
+    return inside.replace(2 * mark, mark) if mark not in inside.replace(2 * mark, "") else written
+
+
+def _keep_text(node: yaml.Node, kind: Any, in_list: bool = False, above: tuple[yaml.Node, ...] = ()) -> None:
+    """Mark what a node holds as text where ``kind`` says so.
+
+    Raises:
+        yaml.YAMLError: it holds itself, through an alias.
+    """
+    if node in above or len(above) > _DEEPEST:
+        raise yaml.constructor.ConstructorError(None, None, "nested too deeply", node.start_mark)
+    kind_given, kind = kind, _without_none(kind)
+    if isinstance(node, yaml.ScalarNode):
+        if not node.style and is_text(kind) and get_origin(kind) is not list:
+            empty = in_list and kind is str and kind_given is str and node.tag == _YAML_NULL and node.value
+            if node.tag in _YAML_TYPED or empty:
+                node.tag = _YAML_TEXT
+    elif kind is None:  # no text below
+        return
+    elif isinstance(node, yaml.SequenceNode):
+        item = str if kind is TextOrTexts else get_args(kind)[0] if get_origin(kind) is list else None
+        for child in node.value:
+            _keep_text(child, item, True, (*above, node))
+    elif isinstance(node, yaml.MappingNode):
+        for key, child in node.value:
+            _keep_text(child, _kind_below(key, kind), False, (*above, node))
+
+
+def _kind_below(key: yaml.Node, kind: Any) -> Any:
+    """The type of a mapping's value; keys of a mapping from text are marked as text."""
+    if is_dataclass(kind) and isinstance(kind, type):
+        found = locate([kind], str(key.value))
+        return None if found is None else found[1]
+    if get_origin(kind) is not dict:
+        return None
+    if get_args(kind)[0] is str and isinstance(key, yaml.ScalarNode) and not key.style and key.tag in _YAML_TYPED:
+        key.tag = _YAML_TEXT
+    return get_args(kind)[1]
+
+
+def encoded(value: Any) -> Any:
+    """``value`` with its texts, at any depth, in a form that OmegaConf takes for no interpolation or missing value."""
+    if isinstance(value, Mapping):
+        return {key: encoded(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [encoded(item) for item in value]
+    if not isinstance(value, str) or ("${" not in value and _ESCAPE not in value and value != "???"):
+        return value
+    return "".join(_ESCAPES.get(character, character) for character in value)
+
+
+def decoded(value: Any) -> Any:
+    """What :func:`encoded` was given, at any depth of dataclasses, mappings and lists."""
+    if isinstance(value, str):
+        return _decoded_text(value) if _ESCAPE in value else value
+    if isinstance(value, list):
+        return [decoded(item) for item in value]
+    if isinstance(value, Mapping):
+        return {decoded(key): decoded(item) for key, item in value.items()}
+    if is_dataclass(value) and not isinstance(value, type):
+        for item in fields(value):
+            object.__setattr__(value, item.name, decoded(getattr(value, item.name)))
+    return value
+
+
+_ESCAPE = "\ue0f5"  # of a private use area: no text holds it
+_ESCAPES = {_ESCAPE: f"{_ESCAPE}e", "$": f"{_ESCAPE}d", "?": f"{_ESCAPE}q"}
+
+
+def _decoded_text(text: str) -> str:
+    for character in ("$", "?", _ESCAPE):  # the escape itself last
+        text = text.replace(_ESCAPES[character], character)
+    return text
