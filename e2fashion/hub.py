@@ -9,7 +9,7 @@ import logging
 import os
 import threading
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -135,6 +135,30 @@ class StoredPlace:
     def read(cls, values: Mapping[str, Any]) -> StoredPlace:
         """The place in a stored mapping, of today or older."""
         return cls(str(values.get("source", "")), str(values.get("relative", "")), values.get("hub") is True)
+
+    @classmethod
+    def remembered(cls, written: str, stored_in: str | Path, place: str | None = None) -> dict[str, Any]:
+        """What a record keeps for :meth:`recall` of a place that a configuration was ``written`` with.
+
+        ``place`` is where it lies; None: as it is written.
+        """
+        return {"written": written, **asdict(cls.of(place or written, stored_in))}
+
+    @classmethod
+    def recall(cls, written: str, record: Mapping[str, Any] | None, stored_in: str | Path, what: str) -> str:
+        """Where ``written`` lies, by what a record remembers of it, or as it is written where that is something else.
+
+        Raises:
+            E2FashionError: as :meth:`find`.
+        """
+        if not isinstance(record, Mapping) or record.get("written") != written:
+            return written
+        try:
+            return cls.read(record).find(stored_in, what, "Give another place.")
+        except E2FashionError:
+            if Path(written).expanduser().is_dir():
+                return written
+            raise
 
     def find(self, stored_in: str | Path, what: str, remedy: str) -> str:
         """The folder, or the hub name that a person wrote.

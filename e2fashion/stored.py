@@ -1,48 +1,34 @@
-"""JSON files that this package wrote, read again: whole and of the types that they were written with, or one error."""
+"""Values that this package wrote as JSON, read again as dataclasses: of the types that they had, or one error."""
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, fields, is_dataclass
-from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, Literal, TypeVar, Union, cast, get_args, get_origin, get_type_hints
 
-from e2fashion.types import E2FashionError
+from e2fashion.disk import DamagedError
 
 Stored = TypeVar("Stored")
-
-
-def read_json(file: Path, what: str, remedy: str) -> dict[str, Any]:
-    """The mapping in a JSON file.
-
-    Raises:
-        E2FashionError: the file cannot be read, is no JSON, is nested too deep, or holds no mapping.
-    """
-    try:
-        content = json.loads(file.read_bytes())
-    except OSError as error:
-        raise E2FashionError(f"{what} {file} cannot be read ({error.strerror}): {remedy}.") from error
-    except (ValueError, RecursionError) as error:  # a wrong encoding is a ValueError
-        reason = "nested too deep" if isinstance(error, RecursionError) else f"no JSON: {error}"
-        raise E2FashionError(f"{what} {file} is damaged ({reason}): {remedy}.") from error
-    if not isinstance(content, dict):
-        raise E2FashionError(f"{what} {file} is damaged (it holds a {type(content).__name__}): {remedy}.")
-    return content
 
 
 def stored_as(schema: type[Stored], values: Any, what: str, remedy: str) -> Stored:
     """``values`` of a JSON file as a dataclass, every field of the type that it is declared with.
 
+    Args:
+        schema: the dataclass.
+        values: what the file holds.
+        what: the file, for the message.
+        remedy: a sentence that says what to do about it.
+
     Raises:
-        E2FashionError: a field that is missing, unknown or of another type, by name; ``what`` names the file.
+        DamagedError: a field that is missing, unknown or of another type, by name.
     """
     try:
         return cast(Stored, _value(schema, values, ""))
     except _UnfitError as error:
-        raise E2FashionError(f"{what} is damaged ({error}): {remedy}.") from error
+        raise DamagedError(f"{what} is damaged ({error}). {remedy}") from error
 
 
 class _UnfitError(Exception):

@@ -27,9 +27,10 @@ from e2fashion.models.from_clip import added_parameters, new_parameter_names
 from e2fashion.models.modeling_e2 import E2Model
 from e2fashion.modules.callbacks import BestModel
 from e2fashion.modules.contrastive import ContrastiveModule
-from e2fashion.modules.fit import fit_stage, last_checkpoint
+from e2fashion.modules.fit import fit_stage
 from e2fashion.modules.loggers import LogSettings, ids_of, open_loggers, quiet_loggers, resumed_step
 from e2fashion.modules.optimizers import freeze_disconnected, select_trainable
+from e2fashion.modules.resume import last_checkpoint, remove_checkpoints, set_aside_damaged
 from e2fashion.modules.samples import SampleFigures
 from e2fashion.run_folder import RunFolder, peak_memory_mb
 from e2fashion.schema import RunConfig, StageConfig
@@ -79,7 +80,7 @@ def train_stages(config: RunConfig, catalogue: Catalogue, folder: RunFolder, pro
                 seed=config.seed,
                 peak_memory_mb=round(peak_memory_mb()),
             )
-            (folder.checkpoints / name / "last.ckpt").unlink(missing_ok=True)
+            remove_checkpoints(folder.path, name)
         # The others read the best model of this stage, which the first process has put in its place.
         if is_distributed():
             torch.distributed.barrier()
@@ -110,6 +111,7 @@ def _train_stage(
         seed=config.seed,
         nonfinite_report=folder.path / "nonfinite_batch.json",
     )
+    begin_anew_if_damaged(folder, name)
     try:
         with recorded_loggers(build.build_log_settings(config), folder, name) as loggers:
             settings = build.build_fit_settings(config, stage, progress)
@@ -128,6 +130,21 @@ def _train_stage(
         "seconds": seconds,
         "trained_parameters": sum(p.numel() for p in encoder.model.parameters() if p.requires_grad),
     }
+
+
+def begin_anew_if_damaged(folder: RunFolder, stage: str) -> None:
+    """Set a damaged checkpoint aside; the log and the record say so, for the stage then begins from its start.
+
+    That costs the time of its steps and changes no result: the steps are the same ones.
+    """
+    if not is_first_process() or (damage := set_aside_damaged(folder.path, stage)) is None:
+        return
+    checkpoint = last_checkpoint(folder.path, stage)
+    logger.warning("%s is damaged (%s): stage %s begins again from its start", checkpoint, damage, stage)
+    known = folder.read_record().get("damaged_checkpoints", [])
+    folder.update_record(
+        damaged_checkpoints=[*known, {"stage": stage, "damage": damage, "went_on_from": "the stage's start"}]
+    )
 
 
 @contextmanager

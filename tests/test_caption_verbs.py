@@ -1,6 +1,8 @@
 """``e2fashion caption train | run | evaluate`` from configuration files to captions and records, and their mistakes."""
 
 import csv
+import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -75,6 +77,29 @@ def test_a_finished_decoder_explains_itself_and_is_not_trained_again(
     assert (decoder / "model" / "caption.json").stat().st_mtime_ns == stamp
     assert main(["caption", "train", str(CONFIGS / "decap.yaml"), *words, f"output={decoder}"]) == 1
     assert "holds another run" in capsys.readouterr().err
+
+
+def test_a_decoder_finds_its_encoder_from_anywhere_and_never_on_the_hub(
+    decoder: Path, encoder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = tmp_path / "caption"
+    shutil.copytree(decoder, run)
+    Image.new("RGB", (32, 32), "red").save(tmp_path / "a.png")
+    written = f"encoder: {encoder}"
+    config = RunFolder(run).config
+    text = config.read_text(encoding="utf-8")
+    assert written in text
+    config.write_text(text.replace(written, "encoder: models/tiny"), encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    assert main(["caption", "run", str(run), str(tmp_path / "a.png"), "accelerator=cpu", "--quiet"]) == 0
+    capsys.readouterr()
+    record = json.loads(RunFolder(run).record.read_text(encoding="utf-8"))
+    record.pop("checksum", None)
+    del record["encoder_place"]  # as an older version wrote it
+    RunFolder(run).record.write_text(json.dumps(record), encoding="utf-8")
+    assert main(["caption", "run", str(run), str(tmp_path / "a.png"), "accelerator=cpu", "--quiet"]) == 1
+    said = capsys.readouterr().err
+    assert f"tried {tmp_path}/models/tiny and {run}/models/tiny. Give encoder=<folder or hub name>." in said
 
 
 def test_training_teaches(words: list[str], tmp_path: Path) -> None:

@@ -185,3 +185,20 @@ def test_an_older_file_still_names_a_hub_model_that_was_fetched(
     new = StoredPlace.of("laion/CLIP-ViT-B-32", "i")
     assert (new.source, new.relative, new.hub) == ("laion/CLIP-ViT-B-32", "", True)
     assert new.find("i", "m", "r") == "laion/CLIP-ViT-B-32"
+
+
+def test_a_run_goes_on_with_the_checkpoint_that_it_began_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = tmp_path / "runs" / "mine"
+    (tmp_path / "models" / "clip").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+    record = StoredPlace.remembered("models/clip", run)
+    (tmp_path / "elsewhere" / "models" / "clip").mkdir(parents=True)  # another one of that name
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert StoredPlace.recall("models/clip", record, run, "the checkpoint") == str(tmp_path / "models" / "clip")
+    assert StoredPlace.recall("other/clip", record, run, "the checkpoint") == "other/clip"
+    assert StoredPlace.recall("models/clip", None, run, "the checkpoint") == "models/clip"
+    (tmp_path / "models" / "clip").rmdir()
+    assert StoredPlace.recall("models/clip", record, run, "the checkpoint") == "models/clip"
+    (tmp_path / "elsewhere" / "models" / "clip").rmdir()
+    with pytest.raises(E2FashionError, match="the checkpoint is not where it was"):
+        StoredPlace.recall("models/clip", record, run, "the checkpoint")

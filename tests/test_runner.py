@@ -230,6 +230,33 @@ def test_ctrl_c_and_train_with_the_folder_end_with_the_same_model(
     assert not checkpoint.exists()
 
 
+@pytest.mark.parametrize("at", [(FIRST, 3), (SECOND, 3)], ids=["first_stage", "second_stage"])
+def test_a_damaged_checkpoint_lets_its_stage_begin_again_and_changes_no_result(
+    synth_catalogue: Catalogue,
+    trained: RunFolder,
+    tmp_path: Path,
+    at: tuple[str, int],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """A flipped bit in a weight: before, the run went on with it, or said that the learning rate is too high."""
+    folder = RunFolder(tmp_path / "run")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(training, "fit_stage", interrupted_by(lambda: signal.raise_signal(signal.SIGINT), at))
+        with pytest.raises(RunInterruptedError):
+            runner.train_run(run_config(synth_catalogue, folder.path, *STAGES), progress=False)
+    checkpoint = folder.path / "checkpoints" / at[0] / "last.ckpt"
+    content = bytearray(checkpoint.read_bytes())
+    content[len(content) // 2] ^= 0x40
+    checkpoint.write_bytes(content)
+    runner.train(folder.path, progress=False)
+    assert same_weights(saved_weights(folder.model), saved_weights(trained.model))
+    assert "last.ckpt is damaged (the checksum of its part" in caplog.text
+    assert f"stage {at[0]} begins again from its start" in folder.log.read_text(encoding="utf-8")
+    (entry,) = folder.read_record()["damaged_checkpoints"]
+    assert (entry["stage"], entry["went_on_from"]) == (at[0], "the stage's start")
+    assert list(checkpoint.parent.glob("last.ckpt*")) == []
+
+
 def test_a_run_that_goes_on_goes_on_with_its_logs(synth_catalogue: Catalogue, tmp_path: Path) -> None:
     event_accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
     tracking = pytest.importorskip("mlflow.tracking")

@@ -1,5 +1,6 @@
 """The verbs of indexes and search, from words to printed tables, records and pictures."""
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -56,6 +57,27 @@ def test_search_prints_a_table_and_draws_a_sheet(
         assert drawn.width > 180
     said = run(capsys, "search", str(index.path), "text=a coat", "where.brand=Nobody", fails=True)
     assert "no product has brand 'Nobody'" in said
+
+
+def test_an_index_finds_its_model_from_anywhere_and_never_on_the_hub(
+    synth_catalogue: Catalogue,
+    place: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    shop = tmp_path / "shop"
+    shutil.copytree(place / "mine", shop / "runs" / "mine")
+    monkeypatch.chdir(shop)
+    words = ["model=runs/mine", "output=index", "split=val", "accelerator=cpu", "--quiet"]
+    run(capsys, "index", "build", str(synth_catalogue.path), *words)
+    monkeypatch.chdir(tmp_path)
+    assert "'a coat' among" in run(capsys, "search", "shop/index", "text=a coat")
+    shop.rename(tmp_path / "moved")
+    assert "'a coat' among" in run(capsys, "search", "moved/index", "text=a coat")
+    (tmp_path / "moved" / "runs").rename(tmp_path / "gone")
+    said = run(capsys, "search", "moved/index", "text=a coat", fails=True)
+    assert f"tried {shop}/runs/mine and {tmp_path}/moved/runs/mine. Give model=<folder or hub name>." in said
 
 
 def test_recommend_prints_grades(place: Path, index: ProductIndex, capsys: pytest.CaptureFixture[str]) -> None:

@@ -261,7 +261,7 @@ def load_encoder(
     if config.model_type == "clip" and transform.size != vision.image_size:
         model = E2Model.from_clip(source)  # the same features, and positions at any resolution
     context_length, overflow = text_settings(config, what)
-    with only_our_errors(what, "Correct text_template in its config.json"):
+    with only_our_errors(what, "Correct text_template in its config.json."):
         text = TextTemplate(template or getattr(config, "text_template", None) or DESCRIPTION_ALONE)
     label = name or (place.name if place.name != "model" else place.resolve().parent.name)
     # A checkpoint may hold half precision, which evaluation would keep.

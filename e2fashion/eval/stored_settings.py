@@ -23,7 +23,7 @@ def transform_of(source: str, what: str) -> ImageTransform:
         E2FashionError: it cannot be read, or is none that this package has.
     """
     options = source_options(source, what=what)
-    with only_our_errors(what, "Save or fetch its preprocessor_config.json (or processor_config.json) again"):
+    with only_our_errors(what, "Save or fetch its preprocessor_config.json (or processor_config.json) again."):
         transform = ImageTransform.from_processor(CLIPImageProcessorPil.from_pretrained(source, **options))
         numbers = [*map(float, transform.mean), *map(float, transform.std)]
         if (len(transform.mean), len(transform.std)) != (3, 3) or not all(map(math.isfinite, numbers)):

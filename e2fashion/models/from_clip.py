@@ -55,7 +55,7 @@ def load_clip(
     given = {key: value for key, value in read.items() if key != "architectures"}
     for option in [name for name in JOINT_OPTIONS if name in options]:
         given[option] = options.pop(option)
-    with only_our_errors(what, "Correct its config.json, or give another checkpoint"):
+    with only_our_errors(what, "Correct its config.json, or give another checkpoint."):
         config = E2Config(**given)
     vision = {
         **config.vision_config.to_dict(),

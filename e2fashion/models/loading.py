@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from huggingface_hub.utils import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
 from safetensors import safe_open
 from torch import Tensor, nn
 from transformers.configuration_utils import PreTrainedConfig
@@ -29,7 +30,7 @@ logger = logging.getLogger(__name__)
 CONFIG_FILE, WEIGHTS_FILE = "config.json", "model.safetensors"
 #: Tensors that older versions of Transformers wrote and that every model makes for itself.
 KNOWN_BUFFERS = (".position_ids",)
-REMEDY = "Fetch or save the model again, or give another one"
+REMEDY = "Fetch or save the model again, or give another one."
 _FLOATS = ("F64", "F32", "F16", "BF16")
 _SHOWN = 5
 #: A model may have this many values beyond those in its files and those that are meant to be new, before it is taken
@@ -60,18 +61,33 @@ def only_our_errors(what: str, remedy: str = REMEDY) -> Iterator[None]:
 
     For the calls of libraries alone: an error of ours within the block would be hidden by it.
     """
-    before = transformers_logging.get_verbosity()
-    transformers_logging.set_verbosity(logging.CRITICAL)
     try:
-        yield
+        with _quiet_transformers():
+            yield
     except (E2FashionError, KeyboardInterrupt, SystemExit, GeneratorExit):
         raise
     except BaseException as error:  # a panic within tokenizers is no Exception
-        raise E2FashionError(
-            f"{what} cannot be loaded: {reason_of(error)}. {remedy[:1].upper()}{remedy[1:]}."
-        ) from error
+        raise E2FashionError(f"{what} cannot be loaded: {reason_of(error)}. {remedy}") from error
+
+
+@contextmanager
+def _quiet_transformers() -> Iterator[None]:
+    """No table of what was loaded, no tips, no bar of a moment; downloads keep theirs."""
+    verbosity, bars = transformers_logging.get_verbosity(), transformers_logging.is_progress_bar_enabled()
+    no_downloads = are_progress_bars_disabled()
+    transformers_logging.set_verbosity(logging.CRITICAL)
+    if bars:
+        transformers_logging.disable_progress_bar()  # those of the hub too
+        if not no_downloads:
+            enable_progress_bars()
+    try:
+        yield
     finally:
-        transformers_logging.set_verbosity(before)
+        transformers_logging.set_verbosity(verbosity)
+        if bars:
+            transformers_logging.enable_progress_bar()
+            if no_downloads:
+                disable_progress_bars()
 
 
 def reason_of(error: BaseException) -> str:
@@ -95,7 +111,7 @@ def read_config(source: str | Path, types: Sequence[str], what: str, own_code: b
     with only_our_errors(what):
         values, _ = PreTrainedConfig.get_config_dict(str(source), trust_remote_code=False, **options)
     if not isinstance(values, dict):
-        raise E2FashionError(f"{what} cannot be loaded: its {CONFIG_FILE} holds no mapping. {REMEDY}.")
+        raise E2FashionError(f"{what} cannot be loaded: its {CONFIG_FILE} holds no mapping. {REMEDY}")
     found = values.get("model_type")
     if types and found not in types:
         raise E2FashionError(
@@ -117,7 +133,7 @@ def load_config(config_class: Any, source: str | Path, what: str) -> Any:
         E2FashionError: it cannot be read, or a value in it cannot be.
     """
     options = source_options(source, what=what)
-    with only_our_errors(what, f"Correct its {CONFIG_FILE}, or give another model"):
+    with only_our_errors(what, f"Correct its {CONFIG_FILE}, or give another model."):
         return config_class.from_pretrained(str(source), trust_remote_code=False, **options)
 
 
@@ -198,9 +214,9 @@ def refuse_tensors(what: str, wrong: Mapping[str, Sequence[str]], remedy: str = 
     """
     problems = [f"{label} ({len(keys)}): {', '.join(keys[:_SHOWN])}" for label, keys in wrong.items() if keys]
     if problems:
-        remedy = remedy or "Nothing is filled in by chance: give the weights that belong to its configuration"
+        remedy = remedy or "Nothing is filled in by chance: give the weights that belong to its configuration."
         raise E2FashionError(
-            f"{what} has weights that are not those of its architecture: {'; '.join(problems)}. {remedy}."
+            f"{what} has weights that are not those of its architecture: {'; '.join(problems)}. {remedy}"
         )
 
 
@@ -281,7 +297,7 @@ def _check_size(model_class: Any, folder: Path, config: Any, what: str, new: Seq
         layers = max(int(getattr(tower, "num_hidden_layers", 0) or 0) for tower in towers)
         if layers > len(stored):
             raise E2FashionError(
-                f"{what} has a configuration of {layers:,} layers, and its files hold {len(stored)} tensors. {REMEDY}."
+                f"{what} has a configuration of {layers:,} layers, and its files hold {len(stored)} tensors. {REMEDY}"
             )
         build: Callable[..., nn.Module] = _class_of(model_class, config)._from_config
         with torch.device("meta"):
@@ -295,7 +311,7 @@ def _check_size(model_class: Any, folder: Path, config: Any, what: str, new: Seq
         raise E2FashionError(
             f"{what} has a configuration of {wanted:,} values, and its files hold {there:,}"
             + (f"; of another shape: {', '.join(shapes[:_SHOWN])}" if shapes else "")
-            + f". {REMEDY}."
+            + f". {REMEDY}"
         )
     integers = [
         key

@@ -68,7 +68,7 @@ def load_tokenizer(folder_or_name: str | Path, context_length: int | None = None
         raise E2FashionError(
             f"'{folder_or_name}' holds no tokenizer: put tokenizer.json (or vocab.json and merges.txt) there."
         )
-    remedy = "Name a model folder with tokenizer.json (or vocab.json and merges.txt), or a CLIP checkpoint of the hub"
+    remedy = "Name a model folder with tokenizer.json (or vocab.json and merges.txt), or a CLIP checkpoint of the hub."
     tokenizer = read_tokenizer(folder_or_name, f"the tokenizer of '{folder_or_name}'", remedy)
     if set(tokenizer.get_vocab().values()) <= set(tokenizer.all_special_ids):
         # Transformers makes a CLIP tokenizer of a model folder without one; every text would read the same.
@@ -83,7 +83,7 @@ def load_tokenizer(folder_or_name: str | Path, context_length: int | None = None
 
 
 def read_tokenizer(
-    source: str | Path, what: str, remedy: str = "Fetch or save it again", **options: Any
+    source: str | Path, what: str, remedy: str = "Fetch or save it again.", **options: Any
 ) -> PreTrainedTokenizerBase:
     """A tokenizer of whatever kind of a folder or a hub name; ``options`` are of ``from_pretrained``.
 

@@ -14,6 +14,7 @@ from pytorch_lightning.loggers import Logger
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
 from e2fashion.modules.callbacks import BestModel, ResumeCheckpoint, StageBar, Throughput
+from e2fashion.modules.resume import damage_of, last_checkpoint
 from e2fashion.types import E2FashionError
 
 logger = logging.getLogger(__name__)
@@ -80,15 +81,11 @@ def fit_stage(
         enable_model_summary=False,
         deterministic="warn",
     )
-    resume = checkpoint if checkpoint.is_file() else None
+    # The first process has set a damaged one aside; the others may come before it, and begin anew as well.
+    resume = checkpoint if checkpoint.is_file() and damage_of(checkpoint) is None else None
     if resume and trainer.is_global_zero:
         logger.info("stage %s goes on from %s", stage, resume)
     trainer.fit(module, datamodule=data, ckpt_path=resume, weights_only=True)
-
-
-def last_checkpoint(run_folder: Path, stage: str) -> Path:
-    """Where a stage keeps the checkpoint that it resumes from."""
-    return run_folder / "checkpoints" / stage / "last.ckpt"
 
 
 def _trainer(settings: FitSettings, **options: Any) -> pl.Trainer:

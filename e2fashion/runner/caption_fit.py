@@ -26,6 +26,7 @@ from e2fashion.modules.callbacks import BestModel
 from e2fashion.modules.captioning import SCORE, CaptionData, CaptionItems, CaptionModule
 from e2fashion.modules.fit import FitSettings, fit_stage
 from e2fashion.modules.optimizers import OptimizerSettings
+from e2fashion.modules.resume import remove_checkpoints
 from e2fashion.run_folder import RunFolder, peak_memory_mb
 from e2fashion.schema import CaptionTrainConfig
 from e2fashion.tasks.captioning import (
@@ -44,7 +45,7 @@ from e2fashion.tasks.captioning.spelling import Spelling
 from e2fashion.tasks.captioning.storage import SCRATCH, load_language_model
 from e2fashion.tasks.captioning.teaching import Lesson, Lessons, build_decoder, mean_rows
 from e2fashion.tasks.encoder import EncoderIdentity
-from e2fashion.training import recorded_loggers
+from e2fashion.training import begin_anew_if_damaged, recorded_loggers
 
 logger = logging.getLogger(__name__)
 
@@ -111,7 +112,7 @@ class CaptionTraining:
             peak_memory_mb=round(peak_memory_mb()),
             captions=_counts(products["train"]) | {"memory": len(train.memory), "lessons": len(train), "cut": cut},
         )
-        (self.folder.checkpoints / STAGE / "last.ckpt").unlink(missing_ok=True)
+        remove_checkpoints(self.folder.path, STAGE)
 
     def lessons(self, products: Sequence[ProductTexts], tokens: CaptionTokens) -> tuple[Lessons, str]:
         """A split's captions with the memory that embeds them, each text once, and that memory's key."""
@@ -178,6 +179,7 @@ class CaptionTraining:
             checkpoint_every_steps=own.checkpoint_every_steps,
             progress=self.progress,
         )
+        begin_anew_if_damaged(self.folder, STAGE)
         try:
             with recorded_loggers(build.build_log_settings(self.config), self.folder, STAGE) as loggers:
                 fit_stage(

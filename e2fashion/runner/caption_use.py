@@ -27,6 +27,7 @@ from e2fashion.eval.captioning.tables import NEAREST_METHOD, OWN_CAPTION, captio
 from e2fashion.eval.encoder import Encoder
 from e2fashion.eval.features import SplitFeatures, cached_features
 from e2fashion.eval.tables import to_markdown
+from e2fashion.hub import StoredPlace
 from e2fashion.metrics.captioning import NO_JAVA, caption_scores, clip_scores, has_java
 from e2fashion.records import RunIdentity, append_records, read_records
 from e2fashion.run_folder import RunFolder, git_commit
@@ -87,7 +88,11 @@ def _open(config: CaptionRunConfig | CaptionEvaluateConfig) -> _Opened:
                 f"'{run.path}' does not say where its encoder '{stored.facts.encoder.name}' lies: give it as "
                 "encoder=<folder>."
             )
-        place = load_config(CaptionTrainConfig, run.config).encoder
+        # The record says where it lay; older ones do not, and the configuration says what was written then.
+        written = {"source": load_config(CaptionTrainConfig, run.config).encoder}
+        place = StoredPlace.read(run.read_record().get("encoder_place") or written).find(
+            run.path, f"the encoder '{stored.facts.encoder.name}' of {run.path}", "Give encoder=<folder or hub name>."
+        )
     encoder = load_named_encoder(place)
     cast(nn.Module, encoder.model).to(device)
     identity = identity_of_encoder(encoder)

@@ -14,6 +14,7 @@ from torch import nn
 from e2fashion import build
 from e2fashion.config import save_config, split_names
 from e2fashion.data.catalogue import Catalogue
+from e2fashion.hub import StoredPlace
 from e2fashion.modules.callbacks import RunInterruptedError
 from e2fashion.modules.loggers import check_loggers
 from e2fashion.run_folder import RunFolder
@@ -53,18 +54,23 @@ def train_decoder(config: CaptionTrainConfig, progress: bool = True) -> RunFolde
     check_caption_config(config)
     catalogue = Catalogue.load(config.data)
     device = build.build_device(config.accelerator)
-    encoder = load_named_encoder(config.encoder)
+    folder = RunFolder(Path(config.output))
+    there = folder.read_record()
+    place = StoredPlace.recall(config.encoder, there.get("encoder_place"), folder.path, "the encoder")
+    encoder = load_named_encoder(place)
     identity = identity_of_encoder(encoder)
     entities = split_names(config.prompt_entities)
     check_prompt_entities(entities, [entity.name for entity in encoder.entities], encoder.name)
-    folder = RunFolder(Path(config.output))
     run = caption_identity(config, catalogue.fingerprint, identity)
-    there = folder.read_record()
     other = ""
     if there.get("encoder_fingerprint", identity.fingerprint) != identity.fingerprint:
         other = f"the encoder is '{there['encoder']}' there and '{identity.name}' here"
     folder.open(run, catalogue.fingerprint, device, other or "its settings or its catalogue differ")
-    folder.update_record(encoder=identity.name, encoder_fingerprint=identity.fingerprint)
+    folder.update_record(
+        encoder=identity.name,
+        encoder_fingerprint=identity.fingerprint,
+        encoder_place=StoredPlace.remembered(config.encoder, folder.path, place),
+    )
     save_config(config, folder.config)
     if there.get("done") and there.get("identity") == run:
         return folder

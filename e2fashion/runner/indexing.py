@@ -63,7 +63,7 @@ def index_evaluate(config: IndexEvaluateConfig) -> str:
     """Measure how well an index is searched, append the records and show them as tables."""
     set_threads(config.threads)
     index, encoder = opened(config.index, config.model, config.accelerator)
-    run = RunFolder(Path(config.model or index.manifest.encoder.source))
+    run = RunFolder(Path(config.model or _place_of_model(index.path, index.manifest)))
     results = results_file(config.output, run, "search", encoder)
     settings = SearchSettings(
         split_names(config.columns), config.template, config.min_products, config.resamples, config.seed
@@ -105,13 +105,18 @@ def describe(index: ProductIndex) -> str:
 
 def _encoder_of(path: Path, model: str | None) -> Encoder:
     """The encoder of an index; how it makes pictures square is the index's to say."""
-    own = IndexManifest.load(path).encoder
-    source = model or own.source
-    if not source:
+    if model is not None:
+        return load_encoder(model)
+    manifest = IndexManifest.load(path)
+    own = manifest.encoder
+    return load_encoder(_place_of_model(path, manifest), own.name, resize=own.resize, size=own.image_size)
+
+
+def _place_of_model(path: Path, manifest: IndexManifest) -> str:
+    own = manifest.encoder
+    if not own.source:
         raise E2FashionError(f"{path} does not say where its model '{own.name}' lies: give model=<folder>.")
-    if model is None:
-        return load_encoder(source, own.name, resize=own.resize, size=own.image_size)
-    return load_encoder(source)
+    return own.place.find(path, f"the model '{own.name}' of the index {path}", "Give model=<folder or hub name>.")
 
 
 def _settings(config: IndexBuildConfig | IndexChangeConfig, progress: bool) -> EmbedSettings:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from e2fashion import build
@@ -11,6 +12,7 @@ from e2fashion.config import differences, load_config, run_identity, save_config
 from e2fashion.data.catalogue import Catalogue
 from e2fashion.eval.encoder import load_encoder
 from e2fashion.eval.report import write_tables
+from e2fashion.hub import StoredPlace
 from e2fashion.modules.callbacks import RunInterruptedError
 from e2fashion.records import read_records
 from e2fashion.run_checks import check_run
@@ -56,6 +58,7 @@ def train_run(config: RunConfig, progress: bool = True) -> RunFolder:
     other = folder.read_record().get("identity", identity) != identity
     folder.open(identity, catalogue.fingerprint, device, _differences(config, folder) if other else "")
     save_config(config, folder.config)
+    config = _with_checkpoint(config, folder)
     handler = folder.log_to_file()
     try:
         train_stages(config, catalogue, folder, progress)
@@ -73,10 +76,22 @@ def train_run(config: RunConfig, progress: bool = True) -> RunFolder:
     return folder
 
 
+def _with_checkpoint(config: RunConfig, folder: RunFolder) -> RunConfig:
+    """The same run with its checkpoint where it lay when the run began: one may go on with it from elsewhere."""
+    written = config.model.checkpoint
+    if written is None:
+        return config
+    record = folder.read_record().get("checkpoint_place")
+    place = StoredPlace.recall(written, record, folder.path, f"the checkpoint of {folder.path}")
+    if is_first_process():
+        folder.update_record(checkpoint_place=StoredPlace.remembered(written, folder.path, place))
+    return replace(config, model=replace(config.model, checkpoint=place))
+
+
 def _help_training(config: RunConfig, catalogue: Catalogue, folder: RunFolder) -> None:
     """What the other processes of a run do: train, and leave the talking to the first."""
     try:
-        train_stages(config, catalogue, folder, progress=False)
+        train_stages(_with_checkpoint(config, folder), catalogue, folder, progress=False)
     except RunInterruptedError as interruption:
         raise RunInterruptedError from interruption
 

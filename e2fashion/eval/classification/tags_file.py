@@ -8,14 +8,15 @@ from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
+from e2fashion.disk import read_json
 from e2fashion.eval.encoder import Encoder, load_encoder
-from e2fashion.stored import read_json, stored_as
+from e2fashion.stored import stored_as
 from e2fashion.tasks.tags import TagPredictor, TagValues
 from e2fashion.types import E2FashionError
 
 NAME = "tags.json"
 FORMAT = 1
-REMEDY = "fit it again"
+REMEDY = "Fit it again."
 
 
 def save_tag_predictor(predictor: TagPredictor, encoder: Encoder, file: Path, made_on: Mapping[str, Any]) -> None:
@@ -77,8 +78,8 @@ class _Content:
 
 
 def _read(place: Path) -> _Content:
-    content = read_json(place, "the tags", REMEDY)
+    content = read_json(place, REMEDY)
     if (found := content.get("format")) != FORMAT:
-        raise E2FashionError(f"{place} has the format {found!r}, this version reads {FORMAT}: {REMEDY}.")
+        raise E2FashionError(f"{place} has the format {found!r}, this version reads {FORMAT}. {REMEDY}")
     read = [item.name for item in fields(_Content)]
     return stored_as(_Content, {key: content[key] for key in read if key in content}, str(place), REMEDY)

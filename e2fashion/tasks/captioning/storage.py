@@ -12,6 +12,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerBase
 
+from e2fashion.disk import read_json
 from e2fashion.models.loading import (
     load_config,
     load_module,
@@ -22,7 +23,7 @@ from e2fashion.models.loading import (
     refuse_other_tensors,
 )
 from e2fashion.models.tokenizer import read_tokenizer
-from e2fashion.stored import read_json, stored_as
+from e2fashion.stored import stored_as
 from e2fashion.tasks.captioning.decoder import CaptionDecoder, Method, PrefixShape, method_title
 from e2fashion.tasks.captioning.spelling import Spelling
 from e2fashion.tasks.captioning.tokens import CaptionTokens
@@ -34,7 +35,7 @@ FACTS_FILE, PREFIX_FILE, OFFSET_FILE = "caption.json", "prefix.safetensors", "of
 LANGUAGE_MODEL, TOKENIZER = "language_model", "tokenizer"
 SCRATCH = "scratch"
 GPT2 = "gpt2"
-REMEDY = "train the decoder again"
+REMEDY = "Train the decoder again."
 
 
 @dataclass(frozen=True)
@@ -106,9 +107,9 @@ def read_facts(folder: Path) -> DecoderFacts:
             f"'{folder}' holds no caption decoder: {FACTS_FILE} is missing. Give the folder of a finished "
             "`e2fashion caption train`."
         )
-    content = read_json(file, "the facts of a decoder,", REMEDY)
+    content = read_json(file, REMEDY)
     if (found := content.pop("format", None)) != FORMAT:
-        raise E2FashionError(f"{file} has the format {found!r}, this version reads {FORMAT}: {REMEDY}.")
+        raise E2FashionError(f"{file} has the format {found!r}, this version reads {FORMAT}. {REMEDY}")
     return stored_as(DecoderFacts, content, str(file), REMEDY)
 
 
@@ -120,7 +121,7 @@ def load_decoder(folder: Path) -> StoredDecoder:
     """
     facts, what = read_facts(folder), f"the caption decoder '{folder}'"
     if not (folder / LANGUAGE_MODEL).is_dir():
-        raise E2FashionError(f"{what} lacks its folder {LANGUAGE_MODEL}: {REMEDY}.")
+        raise E2FashionError(f"{what} lacks its folder {LANGUAGE_MODEL}. {REMEDY}")
     read_config(folder / LANGUAGE_MODEL, (GPT2,), what)
     config = load_config(GPT2Config, folder / LANGUAGE_MODEL, what)
     language_model = load_weights(GPT2LMHeadModel, folder / LANGUAGE_MODEL, config, what)
@@ -132,7 +133,7 @@ def load_decoder(folder: Path) -> StoredDecoder:
         offset = load_file(folder / OFFSET_FILE)["offset"] if (folder / OFFSET_FILE).is_file() else None
     if facts.prefix.layers > len(tensors) and facts.prefix.kind == "transformer":
         raise E2FashionError(
-            f"{what} has a prefix of {facts.prefix.layers} layers and {len(tensors)} tensors: {REMEDY}."
+            f"{what} has a prefix of {facts.prefix.layers} layers and {len(tensors)} tensors. {REMEDY}"
         )
     with only_our_errors(what, REMEDY):
         with torch.device("meta"):  # compared before it takes any memory
@@ -140,7 +141,7 @@ def load_decoder(folder: Path) -> StoredDecoder:
         prefix = facts.prefix.build(dimension, width)
     load_module(prefix, tensors, what)
     if offset is not None and (offset.shape[-1:] != (dimension,) or not_finite({"offset": offset})):
-        raise E2FashionError(f"{what}: {OFFSET_FILE} is no finite vector of width {dimension}: {REMEDY}.")
+        raise E2FashionError(f"{what}: {OFFSET_FILE} is no finite vector of width {dimension}. {REMEDY}")
     with only_our_errors(what, REMEDY):
         tokens = CaptionTokens(tokenizer, facts.length, facts.prompt_length, facts.stop, Spelling(facts.spelling))
     decoder = CaptionDecoder(prefix, language_model, facts.noise_variance).eval()

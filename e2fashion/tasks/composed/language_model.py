@@ -140,13 +140,13 @@ def load_language_model(name_or_folder: str, longest: int = 60) -> Ask:
     from transformers import AutoConfig, AutoModelForCausalLM
 
     remedy = (
-        "give the folder or hub name of a causal language model of Transformers, or answers=<JSON file> made elsewhere"
+        "Give the folder or hub name of a causal language model of Transformers, or answers=<JSON file> made elsewhere."
     )
     what = f"the language model '{name_or_folder}'"
     try:
         source = checked_source(name_or_folder)
     except E2FashionError as error:
-        raise E2FashionError(f"{what} cannot be loaded ({error}): {remedy}") from error
+        raise E2FashionError(f"{what} cannot be loaded ({error}). {remedy}") from error
     read_config(source, (), what, own_code=True)  # Transformers' own class for the type is as good
     config = load_config(AutoConfig, source, what)
     tokenizer: Any = read_tokenizer(source, f"the tokenizer of {what}", remedy, padding_side="left")
@@ -175,7 +175,7 @@ def _load(path: Path) -> dict[str, Any]:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, UnicodeDecodeError) as error:
-        raise E2FashionError(f"the answers at {path} are no JSON ({error}): {remedy}") from error
+        raise E2FashionError(f"the answers at {path} are no JSON ({error}). {remedy}") from error
     if not isinstance(content, dict) or content.get("format") != FORMAT or not isinstance(content.get("answers"), dict):
         raise E2FashionError(f"{path} holds no answers of format {FORMAT}: {remedy}")
     for key, entry in content["answers"].items():

@@ -16,6 +16,7 @@ from torch.utils.data import DataLoader, Dataset
 from tqdm.auto import tqdm  # type: ignore[import-untyped]
 
 from e2fashion.data.transforms import ImageTransform
+from e2fashion.hub import StoredPlace
 from e2fashion.tasks.encoder import ImageTextEncoder, require_single_vectors
 from e2fashion.tasks.search.index import ProductIndex, check_same_encoder, open_index
 from e2fashion.tasks.search.manifest import INDEX_FILE, IndexedEncoder, IndexManifest, Pending, Shard
@@ -110,7 +111,12 @@ def _started(folder: Path, encoder: ImageTextEncoder, source: str, products: Pro
 
     transform = encoder.transform
     identity = IndexedEncoder(
-        encoder.name, encoder.fingerprint, encoder.dimension, transform.size, transform.resize, source
+        encoder.name,
+        encoder.fingerprint,
+        encoder.dimension,
+        transform.size,
+        transform.resize,
+        **asdict(StoredPlace.of(source, folder)),
     )
     pending = Pending("build", request, len(products.ids))
     manifest = IndexManifest(identity, pending=pending, built_from=request, created_by=f"e2fashion {__version__}")

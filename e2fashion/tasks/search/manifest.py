@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from e2fashion.data.transforms import Resize
+from e2fashion.hub import StoredPlace
 from e2fashion.tasks.encoder import EncoderIdentity
 from e2fashion.types import E2FashionError
 
@@ -21,12 +22,20 @@ INDEX_FILE = "index.json"
 class IndexedEncoder(EncoderIdentity):
     """The encoder of an index, how it makes a square, and where it lay.
 
-    ``source`` is what loaded it, a folder or a hub name; empty where nobody said.
+    ``source``, ``relative`` and ``hub`` are those of :class:`e2fashion.hub.StoredPlace`; ``source`` is empty where
+    nobody said.
     """
 
     image_size: int
     resize: Resize
     source: str = ""
+    relative: str = ""
+    hub: bool = False
+
+    @property
+    def place(self) -> StoredPlace:
+        """Where it lay, to be found from the index's folder."""
+        return StoredPlace(self.source, self.relative, self.hub)
 
 
 @dataclass(frozen=True)

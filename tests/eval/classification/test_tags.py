@@ -136,5 +136,5 @@ def test_files_that_cannot_be_used(
         with pytest.raises(E2FashionError, match=message):
             load_tag_predictor(encoder, file)
     file.write_text("{", encoding="utf-8")
-    with pytest.raises(E2FashionError, match="no JSON"):
+    with pytest.raises(E2FashionError, match="is damaged"):
         load_tag_predictor(encoder, file)

@@ -62,6 +62,8 @@ def test_an_index_describes_itself(index: ProductIndex) -> None:
         "image_size": 8,
         "resize": "squeeze",
         "source": "colours",
+        "relative": "",
+        "hub": True,
     }
     assert [shard["rows"] for shard in values["shards"]] == [3, 3, 1]
     assert asdict(IndexManifest.load(index.path)) == values

@@ -1,0 +1,202 @@
+"""Every file of a model, a decoder and a run, damaged at random: it works, or one line of ours says why not."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import struct
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from mutations import flips, other_values
+from tiny import save_random_clip
+from tiny_encoder import save_tiny_run
+from torch import Tensor
+
+from e2fashion.data.catalogue import Catalogue
+from e2fashion.eval.classification.tags_file import load_tag_predictor, save_tag_predictor
+from e2fashion.eval.encoder import Encoder, load_encoder
+from e2fashion.modules.resume import NEEDED, damage_of
+from e2fashion.tasks.captioning import CaptionTokens, DecoderFacts, PrefixShape, StoredDecoder, save_decoder
+from e2fashion.tasks.captioning.decoder import CaptionDecoder, LanguageModelShape
+from e2fashion.tasks.captioning.storage import load_decoder
+from e2fashion.tasks.encoder import EncoderIdentity
+from e2fashion.tasks.tags import TagPredictor, TagValues
+from e2fashion.types import E2FashionError
+
+#: Copies of each file; more find nothing else here, and take longer.
+COUNT = 6
+TEXTS = [f"{colour} {kind} {number}" for colour in ("red", "blue") for kind in ("dress", "coat") for number in range(5)]
+
+
+def one_line_or_fine(load: Callable[[], Any], why: str) -> Any:
+    """What ``load`` gives; None after an error of ours of one line."""
+    try:
+        return load()
+    except E2FashionError as error:
+        said = str(error)
+    assert len(said.strip().splitlines()) == 1, f"{why}: {said}"
+    return None
+
+
+def damaged(content: bytes, seed: int) -> list[bytes]:
+    """Bytes, and of JSON values too."""
+    copies = list(flips(content, COUNT, seed))
+    return copies + list(other_values(content, COUNT, seed)) if content.lstrip().startswith(b"{") else copies
+
+
+@pytest.fixture(scope="module")
+def models(synth_catalogue: Catalogue, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    place = tmp_path_factory.mktemp("models")
+    return {"e2": save_tiny_run(synth_catalogue, place / "e2"), "clip": save_random_clip(place / "clip", TEXTS)}
+
+
+def files_of(kind: str) -> list[tuple[str, str]]:
+    names = ["config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json", "processor_config.json"]
+    return [(kind, name) for name in names]
+
+
+@pytest.mark.parametrize(("kind", "name"), [*files_of("e2"), *files_of("clip")])
+def test_a_damaged_model_folder_fails_in_one_line_or_tells_texts_apart(
+    kind: str, name: str, models: dict[str, Path], tmp_path: Path
+) -> None:
+    folder = tmp_path / "model"
+    shutil.copytree(models[kind], folder)
+    content = (folder / name).read_bytes()
+    for number, copy in enumerate(damaged(content, seed=len(content))):
+        (folder / name).write_bytes(copy)
+        encoder = one_line_or_fine(lambda: load_encoder(str(folder)), f"{name}, copy {number}")
+        if encoder is not None:
+            assert all(bool(torch.isfinite(value).all()) for value in encoder.model.state_dict().values())
+            texts = encoder.embed_texts(["blue", "a red dress"])
+            assert bool(torch.isfinite(texts).all())
+
+
+@pytest.mark.parametrize("length", [0, 1, 7, 2**20, 2**40, 2**63, 2**64 - 1])
+def test_a_wrong_length_of_the_header_of_weights(length: int, models: dict[str, Path], tmp_path: Path) -> None:
+    shutil.copytree(models["e2"], tmp_path / "model")
+    file = tmp_path / "model" / "model.safetensors"
+    file.write_bytes(struct.pack("<Q", length) + file.read_bytes()[8:])
+    with pytest.raises(E2FashionError, match=r"model' cannot be loaded: .*Fetch or save the model again"):
+        load_encoder(str(tmp_path / "model"))
+
+
+@pytest.fixture(scope="module")
+def encoder(models: dict[str, Path]) -> Encoder:
+    return load_encoder(str(models["e2"]))
+
+
+@pytest.fixture(scope="module")
+def decoder(encoder: Encoder, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A decoder with random weights behind a transformer, in its folder."""
+    folder = tmp_path_factory.mktemp("decoder")
+    tokens, shape = CaptionTokens(encoder.tokenizer, 8), PrefixShape("transformer", 3, 1, 2)
+    torch.manual_seed(0)
+    language_model = LanguageModelShape(1, 2, 8).build(len(tokens.tokenizer), 16, tokens.start, tokens.end)
+    facts = DecoderFacts("capdec", EncoderIdentity("tiny", "f" * 64, 16), shape, "scratch", 8, "{a}", "{b}", "memory")
+    stored = StoredDecoder(CaptionDecoder(shape.build(16, 8), language_model), tokens, facts, torch.ones(16))
+    save_decoder(stored, folder)
+    return folder
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "caption.json",
+        "prefix.safetensors",
+        "offset.safetensors",
+        "language_model/config.json",
+        "language_model/model.safetensors",
+        "tokenizer/tokenizer.json",
+        "tokenizer/tokenizer_config.json",
+    ],
+)
+def test_a_damaged_decoder_fails_in_one_line(name: str, decoder: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "decoder"
+    shutil.copytree(decoder, folder)
+    assert load_decoder(folder).facts.method == "capdec"
+    content = (folder / name).read_bytes()
+    for number, copy in enumerate(damaged(content, seed=len(content))):
+        (folder / name).write_bytes(copy)
+        one_line_or_fine(lambda: load_decoder(folder), f"{name}, copy {number}")
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"length": "8"}, r"length is '8'"),
+        ({"method": "other"}, r"method is 'other'"),
+        ({"noise_variance": None}, r"noise_variance is None"),
+        ({"prefix": {"kind": "transformer", "length": 3, "layers": True, "heads": 2}}, r"prefix\.layers is True"),
+        ({"prefix": {"kind": "transformer", "length": 3, "layers": 10**9, "heads": 2}}, r"1000000000 layers"),
+        ({"encoder": {"name": "tiny", "fingerprint": "f"}}, r"encoder lacks 'dimension'"),
+        ({"colour": 1}, r"unknown key 'colour'"),
+        ({"prompt_tags": {"brand": [1]}}, r"prompt_tags\.brand\[0\] is 1"),
+    ],
+)
+def test_facts_of_a_decoder_have_the_types_that_they_were_written_with(
+    change: dict[str, Any], said: str, decoder: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "decoder"
+    shutil.copytree(decoder, folder)
+    content = json.loads((folder / "caption.json").read_text())
+    content.pop("checksum", None)
+    (folder / "caption.json").write_text(json.dumps(content | change))
+    with pytest.raises(E2FashionError, match=rf"{said}.*Train the decoder again\."):
+        load_decoder(folder)
+
+
+def test_a_damaged_prefix_is_compared_with_its_shape(decoder: Path, tmp_path: Path) -> None:
+    from safetensors.torch import load_file, save_file
+
+    def damage(tensors: dict[str, Tensor], how: str) -> None:
+        value = tensors.pop("constants")
+        tensors |= {"other": value} if how == "renamed" else {"constants": value * float("nan")}
+
+    for how, said in (("renamed", r"missing \(1\): constants; unknown \(1\): other"), ("nan", r"not finite \(1\)")):
+        folder = tmp_path / how
+        shutil.copytree(decoder, folder)
+        tensors = load_file(folder / "prefix.safetensors")
+        damage(tensors, how)
+        save_file(tensors, folder / "prefix.safetensors")
+        with pytest.raises(E2FashionError, match=said):
+            load_decoder(folder)
+
+
+def test_damaged_tags_fail_in_one_line(encoder: Encoder, tmp_path: Path) -> None:
+    file = tmp_path / "tags.json"
+    predictor = TagPredictor(encoder, (TagValues("brand", ("a", "b"), threshold=0.5),), 20.0)
+    save_tag_predictor(predictor, encoder, file, {"split": "val"})
+    assert load_tag_predictor(encoder, file).entities == predictor.entities
+    content = file.read_bytes()
+    for number, copy in enumerate(damaged(content, seed=1)):
+        file.write_bytes(copy)
+        one_line_or_fine(lambda: load_tag_predictor(encoder, file), f"copy {number}")
+
+
+def test_a_damaged_checkpoint_is_known_before_it_is_read(tmp_path: Path) -> None:
+    """Of every damaged copy it is said, or it holds what the whole one holds."""
+    file = tmp_path / "last.ckpt"
+    whole = {key: {} for key in NEEDED} | {"state_dict": {"weight": torch.arange(256.0)}, "global_step": 3}
+    torch.save(whole, file)
+    content = file.read_bytes()
+    assert damage_of(file) is None
+    found = 0
+    for copy in flips(content, 300, seed=0):
+        file.write_bytes(copy)
+        if damage_of(file) is None:
+            read = torch.load(file, weights_only=True)
+            assert torch.equal(read.pop("state_dict")["weight"], torch.arange(256.0))
+            assert read == {key: value for key, value in whole.items() if key != "state_dict"}
+        else:
+            found += 1
+    assert found > 200
+
+
+@pytest.mark.parametrize("content", [[1], {"state_dict": {}}, "text"])
+def test_another_file_is_no_checkpoint(content: Any, tmp_path: Path) -> None:
+    torch.save(content, tmp_path / "last.ckpt")
+    assert damage_of(tmp_path / "last.ckpt")
