@@ -62,7 +62,7 @@ def hub_options(name: str, kept: str = "config.json", what: str = "", kind: str 
             f"{what or repr(name)} is no folder, and '{name}' cannot be a name on the hub. {OFFLINE_REMEDY}"
         ) from error
     if not is_offline_mode():
-        silence = _silence_of_hub(name, kept, kind)
+        silence = silence_of_hub(name, kept, kind)
         if silence is None:
             return {"local_files_only": False}
         if cached:
@@ -82,19 +82,20 @@ def source_options(source: str | Path, kept: str = "config.json", what: str = ""
     return {"local_files_only": True} if Path(source).is_dir() else hub_options(str(source), kept, what)
 
 
-def _silence_of_hub(name: str, file: str, kind: str) -> str | None:
-    """Why the hub does not answer; None where it does, whatever it says.
+def silence_of_hub(name: str, file: str, kind: str) -> str | None:
+    """Why the hub does not answer a question about a ``file`` of a repository; None where it does, whatever it says.
 
-    In a thread of its own, for looking up a host's name heeds no time limit.
+    ``kind`` of the repository is ``model`` or ``dataset``. The question is asked in a thread of its own, for looking up
+    a host's name heeds no time limit.
     """
     from huggingface_hub import get_session, hf_hub_url
 
     within = float(os.environ.get("HF_HUB_ETAG_TIMEOUT") or ANSWER_WITHIN)
-    url = hf_hub_url(name, file, repo_type=None if kind == "model" else kind)
     said: list[str | None] = []
 
     def ask() -> None:
         try:
+            url = hf_hub_url(name, file, repo_type=None if kind == "model" else kind)
             get_session().head(url, timeout=within)
             said.append(None)
         except Exception as error:  # of the hub's HTTP client, whichever its version has

@@ -73,5 +73,7 @@ def prepare_terminal() -> None:
     logging.getLogger("e2fashion").setLevel(logging.INFO)
     for message in KNOWN_WARNINGS:
         warnings.filterwarnings("ignore", message=message)
+    # What it warns of is an error of ours, or of no use to anybody: the ids of CLIP's own text configuration, say.
+    transformers_logging.set_verbosity_error()
     transformers_logging.disable_progress_bar()  # loading and writing weights
     enable_progress_bars()  # the hub's, which the line above switched off too

@@ -12,6 +12,7 @@ import huggingface_hub.constants
 import pytest
 
 from e2fashion import hub
+from e2fashion.data.sources.datasets_tables import open_splits
 from e2fashion.eval.encoder import load_encoder
 from e2fashion.hub import StoredPlace, checked_hub_name, hub_options, source_options
 from e2fashion.types import E2FashionError
@@ -83,6 +84,17 @@ def test_a_look_up_of_a_host_that_hangs_is_not_waited_for(empty_cache: Path, mon
     with endpoint(monkeypatch, listening=False), pytest.raises(E2FashionError, match=r"no answer within 0\.05 s"):
         hub_options("nobody/no-such-clip")
     released.set()
+
+
+def test_a_data_set_of_an_unreachable_hub_costs_one_question_too(
+    connections: list[object], empty_cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with (
+        endpoint(monkeypatch, listening=False),
+        pytest.raises(E2FashionError, match=r"path=<folder>.*HF_HUB_OFFLINE=1"),
+    ):
+        open_splits("nobody/no-such-set")
+    assert len(connections) == 1
 
 
 def test_offline_nothing_is_asked(

@@ -13,7 +13,8 @@ import torch
 from safetensors.torch import load_file, save_file
 from tiny import save_random_clip
 from torch import Tensor
-from transformers import AutoModel, GPT2Config, GPT2LMHeadModel
+from transformers import AutoModel, CLIPTextConfig, GPT2Config, GPT2LMHeadModel
+from transformers.utils import logging as transformers_logging
 
 from e2fashion.eval.encoder import load_encoder
 from e2fashion.models import E2Model
@@ -21,6 +22,7 @@ from e2fashion.models.loading import only_our_errors, read_config
 from e2fashion.plugins.openai_style import load as load_openai_style
 from e2fashion.tasks.captioning.storage import load_language_model as load_caption_language_model
 from e2fashion.tasks.composed.language_model import load_language_model
+from e2fashion.terminal import prepare_terminal
 from e2fashion.types import E2FashionError
 
 TEXTS = [f"{colour} {kind} {number}" for colour in ("red", "blue") for kind in ("dress", "coat") for number in range(5)]
@@ -299,3 +301,14 @@ def test_json_that_is_nested_too_deep(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text('{"a":' * 100_000)
     with pytest.raises(E2FashionError, match=r"^deep cannot be loaded"):
         read_config(tmp_path, (), "deep")
+
+
+def test_verbs_show_no_warning_of_transformers(capfd: pytest.CaptureFixture[str]) -> None:
+    before = transformers_logging.get_verbosity()
+    transformers_logging.set_verbosity_warning()
+    CLIPTextConfig(vocab_size=10)  # its own default ids lie beyond
+    assert "[transformers]" in capfd.readouterr().err
+    prepare_terminal()
+    CLIPTextConfig(vocab_size=11)
+    transformers_logging.set_verbosity(before)
+    assert capfd.readouterr().err == ""

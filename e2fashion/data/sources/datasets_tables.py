@@ -13,6 +13,7 @@ from huggingface_hub.constants import is_offline_mode
 
 from e2fashion.data.sources.base import SourceProblem
 from e2fashion.data.sources.tables import ParquetTable, Table
+from e2fashion.hub import silence_of_hub
 from e2fashion.types import E2FashionError
 
 _ROWS_AT_ONCE = 64
@@ -75,6 +76,11 @@ def open_splits(path: str, subset: str = "", revision: str = "") -> dict[str, li
 
 
 def _from_hub(name: str, subset: str, revision: str) -> dict[str, list[Table]]:
+    if not is_offline_mode() and (silence := silence_of_hub(name, "README.md", "dataset")) is not None:
+        raise E2FashionError(
+            f"'{name}' is no folder or file, so it was taken for a hub name, and the hub cannot be asked ({silence}). "
+            "Give a folder that holds it (path=<folder>); HF_HUB_OFFLINE=1 takes what was fetched before."
+        )
     try:
         found = datasets.load_dataset(name, subset or None, revision=revision or None)
     except (OSError, ValueError, RuntimeError) as error:  # not found, no network, no such subset, scripts
