@@ -7,7 +7,7 @@ from dataclasses import asdict, fields
 from difflib import get_close_matches
 from functools import partial
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 import torch
 from huggingface_hub.errors import StrictDataclassError
@@ -19,12 +19,14 @@ from transformers.activations import ACT2FN
 from e2fashion.config import flat, keys_of
 from e2fashion.data.catalogue import Catalogue
 from e2fashion.data.datamodule import CatalogueDataModule
-from e2fashion.data.sources import SOURCES
+from e2fashion.data.sources import SOURCE_POINT, SOURCES
 from e2fashion.data.sources.base import Source
 from e2fashion.data.text import DESCRIPTION, TextTemplate
 from e2fashion.data.transforms import CLIP_MEAN, CLIP_STD, ImageTransform
 from e2fashion.literals import decoded, encoded
 from e2fashion.losses.contrastive import ContrastiveLoss
+from e2fashion.losses.filip import TokenContrast
+from e2fashion.losses.terms import LOSS_TERMS, TERM_POINT, WeightedTerm
 from e2fashion.models.configuration_e2 import E2Config
 from e2fashion.models.loading import checked_source
 from e2fashion.models.modeling_e2 import E2Model
@@ -44,12 +46,15 @@ from e2fashion.schema import (
     CaptionTrainConfig,
     CheckConfig,
     DescribeConfig,
+    LossConfig,
     ModelConfig,
     PrepareConfig,
     RunConfig,
     StageConfig,
 )
 from e2fashion.types import E2FashionError, Entity
+
+Part = TypeVar("Part")
 
 
 def build_source(name: str, options: Mapping[str, Any]) -> Source:
@@ -58,25 +63,47 @@ def build_source(name: str, options: Mapping[str, Any]) -> Source:
     Raises:
         E2FashionError: an unknown source or option (the ones that exist are named), or what the source itself finds.
     """
-    if name not in SOURCES:
-        raise E2FashionError(f"There is no source '{name}'. Sources: {', '.join(sorted(SOURCES))}.")
-    schema: Any = SOURCES[name]
-    known = sorted({item.name for item in fields(schema)} | keys_of(PrepareConfig))
-    for key in options:  # of ours and the source's together, which the check below does not know
+    schema = SOURCE_POINT.find(name, SOURCES)
+    if schema is None:
+        raise E2FashionError(f"There is no source '{name}'. Sources: {', '.join(SOURCE_POINT.names(SOURCES))}.")
+    # Of ours and the source's together, for the user writes both in one file.
+    return _built_part(f"source '{name}'", schema, options, keys_of(PrepareConfig))
+
+
+def build_loss_terms(config: LossConfig) -> dict[str, WeightedTerm]:
+    """The further terms of the loss, in the order of the configuration; those set to null are left out.
+
+    Raises:
+        E2FashionError: an unknown term or option (the ones that exist are named), or what the term itself finds.
+    """
+    terms: dict[str, WeightedTerm] = {}
+    for name, given in config.terms.items():
+        if given is None:
+            continue
+        schema = TERM_POINT.find(name, LOSS_TERMS)
+        if schema is None:
+            known = ", ".join(TERM_POINT.names(LOSS_TERMS)) or "none"
+            raise E2FashionError(f"loss.terms names '{name}', which is no loss term. Terms that are there: {known}.")
+        terms[name] = WeightedTerm(_built_part(f"loss term '{name}'", schema, given.options), given.weight)
+    return terms
+
+
+def _built_part(what: str, schema: type[Part], options: Mapping[str, Any], more_keys: Iterable[str] = ()) -> Part:
+    """An instance of the dataclass ``schema`` with ``options``; messages call it ``what``."""
+    fields_of: Any = schema
+    known = sorted({item.name for item in fields(fields_of)} | set(more_keys))
+    known_text = ", ".join(known) or "none"
+    for key in options:
         if key not in known:
             near = get_close_matches(str(key), known, n=1)
             hint = f" Did you mean: '{near[0]}'?" if near else ""
-            raise E2FashionError(
-                f"source '{name}' has no key '{key}'.{hint} Keys that can be given: {', '.join(known)}."
-            )
+            raise E2FashionError(f"{what} has no key '{key}'.{hint} Keys that can be given: {known_text}.")
     try:
         merged = OmegaConf.merge(OmegaConf.structured(schema), OmegaConf.create(encoded(options)))
         values = decoded(OmegaConf.to_container(merged, throw_on_missing=True))
     except OmegaConfBaseException as error:
-        raise E2FashionError(
-            f"source '{name}': {str(error).splitlines()[0]} Keys that can be given: {', '.join(known)}."
-        ) from error
-    return cast(Source, schema(**cast(dict[str, Any], values)))
+        raise E2FashionError(f"{what}: {str(error).splitlines()[0]} Keys that can be given: {known_text}.") from error
+    return schema(**cast(dict[str, Any], values))
 
 
 def build_entities(config: ModelConfig) -> tuple[Entity, ...]:
@@ -279,15 +306,20 @@ def build_datamodule(
 
 
 def build_loss(config: RunConfig) -> ContrastiveLoss:
-    """Global and regional terms with their weight."""
-    entities = build_entities(config.model)
+    """The terms of the loss with their weights.
+
+    Raises:
+        E2FashionError: a weight or share out of range, or a further term that does not exist.
+    """
+    entities, gather = build_entities(config.model), config.processes > 1
+    tokens = TokenContrast(config.loss.token_keep, gather, config.loss.half_precision_gather)
     return ContrastiveLoss(
         entity_names=[entity.name for entity in entities],
         region_weight=config.loss.region_weight if entities else 0.0,
         region_targets=config.loss.region_targets,
-        gather=config.processes > 1,
-        token_keep=config.loss.token_keep,
-        half_precision_gather=config.loss.half_precision_gather,
+        gather=gather,
+        global_term=tokens if config.model.similarity == "tokens" else None,
+        terms=build_loss_terms(config.loss),
     )
 
 

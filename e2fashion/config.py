@@ -178,6 +178,8 @@ def _counting(values: dict[str, Any], config: RunConfig) -> dict[str, Any]:
     # What null removes is as if it had never been there.
     for key in ("entities", "text_entities"):
         values["model"][key] = _without_null(values["model"][key])
+    if terms := _without_null(values["loss"].pop("terms", {})):
+        values["loss"]["terms"] = terms
     values["train"]["stages"] = _without_null(values["train"]["stages"])
     if config.processes != 1:
         values["devices"] = config.processes

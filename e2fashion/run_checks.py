@@ -65,6 +65,7 @@ def check_run(config: RunConfig, catalogue: Catalogue) -> None:
             "text.overflow is stretch, but model.checkpoint is null: a text encoder from scratch has no positions to "
             f"stretch, it gets text.context_length={config.text.context_length} of them. Set text.overflow=truncate."
         )
+    build.build_loss(config)
     build.build_template(config, catalogue)
     check_entities(build.build_entities(config.model), catalogue)
     check_entities(build.build_text_entities(config.model), catalogue, "text_entities")

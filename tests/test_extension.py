@@ -1,6 +1,7 @@
-"""What extending costs: a source is one class and one registry line, an entity is YAML only."""
+"""What extending costs: a class and one registry line or entry point; an entity is YAML only."""
 
 import io
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,11 +12,15 @@ import pytest
 from PIL import Image
 from tiny import TINY
 
+from e2fashion.build import build_source
 from e2fashion.cli import main
 from e2fashion.data.catalogue import Catalogue
 from e2fashion.data.sources import SOURCES
 from e2fashion.data.sources.base import SourceProblem, SourceRow
 from e2fashion.eval.encoder import load_encoder
+from e2fashion.eval.retrieval.protocols import FullGallery, protocol_named
+from e2fashion.records import read_records
+from e2fashion.types import E2FashionError
 
 COLOURS = {"red": (200, 30, 30), "green": (30, 160, 60), "blue": (40, 60, 200)}
 
@@ -63,3 +68,110 @@ def test_a_new_source_and_a_new_entity(tmp_path: Path, monkeypatch: pytest.Monke
     assert (entity.name, entity.column, entity.tokens) == ("hue", "colour", 3)
     logged = pd.read_csv("runs/hue/logs/csv/main/metrics.csv")
     assert "train/loss/region/hue" in logged.columns
+
+
+BOUTIQUE = """
+from dataclasses import dataclass
+from typing import ClassVar
+
+from e2fashion.data.sources.synthetic import SyntheticSource
+from e2fashion.eval.retrieval.protocols import FullGallery
+
+
+@dataclass
+class RenderedSource(SyntheticSource):
+    name: ClassVar[str] = "boutique"
+
+
+@dataclass
+class Shrink:
+    reads_regions: ClassVar[bool] = False
+
+    def __call__(self, output, batch):
+        return output.text_embeds.mean()
+
+
+@dataclass
+class RegionShrink:
+    power: int = 2
+    reads_regions: ClassVar[bool] = True
+
+    def __call__(self, output, batch):
+        return output.region_embeds.pow(self.power).mean()
+
+
+@dataclass(frozen=True)
+class ByText(FullGallery):
+    name: ClassVar[str] = "by_text"
+
+    def rank(self, embedded, context):
+        return [ranking for ranking in super().rank(embedded, context) if ranking.positives == "text"]
+"""
+
+
+def install(folder: Path, package: str, code: str, entries: dict[str, dict[str, str]]) -> None:
+    """Lay a package with entry points into a folder of the module path, as pip does."""
+    (folder / f"{package}.py").write_text(code, encoding="utf-8")
+    facts = folder / f"{package}-1.0.dist-info"
+    facts.mkdir()
+    (facts / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {package}\nVersion: 1.0\n", encoding="utf-8")
+    groups = [
+        "\n".join([f"[{group}]", *(f"{name} = {package}:{value}" for name, value in parts.items())])
+        for group, parts in entries.items()
+    ]
+    (facts / "entry_points.txt").write_text("\n".join(groups), encoding="utf-8")
+
+
+def test_parts_of_a_package_of_one_s_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    entries = {
+        "e2fashion.sources": {"boutique": "RenderedSource"},
+        "e2fashion.loss_terms": {"shrink": "Shrink", "region_shrink": "RegionShrink"},
+        "e2fashion.protocols": {"by_text": "ByText"},
+    }
+    install(tmp_path, "boutique", BOUTIQUE, entries)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    assert main(["data", "prepare", "boutique", "products=40", "image_size=32", "output=catalogue", "--quiet"]) == 0
+    words = [*TINY, "train.stages.main.epochs=1", "protocols=full,by_text"]
+    words += ["loss.terms={shrink: {weight: 0.5}, region_shrink: {options: {power: 4}}}", "loss.region_weight=0"]
+    Path("mine.yaml").write_text("name: mine\n", encoding="utf-8")
+    assert main(["train", "mine.yaml", "data=catalogue", "output=run", *words, "--quiet"]) == 0
+    logged = pd.read_csv("run/logs/csv/main/metrics.csv")
+    assert {"train/loss/shrink", "train/loss/region_shrink", "train/loss/global"} <= set(logged.columns)
+    shrunk = float(logged["train/loss/region_shrink"].dropna().iloc[0])
+    assert 0 < shrunk < 1  # the mean fourth power of unit vectors' parts, although region_weight is 0
+    records = [record for record in read_records(Path("run/results.jsonl")) if record.task == "retrieval"]
+    found = {(record.protocol, record.positives) for record in records}
+    assert found == {("full", "product"), ("full", "text"), ("by_text", "text")}
+
+
+@pytest.mark.parametrize(
+    ("code", "said"),
+    [
+        ("import a_module_that_is_not_there", r"cannot be loaded: ModuleNotFoundError: .*Mend or uninstall"),
+        ("raise RuntimeError('no licence')", r"cannot be loaded: RuntimeError: no licence"),
+        ("other = 1", r"cannot be loaded: AttributeError"),
+        ("class Part: pass", r"is <class 'shop.Part'>, not a dataclass"),
+        ("import dataclasses\n@dataclasses.dataclass\nclass Part:\n    x: int = 0", r"lacks name, rank"),
+    ],
+)
+def test_a_broken_part_is_one_error_that_names_its_package(
+    code: str, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    install(tmp_path, "shop", code, {"e2fashion.protocols": {"best": "Part", "full": "Part"}})
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.delitem(sys.modules, "shop", raising=False)
+    assert isinstance(protocol_named("full"), FullGallery)  # built in: the package is not even imported
+    assert "shop" not in sys.modules
+    with pytest.raises(E2FashionError, match=rf"protocol 'best' of the package 'shop' \(shop:Part\) {said}"):
+        protocol_named("best")
+    with pytest.raises(E2FashionError, match=r"'bst' does not exist: choose from best, full, .*did you mean 'best'"):
+        protocol_named("bst")
+
+
+def test_a_name_that_two_packages_register_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for package in ("north", "south"):
+        install(tmp_path, package, "", {"e2fashion.sources": {"lookbook": "Source"}})
+    monkeypatch.syspath_prepend(str(tmp_path))
+    with pytest.raises(E2FashionError, match=r"source 'lookbook' is registered by .*'north'.* and .*'south'"):
+        build_source("lookbook", {})

@@ -21,7 +21,7 @@ from transformers import CLIPConfig, CLIPModel, CLIPProcessor
 
 from e2fashion import ablation, cli, runner
 from e2fashion.ablation import load_ablation
-from e2fashion.build import build_source
+from e2fashion.build import build_loss, build_source
 from e2fashion.config import load_config, load_prepare_config, split_names, split_numbers
 from e2fashion.data.catalogue import Catalogue
 from e2fashion.data.prepare import prepare_catalogue
@@ -30,7 +30,8 @@ from e2fashion.data.text import TextTemplate
 from e2fashion.eval.explaining.explain import METHODS as EXPLAINING
 from e2fashion.eval.features import KINDS
 from e2fashion.eval.retrieval.protocols import PROTOCOLS
-from e2fashion.losses import ContrastiveLoss
+from e2fashion.losses.terms import LOSS_TERMS
+from e2fashion.models import E2Output
 from e2fashion.runner.captioning import check_caption_config
 from e2fashion.runner.classification import published_rows
 from e2fashion.schema import (
@@ -401,20 +402,13 @@ def test_the_documented_source_prepares_a_catalogue(tmp_path: Path, monkeypatch:
 
 def test_the_documented_loss_adds_its_term(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     module = documented_module("e2fashion/losses/uniformity.py", tmp_path, monkeypatch)
-    image, text = torch.nn.functional.normalize(
-        torch.randn(2, 5, 8, generator=torch.Generator().manual_seed(0)), dim=-1
-    )
-    inputs = {
-        "image_embeds": image,
-        "text_embeds": text,
-        "region_embeds": None,
-        "tag_embeds": None,
-        "tag_present": None,
-        "tag_value": None,
-        "logit_scale": torch.tensor(2.0),
-    }
-    plain = ContrastiveLoss()(**inputs).total
+    monkeypatch.setitem(LOSS_TERMS, "uniformity", module.Uniformity)
+    words = ["data=d", "train.stages.main={epochs: 1, learning_rate: 0.1}"]
+    yaml = next(block.text for block in blocks(ROOT / "docs" / "extending.md", "yaml") if "uniformity" in block.text)
+    (tmp_path / "run.yaml").write_text(yaml, encoding="utf-8")
+    (weighted,) = build_loss(load_config(RunConfig, tmp_path / "run.yaml", words)).terms.values()
+    image = torch.nn.functional.normalize(torch.randn(5, 8, generator=torch.Generator().manual_seed(0)), dim=-1)
     pairs = [(image[i] - image[j]).square().sum() for i in range(5) for j in range(i)]
     slow = torch.stack([torch.exp(-2 * distance) for distance in pairs]).mean().log()
-    torch.testing.assert_close(module.SpreadContrastiveLoss(uniformity_weight=0.1)(**inputs).total, plain + 0.1 * slow)
-    assert torch.equal(module.SpreadContrastiveLoss()(**inputs).total, plain)
+    assert weighted.weight == 0.1
+    torch.testing.assert_close(weighted.term(E2Output(image_embeds=image), None), slow)

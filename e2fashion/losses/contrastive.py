@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Literal
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any, Literal
 
 import torch
 from einops import rearrange
@@ -11,11 +12,13 @@ from torch import Tensor, nn
 
 from e2fashion.losses.functional import MINIMUM_PRESENT, count_present, info_nce_share
 from e2fashion.losses.gather import gather_rows, is_distributed, own_rank, row_counts, sum_over_ranks
-from e2fashion.losses.tokenwise import token_info_nce
-from e2fashion.similarity import is_tokenwise
-from e2fashion.types import E2FashionError, LossOutput
+from e2fashion.losses.terms import WeightedTerm
+from e2fashion.types import Batch, E2FashionError, LossOutput
 
 RegionTargets = Literal["diagonal", "same_value"]
+
+GlobalTerm = Callable[[Tensor, Tensor, Tensor], Tensor]
+"""What images and texts, in the shapes that a model compares, and the logit scale () give: a loss ()."""
 
 
 class ContrastiveLoss(nn.Module):
@@ -33,8 +36,11 @@ class ContrastiveLoss(nn.Module):
     on every rank, and DDP's mean over ranks of the parameters' gradients is the joined batch's gradient. Ranks
     may hold different numbers of products.
 
-    Where images and texts come as tokens, the global term is FILIP's, see
-    :func:`e2fashion.losses.tokenwise.token_info_nce`, which ``token_keep`` and ``half_precision_gather`` speak of.
+    ``global_term`` takes the place of InfoNCE over one vector each, for models that compare something else
+    (:class:`e2fashion.losses.filip.TokenContrast`). ``terms`` are added to the sum by their weights, see :meth:`of`.
+
+    Raises:
+        E2FashionError: an unknown ``region_targets``, a weight out of range, or a term called like one of the loss.
     """
 
     def __init__(
@@ -43,27 +49,58 @@ class ContrastiveLoss(nn.Module):
         region_weight: float = 0.5,
         region_targets: RegionTargets = "diagonal",
         gather: bool = True,
-        token_keep: float = 1.0,
-        half_precision_gather: bool = False,
+        global_term: GlobalTerm | None = None,
+        terms: Mapping[str, WeightedTerm] | None = None,
     ) -> None:
         super().__init__()
         if not 0.0 <= region_weight <= 1.0:
             raise E2FashionError(f"region_weight is {region_weight}: choose a number from 0.0 to 1.0")
         if region_targets not in ("diagonal", "same_value"):
             raise E2FashionError(f"region_targets is {region_targets!r}: choose 'diagonal' or 'same_value'")
-        if not 0.0 < token_keep <= 1.0:
-            raise E2FashionError(f"token_keep is {token_keep}: choose a share above 0.0, at most 1.0 (all tokens)")
+        if taken := [name for name in terms or {} if name in ("global", "total") or name.startswith("region/")]:
+            raise E2FashionError(f"the loss term {taken[0]!r} is called like a term of the loss itself: rename it")
         self.entity_names = tuple(entity_names)
         self.region_weight = region_weight
         self.region_targets = region_targets
         self.gather = gather
-        self.token_keep = token_keep
-        self.half_precision_gather = half_precision_gather
+        self.global_term = global_term
+        self.terms = dict(terms or {})
 
     @property
     def has_regions(self) -> bool:
-        """Whether regional embeddings are read at all."""
+        """Whether there are regional terms."""
         return self.region_weight > 0 and bool(self.entity_names)
+
+    @property
+    def reads_regions(self) -> bool:
+        """Whether the regional embeddings are read at all, by the regional terms or a further one."""
+        return self.has_regions or any(weighted.term.reads_regions for weighted in self.terms.values())
+
+    def of(self, output: Any, batch: Batch) -> LossOutput:
+        """The loss of a batch of B products and the model's ``output`` for it, with the further terms.
+
+        ``output`` is that of :class:`e2fashion.models.modeling_e2.E2Model`. The batch's tags begin with those of the
+        regions.
+
+        Raises:
+            E2FashionError: as :meth:`forward`.
+        """
+        image_embeds, text_embeds = output.compared_embeds
+        entities = len(self.entity_names)
+        loss = self(
+            image_embeds=image_embeds,
+            text_embeds=text_embeds,
+            region_embeds=output.region_embeds,
+            tag_embeds=output.tag_embeds,
+            tag_present=batch.tag_present[:, :entities],
+            tag_value=batch.tag_value[:, :entities],
+            logit_scale=output.logit_scale,
+        )
+        for name, weighted in self.terms.items():
+            read = output if weighted.term.reads_regions else replace(output, region_embeds=None)
+            loss.terms[name] = weighted.term(read, batch)
+            loss.total = loss.total + weighted.weight * loss.terms[name]
+        return loss
 
     def forward(
         self,
@@ -77,17 +114,22 @@ class ContrastiveLoss(nn.Module):
     ) -> LossOutput:
         """The loss of a batch and its unweighted terms ``global`` and ``region/<entity>``.
 
-        ``image_embeds`` and ``text_embeds`` (B, C), or tokens (B, P, C) and (B, L, C); ``region_embeds`` and
+        ``image_embeds`` and ``text_embeds`` (B, C), or what ``global_term`` reads; ``region_embeds`` and
         ``tag_embeds`` (B, E, C): L2-normalised; ``tag_present`` (B, E) bool, ``tag_value`` (B, E) int64 (read
         for ``same_value`` only), ``logit_scale`` ()
         the logarithm of the inverse temperature. The regional ones may be None when nothing regional is read.
         Terms that left the mean are not listed.
 
-        Raises E2FashionError when a regional input is missing or has another number of entities.
+        Raises E2FashionError when a regional input is missing or has another number of entities, or embeddings have
+        a shape that the global term does not compare.
         """
-        tokenwise = is_tokenwise(image_embeds)
-        image = [] if tokenwise else [image_embeds.float()[:, None]]
-        text = [] if tokenwise else [text_embeds.float()[:, None]]
+        if self.global_term is None and image_embeds.dim() != 2:
+            raise E2FashionError(
+                f"image_embeds has shape {tuple(image_embeds.shape)}, the global term compares vectors (B, C): for "
+                "tokens give global_term=TokenContrast()"
+            )
+        image = [image_embeds.float()[:, None]] if self.global_term is None else []
+        text = [text_embeds.float()[:, None]] if self.global_term is None else []
         present = torch.ones(len(image_embeds), len(image), dtype=torch.bool, device=image_embeds.device)
         value: Tensor | None = None
         if self.has_regions:
@@ -100,9 +142,8 @@ class ContrastiveLoss(nn.Module):
                     raise E2FashionError("region_targets 'same_value' needs tag_value of the shape of tag_present")
                 value = tag_value
         found: list[tuple[Tensor, Tensor]] = []
-        if tokenwise:
-            options = self.token_keep, self.gather, self.half_precision_gather
-            loss = token_info_nce(image_embeds, text_embeds, logit_scale, *options)
+        if self.global_term is not None:
+            loss = self.global_term(image_embeds, text_embeds, logit_scale)
             found.append((loss[None], torch.full((1,), len(image_embeds), device=loss.device)))
         if image:
             found.append(self._terms(torch.cat(image, 1), torch.cat(text, 1), present, value, logit_scale))
@@ -112,7 +153,7 @@ class ContrastiveLoss(nn.Module):
     def _terms(
         self, a: Tensor, b: Tensor, present: Tensor, value: Tensor | None, logit_scale: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """InfoNCE of the global problem (not of tokens) and then of each entity: (B, 1 + E, C) -> two of (1 + E,).
+        """InfoNCE of the global problem (without ``global_term``) and each entity: (B, 1 + E, C) -> two of (1 + E,).
 
         ``value`` (B, E) may speak of the last E problems. Returns losses and numbers of members.
         """

@@ -35,7 +35,7 @@ class ContrastiveModule(pl.LightningModule):
 
     Args:
         model: the encoder that is trained.
-        loss: global and regional terms.
+        loss: global, regional and further terms.
         settings: optimiser of this stage.
         mean, std: of the three colour channels, for pixels in [0, 1].
         seed: of the selection noise and whatever else a step draws.
@@ -85,18 +85,7 @@ class ContrastiveModule(pl.LightningModule):
 
     def compute_loss(self, batch: Batch) -> LossOutput:
         """The weighted loss of one batch and its terms."""
-        output = self(batch)
-        image_embeds, text_embeds = output.compared_embeds
-        regions = len(self.loss.entity_names)  # tags of text entities stand behind them
-        return self.loss(
-            image_embeds=image_embeds,
-            text_embeds=text_embeds,
-            region_embeds=output.region_embeds,
-            tag_embeds=output.tag_embeds,
-            tag_present=batch.tag_present[:, :regions],
-            tag_value=batch.tag_value[:, :regions],
-            logit_scale=output.logit_scale,
-        )
+        return self.loss.of(self(batch), batch)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """One loss; a loss that is not finite stops the run and names the products it came from."""

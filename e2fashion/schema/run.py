@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 from omegaconf import MISSING
 
@@ -143,6 +143,16 @@ class LoaderConfig:
 
 
 @dataclass
+class LossTermConfig:
+    """A further term of the loss: its weight in the sum, and the options of its class."""
+
+    weight: float = 1.0
+    """Its weight in the sum; the other terms keep theirs."""
+    options: dict[str, Any] = field(default_factory=dict)
+    """The options of the term, by name."""
+
+
+@dataclass
 class LossConfig:
     """The contrastive loss."""
 
@@ -155,6 +165,8 @@ class LossConfig:
     """With ``model.similarity: tokens``: share of the most active tokens that is compared (FILIP: 0.25)."""
     half_precision_gather: bool = False
     """With ``model.similarity: tokens``: processes exchange tokens as bf16 (FILIP: true)."""
+    terms: dict[str, LossTermConfig | None] = joined_later(default_factory=dict)
+    """Further terms, by name: those of ``e2fashion.losses.terms`` and of installed packages; null leaves one out."""
 
 
 @dataclass

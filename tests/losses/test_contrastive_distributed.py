@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.parallel import DistributedDataParallel
 
-from e2fashion.losses import ContrastiveLoss
+from e2fashion.losses import ContrastiveLoss, TokenContrast
 
 ENTITIES = ("brand", "season")
 PRODUCTS = 7
@@ -59,7 +59,8 @@ def step(model: nn.Module, batch: dict[str, Tensor], targets: str, half: bool = 
     image, text, region, tag, scale = model(batch["image"], batch["text"], batch["region"], batch["tag"])
     if "real" in batch:
         text = (text * batch["real"][..., None])[:, : int(batch["real"].sum(1).max())]
-    loss = ContrastiveLoss(ENTITIES, 0.4, targets, half_precision_gather=half)  # type: ignore[arg-type]
+    tokens = TokenContrast(half_precision=half) if "real" in batch else None
+    loss = ContrastiveLoss(ENTITIES, 0.4, targets, global_term=tokens)  # type: ignore[arg-type]
     output = loss(image, text, region, tag, batch["present"], batch["value"], scale)
     output.total.backward()
     result = {"total": output.total.detach()} | {k: v.detach() for k, v in output.terms.items()}

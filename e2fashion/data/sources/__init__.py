@@ -11,6 +11,7 @@ from e2fashion.data.sources.hub import HubSource
 from e2fashion.data.sources.kagl import KaglSource
 from e2fashion.data.sources.labelled import LabelledSource
 from e2fashion.data.sources.synthetic import SyntheticSource
+from e2fashion.extensions import ExtensionPoint
 
 SOURCES: dict[str, type[Source]] = {
     source.name: source
@@ -25,3 +26,5 @@ SOURCES: dict[str, type[Source]] = {
         SyntheticSource,
     )
 }
+
+SOURCE_POINT = ExtensionPoint("source", "e2fashion.sources", ("name", "tag_columns", "__len__", "rows"))

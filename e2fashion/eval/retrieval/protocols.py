@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
@@ -14,6 +14,7 @@ from torch import Tensor
 from e2fashion.eval.embed import EmbeddedSplit
 from e2fashion.eval.retrieval.candidates import DrawRule, draw_candidates, stored_candidates
 from e2fashion.eval.retrieval.rankings import Ranking, records_of
+from e2fashion.extensions import ExtensionPoint
 from e2fashion.metrics.comparison import Comparison
 from e2fashion.metrics.retrieval import DIRECTIONS, TOP_K
 from e2fashion.records import RecordContext
@@ -133,20 +134,25 @@ PROTOCOLS: dict[str, type[FullGallery] | type[FullMultiview] | type[SampledCandi
 }
 
 
+PROTOCOL_POINT = ExtensionPoint("protocol", "e2fashion.protocols", ("name", "rank"))
+
+
 def protocol_named(name: str, **options: Any) -> RetrievalProtocol:
     """The protocol ``name`` with those of ``options`` that it has: a number of draws means nothing to ``full``.
 
     Raises E2FashionError for an unknown name, and for an option that no protocol has.
     """
-    if name not in PROTOCOLS:
-        near = get_close_matches(name, PROTOCOLS, n=1)
+    protocol = PROTOCOL_POINT.find(name, PROTOCOLS)
+    if protocol is None:
+        names = PROTOCOL_POINT.names(PROTOCOLS)
+        near = get_close_matches(name, names, n=1)
         hint = f"; did you mean '{near[0]}'?" if near else ""
-        raise E2FashionError(f"protocol '{name}' does not exist: choose from {', '.join(PROTOCOLS)}{hint}")
-    known = {option for protocol in PROTOCOLS.values() for option in protocol.__dataclass_fields__}
+        raise E2FashionError(f"protocol '{name}' does not exist: choose from {', '.join(names)}{hint}")
+    known = {item.name for schema in (*PROTOCOLS.values(), protocol) for item in fields(schema)}
     if unknown := sorted(set(options) - known):
         raise E2FashionError(f"no protocol has the option '{unknown[0]}': choose from {', '.join(sorted(known))}")
-    protocol = PROTOCOLS[name]
-    return protocol(**{key: value for key, value in options.items() if key in protocol.__dataclass_fields__})
+    own = {item.name for item in fields(protocol)}
+    return protocol(**{key: value for key, value in options.items() if key in own})
 
 
 def evaluate_retrieval(

@@ -1,6 +1,8 @@
-"""The global contrast of models that compare tokens (FILIP): symmetric InfoNCE over both directions' similarities."""
+"""FILIP's global term: symmetric InfoNCE over the token similarities of both directions."""
 
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -14,7 +16,38 @@ from e2fashion.losses.gather import (
     row_counts,
     sum_over_ranks,
 )
-from e2fashion.similarity import most_active, pad_tokens, token_similarities, token_similarity
+from e2fashion.similarity import is_tokenwise, most_active, pad_tokens, token_similarities, token_similarity
+from e2fashion.types import E2FashionError
+
+
+@dataclass(frozen=True)
+class TokenContrast:
+    """:func:`token_info_nce` with its options, as the global term of a contrastive loss.
+
+    Raises:
+        E2FashionError: ``keep`` is no share above 0.0.
+    """
+
+    keep: float = 1.0
+    gather: bool = True
+    half_precision: bool = False
+
+    def __post_init__(self) -> None:
+        if not 0.0 < self.keep <= 1.0:
+            raise E2FashionError(f"token_keep is {self.keep}: choose a share above 0.0, at most 1.0 (all tokens)")
+
+    def __call__(self, image: Tensor, text: Tensor, logit_scale: Tensor) -> Tensor:
+        """Images (B, P, C) and texts (B, L, C) to ().
+
+        Raises:
+            E2FashionError: they are vectors.
+        """
+        if not (is_tokenwise(image) and is_tokenwise(text)):
+            raise E2FashionError(
+                f"the global term compares tokens (B, T, C), the embeddings have shapes {tuple(image.shape)} and "
+                f"{tuple(text.shape)}: use a model with similarity 'tokens', or no TokenContrast"
+            )
+        return token_info_nce(image, text, logit_scale, self.keep, self.gather, self.half_precision)
 
 
 def token_info_nce(

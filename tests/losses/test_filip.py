@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from e2fashion.losses import ContrastiveLoss, info_nce, token_info_nce
+from e2fashion.losses import ContrastiveLoss, TokenContrast, info_nce, token_info_nce
 from e2fashion.similarity import most_active
 from e2fashion.types import E2FashionError
 
@@ -60,13 +60,13 @@ def test_the_weighted_loss_takes_tokens_beside_regions() -> None:
     generator = torch.Generator().manual_seed(2)
     regions, tags = F.normalize(torch.randn(2, 5, 2, 6, generator=generator), dim=-1)
     present = torch.tensor([[True, False]] * 3 + [[True, True]] * 2)
-    loss = ContrastiveLoss(["brand", "season"], 0.5)
+    loss = ContrastiveLoss(["brand", "season"], 0.5, global_term=TokenContrast())
     found = loss(IMAGES, TEXTS, regions, tags, present, None, SCALE)
-    plain = loss(IMAGES[:, 0], TEXTS[:, 0], regions, tags, present, None, SCALE)
+    plain = ContrastiveLoss(["brand", "season"], 0.5)(IMAGES[:, 0], TEXTS[:, 0], regions, tags, present, None, SCALE)
     torch.testing.assert_close(found.terms["global"], slow_loss(IMAGES, TEXTS))
     assert found.terms.keys() == plain.terms.keys()
     torch.testing.assert_close(found.terms["region/season"], plain.terms["region/season"])
-    valued = ContrastiveLoss(["brand", "season"], 0.5, "same_value")
+    valued = ContrastiveLoss(["brand", "season"], 0.5, "same_value", global_term=TokenContrast())
     value = torch.tensor([[1, 2], [1, 3], [2, 2], [2, 2], [1, 2]])
     assert valued(IMAGES, TEXTS, regions, tags, present, value, SCALE).terms["global"] == found.terms["global"]
 
@@ -81,4 +81,12 @@ def test_bf16_products_are_close() -> None:
 @pytest.mark.parametrize("keep", [0.0, 1.5])
 def test_impossible_shares_are_refused(keep: float) -> None:
     with pytest.raises(E2FashionError, match=f"token_keep is {keep}"):
-        ContrastiveLoss(token_keep=keep)
+        TokenContrast(keep)
+
+
+def test_vectors_and_tokens_are_not_mistaken_for_each_other() -> None:
+    nothing = (None, None, None, None, SCALE)
+    with pytest.raises(E2FashionError, match=r"shape \(5, 4, 6\), .* give global_term=TokenContrast"):
+        ContrastiveLoss()(IMAGES, TEXTS, *nothing)
+    with pytest.raises(E2FashionError, match=r"compares tokens .* shapes \(5, 6\) and \(5, 6\)"):
+        ContrastiveLoss(global_term=TokenContrast())(IMAGES[:, 0], TEXTS[:, 0], *nothing)
