@@ -126,6 +126,14 @@ class E2Model(RegionalInitialization, CLIPModel):
         """Make the selection noise of the next training passes a function of ``key``: see :class:`E2VisionModel`."""
         self.vision_model.seed_selection_noise(*key)
 
+    def unread_prefixes(self, reads_regions: bool) -> tuple[str, ...]:
+        """How the names of the parameters begin that a loss does not depend on, whether or not it ``reads_regions``.
+
+        Without regions those are the region heads. Everything else reaches the features of images and texts; a fusion
+        block behind the last layer is reached by a gradient of zeros.
+        """
+        return () if reads_regions else ("region_heads.",)
+
     def departures(self) -> list[str]:
         """What this variant has beyond E2, one phrase each: what a conversion to another layout loses."""
         return []

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Literal
 
-import torch
 from torch import nn
 from torch.optim import Adam, AdamW, Optimizer
 
@@ -71,7 +70,7 @@ def build_optimizer(model: nn.Module, settings: OptimizerSettings) -> Optimizer:
 
 
 def freeze_disconnected(model: E2Model, loss: ContrastiveLoss, trained: Sequence[str]) -> list[str]:
-    """Freeze what no gradient can reach, as found by one backward pass over two made-up products.
+    """Freeze what no gradient can reach, see :meth:`e2fashion.models.modeling_e2.E2Model.unread_prefixes`.
 
     A weight of zero cuts whole parts off (region heads at ``region_weight: 0``); trained under DDP they would wait
     for gradients that never come, and weight decay would move them.
@@ -79,41 +78,8 @@ def freeze_disconnected(model: E2Model, loss: ContrastiveLoss, trained: Sequence
     Returns:
         The names in ``trained`` that remain.
     """
-    if not trained:
-        return []
-    vision, text = model.config.vision_config, model.config.text_config
-    entities, regions = len(vision.entities) + len(model.config.text_entity_list), len(vision.entities)
-    end, length = text.eos_token_id, min(4, text.max_position_embeddings)
-    ids = torch.full((2, length), end)
-    ids[:, :-1] = torch.arange(2 * (length - 1)).view(2, -1) % 2
-    device = model.device
-    training = model.training
-    model.train()
-    with torch.enable_grad():
-        output = model(
-            input_ids=ids.to(device),
-            pixel_values=torch.randn(2, 3, vision.image_size, vision.image_size, device=device),
-            attention_mask=torch.ones_like(ids).to(device),
-            tag_input_ids=ids.to(device),
-            tag_attention_mask=torch.ones_like(ids).to(device),
-            tag_index=torch.tensor([[0], [1]], device=device).expand(2, entities),
-            tag_present=torch.ones(2, entities, dtype=torch.bool, device=device),
-        )
-        image_embeds, text_embeds = output.compared_embeds
-        losses = loss(
-            image_embeds=image_embeds,
-            text_embeds=text_embeds,
-            region_embeds=output.region_embeds,
-            tag_embeds=output.tag_embeds,
-            tag_present=torch.ones(2, regions, dtype=torch.bool, device=device),
-            tag_value=torch.arange(2, device=device)[:, None].expand(2, regions),
-            logit_scale=output.logit_scale,
-        )
-        losses.total.backward()
-    reached = {name for name, parameter in model.named_parameters() if parameter.grad is not None}
-    model.zero_grad(set_to_none=True)
-    model.train(training)
+    unread = model.unread_prefixes(loss.reads_regions)
     for name, parameter in model.named_parameters():
-        if name not in reached:
+        if name.startswith(unread):
             parameter.requires_grad_(False)
-    return [name for name in trained if name in reached]
+    return [name for name in trained if not name.startswith(unread)]
