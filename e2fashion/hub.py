@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import os
 import threading
+import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -22,6 +23,10 @@ USUAL_FOLDERS = ("runs", "models", "exports", "catalogues", "indexes", "checkpoi
 #: Seconds within which the hub has to answer one question before anything is fetched; `HF_HUB_ETAG_TIMEOUT`, the hub's
 #: variable for such questions, replaces it.
 ANSWER_WITHIN = 2.0
+#: Seconds for which an answer, or none, counts: the parts of one model are not asked for one by one.
+COUNTS_FOR = 60.0
+_heard: dict[str, tuple[float, str | None]] = {}
+_from_cache: set[str] = set()
 OFFLINE_REMEDY = "Give a folder that holds it (model.checkpoint=<folder>, or model=<folder> of a verb)"
 
 
@@ -65,8 +70,6 @@ def hub_options(name: str, kept: str = "config.json", what: str = "", kind: str 
         silence = silence_of_hub(name, kept, kind)
         if silence is None:
             return {"local_files_only": False}
-        if cached:
-            logger.warning("%s: the hub does not answer (%s); taking the copy in its cache", name, silence)
     else:
         silence = "HF_HUB_OFFLINE is set"
     if not cached:
@@ -74,6 +77,9 @@ def hub_options(name: str, kept: str = "config.json", what: str = "", kind: str 
             f"{what or repr(name)} is no folder, so it was taken for a hub name, and the hub cannot be asked "
             f"({silence}). {OFFLINE_REMEDY}"
         )
+    if name not in _from_cache:
+        _from_cache.add(name)
+        logger.warning("%s: the hub cannot be asked (%s); what was fetched before is taken", name, silence)
     return {"local_files_only": True}
 
 
@@ -86,10 +92,13 @@ def silence_of_hub(name: str, file: str, kind: str) -> str | None:
     """Why the hub does not answer a question about a ``file`` of a repository; None where it does, whatever it says.
 
     ``kind`` of the repository is ``model`` or ``dataset``. The question is asked in a thread of its own, for looking up
-    a host's name heeds no time limit.
+    a host's name heeds no time limit. An answer counts for :data:`COUNTS_FOR` seconds.
     """
-    from huggingface_hub import get_session, hf_hub_url
+    from huggingface_hub import constants, get_session, hf_hub_url
 
+    asked, answer = _heard.get(constants.ENDPOINT, (float("-inf"), None))
+    if time.monotonic() - asked < COUNTS_FOR:
+        return answer
     within = float(os.environ.get("HF_HUB_ETAG_TIMEOUT") or ANSWER_WITHIN)
     said: list[str | None] = []
 
@@ -104,7 +113,9 @@ def silence_of_hub(name: str, file: str, kind: str) -> str | None:
     asking = threading.Thread(target=ask, daemon=True, name="ask-hub")
     asking.start()
     asking.join(within)
-    return said[0] if said else f"no answer within {within:g} s"
+    answer = said[0] if said else f"no answer within {within:g} s"
+    _heard[constants.ENDPOINT] = time.monotonic(), answer
+    return answer
 
 
 @dataclass(frozen=True)

@@ -43,7 +43,7 @@ def export_sentence_transformers(encoder: Encoder, folder: Path, tolerance: floa
             max_seq_length=encoder.context_length,
         )
         SentenceTransformer(modules=[tower, Normalize()], device="cpu").save(str(folder))
-    read = SentenceTransformer(str(folder), device="cpu")
+    read = SentenceTransformer(str(folder), device="cpu", trust_remote_code=False, local_files_only=True)
     images: list[Any] = list(sample_pictures(encoder))
     found = {
         "images": read.encode(images, convert_to_tensor=True, show_progress_bar=False),
