@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import asdict, fields
+from dataclasses import asdict, fields, replace
 from difflib import get_close_matches
 from functools import partial
 from pathlib import Path
@@ -16,6 +16,7 @@ from omegaconf.errors import OmegaConfBaseException
 from transformers import CLIPProcessor, PreTrainedTokenizerBase
 from transformers.activations import ACT2FN
 
+from e2fashion.arithmetic import resolve_attention, resolve_precision
 from e2fashion.config import flat, keys_of
 from e2fashion.data.catalogue import Catalogue
 from e2fashion.data.datamodule import CatalogueDataModule
@@ -148,6 +149,25 @@ def build_device(accelerator: str) -> torch.device:
     )
 
 
+def resolve_arithmetic(config: RunConfig, device: torch.device | None = None) -> tuple[RunConfig, dict[str, str]]:
+    """The run with what ``auto`` means in ``train.precision`` and ``model.attention`` on its device; and why.
+
+    A run's identity counts the resolved values, so the same file is another run on another kind of machine.
+    """
+    device = device or build_device(config.accelerator)
+    precision, precision_reason = resolve_precision(config.train.precision, device)
+    attention, attention_reason = resolve_attention(config.model.attention, precision, device)
+    resolved = replace(
+        config,
+        train=replace(config.train, precision=precision),
+        model=replace(config.model, attention=attention),
+    )
+    return resolved, {
+        "precision": f"{precision}: {precision_reason}",
+        "attention": f"{attention}: {attention_reason}",
+    }
+
+
 def build_transform(config: RunConfig) -> ImageTransform:
     """How a picture becomes a square, with CLIP's colour statistics."""
     return ImageTransform(size=config.image.size, resize=config.image.resize, mean=CLIP_MEAN, std=CLIP_STD)
@@ -209,7 +229,9 @@ def build_model(config: RunConfig, tokenizer: PreTrainedTokenizerBase, trained: 
         reason = str(error).strip().splitlines()[-1].strip().removeprefix("ValueError: ")
         raise E2FashionError(f"The model cannot be built: {reason} Correct the shapes in model.scratch.") from error
     check_token_ids(tokenizer, model.config.text_config, f"'{trained or config.model.checkpoint or 'model.scratch'}'")
-    model.set_attn_implementation(config.model.attention)
+    device = build_device(config.accelerator)
+    precision, _ = resolve_precision(config.train.precision, device)
+    model.set_attn_implementation(resolve_attention(config.model.attention, precision, device)[0])
     if config.text.overflow == "stretch" and trained is None:
         stretch_text_positions(model, config.text.context_length)
     positions = model.config.text_config.max_position_embeddings
@@ -339,7 +361,7 @@ def build_fit_settings(config: RunConfig, stage: StageConfig, progress: bool) ->
     """Length, arithmetic and machine of one stage."""
     return FitSettings(
         epochs=stage.epochs,
-        precision=config.train.precision,
+        precision=resolve_precision(config.train.precision, build_device(config.accelerator))[0],
         accelerator=config.accelerator,
         devices=config.devices,
         nodes=config.nodes,

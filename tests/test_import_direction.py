@@ -13,7 +13,7 @@ FOUNDATION = {"types", "schema", "config", "run_folder"}
 LAYERS: list[set[str]] = [
     {"types", "settings", "characters", "escape", "literals"},
     {"text_files", "disk"},
-    {"schema", "run_folder", "similarity", "extensions", "records", "hub", "stored"},
+    {"schema", "run_folder", "similarity", "extensions", "records", "hub", "stored", "arithmetic"},
     {"config"},
     {"data", "models", "losses", "metrics"},
     {"modules", "tasks"},

@@ -9,6 +9,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
+from e2fashion import build
 from e2fashion.config import (
     NOT_IDENTITY,
     NOT_IDENTITY_LOADER,
@@ -119,7 +120,7 @@ def load_ablation(file: str | Path, overrides: Sequence[str] = ()) -> Ablation:
         _check_only_named(origin, values, changes[row])
         for seed in config.seeds:
             output = str(Path(config.output) / row / f"seed{seed}")
-            run = replace(changed, name=row, seed=seed, output=output)
+            run, _ = build.resolve_arithmetic(replace(changed, name=row, seed=seed, output=output))
             runs.append(PlannedRun(row, seed, run, run_identity(run, "")))
     _check_distinct(file, runs)
     return Ablation(

@@ -13,13 +13,13 @@ from pytorch_lightning.callbacks import LearningRateMonitor
 from pytorch_lightning.loggers import Logger
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
+from e2fashion.arithmetic import Precision
 from e2fashion.modules.callbacks import BestModel, ResumeCheckpoint, StageBar, Throughput
 from e2fashion.modules.resume import damage_of, last_checkpoint
 from e2fashion.types import E2FashionError
 
 logger = logging.getLogger(__name__)
 
-Precision = Literal["fp32", "bf16", "fp16"]
 LIGHTNING_PRECISION: dict[Precision, Literal["32-true", "bf16-mixed", "16-mixed"]] = {
     "fp32": "32-true",
     "bf16": "bf16-mixed",

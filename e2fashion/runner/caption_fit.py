@@ -15,6 +15,7 @@ import pytorch_lightning as pl
 from torch import Tensor
 
 from e2fashion import build
+from e2fashion.arithmetic import resolve_precision
 from e2fashion.config import split_names
 from e2fashion.data.catalogue import Catalogue
 from e2fashion.data.text import TextTemplate
@@ -173,7 +174,7 @@ class CaptionTraining:
         items = (CaptionItems(train, train.batch), CaptionItems(val, val.batch))
         settings = FitSettings(
             epochs=own.epochs,
-            precision=own.precision,
+            precision=resolve_precision(own.precision, build.build_device(self.config.accelerator))[0],
             accelerator=self.config.accelerator,
             gradient_clip=own.gradient_clip,
             checkpoint_every_steps=own.checkpoint_every_steps,

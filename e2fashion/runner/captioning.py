@@ -6,12 +6,14 @@ import hashlib
 import json
 import logging
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import cast
 
 from torch import nn
 
 from e2fashion import build
+from e2fashion.arithmetic import resolve_precision
 from e2fashion.config import save_config, split_names
 from e2fashion.data.catalogue import Catalogue
 from e2fashion.hub import StoredPlace
@@ -19,7 +21,7 @@ from e2fashion.modules.callbacks import RunInterruptedError
 from e2fashion.modules.loggers import check_loggers
 from e2fashion.run_folder import RunFolder
 from e2fashion.runner.caption_fit import CaptionTraining
-from e2fashion.runner.common import config_of_place, load_named_encoder, set_threads
+from e2fashion.runner.common import config_of_place, load_named_encoder, log_arithmetic, set_threads
 from e2fashion.schema import CaptionTrainConfig, identity_values
 from e2fashion.tasks.captioning.entity_prompt import check_prompt_entities
 from e2fashion.tasks.captioning.loading import identity_of_encoder
@@ -54,6 +56,8 @@ def train_decoder(config: CaptionTrainConfig, progress: bool = True) -> RunFolde
     check_caption_config(config)
     catalogue = Catalogue.load(config.data)
     device = build.build_device(config.accelerator)
+    precision, reason = resolve_precision(config.train.precision, device)
+    config = replace(config, train=replace(config.train, precision=precision))
     folder = RunFolder(Path(config.output))
     there = folder.read_record()
     place = StoredPlace.recall(config.encoder, there.get("encoder_place"), folder.path, "the encoder")
@@ -76,6 +80,7 @@ def train_decoder(config: CaptionTrainConfig, progress: bool = True) -> RunFolde
         return folder
     handler = folder.log_to_file()
     try:
+        log_arithmetic({"precision": f"{precision}: {reason}"}, device)
         cast(nn.Module, encoder.model).to(device)
         CaptionTraining(config, catalogue, encoder, identity, folder, progress).run()
     except RunInterruptedError as interruption:

@@ -17,7 +17,15 @@ from e2fashion.eval.classification.tags_file import NAME, load_tag_predictor, sa
 from e2fashion.eval.encoder import Encoder
 from e2fashion.eval.published import PublishedRow, load_published, of_benchmark
 from e2fashion.eval.report import write_tables
-from e2fashion.runner.common import identity_of, keep_records, load_named, results_file, set_threads, to_device
+from e2fashion.runner.common import (
+    identity_of,
+    keep_records,
+    load_named,
+    measuring_precision,
+    results_file,
+    set_threads,
+    to_device,
+)
 from e2fashion.schema import ClassifyConfig, TagsFitConfig, TagsPredictConfig
 from e2fashion.tasks.tags import PredictedTag
 from e2fashion.types import E2FashionError
@@ -55,7 +63,7 @@ def _settings(
         folder=results.parent / "features",
         batch_size=config.batch_size,
         workers=config.workers,
-        precision=config.precision,
+        precision=measuring_precision(config),
         progress=progress,
         **own,
     )

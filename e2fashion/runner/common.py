@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import logging
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, Protocol, TypeVar, cast
 
@@ -10,13 +11,17 @@ import torch
 from torch import nn
 
 from e2fashion import build
+from e2fashion.arithmetic import multiplies_bf16, resolve_precision
 from e2fashion.config import load_config
 from e2fashion.eval.encoder import Encoder, load_encoder
 from e2fashion.eval.report import write_tables
 from e2fashion.records import RunIdentity, append_records, read_records
 from e2fashion.run_folder import RunFolder
 from e2fashion.schema import RunConfig
+from e2fashion.schema.common import Accelerator
 from e2fashion.types import E2FashionError, ResultRecord
+
+logger = logging.getLogger(__name__)
 
 Config = TypeVar("Config")
 
@@ -63,6 +68,29 @@ def config_of_place(schema: type[Config], place: Path, overrides: Sequence[str])
 def to_device(encoder: Encoder, accelerator: str) -> None:
     """Move the encoder to where it shall compute."""
     cast(nn.Module, encoder.model).to(build.build_device(accelerator))
+
+
+def log_arithmetic(reasons: Mapping[str, str], device: torch.device) -> None:
+    """Say what is computed in, and why; a warning where bf16 was asked for and is emulated."""
+    for name, reason in reasons.items():
+        emulated = name == "precision" and reason.startswith("bf16") and not multiplies_bf16(device)
+        logger.log(logging.WARNING if emulated else logging.INFO, "%s %s", name, reason)
+
+
+class ChoosesPrecision(Protocol):
+    """The keys that say in which arithmetic an encoder is measured, and where."""
+
+    accelerator: Accelerator
+    precision: Literal["auto", "fp32", "bf16"]
+
+
+def measuring_precision(config: ChoosesPrecision) -> Literal["fp32", "bf16"]:
+    """The precision of an encoder that is only measured; the log says what ``auto`` means here."""
+    device = build.build_device(config.accelerator)
+    used, reason = resolve_precision(config.precision, device)
+    if config.precision != "fp32":
+        log_arithmetic({"precision": f"{used}: {reason}"}, device)
+    return cast(Literal["fp32", "bf16"], used)
 
 
 def check_room(folder: Path, held: str | None, kind: str, overwrite: bool) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from e2fashion.eval.selection.measure import check_methods, measure_selection
 from e2fashion.measured import TOKENS, stored_records, unmeasured
 from e2fashion.records import append_records, read_records
 from e2fashion.run_folder import RunFolder
-from e2fashion.runner.common import identity_of, load_named, results_file, set_threads, to_device
+from e2fashion.runner.common import identity_of, load_named, measuring_precision, results_file, set_threads, to_device
 from e2fashion.schema import EvaluateConfig, RunConfig
 from e2fashion.types import ResultRecord
 
@@ -33,6 +34,7 @@ def evaluate(config: EvaluateConfig, progress: bool = True) -> str:
     of_run = run.config.is_file()
     # Ranks to compare with other runs are kept of the model as it was trained, not of what was tried with it.
     as_trained = of_run and (config.text, config.resize, config.size) == (None, None, None) and config.with_tags
+    config = replace(config, precision=measuring_precision(config))
     rankings = run.rankings if as_trained and config.precision == "fp32" else None
     results = results_file(config.output, run, "evaluate", encoder)
     candidates = Path(config.candidates) if config.candidates else results.parent / CANDIDATES
@@ -88,7 +90,7 @@ def measure(
         rankings_folder=rankings,
         batch_size=config.batch_size,
         workers=config.workers,
-        precision=config.precision,
+        precision=measuring_precision(config),
         progress=progress,
         with_tags=config.with_tags,
     )

@@ -18,7 +18,7 @@ from e2fashion.eval.explaining.explain import explain as explain_picture
 from e2fashion.eval.explaining.figure import draw_explanations
 from e2fashion.eval.figures import as_picture
 from e2fashion.eval.selection.measure import selects
-from e2fashion.runner.common import load_named, set_threads, to_device
+from e2fashion.runner.common import load_named, measuring_precision, set_threads, to_device
 from e2fashion.schema import ExplainConfig
 from e2fashion.types import E2FashionError, Sample
 
@@ -43,7 +43,12 @@ def explain(config: ExplainConfig) -> str:
     subject = _of_file(config.image) if config.image is not None else _of_product(config, encoder)
     texts = tuple(text.strip() for text in config.text.split("|")) if config.text is not None else subject.texts
     settings = ExplainSettings(
-        _methods(config, encoder, texts), texts, config.square, config.grid, config.batch_size, config.precision
+        _methods(config, encoder, texts),
+        texts,
+        config.square,
+        config.grid,
+        config.batch_size,
+        measuring_precision(config),
     )
     check(encoder, settings)
     to_device(encoder, config.accelerator)

@@ -9,7 +9,15 @@ from e2fashion.data.catalogue import Catalogue
 from e2fashion.eval.probing.probe import ProbeSettings, measure_probe
 from e2fashion.eval.report import write_tables
 from e2fashion.run_folder import RunFolder
-from e2fashion.runner.common import identity_of, keep_records, load_named, results_file, set_threads, to_device
+from e2fashion.runner.common import (
+    identity_of,
+    keep_records,
+    load_named,
+    measuring_precision,
+    results_file,
+    set_threads,
+    to_device,
+)
 from e2fashion.schema import ProbeConfig
 from e2fashion.types import ResultRecord
 
@@ -43,7 +51,7 @@ def probe_records(config: ProbeConfig, progress: bool = True) -> tuple[Path, lis
         seed=config.seed,
         batch_size=config.batch_size,
         workers=config.workers,
-        precision=config.precision,
+        precision=measuring_precision(config),
         progress=progress,
     )
     to_device(encoder, config.accelerator)

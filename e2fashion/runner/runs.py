@@ -17,7 +17,7 @@ from e2fashion.modules.callbacks import RunInterruptedError
 from e2fashion.records import read_records
 from e2fashion.run_checks import check_run
 from e2fashion.run_folder import RunFolder
-from e2fashion.runner.common import config_of_place, set_threads
+from e2fashion.runner.common import config_of_place, log_arithmetic, set_threads
 from e2fashion.runner.evaluation import results_of
 from e2fashion.schema import RunConfig
 from e2fashion.training import is_first_process, train_stages
@@ -49,6 +49,7 @@ def train_run(config: RunConfig, progress: bool = True) -> RunFolder:
     set_threads(config.threads)
     catalogue = Catalogue.load(config.data)
     device = build.build_device(config.accelerator)
+    config, arithmetic = build.resolve_arithmetic(config)
     check_run(config, catalogue)
     folder = RunFolder(Path(config.output))
     if not is_first_process():
@@ -59,8 +60,10 @@ def train_run(config: RunConfig, progress: bool = True) -> RunFolder:
     folder.open(identity, catalogue.fingerprint, device, _differences(config, folder) if other else "")
     save_config(config, folder.config)
     config = _with_checkpoint(config, folder)
+    folder.update_record(arithmetic=arithmetic)
     handler = folder.log_to_file()
     try:
+        log_arithmetic(arithmetic, device)
         train_stages(config, catalogue, folder, progress)
         encoder = load_encoder(str(folder.model), name=config.name)
         results_of(folder, encoder, catalogue, config, split_names(config.evaluate_splits), progress)

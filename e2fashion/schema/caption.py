@@ -55,8 +55,8 @@ class CaptionFitConfig:
     """Label smoothing of the training's cross-entropy. Source: DeCap."""
     gradient_clip: float | None = None
     """Largest norm of the gradient; null: no bound."""
-    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
-    """Autocast precision; ``fp16`` needs a GPU."""
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    """Autocast precision; ``auto`` as in ``train.precision`` of a run, ``fp16`` needs a GPU."""
     checkpoint_every_steps: int = 500
     """Steps between checkpoints to resume from."""
 

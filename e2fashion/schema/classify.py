@@ -103,7 +103,7 @@ class ExplainConfig(Preprocessing, Computing):
     """Name of the model in the figure; null: its folder's name."""
     batch_size: int = 24
     """Occluded images per step; a GPU takes more."""
-    precision: Literal["fp32", "bf16"] = "fp32"
-    """Precision of the encoder."""
+    precision: Literal["auto", "fp32", "bf16"] = "fp32"
+    """Precision of the encoder; ``auto`` as in ``train.precision`` of a run."""
     output: str | None = None
     """The figure (PNG); null: in ``runs/explain/<model>/``."""

@@ -44,8 +44,9 @@ class Measuring(Computing, Preprocessing):
     """Products per step."""
     workers: int = 0
     """Processes that prepare batches; 0: the main process."""
-    precision: Literal["fp32", "bf16"] = "fp32"
-    """Precision of the encoder; what is computed from its features is fp32 either way."""
+    precision: Literal["auto", "fp32", "bf16"] = "fp32"
+    """Precision of the encoder; what is computed from its features is fp32 either way. ``auto``: bf16 where the device
+    multiplies it natively, else fp32; the default gives the same numbers on every machine."""
     output: str | None = None
     """Records file; null: ``results.jsonl`` of the run folder, else of ``runs/<verb>/<model>``."""
 

@@ -88,8 +88,8 @@ class ModelConfig:
     token_gate: float | None = None
     """Initial value of a learned bias on the attention of CLS and patches to the selection tokens; -10 hides them;
     null: no bias, as in the official code."""
-    attention: Literal["sdpa", "eager"] = "sdpa"
-    """Implementation of attention; ``eager`` is faster in bf16 on a CPU at small sizes."""
+    attention: Literal["auto", "sdpa", "eager"] = "auto"
+    """Implementation of attention. ``auto``: ``eager`` in bf16 on a CPU, where it is faster, else ``sdpa``."""
     projection_init: Literal["clip", "random"] = "clip"
     """Initial image projection: CLIP's, or random as in the official code."""
     similarity: Literal["global", "tokens"] = "global"
@@ -199,8 +199,9 @@ class TrainConfig:
     """Largest norm of the gradient; null: no bound. Source: official code."""
     checkpoint_every_steps: int = 200
     """Steps between checkpoints to resume from."""
-    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
-    """Autocast precision; weights stay fp32. The official code uses ``fp16``."""
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    """Autocast precision; weights stay fp32. ``auto``: bf16 where the device multiplies it natively (CUDA 8.0,
+    AVX512-BF16, AMX, Arm bf16), else fp32; a run's identity counts what was used. The official code uses ``fp16``."""
     stages: dict[str, StageConfig | None] = field(default_factory=dict)
     """Fits in the order in which they are written; each starts from the best model of the one before. Source: official
     code."""
