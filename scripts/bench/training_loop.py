@@ -22,6 +22,7 @@ from e2fashion.build import (
     build_template,
     build_tokenizer,
     build_transform,
+    resolve_arithmetic,
     training_texts,
 )
 from e2fashion.config import load_config
@@ -135,7 +136,7 @@ def small_config(products: Products, overrides: list[str]) -> RunConfig:
             "model.entities.composition={tokens: 2}",
             f"text.template='{products.text}'",
         ]
-    return load_config(RunConfig, KAGL_SMALL_E2, given)
+    return resolve_arithmetic(load_config(RunConfig, KAGL_SMALL_E2, given))[0]
 
 
 def run(workplace: Workplace) -> list[Result]:

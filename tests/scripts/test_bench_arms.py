@@ -15,7 +15,7 @@ from e2fashion.eval.probing.linear import LogisticProblem
 from e2fashion.models import E2Model
 from e2fashion.tasks.captioning import LanguageModelShape
 from e2fashion.tasks.search.sources import CatalogueProducts
-from scripts.bench import captions, probe
+from scripts.bench import captions, matmul, probe
 from scripts.bench.encoders import caption_tokenizer, module_of, random_clip, random_e2, training_rows
 from scripts.bench.filip_memory import measure as measure_tokens
 from scripts.bench.flips import flipped
@@ -240,3 +240,13 @@ def test_cached_and_uncached_decoding_tell_the_same() -> None:
     told = drawn.cached()
     assert told == drawn.uncached()
     assert [len(row) for row in told] == [7] * 3
+
+
+def test_a_step_is_compared_with_a_bare_product(
+    products: Products, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Workplace, "products", lambda self: products)
+    (result,) = matmul.run(Workplace(tmp_path, turns=1, data=None))
+    share = float(result.measured.split("%")[0]) / 100
+    assert 0 < share < 1.5
+    assert result.passed is (share >= matmul.TARGET)
