@@ -134,3 +134,17 @@ def test_rows_and_single_runs_are_chosen_by_name(tmp_path: Path) -> None:
     assert len(ablation.chosen([])) == 4
     with pytest.raises(E2FashionError, match=r"has no row 'bb'\. Did you mean 'b'"):
         ablation.chosen(["bb"])
+
+
+def test_rows_add_change_and_remove_loss_terms(tmp_path: Path) -> None:
+    rows = {
+        "base": {},
+        "heavy": {"loss.terms.near.weight": 2.0},
+        "two": {"loss.terms": {"far": {"weight": 0.5, "options": {"power": 3}}}},
+        "none": {"loss.terms.near": None},
+    }
+    ablation = load(tmp_path, rows, "loss.terms.near.weight=1")
+    terms = {run.row: run.config.loss.terms for run in ablation.runs}
+    weights = {row: {name: term.weight for name, term in given.items() if term} for row, given in terms.items()}
+    assert weights == {"base": {"near": 1.0}, "heavy": {"near": 2.0}, "two": {"near": 1.0, "far": 0.5}, "none": {}}
+    assert len({run.identity for run in ablation.runs}) == 4

@@ -101,6 +101,38 @@ def test_cached_decoding_in_a_batch_is_uncached_decoding_one_by_one(
     assert len(seen) > 1
 
 
+@torch.inference_mode()
+def by_transformers(
+    decoder: CaptionDecoder, tokens: CaptionTokens, embeds: Tensor, prompts: list[list[int]], length: int
+) -> list[list[int]]:
+    """Greedy captions by the ``generate`` of transformers, cut at their end token."""
+    inputs, mask = decoder.begin(embeds, prompts, tokens.start)
+    rows = decoder.language_model.generate(  # type: ignore[misc]
+        inputs_embeds=inputs,
+        attention_mask=mask.long(),
+        max_new_tokens=length,
+        do_sample=False,
+        eos_token_id=tokens.ends,
+        pad_token_id=tokens.end,
+    ).tolist()
+    return [row[: row.index(tokens.end)] if tokens.end in row else row for row in rows]
+
+
+@pytest.mark.parametrize("stop", [None, "."])
+@pytest.mark.parametrize("length", [1, 6, 11])
+def test_greedy_decoding_is_that_of_transformers(tokens: CaptionTokens, stop: str | None, length: int) -> None:
+    stopped, embeds = CaptionTokens(tokens.tokenizer, tokens.length, stop=stop), unit(8)
+    lengths = set()
+    for seed in range(3):
+        decoder = random_decoder(tokens, seed=seed)
+        for texts in ([""] * 8, ["red", "", "blue shoe", "red"] * 2):
+            prompts = stopped.prompts(texts)
+            expected = by_transformers(decoder, stopped, embeds, prompts, length)
+            assert generate(decoder, embeds, prompts, stopped.start, stopped.ends, Decoding(length)) == expected
+            lengths |= {len(row) for row in expected}
+    assert length == 1 or len(lengths) > 1
+
+
 def test_a_stop_mark_ends_a_caption(tokens: CaptionTokens) -> None:
     stopped = CaptionTokens(tokens.tokenizer, tokens.length, stop=".")
     mark = stopped.ends[1]
