@@ -279,7 +279,8 @@ def check_texts(encoder: Encoder, what: str) -> None:
     """
     check_token_ids(encoder.tokenizer, encoder.model.config.text_config, what)
     first, second = two_texts(encoder.tokenizer)
-    embeds = encoder.embed_tags([first, second])
+    with only_our_errors(what, "Give a model whose text encoder works."):
+        embeds = encoder.embed_tags([first, second])
     if not bool(torch.isfinite(embeds).all()) or bool((embeds[0] - embeds[1]).abs().max() <= SAME):
         raise E2FashionError(
             f"{what} embeds the texts '{first}' and '{second}' equally, so it tells no texts apart: its training "

@@ -33,6 +33,9 @@ KNOWN_BUFFERS = (".position_ids",)
 REMEDY = "Fetch or save the model again, or give another one."
 _FLOATS = ("F64", "F32", "F16", "BF16")
 _SHOWN = 5
+_TOWERS = ("text_config", "vision_config")
+_EPSILONS = ("layer_norm_eps", "layer_norm_epsilon")
+_DROPOUTS = ("attention_dropout", "attn_pdrop", "embd_pdrop", "resid_pdrop")
 #: A model may have this many values beyond those in its files and those that are meant to be new, before it is taken
 #: for what damage to its configuration makes: enough for the masks and positions that a model makes for itself.
 _ALLOWANCE = 4_000_000
@@ -161,6 +164,7 @@ def load_weights(
         E2FashionError: files that cannot be read; tensors that are missing, of another shape, unknown, or not finite.
     """
     folder = Path(source)
+    _check_numbers(config, what)
     if folder.is_dir():
         _check_size(model_class, folder, config, what, new)
     with only_our_errors(what):
@@ -288,12 +292,25 @@ def stored_tensors(folder: Path) -> dict[str, tuple[tuple[int, ...], str]]:
     return found
 
 
+def _check_numbers(config: Any, what: str) -> None:
+    """Refuse numbers that no weight depends on and that spoil every feature: Transformers lets None and NaN pass."""
+    for tower in (config, *(getattr(config, name, None) for name in _TOWERS)):
+        for names, least, most in ((_EPSILONS, 0.0, 0.1), (_DROPOUTS, -1e-9, 1.0)):
+            for name in names:
+                value = getattr(tower, name, 0.05)
+                if isinstance(value, bool) or not isinstance(value, int | float) or not least < value < most:
+                    raise E2FashionError(
+                        f"{what} cannot be loaded: {name} is {value!r} in its {CONFIG_FILE}, and should be a number "
+                        f"between {max(least, 0.0):g} and {most:g}. {REMEDY}"
+                    )
+
+
 def _check_size(model_class: Any, folder: Path, config: Any, what: str, new: Sequence[str]) -> None:
     """Refuse an architecture that is far larger than the files, before it is built in memory."""
     with only_our_errors(what):
         stored = stored_tensors(folder)
         quantized = getattr(config, "quantization_config", None) is not None
-        towers = [config, *(getattr(config, name, None) for name in ("text_config", "vision_config"))]
+        towers = [config, *(getattr(config, name, None) for name in _TOWERS)]
         layers = max(int(getattr(tower, "num_hidden_layers", 0) or 0) for tower in towers)
         if layers > len(stored):
             raise E2FashionError(

@@ -175,6 +175,21 @@ def test_a_configuration_of_another_tower_is_refused(
         load_encoder(str(change_config(clip, tmp_path / "other", change)))
 
 
+@pytest.mark.parametrize("tower", ["text_config", "vision_config"])
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("layer_norm_eps", None), ("layer_norm_eps", float("nan")), ("layer_norm_eps", 0.0), ("attention_dropout", None)],
+)
+def test_numbers_that_spoil_every_feature_are_refused(
+    tower: str, key: str, value: Any, clip: Path, tmp_path: Path
+) -> None:
+    def change(content: dict[str, Any]) -> None:
+        content[tower][key] = value
+
+    with pytest.raises(E2FashionError, match=rf"cannot be loaded: .*{key}"):
+        load_encoder(str(change_config(clip, tmp_path / "other", change)))
+
+
 def test_an_e2_that_lost_its_entities_does_not_become_a_clip(e2: Path, tmp_path: Path) -> None:
     def change(content: dict[str, Any]) -> None:
         content["vision_config"]["entities"] = []
