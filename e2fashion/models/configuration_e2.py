@@ -15,6 +15,8 @@ from e2fashion.types import E2FashionError, Entity
 EntitiesLike = Mapping[str, Any] | Iterable[Any]
 """Names, ``Entity`` objects, ``{name, column, tokens}`` mappings, or a mapping from name to tokens or to the rest."""
 
+#: More selection tokens of one entity than this are taken for a slip or damage: images have a few hundred patches.
+MOST_TOKENS = 1000
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]*")
 
 
@@ -76,8 +78,10 @@ def _check_entity(entity: Entity) -> None:
             f"entity name {entity.name!r} is taken by PyTorch; "
             f"call it '{entity.name}_tag' and set column: {entity.column}"
         )
-    if not isinstance(entity.tokens, int) or isinstance(entity.tokens, bool) or entity.tokens < 1:
-        raise E2FashionError(f"entity {entity.name!r} has tokens={entity.tokens!r}; give a whole number from 1")
+    if type(entity.tokens) is not int or not 1 <= entity.tokens <= MOST_TOKENS:
+        raise E2FashionError(
+            f"entity {entity.name!r} has tokens={entity.tokens!r}; give a whole number from 1 to {MOST_TOKENS}"
+        )
 
 
 @strict

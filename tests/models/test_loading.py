@@ -190,6 +190,14 @@ def test_numbers_that_spoil_every_feature_are_refused(
         load_encoder(str(change_config(clip, tmp_path / "other", change)))
 
 
+def test_a_number_of_tokens_that_fills_the_memory_is_refused(e2: Path, tmp_path: Path) -> None:
+    def change(content: dict[str, Any]) -> None:
+        content["vision_config"]["entities"][0]["tokens"] = 99_999_999_999
+
+    with pytest.raises(E2FashionError, match=r"tokens=99999999999; give a whole number from 1 to 1000"):
+        load_encoder(str(change_config(e2, tmp_path / "many", change)))
+
+
 def test_an_e2_that_lost_its_entities_does_not_become_a_clip(e2: Path, tmp_path: Path) -> None:
     def change(content: dict[str, Any]) -> None:
         content["vision_config"]["entities"] = []
