@@ -1,16 +1,24 @@
-"""Regional contrastive learning of expressive fashion representations: E2 and CLIP fine-tuning."""
+"""Regional contrastive learning of expressive fashion representations: E2 and CLIP fine-tuning.
 
-__version__ = "0.1.0"
+Importing the package is quick: what needs PyTorch is imported when a name is first used. Transformers' Auto classes
+know E2 from here on, whichever of the two packages is imported first.
+"""
 
-from e2fashion.eval.classification.tags_file import load_tag_predictor
-from e2fashion.eval.encoder import Encoder, load_encoder
-from e2fashion.models import E2Config, E2Model, E2VisionModelWithProjection, register
-from e2fashion.plugins.openai_style import load
-from e2fashion.tasks.classifier import ZeroShotClassifier
-from e2fashion.tasks.search import ProductIndex, build_index, open_index
+from typing import TYPE_CHECKING
+
+from e2fashion.auto_classes import announce_model_types
+from e2fashion.lazy import lazy_names
 from e2fashion.types import E2FashionError, Entity
 
-register()
+if TYPE_CHECKING:
+    from e2fashion.eval.classification.tags_file import load_tag_predictor
+    from e2fashion.eval.encoder import Encoder, load_encoder
+    from e2fashion.models import E2Config, E2Model, E2VisionModelWithProjection
+    from e2fashion.plugins.openai_style import load
+    from e2fashion.tasks.classifier import ZeroShotClassifier
+    from e2fashion.tasks.search import ProductIndex, build_index, open_index
+
+__version__ = "0.1.0"
 
 __all__ = [
     "E2Config",
@@ -27,3 +35,22 @@ __all__ = [
     "load_tag_predictor",
     "open_index",
 ]
+
+__getattr__ = lazy_names(
+    __name__,
+    {
+        "e2fashion.eval.classification.tags_file": ("load_tag_predictor",),
+        "e2fashion.eval.encoder": ("Encoder", "load_encoder"),
+        "e2fashion.models": ("E2Config", "E2Model", "E2VisionModelWithProjection"),
+        "e2fashion.plugins.openai_style": ("load",),
+        "e2fashion.tasks.classifier": ("ZeroShotClassifier",),
+        "e2fashion.tasks.search": ("ProductIndex", "build_index", "open_index"),
+    },
+)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
+
+
+announce_model_types()

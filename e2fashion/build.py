@@ -3,28 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import asdict, fields, replace
-from difflib import get_close_matches
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
 import torch
 from huggingface_hub.errors import StrictDataclassError
-from omegaconf import OmegaConf
-from omegaconf.errors import OmegaConfBaseException
 from transformers import CLIPProcessor, PreTrainedTokenizerBase
 from transformers.activations import ACT2FN
 
 from e2fashion.arithmetic import resolve_attention, resolve_precision
-from e2fashion.config import flat, keys_of
+from e2fashion.config import flat
 from e2fashion.data.catalogue import Catalogue
 from e2fashion.data.datamodule import CatalogueDataModule
 from e2fashion.data.sources import SOURCE_POINT, SOURCES
 from e2fashion.data.sources.base import Source
 from e2fashion.data.text import DESCRIPTION, TextTemplate
 from e2fashion.data.transforms import CLIP_MEAN, CLIP_STD, ImageTransform
-from e2fashion.literals import decoded, encoded
 from e2fashion.losses.contrastive import ContrastiveLoss
 from e2fashion.losses.filip import TokenContrast
 from e2fashion.losses.terms import LOSS_TERMS, TERM_POINT, WeightedTerm
@@ -43,13 +39,13 @@ from e2fashion.models.tokenizer import (
 from e2fashion.modules.fit import FitSettings
 from e2fashion.modules.loggers import LogSettings
 from e2fashion.modules.optimizers import OptimizerSettings
+from e2fashion.run_configs import part_options, source_options
 from e2fashion.schema import (
     CaptionTrainConfig,
     CheckConfig,
     DescribeConfig,
     LossConfig,
     ModelConfig,
-    PrepareConfig,
     RunConfig,
     StageConfig,
 )
@@ -64,11 +60,8 @@ def build_source(name: str, options: Mapping[str, Any]) -> Source:
     Raises:
         E2FashionError: an unknown source or option (the ones that exist are named), or what the source itself finds.
     """
-    schema = SOURCE_POINT.find(name, SOURCES)
-    if schema is None:
-        raise E2FashionError(f"There is no source '{name}'. Sources: {', '.join(SOURCE_POINT.names(SOURCES))}.")
-    # Of ours and the source's together, for the user writes both in one file.
-    return _built_part(f"source '{name}'", schema, options, keys_of(PrepareConfig))
+    values = source_options(name, options)
+    return cast(type[Source], SOURCE_POINT.find(name, SOURCES))(**values)
 
 
 def build_loss_terms(config: LossConfig) -> dict[str, WeightedTerm]:
@@ -85,26 +78,8 @@ def build_loss_terms(config: LossConfig) -> dict[str, WeightedTerm]:
         if schema is None:
             known = ", ".join(TERM_POINT.names(LOSS_TERMS)) or "none"
             raise E2FashionError(f"loss.terms names '{name}', which is no loss term. Terms that are there: {known}.")
-        terms[name] = WeightedTerm(_built_part(f"loss term '{name}'", schema, given.options), given.weight)
+        terms[name] = WeightedTerm(schema(**part_options(f"loss term '{name}'", schema, given.options)), given.weight)
     return terms
-
-
-def _built_part(what: str, schema: type[Part], options: Mapping[str, Any], more_keys: Iterable[str] = ()) -> Part:
-    """An instance of the dataclass ``schema`` with ``options``; messages call it ``what``."""
-    fields_of: Any = schema
-    known = sorted({item.name for item in fields(fields_of)} | set(more_keys))
-    known_text = ", ".join(known) or "none"
-    for key in options:
-        if key not in known:
-            near = get_close_matches(str(key), known, n=1)
-            hint = f" Did you mean: '{near[0]}'?" if near else ""
-            raise E2FashionError(f"{what} has no key '{key}'.{hint} Keys that can be given: {known_text}.")
-    try:
-        merged = OmegaConf.merge(OmegaConf.structured(schema), OmegaConf.create(encoded(options)))
-        values = decoded(OmegaConf.to_container(merged, throw_on_missing=True))
-    except OmegaConfBaseException as error:
-        raise E2FashionError(f"{what}: {str(error).splitlines()[0]} Keys that can be given: {known_text}.") from error
-    return schema(**cast(dict[str, Any], values))
 
 
 def build_entities(config: ModelConfig) -> tuple[Entity, ...]:

@@ -1,4 +1,4 @@
-"""Characters that nobody sees or that belong in no value: which there are, and how a message shows them."""
+"""Characters that nobody sees or that belong in no value: which there are."""
 
 from __future__ import annotations
 
@@ -38,18 +38,7 @@ def is_c1_control(character: str) -> bool:
     return bool(_C1_CONTROLS.fullmatch(character))
 
 
-def escaped(text: str) -> str:
-    r"""``text`` with control characters, line ends among them, and halves of characters as ``\x1b``, ``\ud800``."""
-    return "".join(
-        character.encode("unicode_escape").decode() if _must_be_escaped(character) else character for character in text
-    )
-
-
 def _unseen(character: str) -> bool:
     return (
         character.isspace() or unicodedata.category(character) in ("Cf", "Cc") or bool(_INVISIBLE.fullmatch(character))
     )
-
-
-def _must_be_escaped(character: str) -> bool:
-    return character < " " or character == "\x7f" or unicodedata.category(character) in ("Cc", "Cs")

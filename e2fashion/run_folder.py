@@ -12,11 +12,12 @@ import sys
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
-
-import torch
+from typing import TYPE_CHECKING, Any
 
 from e2fashion.types import E2FashionError
+
+if TYPE_CHECKING:
+    import torch
 
 RECORDED_PACKAGES = ("torch", "transformers", "pytorch-lightning", "torchmetrics", "datasets", "tokenizers", "Pillow")
 
@@ -146,6 +147,8 @@ def git_commit() -> str:
 
 def environment(device: torch.device | None = None) -> dict[str, Any]:
     """Versions and threads of this process, and the name of ``device`` (None: the GPU if there is one)."""
+    import torch
+
     device = device or torch.device("cuda" if torch.cuda.is_available() else "cpu")
     versions = {"python": platform.python_version()}
     for package in RECORDED_PACKAGES:

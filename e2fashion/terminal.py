@@ -10,10 +10,10 @@ import sys
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from types import ModuleType
 
-from huggingface_hub.utils import enable_progress_bars
-from tqdm.auto import tqdm  # type: ignore[import-untyped]
-from transformers.utils import logging as transformers_logging
+from e2fashion.escape import visible
+from e2fashion.lazy import when_imported
 
 #: Libraries that speak of themselves below WARNING: what hardware they looked for, what else they sell.
 TALKATIVE = ("pytorch_lightning", "lightning", "lightning_fabric", "httpx", "fsspec", "datasets")
@@ -40,7 +40,9 @@ class _Lines(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Write one line to what stderr is now."""
-        message = self.format(record)
+        from tqdm.auto import tqdm  # type: ignore[import-untyped]
+
+        message = visible(self.format(record), keep="\n")
         tqdm.write(
             message if record.levelno < logging.WARNING else f"{record.levelname.lower()}: {message}", file=sys.stderr
         )
@@ -73,6 +75,13 @@ def prepare_terminal() -> None:
     logging.getLogger("e2fashion").setLevel(logging.INFO)
     for message in KNOWN_WARNINGS:
         warnings.filterwarnings("ignore", message=message)
+    when_imported("transformers.utils.logging", _quieten)
+
+
+def _quieten(transformers_logging: ModuleType) -> None:
+    """Show no warnings and bars of Transformers, but those of downloads."""
+    from huggingface_hub.utils import enable_progress_bars
+
     # What it warns of is an error of ours, or of no use to anybody: the ids of CLIP's own text configuration, say.
     transformers_logging.set_verbosity_error()
     transformers_logging.disable_progress_bar()  # loading and writing weights

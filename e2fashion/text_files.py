@@ -7,7 +7,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from e2fashion.characters import escaped, first_control
+from e2fashion.characters import first_control
+from e2fashion.escape import visible
 from e2fashion.types import E2FashionError
 
 LARGEST_TEXT_FILE = 1 << 30
@@ -57,7 +58,7 @@ def read_list(file: Path, what: str) -> list[str]:
     for number, line in enumerate(lines, start=1):
         if (control := first_control(line)) is not None:
             raise E2FashionError(
-                f"'{file}' line {number} holds the control character '{escaped(control)}', as a file that is no text "
+                f"'{file}' line {number} holds the control character '{visible(control)}', as a file that is no text "
                 f"does: give {what}."
             )
     return [line for line in lines if line]

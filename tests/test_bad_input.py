@@ -46,7 +46,7 @@ def build(catalogue: Catalogue, place: Path, name: str) -> list[str]:
     ("words", "messages"),
     [
         (["search", "INDEX", "text=a coat", "model=OTHER"], ["was built with 'mine'", "not with 'other'"]),
-        (["search", "INDEX", "text="], ["nothing to look for"]),
+        (["search", "INDEX", "text="], ["'text=' has no value. Give text or null"]),
         (["search", "INDEX", "text=' '"], ["the text of the query is empty: say what to look for"]),
         (["recommend", "INDEX", "image=COAT", "text=' '"], ["the text of the query is empty"]),
         (["explain", "MINE", "COAT", "text=' '", "output=OUT.png"], ["text is empty"]),

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -13,13 +14,16 @@ from PIL import Image
 from tiny import TINY, save_random_clip
 from tiny_encoder import save_tiny_run
 
+from e2fashion import schema
 from e2fashion.cli import VERBS, main
 from e2fashion.cli.words import Verb, Words
 from e2fashion.data.catalogue import Catalogue
+from e2fashion.data.sources import SOURCES
 from e2fashion.data.text import TextTemplate
 from e2fashion.models.tokenizer import load_tokenizer
 from e2fashion.modules.callbacks import RunInterruptedError
 from e2fashion.records import read_records
+from e2fashion.settings import settings_of
 
 Capture = pytest.CaptureFixture[str]
 
@@ -82,28 +86,51 @@ def test_the_context_length_is_that_of_the_tokenizer(
 @pytest.mark.parametrize("verb", VERBS)
 def test_every_verb_explains_itself(verb: str, capsys: Capture) -> None:
     assert main([*verb.split(), "--help"]) == 0
-    said = capsys.readouterr().out
+    said = " ".join(capsys.readouterr().out.split())
     assert said.startswith(f"usage: e2fashion {verb} ")
-    assert ("Settings and their defaults" in said) == bool(VERBS[verb].settings)
+    for item in settings_of(getattr(schema, VERBS[verb].settings)) if VERBS[verb].settings else ():
+        meaning = " ".join(item.meaning.replace("`", "").split())
+        assert re.search(rf" {re.escape(item.path)}(=|\.\*)", said), item.path
+        assert meaning in said, item.path
 
 
-@pytest.mark.parametrize("arguments", [[], ["--help"], ["data", "--help"]], ids=["nothing", "help", "data"])
+@pytest.mark.parametrize("arguments", [[], ["--help"]], ids=["nothing", "help"])
 def test_without_a_verb_all_are_listed(arguments: list[str], capsys: Capture) -> None:
     assert main(arguments) == 0
     said = capsys.readouterr().out
     assert all(f"e2fashion {verb} " in said for verb in VERBS)
 
 
-def test_help_on_preparing_lists_the_options_of_every_source(capsys: Capture) -> None:
+@pytest.mark.parametrize("first", ["data", "index", "caption", "tags"])
+def test_help_on_a_group_of_verbs_lists_them_alone(first: str, capsys: Capture) -> None:
+    assert main([first, "--help"]) == 0
+    said = capsys.readouterr().out
+    listed = {verb for verb in VERBS if re.search(rf"^  e2fashion {verb} ", said, re.MULTILINE)}
+    assert listed == {verb for verb in VERBS if verb.split()[0] == first}
+
+
+def test_help_on_preparing_explains_the_options_of_every_source(capsys: Capture) -> None:
     assert main(["data", "prepare", "--help"]) == 0
-    assert "Options of synthetic: products, image_size" in capsys.readouterr().out
+    said = " ".join(capsys.readouterr().out.split())
+    for name, source in SOURCES.items():
+        assert f"further keys with source={name}:" in said
+        for item in settings_of(source):
+            assert item.meaning.replace("`", "") in said, f"{name}: {item.path}"
+
+
+@pytest.mark.parametrize("columns", [72, 200])
+def test_help_is_wrapped_to_the_terminal(columns: int, capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", str(columns))
+    assert main(["train", "--help"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert max(map(len, (line for line in lines if len(line.split()) > 2))) <= min(columns, 110)
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (["fly"], "There is no verb 'fly'. Verbs: data prepare"),
-        (["data", "fly"], "There is no verb 'data fly'"),
+        (["data", "fly"], "Say which: data prepare, data describe, data check; got 'fly'"),
         (["train"], "Give one configuration file"),
         (["train", "a.yaml", "b.yaml"], "got a.yaml, b.yaml"),
         (["train", "run.yaml", "data=c"], "'run.yaml' does not exist"),
@@ -179,7 +206,8 @@ def test_from_a_table_of_pictures_to_a_report(capsys: Capture) -> None:
     assert "brand" in done(capsys, "data", "describe", "mine")
     run = ["train", "run.yaml", "data=mine", "train.stages.main.epochs=1", "loader.batch_size=8"]
     Path("run.yaml").write_text("name: first\n", encoding="utf-8")
-    assert "first: best model in" in done(capsys, *run, *TINY, "model.entities.season=null", "loader.batch_size=8")
+    tiny = [word for word in TINY if not word.startswith("loader.batch_size")]
+    assert "first: best model in" in done(capsys, *run, *tiny, "model.entities.season=null")
     assert "22 records appended to runs/first/results.jsonl" in done(
         capsys, "evaluate", "runs/first", "data=mine", "split=test"
     )

@@ -11,14 +11,15 @@ PACKAGE = Path(__file__).resolve().parents[1] / "e2fashion"
 
 FOUNDATION = {"types", "schema", "config", "run_folder"}
 LAYERS: list[set[str]] = [
-    {"types", "settings", "characters", "escape", "literals"},
-    {"text_files", "disk"},
+    {"types", "settings", "characters", "escape", "lazy", "literals"},
+    {"text_files", "disk", "auto_classes", "terminal"},
     {"schema", "run_folder", "similarity", "extensions", "records", "hub", "stored", "arithmetic"},
     {"config"},
     {"data", "models", "losses", "metrics"},
     {"modules", "tasks"},
     {"eval"},
     {"plugins"},
+    {"run_configs"},
     {"build"},
     {"training", "measured", "run_checks"},
     {"runner"},
@@ -27,7 +28,18 @@ LAYERS: list[set[str]] = [
     {"__main__"},
 ]
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
-CONFIG_READERS = {"build", "training", "measured", "run_checks", "runner", "ablation", "cli", "config", "schema"}
+CONFIG_READERS = {
+    "build",
+    "run_configs",
+    "training",
+    "measured",
+    "run_checks",
+    "runner",
+    "ablation",
+    "cli",
+    "config",
+    "schema",
+}
 
 
 def package_imports(file: Path) -> set[str]:

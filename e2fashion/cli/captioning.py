@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from e2fashion.cli.words import Verb, Words, one_place
+from e2fashion.cli.words import Verb, Words, one_place, show
 from e2fashion.types import E2FashionError
 
 
 def _train(words: Words) -> int:
     from e2fashion import runner
+    from e2fashion.run_configs import config_of_place
+    from e2fashion.schema import CaptionTrainConfig
 
     place = Path(one_place(words, "configuration file, or the folder of a decoder to go on with"))
-    print(runner.caption_train(place, words.overrides, progress=not words.quiet))
+    config_of_place(CaptionTrainConfig, place, words.overrides)  # a mistake is reported before PyTorch is imported
+    show(runner.caption_train(place, words.overrides, progress=not words.quiet))
     return 0
 
 
@@ -25,7 +28,7 @@ def _run(words: Words) -> int:
         raise E2FashionError("Give a decoder's folder, then pictures or folders of pictures.")
     decoder, *pictures = words.places
     config = load_config(CaptionRunConfig, None, [f"decoder={decoder}", *words.overrides])
-    print(runner.caption_run(config, [Path(picture) for picture in pictures], progress=not words.quiet))
+    show(runner.caption_run(config, [Path(picture) for picture in pictures], progress=not words.quiet))
     return 0
 
 
@@ -36,7 +39,7 @@ def _evaluate(words: Words) -> int:
 
     place = one_place(words, "folder of a trained decoder")
     config = load_config(CaptionEvaluateConfig, None, [f"decoder={place}", *words.overrides])
-    print(runner.caption_evaluate(config, progress=not words.quiet))
+    show(runner.caption_evaluate(config, progress=not words.quiet))
     return 0
 
 
@@ -54,6 +57,7 @@ VERBS: dict[str, Verb] = {
         _run,
         "CaptionRunConfig",
         page="captioning.md",
+        argument="decoder",
     ),
     "caption evaluate": Verb(
         "caption evaluate <decoder folder> data=<catalogue> split=test reading=direct,nearest,project",
@@ -61,5 +65,6 @@ VERBS: dict[str, Verb] = {
         _evaluate,
         "CaptionEvaluateConfig",
         page="captioning.md",
+        argument="decoder",
     ),
 }

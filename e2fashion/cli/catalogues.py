@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from e2fashion.cli.words import Verb, Words, one_place
+from e2fashion.cli.words import Verb, Words, one_place, show
 from e2fashion.types import E2FashionError
 
 UNFIT = 3
@@ -12,8 +12,10 @@ UNFIT = 3
 
 
 def _data_prepare(words: Words) -> int:
-    from e2fashion import build, runner
+    from e2fashion import runner
     from e2fashion.config import load_prepare_config
+    from e2fashion.data.sources import SOURCES
+    from e2fashion.run_configs import source_options
 
     if not 1 <= len(words.places) <= 2:
         raise E2FashionError(
@@ -22,8 +24,9 @@ def _data_prepare(words: Words) -> int:
         )
     file = next((Path(place) for place in words.places if place.endswith((".yaml", ".yml"))), None)
     named = [f"source={place}" for place in words.places if not place.endswith((".yaml", ".yml"))]
-    config, options = load_prepare_config(file, [*named, *words.overrides], build.SOURCES)
-    print(runner.prepare(config, options, progress=not words.quiet))
+    config, options = load_prepare_config(file, [*named, *words.overrides], SOURCES)
+    source_options(config.source, options)  # so that a mistake is reported before PyTorch is imported
+    show(runner.prepare(config, options, progress=not words.quiet))
     return 0
 
 
@@ -33,7 +36,7 @@ def _data_describe(words: Words) -> int:
     from e2fashion.schema import DescribeConfig
 
     place = one_place(words, "catalogue folder")
-    print(runner.describe(load_config(DescribeConfig, None, [f"catalogue={place}", *words.overrides])))
+    show(runner.describe(load_config(DescribeConfig, None, [f"catalogue={place}", *words.overrides])))
     return 0
 
 
@@ -48,7 +51,7 @@ def _data_check(words: Words) -> int:
         raise E2FashionError(f"Give one catalogue and at most one configuration file; got {', '.join(words.places)}.")
     config = load_config(CheckConfig, files[0] if files else None, [*named, *words.overrides])
     text, fit = runner.check(config, progress=not words.quiet)
-    print(text)
+    show(text)
     return 0 if fit else UNFIT
 
 
@@ -59,6 +62,7 @@ VERBS: dict[str, Verb] = {
         _data_prepare,
         "PrepareConfig",
         page="data.md",
+        argument="source",
     ),
     "data describe": Verb(
         "data describe <catalogue> [tokenizer=<model>] [template=...]",
@@ -66,6 +70,7 @@ VERBS: dict[str, Verb] = {
         _data_describe,
         "DescribeConfig",
         page="data.md",
+        argument="catalogue",
     ),
     "data check": Verb(
         "data check [config.yaml] <catalogue> [fail_on=look|leak|broken|never]",
@@ -73,5 +78,6 @@ VERBS: dict[str, Verb] = {
         _data_check,
         "CheckConfig",
         page="data_check.md",
+        argument="data",
     ),
 }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from e2fashion.cli.words import Verb, Words, one_place
+from e2fashion.cli.words import Verb, Words, one_place, show
 from e2fashion.types import E2FashionError
 
 MODEL = "model: a run folder, a model folder, or the hub name of a CLIP"
@@ -23,7 +23,7 @@ def _classify(words: Words) -> int:
         )
     file = Path(files[0]) if files else None
     config = load_config(ClassifyConfig, file, [f"model={models[0]}", *words.overrides])
-    print(runner.classify(config, progress=not words.quiet))
+    show(runner.classify(config, progress=not words.quiet))
     return 0
 
 
@@ -33,7 +33,7 @@ def _tags_fit(words: Words) -> int:
     from e2fashion.schema import TagsFitConfig
 
     config = load_config(TagsFitConfig, None, [f"model={one_place(words, MODEL)}", *words.overrides])
-    print(runner.tags_fit(config, progress=not words.quiet))
+    show(runner.tags_fit(config, progress=not words.quiet))
     return 0
 
 
@@ -45,7 +45,7 @@ def _tags_predict(words: Words) -> int:
     if len(words.places) < 2:
         raise E2FashionError(f"Give one {MODEL}, then one picture or more; got {', '.join(words.places) or 'nothing'}.")
     model, *pictures = words.places
-    print(runner.tags_predict(load_config(TagsPredictConfig, None, [f"model={model}", *words.overrides]), pictures))
+    show(runner.tags_predict(load_config(TagsPredictConfig, None, [f"model={model}", *words.overrides]), pictures))
     return 0
 
 
@@ -59,7 +59,7 @@ def _explain(words: Words) -> int:
     if any(word.partition("=")[0] == "text" and not word.partition("=")[2].strip() for word in words.overrides):
         raise E2FashionError("a text is empty: say what is to be found, as in text='a red logo', or leave text out.")
     places = [f"{key}={place}" for key, place in zip(("model", "image"), words.places, strict=False)]
-    print(runner.explain(load_config(ExplainConfig, None, [*places, *words.overrides])))
+    show(runner.explain(load_config(ExplainConfig, None, [*places, *words.overrides])))
     return 0
 
 
@@ -70,6 +70,7 @@ VERBS: dict[str, Verb] = {
         _classify,
         "ClassifyConfig",
         page="classification.md",
+        argument="model",
     ),
     "tags fit": Verb(
         "tags fit <model> data=<catalogue> [columns=brand,season] [accuracy=0.9]",
@@ -77,6 +78,7 @@ VERBS: dict[str, Verb] = {
         _tags_fit,
         "TagsFitConfig",
         page="classification.md",
+        argument="model",
     ),
     "tags predict": Verb(
         "tags predict <model> <picture> ... [threshold=0]",
@@ -84,6 +86,7 @@ VERBS: dict[str, Verb] = {
         _tags_predict,
         "TagsPredictConfig",
         page="classification.md",
+        argument="model",
     ),
     "explain": Verb(
         "explain <model> [<picture>] [text=...] [data=<catalogue> product_id=...]",
@@ -91,5 +94,6 @@ VERBS: dict[str, Verb] = {
         _explain,
         "ExplainConfig",
         page="explaining.md",
+        argument="model",
     ),
 }

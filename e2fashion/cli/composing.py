@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from e2fashion.cli.words import Verb, Words
+from e2fashion.cli.words import Verb, Words, show
 from e2fashion.types import E2FashionError
 
 
@@ -22,7 +22,7 @@ def _compose(words: Words) -> int:
         )
     named = [f"model={','.join(models)}", *words.overrides]
     config = load_config(ComposeConfig, files[0] if files else None, named)
-    print(runner.compose(config, progress=not words.quiet))
+    show(runner.compose(config, progress=not words.quiet))
     return 0
 
 
@@ -33,5 +33,6 @@ VERBS: dict[str, Verb] = {
         _compose,
         "ComposeConfig",
         page="composed.md",
+        argument="model",
     ),
 }

@@ -6,11 +6,13 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
-from typing import Any, cast
+from difflib import get_close_matches
 
 from e2fashion import __version__
 from e2fashion.cli import captioning, catalogues, classification, composing, exporting, measuring, searching, training
-from e2fashion.cli.words import OWN_FLAGS, Verb, Words, is_place
+from e2fashion.cli.help import verb_help, verbs_help
+from e2fashion.cli.words import OWN_FLAGS, Verb, Words, check_words, is_place
+from e2fashion.escape import visible
 from e2fashion.terminal import prepare_terminal
 from e2fashion.types import E2FashionError
 
@@ -39,13 +41,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     parser = _parser()
     known, rest = parser.parse_known_args(arguments)
-    if known.verb is None or (known.help and known.verb in FIRST_WORDS and not known.words):
-        parser.print_help()
-        return 0
     try:
+        if known.verb is None or (known.help and not known.words and known.verb in FIRST_WORDS):
+            print(verbs_help(VERBS if known.verb is None else _verbs_of(known.verb)))
+            return 0
         verb, words = _find_verb(known.verb, [*known.words, *rest])
         if known.help:
-            print(_help(verb))
+            print(verb_help(verb))
             return 0
         unknown = [word for word in words if word.startswith("-")]
         unknown += [flag for flag in OWN_FLAGS if _given(known, flag) and flag not in verb.flags]
@@ -61,60 +63,32 @@ def main(arguments: Sequence[str] | None = None) -> int:
             only=tuple(name for part in known.only or () for name in part.split(",") if name),
             jobs=_jobs(known.jobs),
         )
+        check_words(verb, sorted_words)
         return verb.run(sorted_words)
     except E2FashionError as error:
-        if message := str(error):
+        if message := visible(str(error)):
             print(f"error: {message}" if error.exit_code == 1 else message, file=sys.stderr)
         return error.exit_code
     except BrokenPipeError:  # whoever reads, say `head`, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except OSError as error:  # a full disk, a folder that may not be written: nothing that a traceback explains
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {visible(str(error))}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("stopped", file=sys.stderr)
         return 130
 
 
-def _help(verb: Verb) -> str:
-    """Usage of one verb and all its settings with their defaults; ??? marks those that must be given."""
-    text = f"usage: e2fashion {verb.usage} [--quiet]\n\n{verb.help[0].upper()}{verb.help[1:]}."
-    if not verb.settings:
-        return text
-    from omegaconf import OmegaConf
-
-    from e2fashion import schema
-
-    defaults = OmegaConf.to_yaml(OmegaConf.structured(getattr(schema, verb.settings)))
-    text += f"\n\nSettings and their defaults (??? must be given; see {schema.__name__}.{verb.settings}):\n\n{defaults}"
-    if verb.settings == "PrepareConfig":
-        from dataclasses import fields
-
-        from e2fashion.data.sources import SOURCES
-
-        for name, source in sorted(SOURCES.items()):
-            text += f"\nOptions of {name}: {', '.join(field.name for field in fields(cast(Any, source)))}"
-    return text
-
-
 def _parser() -> argparse.ArgumentParser:
-    lines = [f"  e2fashion {verb.usage}\n      {verb.help}" for verb in VERBS.values()]
-    parser = argparse.ArgumentParser(
-        prog="e2fashion",
-        usage="e2fashion <verb> [config.yaml] [key=value ...] [--flags]",
-        description="E2 and CLIP fine-tuning for fashion images and texts.",
-        epilog="verbs:\n" + "\n".join(lines),
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        add_help=False,
-    )
-    parser.add_argument("verb", nargs="?", help="what to do (see below)")
-    parser.add_argument("words", nargs="*", help="a configuration file, a folder or a name, and key=value settings")
-    parser.add_argument("--quiet", action="store_true", help="no progress bars")
-    parser.add_argument("--dry-run", action="store_true", help="ablate: list what would run")
-    parser.add_argument("--only", action="append", metavar="ROW", help="ablate: these rows alone, separated by commas")
-    parser.add_argument("--jobs", metavar="N", help="ablate: processes side by side")
-    parser.add_argument("-h", "--help", action="store_true", help="explain a verb and its settings, or all verbs")
+    parser = argparse.ArgumentParser(prog="e2fashion", add_help=False, allow_abbrev=False)
+    parser.add_argument("verb", nargs="?")
+    parser.add_argument("words", nargs="*")
+    parser.add_argument("--quiet", action="store_true")
+    parser.add_argument("--dry-run", action="store_true")
+    parser.add_argument("--only", action="append")
+    parser.add_argument("--jobs")
+    parser.add_argument("-h", "--help", action="store_true")
     parser.add_argument("--version", action="version", version=f"e2fashion {__version__}")
     return parser
 
@@ -135,5 +109,16 @@ def _find_verb(name: str, words: list[str]) -> tuple[Verb, list[str]]:
         return VERBS[f"{name} {words[0]}"], words[1:]
     if name in VERBS:
         return VERBS[name], words
-    said = f"{name} {words[0]}" if words and name in FIRST_WORDS else name
-    raise E2FashionError(f"There is no verb '{said}'. Verbs: {', '.join(VERBS)}.")
+    if name in FIRST_WORDS:
+        given = f"; got '{words[0]}'" if words else ""
+        raise E2FashionError(
+            f"Say which: {', '.join(_verbs_of(name))}{given}. `e2fashion {name} --help` explains them."
+        )
+    near = get_close_matches(name, [*VERBS, *FIRST_WORDS], n=1)
+    hint = f" Did you mean '{near[0]}'?" if near else ""
+    raise E2FashionError(f"There is no verb '{name}'.{hint} Verbs: {', '.join(VERBS)}.")
+
+
+def _verbs_of(first: str) -> dict[str, Verb]:
+    """The verbs of two words that begin with this one."""
+    return {name: verb for name, verb in VERBS.items() if name.split()[0] == first}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from e2fashion.cli.words import Verb, Words, one_place
+from e2fashion.cli.words import Verb, Words, one_place, show
 
 
 def _export(words: Words) -> int:
@@ -11,7 +11,7 @@ def _export(words: Words) -> int:
     from e2fashion.schema import ExportConfig
 
     place = one_place(words, "model: a run folder, a model folder, or the hub name of a CLIP")
-    print(runner.export(load_config(ExportConfig, None, [f"model={place}", *words.overrides])))
+    show(runner.export(load_config(ExportConfig, None, [f"model={place}", *words.overrides])))
     return 0
 
 
@@ -26,7 +26,7 @@ def _convert(words: Words) -> int:
     others = [f"checkpoint={place}" for place in words.places if place not in files]
     if len(files) > 1 or len(others) > 1:
         one_place(words, "checkpoint: a state dict's file, or a model")
-    print(runner.convert(load_config(ConvertConfig, Path(files[0]) if files else None, [*others, *words.overrides])))
+    show(runner.convert(load_config(ConvertConfig, Path(files[0]) if files else None, [*others, *words.overrides])))
     return 0
 
 
@@ -37,6 +37,7 @@ VERBS: dict[str, Verb] = {
         _export,
         "ExportConfig",
         page="plugins.md",
+        argument="model",
     ),
     "convert": Verb(
         "convert [config.yaml] [checkpoint] source=openai|open_clip|e2_official tokenizer=<folder> output=<folder>",
@@ -44,5 +45,6 @@ VERBS: dict[str, Verb] = {
         _convert,
         "ConvertConfig",
         page="checkpoints.md",
+        argument="checkpoint",
     ),
 }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from e2fashion.cli.words import Verb, Words, one_place
+from e2fashion.cli.words import Verb, Words, one_place, show
 
 
 def _evaluate(words: Words) -> int:
@@ -14,7 +14,7 @@ def _evaluate(words: Words) -> int:
 
     place = one_place(words, "model: a run folder, a model folder, or the hub name of a CLIP")
     config = load_config(EvaluateConfig, None, [f"model={place}", *words.overrides])
-    print(runner.evaluate(config, progress=not words.quiet))
+    show(runner.evaluate(config, progress=not words.quiet))
     return 0
 
 
@@ -25,14 +25,17 @@ def _probe(words: Words) -> int:
 
     place = one_place(words, "model: a run folder, a model folder, or the hub name of a CLIP")
     config = load_config(ProbeConfig, None, [f"model={place}", *words.overrides])
-    print(runner.probe(config, progress=not words.quiet))
+    show(runner.probe(config, progress=not words.quiet))
     return 0
 
 
 def _report(words: Words) -> int:
     from e2fashion import runner
+    from e2fashion.config import load_config
+    from e2fashion.schema import ReportConfig
 
-    print(runner.report([Path(place) for place in words.places], words.overrides))
+    config = load_config(ReportConfig, None, words.overrides)
+    show(runner.report(config, [Path(place) for place in words.places]))
     return 0
 
 
@@ -42,6 +45,7 @@ VERBS: dict[str, Verb] = {
         "measure retrieval with a run, a model folder or any CLIP checkpoint",
         _evaluate,
         "EvaluateConfig",
+        argument="model",
     ),
     "probe": Verb(
         "probe <model> data=<catalogue> entity=brand,season features=global split=test",
@@ -49,10 +53,12 @@ VERBS: dict[str, Verb] = {
         _probe,
         "ProbeConfig",
         page="probing.md",
+        argument="model",
     ),
     "report": Verb(
         "report <run folder or results.jsonl> ... output=<file.md>",
         "make a table from records that are there",
         _report,
+        "ReportConfig",
     ),
 }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from e2fashion.cli.words import Verb, Words, one_place
+from e2fashion.cli.words import Verb, Words, one_place, show
 from e2fashion.types import E2FashionError
 
 INDEX = "index folder"
@@ -15,7 +15,7 @@ def _build(words: Words) -> int:
     from e2fashion.schema import IndexBuildConfig
 
     config = load_config(IndexBuildConfig, None, [f"source={one_place(words, SOURCE[2:])}", *words.overrides])
-    print(runner.index_build(config, progress=not words.quiet))
+    show(runner.index_build(config, progress=not words.quiet))
     return 0
 
 
@@ -28,7 +28,7 @@ def _change(words: Words, update: bool) -> int:
         raise E2FashionError(f"Give an {INDEX}, then {SOURCE}; got {', '.join(words.places) or 'nothing'}.")
     index, source = words.places
     config = load_config(IndexChangeConfig, None, [f"index={index}", f"source={source}", *words.overrides])
-    print(runner.index_change(config, update, progress=not words.quiet))
+    show(runner.index_change(config, update, progress=not words.quiet))
     return 0
 
 
@@ -46,7 +46,7 @@ def _remove(words: Words) -> int:
     from e2fashion.schema import IndexRemoveConfig
 
     config = load_config(IndexRemoveConfig, None, [f"index={one_place(words, INDEX)}", *words.overrides])
-    print(runner.index_remove(config))
+    show(runner.index_remove(config))
     return 0
 
 
@@ -55,7 +55,7 @@ def _describe(words: Words) -> int:
 
     if words.overrides:
         raise E2FashionError(f"index describe takes an {INDEX} alone; got {', '.join(words.overrides)}.")
-    print(runner.index_describe(one_place(words, INDEX)))
+    show(runner.index_describe(one_place(words, INDEX)))
     return 0
 
 
@@ -65,7 +65,7 @@ def _evaluate(words: Words) -> int:
     from e2fashion.schema import IndexEvaluateConfig
 
     config = load_config(IndexEvaluateConfig, None, [f"index={one_place(words, INDEX)}", *words.overrides])
-    print(runner.index_evaluate(config))
+    show(runner.index_evaluate(config))
     return 0
 
 
@@ -75,7 +75,7 @@ def _search(words: Words) -> int:
     from e2fashion.schema import SearchConfig
 
     config = load_config(SearchConfig, None, [f"index={one_place(words, INDEX)}", *words.overrides])
-    print(runner.search(config))
+    show(runner.search(config))
     return 0
 
 
@@ -85,7 +85,7 @@ def _recommend(words: Words) -> int:
     from e2fashion.schema import RecommendConfig
 
     config = load_config(RecommendConfig, None, [f"index={one_place(words, INDEX)}", *words.overrides])
-    print(runner.recommend(config))
+    show(runner.recommend(config))
     return 0
 
 
@@ -96,6 +96,7 @@ VERBS: dict[str, Verb] = {
         _build,
         "IndexBuildConfig",
         page="search.md",
+        argument="source",
     ),
     "index add": Verb(
         "index add <index> <catalogue, folder or list of pictures>",
@@ -103,6 +104,7 @@ VERBS: dict[str, Verb] = {
         _add,
         "IndexChangeConfig",
         page="search.md",
+        argument="index",
     ),
     "index update": Verb(
         "index update <index> <catalogue, folder or list of pictures>",
@@ -110,6 +112,7 @@ VERBS: dict[str, Verb] = {
         _update,
         "IndexChangeConfig",
         page="search.md",
+        argument="index",
     ),
     "index remove": Verb(
         "index remove <index> ids=<id>,<id> [file=<ids.txt>]",
@@ -117,6 +120,7 @@ VERBS: dict[str, Verb] = {
         _remove,
         "IndexRemoveConfig",
         page="search.md",
+        argument="index",
     ),
     "index describe": Verb(
         "index describe <index>",
@@ -129,6 +133,7 @@ VERBS: dict[str, Verb] = {
         _evaluate,
         "IndexEvaluateConfig",
         page="search.md",
+        argument="index",
     ),
     "search": Verb(
         "search <index> text=... [image=<picture>] [where.<tag>=<value>] [top=10] [figure=<file.png>]",
@@ -136,6 +141,7 @@ VERBS: dict[str, Verb] = {
         _search,
         "SearchConfig",
         page="search.md",
+        argument="index",
     ),
     "recommend": Verb(
         "recommend <index> product=<id> text=... [away=...] [where.<tag>=<value>] [figure=<file.png>]",
@@ -143,5 +149,6 @@ VERBS: dict[str, Verb] = {
         _recommend,
         "RecommendConfig",
         page="search.md",
+        argument="index",
     ),
 }

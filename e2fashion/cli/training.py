@@ -10,26 +10,34 @@ from e2fashion.types import E2FashionError
 
 def _train(words: Words) -> int:
     from e2fashion import runner
+    from e2fashion.run_configs import config_of_place
+    from e2fashion.schema import RunConfig
 
     place = Path(one_place(words, "configuration file, or the folder of a run to go on with"))
+    config_of_place(RunConfig, place, words.overrides)  # so that a mistake is reported before PyTorch is imported
     show(runner.train(place, words.overrides, progress=not words.quiet))
     return 0
 
 
 def _compare(words: Words) -> int:
     from e2fashion import runner
+    from e2fashion.run_configs import load_comparison
 
     if not words.places:
         raise E2FashionError("Give the configuration files to compare, the baseline first.")
-    show(runner.compare([Path(place) for place in words.places], words.overrides, progress=not words.quiet))
+    files = [Path(place) for place in words.places]
+    load_comparison(files, words.overrides)  # as above
+    show(runner.compare(files, words.overrides, progress=not words.quiet))
     return 0
 
 
 def _ablate(words: Words) -> int:
-    from e2fashion.ablation import ablate
+    from e2fashion import ablation
 
-    text, finished = ablate(
-        Path(one_place(words, "ablation file")),
+    file = Path(one_place(words, "ablation file"))
+    ablation.load_ablation(file, words.overrides)  # as above
+    text, finished = ablation.ablate(
+        file,
         words.overrides,
         only=words.only,
         jobs=words.jobs,
@@ -52,6 +60,7 @@ VERBS: dict[str, Verb] = {
         "train several runs on one catalogue and write one report",
         _compare,
         "CompareConfig",
+        passed="RunConfig",
     ),
     "ablate": Verb(
         "ablate <ablation.yaml> data=<catalogue> [--dry-run] [--only ROW] [--jobs N]",
@@ -59,5 +68,6 @@ VERBS: dict[str, Verb] = {
         _ablate,
         "AblationConfig",
         OWN_FLAGS,
+        passed="RunConfig",
     ),
 }

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 from pathlib import Path
 
+from e2fashion.escape import visible
+from e2fashion.settings import REQUIRED, settings_of
 from e2fashion.types import E2FashionError
 
 OWN_FLAGS = ("--dry-run", "--only", "--jobs")
@@ -26,7 +29,10 @@ class Words:
 
 @dataclass(frozen=True)
 class Verb:
-    """A verb: its usage, what it does, its function, the name of its schema, its flags, its page in ``docs``."""
+    """A verb: its usage, what it does, its function, the name of its schema, its flags, its page in ``docs``.
+
+    ``passed`` names the schema that its other keys belong to, ``argument`` the key that arguments without ``=`` give.
+    """
 
     usage: str
     help: str
@@ -34,6 +40,40 @@ class Verb:
     settings: str = ""
     flags: tuple[str, ...] = ()
     page: str = ""
+    passed: str = ""
+    argument: str = ""
+
+
+def check_words(verb: Verb, words: Words) -> None:
+    """Refuse a key that is given twice with different values, and an empty value that means nothing.
+
+    Raises:
+        E2FashionError: such a key; the message names both values, or how to say what is meant.
+    """
+    given: dict[str, str] = {}
+    places = [place for place in words.places if not place.endswith((".yaml", ".yml"))]
+    for override in words.overrides:
+        key, _, value = override.partition("=")
+        if given.setdefault(key, value) != value:
+            raise E2FashionError(f"'{key}' is given twice, as {key}={given[key]} and as {override}. Leave one out.")
+        if key == verb.argument and places:
+            raise E2FashionError(
+                f"'{key}' is given twice, as the argument '{places[0]}' and as {override}. Leave one out."
+            )
+        if not value.strip() and (kind := _kind_without_empty(verb, key)):
+            raise E2FashionError(f"'{override}' has no value. Give {kind}, or leave {key} out for the default.")
+
+
+def _kind_without_empty(verb: Verb, key: str) -> str | None:
+    """What a key takes if that cannot be an empty text; None for an optional text and for keys that do not exist."""
+    from e2fashion import schema
+
+    for name in filter(None, (verb.settings, verb.passed)):
+        for item in settings_of(getattr(schema, name)):
+            if re.fullmatch(re.escape(item.path).replace("<name>", "[^.]+"), key):
+                empty = item.type == "text" and item.default != REQUIRED
+                return None if empty else item.type.replace("`", "")
+    return None
 
 
 def is_place(word: str, verb: Verb) -> bool:
@@ -61,6 +101,6 @@ def one_place(words: Words, what: str) -> str:
 
 
 def show(text: str) -> None:
-    """Print, unless this is a process that only helped another one."""
+    """Print, unless this is a process that only helped another one; control characters from data are escaped."""
     if text:
-        print(text)
+        print(visible(text, keep="\n"))

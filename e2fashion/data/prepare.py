@@ -16,7 +16,6 @@ from typing import Any, Literal
 from datasets import Features
 from tqdm.auto import tqdm  # type: ignore[import-untyped]
 
-from e2fashion.characters import escaped
 from e2fashion.data.catalogue import Catalogue
 from e2fashion.data.derived import FibreColumns
 from e2fashion.data.manifest import FORMAT_VERSION, SKIPPED_FILE, Manifest
@@ -28,6 +27,7 @@ from e2fashion.data.storage import BASE_COLUMNS, REGIONS_COLUMN, SplitFolder, Sp
 from e2fashion.data.text import normalise_text
 from e2fashion.data.validate import CheckedRow, ProductError, check_row
 from e2fashion.disk import atomic_folder, clear_leftovers, list_files, recover
+from e2fashion.escape import visible
 from e2fashion.types import SPLITS, E2FashionError, Split
 
 logger = logging.getLogger(__name__)
@@ -266,7 +266,7 @@ def _write_skipped(file: Path, skipped: list[SourceProblem]) -> None:
     with file.open("w", encoding="utf-8", newline="") as stream:
         writer = csv.writer(stream)
         writer.writerow(columns)
-        writer.writerows([escaped(getattr(problem, column)) for column in columns] for problem in skipped)
+        writer.writerows([visible(getattr(problem, column)) for column in columns] for problem in skipped)
 
 
 def _nothing_left(source: Source, gathered: _Gathered) -> str:

@@ -6,10 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from e2fashion.characters import escaped, first_control, is_blank, is_c1_control, trimmed
+from e2fashion.characters import first_control, is_blank, is_c1_control, trimmed
 from e2fashion.data.image_files import ImageError
 from e2fashion.data.pictures import check_picture, read_bytes
 from e2fashion.data.sources.base import SourceProblem, SourceRow
+from e2fashion.escape import visible
 from e2fashion.types import SPLITS, Box, E2FashionError, Split
 
 _SPLIT_NAMES: dict[str, Split] = {split: split for split in SPLITS} | {"validation": "val", "valid": "val"}
@@ -25,7 +26,7 @@ class ProductError(E2FashionError):
             f"{problem.row}{product}: {problem.reason} in field '{problem.field}': {problem.value}. "
             f"Remedy: {problem.remedy}; or leave such rows out with on_error=skip."
         )
-        super().__init__(escaped(message))  # printable everywhere
+        super().__init__(visible(message))  # printable everywhere
         self.problem = problem
 
 

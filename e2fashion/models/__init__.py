@@ -1,6 +1,7 @@
 """Encoders: CLIP with regional selection (E2), its baselines, and the ways in and out of other layouts.
 
-Importing the baselines' files is what lets :class:`E2Model` create them, see there.
+Importing the package registers E2 with Transformers' Auto classes. Importing the baselines' files is what lets
+:class:`E2Model` create them, see there.
 """
 
 from e2fashion.models.configuration_e2 import E2Config, E2VisionConfig, parse_entities
@@ -11,6 +12,8 @@ from e2fashion.models.modeling_e2 import E2Model, E2VisionModelWithProjection
 from e2fashion.models.outputs import E2Output, E2VisionModelOutput
 from e2fashion.models.registration import register
 from e2fashion.models.vision_e2 import E2VisionModel, E2VisionOutput
+
+register()
 
 __all__ = [
     "E2Config",

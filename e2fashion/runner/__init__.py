@@ -1,29 +1,34 @@
 """What each verb does: a resolved configuration goes in, a run folder that explains itself comes out.
 
-One file per verb; what several need is in :mod:`e2fashion.runner.common`.
+One file per verb, imported when it is first called; what several need is in :mod:`e2fashion.runner.common`.
 """
 
-from e2fashion.runner.caption_use import caption_evaluate, caption_evaluation, caption_run
-from e2fashion.runner.captioning import caption_train, train_decoder
-from e2fashion.runner.catalogues import check, describe, prepare
-from e2fashion.runner.classification import classify, tags_fit, tags_predict
-from e2fashion.runner.comparison import compare
-from e2fashion.runner.composing import compose, composed
-from e2fashion.runner.converting import convert
-from e2fashion.runner.evaluation import evaluate
-from e2fashion.runner.explaining import explain
-from e2fashion.runner.exporting import export
-from e2fashion.runner.indexing import (
-    index_build,
-    index_change,
-    index_describe,
-    index_evaluate,
-    index_remove,
-)
-from e2fashion.runner.probing import probe, probe_records
-from e2fashion.runner.reports import report
-from e2fashion.runner.runs import train, train_run
-from e2fashion.runner.search import recommend, search
+from typing import TYPE_CHECKING
+
+from e2fashion.lazy import lazy_names
+
+if TYPE_CHECKING:
+    from e2fashion.runner.caption_use import caption_evaluate, caption_evaluation, caption_run
+    from e2fashion.runner.captioning import caption_train, train_decoder
+    from e2fashion.runner.catalogues import check, describe, prepare
+    from e2fashion.runner.classification import classify, tags_fit, tags_predict
+    from e2fashion.runner.comparison import compare
+    from e2fashion.runner.composing import compose, composed
+    from e2fashion.runner.converting import convert
+    from e2fashion.runner.evaluation import evaluate
+    from e2fashion.runner.explaining import explain
+    from e2fashion.runner.exporting import export
+    from e2fashion.runner.indexing import (
+        index_build,
+        index_change,
+        index_describe,
+        index_evaluate,
+        index_remove,
+    )
+    from e2fashion.runner.probing import probe, probe_records
+    from e2fashion.runner.reports import report
+    from e2fashion.runner.runs import train, train_run
+    from e2fashion.runner.searching import recommend, search
 
 __all__ = [
     "caption_evaluate",
@@ -57,3 +62,57 @@ __all__ = [
     "train_decoder",
     "train_run",
 ]
+
+__getattr__ = lazy_names(
+    __name__,
+    {
+        "e2fashion.runner.caption_use": (
+            "caption_evaluate",
+            "caption_evaluation",
+            "caption_run",
+        ),
+        "e2fashion.runner.captioning": (
+            "caption_train",
+            "train_decoder",
+        ),
+        "e2fashion.runner.catalogues": (
+            "check",
+            "describe",
+            "prepare",
+        ),
+        "e2fashion.runner.classification": (
+            "classify",
+            "tags_fit",
+            "tags_predict",
+        ),
+        "e2fashion.runner.comparison": ("compare",),
+        "e2fashion.runner.composing": (
+            "compose",
+            "composed",
+        ),
+        "e2fashion.runner.converting": ("convert",),
+        "e2fashion.runner.evaluation": ("evaluate",),
+        "e2fashion.runner.explaining": ("explain",),
+        "e2fashion.runner.exporting": ("export",),
+        "e2fashion.runner.indexing": (
+            "index_build",
+            "index_change",
+            "index_describe",
+            "index_evaluate",
+            "index_remove",
+        ),
+        "e2fashion.runner.probing": (
+            "probe",
+            "probe_records",
+        ),
+        "e2fashion.runner.reports": ("report",),
+        "e2fashion.runner.runs": (
+            "train",
+            "train_run",
+        ),
+        "e2fashion.runner.searching": (
+            "recommend",
+            "search",
+        ),
+    },
+)

@@ -19,9 +19,10 @@ from e2fashion.data.catalogue import Catalogue
 from e2fashion.hub import StoredPlace
 from e2fashion.modules.callbacks import RunInterruptedError
 from e2fashion.modules.loggers import check_loggers
+from e2fashion.run_configs import config_of_place
 from e2fashion.run_folder import RunFolder
 from e2fashion.runner.caption_fit import CaptionTraining
-from e2fashion.runner.common import config_of_place, load_named_encoder, log_arithmetic, set_threads
+from e2fashion.runner.common import load_named_encoder, log_arithmetic, set_threads
 from e2fashion.schema import CaptionTrainConfig, identity_values
 from e2fashion.tasks.captioning.entity_prompt import check_prompt_entities
 from e2fashion.tasks.captioning.loading import identity_of_encoder

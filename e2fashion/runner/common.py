@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, Protocol, TypeVar, cast
+from typing import Any, Literal, Protocol, cast
 
 import torch
 from torch import nn
@@ -22,8 +22,6 @@ from e2fashion.schema.common import Accelerator
 from e2fashion.types import E2FashionError, ResultRecord
 
 logger = logging.getLogger(__name__)
-
-Config = TypeVar("Config")
 
 
 class NamesEncoder(Protocol):
@@ -53,16 +51,6 @@ def results_file(output: str | None, run: RunFolder, verb: str, encoder: Encoder
     if output:
         return Path(output)
     return run.results if run.config.is_file() else Path("runs") / verb / encoder.name / "results.jsonl"
-
-
-def config_of_place(schema: type[Config], place: Path, overrides: Sequence[str]) -> Config:
-    """The configuration of a file, or that of a run folder, to go on with it."""
-    if not place.is_dir():
-        return load_config(schema, place, overrides)
-    file = RunFolder(place).config
-    if not file.is_file():
-        raise E2FashionError(f"'{place}' is no run folder: it has no config.yaml. Give a configuration file.")
-    return load_config(schema, file, [f"output={place}", *overrides])
 
 
 def to_device(encoder: Encoder, accelerator: str) -> None:

@@ -5,30 +5,23 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from e2fashion.config import load_config
 from e2fashion.data.catalogue import Catalogue
 from e2fashion.eval.encoder import Encoder, load_encoder
 from e2fashion.eval.report import write_comparison
 from e2fashion.run_checks import check_run
+from e2fashion.run_configs import load_comparison
 from e2fashion.run_folder import RunFolder
 from e2fashion.runner.evaluation import results_of
 from e2fashion.runner.runs import train_run
-from e2fashion.schema import CompareConfig, RunConfig
 from e2fashion.training import is_first_process
-from e2fashion.types import E2FashionError, ResultRecord
+from e2fashion.types import ResultRecord
 
 
 def compare(files: Sequence[Path], overrides: Sequence[str], progress: bool = True) -> str:
     """Train a run per configuration file on one catalogue, evaluate each, and write one report."""
-    own = [word for word in overrides if word.partition("=")[0] in ("data", "output", "split", "gallery_products")]
-    config = load_config(CompareConfig, None, own)
-    shared = [word for word in overrides if word not in own]
-    output = Path(config.output)
+    config, runs = load_comparison(files, overrides)
+    output, names = Path(config.output), [run.name for run in runs]
     catalogue = Catalogue.load(config.data)
-    runs = [_run_of(file, shared, config.data, output) for file in files]
-    names = [run.name for run in runs]
-    if doubled := next((name for name in names if names.count(name) > 1), None):
-        raise E2FashionError(f"Two configurations are called '{doubled}'. Give each a name of its own.")
     for run in runs:
         check_run(run, catalogue)
     encoders: list[Encoder] = []
@@ -64,8 +57,3 @@ def _comparison_lines(catalogue: Catalogue, split: str, output: Path, names: Seq
             f"| {name} | {record['parameters'] / 1e6:.2f} M | {added} | {minutes:.1f} | {stages[-1]['best_epoch']} |"
         )
     return lines
-
-
-def _run_of(file: Path, overrides: Sequence[str], data: str, output: Path) -> RunConfig:
-    name = load_config(RunConfig, file, [*overrides, f"data={data}"]).name
-    return load_config(RunConfig, file, [*overrides, f"data={data}", f"output={output / name}"])

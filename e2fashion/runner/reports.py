@@ -9,24 +9,21 @@ from e2fashion.eval.probing.figures import add_probe_figures
 from e2fashion.eval.report import write_tables
 from e2fashion.records import read_records
 from e2fashion.run_folder import RunFolder
+from e2fashion.schema import ReportConfig
 from e2fashion.types import E2FashionError, ResultRecord
 
 
-def report(places: Sequence[Path], overrides: Sequence[str] = ()) -> str:
-    """Tables from the records of several runs or files; ``output=<file.md>`` keeps them, and figures of probes."""
-    options = dict(word.partition("=")[::2] for word in overrides)
-    unknown = sorted(set(options) - {"output"})
-    if unknown or not places:
-        raise E2FashionError(
-            f"report takes run folders or results.jsonl files and output=<file.md>; got {unknown or 'no places'}."
-        )
+def report(config: ReportConfig, places: Sequence[Path]) -> str:
+    """Tables from the records of several runs or files, and figures of probes where the report is kept."""
+    if not places:
+        raise E2FashionError("report takes run folders or results.jsonl files and output=<file.md>; got no places.")
     records: list[ResultRecord] = []
     for place in places:
         file = RunFolder(place).results if place.is_dir() else place
         if not file.is_file():
             raise E2FashionError(f"'{place}' holds no records: {file} does not exist. Run `e2fashion evaluate` first.")
         records += read_records(file)
-    if "output" not in options:
+    if config.output is None:
         return write_tables(records)
-    file = Path(options["output"])
+    file = Path(config.output)
     return write_tables(records, file) + add_probe_figures(records, file)

@@ -16,8 +16,9 @@ from e2fashion.hub import StoredPlace
 from e2fashion.modules.callbacks import RunInterruptedError
 from e2fashion.records import read_records
 from e2fashion.run_checks import check_run
+from e2fashion.run_configs import config_of_place
 from e2fashion.run_folder import RunFolder
-from e2fashion.runner.common import config_of_place, log_arithmetic, set_threads
+from e2fashion.runner.common import log_arithmetic, set_threads
 from e2fashion.runner.evaluation import results_of
 from e2fashion.schema import RunConfig
 from e2fashion.training import is_first_process, train_stages

@@ -19,7 +19,7 @@ from e2fashion.schema.compare import AblationConfig, CompareConfig
 from e2fashion.schema.compose import ComposeConfig
 from e2fashion.schema.convert import ConvertConfig
 from e2fashion.schema.data import CheckConfig, DescribeConfig, PrepareConfig
-from e2fashion.schema.evaluate import EvaluateConfig, ProbeConfig
+from e2fashion.schema.evaluate import EvaluateConfig, ProbeConfig, ReportConfig
 from e2fashion.schema.export import ExportConfig
 from e2fashion.schema.logs import LoggingConfig, RunLoggingConfig
 from e2fashion.schema.run import (
@@ -79,6 +79,7 @@ __all__ = [
     "PrepareConfig",
     "ProbeConfig",
     "RecommendConfig",
+    "ReportConfig",
     "RunConfig",
     "RunLoggingConfig",
     "ScratchConfig",

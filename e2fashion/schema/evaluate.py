@@ -66,3 +66,11 @@ class ProbeConfig(Measuring):
     """Bootstrap resamples of the confidence intervals."""
     seed: int = 0
     """Seed of the draws and the bootstrap."""
+
+
+@dataclass
+class ReportConfig:
+    """Tables of what was measured already."""
+
+    output: str | None = None
+    """Markdown file of the tables, figures of probes next to it; null: they are only printed."""

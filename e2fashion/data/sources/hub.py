@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from e2fashion.data.sources.base import SourceProblem, SourceRow
-from e2fashion.data.sources.datasets_tables import open_splits
 from e2fashion.data.sources.tables import Table, as_text, require_columns
 from e2fashion.data.text import TextTemplate
 from e2fashion.types import SPLITS, E2FashionError
@@ -50,6 +49,8 @@ class HubSource:
             raise E2FashionError(
                 f"columns has no part '{unknown[0]}'. The parts are: {', '.join(_PARTS)}; tags go into 'tags'."
             )
+        from e2fashion.data.sources.datasets_tables import open_splits  # here, because `datasets` costs seconds
+
         found = open_splits(self.path, self.subset, self.revision)
         self._splits = self._named(found)
         self._tables = {split: found[split] for split in self._splits}

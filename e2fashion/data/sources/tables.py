@@ -13,12 +13,10 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, Protocol
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-
-from e2fashion.characters import escaped, first_control
+from e2fashion.characters import first_control
 from e2fashion.data.sources.base import SourceProblem
 from e2fashion.data.sources.records import Record, read_records
+from e2fashion.escape import visible
 from e2fashion.types import E2FashionError
 
 _PREVIEWED_LINES = 1000
@@ -226,10 +224,12 @@ class DelimitedTable:
 @contextmanager
 def _parquet_errors(file: Path) -> Iterator[None]:
     """What Arrow raises on a damaged file, as one of our errors."""
+    import pyarrow as pa  # in functions, so that help on the sources does not import it
+
     try:
         yield
     except (pa.ArrowException, OSError, UnicodeError, OverflowError, ValueError) as error:
-        reason = escaped(" ".join(str(error).split()))
+        reason = visible(" ".join(str(error).split()))
         raise E2FashionError(f"{file} is not a readable Parquet file: {reason}. Fetch it again.") from error
 
 
@@ -241,6 +241,8 @@ class ParquetTable:
     columns: tuple[str, ...] = field(init=False)
 
     def __post_init__(self) -> None:
+        import pyarrow.parquet as pq
+
         with _parquet_errors(self.file):
             self._metadata = pq.read_metadata(self.file)
             self.columns = tuple(pq.read_schema(self.file).names)
@@ -250,6 +252,8 @@ class ParquetTable:
 
     def rows(self, columns: Sequence[str]) -> Iterator[tuple[str, Mapping[str, Any]] | SourceProblem]:
         """Every row as Python values, counted from 1."""
+        import pyarrow.parquet as pq
+
         number = 0
         with _parquet_errors(self.file), pq.ParquetFile(self.file, memory_map=True) as opened:
             for batch in opened.iter_batches(_PARQUET_ROWS, columns=list(dict.fromkeys(columns))):

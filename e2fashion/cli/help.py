@@ -1,0 +1,102 @@
+"""What ``--help`` prints: the verbs, or one verb and each of its keys with its type, default and meaning."""
+
+from __future__ import annotations
+
+import shutil
+import textwrap
+from collections.abc import Iterable, Mapping
+from itertools import groupby
+from typing import Any
+
+from e2fashion.cli.words import OWN_FLAGS, Verb
+from e2fashion.settings import SECTION, Setting, class_doc, settings_of
+
+#: Explained in the help of the verbs that take them.
+FLAGS = {
+    "--quiet": "no progress bars",
+    "--dry-run": "list what would run, and run nothing",
+    "--only": "ROW: these rows only, separated by commas",
+    "--jobs": "N: processes that train side by side",
+}
+_WIDEST, _NARROWEST = 110, 40
+
+
+def verbs_help(verbs: Mapping[str, Verb]) -> str:
+    """How a command is written, and what each of these verbs does."""
+    lines = ["usage: e2fashion <verb> [config.yaml] [key=value ...] [--flags]", "", "verbs:"]
+    for verb in verbs.values():
+        lines += [_wrapped(f"e2fashion {verb.usage}", 2, hanging=6), _wrapped(verb.help, 6)]
+    lines += ["", "`e2fashion <verb> --help` explains a verb and each of its keys; `--version` prints the version."]
+    return "\n".join(lines)
+
+
+def verb_help(verb: Verb) -> str:
+    """Usage of one verb, its flags, and all its keys."""
+    parts = [_wrapped(f"usage: e2fashion {verb.usage} [--quiet]", 0, hanging=11)]
+    parts.append(_wrapped(f"{verb.help[0].upper()}{verb.help[1:]}.", 0))
+    flags = [flag for flag in ("--quiet", *OWN_FLAGS) if flag == "--quiet" or flag in verb.flags]
+    parts.append("\n".join(["flags:", *(f"  {flag:11}{FLAGS[flag]}" for flag in flags)]))
+    if verb.settings:
+        from e2fashion import schema
+
+        owner = getattr(schema, verb.settings)
+        parts.append(_paragraphs(class_doc(owner)))
+        parts.append("keys, given as key=value or in a configuration file:\n" + keys_help(settings_of(owner)))
+    if verb.settings == "PrepareConfig":
+        parts += _sources_help()
+    if verb.page:
+        parts.append(f"See docs/{verb.page} and docs/configuration.md.")
+    return "\n\n".join(parts)
+
+
+def keys_help(settings: Iterable[Setting]) -> str:
+    """Keys with type, default and meaning; those of a section below it, indented."""
+    lines = []
+    for item in settings:
+        depth = 2 + 2 * item.section.count(".") + (2 if item.section else 0)
+        if item.type == SECTION:
+            head = f"{item.path}.*"
+        elif item.default in ("required", ""):
+            head = f"{item.path}=<{plain(item.type)}>, {item.default}"
+        else:
+            head = f"{item.path}={plain(item.default)}  <{plain(item.type)}>"
+        source = f" Source: {item.source}." if item.source else ""
+        lines += [_wrapped(head, depth, hanging=depth + 4), _wrapped(f"{plain(item.meaning)}{source}", depth + 4)]
+    return "\n".join(line for line in lines if line)
+
+
+def plain(text: str) -> str:
+    """A docstring or a type for the terminal: literals without their backticks."""
+    return text.replace("`", "").replace(" / ", "|")
+
+
+def _sources_help() -> list[str]:
+    from e2fashion.data.sources import SOURCES
+
+    parts = []
+    for name in sorted(SOURCES):
+        source: Any = SOURCES[name]
+        parts.append(
+            f"further keys with source={name}:\n{_paragraphs(class_doc(source), 2)}\n{keys_help(settings_of(source))}"
+        )
+    return parts
+
+
+def _paragraphs(text: str, indent: int = 0) -> str:
+    """A docstring's paragraphs, wrapped; blank lines between them stay."""
+    blocks = [
+        " ".join(lines) for blank, lines in groupby(text.splitlines(), key=lambda line: not line.strip()) if not blank
+    ]
+    return "\n\n".join(_wrapped(plain(block), indent) for block in blocks)
+
+
+def _wrapped(text: str, indent: int, hanging: int | None = None) -> str:
+    width = max(_NARROWEST, min(_WIDEST, shutil.get_terminal_size((100, 24)).columns))
+    return textwrap.fill(
+        text,
+        width,
+        initial_indent=" " * indent,
+        subsequent_indent=" " * (indent if hanging is None else hanging),
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
