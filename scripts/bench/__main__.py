@@ -30,6 +30,7 @@ from scripts.bench import (
     ranking,
     ranking_memory,
     search,
+    start_up,
     training_loop,
     training_step,
 )
@@ -52,6 +53,7 @@ BENCHMARKS: dict[str, Callable[[Workplace], list[Result]]] = {
     "occlusion": occlusion.run,
     "flips": flips.run,
     "captions": captions.run,
+    "start_up": start_up.run,
 }
 #: Whose progress has no part in a table.
 TALKATIVE = ("pytorch_lightning", "lightning", "e2fashion")

@@ -1,0 +1,44 @@
+"""Processor seconds of a command that needs no PyTorch: help, version, a misspelt key."""
+
+from __future__ import annotations
+
+import os
+import statistics
+import subprocess
+import sys
+from collections.abc import Sequence
+
+from scripts.bench.report import Result
+from scripts.bench.workplace import Workplace
+
+BOUND = 1.0
+COMMANDS: dict[str, tuple[str, ...]] = {
+    "--version": ("--version",),
+    "--help": ("--help",),
+    "train --help": ("train", "--help"),
+    "data prepare --help": ("data", "prepare", "--help"),
+    "misspelt key": ("evaluate", "model", "data=catalogue", "seeed=1"),
+}
+
+
+def cpu_seconds(arguments: Sequence[str]) -> float:
+    """User and system seconds of one ``e2fashion`` command in a process of its own."""
+    command = [sys.executable, "-m", "e2fashion", *arguments]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    _, status, usage = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    return usage.ru_utime + usage.ru_stime
+
+
+def run(workplace: Workplace) -> list[Result]:
+    """The median of every command, in turns."""
+    seconds: dict[str, list[float]] = {name: [] for name in COMMANDS}
+    for _ in range(workplace.turns):
+        for name, arguments in COMMANDS.items():
+            seconds[name].append(cpu_seconds(arguments))
+    results = []
+    for name, times in seconds.items():
+        median = statistics.median(times)
+        spread = f"{median:.2f} s ({min(times):.2f} to {max(times):.2f})"
+        results.append(Result("start_up", f"CPU time of `{name}`", f"under {BOUND:.0f} s", spread, median < BOUND))
+    return results
