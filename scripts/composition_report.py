@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from e2fashion.data.composition import KINDS, Composition, parse_composition
+from e2fashion.escape import markdown
 
 SHOWN_CHARACTERS = 100
 
@@ -35,8 +36,8 @@ def report(column: str, texts: Sequence[str]) -> str:
 
 
 def _shown(composition: Composition) -> str:
-    text = " ".join(composition.text.split()).replace("|", "/")
-    return text if len(text) <= SHOWN_CHARACTERS else text[:SHOWN_CHARACTERS] + "..."
+    text = " ".join(composition.text.split())
+    return markdown(text if len(text) <= SHOWN_CHARACTERS else text[:SHOWN_CHARACTERS] + "...")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

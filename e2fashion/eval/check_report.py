@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from e2fashion.data.check import Checked, Finding, counted
+from e2fashion.escape import visible
 from e2fashion.eval.check_figures import draw_pairs, draw_skew
 from e2fashion.eval.tables import Cell, Table, to_markdown
 
@@ -101,7 +102,11 @@ def as_json(checked: Checked, fail_on: str) -> dict[str, Any]:
 
 
 def _section(checked: Checked, finding: Finding, folder: Path, shown: int) -> str:
-    parts = [f"## {finding.title}: {finding.severity}\n", f"{finding.summary}\n", f"Remedy: {finding.remedy}\n"]
+    parts = [
+        f"## {finding.title}: {finding.severity}\n",
+        f"{visible(finding.summary)}\n",
+        f"Remedy: {visible(finding.remedy)}\n",
+    ]
     if finding.rows:
         file = folder / ROWS / f"{finding.check}.csv"
         file.parent.mkdir(parents=True, exist_ok=True)

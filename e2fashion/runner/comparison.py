@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from e2fashion.data.catalogue import Catalogue
+from e2fashion.escape import markdown
 from e2fashion.eval.encoder import Encoder, load_encoder
 from e2fashion.eval.report import write_comparison
 from e2fashion.run_checks import check_run
@@ -54,6 +55,7 @@ def _comparison_lines(catalogue: Catalogue, split: str, output: Path, names: Seq
         if "added_percent" in record:
             added = f"{record['added_parameters'] / 1e6:.2f} M, + {record['added_percent']:.1f} %"
         lines.append(
-            f"| {name} | {record['parameters'] / 1e6:.2f} M | {added} | {minutes:.1f} | {stages[-1]['best_epoch']} |"
+            f"| {markdown(name)} "
+            f"| {record['parameters'] / 1e6:.2f} M | {added} | {minutes:.1f} | {stages[-1]['best_epoch']} |"
         )
     return lines

@@ -12,6 +12,7 @@ import numpy as np
 
 from e2fashion.data.catalogue import Catalogue
 from e2fashion.data.pictures import read_stored
+from e2fashion.escape import markdown
 from e2fashion.eval.captioning.measure import Told
 from e2fashion.eval.figures import Picture
 from e2fashion.eval.plots import save_figure
@@ -70,7 +71,7 @@ def write_sheet(rows: Sequence[SheetRow], file: Path, title: str, words: str = "
     titles = list(rows[0].texts)
 
     def line(cells: Sequence[str]) -> str:
-        return "| " + " | ".join(cell.replace("|", "\\|").replace("\n", " ") for cell in cells) + " |"
+        return "| " + " | ".join(markdown(" ".join(cell.split())) for cell in cells) + " |"
 
     table = [line(["product", *titles]), line(["---"] * (len(titles) + 1))]
     table += [line([row.product_id, *(row.texts[name] for name in titles)]) for row in rows]
