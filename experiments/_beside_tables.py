@@ -1,11 +1,11 @@
-"""Tables of what is measured beside retrieval: R@1 by groups of queries, and zero-shot classification."""
+"""Tables of the side evaluations of fine-tuned models: R@1 by groups of queries, and zero-shot classification."""
 
 from __future__ import annotations
 
-import statistics
 from collections.abc import Callable, Sequence
 
-from e2fashion.eval.tables import MISSING_VALUE, TITLES, Cell, Table
+from e2fashion.eval.retrieval.tables import TITLES
+from e2fashion.tables import Column, Table, pivot
 from e2fashion.types import ResultRecord
 
 
@@ -31,30 +31,15 @@ def beside_tables(records: Sequence[ResultRecord]) -> dict[str, Table]:
     return tables
 
 
+def mean_table(records: Sequence[ResultRecord], column: Callable[[ResultRecord], str], caption: str) -> Table:
+    """A row per model, a column per value of ``column``."""
+    columns = [Column(title, title) for title in dict.fromkeys(map(column, records))]
+    return pivot(records, ("model",), columns, row=lambda record: record.model, column=column, caption=caption)
+
+
 def _group(record: ResultRecord) -> str:
     return f"{record.extra['group']} ({record.queries})"
 
 
 def _label_metric(record: ResultRecord) -> str:
     return f"{record.extra['entity']} ({record.candidates:g}) {record.metric}"
-
-
-def mean_table(records: Sequence[ResultRecord], column: Callable[[ResultRecord], str], caption: str) -> Table:
-    """A row per model, a column per value of ``column``: the mean, and the deviation where there are several runs."""
-    values: dict[tuple[str, str], list[float]] = {}
-    for record in records:
-        values.setdefault((record.model, column(record)), []).append(record.value)
-    models = dict.fromkeys(record.model for record in records)
-    columns = dict.fromkeys(column(record) for record in records)
-    rows = tuple((Cell(model), *(_cell(values, model, name, models) for name in columns)) for model in models)
-    return Table(("model", *columns), rows, caption)
-
-
-def _cell(values: dict[tuple[str, str], list[float]], model: str, column: str, models: dict[str, None]) -> Cell:
-    own = values.get((model, column))
-    if own is None:
-        return Cell(MISSING_VALUE)
-    rivals = [round(statistics.fmean(values[other, column]), 1) for other in models if (other, column) in values]
-    mean = statistics.fmean(own)
-    spread = f" ± {statistics.stdev(own):.1f}" if len(own) > 1 else ""
-    return Cell(f"{mean:.1f}{spread}", best=len(rivals) > 1 and round(mean, 1) == max(rivals))

@@ -108,7 +108,8 @@ def _measure(
             raise E2FashionError(missing_data(experiment.name, list(recipes), given.scale))
         catalogues = {name: load_catalogue(name, place) for name, place in places.items()}
         published = published_rows(experiment, "")
-        return experiment.view(Material(experiment, output / experiment.name, (), published, catalogues))
+        place = output / experiment.name
+        return experiment.view(Material(experiment, place, (), published, catalogues, smoke=given.smoke))
     if given.smoke:
         name = next(iter(places))
         recipe = recipes.get(name) or next(iter(recipes.values()))
@@ -136,9 +137,10 @@ def _measure(
     )
     caption += "".join(f"\nRow `{title}` is not in the table: {reason}\n" for title, reason in problems.items())
     records = row_records(folders, catalogue, experiment.splits)
+    smoke = given.smoke, given.scale
     place, published = output / experiment.name / name, published_rows(experiment, name)
     return experiment.view(
-        Material(experiment, place, records, published, {name: catalogue}, folders, raw, caption, given.smoke)
+        Material(experiment, place, records, published, {name: catalogue}, folders, raw, caption, *smoke)
     )
 
 

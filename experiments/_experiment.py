@@ -10,6 +10,7 @@ from e2fashion.data.catalogue import Catalogue
 from e2fashion.eval.published import PublishedRow
 from e2fashion.run_folder import RunFolder
 from e2fashion.types import ResultRecord
+from experiments._data import DATA_SETS
 
 ROOT = Path(__file__).resolve().parents[1]
 RUN_CONFIGS = ROOT / "configs" / "run"
@@ -84,6 +85,12 @@ class Material:
     raw: Mapping[str, Path] = field(default_factory=dict)
     caption: str = ""
     smoke: bool = False
+    scale: str = ""
+
+    @property
+    def measured_on(self) -> str:
+        """The titles of the data sets."""
+        return ", ".join(DATA_SETS[name].title for name in self.catalogues)
 
 
 @dataclass(frozen=True)

@@ -7,13 +7,10 @@ from collections.abc import Sequence
 from e2fashion.eval.retrieval.protocols import FullGallery
 from e2fashion.eval.retrieval.rankings import Ranking, load_rankings, pool_rankings, rankings_file
 from e2fashion.eval.significance import compare_rankings
-from e2fashion.eval.tables import TITLES, Cell, Table
 from e2fashion.records import RecordContext
 from e2fashion.run_folder import RunFolder
 from e2fashion.types import E2FashionError, ResultRecord
 from experiments._experiment import Material
-
-SHOWN = ("R@1", "SumR")
 
 
 def difference_records(material: Material, split: str = "test") -> list[ResultRecord]:
@@ -37,35 +34,6 @@ def difference_records(material: Material, split: str = "test") -> list[ResultRe
         ours = _pooled(folders, split, catalogue.fingerprint)
         records += compare_rankings(ours, theirs, context, FullGallery.name, baseline)
     return records
-
-
-def difference_table(records: Sequence[ResultRecord], positives: str) -> Table:
-    """A line per row for R@1 and SumR: the difference in percentage points, its 95 % interval, and p.
-
-    The records hold the other metrics.
-    """
-    own = [record for record in records if record.positives == positives and _metric(record) in SHOWN]
-    rows = tuple(
-        (
-            Cell(record.model),
-            Cell(f"{TITLES[record.direction]} {_metric(record)}".strip()),
-            Cell(f"{record.value:+.1f}"),
-            Cell(f"[{record.low:+.1f}, {record.high:+.1f}]"),
-            Cell(f"{record.extra['p_value']:.3f}"),
-        )
-        for record in own
-    )
-    against = own[0].extra["against"]
-    caption = (
-        f"Difference to {against} in percentage points, protocol `{own[0].protocol}` on {own[0].split}, a hit is the "
-        f"same {positives}: paired bootstrap over products, the hits of all seeds pooled; p is two-sided and knows "
-        "nothing of other seeds."
-    )
-    return Table(("model", "metric", "difference", "95 % interval", "p"), rows, caption)
-
-
-def _metric(record: ResultRecord) -> str:
-    return record.metric.partition(" - ")[0]
 
 
 def _pooled(folders: Sequence[RunFolder], split: str, fingerprint: str) -> list[Ranking]:

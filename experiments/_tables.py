@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from e2fashion.eval.published import PublishedRow
-from e2fashion.eval.tables import RETRIEVAL_COLUMNS, Cell, Column, Table, retrieval_table, to_csv, to_latex, to_markdown
+from e2fashion.eval.retrieval.tables import RETRIEVAL_COLUMNS, Metric, difference_table, retrieval_table
 from e2fashion.records import append_records
+from e2fashion.run_folder import RunFolder
+from e2fashion.tables import (
+    MISSING_VALUE,
+    Cell,
+    Table,
+    to_csv,
+    to_latex,
+    to_markdown,
+    with_columns,
+    without_repeats,
+)
 from e2fashion.types import ResultRecord
-from experiments._data import DATA_SETS
 from experiments._experiment import Material
-from experiments._significance import difference_records, difference_table
+from experiments._significance import difference_records
 
-UNKNOWN = "n/a"
 RECORDS = "records.jsonl"
 HITS = {"product": "", "text": "_same_text"}
 """Notions of a hit, with what is added to a file's name."""
@@ -23,20 +32,24 @@ HITS = {"product": "", "text": "_same_text"}
 def retrieval_view(
     protocol: str = "full",
     split: str = "test",
-    columns: Sequence[Column] = RETRIEVAL_COLUMNS,
+    columns: Sequence[Metric] = RETRIEVAL_COLUMNS,
     parameters: bool = False,
+    facts: Mapping[str, Callable[[RunFolder], str]] | None = None,
     figure: Callable[[Material], Path] | None = None,
     beside: Callable[[Material], tuple[list[ResultRecord], dict[str, Table]]] | None = None,
 ) -> Callable[[Material], list[Path]]:
     """A view: one table per notion of a hit, and of differences to the baseline.
 
-    ``figure`` draws what goes with it; ``beside`` measures more, and gives its records and tables by file suffix.
+    ``facts`` are columns of what a row's first run says, by title; ``figure`` draws what goes with the table;
+    ``beside`` measures more, and gives its records and tables by file suffix.
     """
 
     def view(material: Material) -> list[Path]:
         tables: dict[str, Table] = {}
         for positives, suffix in HITS.items():
             if any((r.task, r.protocol, r.positives) == ("retrieval", protocol, positives) for r in material.records):
+                # Published numbers count the product alone as a hit.
+                published = material.published if positives == "product" else ()
                 table = retrieval_table(
                     material.records,
                     split=split,
@@ -44,11 +57,10 @@ def retrieval_view(
                     positives=positives,
                     models=list(material.folders),
                     columns=columns,
-                    # Published numbers count the product alone as a hit.
-                    published=_known(material) if positives == "product" else None,
+                    published={row.system: row.columns() for row in published},
+                    labels={row.system: _label(row, protocol) for row in published},
                 )
-                table = _labelled(table, material, protocol)
-                tables[suffix] = _with_parameters(table, material.records) if parameters else table
+                tables[suffix] = _with_facts(table, material, facts or {}, parameters)
         differences = difference_records(material, split)
         for positives, suffix in HITS.items():
             if any(record.positives == positives for record in differences):
@@ -63,15 +75,20 @@ def retrieval_view(
 
 
 def write_tables(material: Material, tables: dict[str, Table], notes: Sequence[str] = ()) -> list[Path]:
-    """``<name>.md`` with every table, ``<name><suffix>.tex`` and ``.csv`` of each, and the records behind them."""
+    """``<name>.md`` with every table, ``<name><suffix>.tex`` and ``.csv`` of each, and the records behind them.
+
+    Of tables with equal cells only the first is written.
+    """
     name, folder = material.experiment.name, material.output
     folder.mkdir(parents=True, exist_ok=True)
     records = folder / RECORDS
     records.unlink(missing_ok=True)
     append_records(records, material.records)
-    parts = [f"# {material.experiment.title}\n", material.caption]
+    parts = [f"# {material.experiment.title}: {material.measured_on}\n", material.caption]
     files = [folder / f"{name}.md"]
-    for suffix, table in tables.items():
+    for suffix, table in without_repeats(tables).items():
+        measured = replace(table.measured, data=material.measured_on, scale=material.scale, smoke=material.smoke)
+        table = replace(table, measured=measured)
         parts.append(to_markdown(table))
         for ending, text in ((".tex", to_latex(table)), (".csv", to_csv(table))):
             file = folder / f"{name}{suffix}{ending}"
@@ -81,21 +98,9 @@ def write_tables(material: Material, tables: dict[str, Table], notes: Sequence[s
     return [*files, records]
 
 
-def _known(material: Material) -> dict[str, dict[Column, float]]:
-    return {row.system: row.columns() for row in material.published}
-
-
-def _labelled(table: Table, material: Material, protocol: str) -> Table:
-    """The table with published rows marked, and with what they have otherwise than ours: data set, protocol."""
-    titles = list(material.folders)
-    labels = {}
-    for row in material.published:
-        other = [DATA_SETS[row.data].title] if row.data not in material.catalogues else []
-        other += [row.protocol] if row.protocol not in (protocol, UNKNOWN) else []
-        name = f"{row.system} (published)" if row.system in titles else row.system
-        labels[name] = f"{row.system} ({', '.join(['published', *other])})"
-    rows = [(Cell(labels.get(row[0].text, row[0].text)), *row[1:]) for row in table.rows]
-    return replace(table, rows=tuple(rows))
+def _label(row: PublishedRow, protocol: str) -> str:
+    """The name of a published row, with its protocol where that is another than ours."""
+    return row.label(*([row.protocol] if row.protocol not in (protocol, MISSING_VALUE) else []))
 
 
 def source_notes(rows: Sequence[PublishedRow]) -> list[str]:
@@ -106,10 +111,16 @@ def source_notes(rows: Sequence[PublishedRow]) -> list[str]:
     return ["Published rows (`experiments/published.yaml`); n/a is what could not be read:\n", *lines]
 
 
-def _with_parameters(table: Table, records: Sequence[ResultRecord]) -> Table:
-    counts = {record.model: record.value for record in records if record.metric == "parameters"}
-    rows = [
-        (row[0], Cell(f"{counts[row[0].text] / 1e6:.2f} M" if row[0].text in counts else "n/a"), *row[1:])
-        for row in table.rows
-    ]
-    return replace(table, header=(table.header[0], "parameters", *table.header[1:]), rows=tuple(rows))
+def _with_facts(
+    table: Table, material: Material, facts: Mapping[str, Callable[[RunFolder], str]], parameters: bool
+) -> Table:
+    """The table with ``facts`` and parameters behind the model."""
+    counts = {record.model: record.value for record in material.records if record.metric == "parameters"}
+    cells = {
+        title: [
+            *(Cell(fact(folders[0])) for fact in facts.values()),
+            *([Cell(f"{counts[title] / 1e6:.2f} M" if title in counts else MISSING_VALUE)] if parameters else []),
+        ]
+        for title, folders in material.folders.items()
+    }
+    return with_columns(table, [*facts, *(["parameters"] if parameters else [])], cells, place=1)

@@ -21,17 +21,15 @@ out; a catalogue without a column `colour` has no other colours (drawn garments:
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from e2fashion import runner
 from e2fashion.data.catalogue import Catalogue
 from e2fashion.eval.composed.measure import COMPOSED, DIFFERENCES
-from e2fashion.eval.composed.tables import composed_difference_table, composed_table
-from e2fashion.eval.published import PublishedRow
-from e2fashion.eval.tables import MISSING_VALUE, Cell, Table
+from e2fashion.eval.composed.tables import composed_difference_table, composed_table, known_composed_rows
 from e2fashion.schema import ComposeConfig
+from e2fashion.tables import Table
 from e2fashion.types import E2FashionError, ResultRecord
 from experiments._command import main
 from experiments._experiment import FASHIONGEN, Experiment, Material, Row
@@ -63,7 +61,7 @@ def view(material: Material) -> list[Path]:
         measured = [record for record in records if (record.task, record.protocol) == (COMPOSED.task, protocol)]
         compared = [record for record in records if (record.task, record.protocol) == (DIFFERENCES.task, protocol)]
         known = material.published if protocol == PUBLISHED_GALLERY else ()
-        tables[f"_{protocol}"] = composed_table(measured, known_rows(known, measured))
+        tables[f"_{protocol}"] = composed_table(measured, known_composed_rows(known))
         if compared:
             tables[f"_{protocol}_differences"] = composed_difference_table(compared)
     notes = source_notes(material.published) if PUBLISHED_GALLERY in {record.protocol for record in records} else []
@@ -88,18 +86,6 @@ def tasks(material: Material, catalogue: Catalogue) -> list[ComposeConfig]:
             "--data fashioniq=<its folder>."
         )
     return found
-
-
-def known_rows(published: Sequence[PublishedRow], records: Sequence[ResultRecord]) -> list[tuple[Cell, ...]]:
-    """Published values as lines of the table of ``records``."""
-    categories = [name for name in dict.fromkeys(record.direction for record in records) if name != "mean"]
-    columns = [(name, f"R@{k}") for name in [*categories, "mean"] for k in (10, 50)]
-    rows = []
-    for row in published:
-        values = row.columns()
-        cells = [Cell(f"{values[column]:.1f}" if column in values else MISSING_VALUE) for column in columns]
-        rows.append((Cell("published"), Cell(row.system), Cell(row.note), *cells))
-    return rows
 
 
 EXPERIMENT = Experiment(

@@ -28,7 +28,7 @@ from experiments._tables import retrieval_view
 
 EXPERIMENT = Experiment(
     name="table1_full_candidates",
-    title="Fashion-Gen, full candidates",
+    title="Full candidates",
     table="table1",
     rows=SYSTEMS,
     baseline="CLIP-FT",

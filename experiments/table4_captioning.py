@@ -36,7 +36,7 @@ from e2fashion.config import load_config
 from e2fashion.data.catalogue import Catalogue
 from e2fashion.eval.captioning.measure import Told, read_told
 from e2fashion.eval.captioning.sheet import sheet_rows, write_sheet
-from e2fashion.eval.captioning.tables import caption_table
+from e2fashion.eval.captioning.tables import caption_table, published_caption_rows
 from e2fashion.metrics.captioning import has_java
 from e2fashion.run_folder import RunFolder
 from e2fashion.schema import CaptionEvaluateConfig, CaptionTrainConfig, identity_values
@@ -106,8 +106,7 @@ def view(material: Material) -> list[Path]:
                 "DeCap" if job.title == "CLIP-FT" else f"DeCap + {job.title}",
                 read_told(results.parent / "captions" / f"{SPLIT}-{SHEET}.jsonl"),
             )
-    published = {row.system: row.values for row in material.published}
-    table = caption_table(records, published)
+    table = caption_table(records, published_caption_rows(material.published))
     files = write_tables(replace(material, records=records), {"": table}, source_notes(material.published))
     words = f"{material.caption}\nProducts of {SPLIT} drawn once; pictures are read by projection into the memory."
     rows = sheet_rows(catalogue, SPLIT, told)

@@ -26,7 +26,7 @@ from experiments._tables import retrieval_view
 
 EXPERIMENT = Experiment(
     name="table9_ei_clip",
-    title="Fashion-Gen, full candidates, against EI-CLIP",
+    title="Full candidates, against EI-CLIP",
     table="table9",
     rows=(
         Row("CLIP-FT", "clip_ft"),

@@ -14,7 +14,7 @@ LAYERS: list[set[str]] = [
     {"types", "settings", "characters", "escape", "lazy", "literals"},
     {"text_files", "disk", "auto_classes", "terminal"},
     {"schema", "run_folder", "similarity", "extensions", "records", "hub", "stored", "arithmetic"},
-    {"config"},
+    {"config", "tables"},
     {"data", "models", "losses", "metrics"},
     {"modules", "tasks"},
     {"eval"},

@@ -13,8 +13,8 @@ from e2fashion.data.catalogue import Catalogue
 from e2fashion.eval.encoder import load_encoder
 from e2fashion.eval.search.measure import SearchSettings, measure_search
 from e2fashion.eval.search.tables import search_tables
-from e2fashion.eval.tables import to_markdown
 from e2fashion.records import read_records
+from e2fashion.tables import to_markdown
 from e2fashion.tasks.search import EmbedSettings, ProductIndex, build_index, open_index
 from e2fashion.types import E2FashionError
 

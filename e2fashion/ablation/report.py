@@ -2,23 +2,35 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
+
 from e2fashion.ablation.plan import Ablation
 from e2fashion.ablation.state import FoundRun
 from e2fashion.eval.retrieval.protocols import FullGallery
-from e2fashion.eval.retrieval.rankings import BOTH, Ranking, load_rankings, pool_rankings, rankings_file
+from e2fashion.eval.retrieval.rankings import BOTH, RETRIEVAL, Ranking, load_rankings, pool_rankings, rankings_file
+from e2fashion.eval.retrieval.tables import p_value, retrieval_table
 from e2fashion.eval.selection.tables import selection_tables
 from e2fashion.eval.significance import compare_rankings
-from e2fashion.eval.tables import MISSING_VALUE, Cell, Table, retrieval_table, to_csv, to_latex, to_markdown
 from e2fashion.records import RecordContext
 from e2fashion.run_folder import RunFolder
+from e2fashion.tables import (
+    MISSING_VALUE,
+    Cell,
+    Column,
+    Table,
+    Value,
+    to_frame,
+    to_latex,
+    to_markdown,
+    with_columns,
+    without_repeats,
+)
 from e2fashion.types import ResultRecord
 
 
@@ -62,10 +74,9 @@ def list_runs(ablation: Ablation, runs: Sequence[tuple[FoundRun, float | None]])
 def write_report(ablation: Ablation, results: Sequence[RowResult], data_fingerprint: str) -> None:
     """``report.md``, ``report.tex`` and ``report.csv`` in the sweep's folder, each replaced as a whole."""
     records = [record for result in results for record in result.records]
-    kinds = dict.fromkeys((r.split, r.protocol, r.positives) for r in records if r.task == "retrieval")
-    markdown = [_head(ablation, results)]
-    latex: list[str] = []
-    rows: list[list[str]] = []
+    kinds = dict.fromkeys((r.split, r.protocol, r.positives) for r in records if r.task == RETRIEVAL.task)
+    tables: dict[str, Table] = {}
+    frames = []
     for split, protocol, positives in kinds:
         table = retrieval_table(
             records, split=split, protocol=protocol, positives=positives, models=[result.name for result in results]
@@ -74,16 +85,20 @@ def write_report(ablation: Ablation, results: Sequence[RowResult], data_fingerpr
             _differences(ablation, results, split, positives, data_fingerprint) if protocol == FullGallery.name else {}
         )
         table = _with_columns(table, ablation, results, differences)
-        markdown.append(f"## {split}, `{protocol}`, a hit is the same {positives}\n\n{to_markdown(table)}")
-        latex.append(to_latex(table))
-        lines = list(csv.reader(io.StringIO(to_csv(table))))
-        kind = (["split", "protocol", "positives"], *([[split, protocol, positives]] * (len(lines) - 1)))
-        rows += [[*own, *line] for own, line in zip(kind, lines, strict=True)][1 if rows else 0 :]
-    stream = io.StringIO()
-    csv.writer(stream, lineterminator="\n").writerows(rows)
+        data = f"{Path(ablation.data).name} ({data_fingerprint[:12]})"
+        table = replace(table, measured=replace(table.measured, data=data, scale=f"base {ablation.base}"))
+        tables[f"{split}, `{protocol}`, a hit is the same {positives}"] = table
+        frame = to_frame(table)
+        for name, value in (("positives", positives), ("protocol", protocol), ("split", split)):
+            frame.insert(0, name, value)
+        frames.append(frame)
+    shown = without_repeats(tables)
+    markdown = [_head(ablation, results), *(f"## {title}\n\n{to_markdown(table)}" for title, table in shown.items())]
     markdown += [to_markdown(table) for table in selection_tables(records)]
     markdown += [_failures(results)] if any(result.errors for result in results) else []
-    for name, content in (("md", "\n".join(markdown)), ("tex", "\n".join(latex)), ("csv", stream.getvalue())):
+    csv = pd.concat(frames).to_csv(index=False, float_format="%.10g", lineterminator="\n") if frames else ""
+    latex = "\n".join(to_latex(table) for table in shown.values())
+    for name, content in (("md", "\n".join(markdown)), ("tex", latex), ("csv", csv)):
         _write(ablation.folder / f"report.{name}", content)
 
 
@@ -115,28 +130,24 @@ def _with_columns(
     table: Table, ablation: Ablation, results: Sequence[RowResult], differences: Mapping[str, ResultRecord]
 ) -> Table:
     """The table with seeds, parameters that E2 adds and patches behind the name, and the difference at the end."""
-    header = ("row", "seeds", "added parameters", "patches", *table.header[1:])
-    rows = []
-    for cells, result in zip(table.rows, results, strict=True):
-        added = MISSING_VALUE if result.added_parameters is None else f"{result.added_parameters:,}"
-        patches = MISSING_VALUE if result.patches is None else str(result.patches)
-        row = (cells[0], Cell(str(len(result.folders))), Cell(added), Cell(patches), *cells[1:])
-        rows.append((*row, *_difference_cells(ablation, result, differences)))
-    if ablation.baseline:
-        header = (*header, "SumR difference", "p")
-    return replace(table, header=header, rows=tuple(rows))
-
-
-def _difference_cells(
-    ablation: Ablation, result: RowResult, differences: Mapping[str, ResultRecord]
-) -> tuple[Cell, ...]:
+    facts = {
+        result.name: [
+            Cell(str(len(result.folders))),
+            Cell(MISSING_VALUE if result.added_parameters is None else f"{result.added_parameters:,}"),
+            Cell(MISSING_VALUE if result.patches is None else str(result.patches)),
+        ]
+        for result in results
+    }
+    table = replace(table, header=("row", *table.header[1:]))
+    table = with_columns(table, ("seeds", "added parameters", "patches"), facts, place=1)
     if not ablation.baseline:
-        return ()
-    if result.name == ablation.baseline:
-        return Cell("-"), Cell("-")
-    if (found := differences.get(result.name)) is None:
-        return Cell(MISSING_VALUE), Cell(MISSING_VALUE)
-    return Cell(f"{found.value:+.1f} [{found.low:+.1f}, {found.high:+.1f}]"), Cell(f"{found.extra['p_value']:.3f}")
+        return table
+    column = Column("SumR difference", None, best="", interval=True, signed=True)
+    ends = {ablation.baseline: [Cell("-"), Cell("-")]}
+    for name, found in differences.items():
+        value = Value(found.value, None, found.low, found.high, 1)
+        ends[name] = [Cell(column.shown(value), value=value), Cell(p_value([found]))]
+    return with_columns(table, (column.title, "p"), ends)
 
 
 def _differences(

@@ -12,7 +12,7 @@ from typing import Any
 from e2fashion.data.check import Checked, Finding, counted
 from e2fashion.escape import visible
 from e2fashion.eval.check_figures import draw_pairs, draw_skew
-from e2fashion.eval.tables import Cell, Table, to_markdown
+from e2fashion.tables import Cell, Table, to_markdown
 
 REPORT, JSON = "report.md", "report.json"
 ROWS, FIGURES = "rows", "figures"

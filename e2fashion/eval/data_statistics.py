@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import statistics
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from e2fashion.data.catalogue import Catalogue
 from e2fashion.data.describe import describe_catalogue
 from e2fashion.eval.published import PublishedRow
-from e2fashion.eval.tables import MISSING_VALUE, Cell, Table
 from e2fashion.records import RecordContext, declare
+from e2fashion.tables import Column, KnownRow, Table, pivot
 from e2fashion.types import E2FashionError, ResultRecord
 
 STATISTICS = declare("data_statistics")
@@ -37,15 +37,19 @@ def statistics_records(title: str, catalogue: Catalogue) -> list[ResultRecord]:
 
 def statistics_table(records: Sequence[ResultRecord], published: Sequence[PublishedRow] = ()) -> Table:
     """A row per data set, the published one of the same name below it."""
-    known = {row.system: row.values for row in published}
-    names = dict.fromkeys([*(record.model for record in records), *known])
-    rows = []
-    for name in names:
-        if own := {record.metric: record.value for record in records if record.model == name}:
-            rows.append(_row(name, own))
-        if name in known:
-            rows.append(_row(f"{name} (published)", known[name]))
-    return Table(("data set", *COLUMNS), tuple(rows), "All splits together; words are what white space separates.")
+    ours = {record.model for record in records}
+    return pivot(
+        records,
+        ("data set",),
+        [Column(name, name, int(name.startswith("mean")), best="", thousands=True) for name in COLUMNS],
+        row=lambda record: record.model,
+        column=lambda record: record.metric,
+        known=[
+            KnownRow((f"{row.system} (published)",), row.values, after=row.system, last=row.system not in ours)
+            for row in published
+        ],
+        caption="All splits together; words are what white space separates.",
+    )
 
 
 def tag_counts(catalogue: Catalogue, column: str) -> list[int]:
@@ -70,12 +74,3 @@ def tag_counts(catalogue: Catalogue, column: str) -> list[int]:
 def share_of_rare(counts: Sequence[int], below: int = 10) -> float:
     """The share of values that fewer than ``below`` products have, in percent."""
     return 100 * statistics.fmean(count < below for count in counts)
-
-
-def _row(name: str, values: Mapping[str, float | None]) -> tuple[Cell, ...]:
-    cells = []
-    for column in COLUMNS:
-        value = values.get(column)
-        text = MISSING_VALUE if value is None else f"{value:,.1f}" if column.startswith("mean") else f"{value:,.0f}"
-        cells.append(Cell(text))
-    return (Cell(name), *cells)

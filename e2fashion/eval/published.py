@@ -9,7 +9,7 @@ from typing import Any, cast
 
 from omegaconf import OmegaConf
 
-from e2fashion.eval.tables import MISSING_VALUE, Column
+from e2fashion.tables import MISSING_VALUE
 from e2fashion.types import E2FashionError
 
 
@@ -18,7 +18,7 @@ class PublishedRow:
     """The values of one system on one data set as ``source`` states them; None: it has a cell that could not be read.
 
     ``tables`` are the tables that show the row; ``protocol`` is ``n/a`` where the source does not say it; ``citation``
-    is the source in words.
+    is the source in words, ``title`` the data set's name.
     """
 
     tables: tuple[str, ...]
@@ -30,8 +30,13 @@ class PublishedRow:
     values: Mapping[str, float | None]
     note: str = ""
     citation: str = ""
+    title: str = ""
 
-    def columns(self) -> dict[Column, float]:
+    def label(self, *notes: str) -> str:
+        """How tables call the row: system, data set, that it is published, and ``notes``."""
+        return f"{self.system} ({', '.join([self.title or self.data, 'published', *notes])})"
+
+    def columns(self) -> dict[tuple[str, str], float]:
         """The known values by direction and metric: ``"i2t R@1"`` becomes ``("i2t", "R@1")``."""
         split = {name.partition(" ")[::2]: value for name, value in self.values.items()}
         return {(direction, metric): value for (direction, metric), value in split.items() if value is not None}
@@ -47,16 +52,13 @@ def load_published(file: Path) -> list[PublishedRow]:
     if not file.is_file():
         raise E2FashionError(f"there are no published values at {file}: name the file that holds them")
     content = cast(dict[str, Any], OmegaConf.to_container(OmegaConf.load(file)))
-    return [_row(values, content["sources"], f"{file.name}, row {n}") for n, values in enumerate(content["rows"], 1)]
-
-
-def published_for(rows: Sequence[PublishedRow], table: str, task: str = "retrieval") -> list[PublishedRow]:
-    """The rows of one table."""
-    return [row for row in rows if table in row.tables and row.task == task]
+    titles = content.get("data_sets", {})
+    rows = [_row(values, content["sources"], f"{file.name}, row {n}") for n, values in enumerate(content["rows"], 1)]
+    return [replace(row, title=titles.get(row.data, row.data)) for row in rows]
 
 
 def _row(given: dict[str, Any], sources: Mapping[str, str], place: str) -> PublishedRow:
-    names = {item.name for item in fields(PublishedRow)} - {"citation"}
+    names = {item.name for item in fields(PublishedRow)} - {"citation", "title"}
     if unknown := sorted(set(given) - names):
         raise E2FashionError(f"{place} has the unknown field '{unknown[0]}': a row has {', '.join(sorted(names))}")
     if missing := sorted(names - set(given) - {"note"}):
@@ -75,5 +77,9 @@ def _row(given: dict[str, Any], sources: Mapping[str, str], place: str) -> Publi
 
 
 def of_benchmark(rows: Sequence[PublishedRow], benchmark: str) -> list[PublishedRow]:
-    """The rows that have a value of ``benchmark``, with that value alone."""
-    return [replace(row, values={benchmark: row.values[benchmark]}) for row in rows if benchmark in row.values]
+    """The rows that have a value of ``benchmark``, with that value alone and its data set."""
+    return [
+        replace(row, values={benchmark: row.values[benchmark]}, title=benchmark.removeprefix("F1 "))
+        for row in rows
+        if benchmark in row.values
+    ]

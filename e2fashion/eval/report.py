@@ -23,12 +23,13 @@ from e2fashion.eval.measure import MeasureSettings, embed_catalogue
 from e2fashion.eval.probing.tables import probe_tables
 from e2fashion.eval.retrieval.protocols import FullGallery
 from e2fashion.eval.retrieval.rankings import RETRIEVAL
+from e2fashion.eval.retrieval.tables import compared_metric, difference_table, retrieval_table
 from e2fashion.eval.samples import best_pictures, first_view, selection_of, some_of, subjects_of
 from e2fashion.eval.search.tables import search_tables
 from e2fashion.eval.selection.tables import selection_tables
 from e2fashion.eval.significance import compare_rankings
-from e2fashion.eval.tables import retrieval_table, to_markdown
 from e2fashion.records import RecordContext, settings_of
+from e2fashion.tables import to_markdown
 from e2fashion.tasks.grounding import attention_map
 from e2fashion.types import ResultRecord
 
@@ -139,17 +140,8 @@ def difference_tables(encoders: Sequence[Encoder], embedded: Sequence[EmbeddedSp
     tables = []
     for own, context in list(zip(rankings, contexts, strict=True))[1:]:
         found = compare_rankings(own, rankings[0], context, FullGallery.name, encoders[0].name)
-        rows = [
-            f"| {record.direction} {record.metric} | {record.value:+.1f} | [{record.low:+.1f}, {record.high:+.1f}] | "
-            f"{record.extra['p_value']:.3f} |"
-            for record in found
-            if record.positives == "text"
-        ]
-        tables.append(
-            f"{context.model} against {encoders[0].name}, in percentage points; p is two-sided, of these two trained "
-            "models (it knows nothing of other seeds):\n\n| metric | difference | 95 % interval | p |\n"
-            "|---|---:|---:|---:|\n" + "\n".join(rows) + "\n"
-        )
+        table = difference_table(found, "text", dict.fromkeys(map(compared_metric, found)))
+        tables.append(f"{context.model} against {encoders[0].name}:\n\n{to_markdown(table)}")
     return tables
 
 

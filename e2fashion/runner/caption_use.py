@@ -26,13 +26,13 @@ from e2fashion.eval.captioning.measure import (
 from e2fashion.eval.captioning.tables import NEAREST_METHOD, OWN_CAPTION, caption_tables
 from e2fashion.eval.encoder import Encoder
 from e2fashion.eval.features import SplitFeatures, cached_features
-from e2fashion.eval.tables import to_markdown
 from e2fashion.hub import StoredPlace
 from e2fashion.metrics.captioning import NO_JAVA, caption_scores, clip_scores, has_java
 from e2fashion.records import RunIdentity, append_records, read_records
 from e2fashion.run_folder import RunFolder, git_commit
 from e2fashion.runner.common import identity_of, load_named_encoder, set_threads, to_device
 from e2fashion.schema import CaptionEvaluateConfig, CaptionRunConfig, CaptionTrainConfig
+from e2fashion.tables import to_markdown
 from e2fashion.tasks.captioning import (
     Captioner,
     Decoding,

@@ -32,7 +32,6 @@ from e2fashion.eval.composed.tables import composed_tables
 from e2fashion.eval.composed.tasks import ComposedTask, FashionIqTask, OtherColourTask, counts_lines, write_missing
 from e2fashion.eval.encoder import Encoder
 from e2fashion.eval.retrieval.rankings import Ranking, load_rankings
-from e2fashion.eval.tables import to_markdown
 from e2fashion.records import RecordContext, append_records, read_records
 from e2fashion.run_folder import RunFolder, git_commit
 from e2fashion.runner.common import identity_of, load_named, set_threads, to_device
@@ -43,6 +42,7 @@ from e2fashion.runner.compose_parts import (
     protected_phrases,
 )
 from e2fashion.schema import ComposeConfig
+from e2fashion.tables import to_markdown
 from e2fashion.tasks.composed import LineColumns, check_arms
 from e2fashion.types import E2FashionError, ResultRecord
 

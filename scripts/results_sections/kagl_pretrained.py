@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from e2fashion.eval.probing.tables import probe_table
-from e2fashion.eval.tables import Table
+from e2fashion.eval.retrieval.tables import difference_table
+from e2fashion.tables import Table
 from e2fashion.types import ResultRecord
 from experiments._beside_tables import beside_tables
-from experiments._significance import difference_table
 from scripts.results_sections.section import Section
 
 

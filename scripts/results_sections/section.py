@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from e2fashion.eval.tables import Table
+from e2fashion.tables import Table
 from e2fashion.types import ResultRecord
 
 

@@ -97,16 +97,22 @@ def test_a_sweep_is_interrupted_continued_reported_and_not_repeated(tiny: Sweep)
     assert "4 of 4 runs finished" in report
     assert report.count(" ± ") >= 28
     table = list(csv.DictReader((tiny.output / "report.csv").read_text(encoding="utf-8").splitlines()))
-    assert [(line["positives"], line["row"], line["seeds"]) for line in table[:2]] == [
-        ("product", "e2", "2"),
-        ("product", "clip_ft", "2"),
+    sums = [line for line in table if (line["metric"], line["positives"]) == ("SumR", "product")]
+    assert [(line["split"], line["row"], line["seeds"], line["n"]) for line in sums[:2]] == [
+        (sums[0]["split"], "e2", "2", "2"),
+        (sums[0]["split"], "clip_ft", "2", "2"),
     ]
     mean = {
         name: sum(r.value for r in row.records if (r.metric, r.positives) == ("SumR", "product")) / 2
         for name, row in (("e2", e2), ("clip_ft", clip_ft))
     }
-    assert table[0]["SumR difference"].startswith(f"{mean['e2'] - mean['clip_ft']:+.1f} [")
-    assert "\\toprule" in (tiny.output / "report.tex").read_text(encoding="utf-8")
+    assert float(sums[0]["value"]) == pytest.approx(mean["e2"])
+    difference = next(line for line in table if line["metric"] == "SumR difference" and line["positives"] == "product")
+    assert float(difference["value"]) == pytest.approx(mean["e2"] - mean["clip_ft"])
+    assert float(difference["low"]) <= float(difference["value"]) <= float(difference["high"])
+    latex = (tiny.output / "report.tex").read_text(encoding="utf-8")
+    assert "; scale: base " in latex
+    assert "; seeds: 0, 1; protocol: full" in latex
 
     before = report
     tiny.run()

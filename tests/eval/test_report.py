@@ -123,4 +123,5 @@ def test_a_comparison_shows_figures_for_what_can_be_shown(
     figures = re.findall(r"\]\((figures/[^)]+)\)", content)
     assert figures == ["figures/retrieved.png", "figures/selected_regional.png"]
     assert all((tmp_path / figure).is_file() for figure in figures)
-    assert "regional against plain, in percentage points" in content
+    assert "regional against plain:" in content
+    assert "Difference to plain in percentage points" in content

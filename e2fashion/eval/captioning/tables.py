@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from e2fashion.eval.captioning.measure import CAPTIONING
-from e2fashion.eval.tables import MISSING_VALUE, Cell, Table, shown
+from e2fashion.eval.published import PublishedRow
 from e2fashion.metrics.captioning import BLEU, CAPTION_METRICS, CIDER, CLIP_SCORE, METEOR, ROUGE_L
+from e2fashion.tables import Column, KnownRow, Table, pivot
 from e2fashion.types import ResultRecord
 
 NEAREST_METHOD = "nearest caption (CLIPRe)"
@@ -41,35 +41,33 @@ def caption_tables(records: Sequence[ResultRecord]) -> list[Table]:
 
 def caption_table(
     records: Sequence[ResultRecord],
-    published: Mapping[str, Mapping[str, float | None]] | None = None,
+    published: Sequence[KnownRow] = (),
     digits: int = 1,
 ) -> Table:
-    """All metrics in percent; several seeds become mean ± deviation, the best of a column is bold.
+    """All metrics in percent; CIDEr of a single record has its 95 % interval over products.
 
-    CIDEr of one alone has its 95 % interval over products.
-
-    ``published`` maps a system to its values under the names of the file of published values; those rows come first
-    and have no part in what is best. What is not known or could not be computed is ``n/a``.
+    ``published`` are known rows (:func:`published_caption_rows`). What is not known or could not be computed is
+    ``n/a``.
     """
     metrics = [*CAPTION_METRICS, *([CLIP_SCORE] if any(r.metric == CLIP_SCORE for r in records) else [])]
-    rows = [
-        (Cell(f"{system} (published)"), *[Cell("")] * 4, *(_published(values, metric, digits) for metric in metrics))
-        for system, values in (published or {}).items()
+    return pivot(
+        records,
+        HEADER,
+        [Column(metric, metric, digits, interval=metric == CIDER) for metric in metrics],
+        row=lambda record: row_key(record, records),
+        column=lambda record: record.metric,
+        known=published,
+        caption=_caption(records),
+    )
+
+
+def published_caption_rows(rows: Sequence[PublishedRow]) -> list[KnownRow]:
+    """Published systems as rows of the table."""
+    ours = {theirs: own for own, theirs in PUBLISHED_NAMES.items()}
+    return [
+        KnownRow((row.label(), "", "", "", ""), {ours.get(name, name): value for name, value in row.values.items()})
+        for row in rows
     ]
-    of: dict[tuple[Key, str], list[ResultRecord]] = {}
-    for record in records:
-        of.setdefault((row_key(record, records), record.metric), []).append(record)
-    keys = list(dict.fromkeys(key for key, _ in of))
-    means = {place: statistics.fmean(record.value for record in own) for place, own in of.items()}
-    for key in keys:
-        cells = []
-        for metric in metrics:
-            rivals = [round(means[other, metric], digits) for other in keys if (other, metric) in means]
-            own = of.get((key, metric), [])
-            best = bool(own) and len(rivals) > 1 and round(means[key, metric], digits) == max(rivals)
-            cells.append(Cell(shown(own, digits, intervals=metric == CIDER), best))
-        rows.append((*map(Cell, key), *cells))
-    return Table((*HEADER, *metrics), tuple(rows), _caption(records))
 
 
 def row_key(record: ResultRecord, among: Sequence[ResultRecord] = ()) -> Key:
@@ -88,11 +86,6 @@ def row_key(record: ResultRecord, among: Sequence[ResultRecord] = ()) -> Key:
         if len({other.extra.get(name) for other in among if row_key(other)[:2] == base[:2]}) > 1:
             read += f", {name.replace('_', ' ')} {record.extra.get(name)}"
     return (*base[:2], read, *base[3:])
-
-
-def _published(values: Mapping[str, float | None], metric: str, digits: int) -> Cell:
-    value = values.get(PUBLISHED_NAMES.get(metric, metric))
-    return Cell(MISSING_VALUE if value is None else f"{value:.{digits}f}")
 
 
 def _caption(records: Sequence[ResultRecord]) -> str:

@@ -10,8 +10,8 @@ from e2fashion.eval.classification.classify import Classified
 from e2fashion.eval.classification.confusion import draw_confusion
 from e2fashion.eval.classification.tables import classification_tables
 from e2fashion.eval.published import PublishedRow
-from e2fashion.eval.tables import to_markdown
 from e2fashion.metrics.classification import class_f1
+from e2fashion.tables import to_markdown
 from e2fashion.types import ResultRecord
 
 PREDICTIONS = "predictions.csv"

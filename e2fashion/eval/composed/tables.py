@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import statistics
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any
 
 from e2fashion.eval.composed.measure import COMPOSED, DIFFERENCES, MEAN, TOP_K
-from e2fashion.eval.tables import MISSING_VALUE, Cell, Table, shown
+from e2fashion.eval.published import PublishedRow
+from e2fashion.eval.retrieval.tables import compared_metric, p_value
+from e2fashion.tables import Column, KnownRow, Table, pivot
 from e2fashion.tasks.composed import ARMS, TITLES
 from e2fashion.types import ResultRecord
 
@@ -31,30 +31,42 @@ def composed_tables(records: Sequence[ResultRecord]) -> list[Table]:
     return tables
 
 
-def composed_table(records: Sequence[ResultRecord], known: Sequence[tuple[Cell, ...]] = ()) -> Table:
-    """Records of one task as a table; ``known`` lines (published values) stand above, with no part in what is best.
+def composed_table(records: Sequence[ResultRecord], known: Sequence[KnownRow] = ()) -> Table:
+    """Records of one task as a table; ``known`` rows (published values) stand above.
 
     One category shows all R@k with intervals; several show R@10 and R@50 each, and of their mean.
     """
-    categories = list(dict.fromkeys(record.direction for record in records if record.direction != MEAN))
-    several = len(categories) > 1
-    columns = _columns(records)
+    several = len({record.direction for record in records if record.direction != MEAN}) > 1
+    return pivot(
+        records,
+        ("arm", "model", "with"),
+        [
+            Column(f"{category} {metric}" if several else metric, (category, metric), interval=not several)
+            for category, metric in _columns(records)
+        ],
+        row=_arm_and_model,
+        column=lambda record: (record.direction, record.metric),
+        rows=_rows(records),
+        labels=lambda key, own: (TITLES[key[0]], key[1], _notes(own)),
+        known=known,
+        caption=_caption(records),
+    )
+
+
+def known_composed_rows(published: Sequence[PublishedRow]) -> list[KnownRow]:
+    """Published values as rows of the table."""
+    return [KnownRow(("published", row.label(), row.note), row.columns()) for row in published]
+
+
+def _arm_and_model(record: ResultRecord) -> tuple[str, str]:
+    return record.extra["arm"], record.model
+
+
+def _rows(records: Sequence[ResultRecord]) -> list[tuple[str, str]]:
+    """Arms in their order, within them models in that of the records."""
     models = list(dict.fromkeys(record.model for record in records))
-    values: dict[tuple[str, str, str, str], list[ResultRecord]] = {}
-    for record in records:
-        values.setdefault((record.extra["arm"], record.model, record.direction, record.metric), []).append(record)
-    rows = []
-    for arm, model in ((arm, model) for arm in ARMS for model in models):
-        if not any(key[:2] == (arm, model) for key in values):
-            continue
-        cells = []
-        for column in columns:
-            own = values.get((arm, model, *column), [])
-            rivals = [_mean(values[key]) for key in values if key[2:] == column]
-            cells.append(Cell(shown(own, 1, not several), bool(own) and len(rivals) > 1 and _mean(own) == max(rivals)))
-        rows.append((Cell(TITLES[arm]), Cell(model), Cell(_notes(values, arm, model)), *cells))
-    heads = [f"{category} {metric}" if several else metric for category, metric in columns]
-    return Table(("arm", "model", "with", *heads), (*known, *rows), _caption(records))
+    there = set(map(_arm_and_model, records))
+    return [(arm, model) for arm in ARMS for model in models if (arm, model) in there]
 
 
 def _columns(records: Sequence[ResultRecord]) -> list[tuple[str, str]]:
@@ -68,31 +80,34 @@ def _columns(records: Sequence[ResultRecord]) -> list[tuple[str, str]]:
 
 def composed_difference_table(records: Sequence[ResultRecord]) -> Table:
     """What a model gains on the baseline under each arm, in percentage points: paired bootstrap over the units."""
-    columns = list(dict.fromkeys((record.direction, record.metric.partition(" - ")[0]) for record in records))
-    seeds = {record.seed for record in records}
-    found: dict[tuple[str, str], dict[tuple[str, str], ResultRecord]] = {}
-    for record in records:
-        model = record.model if len(seeds) == 1 else f"{record.model}, seed {record.seed}"
-        own = found.setdefault((record.extra["arm"], model), {})
-        own[record.direction, record.metric.partition(" - ")[0]] = record
-    rows = [
-        (Cell(TITLES[arm]), Cell(model), *(Cell(_difference(own.get(column))) for column in columns))
-        for (arm, model), own in sorted(found.items(), key=lambda item: ARMS.index(item[0][0]))
-    ]
+    columns = list(dict.fromkeys((record.direction, compared_metric(record)) for record in records))
     several = len({direction for direction, _ in columns}) > 1
-    heads = [f"{direction} {metric}" if several else metric for direction, metric in columns]
+    seeds = {record.seed for record in records}
     first = records[0]
-    caption = (
-        f"Difference to {first.extra['against']} in percentage points, protocol `{first.protocol}` on {first.split}: "
-        "paired bootstrap of the same queries, those of one unit drawn together; 95 % intervals, two-sided p."
+
+    def row(record: ResultRecord) -> tuple[str, str]:
+        return record.extra["arm"], record.model if len(seeds) == 1 else f"{record.model}, seed {record.seed}"
+
+    def shown(direction: str, metric: str) -> Column:
+        title = f"{direction} {metric}" if several else metric
+        return Column(title, (direction, metric), best="", interval=True, signed=True, note=_with_p)
+
+    return pivot(
+        records,
+        ("arm", "model"),
+        [shown(*column) for column in columns],
+        row=row,
+        column=lambda record: (record.direction, compared_metric(record)),
+        rows=sorted({row(record): None for record in records}, key=lambda key: ARMS.index(key[0])),
+        labels=lambda key, _: (TITLES[key[0]], key[1]),
+        caption=f"Difference to {first.extra['against']} in percentage points, protocol `{first.protocol}` on "
+        f"{first.split}: paired bootstrap of the same queries, those of one unit drawn together; 95 % intervals, "
+        "two-sided p.",
     )
-    return Table(("arm", "model", *heads), tuple(rows), caption)
 
 
-def without_intervals(table: Table) -> Table:
-    """The same table with values alone."""
-    rows = [tuple(replace(cell, text=cell.text.partition(" [")[0]) for cell in row) for row in table.rows]
-    return replace(table, rows=tuple(rows))
+def _with_p(records: Sequence[ResultRecord]) -> str:
+    return f", p {p_value(records)}"
 
 
 def _kind(record: ResultRecord) -> tuple[Any, ...]:
@@ -100,19 +115,8 @@ def _kind(record: ResultRecord) -> tuple[Any, ...]:
     return (record.split, record.protocol, record.data_fingerprint, *settings)
 
 
-def _mean(records: Sequence[ResultRecord]) -> float:
-    return round(statistics.fmean(record.value for record in records), 1)
-
-
-def _difference(record: ResultRecord | None) -> str:
-    if record is None:
-        return MISSING_VALUE
-    return f"{record.value:+.1f} [{record.low:+.1f}, {record.high:+.1f}], p {record.extra['p_value']:.3f}"
-
-
-def _notes(values: dict[tuple[str, str, str, str], list[ResultRecord]], arm: str, model: str) -> str:
+def _notes(own: Sequence[ResultRecord]) -> str:
     """What an arm was run with: the weight it got, the model it asked, how often it fell back."""
-    own = [record for key, listed in values.items() if key[:2] == (arm, model) for record in listed]
     extra = own[0].extra
     notes = [f"picture's share {extra['weight']:g}"] if "weight" in extra else []
     notes += [extra["language_model"]] if extra.get("language_model") else []

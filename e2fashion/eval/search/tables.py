@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import statistics
 from collections.abc import Sequence
 
 from e2fashion.eval.search.measure import BY_TAG, BY_TEXT, SEARCH
-from e2fashion.eval.tables import MISSING_VALUE, Cell, Table
+from e2fashion.tables import Column, Table, pivot
 from e2fashion.types import ResultRecord
 
 COLUMNS = {
@@ -26,30 +25,14 @@ def search_tables(records: Sequence[ResultRecord]) -> list[Table]:
 
 
 def _table(records: Sequence[ResultRecord]) -> Table:
-    metrics = COLUMNS[records[0].protocol]
-    rows: dict[str, dict[str, list[ResultRecord]]] = {}
-    for record in records:
-        rows.setdefault(record.model, {}).setdefault(record.metric, []).append(record)
-    lines = []
-    for model, own in rows.items():
-        cells = [_cell(own.get(metric, []), [other.get(metric, []) for other in rows.values()]) for metric in metrics]
-        lines.append((Cell(model), *cells))
-    return Table(("model", *metrics), tuple(lines), _caption(records))
-
-
-def _cell(own: Sequence[ResultRecord], rivals: Sequence[Sequence[ResultRecord]]) -> Cell:
-    """Mean and interval, or standard deviation over runs; best among the rivals, which contain it."""
-    if not own:
-        return Cell(MISSING_VALUE)
-    digits = 3 if own[0].metric == "MRR" else 1
-    means = [round(statistics.fmean(record.value for record in other), digits) for other in rivals if other]
-    mean = statistics.fmean(record.value for record in own)
-    text = f"{mean:.{digits}f}"
-    if len(own) > 1:
-        text += f" ± {statistics.stdev(record.value for record in own):.{digits}f}"
-    elif own[0].low is not None and own[0].high is not None:
-        text += f" [{own[0].low:.{digits}f}, {own[0].high:.{digits}f}]"
-    return Cell(text, len(means) > 1 and round(mean, digits) == max(means))
+    return pivot(
+        records,
+        ("model",),
+        [Column(metric, metric, 3 if metric == "MRR" else 1, interval=True) for metric in COLUMNS[records[0].protocol]],
+        row=lambda record: record.model,
+        column=lambda record: record.metric,
+        caption=_caption(records),
+    )
 
 
 def _caption(records: Sequence[ResultRecord]) -> str:

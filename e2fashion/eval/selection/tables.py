@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import statistics
 from collections.abc import Sequence
 from typing import Any
 
 from e2fashion.eval.selection.records import ALL_ENTITIES, ALL_REGIONS, SELECTION, SMALL_REGIONS
-from e2fashion.eval.tables import MISSING_VALUE, Cell, Table, shown
 from e2fashion.records import settings_of
+from e2fashion.tables import MISSING_VALUE, Column, Fact, Table, pivot
 from e2fashion.types import ResultRecord
 
 Where = tuple[str, str, int]
@@ -26,63 +25,54 @@ def selection_tables(records: Sequence[ResultRecord]) -> list[Table]:
 
 
 def lift_table(records: Sequence[ResultRecord]) -> Table:
-    """Lift over chance for regions under 15 % of the picture: models, methods and blocks against entities."""
+    """Lift over chance for regions under 15 % of the image: models, methods and blocks against entities."""
     chosen = [record for record in records if record.metric == "lift"]
-    small = [record for record in chosen if record.extra["regions"] == SMALL_REGIONS]
     entities = list(dict.fromkeys(record.extra["entity"] for record in chosen))
     entities = [name for name in entities if name != ALL_ENTITIES] + [ALL_ENTITIES]
-    places = list(dict.fromkeys(_where(record) for record in chosen))
-    cells: dict[tuple[Where, str], list[ResultRecord]] = {}
-    for record in small:
-        cells.setdefault((_where(record), record.extra["entity"]), []).append(record)
-    means = {key: round(statistics.fmean(record.value for record in own), 2) for key, own in cells.items()}
-    rows = []
-    for place in places:
-        row = [Cell(_named(place))]
-        for entity in entities:
-            rivals = [means[other, entity] for other in places if (other, entity) in means]
-            best = len(rivals) > 1 and means.get((place, entity)) == max(rivals)
-            row.append(Cell(shown(cells.get((place, entity), []), 2, intervals=True), best))
-        rows.append(tuple(row))
-    return Table(
-        ("lift over chance", *entities),
-        tuple(rows),
-        f"Selected patches on the tag's true region, {records[0].split}, regions {SMALL_REGIONS} of the picture: share "
-        "over the share that random patches would reach (1 is chance), with its 95 % bootstrap interval over products"
-        f" or ± the deviation over seeds; {MISSING_VALUE} where no region is that small.",
+    return pivot(
+        [record for record in chosen if record.extra["regions"] == SMALL_REGIONS],
+        ("lift over chance",),
+        [Column(entity, entity, 2, interval=True) for entity in entities],
+        row=_where,
+        column=lambda record: record.extra["entity"],
+        rows=dict.fromkeys(_where(record) for record in chosen),
+        labels=lambda where, _: (_named(where),),
+        caption=f"Selected patches on the tag's true region, {records[0].split}, regions {SMALL_REGIONS} of the "
+        "picture: share over the share that random patches would reach (1 is chance), with its 95 % bootstrap interval "
+        f"over products or ± the deviation over seeds; {MISSING_VALUE} where no region is that small.",
     )
 
 
 def detail_table(records: Sequence[ResultRecord]) -> Table:
-    """Share, pointing game and IoU per model, method, layer and entity over regions of every size, beside chance."""
-    chosen = [record for record in records if record.extra["regions"] == ALL_REGIONS]
-    lines: dict[tuple[Where, str], dict[str, list[ResultRecord]]] = {}
-    for record in chosen:
-        own = lines.setdefault((_where(record), record.extra["entity"]), {})
-        own.setdefault(record.metric, []).append(record)
-    rows = []
-    for (place, entity), own in lines.items():
-        first = own["share"][0]
-        left_out = first.extra["unknown"] + first.extra["cropped"]
-        cells = [_named(place), entity, f"{first.queries:,}", f"{left_out:,}", f"{first.extra['area']:.1f}"]
-        cells += [
-            shown(own["share"], 1),
-            f"{first.extra['chance']:.1f}",
-            shown(own["lift"], 2),
-        ]
-        cells += [
-            shown(own["pointing"], 1),
-            shown(own["iou"], 1),
-            f"{own['iou'][0].extra['chance']:.1f}",
-        ]
-        rows.append(tuple(Cell(text) for text in cells))
-    header = ("patches of", "entity", "regions", "left out", "area %", "share %", "chance %", "lift", "pointing %")
-    return Table(
-        (*header, "IoU %", "chance IoU %"),
-        tuple(rows),
-        f"Regions of every size, {records[0].split}, first views. Left out: the region is unknown or cropped away. "
-        "Pointing has the chance of share. Definitions: docs/selection.md.",
+    """Share, pointing game and IoU per model, method, layer and entity over regions of every size, and chance."""
+
+    def number(metric: str, title: str, digits: int = 1) -> Column:
+        return Column(title, metric, digits, best="")
+
+    return pivot(
+        [record for record in records if record.extra["regions"] == ALL_REGIONS],
+        ("patches of", "entity"),
+        [
+            Fact("regions", lambda own: f"{own[0].queries:,}"),
+            Fact("left out", lambda own: f"{own[0].extra['unknown'] + own[0].extra['cropped']:,}"),
+            Fact("area %", lambda own: f"{own[0].extra['area']:.1f}"),
+            number("share", "share %"),
+            Fact("chance %", lambda own: f"{_first(own, 'share').extra['chance']:.1f}"),
+            number("lift", "lift", 2),
+            number("pointing", "pointing %"),
+            number("iou", "IoU %"),
+            Fact("chance IoU %", lambda own: f"{_first(own, 'iou').extra['chance']:.1f}"),
+        ],
+        row=lambda record: (_where(record), record.extra["entity"]),
+        column=lambda record: record.metric,
+        labels=lambda key, _: (_named(key[0]), key[1]),
+        caption=f"Regions of every size, {records[0].split}, first views. Left out: the region is unknown or cropped "
+        "away. Pointing has the chance of share. Definitions: docs/selection.md.",
     )
+
+
+def _first(records: Sequence[ResultRecord], metric: str) -> ResultRecord:
+    return next(record for record in records if record.metric == metric)
 
 
 def _where(record: ResultRecord) -> Where:

@@ -9,9 +9,10 @@ from e2fashion.data.catalogue import Catalogue
 from e2fashion.data.text import TextTemplate
 from e2fashion.eval.captioning.measure import Told, product_texts, read_told, save_told, training_tags
 from e2fashion.eval.captioning.sheet import sheet_rows, write_sheet
-from e2fashion.eval.captioning.tables import caption_table, caption_tables
+from e2fashion.eval.captioning.tables import caption_table, caption_tables, published_caption_rows
+from e2fashion.eval.published import PublishedRow
 from e2fashion.eval.report import write_tables
-from e2fashion.eval.tables import to_markdown
+from e2fashion.tables import to_markdown
 from e2fashion.types import E2FashionError, ResultRecord
 
 DESCRIPTION = TextTemplate("{description}")
@@ -58,8 +59,10 @@ def test_a_table_has_intervals_best_values_and_what_is_missing() -> None:
         record("BLEU@4", 12.0),
         replace(record("CIDEr", 40.0, model="CLIP-FT"), low=35.0, high=45.0),
     ]
-    shown = to_markdown(caption_table(records, {"DeCap": {"BLEU@4": 16.9, "CIDEr": None}}))
-    assert "| DeCap (published) |  |  |  |  | n/a | n/a | n/a | 16.9 | n/a | n/a | n/a |" in shown
+    values = {"BLEU@4": 16.9, "CIDEr": None}
+    row = PublishedRow(("t",), "DeCap", "d", "captioning", "n/a", "s", values, title="Fashion-Gen")
+    shown = to_markdown(caption_table(records, published_caption_rows([row])))
+    assert "| DeCap (Fashion-Gen, published) |  |  |  |  | n/a | n/a | n/a | 16.9 | n/a | n/a | n/a |" in shown
     assert "| DeCap | E2 | project | 0 |  | n/a | n/a | n/a | 12.0 | n/a | n/a | **50.0 [45.0, 55.0]** |" in shown
     assert "N = 10 products; tokenizer `ptb`, pycocoevalcap 1.2; CIDEr is CIDEr-D" in shown
     assert "| DeCap | E2 | project | 0 |" in write_tables(records)

@@ -25,8 +25,8 @@ from e2fashion.eval.embed import EmbeddedSplit
 from e2fashion.eval.encoder import Encoder
 from e2fashion.eval.measure import MeasureSettings, embed_catalogue
 from e2fashion.eval.published import PublishedRow
-from e2fashion.eval.tables import to_markdown
 from e2fashion.records import RecordContext, RunIdentity, latest_records
+from e2fashion.tables import to_markdown
 from e2fashion.types import E2FashionError
 
 CONTEXT = RecordContext(run="run", model="tiny", split="val")
@@ -168,7 +168,7 @@ def test_the_page_shows_figures_templates_and_published_values(classified: list[
     row = PublishedRow(("zero_shot",), "CLIP", "x", "zero_shot", "n/a", "s", {"F1 X": 0.66}, citation="a paper")
     page = write_classification(tmp_path, classified, "tiny", "garments", "brand", "test", [row])
     text = page.read_text(encoding="utf-8")
-    assert "| CLIP (published) | global | n/a | n/a | n/a | 66.0 |" in text
+    assert "| CLIP (x, published) | global | n/a | n/a | n/a | 66.0 |" in text
     assert "A: `a {}` / B: of the region `{}` / C: `a {}`; of the region `{}`" in text
     assert "weighted macro-F1 as a paper states it" in text
     for kind in ("global", "region", "both"):

@@ -15,7 +15,7 @@ from e2fashion.eval.classification.tables import tag_tables
 from e2fashion.eval.classification.tags import fit_tags, summarise_answers
 from e2fashion.eval.classification.tags_file import load_tag_predictor, save_tag_predictor
 from e2fashion.eval.encoder import Encoder
-from e2fashion.eval.tables import to_markdown
+from e2fashion.tables import to_markdown
 from e2fashion.tasks.tags import TagPredictor
 from e2fashion.types import E2FashionError, ResultRecord
 

@@ -20,8 +20,8 @@ from e2fashion.eval.selection import measure as selection
 from e2fashion.eval.selection.measure import Found, measure_selection
 from e2fashion.eval.selection.records import ALL_ENTITIES, ALL_REGIONS, METRICS, SMALL_REGIONS
 from e2fashion.eval.selection.tables import selection_tables
-from e2fashion.eval.tables import to_markdown
 from e2fashion.records import RunIdentity, append_records, latest_records, read_records
+from e2fashion.tables import to_markdown
 from e2fashion.types import E2FashionError, Entity, ResultRecord
 
 QUIET = MeasureSettings(progress=False, batch_size=7)

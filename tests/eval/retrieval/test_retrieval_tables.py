@@ -6,7 +6,8 @@ from dataclasses import replace
 
 import pytest
 
-from e2fashion.eval.tables import Cell, retrieval_table, to_csv, to_latex, to_markdown
+from e2fashion.eval.retrieval.tables import retrieval_table
+from e2fashion.tables import Cell, to_csv, to_latex, to_markdown
 from e2fashion.types import E2FashionError, ResultRecord
 
 COLUMNS = (("i2t", "R@1"), ("t2i", "median_rank"))
@@ -48,9 +49,9 @@ def test_the_best_of_each_column_is_marked() -> None:
     )
 
 
-def test_equal_to_the_printed_digit_shares_the_mark() -> None:
-    records = [record("a", "R@1", 20.04), record("b", "R@1", 20.01)]
-    assert all(row[1].best for row in retrieval_table(records, **CHOICE, columns=COLUMNS[:1]).rows)
+def test_equal_to_the_printed_digit_is_a_tie_and_not_marked() -> None:
+    records = [record("a", "R@1", 20.04), record("b", "R@1", 20.01), record("c", "R@1", 3.0)]
+    assert not any(row[1].best for row in retrieval_table(records, **CHOICE, columns=COLUMNS[:1]).rows)
 
 
 def test_a_lonely_row_is_not_marked() -> None:
@@ -72,7 +73,7 @@ def test_intervals_on_request() -> None:
 def test_published_numbers_are_not_marked_and_unknown_ones_not_made_up() -> None:
     published = {"E2 (paper)": {("i2t", "R@1"): 62.8}}
     table = retrieval_table(RECORDS, **CHOICE, columns=COLUMNS, published=published)
-    assert table.rows[0] == (Cell("E2 (paper)"), Cell("62.8"), Cell("n/a"))
+    assert table.rows[0] == (Cell("E2 (paper) (published)"), Cell("62.8"), Cell("n/a"))
     assert table.rows[2][1].best
 
 
@@ -114,8 +115,9 @@ def test_latex_escapes_and_marks() -> None:
     assert r"E2 & \textbf{25.0} & \textbf{3.0} \\" in text
 
 
-def test_csv() -> None:
-    assert to_csv(retrieval_table(RECORDS, **CHOICE, columns=COLUMNS)).splitlines()[1] == "CLIP_FT,20.0,4.0"
+def test_csv_has_a_line_per_number() -> None:
+    lines = to_csv(retrieval_table(RECORDS, **CHOICE, columns=COLUMNS)).splitlines()
+    assert lines[:2] == ["model,metric,value,sd,low,high,n", "CLIP_FT,I2T R@1,20,,19,21,1"]
 
 
 def test_no_record_names_those_that_exist() -> None:
