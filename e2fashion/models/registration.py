@@ -16,6 +16,7 @@ from transformers import (
 
 from e2fashion.models.configuration_e2 import E2Config, E2VisionConfig
 from e2fashion.models.modeling_e2 import E2Model
+from e2fashion.models.opened_images import E2OpenedImageProcessorPil
 from e2fashion.models.vision_e2 import E2VisionModel
 
 
@@ -28,5 +29,7 @@ def register() -> None:
     AutoModelForZeroShotImageClassification.register(E2Config, E2Model, exist_ok=True)
     AutoProcessor.register(E2Config, CLIPProcessor, exist_ok=True)
     # The PIL class by name: with torchvision about, the default would be another one with other pixels.
-    AutoImageProcessor.register(E2Config, image_processor_classes={"pil": CLIPImageProcessorPil}, exist_ok=True)
+    # The other is found by its name alone, in folders that were exported for sentence-transformers.
+    processors = {"pil": CLIPImageProcessorPil, "opened": E2OpenedImageProcessorPil}
+    AutoImageProcessor.register(E2Config, image_processor_classes=processors, exist_ok=True)
     AutoTokenizer.register(E2Config, tokenizer_class=CLIPTokenizer, exist_ok=True)

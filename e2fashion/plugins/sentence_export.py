@@ -7,7 +7,10 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from transformers import CLIPProcessor
+
 from e2fashion.eval.encoder import Encoder, save_encoder
+from e2fashion.models.opened_images import E2OpenedImageProcessorPil
 from e2fashion.plugins.agreement import SAMPLE_TEXTS, TOLERANCE, check_agreement, sample_pictures, write_facts
 from e2fashion.tasks.encoder import require_single_vectors
 from e2fashion.types import E2FashionError
@@ -23,7 +26,8 @@ def export_sentence_transformers(encoder: Encoder, folder: Path, tolerance: floa
     """Write the folder, read it again, and return the largest difference of its embeddings to the encoder's.
 
     The folder holds the model in the layout of Transformers, the pieces that sentence-transformers adds, and L2
-    normalisation. An E2 is read after ``import e2fashion``; a plain CLIP needs nothing of ours.
+    normalisation. It is read after ``import e2fashion``, also that of a plain CLIP: its image processor is ours, which
+    refuses strings, because the library takes a text that is the name of an image for that image, or downloads it.
 
     Raises:
         E2FashionError: the library is missing, the encoder compares tokens, or the embeddings differ.
@@ -36,6 +40,8 @@ def export_sentence_transformers(encoder: Encoder, folder: Path, tolerance: floa
     require_single_vectors(encoder, "sentence-transformers")
     with tempfile.TemporaryDirectory(prefix="export-") as place:
         save_encoder(encoder, Path(place))
+        images = E2OpenedImageProcessorPil.from_pretrained(place)
+        CLIPProcessor(image_processor=images, tokenizer=encoder.tokenizer).save_pretrained(place)
         tower: Any = Transformer(
             place,
             modality_config=MODALITIES,
@@ -44,12 +50,12 @@ def export_sentence_transformers(encoder: Encoder, folder: Path, tolerance: floa
         )
         SentenceTransformer(modules=[tower, Normalize()], device="cpu").save(str(folder))
     read = SentenceTransformer(str(folder), device="cpu", trust_remote_code=False, local_files_only=True)
-    images: list[Any] = list(sample_pictures(encoder))
+    pictures: list[Any] = list(sample_pictures(encoder))
     found = {
-        "images": read.encode(images, convert_to_tensor=True, show_progress_bar=False),
+        "images": read.encode(pictures, convert_to_tensor=True, show_progress_bar=False),
         "texts": read.encode(list(SAMPLE_TEXTS), convert_to_tensor=True, show_progress_bar=False),
     }
-    expected = {"images": encoder.embed_images(images), "texts": encoder.embed_texts(SAMPLE_TEXTS)}
+    expected = {"images": encoder.embed_images(pictures), "texts": encoder.embed_texts(SAMPLE_TEXTS)}
     difference = check_agreement(found, expected, tolerance, "sentence-transformers")
     write_facts(encoder, folder, "sentence_transformers", difference)
     return difference

@@ -37,6 +37,23 @@ def test_sentence_transformers_encodes_as_the_encoder(
     assert torch.equal(again.embed_texts("dress"), encoder.embed_texts("dress"))
 
 
+def test_no_string_is_read_as_an_image_or_fetched(
+    encoder: Encoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    export_sentence_transformers(encoder, tmp_path / "st")
+    model = SentenceTransformer(str(tmp_path / "st"), device="cpu")
+    monkeypatch.chdir(tmp_path)
+    Image.new("RGB", (32, 32), "red").save("dress.png")
+    monkeypatch.setattr("transformers.image_utils.load_image", None)
+    for text in ("dress.png", "https://shop.example/dress.jpg", "data:image/png;base64,AAAA"):
+        with pytest.raises(E2FashionError, match=r"neither opens nor fetches: write {'text'"):
+            model.encode([text])
+        found = model.encode([{"text": text}], convert_to_tensor=True)
+        torch.testing.assert_close(found.cpu(), encoder.embed_texts(text), atol=1e-5, rtol=0)
+    with pytest.raises((E2FashionError, ValueError)):
+        model.encode(["a dress", "dress.png"])
+
+
 def test_onnxruntime_computes_as_the_encoder(encoder: Encoder, pictures: list[Image.Image], tmp_path: Path) -> None:
     assert export_onnx(encoder, tmp_path) < 1e-5
     facts = json.loads((tmp_path / "export.json").read_text())
