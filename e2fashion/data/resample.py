@@ -84,7 +84,6 @@ def _read_by_middle(size: int, new_size: int, side: int) -> tuple[slice, tuple[f
     return slice(first, behind), (start * scale - first, (start + side) * scale - first)
 
 
-@lru_cache(maxsize=1024)
 def is_half_enough(first: tuple[int, int], second: tuple[int, int]) -> bool:
     """Whether two passes, each from and to a number of pixels, stay within one level if PyTorch makes the even lines
     of the first one and all of the second.
@@ -93,12 +92,24 @@ def is_half_enough(first: tuple[int, int], second: tuple[int, int]) -> bool:
     off by the sum of its absolute weights on even lines, and by the error of its own weights: less than one in all,
     before rounding, is one at most behind it.
     """
-    error = _largest_error(*second)
-    if _largest_error(*first) >= 0.5 or error >= 1.0:  # the weights, which take longer, cannot change that
-        return False
-    first_pixels, weights = bicubic_weights(*second)
-    on_even_lines = (first_pixels[:, None] + np.arange(weights.shape[1])) % 2 == 0
-    return float((np.abs(weights) * on_even_lines).sum(axis=1).max()) + error < 1.0
+    error = largest_error(*second)
+    # Asked first: where many weights are read, making them all would take long and could not change the answer.
+    return largest_error(*first) < 0.5 and error < 1.0 and largest_share_of_even_lines(*second) + error < 1.0
+
+
+@lru_cache(maxsize=4096)  # one per size of an axis, which images share more often than both
+def largest_share_of_even_lines(size: int, new_size: int) -> float:
+    """The largest sum of absolute weights on even lines that a new pixel has."""
+    first, weights = bicubic_weights(size, new_size)
+    on_even_lines = (first[:, None] + np.arange(weights.shape[1])) % 2 == 0
+    return float((np.abs(weights) * on_even_lines).sum(axis=1).max())
+
+
+@lru_cache(maxsize=4096)
+def largest_error(size: int, new_size: int) -> float:
+    """How far a value may be off before rounding because weights have few bits."""
+    _, first, behind = _windows(size, new_size)
+    return 255 * WEIGHT_ERROR * int((behind - first).max())
 
 
 def bicubic_weights(size: int, new_size: int) -> tuple[np.ndarray, np.ndarray]:
@@ -120,12 +131,6 @@ def _windows(size: int, new_size: int) -> tuple[np.ndarray, np.ndarray, np.ndarr
     centers = (np.arange(new_size) + 0.5) * scale
     first = np.maximum(0, (centers - reach + 0.5).astype(np.int64))
     return centers, first, np.minimum(size, (centers + reach + 0.5).astype(np.int64))
-
-
-def _largest_error(size: int, new_size: int) -> float:
-    """How far a value may be off before rounding because weights have few bits."""
-    _, first, behind = _windows(size, new_size)
-    return 255 * WEIGHT_ERROR * int((behind - first).max())
 
 
 def _bicubic(x: np.ndarray) -> np.ndarray:

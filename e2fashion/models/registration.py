@@ -30,6 +30,6 @@ def register() -> None:
     AutoProcessor.register(E2Config, CLIPProcessor, exist_ok=True)
     # The PIL class by name: with torchvision about, the default would be another one with other pixels.
     # The other is found by its name alone, in folders that were exported for sentence-transformers.
-    processors = {"pil": CLIPImageProcessorPil, "opened": E2OpenedImageProcessorPil}
+    processors: dict[str, type] = {"pil": CLIPImageProcessorPil, "opened": E2OpenedImageProcessorPil}
     AutoImageProcessor.register(E2Config, image_processor_classes=processors, exist_ok=True)
     AutoTokenizer.register(E2Config, tokenizer_class=CLIPTokenizer, exist_ok=True)

@@ -40,7 +40,7 @@ def export_sentence_transformers(encoder: Encoder, folder: Path, tolerance: floa
     require_single_vectors(encoder, "sentence-transformers")
     with tempfile.TemporaryDirectory(prefix="export-") as place:
         save_encoder(encoder, Path(place))
-        images = E2OpenedImageProcessorPil.from_pretrained(place)
+        images = E2OpenedImageProcessorPil.from_pretrained(place, trust_remote_code=False, local_files_only=True)
         CLIPProcessor(image_processor=images, tokenizer=encoder.tokenizer).save_pretrained(place)
         tower: Any = Transformer(
             place,

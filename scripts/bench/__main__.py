@@ -24,6 +24,7 @@ from scripts.bench import (
     image_encoder,
     index_memory,
     matmul,
+    mixed_sizes,
     occlusion,
     pictures,
     probe,
@@ -40,6 +41,7 @@ from scripts.bench.workplace import Workplace
 BENCHMARKS: dict[str, Callable[[Workplace], list[Result]]] = {
     "training_step": training_step.run,
     "pictures": pictures.run,
+    "mixed_sizes": mixed_sizes.run,
     "image_encoder": image_encoder.run,
     "training_loop": training_loop.run,
     "matmul": matmul.run,

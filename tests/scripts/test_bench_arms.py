@@ -15,7 +15,7 @@ from e2fashion.eval.probing.linear import LogisticProblem
 from e2fashion.models import E2Model
 from e2fashion.tasks.captioning import LanguageModelShape
 from e2fashion.tasks.search.sources import CatalogueProducts
-from scripts.bench import captions, matmul, probe
+from scripts.bench import captions, matmul, mixed_sizes, probe
 from scripts.bench.encoders import caption_tokenizer, module_of, random_clip, random_e2, training_rows
 from scripts.bench.filip_memory import measure as measure_tokens
 from scripts.bench.flips import flipped
@@ -115,6 +115,21 @@ def test_training_reaches_every_part_of_the_image_encoders() -> None:
         image = ("vision_model.", "visual_projection.", "region_heads.")
         without = [n for n, p in model.named_parameters() if n.startswith(image) and p.grad is None]
         assert without == []
+
+
+def test_mixed_sizes_differ_in_size_alone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    shapes = mixed_sizes.shapes(mixed_sizes.IMAGES)
+    assert len({height for height, _ in shapes}) > 100
+    assert len({width for _, width in shapes}) == mixed_sizes.IMAGES
+    pixels = torch.tensor([height * width for height, width in shapes], dtype=torch.float32)
+    assert pixels.min() > 0.99 * pixels.max()
+    monkeypatch.setattr(mixed_sizes, "IMAGES", 6)
+    workplace = Workplace(tmp_path, data=None)
+    workplace.turns = 1
+    (result,) = mixed_sizes.run(workplace)
+    assert result.benchmark == "mixed-size images"
+    assert result.measured.endswith(")")
+    assert "6 JPEGs of 86,400 pixels" in result.detail
 
 
 def test_pictures_of_both_arms_lie_within_one_grey_level(products: Products) -> None:
