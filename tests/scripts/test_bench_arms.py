@@ -260,6 +260,9 @@ def test_cached_and_uncached_decoding_tell_the_same() -> None:
 def test_a_step_is_compared_with_a_bare_product(
     products: Products, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    small = tmp_path / "small.yaml"
+    small.write_text(f"base: {matmul.QUICKSTART_E2.resolve()}\nloader: {{batch_size: 8}}\n", encoding="utf-8")
+    monkeypatch.setattr(matmul, "QUICKSTART_E2", small)
     monkeypatch.setattr(Workplace, "products", lambda self: products)
     (result,) = matmul.run(Workplace(tmp_path, turns=1, data=None))
     share = float(result.measured.split("%")[0]) / 100
