@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from tiny import TINY
 
+from e2fashion.build import resolve_arithmetic
 from e2fashion.config import load_config, run_identity
 from e2fashion.data.catalogue import Catalogue
 from e2fashion.records import read_records
@@ -75,5 +76,5 @@ def test_two_machines_train_one_run(synth_catalogue: Catalogue, tmp_path: Path) 
     folder = RunFolder(tmp_path / "run")
     assert folder.log.read_text(encoding="utf-8").count("epoch 1: SumR") == 1
     given = [f"data={synth_catalogue.path}", f"output={folder.path}", *TINY, "devices=2", *short]
-    together = load_config(RunConfig, None, given)
+    together, _ = resolve_arithmetic(load_config(RunConfig, None, given))
     assert folder.read_record()["identity"] == run_identity(together, synth_catalogue.fingerprint)
