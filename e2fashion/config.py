@@ -18,6 +18,7 @@ from typing import Any, TypeVar, cast
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
+from e2fashion.disk import write_text
 from e2fashion.literals import (
     decoded,
     encoded,
@@ -144,7 +145,7 @@ def _merged_layers(
 
 def save_config(config: Any, file: str | Path) -> None:
     """Write a configuration, every value spelt out, as YAML."""
-    Path(file).write_text(OmegaConf.to_yaml(OmegaConf.structured(config)), encoding="utf-8")
+    write_text(Path(file), OmegaConf.to_yaml(OmegaConf.structured(config)))
 
 
 def run_identity(config: RunConfig, data_fingerprint: str) -> str:

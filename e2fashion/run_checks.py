@@ -9,6 +9,7 @@ from e2fashion import build
 from e2fashion.config import split_names
 from e2fashion.data.catalogue import Catalogue
 from e2fashion.data.text import DESCRIPTION
+from e2fashion.disk import checked_name
 from e2fashion.eval.retrieval.protocols import protocol_named
 from e2fashion.modules.loggers import check_loggers
 from e2fashion.schema import RunConfig
@@ -19,9 +20,11 @@ def check_run(config: RunConfig, catalogue: Catalogue) -> None:
     """Refuse before any work what would fail only after it.
 
     Raises:
-        E2FashionError: a number out of range, a stage without epochs, a split or protocol that does not exist, a
-            column that the catalogue lacks, arithmetic that the machine does not have, a logger that is not installed.
+        E2FashionError: a name that cannot name a folder, a number out of range, a stage without epochs, a split or
+            protocol that does not exist, a column that the catalogue lacks, arithmetic that the machine does not have,
+            a logger that is not installed.
     """
+    checked_name("name", config.name)
     stages = {f"train.stages.{name}": stage for name, stage in config.train.stages.items() if stage is not None}
     if not stages:
         raise E2FashionError("The run has no train.stages: add one, as in `train.stages.main.epochs=10`.")

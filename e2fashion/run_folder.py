@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import platform
 import resource
 import subprocess
 import sys
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from e2fashion.disk import DamagedError, locked, read_json, seal, write_json
 from e2fashion.types import E2FashionError
 
 if TYPE_CHECKING:
     import torch
 
 RECORDED_PACKAGES = ("torch", "transformers", "pytorch-lightning", "torchmetrics", "datasets", "tokenizers", "Pillow")
+REMEDY = "Restore the file, or remove the run's folder and train again."
 
 
 @dataclass(frozen=True)
@@ -74,18 +76,26 @@ class RunFolder:
         return self.path / "log.txt"
 
     def read_record(self) -> dict[str, Any]:
-        """The record, empty before the run began."""
+        """The record, empty before the run began.
+
+        Raises:
+            DamagedError: it cannot be read, or is not what was written.
+        """
         if not self.record.is_file():
             return {}
-        content: dict[str, Any] = json.loads(self.record.read_text(encoding="utf-8"))
+        content = read_json(self.record, REMEDY)
+        stages = content.get("stages", {})
+        if not isinstance(stages, dict) or not all(isinstance(stage, dict) for stage in stages.values()):
+            raise DamagedError(f"{self.record} is damaged: its 'stages' is {str(stages)[:80]}. {REMEDY}")
         return content
 
     def update_record(self, **values: Any) -> None:
-        """Add values to the record (written beside it, then renamed: a killed run leaves it whole)."""
-        content = self.read_record() | values
-        partial = self.record.with_suffix(".partial")
-        partial.write_text(json.dumps(content, indent=1, sort_keys=True) + "\n", encoding="utf-8")
-        partial.replace(self.record)
+        """Add values to the record, which is whole at any moment."""
+        write_json(self.record, seal(self.read_record() | values), sort_keys=True)
+
+    def locked(self) -> AbstractContextManager[None]:
+        """Be the only process that writes the folder; see :func:`e2fashion.disk.locked`."""
+        return locked(self.path)
 
     def open(self, identity: str, data_fingerprint: str, device: torch.device, differences: str = "") -> None:
         """Make the folder, or check that the run that lies there is the same one.

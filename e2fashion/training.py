@@ -20,6 +20,7 @@ from pytorch_lightning.utilities import rank_zero_only
 from e2fashion import build
 from e2fashion.data.catalogue import Catalogue
 from e2fashion.data.datamodule import CatalogueDataModule
+from e2fashion.disk import atomic_folder
 from e2fashion.eval.encoder import Encoder, save_encoder
 from e2fashion.eval.samples import SampleSheets
 from e2fashion.losses.gather import is_distributed
@@ -85,7 +86,8 @@ def train_stages(config: RunConfig, catalogue: Catalogue, folder: RunFolder, pro
         if is_distributed():
             torch.distributed.barrier()
     if is_first_process() and not folder.model.is_dir():
-        save_encoder(encoder, folder.model)
+        with atomic_folder(folder.model) as fresh:
+            save_encoder(encoder, fresh)
 
 
 def _train_stage(
@@ -122,7 +124,8 @@ def _train_stage(
         if first:  # a run that goes on adds to it
             folder.update_record(stages=done | {name: {"seconds": seconds}})
     if first and best.folder.is_dir():
-        _replace_folder(best.folder, folder.model)
+        with atomic_folder(folder.model) as fresh:
+            shutil.copytree(best.folder, fresh, dirs_exist_ok=True)
     return {
         "done": True,
         "best": best.best,
@@ -179,15 +182,6 @@ def added_percent(model: E2Model) -> float:
     """What E2 adds to the CLIP of the same towers, in percent of that CLIP's parameters."""
     added = added_parameters(model)
     return round(100 * added / (model.num_parameters() - added), 2)
-
-
-def _replace_folder(source: Path, target: Path) -> None:
-    """Copy a folder over another one, which is whole at any moment but one."""
-    fresh = target.with_name(target.name + ".partial")
-    shutil.rmtree(fresh, ignore_errors=True)
-    shutil.copytree(source, fresh)
-    shutil.rmtree(target, ignore_errors=True)
-    fresh.rename(target)
 
 
 def _choose_parameters(config: RunConfig, model: E2Model, stage: StageConfig) -> list[str]:

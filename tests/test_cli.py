@@ -4,6 +4,7 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -20,6 +21,7 @@ from e2fashion.cli.words import Verb, Words
 from e2fashion.data.catalogue import Catalogue
 from e2fashion.data.sources import SOURCES
 from e2fashion.data.text import TextTemplate
+from e2fashion.lifetime import Terminated
 from e2fashion.models.tokenizer import load_tokenizer
 from e2fashion.modules.callbacks import RunInterruptedError
 from e2fashion.records import read_records
@@ -178,14 +180,37 @@ def test_the_version_is_told(capsys: Capture) -> None:
     assert capsys.readouterr().out.startswith("e2fashion ")
 
 
+def test_sigterm_stops_a_command_as_ctrl_c_does(capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
+    def run(words: Words) -> int:
+        signal.raise_signal(signal.SIGTERM)
+        return 0
+
+    before = signal.getsignal(signal.SIGTERM)
+    monkeypatch.setitem(VERBS, "report", Verb("report", "r", run))
+    assert main(["report", "a b"]) == 143
+    assert capsys.readouterr().err == ("stopped. What was there is as it was; repeat with: e2fashion report 'a b'\n")
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
 @pytest.mark.parametrize(
     ("error", "code", "line"),
     [
         (RunInterruptedError("interrupted. Go on with: e2fashion train r"), 130, "Go on with: e2fashion train r"),
-        (KeyboardInterrupt(), 130, "stopped"),
-        (PermissionError(13, "Permission denied", "runs"), 1, "error: [Errno 13] Permission denied: 'runs'"),
+        (RunInterruptedError("interrupted.", signal.SIGTERM), 143, "interrupted."),
+        (KeyboardInterrupt(), 130, "stopped. What was there is as it was; repeat with: e2fashion report"),
+        (Terminated(), 143, "stopped. What was there is as it was; repeat with: e2fashion report"),
+        (
+            PermissionError(13, "Permission denied", "runs"),
+            1,
+            "error: 'runs': permission denied: choose an output that you may write",
+        ),
+        (
+            OSError(28, "No space left on device"),
+            1,
+            "error: the disk is full: free space, or choose an output on another disk",
+        ),
     ],
-    ids=["interrupted", "ctrl_c", "operating_system"],
+    ids=["interrupted", "terminated_run", "ctrl_c", "terminated", "operating_system", "full_disk"],
 )
 def test_what_stops_a_command_is_said_without_a_traceback(
     error: BaseException, code: int, line: str, capsys: Capture, monkeypatch: pytest.MonkeyPatch

@@ -12,7 +12,7 @@ PACKAGE = Path(__file__).resolve().parents[1] / "e2fashion"
 FOUNDATION = {"types", "schema", "config", "run_folder"}
 LAYERS: list[set[str]] = [
     {"types", "settings", "characters", "escape", "lazy", "literals"},
-    {"text_files", "disk", "auto_classes", "terminal"},
+    {"text_files", "disk", "lifetime", "auto_classes", "terminal"},
     {"schema", "run_folder", "similarity", "extensions", "records", "hub", "stored", "arithmetic"},
     {"config", "tables"},
     {"data", "models", "losses", "metrics"},

@@ -16,6 +16,7 @@ import torch
 
 from e2fashion.ablation.state import FoundRun, planned_config
 from e2fashion.config import save_config
+from e2fashion.lifetime import PARENT
 
 logger = logging.getLogger(__name__)
 
@@ -56,7 +57,7 @@ def _start(item: FoundRun, jobs: int, folder: Path) -> tuple[subprocess.Popen[by
     planned = planned_config(item)
     threads = max((planned.threads or torch.get_num_threads()) // jobs, 1)
     save_config(replace(planned, threads=threads), config)
-    environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
+    environment = {**os.environ, "OMP_NUM_THREADS": str(threads), PARENT: str(os.getpid())}
     command = [sys.executable, "-m", "e2fashion", "train", str(config), "--quiet"]
     with log.open("wb") as stream:
         # A session of its own: Ctrl-C reaches this process alone, which then asks each of them to stop, once.

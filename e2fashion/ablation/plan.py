@@ -19,6 +19,7 @@ from e2fashion.config import (
     run_identity,
     split_names,
 )
+from e2fashion.disk import checked_name
 from e2fashion.schema import AblationConfig, RunConfig
 from e2fashion.types import E2FashionError
 
@@ -141,6 +142,7 @@ def load_ablation(file: str | Path, overrides: Sequence[str] = ()) -> Ablation:
 
 def _check_settings(file: Path, config: AblationConfig, shared: Sequence[str]) -> None:
     """What can be said without the base: seeds, names of rows, the baseline, words that the sweep sets itself."""
+    checked_name("name", config.name or "")
     if not config.rows:
         raise E2FashionError(
             f"{file} has no rows: write at least one, as in `rows: {{soft: {{model.selection: soft}}}}`."

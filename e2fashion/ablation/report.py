@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -12,6 +11,7 @@ import pandas as pd
 
 from e2fashion.ablation.plan import Ablation
 from e2fashion.ablation.state import FoundRun
+from e2fashion.disk import write_text
 from e2fashion.eval.retrieval.protocols import FullGallery
 from e2fashion.eval.retrieval.rankings import BOTH, RETRIEVAL, Ranking, load_rankings, pool_rankings, rankings_file
 from e2fashion.eval.retrieval.tables import p_value, retrieval_table
@@ -99,7 +99,7 @@ def write_report(ablation: Ablation, results: Sequence[RowResult], data_fingerpr
     csv = pd.concat(frames).to_csv(index=False, float_format="%.10g", lineterminator="\n") if frames else ""
     latex = "\n".join(to_latex(table) for table in shown.values())
     for name, content in (("md", "\n".join(markdown)), ("tex", latex), ("csv", csv)):
-        _write(ablation.folder / f"report.{name}", content)
+        write_text(ablation.folder / f"report.{name}", content)
 
 
 def _head(ablation: Ablation, results: Sequence[RowResult]) -> str:
@@ -173,13 +173,6 @@ def _differences(
 def _rankings(folder: Path, split: str, positives: str, data_fingerprint: str) -> list[Ranking]:
     file = rankings_file(RunFolder(folder).rankings, FullGallery.name, split, data_fingerprint)
     return [ranking for ranking in load_rankings(file)[0] if ranking.positives == positives]
-
-
-def _write(file: Path, content: str) -> None:
-    file.parent.mkdir(parents=True, exist_ok=True)
-    partial = file.with_name(f"{file.name}.{os.getpid()}.partial")
-    partial.write_text(content, encoding="utf-8")
-    partial.replace(file)
 
 
 def _duration(seconds: float | None) -> str:

@@ -23,6 +23,8 @@ from e2fashion.ablation.state import (
     seconds_per_epoch,
 )
 from e2fashion.data.catalogue import Catalogue
+from e2fashion.disk import FolderLockedError, lock_holder, locked, write_text
+from e2fashion.lifetime import signal_of
 from e2fashion.modules.callbacks import RunInterruptedError
 from e2fashion.run_checks import check_run
 from e2fashion.types import E2FashionError
@@ -54,6 +56,7 @@ def run_ablation(
 
     Raises:
         E2FashionError: a mistake in the file, found before anything is trained.
+        FolderLockedError: another process runs this ablation, or some of its runs.
         RunInterruptedError: Ctrl-C. Calling again goes on; a finished run is never repeated.
     """
     catalogue, ablation = _load(file, overrides)
@@ -61,24 +64,45 @@ def run_ablation(
         raise E2FashionError(f"--jobs is {jobs}; give a number from 1.")
     chosen = ablation.chosen(only)
     _check(chosen, catalogue)
+    # Those who spread the rows of one sweep with `only` share its folder; a run's own folder has a lock of its own.
+    with locked(ablation.folder, shared=bool(only)):
+        return _run_alone(ablation, catalogue, chosen, [str(file), *overrides], only, jobs, progress)
+
+
+def _run_alone(
+    ablation: Ablation,
+    catalogue: Catalogue,
+    chosen: Sequence[PlannedRun],
+    words: Sequence[str],
+    only: Sequence[str],
+    jobs: int,
+    progress: bool,
+) -> list[RowResult]:
+    busy: list[str] = []
     left = [item for item in find_runs(ablation, chosen, catalogue.fingerprint) if item.state != "done"]
     try:
         if jobs > 1 or any(item.run.config.processes > 1 for item in left):
             for item, error in train_side_by_side(left, jobs, ablation.folder):
-                _keep_error(item, error)
+                _keep_error(item, error, busy)
                 _report(ablation, catalogue)
         else:
             for item in left:
                 logger.info("%s (%s)", item.run.name, item.state)
-                _keep_error(item, _train(item, progress))
+                _keep_error(item, _train(item, progress), busy)
                 _report(ablation, catalogue)
     except (KeyboardInterrupt, SystemExit, RunInterruptedError) as stop:
-        words = [str(file), *overrides, *(["--only", ",".join(only)] if only else [])]
-        words += ["--jobs", str(jobs)] if jobs > 1 else []
+        command = ["e2fashion", "ablate", *words, *(["--only", ",".join(only)] if only else [])]
+        command += ["--jobs", str(jobs)] if jobs > 1 else []
         raise RunInterruptedError(
-            f"interrupted; finished runs are kept. Go on with: e2fashion ablate {shlex.join(words)}"
+            f"interrupted; finished runs are kept. Go on with: {shlex.join(command)}", signal_of(stop)
         ) from stop
-    return _report(ablation, catalogue)
+    results = _report(ablation, catalogue)
+    if busy:
+        raise FolderLockedError(
+            f"{len(busy)} runs are being written by other processes ({'; '.join(busy)}): repeat the command when these "
+            "have ended. All others are done."
+        )
+    return results
 
 
 def ablate(
@@ -138,14 +162,16 @@ def _train(item: FoundRun, progress: bool) -> str:
     return ""
 
 
-def _keep_error(item: FoundRun, error: str) -> None:
+def _keep_error(item: FoundRun, error: str, busy: list[str]) -> None:
     file = item.folder.path / ERROR_FILE
+    if error and (holder := lock_holder(item.folder.path)) is not None:  # no failure: it is trained elsewhere
+        busy.append(f"{item.run.name} by {holder}")
+        return
     if not error:
         file.unlink(missing_ok=True)
         return
     logger.error("%s failed: %s", item.run.name, error.splitlines()[0])
-    file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text(error + "\n", encoding="utf-8")
+    write_text(file, error + "\n")
 
 
 def _report(ablation: Ablation, catalogue: Catalogue) -> list[RowResult]:

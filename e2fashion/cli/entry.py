@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import shlex
 import sys
 from collections.abc import Sequence
 from difflib import get_close_matches
@@ -12,7 +13,9 @@ from e2fashion import __version__
 from e2fashion.cli import captioning, catalogues, classification, composing, exporting, measuring, searching, training
 from e2fashion.cli.help import verb_help, verbs_help
 from e2fashion.cli.words import OWN_FLAGS, Verb, Words, check_words, is_place
+from e2fashion.disk import disk_trouble
 from e2fashion.escape import visible
+from e2fashion.lifetime import end_with_parent, signal_of, terminable
 from e2fashion.terminal import prepare_terminal
 from e2fashion.types import E2FashionError
 
@@ -37,8 +40,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     Returns:
         0 when done, 1 after an error of the user's that the message explains, 3 when ``data check`` finds a catalogue
-        unfit, 130 after Ctrl-C.
+        unfit, 130 after Ctrl-C, 143 after SIGTERM.
     """
+    end_with_parent()
     parser = _parser()
     known, rest = parser.parse_known_args(arguments)
     try:
@@ -64,7 +68,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             jobs=_jobs(known.jobs),
         )
         check_words(verb, sorted_words)
-        return verb.run(sorted_words)
+        with terminable():
+            return verb.run(sorted_words)
     except E2FashionError as error:
         if message := visible(str(error)):
             print(f"error: {message}" if error.exit_code == 1 else message, file=sys.stderr)
@@ -73,11 +78,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except OSError as error:  # a full disk, a folder that may not be written: nothing that a traceback explains
-        print(f"error: {visible(str(error))}", file=sys.stderr)
+        where = f"'{error.filename}': " if error.filename else ""
+        print("error: " + visible(f"{where}{disk_trouble(error) or error.strerror or error}"), file=sys.stderr)
         return 1
-    except KeyboardInterrupt:
-        print("stopped", file=sys.stderr)
-        return 130
+    except KeyboardInterrupt as stop:
+        command = shlex.join(["e2fashion", *(sys.argv[1:] if arguments is None else arguments)])
+        print(f"stopped. What was there is as it was; repeat with: {command}", file=sys.stderr)
+        return 128 + signal_of(stop)
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import MISSING, asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
 from e2fashion.disk import DamagedError, read_json, seal, write_json
-from e2fashion.types import SPLITS, E2FashionError
+from e2fashion.stored import stored_as
+from e2fashion.types import E2FashionError
 
 FORMAT_VERSION = 1
 MANIFEST_FILE = "manifest.json"
@@ -67,68 +67,11 @@ class Manifest:
                 f"{folder} has catalogue format {version}; this e2fashion reads up to {FORMAT_VERSION}. "
                 f"Update e2fashion, or prepare the catalogue again."
             )
-        for key, is_right in _CONTENT.items():
-            if key not in values and key in _REQUIRED:
-                raise DamagedError(f"{file} is damaged: it lacks '{key}'. {REMEDY}")
-            if key in values and not is_right(values[key]):
-                raise DamagedError(f"{file} is damaged: its '{key}' is {str(values[key])[:80]}. {REMEDY}")
-        return cls(**{name: value for name, value in values.items() if name in _CONTENT})
-
-
-def _is_text(value: Any) -> bool:
-    return isinstance(value, str)
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
-
-
-def _is_texts(value: Any) -> bool:
-    return isinstance(value, list) and all(map(_is_text, value))
-
-
-def _is_mapping(value: Any) -> bool:
-    return isinstance(value, dict)
-
-
-def _is_splits(value: Any) -> bool:
-    return (
-        isinstance(value, dict)
-        and value.keys() <= set(SPLITS)
-        and all(
-            isinstance(n, dict) and all(_is_number(n.get(key)) for key in ("images", "products"))
-            for n in value.values()
-        )
-    )
-
-
-def _is_counts(value: Any) -> bool:
-    return isinstance(value, dict) and all(map(_is_number, value.values()))
-
-
-def _is_files(value: Any) -> bool:
-    return isinstance(value, dict) and all(
-        isinstance(facts, dict) and _is_number(facts.get("bytes")) and _is_text(facts.get("xxh3")) and ".." not in name
-        for name, facts in value.items()
-    )
-
-
-#: What each field of a manifest must hold.
-_CONTENT: dict[str, Callable[[Any], bool]] = {
-    "name": _is_text,
-    "source": _is_mapping,
-    "settings": _is_mapping,
-    "request": _is_text,
-    "splits": _is_splits,
-    "tag_columns": _is_texts,
-    "columns": _is_texts,
-    "fingerprint": _is_text,
-    "split_rule": _is_text,
-    "skipped": _is_counts,
-    "notes": _is_texts,
-    "created_by": _is_text,
-    "format_version": _is_number,
-    "files": _is_files,
-}
-_REQUIRED = {item.name for item in fields(Manifest) if item.default is MISSING and item.default_factory is MISSING}
-_REQUIRED |= {"format_version"}
+        known = {item.name for item in fields(cls)}
+        own = {name: value for name, value in values.items() if name in known}
+        manifest = stored_as(cls, {"format_version": None} | own, str(file), f"{REMEDY[0].lower()}{REMEDY[1:-1]}")
+        if any(counts.keys() < {"images", "products"} for counts in manifest.splits.values()):
+            raise DamagedError(f"{file} is damaged: its splits are {manifest.splits}. {REMEDY}")
+        if any(not isinstance(facts.get("bytes"), int) or ".." in name for name, facts in manifest.files.items()):
+            raise DamagedError(f"{file} is damaged: its list of files cannot be read. {REMEDY}")
+        return manifest

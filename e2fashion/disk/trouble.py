@@ -74,5 +74,7 @@ def _is_of_output(error: Exception, target: Path) -> bool:
     if error.filename is None:
         return False
     real, named = Path(os.path.realpath(target)), Path(os.path.realpath(os.fsdecode(error.filename)))
+    if error.errno == errno.EEXIST:
+        return real != named and real.is_relative_to(named)
     beside = str(real.with_name(f".{real.name}."))
     return named.is_relative_to(real) or str(named).startswith(beside) or real.is_relative_to(named)

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import csv
-import json
-import shutil
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from e2fashion.data.check import Checked, Finding, counted
+from e2fashion.disk import DamagedError, file_name, open_text, read_json, write_json, write_text
 from e2fashion.escape import visible
 from e2fashion.eval.check_figures import draw_pairs, draw_skew
 from e2fashion.tables import Cell, Table, to_markdown
@@ -28,15 +27,14 @@ _LONGEST_CELL = 60
 def write_check(checked: Checked, folder: Path, fail_on: str, shown: int = 10) -> Path:
     """Write ``report.md``, ``report.json``, ``rows/<check>.csv`` and ``figures/`` into ``folder``; returns the report.
 
-    The page shows the first ``shown`` rows of each finding. What an earlier check left in ``rows`` and ``figures`` is
-    removed.
+    The page shows the first ``shown`` rows of each finding. What an earlier check wrote into ``rows`` and ``figures``
+    is removed.
 
     Raises:
         E2FashionError: matplotlib is not installed.
     """
-    for name in (ROWS, FIGURES):
-        shutil.rmtree(folder / name, ignore_errors=True)
-    folder.mkdir(parents=True, exist_ok=True)
+    for file in _files_of_earlier(folder):
+        file.unlink(missing_ok=True)
     manifest = checked.catalogue.manifest
     parts = [
         f"# Is {manifest.name} fit?\n",
@@ -49,9 +47,19 @@ def write_check(checked: Checked, folder: Path, fail_on: str, shown: int = 10) -
             parts.append(_section(checked, finding, folder, shown))
     settings = ", ".join(f"{key}={value}" for key, value in asdict(checked.settings).items())
     parts.append(f"## How it was found\n\n{_HOW}\n\nSettings: {settings}.\n")
-    (folder / REPORT).write_text("\n".join(parts), encoding="utf-8")
-    (folder / JSON).write_text(json.dumps(as_json(checked, fail_on), indent=1) + "\n", encoding="utf-8")
+    write_text(folder / REPORT, "\n".join(parts))
+    write_json(folder / JSON, as_json(checked, fail_on))
     return folder / REPORT
+
+
+def _files_of_earlier(folder: Path) -> list[Path]:
+    """The rows and figures that the check whose ``report.json`` lies in a folder wrote; no other files."""
+    try:
+        checks = [str(finding["check"]) for finding in read_json(folder / JSON, "")["findings"]]
+    except (DamagedError, KeyError, TypeError):
+        return []
+    named = [file_name(check) for check in checks]
+    return [folder / ROWS / f"{name}.csv" for name in named] + [folder / FIGURES / f"{name}.png" for name in named]
 
 
 def overview(checked: Checked) -> Table:
@@ -94,7 +102,7 @@ def as_json(checked: Checked, fail_on: str) -> dict[str, Any]:
                 "unit": one.unit,
                 "summary": one.summary,
                 "remedy": one.remedy if one.severity != "fit" else None,
-                "rows": f"{ROWS}/{one.check}.csv" if one.rows else None,
+                "rows": f"{ROWS}/{file_name(one.check)}.csv" if one.rows else None,
             }
             for one in checked.findings
         ],
@@ -108,9 +116,8 @@ def _section(checked: Checked, finding: Finding, folder: Path, shown: int) -> st
         f"Remedy: {visible(finding.remedy)}\n",
     ]
     if finding.rows:
-        file = folder / ROWS / f"{finding.check}.csv"
-        file.parent.mkdir(parents=True, exist_ok=True)
-        with file.open("w", encoding="utf-8", newline="") as stream:
+        file = folder / ROWS / f"{file_name(finding.check)}.csv"
+        with open_text(file) as stream:
             writer = csv.writer(stream, lineterminator="\n")
             writer.writerow(finding.columns)
             writer.writerows(finding.rows)
@@ -118,7 +125,7 @@ def _section(checked: Checked, finding: Finding, folder: Path, shown: int) -> st
         caption = f"{len(first):,} of {len(finding.rows):,} rows; all of them: [{file.name}]({ROWS}/{file.name})."
         cells = tuple(tuple(Cell(_short(value)) for value in row) for row in first)
         parts.append(to_markdown(Table(finding.columns, cells, caption)))
-    figure = folder / FIGURES / f"{finding.check}.png"
+    figure = folder / FIGURES / f"{file_name(finding.check)}.png"
     if finding.pairs and "pictures" in finding.check:
         draw_pairs(checked, finding, figure)
     elif finding.check == "skew":

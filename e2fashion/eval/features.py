@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 from tqdm.auto import tqdm  # type: ignore[import-untyped]
 
@@ -20,9 +18,13 @@ from e2fashion.data.catalogue import Catalogue
 from e2fashion.data.datamodule import CatalogueDataModule
 from e2fashion.data.text import TextTemplate
 from e2fashion.data.transforms import normalise
+from e2fashion.disk import DamagedError
+from e2fashion.disk.tensors import load_tensors, save_tensors
 from e2fashion.eval.embed import evaluating, one_vector, unit_features
 from e2fashion.eval.encoder import Encoder
 from e2fashion.types import E2FashionError
+
+logger = logging.getLogger(__name__)
 
 FORMAT = 1
 KINDS = ("global", "region", "both")
@@ -113,37 +115,39 @@ def cached_features(
     """The features in ``folder``, mapped into memory, or extracted and written there.
 
     The file's name tells the split, the precision, and the fingerprints of model (``fingerprint`` where the caller
-    has it already) and catalogue: another model or another catalogue never finds it.
+    has it already) and catalogue: another model or another catalogue never finds it. Where the file is damaged, a
+    warning says so and the features are extracted again.
 
     Raises:
-        E2FashionError: the file that is there is broken.
+        E2FashionError: the file belongs to another model or catalogue.
     """
     identity = [fingerprint or encoder.fingerprint, catalogue.fingerprint, split, precision]
     digest = hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:16]
     file = folder / f"{split}_{precision}_{digest}.safetensors"
     if file.is_file():
-        return _read(file, identity)
+        try:
+            return _read(file, identity)
+        except DamagedError as damage:
+            logger.warning("%s", damage)
     found = extract_features(encoder, catalogue, split, batch_size, workers, precision, progress)
     tensors = {"image": found.image, **{f"region/{name}": region for name, region in found.regions.items()}}
     header = {"format": str(FORMAT), "identity": json.dumps(identity), "products": json.dumps(found.product_ids)}
-    folder.mkdir(parents=True, exist_ok=True)
-    partial = file.with_name(f".{file.name}.{os.getpid()}.partial")
-    save_file(tensors, partial, metadata=header)
-    partial.replace(file)
+    save_tensors(file, tensors, header)
     return found
 
 
 def _read(file: Path, identity: list[str]) -> SplitFeatures:
+    tensors, header = load_tensors(file, _REMEDY)
     try:
-        with safe_open(file, framework="pt") as content:
-            header = content.metadata() or {}
-            if json.loads(header["identity"]) != identity or header["format"] != str(FORMAT):
-                raise E2FashionError(f"Features {file} belong to another model or catalogue: delete the file.")
-            names = [name for name in content.keys() if name != "image"]  # noqa: SIM118 - no mapping
-            return SplitFeatures(
-                tuple(json.loads(header["products"])),
-                content.get_tensor("image"),
-                {name.removeprefix("region/"): content.get_tensor(name) for name in names},
-            )
-    except (SafetensorError, OSError, KeyError, ValueError) as error:
-        raise E2FashionError(f"Features {file} cannot be read ({error}): delete the file.") from error
+        if json.loads(header["identity"]) != identity or header["format"] != str(FORMAT):
+            raise E2FashionError(f"Features {file} belong to another model or catalogue: delete the file.")
+        products = tuple(json.loads(header["products"]))
+        image = tensors.pop("image")
+    except (KeyError, TypeError, ValueError, RecursionError) as error:
+        raise DamagedError(f"{file} is damaged ({error!r}). {_REMEDY}") from error
+    if any(len(tensor) != len(products) for tensor in (image, *tensors.values())):
+        raise DamagedError(f"{file} is damaged: its tensors are not of {len(products)} products. {_REMEDY}")
+    return SplitFeatures(products, image, {name.removeprefix("region/"): own for name, own in tensors.items()})
+
+
+_REMEDY = "It is extracted again."

@@ -13,6 +13,7 @@ from einops import rearrange
 from numpy.typing import NDArray
 from torch import Tensor
 
+from e2fashion.disk import atomic_file
 from e2fashion.types import E2FashionError, Entity
 
 if TYPE_CHECKING:
@@ -228,5 +229,6 @@ def _title(figure: Figure, title: str) -> None:
 
 
 def _save(figure: Figure, file: Path, dpi: int = DPI) -> None:
-    file.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(file, dpi=dpi, facecolor="white", metadata={"Software": None})
+    with atomic_file(file) as partial:
+        kind = file.suffix.removeprefix(".") or "png"
+        figure.savefig(partial, dpi=dpi, format=kind, facecolor="white", metadata={"Software": None})

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from e2fashion.disk import atomic_file
 from e2fashion.types import E2FashionError
 
 if TYPE_CHECKING:
@@ -135,8 +136,9 @@ def new_axes(width: float = 4.8, height: float = 3.4) -> tuple[Figure, Axes]:
 
 def save_figure(figure: Figure, file: Path) -> Path:
     """Write a figure; its folder is made."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(file, dpi=DPI, facecolor="white", metadata={"Software": None})
+    with atomic_file(file) as partial:
+        kind = file.suffix.removeprefix(".") or "png"
+        figure.savefig(partial, dpi=DPI, format=kind, facecolor="white", metadata={"Software": None})
     return file
 
 

@@ -13,6 +13,7 @@ from e2fashion.data.catalogue import Catalogue
 from e2fashion.data.dataset import CatalogueRows
 from e2fashion.data.long_text import TextCounts
 from e2fashion.data.transforms import normalise
+from e2fashion.disk import file_name, write_text
 from e2fashion.eval.captioning.tables import caption_tables
 from e2fashion.eval.classification.tables import classification_tables, tag_tables
 from e2fashion.eval.composed.tables import composed_tables
@@ -65,8 +66,7 @@ def write_tables(records: Sequence[ResultRecord], file: Path | None = None) -> s
         tables.append(probes)
     content = "\n".join(tables) if tables else "No records that a table is made of.\n"
     if file is not None:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(content, encoding="utf-8")
+        write_text(file, content)
     return content
 
 
@@ -95,7 +95,7 @@ def write_comparison(
     for encoder in encoders:
         if not encoder.entities or not encoder.fusion_layers:
             continue
-        name = f"selected_{encoder.name}.png"
+        name = f"selected_{file_name(encoder.name)}.png"
         selection = selection_rows(encoder, catalogue, split, products)
         draw_selection(selection, encoder.entities, figures / name, f"{encoder.name}: patches selected per entity")
         parts += [
@@ -103,7 +103,7 @@ def write_comparison(
             "probability); yellow frames: the patches they read; blue dashes: the tag's true region, where it is "
             f"known.\n\n![selected patches](figures/{name})\n"
         ]
-    file.write_text("\n".join(parts), encoding="utf-8")
+    write_text(file, "\n".join(parts))
 
 
 def interval_lines(records: Sequence[ResultRecord]) -> str:

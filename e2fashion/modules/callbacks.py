@@ -4,27 +4,35 @@ from __future__ import annotations
 
 import logging
 import os
-import shutil
 import signal
 import time
 from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
-from typing import Any, ClassVar
+from typing import Any
 
 import pytorch_lightning as pl
 from pytorch_lightning.callbacks import TQDMProgressBar
 from tqdm.auto import tqdm  # type: ignore[import-untyped]
 
+from e2fashion.disk import atomic_file, atomic_folder
+from e2fashion.lifetime import Terminated
 from e2fashion.types import E2FashionError
 
 logger = logging.getLogger(__name__)
 
 
 class RunInterruptedError(E2FashionError):
-    """A run was asked to stop and did, with a checkpoint to resume from."""
+    """A run was asked to stop and did, with a checkpoint to resume from; ``number`` is that of the signal."""
 
-    exit_code: ClassVar[int] = 130
+    def __init__(self, message: str = "", number: int = signal.SIGINT) -> None:
+        super().__init__(message)
+        self.number = number
+
+    @property
+    def exit_code(self) -> int:  # type: ignore[override]
+        """As a shell says it: 130 after Ctrl-C, 143 after SIGTERM."""
+        return 128 + self.number
 
 
 class BestModel(pl.Callback):
@@ -45,7 +53,7 @@ class BestModel(pl.Callback):
         self.best_epoch = -1
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Compare and, when better, replace the folder (written beside it, then renamed) from the first process."""
+        """Compare and, when better, replace the folder from the first process."""
         if trainer.sanity_checking or self.monitor not in trainer.callback_metrics:
             return
         value = float(trainer.callback_metrics[self.monitor])
@@ -56,11 +64,8 @@ class BestModel(pl.Callback):
         self.best, self.best_epoch = value, trainer.current_epoch
         if not trainer.is_global_zero:
             return
-        fresh = self.folder.with_name(self.folder.name + ".partial")
-        shutil.rmtree(fresh, ignore_errors=True)
-        self.save(fresh)
-        shutil.rmtree(self.folder, ignore_errors=True)
-        fresh.rename(self.folder)
+        with atomic_folder(self.folder) as fresh:
+            self.save(fresh)
 
     def state_dict(self) -> dict[str, Any]:
         """What a resumed run must know: the value to beat."""
@@ -82,7 +87,7 @@ class ResumeCheckpoint(pl.Callback):
     def __init__(self, checkpoint: Path, every_steps: int) -> None:
         self.checkpoint = checkpoint
         self.every_steps = every_steps
-        self.requested = False
+        self.requested = 0
         self._previous: dict[int, Any] = {}
         self._process = os.getpid()
 
@@ -117,22 +122,24 @@ class ResumeCheckpoint(pl.Callback):
 
     def _agree(self, trainer: pl.Trainer) -> None:
         if trainer.world_size > 1:
-            self.requested = trainer.strategy.reduce_boolean_decision(self.requested, all=False)
+            asked = trainer.strategy.reduce_boolean_decision(bool(self.requested), all=False)
+            self.requested = self.requested or (signal.SIGINT if asked else 0)
 
     def _save(self, trainer: pl.Trainer) -> None:
-        partial = self.checkpoint.with_suffix(".partial")
-        trainer.save_checkpoint(partial, weights_only=False)
         if trainer.is_global_zero:
-            partial.replace(self.checkpoint)
+            with atomic_file(self.checkpoint) as partial:
+                trainer.save_checkpoint(partial, weights_only=False)
+        else:  # takes part, and writes nothing
+            trainer.save_checkpoint(self.checkpoint, weights_only=False)
         if self.requested:
-            raise RunInterruptedError(str(self.checkpoint))
+            raise RunInterruptedError(str(self.checkpoint), self.requested)
 
     def _request(self, number: int, frame: FrameType | None) -> None:
         if os.getpid() != self._process:
             return  # a loader's process, which the terminal signals too: it works on until it is ended
         if self.requested:
-            raise KeyboardInterrupt
-        self.requested = True
+            raise Terminated if number == signal.SIGTERM else KeyboardInterrupt
+        self.requested = number
         logger.warning("stopping after this batch ...")
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from torch import Tensor
 from torch.optim.lr_scheduler import LambdaLR
 
 from e2fashion.data.transforms import normalise
+from e2fashion.disk import write_json
 from e2fashion.losses.contrastive import ContrastiveLoss
 from e2fashion.metrics.retrieval import CrossModalRecall
 from e2fashion.models.modeling_e2 import E2Model
@@ -149,7 +149,7 @@ class ContrastiveModule(pl.LightningModule):
         file = self.nonfinite_report
         if self.global_rank:  # every process has products of its own
             file = file.with_stem(f"{file.stem}_rank{self.global_rank}")
-        file.write_text(json.dumps(report, indent=1), encoding="utf-8")
+        write_json(file, report)
         raise E2FashionError(
             f"The loss became {output.total.item()} at step {self.global_step}. The batch's product ids are in "
             f"'{file}'. Lower train.stages.<stage>.learning_rate, set train.gradient_clip=1.0, or "

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from e2fashion.disk import list_files, read_json, seal, write_json
 from e2fashion.eval.encoder import Encoder
 from e2fashion.types import E2FashionError
 
@@ -67,10 +67,14 @@ def write_facts(encoder: Encoder, folder: Path, kind: str, difference: float, **
         "torch": str(torch.__version__),
         **more,
     }
-    (folder / FACTS_FILE).write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
+    write_json(folder / FACTS_FILE, seal(facts | {"files": list_files(folder)}))
 
 
 def read_facts(folder: Path) -> dict[str, Any]:
-    """What :func:`write_facts` wrote; empty where there is nothing."""
+    """What :func:`write_facts` wrote; empty where there is nothing.
+
+    Raises:
+        DamagedError: the file is damaged.
+    """
     file = folder / FACTS_FILE
-    return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    return read_json(file, "Remove the folder, or choose another output.") if file.is_file() else {}

@@ -16,6 +16,7 @@ from e2fashion.config import load_config, split_names
 from e2fashion.data.catalogue import Catalogue
 from e2fashion.data.image_files import COMMON_FORMATS, find_images
 from e2fashion.data.text import TextTemplate
+from e2fashion.disk import file_name, open_text
 from e2fashion.eval.captioning.measure import (
     CaptionContext,
     caption_records,
@@ -124,8 +125,8 @@ def caption_run(config: CaptionRunConfig, pictures: Sequence[Path], progress: bo
         captioner.caption(embeds, prompts, progress) if isinstance(captioner, Captioner) else captioner.caption(embeds)
     )
     if config.output:
-        with Path(config.output).open("w", encoding="utf-8", newline="") as file:
-            csv.writer(file).writerows([("picture", "caption"), *zip(files, told, strict=True)])
+        with open_text(Path(config.output)) as stream:
+            csv.writer(stream).writerows([("picture", "caption"), *zip(files, told, strict=True)])
     return "\n".join(f"{file}\t{caption}" for file, caption in zip(files, told, strict=True))
 
 
@@ -253,4 +254,4 @@ def _training_captions(catalogue: Catalogue, caption: str, text: str) -> list[st
 
 def _told_file(results: Path, context: CaptionContext) -> Path:
     words = [context.split, context.reading or "most_frequent"]
-    return results.parent / "captions" / f"{'-'.join(words)}.jsonl"
+    return results.parent / "captions" / f"{file_name('-'.join(words))}.jsonl"

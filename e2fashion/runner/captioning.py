@@ -10,12 +10,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import cast
 
+import torch
 from torch import nn
 
 from e2fashion import build
 from e2fashion.arithmetic import resolve_precision
 from e2fashion.config import save_config, split_names
 from e2fashion.data.catalogue import Catalogue
+from e2fashion.disk import checked_name
 from e2fashion.hub import StoredPlace
 from e2fashion.modules.callbacks import RunInterruptedError
 from e2fashion.modules.loggers import check_loggers
@@ -60,6 +62,20 @@ def train_decoder(config: CaptionTrainConfig, progress: bool = True) -> RunFolde
     precision, reason = resolve_precision(config.train.precision, device)
     config = replace(config, train=replace(config.train, precision=precision))
     folder = RunFolder(Path(config.output))
+    with folder.locked():
+        _train_alone(config, catalogue, folder, device, {"precision": f"{precision}: {reason}"}, progress)
+    return folder
+
+
+def _train_alone(
+    config: CaptionTrainConfig,
+    catalogue: Catalogue,
+    folder: RunFolder,
+    device: torch.device,
+    arithmetic: dict[str, str],
+    progress: bool,
+) -> None:
+    """Train as the only writer of the folder, unless the same decoder lies there finished."""
     there = folder.read_record()
     place = StoredPlace.recall(config.encoder, there.get("encoder_place"), folder.path, "the encoder")
     encoder = load_named_encoder(place)
@@ -78,21 +94,21 @@ def train_decoder(config: CaptionTrainConfig, progress: bool = True) -> RunFolde
     )
     save_config(config, folder.config)
     if there.get("done") and there.get("identity") == run:
-        return folder
+        return
     handler = folder.log_to_file()
     try:
-        log_arithmetic({"precision": f"{precision}: {reason}"}, device)
+        log_arithmetic(arithmetic, device)
         cast(nn.Module, encoder.model).to(device)
         CaptionTraining(config, catalogue, encoder, identity, folder, progress).run()
     except RunInterruptedError as interruption:
-        raise RunInterruptedError(f"interrupted. Go on with: e2fashion caption train {folder.path}") from interruption
+        message = f"interrupted. Go on with: e2fashion caption train {folder.path}"
+        raise RunInterruptedError(message, interruption.number) from interruption
     except E2FashionError as error:
         handler.handle(logger.makeRecord(logger.name, logging.ERROR, "", 0, str(error), (), None))
         raise
     finally:
         logging.getLogger("e2fashion").removeHandler(handler)
         handler.close()
-    return folder
 
 
 def caption_identity(config: CaptionTrainConfig, data_fingerprint: str, encoder: EncoderIdentity) -> str:
@@ -104,6 +120,7 @@ def caption_identity(config: CaptionTrainConfig, data_fingerprint: str, encoder:
 
 def check_caption_config(config: CaptionTrainConfig) -> None:
     """Raise an E2FashionError for a number out of range, or a language model that the method does not read."""
+    checked_name("name", config.name)
     bounds = {
         "train.epochs": (config.train.epochs, 1),
         "train.batch_size": (config.train.batch_size, 1),

@@ -11,6 +11,7 @@ from e2fashion.data.check import CheckSettings, TextLimit, check_catalogue, reac
 from e2fashion.data.describe import describe_catalogue
 from e2fashion.data.prepare import prepare_catalogue
 from e2fashion.data.text import TextTemplate
+from e2fashion.disk import file_name
 from e2fashion.eval.check_report import as_text, write_check
 from e2fashion.schema import CheckConfig, DescribeConfig, PrepareConfig
 
@@ -56,7 +57,7 @@ def check(config: CheckConfig, progress: bool = True) -> tuple[str, bool]:
     checked = check_catalogue(
         catalogue, settings, limit, progress, Catalogue.load(config.against) if config.against else None
     )
-    folder = Path(config.output or Path("runs", "check", catalogue.manifest.name))
+    folder = Path(config.output or Path("runs", "check", file_name(catalogue.manifest.name)))
     report = write_check(checked, folder, config.fail_on, config.shown)
     text = f"{as_text(checked)}\n{config.data}: worst finding: {checked.worst}; report: {report}"
     return text, not reaches(checked.worst, config.fail_on)

@@ -10,6 +10,7 @@ from typing import Any, cast
 
 from e2fashion.config import split_names
 from e2fashion.data.catalogue import Catalogue
+from e2fashion.disk import open_text
 from e2fashion.eval.classification.classify import ClassifySettings, classify_split
 from e2fashion.eval.classification.report import write_classification
 from e2fashion.eval.classification.tags import fit_tags
@@ -128,8 +129,7 @@ def tags_predict(config: TagsPredictConfig, pictures: Sequence[str]) -> str:
 
 
 def _write_predictions(file: Path, pictures: Sequence[str], found: Sequence[dict[str, PredictedTag]]) -> None:
-    file.parent.mkdir(parents=True, exist_ok=True)
-    with file.open("w", encoding="utf-8", newline="") as stream:
+    with open_text(file) as stream:
         writer = csv.writer(stream, lineterminator="\n")
         writer.writerow(["picture", "entity", "value", "nearest", "probability"])
         for picture, tags in zip(pictures, found, strict=True):

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 
 from e2fashion.data.catalogue import Catalogue
 from e2fashion.escape import markdown
 from e2fashion.eval.encoder import Encoder, load_encoder
 from e2fashion.eval.report import write_comparison
+from e2fashion.modules.callbacks import RunInterruptedError
 from e2fashion.run_checks import check_run
 from e2fashion.run_configs import load_comparison
 from e2fashion.run_folder import RunFolder
 from e2fashion.runner.evaluation import results_of
 from e2fashion.runner.runs import train_run
+from e2fashion.schema import CompareConfig, RunConfig
 from e2fashion.training import is_first_process
 from e2fashion.types import ResultRecord
 
@@ -21,10 +25,21 @@ from e2fashion.types import ResultRecord
 def compare(files: Sequence[Path], overrides: Sequence[str], progress: bool = True) -> str:
     """Train a run per configuration file on one catalogue, evaluate each, and write one report."""
     config, runs = load_comparison(files, overrides)
-    output, names = Path(config.output), [run.name for run in runs]
+    output = Path(config.output)
     catalogue = Catalogue.load(config.data)
     for run in runs:
         check_run(run, catalogue)
+    with RunFolder(output).locked() if is_first_process() else nullcontext():
+        try:
+            return _compare_alone(config, catalogue, runs, progress)
+        except RunInterruptedError as interruption:
+            command = shlex.join(["e2fashion", "compare", *map(str, files), *overrides])
+            raise RunInterruptedError(f"interrupted. Go on with: {command}", interruption.number) from interruption
+
+
+def _compare_alone(config: CompareConfig, catalogue: Catalogue, runs: Sequence[RunConfig], progress: bool) -> str:
+    """Train, evaluate and report as the only writer of the folder."""
+    output, names = Path(config.output), [run.name for run in runs]
     encoders: list[Encoder] = []
     records: list[ResultRecord] = []
     for run in runs:

@@ -13,6 +13,7 @@ from typing import Any, cast
 from e2fashion.config import save_config, split_names
 from e2fashion.data.catalogue import Catalogue
 from e2fashion.data.fashion_iq import FashionIQ, Gallery, check_category
+from e2fashion.disk import file_name, write_text
 from e2fashion.eval.composed.figures import draw_composed, read_traces
 from e2fashion.eval.composed.measure import (
     COMPOSED,
@@ -111,7 +112,7 @@ def composed(config: ComposeConfig, progress: bool = True) -> tuple[list[ResultR
     figure = _draw(config, task, measured, sets, folder.figures)
     shown = [f"![queries](figures/{figure.name})\n"] if figure else []
     text = "\n".join([*lines, *tables])
-    folder.report.write_text("\n".join([text, *shown]), encoding="utf-8")
+    write_text(folder.report, "\n".join([text, *shown]))
     return [*records, *differences], f"{folder.report}\n\n{text}"
 
 
@@ -157,7 +158,7 @@ def _measure_one(
 ) -> Measured:
     encoder, run = load_named(config)
     context = identity_of(run.read_record()).context(encoder.name, task.split, task.fingerprint)
-    place = folder.path / encoder.name
+    place = folder.path / file_name(encoder.name)
     measurement = _measurement(config, encoder, task)
     there = read_records(folder.results) if folder.results.is_file() else []
     kept = [

@@ -5,15 +5,16 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import asdict, fields
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
-from e2fashion.disk import atomic_folder
+from e2fashion.disk import atomic_folder, clear_leftovers, list_files, read_json, recover, seal, write_json
 from e2fashion.eval.encoder import Encoder
 from e2fashion.models.checkpoints.open_clip import CONFIG_FILE
 from e2fashion.plugins.checkpoint_export import export_checkpoint
 from e2fashion.plugins.checkpoint_import import Foreign, ImportSettings, import_checkpoint
-from e2fashion.runner.common import check_room, load_named_encoder
+from e2fashion.runner.common import check_ours, check_room, is_damaged, load_named_encoder
 from e2fashion.schema import ConvertConfig
 from e2fashion.types import E2FashionError
 
@@ -51,18 +52,22 @@ def convert(config: ConvertConfig) -> str:
         digest = encoder.fingerprint
     settings = {key: value for key, value in asdict(config).items() if key not in NOT_IDENTITY}
     identity = {"checkpoint": digest, "files": _beside(config), **settings}
+    recover(folder)
     facts = _read_facts(folder)
-    if facts.get("identity") == identity and not config.overwrite:
+    same = facts.get("identity") == json.loads(json.dumps(identity))
+    if same and not config.overwrite and not is_damaged(folder, facts):
+        clear_leftovers(folder)
         return _said(folder, facts["said"])
-    held = f"the conversion of '{facts['from']}'" if facts else None
-    check_room(folder, held, "conversion", config.overwrite)
-    with atomic_folder(folder) as partial:
+    if not same:
+        held = f"the conversion of '{facts['from']}'" if facts else None
+        check_room(folder, held, "conversion", config.overwrite)
+    with atomic_folder(folder, partial(check_ours, facts_file=FACTS_FILE)) as fresh:
         if encoder is None:
-            said = _import(config, folder.name, partial)
+            said = _import(config, folder.name, fresh)
         else:
-            said = export_checkpoint(encoder, partial, cast(Foreign, config.target), config.fusion_layers, config.lossy)
-        content = {"from": config.checkpoint, "identity": identity, "said": said}
-        (partial / FACTS_FILE).write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+            said = export_checkpoint(encoder, fresh, cast(Foreign, config.target), config.fusion_layers, config.lossy)
+        content = {"from": config.checkpoint, "identity": identity, "said": said, "files": list_files(fresh)}
+        write_json(fresh / FACTS_FILE, seal(content))
     return _said(folder, said)
 
 
@@ -111,7 +116,7 @@ def _sha256(file: Path) -> str:
 
 def _read_facts(folder: Path) -> dict[str, Any]:
     file = folder / FACTS_FILE
-    return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    return read_json(file, "Remove the folder, or choose another output.") if file.is_file() else {}
 
 
 def _said(folder: Path, lines: list[str]) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
@@ -12,6 +11,7 @@ from torch import Tensor
 from e2fashion.config import split_names
 from e2fashion.data.catalogue import Catalogue
 from e2fashion.data.decode import decode_image, read_pixels
+from e2fashion.disk import file_name
 from e2fashion.eval.encoder import Encoder
 from e2fashion.eval.explaining.explain import ExplainSettings, check
 from e2fashion.eval.explaining.explain import explain as explain_picture
@@ -54,7 +54,7 @@ def explain(config: ExplainConfig) -> str:
     to_device(encoder, config.accelerator)
     found = explain_picture(encoder, subject.picture, settings)
     shown = as_picture(subject.picture)
-    default = Path("runs") / "explain" / encoder.name / (re.sub(r"[^\w.-]+", "_", subject.name) + ".png")
+    default = Path("runs") / "explain" / file_name(encoder.name) / f"{file_name(subject.name)}.png"
     file = Path(config.output) if config.output else default
     draw_explanations(shown, found, file, f"{encoder.name}: where it looks in {subject.name}")
     lines = [f"  {own.heading}{': ' if own.subject else ''}{own.subject}" for own in found]

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-import shutil
+from functools import partial
 from pathlib import Path
 
+from e2fashion.disk import atomic_folder, clear_leftovers, recover
 from e2fashion.eval.encoder import Encoder
-from e2fashion.plugins.agreement import read_facts
+from e2fashion.plugins.agreement import FACTS_FILE, read_facts
 from e2fashion.plugins.onnx_export import export_onnx
 from e2fashion.plugins.sentence_export import export_sentence_transformers
-from e2fashion.runner.common import check_room, load_named_encoder
+from e2fashion.runner.common import check_ours, check_room, is_damaged, load_named_encoder
 from e2fashion.schema import ExportConfig
 
 
 def export(config: ExportConfig) -> str:
     """Write the export, or find the same one there; says where it lies and how far it is from the encoder."""
     encoder, folder = load_named_encoder(config.model), Path(config.output)
+    recover(folder)
     facts = read_facts(folder)
     same = (facts.get("fingerprint"), facts.get("format")) == (encoder.fingerprint, config.format)
     if config.format == "onnx":
@@ -23,11 +25,12 @@ def export(config: ExportConfig) -> str:
     held = f"the export of '{facts['model']}' as {facts['format']}" if facts else None
     if not same:
         check_room(folder, held, "export", config.overwrite)
-        if folder.is_dir():
-            shutil.rmtree(folder)
-    if not same or config.overwrite:
-        _write(encoder, folder, config)
+    if not same or config.overwrite or is_damaged(folder, facts):
+        with atomic_folder(folder, partial(check_ours, facts_file=FACTS_FILE)) as fresh:
+            _write(encoder, fresh, config)
         facts = read_facts(folder)
+    else:
+        clear_leftovers(folder)
     about = f", opset {facts['opset']}" if config.format == "onnx" else ""
     return (
         f"{folder}: '{facts['model']}' as {config.format}{about}, pictures of {facts['image_size']} px, texts of up to "

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import torch
+
 from e2fashion import build
 from e2fashion.config import differences, load_config, run_identity, save_config, split_names
 from e2fashion.data.catalogue import Catalogue
@@ -45,7 +47,7 @@ def train_run(config: RunConfig, progress: bool = True) -> RunFolder:
 
     Raises:
         E2FashionError: a mistake in the configuration or the data, a loss that is not finite, or an interrupt (the
-            message says how to go on).
+            message says how to go on); another process that writes the folder.
     """
     set_threads(config.threads)
     catalogue = Catalogue.load(config.data)
@@ -56,6 +58,20 @@ def train_run(config: RunConfig, progress: bool = True) -> RunFolder:
     if not is_first_process():
         _help_training(config, catalogue, folder)
         return folder
+    with folder.locked():
+        _train_alone(config, catalogue, folder, device, arithmetic, progress)
+    return folder
+
+
+def _train_alone(
+    config: RunConfig,
+    catalogue: Catalogue,
+    folder: RunFolder,
+    device: torch.device,
+    arithmetic: dict[str, str],
+    progress: bool,
+) -> None:
+    """Train and evaluate as the only writer of the folder."""
     identity = run_identity(config, catalogue.fingerprint)
     other = folder.read_record().get("identity", identity) != identity
     folder.open(identity, catalogue.fingerprint, device, _differences(config, folder) if other else "")
@@ -70,14 +86,13 @@ def train_run(config: RunConfig, progress: bool = True) -> RunFolder:
         results_of(folder, encoder, catalogue, config, split_names(config.evaluate_splits), progress)
     except E2FashionError as error:
         if isinstance(error, RunInterruptedError):
-            error = RunInterruptedError(f"interrupted. Go on with: e2fashion train {folder.path}")
+            error = RunInterruptedError(f"interrupted. Go on with: e2fashion train {folder.path}", error.number)
         # Whoever called shows it; the log keeps it.
         handler.handle(logger.makeRecord(logger.name, logging.ERROR, "", 0, str(error), (), None))
         raise error
     finally:
         logging.getLogger("e2fashion").removeHandler(handler)
         handler.close()
-    return folder
 
 
 def _with_checkpoint(config: RunConfig, folder: RunFolder) -> RunConfig:
@@ -97,7 +112,7 @@ def _help_training(config: RunConfig, catalogue: Catalogue, folder: RunFolder) -
     try:
         train_stages(_with_checkpoint(config, folder), catalogue, folder, progress=False)
     except RunInterruptedError as interruption:
-        raise RunInterruptedError from interruption
+        raise RunInterruptedError(number=interruption.number) from interruption
 
 
 def _differences(config: RunConfig, folder: RunFolder) -> str:

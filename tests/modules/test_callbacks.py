@@ -26,7 +26,7 @@ def trainer(**state: Any) -> Any:
 
 
 def saved(folder: Path) -> None:
-    folder.mkdir()
+    folder.mkdir(exist_ok=True)
     (folder / "model").write_text("weights")
 
 

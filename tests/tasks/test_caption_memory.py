@@ -68,9 +68,15 @@ def test_a_damaged_memory_is_named(tmp_path: Path) -> None:
     (place / "captions.json").write_text(json.dumps(["shirt"]))
     with pytest.raises(E2FashionError, match="is damaged"):
         load_memory(place, ENCODER)
+    about = json.loads((place / "memory.json").read_text())
+    del about["files"], about["checksum"]  # as an earlier version wrote it
+    (place / "memory.json").write_text(json.dumps(about))
+    with pytest.raises(E2FashionError, match="is damaged"):
+        load_memory(place, ENCODER)
     (place / "embeds.npy").write_bytes(b"")
     with pytest.raises(E2FashionError, match="cannot be read"):
         load_memory(place, ENCODER)
+    assert open_memory(tmp_path, ENTRIES, ENCODER, Words()).captions  # embedded again
 
 
 def test_an_encoder_that_compares_tokens_is_refused(tmp_path: Path) -> None:

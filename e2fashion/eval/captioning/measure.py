@@ -13,6 +13,7 @@ from torch import Tensor
 
 from e2fashion.data.catalogue import Catalogue
 from e2fashion.data.text import DESCRIPTION, TextTemplate
+from e2fashion.disk import write_text
 from e2fashion.metrics.bootstrap import bootstrap, interval, weighted_means
 from e2fashion.metrics.captioning import CLIP_SCORE, CaptionScores
 from e2fashion.records import RunIdentity, declare
@@ -93,8 +94,7 @@ class Told:
 
 def save_told(file: Path, told: Sequence[Told]) -> None:
     """One JSON object a line."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text("".join(json.dumps(vars(item), ensure_ascii=False) + "\n" for item in told), encoding="utf-8")
+    write_text(file, "".join(json.dumps(vars(item), ensure_ascii=False) + "\n" for item in told))
 
 
 def read_told(file: Path) -> list[Told]:

@@ -12,6 +12,7 @@ import numpy as np
 
 from e2fashion.data.catalogue import Catalogue
 from e2fashion.data.pictures import read_stored
+from e2fashion.disk import write_text
 from e2fashion.escape import markdown
 from e2fashion.eval.captioning.measure import Told
 from e2fashion.eval.figures import Picture
@@ -76,7 +77,7 @@ def write_sheet(rows: Sequence[SheetRow], file: Path, title: str, words: str = "
     table = [line(["product", *titles]), line(["---"] * (len(titles) + 1))]
     table += [line([row.product_id, *(row.texts[name] for name in titles)]) for row in rows]
     parts = [f"# {title}\n", *([words + "\n"] if words else []), f"![{title}]({figure.name})\n", *table]
-    file.write_text("\n".join(parts) + "\n", encoding="utf-8")
+    write_text(file, "\n".join(parts) + "\n")
     return [file, figure]
 
 

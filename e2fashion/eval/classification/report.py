@@ -6,6 +6,7 @@ import csv
 from collections.abc import Sequence
 from pathlib import Path
 
+from e2fashion.disk import open_text, write_text
 from e2fashion.eval.classification.classify import Classified
 from e2fashion.eval.classification.confusion import draw_confusion
 from e2fashion.eval.classification.tables import classification_tables
@@ -42,14 +43,13 @@ def write_classification(
     write_predictions(folder / PREDICTIONS, found)
     parts.append(f"Every prediction: [{PREDICTIONS}]({PREDICTIONS}).\n")
     report = folder / "report.md"
-    report.write_text("\n".join(parts), encoding="utf-8")
+    write_text(report, "\n".join(parts))
     return report
 
 
 def write_predictions(file: Path, found: Sequence[Classified]) -> None:
     """A row per kind of features and product: the true class, the predicted one, its cosine."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    with file.open("w", encoding="utf-8", newline="") as stream:
+    with open_text(file) as stream:
         writer = csv.writer(stream, lineterminator="\n")
         writer.writerow(["features", "product_id", "truth", "predicted", "cosine"])
         for own in found:

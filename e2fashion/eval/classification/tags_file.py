@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
-from e2fashion.disk import read_json
+from e2fashion.disk import read_json, seal, write_json
 from e2fashion.eval.encoder import Encoder, load_encoder
 from e2fashion.stored import stored_as
 from e2fashion.tasks.tags import TagPredictor, TagValues
@@ -29,10 +28,7 @@ def save_tag_predictor(predictor: TagPredictor, encoder: Encoder, file: Path, ma
         **made_on,
         "entities": [asdict(entity) for entity in predictor.entities],
     }
-    file.parent.mkdir(parents=True, exist_ok=True)
-    partial = file.with_name(f".{file.name}.partial")
-    partial.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    partial.replace(file)
+    write_json(file, seal(content))
 
 
 def load_tag_predictor(

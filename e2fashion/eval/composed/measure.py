@@ -11,6 +11,7 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor
 
+from e2fashion.disk import file_name, open_text
 from e2fashion.eval.composed.tasks import ComposedTask, EmbeddedPictures
 from e2fashion.eval.encoder import Encoder
 from e2fashion.eval.retrieval.rankings import Ranking, rankings_file, save_rankings
@@ -257,8 +258,7 @@ def save_results(results: Sequence[ArmResult], folder: Path, context: RecordCont
         file = ranks_file(folder, key, context.split, context.data_fingerprint)
         save_rankings(file, [ranking_of(item)], item.queries.pictures)
         traces = traces_file(folder, key, context.split)
-        traces.parent.mkdir(parents=True, exist_ok=True)
-        with traces.open("w", encoding="utf-8") as stream:
+        with open_text(traces) as stream:
             for line in _trace_lines(item):
                 stream.write(json.dumps(line, ensure_ascii=False) + "\n")
 
@@ -272,7 +272,7 @@ def ranks_file(folder: Path, key: Key, split: str, data_fingerprint: str) -> Pat
 def traces_file(folder: Path, key: Key, split: str) -> Path:
     """Where :func:`save_results` keeps what became of every query."""
     protocol, arm, category = key
-    return folder / "traces" / f"{protocol}-{category}-{arm}-{split}.jsonl"
+    return folder / "traces" / f"{file_name(f'{protocol}-{category}-{arm}-{split}')}.jsonl"
 
 
 def _trace_lines(item: ArmResult) -> Iterator[dict[str, Any]]:

@@ -20,6 +20,7 @@ from e2fashion.data.decode import decode_image
 from e2fashion.data.fashion_iq import FashionIQ, Gallery
 from e2fashion.data.image_files import ImageError
 from e2fashion.data.pictures import read_image
+from e2fashion.disk import write_text
 from e2fashion.eval.encoder import Encoder
 from e2fashion.eval.measure import MeasureSettings, embed_catalogue
 from e2fashion.tasks.composed import LineColumns, QuerySet, fashion_iq_queries, other_colour_queries
@@ -227,8 +228,7 @@ def write_missing(task: ComposedTask, file: Path) -> int:
     """List the missing pictures, one id a line, and return their number; no file where there are none."""
     names = task.missing()
     if names:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text("\n".join(names) + "\n", encoding="utf-8")
+        write_text(file, "\n".join(names) + "\n")
     return len(names)
 
 

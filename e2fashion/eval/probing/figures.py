@@ -6,6 +6,7 @@ import statistics
 from collections.abc import Sequence
 from pathlib import Path
 
+from e2fashion.disk import file_name, write_text
 from e2fashion.eval.plots import Point, draw_bars, draw_curves
 from e2fashion.eval.probing.probe import ALL, PROBE
 from e2fashion.types import E2FashionError, ResultRecord
@@ -80,18 +81,17 @@ def add_probe_figures(records: Sequence[ResultRecord], report: Path) -> str:
             few = dict.fromkeys(record.extra["entity"] for record in own if record.extra["shots"] != ALL)
             folder, on = report.parent / "figures", f"{kind} features on {place[0]}"
             try:
-                bars = draw_probes(own, folder / f"{stem}.png")
+                bars = draw_probes(own, folder / f"{file_name(stem)}.png")
                 lines.append(f"![linear probes of {on}](figures/{bars.name})\n")
                 for entity in few:
-                    curves = draw_few_shots(own, entity, folder / f"{stem}_{entity}_few_shots.png")
+                    curves = draw_few_shots(own, entity, folder / f"{file_name(f'{stem}_{entity}')}_few_shots.png")
                     lines.append(f"![few-shot probes of {entity}, {on}](figures/{curves.name})\n")
             except E2FashionError as error:
                 lines.append(f"No figure: {error}.\n")
     if not lines:
         return ""
     text = "\n" + "\n".join(lines)
-    with report.open("a", encoding="utf-8") as stream:
-        stream.write(text)
+    write_text(report, (report.read_text(encoding="utf-8") if report.is_file() else "") + text)
     return text
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from e2fashion.disk import atomic_file
 from e2fashion.types import E2FashionError
 
 FORMAT = 1
@@ -134,17 +134,15 @@ def stored_candidates(
     rank = np.empty_like(place)
     rank[place] = np.arange(len(place))
     candidates = drawn.candidates.numpy()
-    folder.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{name}.{os.getpid()}.npz")
-    np.savez_compressed(
-        temporary,
-        header=np.array(header),
-        product_ids=np.array([product_ids[i] for i in order]),
-        query=rank[drawn.query.numpy()].astype(np.int32),
-        candidates=np.where(candidates < 0, -1, rank[candidates]).astype(np.int32),
-        left_out=np.array(drawn.left_out),
-    )
-    temporary.replace(path)
+    with atomic_file(path) as partial, partial.open("wb") as stream:
+        np.savez_compressed(
+            stream,
+            header=np.array(header),
+            product_ids=np.array([product_ids[i] for i in order]),
+            query=rank[drawn.query.numpy()].astype(np.int32),
+            candidates=np.where(candidates < 0, -1, rank[candidates]).astype(np.int32),
+            left_out=np.array(drawn.left_out),
+        )
     return drawn
 
 

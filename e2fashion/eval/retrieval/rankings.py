@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
+from e2fashion.disk import DamagedError, file_name
+from e2fashion.disk.tensors import load_tensors, save_tensors
 from e2fashion.metrics.bootstrap import RESAMPLES
 from e2fashion.metrics.retrieval import TOP_K, summarise
 from e2fashion.records import ENCODING, RecordContext, declare
@@ -103,7 +103,7 @@ def _summed_ceiling(rankings: Iterable[Ranking], top_k: Sequence[int]) -> dict[s
 
 def rankings_file(folder: Path, protocol: str, split: str, data_fingerprint: str) -> Path:
     """Where the rankings of one protocol on one split of one catalogue lie in a run's folder of rankings."""
-    return folder / f"{protocol}-{split}-{data_fingerprint[:12]}.safetensors"
+    return folder / f"{file_name(f'{protocol}-{split}-{data_fingerprint[:12]}')}.safetensors"
 
 
 def pool_rankings(rankings: Sequence[Sequence[Ranking]]) -> list[Ranking]:
@@ -125,24 +125,28 @@ def pool_rankings(rankings: Sequence[Sequence[Ranking]]) -> list[Ranking]:
 def save_rankings(path: Path, rankings: Sequence[Ranking], product_ids: Sequence[str]) -> None:
     """Write the ranks of every query, so that two models can be compared query by query (safetensors)."""
     tensors = {
-        f"{ranking.positives}/{ranking.direction}/{name}": getattr(ranking, name).contiguous().clone()
+        f"{ranking.positives}/{ranking.direction}/{name}": getattr(ranking, name).clone()
         for ranking in rankings
         for name in ("ranks", "product", "candidates")
     }
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(".partial")
-    save_file(tensors, partial, metadata={"product_ids": json.dumps(list(product_ids))})
-    partial.replace(path)
+    save_tensors(path, tensors, {"product_ids": json.dumps(list(product_ids))})
 
 
 def load_rankings(path: Path) -> tuple[list[Ranking], list[str]]:
-    """The rankings and product ids of :func:`save_rankings`."""
-    with safe_open(path, framework="pt") as file:
-        product_ids = json.loads(file.metadata()["product_ids"])
-        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
+    """The rankings and product ids of :func:`save_rankings`.
+
+    Raises:
+        DamagedError: the file is missing or damaged.
+    """
+    remedy = "Remove the file and evaluate again."
+    tensors, metadata = load_tensors(path, remedy)
     rankings = []
-    for key in sorted({name.rpartition("/")[0] for name in tensors}):
-        positives, direction = key.split("/")
-        parts = {name: tensors[f"{key}/{name}"] for name in ("ranks", "product", "candidates")}
-        rankings.append(Ranking(direction=direction, positives=positives, **parts))
+    try:
+        product_ids: list[str] = json.loads(metadata["product_ids"])
+        for key in sorted({name.rpartition("/")[0] for name in tensors}):
+            positives, direction = key.split("/")
+            ranks, product, candidates = (tensors[f"{key}/{name}"] for name in ("ranks", "product", "candidates"))
+            rankings.append(Ranking(direction, positives, ranks, product, candidates))
+    except (KeyError, ValueError, RecursionError) as error:
+        raise DamagedError(f"{path} is damaged ({error!r}). {remedy}") from error
     return rankings, product_ids

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,16 +15,19 @@ import torch.nn.functional as F
 from torch import Tensor
 from tqdm.auto import tqdm  # type: ignore[import-untyped]
 
-from e2fashion.disk import atomic_folder
+from e2fashion.disk import DamagedError, atomic_folder, check_files, list_files, read_json, recover, seal, write_json
 from e2fashion.similarity import is_tokenwise
 from e2fashion.tasks.encoder import EncoderIdentity
 from e2fashion.types import E2FashionError
+
+logger = logging.getLogger(__name__)
 
 EmbedTexts = Callable[[Sequence[str]], Tensor]
 """Texts to L2-normalised embeddings (N, C), as ``Encoder.embed_texts``."""
 
 FORMAT = 1
 DESCRIPTION_FILE, EMBEDS_FILE, CAPTIONS_FILE = "memory.json", "embeds.npy", "captions.json"
+REMEDY = "Delete the folder of the memory, and train the decoder again."
 BATCH = 256
 MAXIMUM = 500_000
 """How many captions a memory holds at most (DeCap)."""
@@ -87,17 +91,21 @@ def open_memory(
     embed_texts: EmbedTexts,
     progress: bool = False,
 ) -> SupportMemory:
-    """The memory of these entries below ``folder``, embedded now if no earlier call did.
+    """The memory of these entries below ``folder``, embedded now if no earlier call did or if it is damaged.
 
     Each distinct text is embedded once, and written as it comes: main memory holds one batch.
 
     Raises:
-        E2FashionError: an encoder that compares tokens, or a memory on disk that is damaged.
+        E2FashionError: an encoder that compares tokens.
     """
     place = folder / memory_key(entries, encoder)
-    if not (place / DESCRIPTION_FILE).is_file():
-        with atomic_folder(place) as partial:
-            _write(partial, entries, encoder, embed_texts, progress)
+    if (place / DESCRIPTION_FILE).is_file():
+        try:
+            return load_memory(place, encoder)
+        except DamagedError as damage:
+            logger.warning("%s It is embedded again.", damage)
+    with atomic_folder(place) as partial:
+        _write(partial, entries, encoder, embed_texts, progress)
     return load_memory(place, encoder)
 
 
@@ -107,16 +115,18 @@ def load_memory(place: Path, encoder: EncoderIdentity) -> SupportMemory:
     Raises:
         E2FashionError: there is none, it is damaged, or another encoder's (both are named).
     """
+    recover(place)
+    about = read_json(place / DESCRIPTION_FILE, REMEDY)
     try:
-        about = json.loads((place / DESCRIPTION_FILE).read_text(encoding="utf-8"))
+        check_files(place, about.get("files", {}), REMEDY)
         captions = tuple(json.loads((place / CAPTIONS_FILE).read_text(encoding="utf-8")))
         # Copy on write: PyTorch wants memory that it may write to, and the file stays as it is.
         mapped = np.load(place / EMBEDS_FILE, mmap_mode="c", allow_pickle=False)
         made_with, version = EncoderIdentity(**about["encoder"]), int(about["format"])
-    except (OSError, EOFError, ValueError, KeyError, TypeError) as error:
-        raise E2FashionError(f"The support memory {place} cannot be read ({error}): delete the folder.") from error
+    except (OSError, EOFError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise DamagedError(f"The support memory {place} cannot be read ({error}). {REMEDY}") from error
     if version != FORMAT or mapped.shape != (len(captions), made_with.dimension):
-        raise E2FashionError(f"The support memory {place} is damaged or of another version: delete the folder.")
+        raise DamagedError(f"The support memory {place} is damaged or of another version. {REMEDY}")
     check_same_encoder(f"the support memory {place}", made_with, encoder)
     return SupportMemory(torch.from_numpy(mapped), captions, made_with)
 
@@ -162,5 +172,5 @@ def _write(
     rows.flush()
     captions = [entry.caption for entry in entries]
     (folder / CAPTIONS_FILE).write_text(json.dumps(captions, ensure_ascii=False), encoding="utf-8")
-    about = {"format": FORMAT, "rows": len(entries), "encoder": vars(encoder)}
-    (folder / DESCRIPTION_FILE).write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
+    about = {"format": FORMAT, "rows": len(entries), "encoder": vars(encoder), "files": list_files(folder)}
+    write_json(folder / DESCRIPTION_FILE, seal(about))

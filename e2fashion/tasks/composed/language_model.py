@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from e2fashion.disk import write_json
 from e2fashion.models.loading import checked_source, load_config, load_weights, read_config
 from e2fashion.models.tokenizer import read_tokenizer
 from e2fashion.tasks.composed.rewriting import Question, Rewriting
@@ -81,12 +82,8 @@ class Answers:
 
 
 def save_answers(path: Path, model: str, entries: dict[str, dict[str, str]]) -> None:
-    """Write a file of answers, by way of a neighbour that takes its place."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".partial")
-    content = {"format": FORMAT, "model": model, "answers": entries}
-    partial.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    partial.replace(path)
+    """Write a file of answers, which is whole at any moment."""
+    write_json(path, {"format": FORMAT, "model": model, "answers": entries})
 
 
 class LanguageModelComposer:

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from e2fashion.disk import atomic_file, write_json
 from e2fashion.tasks.search.exact import CHUNK_ROWS, SPARE, nearest
 from e2fashion.tasks.search.gallery import Gallery
 from e2fashion.tasks.search.rescoring import rescore
@@ -113,8 +114,7 @@ def _build(faiss: Any, file: Path, gallery: Gallery, dimension: int, queries: Te
     found = torch.from_numpy(index.search(queries.numpy(), exact.shape[1])[1])
     recall = float((exact[:, :, None] == found[:, None, :]).any(-1).double().mean())
     approximate = Approximate(None, lists, recall, len(queries), of)
-    partial = file.with_name(f".{file.name}.partial")
-    faiss.write_index(index, str(partial))
     facts = {key: value for key, value in asdict(approximate).items() if key != "index"}
-    file.with_suffix(".json").write_text(json.dumps(facts) + "\n", encoding="utf-8")
-    partial.replace(file)
+    write_json(file.with_suffix(".json"), facts, indent=None)
+    with atomic_file(file) as partial:
+        faiss.write_index(index, str(partial))

@@ -16,11 +16,12 @@ from torch.utils.data import DataLoader, Dataset
 from tqdm.auto import tqdm  # type: ignore[import-untyped]
 
 from e2fashion.data.transforms import ImageTransform
+from e2fashion.disk import locked
 from e2fashion.hub import StoredPlace
 from e2fashion.tasks.encoder import ImageTextEncoder, require_single_vectors
 from e2fashion.tasks.search.index import ProductIndex, check_same_encoder, open_index
 from e2fashion.tasks.search.manifest import INDEX_FILE, IndexedEncoder, IndexManifest, Pending, Shard
-from e2fashion.tasks.search.shards import discard_others, write_shard
+from e2fashion.tasks.search.shards import discard_others, read_shard, write_shard
 from e2fashion.tasks.search.sources import Products, ProductSource, open_products
 from e2fashion.types import E2FashionError
 
@@ -75,9 +76,10 @@ def build_index(
     require_single_vectors(encoder, "an index")
     settings = settings or EmbedSettings()
     folder, products = Path(path), open_products(source, split, all_exist=settings.on_error == "stop")
-    manifest = _started(folder, encoder, encoder_source, products)
-    if manifest.pending is not None:
-        embed_pending(folder, manifest, encoder, products, range(len(products.ids)), settings)
+    with locked(folder):
+        manifest = _started(folder, encoder, encoder_source, products)
+        if manifest.pending is not None:
+            embed_pending(folder, manifest, encoder, products, range(len(products.ids)), settings)
     return open_index(folder, encoder, verify=False)
 
 
@@ -94,6 +96,8 @@ def _started(folder: Path, encoder: ImageTextEncoder, source: str, products: Pro
         manifest = IndexManifest.load(folder)
         check_same_encoder(folder, manifest, encoder)
         building = manifest.pending if not manifest.shards else None
+        if (building.request if building else manifest.built_from) == request and not _is_whole(folder, manifest):
+            return _new(folder, encoder, source, products, request)
         if building is not None and building.request == request:
             logger.info("going on behind %s of %s products", f"{building.done:,}", f"{building.total:,}")
             return manifest
@@ -107,6 +111,29 @@ def _started(folder: Path, encoder: ImageTextEncoder, source: str, products: Pro
     if folder.exists() and any(folder.iterdir()):
         raise E2FashionError(f"'{folder}' is no index and not empty: choose another folder for the index")
     folder.mkdir(parents=True, exist_ok=True)
+    return _new(folder, encoder, source, products, request)
+
+
+def _is_whole(folder: Path, manifest: IndexManifest) -> bool:
+    """Whether all shards are what was written; False, with a warning, where building again loses nothing.
+
+    Raises:
+        E2FashionError: a shard is damaged, and products were added or removed since the index was built.
+    """
+    shards = [*manifest.shards, *(manifest.pending.shards if manifest.pending else [])]
+    try:
+        for shard in shards:
+            read_shard(folder, shard, manifest.encoder.dimension)
+    except E2FashionError as damage:
+        if any(shard.origin != shards[0].origin or shard.removed for shard in shards):
+            raise
+        logger.warning("%s. It is built again", damage)
+        return False
+    return True
+
+
+def _new(folder: Path, encoder: ImageTextEncoder, source: str, products: Products, request: str) -> IndexManifest:
+    """The manifest of an index without products yet."""
     from e2fashion import __version__
 
     transform = encoder.transform

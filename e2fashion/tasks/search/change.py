@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from e2fashion.disk import locked
 from e2fashion.tasks.encoder import ImageTextEncoder
 from e2fashion.tasks.search.build import EmbedSettings, embed_pending, request_of
 from e2fashion.tasks.search.filters import suggest
@@ -34,7 +35,8 @@ def add_products(
     Raises:
         E2FashionError: one is there already, or as for :func:`~e2fashion.tasks.search.build.build_index`.
     """
-    return _embed_more("add", Path(path), encoder, source, split, settings or EmbedSettings())
+    with locked(Path(path)):
+        return _embed_more("add", Path(path), encoder, source, split, settings or EmbedSettings())
 
 
 def update_products(
@@ -49,7 +51,8 @@ def update_products(
     Raises:
         E2FashionError: one is not there, or as for :func:`~e2fashion.tasks.search.build.build_index`.
     """
-    return _embed_more("update", Path(path), encoder, source, split, settings or EmbedSettings())
+    with locked(Path(path)):
+        return _embed_more("update", Path(path), encoder, source, split, settings or EmbedSettings())
 
 
 def remove_products(path: str | Path, product_ids: Sequence[str]) -> ProductIndex:
@@ -58,6 +61,11 @@ def remove_products(path: str | Path, product_ids: Sequence[str]) -> ProductInde
     Raises:
         E2FashionError: no ids, an id twice, one that the index does not hold, or all of them. Nothing is removed then.
     """
+    with locked(Path(path)):
+        return _remove(Path(path), product_ids)
+
+
+def _remove(path: Path, product_ids: Sequence[str]) -> ProductIndex:
     index = open_index(path)
     _require_idle(index)
     wanted = list(product_ids)

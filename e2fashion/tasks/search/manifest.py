@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from e2fashion.data.transforms import Resize
+from e2fashion.disk import write_json
 from e2fashion.hub import StoredPlace
 from e2fashion.tasks.encoder import EncoderIdentity
 from e2fashion.types import E2FashionError
@@ -119,10 +120,8 @@ class IndexManifest:
         return f"{max((int(shard.name) for shard in (*self.shards, *pending)), default=-1) + 1:05d}"
 
     def save(self, folder: Path) -> None:
-        """Write into ``folder``, beside its place first: a killed process leaves the former one whole."""
-        partial = folder / f".{INDEX_FILE}.partial"
-        partial.write_text(json.dumps(asdict(self), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-        partial.replace(folder / INDEX_FILE)
+        """Write into ``folder``; a killed process leaves the former manifest or the new one, whole."""
+        write_json(folder / INDEX_FILE, asdict(self))
 
     @classmethod
     def load(cls, folder: Path) -> IndexManifest:

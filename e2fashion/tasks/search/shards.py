@@ -12,6 +12,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from e2fashion.disk import atomic_file
 from e2fashion.tasks.search.manifest import Origin, Shard
 from e2fashion.types import E2FashionError
 
@@ -35,13 +36,15 @@ def write_shard(folder: Path, name: str, embeds: Tensor, products: pa.Table, ori
             f"{len(bad)} embeddings are not finite, the first is that of product '{product}': the model has diverged"
         )
     files = [folder / f"{name}.safetensors", folder / f"{name}.arrow"]
-    partial = [file.with_name(f".{file.name}.partial") for file in files]
-    save_file({EMBEDS: embeds.half().contiguous()}, partial[0])
-    with pa.OSFile(str(partial[1]), "wb") as sink, pa.ipc.new_file(sink, products.schema) as writer:
+    with atomic_file(files[0]) as partial:
+        save_file({EMBEDS: embeds.half().contiguous()}, partial)
+    with (
+        atomic_file(files[1]) as partial,
+        pa.OSFile(str(partial), "wb") as sink,
+        pa.ipc.new_file(sink, products.schema) as writer,
+    ):
         writer.write_table(products)
-    embeds_sha256, products_sha256 = (file_sha256(file) for file in partial)
-    for source, target in zip(partial, files, strict=True):
-        source.replace(target)
+    embeds_sha256, products_sha256 = map(file_sha256, files)
     return Shard(name, len(products), embeds_sha256, products_sha256, origin)
 
 

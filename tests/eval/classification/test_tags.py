@@ -126,6 +126,10 @@ def test_files_that_cannot_be_used(
         load_tag_predictor(encoder)
     save_tag_predictor(fitted[0], encoder, file, ON)
     content = json.loads(file.read_text(encoding="utf-8"))
+    file.write_text(json.dumps(content | {"scale": 99.0}), encoding="utf-8")
+    with pytest.raises(E2FashionError, match="was edited: its content does not match its checksum"):
+        load_tag_predictor(encoder, file)
+    del content["checksum"]  # as an earlier version wrote it
     for changed, message in (
         (content | {"model_fingerprint": "other", "model": "old"}, "belongs to the model 'old'"),
         (content | {"format": 9}, "has the format 9, this version reads 1"),

@@ -104,12 +104,20 @@ def test_other_weights_are_another_file(encoder: Encoder, synth_catalogue: Catal
     assert len(list(tmp_path.glob("val_*.safetensors"))) == 2
 
 
-def test_a_broken_file_of_features_is_named(encoder: Encoder, synth_catalogue: Catalogue, tmp_path: Path) -> None:
-    cached_features(encoder, synth_catalogue, "val", tmp_path, progress=False)
+def test_a_broken_file_of_features_is_named_and_made_again(
+    encoder: Encoder, synth_catalogue: Catalogue, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    first = cached_features(encoder, synth_catalogue, "val", tmp_path, progress=False)
     (file,) = tmp_path.glob("*.safetensors")
-    file.write_bytes(file.read_bytes()[:100])
-    with pytest.raises(E2FashionError, match=rf"Features {file} cannot be read.*delete the file"):
-        cached_features(encoder, synth_catalogue, "val", tmp_path, progress=False)
+    whole = file.read_bytes()
+    for damaged in (whole[:100], whole[:-4] + b"\0\0\0\0"):
+        file.write_bytes(damaged)
+        caplog.clear()
+        found = cached_features(encoder, synth_catalogue, "val", tmp_path, progress=False)
+        assert torch.equal(found.image, first.image)
+        assert f"{file} " in caplog.text
+        assert "damaged" in caplog.text
+        assert "It is extracted again." in caplog.text
 
 
 def test_features_are_those_of_the_encoder(encoder: Encoder, synth_catalogue: Catalogue) -> None:

@@ -1,0 +1,71 @@
+"""How long a process lives: SIGTERM ends it as Ctrl-C does, and the end of its parent where it was started so."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+PARENT = "E2FASHION_PARENT"
+"""Environment variable with the number of the process that this one must not outlive."""
+_PR_SET_PDEATHSIG = 1
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM, raised where Ctrl-C would raise."""
+
+
+def signal_of(stop: BaseException | None) -> int:
+    """The number of the signal behind an interrupt: SIGTERM, or SIGINT for Ctrl-C."""
+    return signal.SIGTERM if isinstance(stop, Terminated) else getattr(stop, "number", signal.SIGINT)
+
+
+@contextmanager
+def terminable() -> Iterator[None]:
+    """Raise :class:`Terminated` on SIGTERM during the block (in the main thread; elsewhere nothing is changed)."""
+    process = os.getpid()
+
+    def terminate(number: int, frame: FrameType | None) -> None:
+        if os.getpid() != process:  # a forked helper: it ends as it would have without us
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+            os.kill(os.getpid(), signal.SIGTERM)
+        raise Terminated
+
+    try:
+        previous = signal.signal(signal.SIGTERM, terminate)
+    except ValueError:
+        yield
+        return
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, previous if previous is not None else signal.SIG_DFL)
+
+
+def end_with_parent() -> None:
+    """Die when the process that started this one dies, also by SIGKILL, if it has asked for that (:data:`PARENT`).
+
+    Outputs are whole at any moment, and a run goes on from its last checkpoint. Processes that this one starts in its
+    turn end with it.
+    """
+    if not (parent := os.environ.get(PARENT, "")).isdecimal():
+        return
+    os.environ[PARENT] = str(os.getpid())
+    if sys.platform == "linux":
+        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    else:
+        threading.Thread(target=_watch, args=(int(parent),), daemon=True).start()
+    if os.getppid() != int(parent):  # it died before this line
+        os._exit(128 + signal.SIGTERM)
+
+
+def _watch(parent: int) -> None:
+    while os.getppid() == parent:
+        time.sleep(0.5)
+    os._exit(128 + signal.SIGTERM)
