@@ -10,7 +10,7 @@ from typing import Any, TypeVar, cast
 
 import torch
 from huggingface_hub.errors import StrictDataclassError
-from transformers import CLIPProcessor, PreTrainedTokenizerBase
+from transformers import PreTrainedTokenizerBase
 from transformers.activations import ACT2FN
 
 from e2fashion.arithmetic import resolve_attention, resolve_precision
@@ -267,11 +267,6 @@ def _new_model(config: RunConfig, tokenizer: PreTrainedTokenizerBase) -> E2Model
         **joint,
     )
     return E2Model(built)
-
-
-def build_processor(transform: ImageTransform, tokenizer: PreTrainedTokenizerBase) -> CLIPProcessor:
-    """What is saved beside the model so that others prepare images and texts as training did."""
-    return CLIPProcessor(image_processor=transform.to_processor(), tokenizer=tokenizer)
 
 
 def build_datamodule(

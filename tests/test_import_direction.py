@@ -9,7 +9,6 @@ import pytest
 
 PACKAGE = Path(__file__).resolve().parents[1] / "e2fashion"
 
-FOUNDATION = {"types", "schema", "config", "run_folder"}
 LAYERS: list[set[str]] = [
     {"types", "settings", "characters", "escape", "lazy", "literals"},
     {"text_files", "disk", "lifetime", "auto_classes", "terminal"},

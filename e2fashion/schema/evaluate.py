@@ -59,7 +59,8 @@ class ProbeConfig(Measuring):
     strengths: list[float] = field(default_factory=lambda: [1.0, 0.1, 0.01, 1e-3, 1e-4, 1e-5])
     """Weights of half the squared norm, added to the mean cross-entropy; the best on val is taken."""
     tolerance: float = 1e-4
-    """A fit has converged when no component of its gradient is larger. Source: scikit-learn."""
+    """A fit has converged when no component of its gradient is larger; strengths below 0.001 lower it in proportion.
+    Source: scikit-learn."""
     max_iterations: int = 1000
     """A fit that needs more is reported as not converged."""
     resamples: int = 1000

@@ -83,9 +83,3 @@ def label_scores(image_embeds: Tensor, label_embeds: Tensor) -> Tensor:
         return image_embeds @ label_embeds.T
     parts = [token_similarity(rows, label_embeds) for rows in image_embeds.split(16)]
     return torch.cat(parts) if parts else torch.empty(0, len(label_embeds))
-
-
-def nearest_labels(image_embeds: Tensor, label_embeds: Tensor, chunk: int = 8192) -> Tensor:
-    """The place of the nearest label of every picture, as :func:`label_scores` has it: (N,) int64."""
-    parts = [label_scores(rows, label_embeds).argmax(-1) for rows in image_embeds.split(chunk)]
-    return torch.cat(parts) if parts else torch.empty(0, dtype=torch.int64)

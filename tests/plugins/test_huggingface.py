@@ -8,7 +8,7 @@ from transformers import AutoModel, AutoProcessor, CLIPProcessor, pipeline
 
 from e2fashion import E2VisionModelWithProjection
 from e2fashion.eval.encoder import Encoder
-from e2fashion.tasks.zero_shot import class_embeddings, nearest_labels
+from e2fashion.tasks.zero_shot import class_embeddings, label_scores
 
 LABELS = ["dress", "coat", "red shirt"]
 
@@ -21,7 +21,7 @@ def test_the_zero_shot_pipeline_equals_our_own_classification(
     labels = class_embeddings(encoder.embed_texts, LABELS, ["a photo of {}"])
     images = encoder.embed_images(pictures)
     shares = (encoder.model.logit_scale.exp().detach() * images @ labels.T).softmax(-1)
-    for answers, own, nearest in zip(found, shares, nearest_labels(images, labels), strict=True):
+    for answers, own, nearest in zip(found, shares, label_scores(images, labels).argmax(-1), strict=True):
         scores = {answer["label"]: answer["score"] for answer in answers}
         torch.testing.assert_close(torch.tensor([scores[label] for label in LABELS]), own, atol=1e-4, rtol=0)
         assert answers[0]["label"] == LABELS[int(nearest)]

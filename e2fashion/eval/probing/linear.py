@@ -15,6 +15,8 @@ from e2fashion.types import E2FashionError
 
 TOLERANCE = 1e-4
 """Of the largest component of the mean objective's gradient: scikit-learn's default for lbfgs."""
+FOLLOWS_BELOW = 1e-3
+"""Strength below which the tolerance falls in proportion: weights are as uncertain as gradient over strength."""
 MAX_ITERATIONS = 1000
 
 
@@ -57,6 +59,11 @@ class Standardiser:
         return (features - self.mean) / self.deviation
 
 
+def tolerance_at(strength: float, tolerance: float = TOLERANCE) -> float:
+    """The largest component of the gradient at which a fit of this strength has converged."""
+    return tolerance * min(1.0, strength / FOLLOWS_BELOW)
+
+
 class LogisticProblem:
     """Mean cross-entropy of features (N, C) and int64 labels (N,) plus ``strength / 2`` times the squared weights.
 
@@ -85,8 +92,8 @@ class LogisticProblem:
     ) -> LogisticFit:
         """The minimum for one ``strength``, searched from ``start`` (None: zero).
 
-        The search computes in fp32; where rounding stops it before the gradient has come down to ``tolerance``, it goes
-        on in fp64. Warns when the gradient is above ``tolerance`` after ``max_iterations``.
+        The search ends where no component of the gradient is above :func:`tolerance_at`. It computes in fp32, and in
+        fp64 from where rounding stops it before that. Warns when it has not ended after ``max_iterations``.
 
         Raises:
             E2FashionError: without scipy.
@@ -94,6 +101,7 @@ class LogisticProblem:
         weight = torch.zeros(self.inputs.shape[1], self.classes, dtype=torch.float64)
         if start is not None:
             weight = torch.cat([start.weight, start.bias[None]]).double()
+        tolerance = tolerance_at(strength, tolerance)
         iterations, gradient = 0, float("inf")
         for dtype in (torch.float32, torch.float64):
             if iterations < max_iterations and gradient > tolerance:

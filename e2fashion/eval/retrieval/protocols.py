@@ -13,12 +13,12 @@ from torch import Tensor
 
 from e2fashion.eval.embed import EmbeddedSplit
 from e2fashion.eval.retrieval.candidates import DrawRule, draw_candidates, stored_candidates
-from e2fashion.eval.retrieval.rankings import Ranking, records_of
+from e2fashion.eval.retrieval.rankings import Ranking
 from e2fashion.extensions import ExtensionPoint
 from e2fashion.metrics.comparison import Comparison
 from e2fashion.metrics.retrieval import DIRECTIONS, TOP_K
 from e2fashion.records import RecordContext
-from e2fashion.types import E2FashionError, ResultRecord
+from e2fashion.types import E2FashionError
 
 
 class RetrievalProtocol(Protocol):
@@ -153,13 +153,6 @@ def protocol_named(name: str, **options: Any) -> RetrievalProtocol:
         raise E2FashionError(f"no protocol has the option '{unknown[0]}': choose from {', '.join(sorted(known))}")
     own = {item.name for item in fields(protocol)}
     return protocol(**{key: value for key, value in options.items() if key in own})
-
-
-def evaluate_retrieval(
-    protocol: RetrievalProtocol, embedded: EmbeddedSplit, context: RecordContext, resamples: int = 1000
-) -> list[ResultRecord]:
-    """The records of one protocol: R@1/5/10, median rank, MRR of both directions, and SumR, with intervals."""
-    return records_of(protocol.rank(embedded, context), context, protocol.name, resamples=resamples)
 
 
 def equal_text_ceilings(group: Tensor) -> dict[str, dict[str, dict[str, float]]]:

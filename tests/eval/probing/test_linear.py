@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from e2fashion.eval.probing.linear import LogisticProblem, Standardiser
+from e2fashion.metrics.classification import summarise_classes
 from e2fashion.types import E2FashionError
 
 
@@ -33,6 +34,22 @@ def test_the_minimum_is_that_of_scikit_learn(strength: float) -> None:
         objective(model.coef_.T, model.intercept_, features, labels, strength), abs=1e-6
     )
     assert (fit.predict(features).numpy() == model.predict(features.numpy())).mean() > 0.99
+
+
+@pytest.mark.parametrize("strength", [1e-3, 1e-4, 1e-5])
+def test_weak_regularization_is_fitted_as_far_as_by_scikit_learn(strength: float) -> None:
+    linear_model = pytest.importorskip("sklearn.linear_model", reason="scikit-learn is not installed")
+    features, labels = problem(1500, 40, 20)
+    fit = LogisticProblem(features[:1000], labels[:1000], 20).fit(strength)
+    model = linear_model.LogisticRegression(C=1 / (strength * 1000), tol=1e-9, max_iter=100_000)
+    model.fit(features[:1000].double().numpy(), labels[:1000].numpy())
+    assert fit.converged
+    assert fit.gradient <= 0.1 * strength
+    predicted = torch.from_numpy(model.predict(features[1000:].double().numpy()))
+    scores = [
+        summarise_classes(labels[1000:], own, 20)["macro_f1"].value for own in (fit.predict(features[1000:]), predicted)
+    ]
+    assert scores[0] == pytest.approx(scores[1], abs=0.3)
 
 
 def objective(weight: np.ndarray, bias: np.ndarray, features: Tensor, labels: Tensor, strength: float) -> float:

@@ -12,9 +12,9 @@ from e2fashion.eval.embed import EmbeddedSplit
 from e2fashion.eval.retrieval.protocols import (
     FullGallery,
     FullMultiview,
+    RetrievalProtocol,
     SampledCandidates,
     equal_text_ceilings,
-    evaluate_retrieval,
     protocol_named,
 )
 from e2fashion.eval.retrieval.rankings import load_rankings, records_of, save_rankings
@@ -23,6 +23,13 @@ from e2fashion.records import RecordContext
 from e2fashion.types import E2FashionError, ResultRecord
 
 CONTEXT = RecordContext(run="run", model="E2", split="val", seed=3, config_hash="c", commit="d", data_fingerprint="f")
+
+
+def evaluate_retrieval(
+    protocol: RetrievalProtocol, embedded: EmbeddedSplit, context: RecordContext, resamples: int = 1000
+) -> list[ResultRecord]:
+    """The records of one protocol."""
+    return records_of(protocol.rank(embedded, context), context, protocol.name, resamples=resamples)
 
 
 def make_split(products: int = 30, views: int = 1, noise: float = 0.5, equal_texts: int = 0) -> EmbeddedSplit:
