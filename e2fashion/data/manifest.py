@@ -69,7 +69,7 @@ class Manifest:
             )
         known = {item.name for item in fields(cls)}
         own = {name: value for name, value in values.items() if name in known}
-        manifest = stored_as(cls, {"format_version": None} | own, str(file), f"{REMEDY[0].lower()}{REMEDY[1:-1]}")
+        manifest = stored_as(cls, {"format_version": None} | own, str(file), REMEDY)
         if any(counts.keys() < {"images", "products"} for counts in manifest.splits.values()):
             raise DamagedError(f"{file} is damaged: its splits are {manifest.splits}. {REMEDY}")
         if any(not isinstance(facts.get("bytes"), int) or ".." in name for name, facts in manifest.files.items()):
