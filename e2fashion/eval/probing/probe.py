@@ -85,13 +85,14 @@ def measure_probe(
 
     A logistic regression on standardised features (statistics of train) is fitted on train for every strength, val
     chooses one by accuracy (the stronger of equal ones), and ``split`` is predicted once. Nothing is fitted on val.
+    Of several entities and kinds, those that the catalogue or the model lacks are left out with a warning.
 
     Raises:
-        E2FashionError: an entity or a split that the catalogue lacks, region features that the model lacks, an entity
-            with fewer than two classes, or a setting that makes no sense. All before the encoder runs.
+        E2FashionError: a setting that makes no sense, a split that the catalogue lacks, or no entity that can be
+            probed. All before the encoder runs.
     """
     check_settings(settings)
-    check_kinds(settings.features, settings.entities, encoder)
+    check_kinds(settings.features, (), encoder)
     missing = [name for name in (TRAIN, VAL) if name not in catalogue.split_names]
     if missing:
         raise E2FashionError(
@@ -99,19 +100,44 @@ def measure_probe(
             f"regularisation chosen on val. Its splits: {', '.join(catalogue.split_names)}. Prepare it again with "
             "val_fraction above 0."
         )
-    tasks = []
-    for entity in dict.fromkeys(settings.entities):
-        column = entity_column(entity, encoder.entities, catalogue)
-        by_fibre = column in settings.fibre_columns
-        tasks.append(build_task(catalogue, entity, column, settings.split, settings.min_examples, by_fibre))
+    planned = _planned(encoder, catalogue, settings)
     features = load_features(encoder, catalogue, settings)
     records: list[ResultRecord] = []
-    for task in tasks:
-        for kind in dict.fromkeys(settings.features):
-            inputs = {name: item.of(kind, task.entity) for name, item in features.items()}
-            found = _probe_task(inputs, task, settings, encoder.model.device)
-            records += _records(found, task, kind, encoder, catalogue, settings, run or RunIdentity())
+    for task, kind in planned:
+        inputs = {name: item.of(kind, task.entity) for name, item in features.items()}
+        found = _probe_task(inputs, task, settings, encoder.model.device)
+        records += _records(found, task, kind, encoder, catalogue, settings, run or RunIdentity())
     return records
+
+
+def _planned(encoder: Encoder, catalogue: Catalogue, settings: ProbeSettings) -> list[tuple[Task, str]]:
+    """Every entity with every kind of features; what the model or the catalogue lacks is left out with a warning.
+
+    Raises:
+        E2FashionError: nothing is left; the first reason.
+    """
+    planned: list[tuple[Task, str]] = []
+    errors: dict[str, E2FashionError] = {}
+    for entity in dict.fromkeys(settings.entities):
+        try:
+            column = entity_column(entity, encoder.entities, catalogue)
+            by_fibre = column in settings.fibre_columns
+            task = build_task(catalogue, entity, column, settings.split, settings.min_examples, by_fibre)
+        except E2FashionError as error:
+            errors[f"'{entity}'"] = error
+            continue
+        for kind in dict.fromkeys(settings.features):
+            try:
+                check_kinds([kind], [entity], encoder)
+            except E2FashionError as error:
+                errors[f"'{entity}' from {kind} features"] = error
+            else:
+                planned.append((task, kind))
+    if not planned:
+        raise next(iter(errors.values()))
+    for name, reason in errors.items():
+        logger.warning("no probe of %s: %s", name, reason)
+    return planned
 
 
 def check_settings(settings: ProbeSettings) -> None:

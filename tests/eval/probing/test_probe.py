@@ -252,6 +252,22 @@ def test_records_of_two_probes_do_not_replace_each_other(
     assert "| season | tiny | global |" in write_tables(read_records(file))
 
 
+def test_what_the_model_or_the_catalogue_lacks_is_left_out_with_a_note(
+    encoder: Encoder, synth_catalogue: Catalogue, cache: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    names = ("material", "season", "brand")
+    records = probe(encoder, synth_catalogue, cache, *names, features=("global", "region"))
+    assert {(record.extra["entity"], record.extra["features"]) for record in records} == {
+        ("season", "global"),
+        ("brand", "global"),
+        ("brand", "region"),
+    }
+    assert [line.partition(": ")[0] for line in caplog.messages if line.startswith("no probe")] == [
+        "no probe of 'material'",
+        "no probe of 'season' from region features",
+    ]
+
+
 @pytest.mark.parametrize(
     ("entities", "changes", "message"),
     [
