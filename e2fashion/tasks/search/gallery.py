@@ -23,24 +23,6 @@ class Gallery(Protocol):
         ...
 
 
-class TensorGallery:
-    """A :class:`Gallery` of one tensor (N, C) in memory, of any floating type."""
-
-    def __init__(self, embeds: Tensor) -> None:
-        self.embeds = embeds
-
-    def __len__(self) -> int:
-        return len(self.embeds)
-
-    def chunk(self, start: int, stop: int) -> Tensor:
-        """Rows as fp32."""
-        return self.embeds[start:stop].float()
-
-    def rows(self, places: Tensor) -> Tensor:
-        """Chosen rows as fp32."""
-        return self.embeds[places].float()
-
-
 class ShardGallery:
     """Rows of several fp16 matrices (n_i, C), all of them or chosen ones, as fp32: a :class:`Gallery`.
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from e2fashion.tasks.search import exact, sieve
 from e2fashion.tasks.search.exact import nearest
-from e2fashion.tasks.search.gallery import TensorGallery
+from e2fashion.tasks.search.gallery import ShardGallery
 
 
 def drawn(items: int, dimension: int, spread: float, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -32,7 +32,7 @@ def test_no_best_row_is_lost(items: int, kept: int, spread: float, scale: float,
     query = query * scale
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sieve, "CHUNK_BYTES", 512 * 2 * len(query))
-        found = sieve.sieve(query, TensorGallery(rows), kept)
+        found = sieve.sieve(query, ShardGallery([rows]), kept)
     best = (query.double() @ rows.double().T).topk(kept, dim=1).indices
     left = set(zip(found.asks.tolist(), found.places.tolist(), strict=True))
     closed = (~found.open_queries).nonzero().flatten().tolist()
@@ -42,14 +42,14 @@ def test_no_best_row_is_lost(items: int, kept: int, spread: float, scale: float,
 
 def test_a_spread_gallery_leaves_few_rows_and_no_query_open() -> None:
     query, rows = drawn(5_000, 64, 10.0, seed=1)
-    found = sieve.sieve(query, TensorGallery(rows), 5)
+    found = sieve.sieve(query, ShardGallery([rows]), 5)
     assert not found.open_queries.any()
     assert len(found.asks) < 20 * 40
 
 
 def test_a_dense_gallery_leaves_every_query_open() -> None:
     query, rows = drawn(20_000, 16, 1e-4, seed=2)
-    found = sieve.sieve(query, TensorGallery(rows), 2)
+    found = sieve.sieve(query, ShardGallery([rows]), 2)
     assert found.open_queries.all()
     assert not len(found.asks)
 
@@ -62,7 +62,7 @@ def test_a_search_gives_the_same_with_it_and_without(spread: float, monkeypatch:
     asked = []
     for able in (False, True):
         monkeypatch.setattr(exact, "pays", lambda *_, able=able: able)
-        asked.append(nearest(query, TensorGallery(rows.half()), 5, tie))
+        asked.append(nearest(query, ShardGallery([rows.half()]), 5, tie))
     assert torch.equal(asked[0][0], asked[1][0])
     assert torch.equal(asked[0][1], asked[1][1])
 
@@ -73,9 +73,9 @@ def test_some_queries_may_be_dense_and_others_not(monkeypatch: pytest.MonkeyPatc
     _, others = drawn(3_000, 32, 10.0, seed=6)
     rows = torch.cat([others, crowd])
     query = torch.cat([others[:15], crowd[:5]])
-    found = sieve.sieve(query, TensorGallery(rows), 3)
+    found = sieve.sieve(query, ShardGallery([rows]), 3)
     assert found.open_queries.tolist() == 15 * [False] + 5 * [True]
-    scores, places = nearest(query, TensorGallery(rows), 3)
+    scores, places = nearest(query, ShardGallery([rows]), 3)
     expected = (query.double() @ rows.double().T).topk(3, dim=1).values
     torch.testing.assert_close(scores, expected, rtol=0, atol=1e-12)
     assert places[:15, 0].tolist() == list(range(15))

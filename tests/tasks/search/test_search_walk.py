@@ -96,12 +96,12 @@ def test_without_faiss(shades: ProductIndex, monkeypatch: pytest.MonkeyPatch, ca
 
 def test_recall_of_many_lists_is_measured(tmp_path: Path) -> None:
     pytest.importorskip("faiss")
-    from e2fashion.tasks.search.gallery import TensorGallery
+    from e2fashion.tasks.search.gallery import ShardGallery
 
     rows = F.normalize(torch.randn(20_000, 16, generator=torch.Generator().manual_seed(0)), dim=-1)
-    found = ann.open_approximate(tmp_path, "0" * 64, TensorGallery(rows), 16)
+    found = ann.open_approximate(tmp_path, "0" * 64, ShardGallery([rows]), 16)
     assert found.lists == 312
     assert 0.5 < found.recall < 1.0
-    scores, places = found.nearest(rows[:4], TensorGallery(rows), 1, torch.arange(20_000))
+    scores, places = found.nearest(rows[:4], ShardGallery([rows]), 1, torch.arange(20_000))
     assert places[:, 0].tolist() == [0, 1, 2, 3]
     torch.testing.assert_close(scores[:, 0], torch.ones(4, dtype=torch.float64))
