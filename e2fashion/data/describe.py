@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from e2fashion.data.catalogue import Catalogue
+from e2fashion.data.markup import has_markup
 from e2fashion.data.text import TextTemplate, normalise_text
 from e2fashion.data.text_length import TextLimit, TokenLengths
 
@@ -22,7 +23,8 @@ class SplitDescription:
     that have each tag, ``values`` the number of its distinct values. ``equal_texts`` counts products whose text
     (case and white space aside) another product of the split has too, ``equal_pictures`` rows whose stored bytes
     another row has; ``long_texts`` products whose rendered text exceeds the context length, ``long_sentences`` those
-    among them whose first sentence alone (with the template's tags) does, ``longest_text`` in tokens.
+    among them whose first sentence alone (with the template's tags) does, ``longest_text`` in tokens;
+    ``html_texts`` those whose description holds HTML.
     """
 
     pairs: int
@@ -35,6 +37,7 @@ class SplitDescription:
     long_texts: int
     long_sentences: int
     longest_text: int
+    html_texts: int = 0
 
 
 @dataclass(frozen=True)
@@ -65,6 +68,7 @@ class CatalogueDescription:
             ["products", *(f"{split.products:,}" for split in described)],
             ["mean words per description", *(f"{split.mean_words:.1f}" for split in described)],
             ["products with an equal text", *(f"{split.equal_texts:,}" for split in described)],
+            ["products with HTML in their text", *(f"{split.html_texts:,}" for split in described)],
             ["pictures with an equal picture", *(f"{split.equal_pictures:,}" for split in described)],
             [f"texts over {self.context_length} tokens", *(f"{split.long_texts:,}" for split in described)],
             ["- by their first sentence alone", *(f"{split.long_sentences:,}" for split in described)],
@@ -136,6 +140,7 @@ class _SplitCounter:
         self.texts: Counter[bytes] = Counter()
         self.pictures: Counter[bytes] = Counter()
         self.values: dict[str, Counter[str]] = {tag: Counter() for tag in catalogue.tag_columns}
+        self.html_texts = 0
         self.words = self.long_texts = self.long_sentences = self.longest_text = 0
         previous: str | None = None
         for batch in catalogue.split(split).iter(_TEXTS_AT_ONCE):
@@ -147,6 +152,7 @@ class _SplitCounter:
                 previous = product
             texts = [batch["description"][row] for row in first_views]
             self.texts.update(hashlib.sha256(normalise_text(text).encode()).digest() for text in texts)
+            self.html_texts += sum(map(has_markup, texts))
             self.words += sum(len(text.split()) for text in texts)
             lengths = limit.lengths(batch, first_views)
             self.longest_text = max([self.longest_text, *lengths])
@@ -170,6 +176,7 @@ class _SplitCounter:
             long_texts=self.long_texts,
             long_sentences=self.long_sentences,
             longest_text=self.longest_text,
+            html_texts=self.html_texts,
         )
 
 

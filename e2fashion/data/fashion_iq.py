@@ -8,7 +8,6 @@ Layout below one folder: ``captions/cap.<category>.<split>.json`` (a list of
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -16,6 +15,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from e2fashion.data.image_files import is_image_file, without_ending
+from e2fashion.text_files import read_json
 from e2fashion.types import SPLITS, E2FashionError
 
 CATEGORIES = ("dress", "shirt", "toptee")
@@ -129,7 +129,9 @@ class FashionIQ:
         for number, row in enumerate(_read_list(file)):
             keys = ("candidate", "target", "captions")
             if not isinstance(row, dict) or any(key not in row for key in keys):
-                raise E2FashionError(f"{file}, entry {number}: {row!r} lacks one of {', '.join(keys)}")
+                raise E2FashionError(f"{file}, entry {number}: {ascii(row)[:80]} lacks one of {', '.join(keys)}")
+            if not isinstance(row["captions"], list):
+                raise E2FashionError(f"{file}, entry {number}: 'captions' is no list of texts, as in [first, second]")
             captions = tuple(str(caption or "") for caption in row["captions"])
             found.append(Triplet(category, str(row["candidate"]), str(row["target"]), captions))
         return found
@@ -173,10 +175,7 @@ def empty_captions(triplets: Sequence[Triplet]) -> int:
 def _read_list(file: Path) -> list[Any]:
     if not file.is_file():
         raise E2FashionError(f"FashionIQ's file {file} is missing: take it from the data set's repository")
-    try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise E2FashionError(f"{file} is no JSON ({error}): fetch it again") from error
+    content = read_json(file, "FashionIQ's own file")
     if not isinstance(content, list):
         raise E2FashionError(f"{file} holds a {type(content).__name__}, not a list: is it FashionIQ's own file?")
     return content

@@ -8,7 +8,7 @@ import json
 import logging
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Literal
@@ -19,6 +19,7 @@ from tqdm.auto import tqdm  # type: ignore[import-untyped]
 from e2fashion.data.catalogue import Catalogue
 from e2fashion.data.derived import FibreColumns
 from e2fashion.data.manifest import FORMAT_VERSION, SKIPPED_FILE, Manifest
+from e2fashion.data.markup import clean_markup, has_markup
 from e2fashion.data.pictures import MAX_PIXELS, PILLOW_MAX_PIXELS
 from e2fashion.data.request import answers_request, check_is_catalogue, request_hash, source_options
 from e2fashion.data.sources.base import Source, SourceProblem, SourceRow
@@ -52,6 +53,7 @@ class _Gathered:
     seen: dict[tuple[str, int], str] = field(default_factory=dict)
     split_of: dict[str, tuple[Split | None, str]] = field(default_factory=dict)
     with_regions: bool = False
+    with_markup: int = 0
 
 
 def prepare_catalogue(
@@ -65,6 +67,7 @@ def prepare_catalogue(
     max_text_characters: int = 4000,
     max_pixels: int = MAX_PIXELS,
     dominant_fibre: Mapping[str, str] | None = None,
+    clean_html: bool = False,
     progress: bool = True,
     overwrite: bool = False,
 ) -> Catalogue:
@@ -76,8 +79,9 @@ def prepare_catalogue(
     (of rows). Nothing is visible in ``output`` before everything is written, and a second call with the same
     source, options and settings returns what is there (the tables are compared by content, pictures are not); where
     that is damaged, it is written again.
-    ``dominant_fibre`` maps new tag columns to columns of compositions. What a source's ``notes`` say, if it has some,
-    goes into the manifest.
+    ``dominant_fibre`` maps new tag columns to columns of compositions; ``clean_html`` takes tags and entities of HTML
+    out of descriptions and tags, and the manifest counts the rows that had some. What a source's ``notes`` say, if it
+    has some, goes into the manifest.
 
     Raises:
         ProductError: the first row with a problem, when ``on_error`` is "stop".
@@ -98,6 +102,8 @@ def prepare_catalogue(
     }
     if fibres.columns:
         settings["dominant_fibre"] = dict(fibres.columns)
+    if clean_html:
+        settings["clean_html"] = True
     request = request_hash(source, settings)
     recover(target)
     if answers_request(target, request, overwrite):
@@ -105,7 +111,7 @@ def prepare_catalogue(
         return Catalogue.load(target)
     with atomic_folder(target, check_is_catalogue) as folder:
         gathered = _Gathered()
-        rows = _checked_rows(source, fibres, gathered, on_error, max_text_characters, max_pixels)
+        rows = _checked_rows(source, fibres, gathered, on_error, max_text_characters, max_pixels, clean_html)
         spool = Spool(folder / "spool", catalogue_features(fibres.tag_columns, with_regions=True))
         for row in tqdm(rows, f"Checking {source.name}", len(source), unit=" rows", disable=not progress):
             spool.add(row)
@@ -114,6 +120,8 @@ def prepare_catalogue(
         keys = [row.keys for row in gathered.kept]
         assignment = decide_splits(keys, [row.split for row in gathered.kept], seed, fractions)
         told = [*getattr(source, "notes", ()), *fibres.notes()]
+        if clean_html:
+            told.append(f"HTML was taken out of the texts of {gathered.with_markup:,} rows")
         for note in assignment.notes:
             logger.warning(note)
         for note in told:
@@ -167,12 +175,15 @@ def _checked_rows(
     on_error: str,
     max_text_characters: int,
     max_pixels: int,
+    clean_html: bool,
 ) -> Iterator[CheckedRow]:
     for raw in source.rows():
         try:
             if isinstance(raw, SourceProblem):
                 raise ProductError(raw)
             _refuse_duplicate(raw, gathered)
+            had_markup = clean_html and _has_markup(raw)
+            raw = _without_markup(raw) if had_markup else raw
             row = check_row(fibres.complete(raw), max_text_characters, max_pixels)
             _refuse_two_splits(row, gathered)
         except ProductError as error:
@@ -186,8 +197,18 @@ def _checked_rows(
         gathered.seen[row.product_id, row.view] = row.row
         gathered.split_of.setdefault(row.product_id, (row.split, row.row))
         gathered.with_regions |= row.regions is not None
+        gathered.with_markup += had_markup
         fibres.count(row.tags)
         yield row
+
+
+def _has_markup(row: SourceRow) -> bool:
+    return has_markup(row.description) or any(has_markup(tag) for tag in row.tags.values() if tag)
+
+
+def _without_markup(row: SourceRow) -> SourceRow:
+    tags = {column: tag and clean_markup(tag) for column, tag in row.tags.items()}
+    return replace(row, description=clean_markup(row.description), tags=tags)
 
 
 def _refuse_duplicate(row: SourceRow, gathered: _Gathered) -> None:

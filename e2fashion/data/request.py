@@ -13,7 +13,7 @@ from typing import Any
 
 from e2fashion.data.catalogue import Catalogue
 from e2fashion.data.manifest import FORMAT_VERSION, MANIFEST_FILE, REMEDY, Manifest
-from e2fashion.data.sources.base import Source
+from e2fashion.data.sources.base import Source, requested_options
 from e2fashion.disk import DamagedError, check_replaceable
 from e2fashion.types import E2FashionError
 
@@ -38,7 +38,7 @@ def request_hash(source: Source, settings: Mapping[str, Any]) -> str:
     Tables up to 64 MB count by content, larger ones by size and time of change, pictures not at all. What a source's
     ``content_stamp`` says, if it has one, counts too.
     """
-    options = source_options(source)
+    options = requested_options(source)
     files: list[Path] = []
     if options.get("path") and Path(options["path"]).exists():  # or else a hub name
         path = Path(options["path"]).resolve()

@@ -132,6 +132,11 @@ def _read(row: SourceRow, max_pixels: int) -> bytes:
         return row.image
     if not isinstance(row.image, Path):
         return row.image()
+    if (control := first_control(str(row.image))) is not None:
+        raise ImageError("missing image", f"control character {control!r} in the file name", "correct the file name")
+    if row.root is not None and not row.image.resolve().is_relative_to(row.root.resolve()):
+        value = f"it lies outside {row.root}"
+        raise ImageError("image outside the source", value, "put the image there, or allow it with outside=true")
     return read_bytes(row.image, max_pixels)
 
 

@@ -14,6 +14,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from e2fashion.characters import is_blank
 from e2fashion.types import E2FashionError
 
 CaptionTokenizer = Literal["ptb", "words"]
@@ -68,7 +69,8 @@ def caption_scores(
         raise E2FashionError(
             f"{len(candidates)} captions for {len(references)} items: give one each, and at least one."
         )
-    if bare := next((n for n, texts in enumerate(references) if not any(text.strip() for text in texts)), None):
+    bare = next((number for number, texts in enumerate(references) if all(map(is_blank, texts))), None)
+    if bare is not None:
         raise E2FashionError(f"item {bare} has no reference caption: leave it out, and count it.")
     scorers = _scorers()
     implementation = f"{PACKAGE} {version(PACKAGE)}"

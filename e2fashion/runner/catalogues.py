@@ -28,6 +28,7 @@ def prepare(config: PrepareConfig, source_options: dict[str, Any], progress: boo
         max_text_characters=config.max_text_characters,
         max_pixels=config.max_pixels,
         dominant_fibre=dict(config.dominant_fibre),
+        clean_html=config.clean_html,
         progress=progress,
         overwrite=config.overwrite,
     )

@@ -20,6 +20,7 @@ from e2fashion.tasks.captioning.loading import identity_of_encoder, load_caption
 from e2fashion.tasks.composed import Answers, LanguageModelComposer, load_language_model
 from e2fashion.tasks.composed.arms import reads_captions
 from e2fashion.tasks.composed.language_model import save_answers
+from e2fashion.text_files import read_list
 from e2fashion.types import E2FashionError
 
 logger = logging.getLogger(__name__)
@@ -44,7 +45,7 @@ def build_captioner(
         return None, {}
     file = Path(place)
     if file.is_file():
-        texts = [line.strip() for line in file.read_text(encoding="utf-8").splitlines()]
+        texts = read_list(file, "a catalogue, or a text file with one caption a line")
         title = file.name
     else:
         catalogue = Catalogue.load(file)

@@ -21,6 +21,7 @@ from e2fashion.tasks.search import (
     update_products,
 )
 from e2fashion.tasks.search.manifest import IndexManifest
+from e2fashion.text_files import read_list
 from e2fashion.types import E2FashionError
 
 
@@ -47,10 +48,7 @@ def index_remove(config: IndexRemoveConfig) -> str:
     """Take products out of an index."""
     ids = split_names(config.ids)
     if config.file is not None:
-        file = Path(config.file)
-        if not file.is_file():
-            raise E2FashionError(f"'{file}' does not exist: give a text file with one product id a line.")
-        ids += [line.strip() for line in file.read_text(encoding="utf-8").splitlines() if line.strip()]
+        ids += read_list(Path(config.file), "a text file with one product id a line")
     return describe(remove_products(config.index, ids))
 
 

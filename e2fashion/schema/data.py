@@ -30,6 +30,8 @@ class PrepareConfig:
     """Larger images are errors; the size is read from the header, before decoding."""
     dominant_fibre: dict[str, str] = field(default_factory=dict)
     """New tag columns, each the dominant fibre of a column of compositions, as in ``{fibre: composition}``."""
+    clean_html: bool = False
+    """Take tags and entities of HTML out of descriptions and tags; the manifest counts the rows that had some."""
     overwrite: bool = False
     """Replace another catalogue in ``output``."""
 

@@ -83,7 +83,7 @@ def test_the_text_is_a_table(catalogue: Catalogue) -> None:
     lines = describe_catalogue(catalogue).as_text().splitlines()
     assert lines[0].split() == ["train", "test"]
     assert lines[1].split() == ["pairs", "4", "1"]
-    assert "brand: coverage, values" in lines[9]
+    assert "brand: coverage, values" in lines[10]
 
 
 def test_a_text_whose_first_sentence_fits_is_told_from_one_that_is_cut(tmp_path: Path) -> None:

@@ -128,7 +128,9 @@ def test_an_incomplete_download(folder: Path) -> None:
     ("column", "values", "message"),
     [
         ("input_brand", None, r"no data set 'input_brand'.*It has: "),
-        ("input_brand", np.array([[b"A"]], dtype="S2"), r"'input_brand' has 1 rows, 'input_image' has 9"),
+        ("input_brand", np.array([[b"A"]], dtype="S2"), r"'input_brand' has shape \(1, 1\), 'input_image' has 9"),
+        ("input_brand", np.zeros((9, 0), "S2"), r"'input_brand' has shape \(9, 0\), 'input_image' has 9 rows"),
+        ("input_brand", np.array(b"A"), r"'input_brand' has shape \(\), 'input_image' has 9 rows"),
         ("input_image", np.zeros((9, 256, 256), np.uint8), r"'input_image' has shape \(9, 256, 256\)"),
         ("input_image", np.zeros((9, 8, 8, 3), np.float32), r"type float32; expected"),
     ],
@@ -165,3 +167,70 @@ def test_h5py_is_asked_for_when_it_is_absent(folder: Path, monkeypatch: pytest.M
 def test_options_that_do_not_exist(option: dict[str, Any], folder: Path) -> None:
     with pytest.raises(E2FashionError, match="write"):
         FashionGenSource(str(folder), **option)
+
+
+@pytest.mark.parametrize("text", ["nan", "NaN", "None", "N/A", "n/a ", "null", "-"])
+def test_words_for_nothing_are_no_tags(text: str, folder: Path, tmp_path: Path) -> None:
+    change(folder, "input_brand", np.array([[text.encode()]] * 9, dtype="S10"))
+    assert {row.tags["brand"] for row in rows_of(folder)} == {None, "Comme"}
+    assert {row.tags["brand"] for row in rows_of(folder, missing_values=["x"])} == {text, "Comme"}
+    change(folder, "input_description", np.array([[text.encode()]] * 9, dtype="S10"))
+    with pytest.raises(E2FashionError, match=r"train.h5 row 0 \(product 100\): empty text in field 'description'"):
+        prepare_catalogue(FashionGenSource(str(folder)), tmp_path / "out", progress=False)
+
+
+def test_typographic_marks_of_cp1252_name_their_encoding(folder: Path, tmp_path: Path) -> None:
+    change(folder, "input_brand", np.array(["Levi\u2019s".encode("cp1252")] * 9, dtype="S10")[:, None])
+    with pytest.raises(E2FashionError, match=r"wrong encoding in field 'brand': .*x92.*give encoding=cp1252"):
+        prepare_catalogue(FashionGenSource(str(folder)), tmp_path / "out", progress=False)
+    assert {row.tags["brand"] for row in rows_of(folder, encoding="cp1252")} == {"Levi\u2019s", "Comme"}
+    with pytest.raises(E2FashionError, match="encoding='cp125' is unknown"):
+        FashionGenSource(str(folder), encoding="cp125")
+
+
+def test_a_group_in_the_place_of_an_array(folder: Path) -> None:
+    change(folder, "input_brand", None)
+    with h5py.File(folder / "fashiongen_256_256_train.h5", "a") as file:
+        file.create_group("input_brand")
+    with pytest.raises(E2FashionError, match=r"no data set 'input_brand'"):
+        FashionGenSource(str(folder))
+
+
+def test_damaged_chunks_cost_their_own_rows(folder: Path, tmp_path: Path) -> None:
+    name = folder / "fashiongen_256_256_train.h5"
+    with h5py.File(name, "a") as file:
+        values = file["input_image"][:]
+        del file["input_image"]
+        stored = file.create_dataset("input_image", data=values, chunks=(1, 256, 256, 3), compression="gzip")
+        place = stored.id.get_chunk_info(2)
+    content = bytearray(name.read_bytes())
+    content[place.byte_offset : place.byte_offset + 200] = bytes(200)
+    name.write_bytes(content)
+    catalogue = prepare_catalogue(FashionGenSource(str(folder)), tmp_path / "out", on_error="skip", progress=False)
+    assert catalogue.manifest.skipped == {"damaged row": 1}
+    assert "fashiongen_256_256_train.h5 row 2,,damaged row" in (tmp_path / "out" / "skipped.csv").read_text()
+    with pytest.raises(E2FashionError, match=r"train.h5 row 2: damaged row .*fetch it again"):
+        prepare_catalogue(FashionGenSource(str(folder)), tmp_path / "other", progress=False)
+
+
+def test_any_damage_is_an_error_of_ours(folder: Path) -> None:
+    name = folder / "fashiongen_256_256_train.h5"
+    with h5py.File(name, "a") as file:  # small, so that damage meets the headers
+        del file["input_image"]
+        file["input_image"] = np.zeros((9, 2, 2, 3), np.uint8)
+        sound = {key: file[key][:] for key in file}
+    with h5py.File(name, "w") as file:
+        for key, values in sound.items():
+            file[key] = values
+    content, generator, refused = name.read_bytes(), np.random.default_rng(0), 0
+    for _ in range(150):
+        damaged = bytearray(content)
+        for place in generator.integers(0, min(len(content), 4000), 3):
+            damaged[place] ^= 1 << generator.integers(0, 8)
+        name.write_bytes(damaged[: generator.integers(1, len(damaged)) if generator.random() < 0.2 else None])
+        try:
+            for row in FashionGenSource(str(folder)).rows():
+                assert row.row
+        except E2FashionError as error:
+            refused += "fashiongen_256_256_train.h5" in str(error)
+    assert refused > 20

@@ -13,7 +13,7 @@ from raw_products import picture, write_csv
 
 from e2fashion.data.prepare import prepare_catalogue
 from e2fashion.data.sources import SOURCES
-from e2fashion.data.sources.base import SourceProblem, SourceRow
+from e2fashion.data.sources.base import SourceProblem, SourceRow, requested_options
 from e2fashion.data.sources.folder import FolderSource
 from e2fashion.types import E2FashionError
 
@@ -175,3 +175,78 @@ def test_only_with_a_column_that_the_table_lacks(shop: Path) -> None:
 def test_only_that_keeps_nothing(shop: Path) -> None:
     with pytest.raises(E2FashionError, match=r"only=\{'marke': \['Ketler'\]\} keeps none of the 20 rows"):
         list(source(shop, only={"marke": ["Ketler"]}).rows())
+
+
+@pytest.fixture
+def two_folders(tmp_path: Path) -> Path:
+    """A shop's folder, and a picture beside it that a link leads to as well."""
+    (tmp_path / "secret.jpg").write_bytes(picture(1))
+    (tmp_path / "shop" / "photos").mkdir(parents=True)
+    (tmp_path / "shop" / "photos" / "1.jpg").write_bytes(picture(2))
+    (tmp_path / "shop" / "photos" / "link.jpg").symlink_to(tmp_path / "secret.jpg")
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("images", "cell"),
+    [
+        ("photos", "../../secret.jpg"),
+        ("photos", "link.jpg"),
+        ("photos", "{tmp}/secret.jpg"),
+        ("photos", "../../nothing.jpg"),
+        (".", "../secret.jpg"),
+        (".", "photos/link.jpg"),
+        (".", "photos/../../secret.jpg"),
+        (".", "/dev/null"),
+    ],
+)
+def test_images_stay_inside_the_source_s_folder(images: str, cell: str, two_folders: Path) -> None:
+    cell = cell.format(tmp=two_folders)
+    records = [["1", cell, "Shirt"], ["2", "1.jpg" if images == "photos" else "photos/1.jpg", "Coat"]]
+    write_csv(two_folders / "shop" / "t.csv", ["product_id", "image", "description"], records)
+    given: dict[str, Any] = {"path": str(two_folders / "shop"), "images": images}
+    with pytest.raises(E2FashionError, match=r"t.csv line 2 .*image outside the source.*lies outside .*outside=true"):
+        prepare_catalogue(FolderSource(**given), two_folders / "out", progress=False)
+    allowed = FolderSource(**given, outside=True)
+    skipped = prepare_catalogue(allowed, two_folders / "out", on_error="skip", progress=False).manifest.skipped
+    assert sum(skipped.values()) == (not cell.endswith(("secret.jpg", "link.jpg")))
+
+
+def test_the_folder_of_images_may_be_a_link_or_lie_elsewhere(two_folders: Path) -> None:
+    shop = two_folders / "shop"
+    (two_folders / "linked").symlink_to(shop)
+    write_csv(shop / "t.csv", ["product_id", "image", "description"], [["1", "1.jpg", "Shirt"]])
+    for number, (path, images) in enumerate([(two_folders / "linked", "photos"), (shop, str(shop / "photos"))]):
+        source = FolderSource(str(path), images=images)
+        assert prepare_catalogue(source, two_folders / f"out{number}", progress=False).manifest.skipped == {}
+
+
+def test_an_option_that_was_added_later_changes_no_request(shop: Path) -> None:
+    assert "outside" not in requested_options(source(shop))
+    assert requested_options(source(shop, outside=True))["outside"] is True
+    assert requested_options(source(shop))["images"] == "photos"
+
+
+@pytest.mark.parametrize("view", ["9" * 30, "-1", "1.5", "\u00b2"])
+def test_views_that_are_no_small_numbers_are_one_row_s_problem(view: str, tmp_path: Path) -> None:
+    write_csv(tmp_path / "t.csv", ["product_id", "image", "description", "view"], [["1", "a.jpg", "Shirt", view]])
+    problem = first(FolderSource(str(tmp_path)))
+    assert isinstance(problem, SourceProblem)
+    assert problem.reason == "invalid view"
+
+
+def test_a_file_that_is_no_image_is_named_without_its_bytes(shop: Path) -> None:
+    (shop / "photos" / "0.jpg").write_text("root:secret-password")
+    with pytest.raises(E2FashionError, match=r"unreadable image in field 'image': .*0.jpg") as error:
+        prepare_catalogue(source(shop), shop / "out", progress=False)
+    assert "secret" not in str(error.value)
+
+
+def test_control_characters_are_escaped_where_rows_are_listed(shop: Path) -> None:
+    table = shop / "products.csv"
+    table.write_text(table.read_text().replace("005;5.jpg", "005\x1b[31m;5.jpg"))
+    catalogue = prepare_catalogue(source(shop), shop / "out", on_error="skip", progress=False)
+    assert catalogue.manifest.skipped == {"control characters": 1}
+    listed = (shop / "out" / "skipped.csv").read_text()
+    assert "\x1b" not in listed
+    assert "005\\x1b[31m" in listed

@@ -43,6 +43,12 @@ def test_names_of_splits(given: str, stored: str) -> None:
         ({"image": picture(size=(200, 100))}, r"oversized image.*200 x 100 pixels, more than max_pixels=10,000"),
         ({"tags": {"brand": "Caf\udce9"}}, r"wrong encoding in field 'brand': 'Caf'.*udce9.*encoding=latin-1"),
         ({"description": "na\ud800"}, r"wrong encoding in field 'description'"),
+        ({"description": "\u200b\ufeff"}, r"empty text in field 'description': '.u200b.ufeff'"),
+        ({"tags": {"brand": "Levi\x92s"}}, r"wrong encoding in field 'brand': '.x92' in 'Levi.x92s'.*encoding=cp1252"),
+        ({"description": "a\x00b"}, r"control characters in field 'description': '.x00' in .*Remedy: remove the char"),
+        ({"tags": {"brand": "\x1b[31mred"}}, r"control characters in field 'brand': '.x1b'"),
+        ({"product_id": "a\nb"}, r"control characters in field 'product_id'"),
+        ({"image": Path("a\0b.jpg")}, r"missing image in field 'image': .*control character '.x00' in the file name"),
     ],
 )
 def test_errors_name_row_field_value_and_remedy(changes: dict[str, object], message: str) -> None:

@@ -70,6 +70,8 @@ def test_what_cannot_be_scored_is_named(monkeypatch: pytest.MonkeyPatch) -> None
         caption_scores(REFERENCES, ["a", "b"])
     with pytest.raises(E2FashionError, match="item 1 has no reference caption"):
         caption_scores([["a"], [" "]], ["a", "b"])
+    with pytest.raises(E2FashionError, match="item 0 has no reference caption"):
+        caption_scores([["", "\u200b"], ["a"]], ["a", "b"])
     monkeypatch.setattr(captioning, "PACKAGE", "no-such-package")
     with pytest.raises(E2FashionError, match=r"install e2fashion\[captioning\]"):
         caption_scores([["a"]], ["a"])

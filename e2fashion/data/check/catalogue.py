@@ -13,6 +13,7 @@ from e2fashion.data.check.questions import (
     associations,
     group_finding,
     length_finding,
+    markup_finding,
     picture_findings,
     skew_finding,
     skewed,
@@ -68,6 +69,7 @@ def check_catalogue(
         *text_findings(content, settings),
         group_finding(content),
         spelling_finding(content),
+        markup_finding(content),
         skew_finding(found, settings),
         length_finding(content, limit),
     ]

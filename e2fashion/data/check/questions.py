@@ -16,6 +16,7 @@ from e2fashion.data.check.skew import SIGNIFICANT, Association, associate, size_
 from e2fashion.data.check.spelling import similar_values
 from e2fashion.data.check.text_pairs import near_sets, words_of
 from e2fashion.data.manifest import SKIPPED_FILE
+from e2fashion.data.markup import has_markup
 from e2fashion.data.text import normalise_text
 from e2fashion.data.text_length import TextLimit
 from e2fashion.types import E2FashionError
@@ -182,6 +183,26 @@ def spelling_finding(content: Content) -> Finding:
         "source and prepare again; two spellings are two classes and two prompts to a model.",
         columns=("column", "value", "products", "other_value", "other_products", "difference"),
         rows=tuple((p.column, p.value, p.products, p.other, p.other_products, p.difference) for p in pairs),
+    )
+
+
+def markup_finding(content: Content) -> Finding:
+    """Descriptions and tags with tags or entities of HTML."""
+    rows: list[tuple[Cell, ...]] = []
+    for row in sorted(content.products, key=content.name):
+        texts = {"description": content.description[row], **{tag: own[row] for tag, own in content.tags.items()}}
+        rows += [(*content.name(row), column, text) for column, text in texts.items() if text and has_markup(text)]
+    products = len({row[:3] for row in rows})
+    return Finding(
+        check="html_in_texts",
+        title="Texts with HTML",
+        if_found="look",
+        count=products,
+        unit="products",
+        summary=f"{counted(products, 'products')} with tags or entities of HTML in their texts.",
+        remedy="A model reads them as words. Prepare again with clean_html=true, which takes them out.",
+        columns=("split", "product_id", "view", "column", "text"),
+        rows=tuple(rows),
     )
 
 

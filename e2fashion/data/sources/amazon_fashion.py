@@ -5,13 +5,13 @@ The release has train and test; the preparation carves val out of train by produ
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
-from e2fashion.data.sources.base import SourceProblem, SourceRow
+from e2fashion.data.sources.base import SourceProblem, SourceRow, added_option
+from e2fashion.text_files import read_json
 from e2fashion.types import E2FashionError
 
 _PRODUCTS = "meta-fashion.json"
@@ -33,8 +33,10 @@ class AmazonFashionSource:
     sub_category: str = ""
     """One sub-category for all products, which the release lacks, so that ``sample_100`` can draw candidates from all
     of them; empty: no such column."""
-    unknown_brands: list[str] = field(default_factory=lambda: ["unknown"])
+    unknown_brands: list[str] = field(default_factory=lambda: ["unknown", "nan", "none", "n/a", "null"])
     """Brands that mean an unknown one; upper and lower case are equal."""
+    outside: bool = added_option(False)
+    """Allow images outside ``path``: file names with ``..``, absolute ones, and links that lead out of it."""
     name: ClassVar[str] = "amazon_fashion"
 
     def __post_init__(self) -> None:
@@ -42,14 +44,11 @@ class AmazonFashionSource:
         self._products = _read(folder / _PRODUCTS, dict, "{asin: {title, brand, images: [file, ...]}}")
         splits = _read(folder / _SPLITS, list, "{train: [asin, ...], test: [asin, ...]}")
         self._split_of: dict[str, str] = {}
+        self._twice: list[tuple[str, str]] = []
         for split, products in splits.items():
             for product in map(str, products):
-                first = self._split_of.setdefault(product, split)
-                if first != split:
-                    raise E2FashionError(
-                        f"{folder / _SPLITS} puts the product {product} into '{first}' and into '{split}': "
-                        f"leave it in one of them."
-                    )
+                if self._split_of.setdefault(product, split) != split:
+                    self._twice.append((product, split))
         if not (folder / _PICTURES).is_dir():
             raise E2FashionError(
                 f"{folder} has no folder '{_PICTURES}': unpack the pictures to {_PICTURES}/<asin>/<file>."
@@ -64,7 +63,7 @@ class AmazonFashionSource:
     def __len__(self) -> int:
         known = (self._products.get(product) for product in self._split_of)
         pictures = sum(max(1, len(_pictures(facts))) for facts in known)
-        return pictures + sum(product not in self._split_of for product in self._products)
+        return pictures + len(self._twice) + sum(product not in self._split_of for product in self._products)
 
     def rows(self) -> Iterator[SourceRow | SourceProblem]:
         """The pictures of every product of ``split.json`` in its order, then what ``meta-fashion.json`` has beyond."""
@@ -84,11 +83,16 @@ class AmazonFashionSource:
                     row=where,
                     product_id=product,
                     image=Path(self.path) / _PICTURES / product / file,
+                    root=None if self.outside else Path(self.path),
                     description=_text(facts.get("title")),
                     tags=self._tags(facts),
                     view=view,
                     split=split,
                 )
+        for product, split in self._twice:
+            first, remedy = self._split_of[product], f"leave it in one split of {_SPLITS}"
+            value = f"'{split}', but it is in '{first}' too"
+            yield SourceProblem(f"{_SPLITS} {split}", product, "split", value, remedy, "product in two splits")
         for product in self._products:
             if product not in self._split_of:
                 where, remedy = f"{_PRODUCTS} {product}", f"name it in {_SPLITS}"
@@ -107,10 +111,7 @@ def _read(file: Path, member: type, layout: str) -> dict[str, Any]:
             f"{file} is missing. AmazonFashion is {_PRODUCTS}, {_SPLITS} and {_PICTURES}/, in one folder: give it with "
             f"path=<folder>."
         )
-    try:
-        found = json.loads(file.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise E2FashionError(f"{file} is no JSON ({error}): perhaps an incomplete download. Fetch it again.") from error
+    found = read_json(file, "the file of the release")
     if not isinstance(found, dict) or not all(isinstance(value, member) for value in found.values()):
         raise E2FashionError(f"{file} is not laid out as {layout}: use the file of the release.")
     return found

@@ -3,11 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from pathlib import Path
-from typing import ClassVar, Protocol, runtime_checkable
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 from e2fashion.types import Box
+
+_ADDED = "added_option"
+
+
+def added_option(default: Any) -> Any:
+    """A field that a source gains after catalogues were made without it; its default must be what those did.
+
+    The option is part of a request to prepare only where it differs from its default, so that the same request is still
+    answered by the catalogue that is there.
+    """
+    return field(default=default, metadata={_ADDED: True})
+
+
+def requested_options(source: Any) -> dict[str, Any]:
+    """The options of a source as plain values, without those that were added later and have their default."""
+    if not is_dataclass(source) or isinstance(source, type):
+        return {}
+    later = {item.name for item in fields(source) if item.metadata.get(_ADDED)}
+    same = {item.name for item in fields(source) if getattr(source, item.name) == item.default}
+    return {name: value for name, value in asdict(source).items() if name not in later & same}
 
 
 @dataclass(frozen=True)
@@ -15,7 +35,8 @@ class SourceRow:
     """One picture of a product as its source holds it, unchecked.
 
     ``image`` is a file, the encoded bytes, or a function that returns them (so that nothing is read before its
-    turn). ``row`` names the place in the source for error messages, as in ``styles.csv line 17``.
+    turn). ``row`` names the place in the source for error messages, as in ``styles.csv line 17``. A file must lie below
+    ``root``, links followed (None: anywhere).
     """
 
     row: str
@@ -27,6 +48,7 @@ class SourceRow:
     split: str | None = None
     group: str | None = None
     regions: Mapping[str, tuple[Box, ...]] | None = None
+    root: Path | None = None
 
 
 @dataclass(frozen=True)

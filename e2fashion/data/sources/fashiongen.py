@@ -6,10 +6,12 @@ preparation carves val out of train by product (``val_fraction``), so that nothi
 
 from __future__ import annotations
 
+import codecs
 import difflib
 import io
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -18,6 +20,7 @@ from PIL import Image
 
 from e2fashion.data.pictures import encode_png
 from e2fashion.data.sources.base import SourceProblem, SourceRow
+from e2fashion.escape import visible
 from e2fashion.types import E2FashionError
 
 _FILES = {
@@ -46,7 +49,7 @@ _JPEG_QUALITY = 95
 
 @dataclass
 class FashionGenSource:
-    """Fashion-Gen's two HDF5 files. Views are numbered in the order of a product's rows. Texts are latin-1."""
+    """Fashion-Gen's two HDF5 files. Views are numbered in the order of a product's rows."""
 
     path: str
     """Folder of both HDF5 files."""
@@ -55,6 +58,10 @@ class FashionGenSource:
     image_format: Literal["png", "jpeg"] = "png"
     """``png`` keeps the pixels exactly (about 40 kB an image); ``jpeg`` (quality 95, full color resolution) takes a
     third of the space and decodes faster, at the price of a second lossy compression."""
+    encoding: str = "latin-1"
+    """Encoding of the texts."""
+    missing_values: list[str] = field(default_factory=lambda: ["nan", "None", "N/A", "NA", "null", "-"])
+    """Texts that mean a missing one; upper and lower case are equal."""
     name: ClassVar[str] = "fashiongen"
 
     def __post_init__(self) -> None:
@@ -62,6 +69,11 @@ class FashionGenSource:
             raise E2FashionError(f"text='{self.text}': write one of {', '.join(_TEXTS)}.")
         if self.image_format not in ("png", "jpeg"):
             raise E2FashionError(f"image_format='{self.image_format}': write png or jpeg.")
+        try:
+            codecs.lookup(self.encoding)
+        except LookupError as error:
+            raise E2FashionError(f"encoding='{self.encoding}' is unknown: write latin-1, cp1252 or utf-8.") from error
+        self._missing = {value.strip().casefold() for value in self.missing_values}
         self._columns = (_PRODUCT, _TEXTS[self.text], *_TAGS.values())
         self._lengths = {split: self._check(Path(self.path) / file) for split, file in _FILES.items()}
 
@@ -79,23 +91,44 @@ class FashionGenSource:
         for split, file in _FILES.items():
             with _open(Path(self.path) / file) as opened:
                 for start in range(0, self._lengths[split], _ROWS_AT_ONCE):
-                    chunk = slice(start, start + _ROWS_AT_ONCE)
-                    images = opened[_IMAGE][chunk]
-                    cells = {column: opened[column][chunk] for column in self._columns}
-                    for offset, image in enumerate(images):
-                        texts = {column: _as_text(values[offset]) for column, values in cells.items()}
+                    rows = range(start, min(start + _ROWS_AT_ONCE, self._lengths[split]))
+                    for number, row in zip(rows, self._read(opened, rows), strict=True):
+                        where = f"{file} row {number}"
+                        if row is None:
+                            remedy = "the file is damaged there: fetch it again"
+                            yield SourceProblem(where, "", _IMAGE, "HDF5 cannot read it", remedy, "damaged row")
+                            continue
+                        image, texts = row
                         product_id = texts[_PRODUCT]
                         view = next_view.get(product_id, 0)
                         next_view[product_id] = view + 1
                         yield SourceRow(
-                            row=f"{file} row {start + offset}",
+                            row=where,
                             product_id=product_id,
                             image=self._encoder(image),
-                            description=texts[_TEXTS[self.text]],
-                            tags={tag: texts[column] for tag, column in _TAGS.items()},
+                            description=self._present(texts[_TEXTS[self.text]]) or "",
+                            tags={tag: self._present(texts[column]) for tag, column in _TAGS.items()},
                             view=view,
                             split=split,
                         )
+
+    def _read(self, opened: Any, rows: range) -> list[tuple[np.ndarray[Any, Any], dict[str, str]] | None]:
+        """The image and the texts of every row; None for rows that HDF5 cannot read."""
+        chunk = slice(rows.start, rows.stop)
+        try:
+            images = opened[_IMAGE][chunk]
+            cells = {column: opened[column][chunk] for column in self._columns}
+        except (OSError, RuntimeError, ValueError, TypeError):  # h5py raises these over damaged chunks
+            if len(rows) == 1:
+                return [None]
+            return [row for number in rows for row in self._read(opened, range(number, number + 1))]
+        return [
+            (image, {column: _as_text(values[place], self.encoding) for column, values in cells.items()})
+            for place, image in enumerate(images)
+        ]
+
+    def _present(self, text: str) -> str | None:
+        return None if text.strip().casefold() in self._missing else text
 
     def _encoder(self, pixels: np.ndarray[Any, Any]) -> Callable[[], bytes]:
         """A function that encodes ``pixels`` (height, width, 3) uint8 when its turn comes."""
@@ -118,9 +151,9 @@ class FashionGenSource:
                 f"(path=<folder>). They come from its authors on request: see 'Fashion-Gen: The Generative Fashion "
                 f"Dataset and Challenge' (Rostamzadeh et al., 2018)."
             )
-        with _open(file) as opened:
+        with _open(file) as opened, _one_error(file):
             for column in (_IMAGE, *self._columns):
-                if column not in opened:
+                if not _is_data_set(opened, column):
                     close = difflib.get_close_matches(column, list(opened), n=1)
                     hint = f" Did you mean '{close[0]}'?" if close else ""
                     raise E2FashionError(
@@ -133,12 +166,27 @@ class FashionGenSource:
                     f"width, 3) of uint8. Use the official file."
                 )
             for column in self._columns:
-                if len(opened[column]) != shape[0]:
+                own = opened[column].shape
+                if not own or own[0] != shape[0] or any(size != 1 for size in own[1:]):
                     raise E2FashionError(
-                        f"{file}: '{column}' has {len(opened[column]):,} rows, '{_IMAGE}' has {shape[0]:,}. "
-                        f"Use the official file."
+                        f"{file}: '{column}' has shape {own}, '{_IMAGE}' has {shape[0]:,} rows. Use the official file."
                     )
             return int(shape[0])
+
+
+def _is_data_set(opened: Any, name: str) -> bool:
+    """Whether ``name`` leads to an array: not to a group, and not nowhere."""
+    return name in opened and hasattr(opened[name], "shape")
+
+
+@contextmanager
+def _one_error(file: Path) -> Iterator[None]:
+    """What h5py raises over a damaged file, as one of our errors."""
+    try:
+        yield
+    except (OSError, RuntimeError, ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
+        reason = visible(" ".join(str(error).split()))[:200]
+        raise E2FashionError(f"{file} is a damaged HDF5 file ({reason}): fetch it again.") from error
 
 
 def _open(file: Path) -> Any:
@@ -148,18 +196,18 @@ def _open(file: Path) -> Any:
         raise E2FashionError("Fashion-Gen needs h5py: pip install e2fashion[fashiongen]") from error
     try:
         return h5py.File(file, "r")
-    except OSError as error:
+    except (OSError, RuntimeError, ValueError) as error:
         raise E2FashionError(
-            f"{file} is not a readable HDF5 file ({error}): perhaps an incomplete download ({file.stat().st_size:,} "
-            f"bytes). Fetch it again."
+            f"{file} is not a readable HDF5 file ({visible(str(error))}): perhaps an incomplete download "
+            f"({file.stat().st_size:,} bytes). Fetch it again."
         ) from error
 
 
-def _as_text(cell: Any) -> str:
-    """One cell, whether it holds latin-1 bytes, text or a number, in an array of shape (1,) or bare."""
+def _as_text(cell: Any, encoding: str) -> str:
+    """One cell, whether it holds encoded bytes, text or a number, in an array of shape (1,) or bare."""
     value = np.asarray(cell, dtype=object).reshape(-1)[0]
     if isinstance(value, bytes):
-        return value.decode("latin-1")
+        return value.decode(encoding, "surrogateescape")
     if isinstance(value, float | np.floating) and float(value).is_integer():
         return str(int(value))
     return str(value)

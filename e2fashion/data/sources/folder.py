@@ -8,13 +8,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
-from e2fashion.data.sources.base import SourceProblem, SourceRow
+from e2fashion.data.sources.base import SourceProblem, SourceRow, added_option
 from e2fashion.data.sources.tables import as_text, open_table, require_columns
 from e2fashion.types import E2FashionError
 
 _REQUIRED = ("product_id", "image", "description")
 _OPTIONAL = ("view", "split", "group")
 _SUFFIXES = {".csv", ".tsv", ".parquet", ".jsonl", ".ndjson"}
+_VIEW_DIGITS = 9
 _ADDRESSES = ("http://", "https://", "ftp://", "s3://", "gs://")
 
 
@@ -45,6 +46,9 @@ class FolderSource:
     """Encoding of a CSV or TSV file."""
     delimiter: str = ""
     """Delimiter of a CSV file; empty: detected."""
+    outside: bool = added_option(False)
+    """Allow images outside ``images`` and the table's folder: file names with ``..``, absolute ones, and links that
+    lead out of them."""
     name: ClassVar[str] = "folder"
 
     def __post_init__(self) -> None:
@@ -66,6 +70,8 @@ class FolderSource:
         wanted |= {f"tags.{tag}": column for tag, column in self.tags.items()}
         require_columns(self._table, wanted | {f"only.{column}": column for column in self.only})
         self._images = file.parent / self.images
+        inside = self._images.resolve().is_relative_to(file.parent.resolve())
+        self._root = file.parent if inside else self._images
         if not self._images.is_dir():
             raise E2FashionError(
                 f"images={self.images}: the folder {self._images} does not exist. Give the folder of the pictures, "
@@ -110,7 +116,7 @@ class FolderSource:
                 remedy = "name a file in every row"
             return SourceProblem(where, product_id, self._parts["image"], repr(image), remedy, "missing image")
         view = (text.get("view") or "0").strip()
-        if not view.isdecimal():
+        if not view.isdecimal() or len(view) > _VIEW_DIGITS:
             remedy = "number the pictures of a product 0, 1, 2 ..."
             return SourceProblem(where, product_id, self._parts["view"], repr(view), remedy, "invalid view")
         return SourceRow(
@@ -122,6 +128,7 @@ class FolderSource:
             view=int(view),
             split=text.get("split") or None,
             group=text.get("group"),
+            root=None if self.outside else self._root,
         )
 
     def _image(self, value: Any) -> Path | bytes | str:
@@ -130,6 +137,8 @@ class FolderSource:
             value = value["bytes"]
         if isinstance(value, bytes):
             return value
+        if isinstance(value, dict):
+            value = value.get("path")
         name = (as_text(value) or "").strip()
         if not name or name.lower().startswith(_ADDRESSES):
             return name

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
-from e2fashion.data.sources.base import SourceProblem, SourceRow
+from e2fashion.data.sources.base import SourceProblem, SourceRow, added_option
 from e2fashion.data.sources.tables import DelimitedTable, require_columns
 from e2fashion.types import E2FashionError
 
@@ -54,6 +54,8 @@ class KaglSource:
     Shorts"), missing where the name has no such word."""
     encoding: str = "utf-8"
     """Encoding of the table."""
+    outside: bool = added_option(False)
+    """Allow images outside ``path``: file names with ``..``, absolute ones, and links that lead out of it."""
     name: ClassVar[str] = "kagl"
 
     def __post_init__(self) -> None:
@@ -107,6 +109,7 @@ class KaglSource:
             tags={column: values[column] for column in _METADATA_TAGS},
             split=values.get("split") or None,
             group=values.get("group"),
+            root=self._root,
         )
 
     def _from_styles(self, where: str, values: Mapping[str, Any]) -> SourceRow:
@@ -116,7 +119,11 @@ class KaglSource:
             wearer = _WEARER.search(name)
             tags = {"brand": name[: wearer.start()] if wearer else None, **tags}
         image = Path(self.path) / "images" / f"{values['id']}.jpg"
-        return SourceRow(row=where, product_id=values["id"], image=image, description=name, tags=tags)
+        return SourceRow(where, values["id"], image, name, tags, root=self._root)
+
+    @property
+    def _root(self) -> Path | None:
+        return None if self.outside else Path(self.path)
 
 
 def _no_table(folder: Path) -> str:

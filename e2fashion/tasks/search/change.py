@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -71,7 +72,8 @@ def _remove(path: Path, product_ids: Sequence[str]) -> ProductIndex:
     wanted = list(product_ids)
     if not wanted:
         raise E2FashionError("there are no ids to remove: name one product or more")
-    if doubled := next((name for name in wanted if wanted.count(name) > 1), None):
+    if len(set(wanted)) < len(wanted):
+        doubled = Counter(wanted).most_common(1)[0][0]
         raise E2FashionError(f"product '{doubled}' is to be removed twice: name it once")
     rows: dict[str, list[int]] = {}
     for name, row in _rows_of(index, wanted).values():

@@ -22,6 +22,7 @@ from e2fashion.data.text import TextTemplate
 from e2fashion.data.transforms import ImageTransform
 from e2fashion.tasks.search.manifest import Origin
 from e2fashion.tasks.search.shards import DESCRIPTION, PLACE, PRODUCT_ID
+from e2fashion.text_files import read_list
 from e2fashion.types import E2FashionError
 
 logger = logging.getLogger(__name__)
@@ -192,11 +193,10 @@ def _listed(place: Path) -> tuple[list[Path], Path | None]:
     if place.is_file() and is_image_file(place):
         return [place], place.parent
     if place.is_file():
-        lines = [line.strip() for line in place.read_text(encoding="utf-8").splitlines()]
-        return [place.parent / line for line in lines if line], None
-    raise E2FashionError(
-        f"'{place}' does not exist: give a catalogue, a folder of pictures, or a text file that lists pictures"
-    )
+        lines = read_list(place, "a text file that lists images, one a line")
+        return [place.parent / line for line in lines], None
+    state = "is no regular file" if place.exists() else "does not exist"
+    raise E2FashionError(f"'{place}' {state}: give a catalogue, a folder of images, or a text file that lists images")
 
 
 def _by_stem(files: Sequence[Path], root: Path | None) -> dict[str, Path]:

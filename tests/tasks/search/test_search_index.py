@@ -25,6 +25,7 @@ from e2fashion.tasks.search import (
     update_products,
 )
 from e2fashion.tasks.search.manifest import INDEX_FILE, IndexManifest
+from e2fashion.tasks.search.sources import open_products
 from e2fashion.types import E2FashionError
 
 QUIET = EmbedSettings(shard_rows=3, batch_size=2, progress=False)
@@ -276,11 +277,20 @@ def test_changes_that_make_no_sense(index: ProductIndex, photos: Path) -> None:
         remove_products(index.path, ["red_1", "red_3"])
     with pytest.raises(E2FashionError, match="'red_1' is to be removed twice"):
         remove_products(index.path, ["red_1", "red_1"])
+    with pytest.raises(E2FashionError, match="10000 of 10000 products are not in"):
+        remove_products(index.path, [f"x{number}" for number in range(10_000)])
     with pytest.raises(E2FashionError, match="there are no ids to remove"):
         remove_products(index.path, [])
     with pytest.raises(E2FashionError, match="all 7 products would be removed"):
         remove_products(index.path, index.product_ids)
     assert open_index(index.path).product_ids == index.product_ids
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_lists_of_images_in_every_encoding(encoding: str, end: str, photos: Path) -> None:
+    (photos / "list.txt").write_bytes(f"grey.png{end}{end} red_1.png {end}".encode(encoding))
+    assert open_products(photos / "list.txt").ids.to_pylist() == ["grey", "red_1"]
 
 
 def test_sources_that_cannot_be_indexed(photos: Path, tmp_path: Path) -> None:
