@@ -1,6 +1,7 @@
 # make quickstart            SynthFashion: prepare, train CLIP-FT and E2, compare -> runs/quickstart/report.md
 # make quickstart DATA=dir   the same on a prepared catalogue of your own
 # make test | lint | bench
+# make torture               kills, races, full disks and damaged input (ARGS="fuzz inputs=100000")
 
 PYTHON ?= python3
 VENV   ?= .venv
@@ -12,7 +13,7 @@ ARGS   ?=
 # Processes that test side by side, one thread each; a file stays in one of them.
 JOBS   ?= 2
 
-.PHONY: install quickstart test lint bench clean
+.PHONY: install quickstart test lint bench torture clean
 
 install: $(READY)
 
@@ -44,6 +45,9 @@ lint: $(READY)
 
 bench: $(READY)
 	$(BIN)/python -m scripts.bench $(ARGS)
+
+torture: $(READY)
+	OMP_NUM_THREADS=1 $(BIN)/python -m scripts.torture $(ARGS)
 
 clean:
 	rm -rf build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache

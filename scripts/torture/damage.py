@@ -1,0 +1,63 @@
+"""Removed and damaged files in what a command has written: the same command repairs it or refuses, never passes it."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from pathlib import Path
+
+from scripts.torture.disks import explained
+from scripts.torture.kills import Figures, Reference, Trials
+from scripts.torture.scene import copy_tree, said
+from scripts.torture.snapshot import PRESENT, compare, snapshot
+
+#: Pages for people, which are made anew or not looked at again.
+PAGES = {".md", ".txt", ".png", ".log"}
+
+
+def damage_results(trials: Trials, reference: Reference, wanted: int | None, seed: int, figures: Figures) -> None:
+    """Damage one file of the finished state at a time, every file in every way or ``wanted`` of them, and repeat."""
+    trials.start()
+    trials.repeat()
+    finished = copy_tree(trials.place, trials.place.with_name("finished"))
+    files = [path.relative_to(finished) for path in sorted(finished.rglob("*")) if _counts(path)]
+    cases = [(file, name) for file in files for name in DAMAGES]
+    if wanted is not None and wanted < len(cases):
+        cases = random.Random(f"{seed} {trials.writer.name}").sample(cases, wanted)
+    for file, name in cases:
+        copy_tree(finished, trials.place)
+        DAMAGES[name](trials.place / file)
+        _judge(trials, reference, f"{file} {name}", figures)
+
+
+def _counts(path: Path) -> bool:
+    return path.is_file() and path.suffix not in PAGES and not PRESENT.fullmatch(path.name) and path.stat().st_size > 0
+
+
+def _judge(trials: Trials, reference: Reference, how: str, figures: Figures) -> None:
+    figures.trials += 1
+    again = trials.repeat()
+    figures.seconds += again.seconds
+    if again.code != 0:
+        if not explained(again):
+            figures.fault("unclear", f"{how}: {said(again)}")
+        return
+    lost, left = compare(snapshot(trials.place), reference.state)
+    if lost:
+        figures.fault("unnoticed", f"{how}: {', '.join(lost[:5])}")
+    if left:
+        figures.fault("left_over", f"{how}: {', '.join(left[:5])}")
+
+
+def _cut(file: Path) -> None:
+    data = file.read_bytes()
+    file.write_bytes(data[: len(data) // 2])
+
+
+def _flip(file: Path) -> None:
+    data = bytearray(file.read_bytes())
+    data[len(data) * 2 // 3] ^= 4
+    file.write_bytes(bytes(data))
+
+
+DAMAGES: dict[str, Callable[[Path], None]] = {"removed": Path.unlink, "cut in half": _cut, "with a flipped bit": _flip}

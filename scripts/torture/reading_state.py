@@ -1,0 +1,274 @@
+"""Readers of what this package writes: configurations, models, catalogues, indexes, runs, and what is kept of them."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from scripts.torture.child import run_in_child
+from scripts.torture.fuzz import Reader
+from scripts.torture.operations import Operations
+from scripts.torture.scene import Scene, copy_tree, said
+from scripts.torture.verbs import PROBE
+
+Read = Callable[[Path, Path], object]
+
+
+def state_readers(scene: Scene) -> list[Reader]:
+    """All of them, with their intact input below the scene."""
+    made = scene.path / "readers"
+    run, data = str(scene.need_run()), f"data={scene.catalogue}"
+    measured = _measured_run(scene, made / "measured")
+    decoder = _decoder(scene, made / "decoder")
+    return [
+        Reader(
+            "configurations", _configurations(scene, made / "configurations"), ("*.yaml",), _read_configuration, 3.0
+        ),
+        Reader("model folder", _copied(scene.run, made / "model_run"), ("model/*",), _read_model, 3.0),
+        Reader(
+            "plain CLIP checkpoint", _converted(scene, made / "converted"), ("converted/*", "converted/*/*"), _convert
+        ),
+        Reader("catalogue", _copied(scene.catalogue, made / "catalogue"), ("*", "*/*"), _read_catalogue, 2.0),
+        Reader("index", _copied(scene.need_index(), made / "index"), ("*",), _read_index, 2.0),
+        Reader(
+            "records", measured, ("run/results.jsonl", "run/record.json"), _command("report", "run", "output=r.md"), 2.0
+        ),
+        Reader("finished run", measured, ("run/*", "run/rankings/*"), _command("train", "run"), 0.3, writes=True),
+        Reader(
+            "features and rankings",
+            measured,
+            ("run/features/*", "run/rankings/*"),
+            _probe_again(data),
+            0.3,
+            writes=True,
+        ),
+        Reader(
+            "interrupted run",
+            _interrupted(scene, made / "interrupted"),
+            INTERRUPTED,
+            _command("train", "run"),
+            0.2,
+            True,
+        ),
+        Reader("tags.json", measured, ("run/tags.json",), _read_tags(run)),
+        Reader("caption decoder", decoder, ("decoder/model/**/*", "decoder/memory/**/*"), _read_decoder(run), 2.0),
+        Reader(
+            "export facts",
+            _exported(scene, made / "exported"),
+            ("*/export.json",),
+            _export_again(run),
+            0.3,
+            writes=True,
+        ),
+        Reader(
+            "sweep", _sweep(scene, made / "sweep"), ("sweep/**/*.json*", "sweep/**/*.yaml"), _dry_run(scene), 0.5, True
+        ),
+        Reader("ids to remove", _index_and_ids(scene, made / "shrunk"), ("ids.txt",), REMOVE, 0.3, writes=True),
+    ]
+
+
+INTERRUPTED = ("run/checkpoints/*/last.ckpt", "run/record.json", "run/config.yaml", "run/logs/**/*")
+
+
+def _copied(source: Path, target: Path) -> Path:
+    """A copy of ``source``."""
+    shutil.copytree(source, target)
+    return target
+
+
+def _command(*words: str) -> Read:
+    """A verb by its words, without the command line's handling of errors."""
+
+    def read(_: Path, __: Path) -> object:
+        from e2fashion.cli.entry import VERBS
+        from e2fashion.cli.words import Words
+
+        name = " ".join(words[:2]) if " ".join(words[:2]) in VERBS else words[0]
+        rest = words[len(name.split()) :]
+        places, overrides = [word for word in rest if "=" not in word], [word for word in rest if "=" in word]
+        return VERBS[name].run(Words(places=places, overrides=overrides, quiet=True, dry_run=False, only=(), jobs=1))
+
+    return read
+
+
+REMOVE = _command("index", "remove", "index", "file=ids.txt")
+
+
+def _read_configuration(place: Path, damaged: Path) -> object:
+    from e2fashion import config, schema
+    from e2fashion.ablation.plan import load_ablation
+    from e2fashion.build import build_source
+    from e2fashion.eval.published import load_published
+
+    if damaged.stem in ("run", "base"):
+        return config.run_identity(config.load_config(schema.RunConfig, place / "run.yaml"), "data")
+    if damaged.stem == "ablation":
+        return load_ablation(place / "ablation.yaml")
+    if damaged.stem == "prepare":
+        prepared, options = config.load_prepare_config(place / "prepare.yaml", [])
+        return build_source(prepared.source, options)
+    if damaged.stem == "published":
+        return load_published(place / "published.yaml")
+    return config.load_config(schema.CaptionTrainConfig, place / "caption.yaml")
+
+
+def _read_model(place: Path, _: Path) -> object:
+    from e2fashion.eval.encoder import load_encoder
+
+    encoder = load_encoder(str(place))
+    return encoder.embed_texts(["a red garment"]), encoder.embed_images(_picture())
+
+
+def _read_catalogue(place: Path, _: Path) -> object:
+    from e2fashion.data.catalogue import Catalogue
+    from e2fashion.data.decode import decode_image
+
+    opened = Catalogue.load(place)
+    return [decode_image(sample.image).shape for name in opened.split_names for sample in opened.samples(name)]
+
+
+def _read_index(place: Path, _: Path) -> object:
+    from e2fashion.runner.indexing import index_describe
+    from e2fashion.tasks.search.index import open_index
+
+    return index_describe(str(place)), open_index(place).hits([0, 1], [0.5, 0.4])
+
+
+def _read_tags(run: str) -> Read:
+    from e2fashion.eval.encoder import load_encoder
+
+    encoder = load_encoder(run)
+
+    def read(place: Path, _: Path) -> object:
+        from e2fashion.eval.classification.tags_file import load_tag_predictor
+
+        return load_tag_predictor(encoder, place / "run" / "tags.json").predict_tags(_picture())
+
+    return read
+
+
+def _read_decoder(run: str) -> Read:
+    from e2fashion.eval.encoder import load_encoder
+
+    encoder = load_encoder(run)
+
+    def read(place: Path, _: Path) -> object:
+        from e2fashion.tasks.captioning import load_captioner
+
+        return load_captioner(place / "decoder", encoder).caption(encoder.embed_images(_picture()))
+
+    return read
+
+
+def _convert(place: Path, _: Path) -> object:
+    words = ("converted/open_clip_model.safetensors", "source=open_clip", "tokenizer=converted/tokenizer")
+    shutil.rmtree(place / "back", ignore_errors=True)
+    return _command("convert", *words, "output=back")(place, place)
+
+
+def _probe_again(data: str) -> Read:
+    return _command("probe", "run", data, *PROBE)
+
+
+def _export_again(run: str) -> Read:
+    return _command("export", run, "format=sentence_transformers", "output=export")
+
+
+def _dry_run(scene: Scene) -> Read:
+    def read(_: Path, __: Path) -> object:
+        from e2fashion.ablation import ablate
+
+        overrides = [f"data={scene.catalogue}", "output=sweep"]
+        return ablate(scene.path / "ablation.yaml", overrides, dry_run=True, progress=False)
+
+    return read
+
+
+def _picture() -> Any:
+    from PIL import Image
+
+    return Image.new("RGB", (16, 16), "red")
+
+
+def _configurations(scene: Scene, folder: Path) -> Path:
+    folder.mkdir(parents=True)
+    text = (scene.path / "run.yaml").read_text(encoding="utf-8")
+    (folder / "base.yaml").write_text(text, encoding="utf-8")
+    (folder / "run.yaml").write_text(
+        "base: [base.yaml]\nname: mine\ndata: x\ntrain: {weight_decay: 0.1}\n", encoding="utf-8"
+    )
+    ablation = (scene.path / "ablation.yaml").read_text(encoding="utf-8") + "data: x\noutput: y\n"
+    (folder / "ablation.yaml").write_text(ablation, encoding="utf-8")
+    caption = (scene.path / "caption.yaml").read_text(encoding="utf-8") + "encoder: x\ndata: y\n"
+    (folder / "caption.yaml").write_text(caption, encoding="utf-8")
+    prepare = {
+        "source": "folder",
+        "path": str(scene.raw),
+        "output": "x",
+        "tags": {"brand": "brand"},
+        "val_fraction": 0.1,
+    }
+    (folder / "prepare.yaml").write_text(json.dumps(prepare), encoding="utf-8")
+    shutil.copy(Path(__file__).resolve().parents[2] / "experiments" / "published.yaml", folder)
+    return folder
+
+
+def _made(scene: Scene, folder: Path, *commands: tuple[str, ...]) -> Path:
+    """Run commands in a folder."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for words in commands:
+        ended = run_in_child(scene.verb(words), folder)
+        if ended.code != 0:
+            raise RuntimeError(f"{' '.join(words)}: {said(ended)}")
+    return folder
+
+
+def _measured_run(scene: Scene, folder: Path) -> Path:
+    """A run with everything that is kept of one: records, rankings, candidates, features, tags."""
+    data = f"data={scene.catalogue}"
+    shutil.copytree(scene.run, folder / "run")
+    probe, tags = ("probe", "run", data, *PROBE), ("tags", "fit", "run", data, "accuracy=0.5", "resamples=20")
+    return _made(scene, folder, ("evaluate", "run", data, "split=test"), probe, tags)
+
+
+def _decoder(scene: Scene, folder: Path) -> Path:
+    shutil.copytree(scene.need_decoder(), folder / "decoder")
+    return folder
+
+
+def _index_and_ids(scene: Scene, folder: Path) -> Path:
+    shutil.copytree(scene.need_index(), folder / "index")
+    (folder / "ids.txt").write_text("p01\np04\n", encoding="utf-8")
+    return folder
+
+
+def _converted(scene: Scene, folder: Path) -> Path:
+    return _made(scene, folder, ("convert", str(scene.run), "target=open_clip", "lossy=true", "output=converted"))
+
+
+def _exported(scene: Scene, folder: Path) -> Path:
+    return _made(scene, folder, ("export", str(scene.run), "format=sentence_transformers", "output=export"))
+
+
+def _sweep(scene: Scene, folder: Path) -> Path:
+    words = ("ablate", str(scene.path / "ablation.yaml"), f"data={scene.catalogue}", "output=sweep")
+    return _made(scene, folder, words)
+
+
+def _interrupted(scene: Scene, folder: Path) -> Path:
+    """A run that was killed behind its first checkpoints."""
+    words = ("train", str(scene.path / "run.yaml"), f"data={scene.catalogue}", "output=run")
+    for at in range(10, 60):
+        copy_tree(None, folder)
+
+        def action(at: int = at) -> int:
+            Operations(folder, at)
+            return scene.verb(words)()
+
+        run_in_child(action, folder)
+        if list(folder.glob("run/checkpoints/*/last.ckpt")):
+            return folder
+    raise RuntimeError(f"no checkpoint to resume from in {folder}")
