@@ -17,6 +17,8 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 
 PARTS = ("kills", "disks", "damage", "races", "fuzz")
+#: Instead of parts: what ``make test`` runs, see :mod:`scripts.torture.small`.
+SMALL = "small"
 
 
 @dataclass
@@ -45,7 +47,7 @@ def parse(words: Sequence[str]) -> tuple[list[str], Options]:
         if sign:
             setattr(options, key, kinds[key](value))
     if unknown := [part for part in parts if part not in PARTS]:
-        raise SystemExit(f"there is no part '{unknown[0]}'; parts: {', '.join(PARTS)}")
+        raise SystemExit(f"there is no part '{unknown[0]}'; parts: {', '.join(PARTS)}, or {SMALL}")
     return parts or list(PARTS), options
 
 
@@ -62,7 +64,11 @@ def main(words: Sequence[str]) -> int:
     workplace = Path(tempfile.mkdtemp(prefix="torture-"))
     try:
         scene = make_scene(workplace / "scene")
-        if set(parts) - {"fuzz"}:
+        if SMALL in parts:
+            from scripts.torture.small import run_small
+
+            run_small(scene, workplace / "work", session)
+        if set(parts) & {"kills", "disks", "damage", "races"}:
             from scripts.torture.series import run_trials
 
             run_trials(scene, parts, options, workplace / "work", session)

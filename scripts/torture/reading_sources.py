@@ -94,17 +94,16 @@ def _read_list(place: Path, _: Path) -> object:
 
 def _read_pictures(place: Path, damaged: Path) -> object:
     """A picture on both ways on which pictures are decoded: into a catalogue, and to be embedded at once."""
-    from e2fashion.data.decode import decode_image
+    from e2fashion.data.decode import decode_image, read_pixels
     from e2fashion.data.sources.base import SourceRow
     from e2fashion.data.validate import ProductError, check_row
-    from e2fashion.eval.encoder import picture_pixels
 
     refused: ProductError | None = None
     try:
         decode_image(check_row(SourceRow("row 1", "p", place / damaged, "a text", {}), 100, 1_000_000).image)
     except ProductError as error:
         refused = error
-    picture_pixels(place / damaged)
+    read_pixels(place / damaged)
     if refused is not None:
         raise refused
     return None

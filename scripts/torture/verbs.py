@@ -102,7 +102,7 @@ def index(place: Path) -> object:
 
 def run_folder(place: Path) -> object:
     """The records, and the bytes of the model."""
-    from e2fashion.eval.results import read_records
+    from e2fashion.records import read_records
     from e2fashion.run_folder import RunFolder
 
     run = RunFolder(place / "run")
