@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 import hashlib
 import json
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, fields, replace
 from difflib import get_close_matches
@@ -223,14 +224,18 @@ def split_numbers(key: str, value: str) -> list[int]:
 
 def _layers(file: Path, open_files: tuple[Path, ...], *schemas: type) -> list[tuple[Path, DictConfig]]:
     """The file behind its bases, each as plain values, in the order in which they are merged."""
-    resolved = file.resolve()
+    resolved = Path(os.path.realpath(file))  # unlike resolve(), also of a link that leads to itself
     if resolved in open_files:
         chain = " -> ".join(path.name for path in (*open_files, resolved))
         raise E2FashionError(f"{file}: its bases lead back to itself ({chain}). Remove one `base` entry.")
     content = read_yaml(file, *schemas)
-    bases = content.pop("base", [])
+    given = content.pop("base", [])
+    given = OmegaConf.to_container(given) if OmegaConf.is_config(given) else given
+    bases = [given] if isinstance(given, str) else given
+    if not isinstance(bases, list) or not all(isinstance(base, str) for base in bases):
+        raise E2FashionError(f"{file}: base is {given!r}; write a path, or a list of paths, relative to this file.")
     layers: list[tuple[Path, DictConfig]] = []
-    for base in [bases] if isinstance(bases, str) else bases:
+    for base in bases:
         layers += _layers(file.parent / base, (*open_files, resolved), *schemas)
     return [*layers, (file, content)]
 
@@ -285,6 +290,8 @@ def _merge(base: DictConfig, layer: DictConfig, origin: str) -> DictConfig:
         key = getattr(error, "full_key", None)
         where = f"{origin}, key '{key}'" if key else origin
         raise E2FashionError(f"{where}: {_first_line(error)}") from error
+    except TypeError as error:  # a list where the schema has a mapping, or the other way round
+        raise E2FashionError(f"{origin}: {_first_line(error)}: a list stands where a mapping belongs.") from error
 
 
 def _has_empty(layer: DictConfig) -> bool:

@@ -11,6 +11,7 @@ from dataclasses import MISSING, asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from e2fashion.stored import stored_as
 from e2fashion.types import E2FashionError, ResultRecord
 
 IDENTITY = (
@@ -260,7 +261,7 @@ def _lines(path: Path) -> Iterator[tuple[int, ResultRecord | None]]:
             continue
         try:
             values = json.loads(line)
-        except ValueError:
+        except (ValueError, RecursionError):
             yield number, None
             continue
         yield number, _record(values, f"{path} line {number}")
@@ -285,4 +286,4 @@ def _record(values: Any, place: str) -> ResultRecord:
         )
     if missing := sorted(REQUIRED - set(values)):
         raise E2FashionError(f"{place} lacks the field '{missing[0]}': a record needs {sorted(REQUIRED)}")
-    return ResultRecord(**values)
+    return stored_as(ResultRecord, values, place, "Remove the line, and measure again.")

@@ -62,6 +62,23 @@ def test_a_cycle_of_bases_is_refused(tmp_path: Path) -> None:
         load_config(RunConfig, tmp_path / "a.yaml", MINIMAL)
 
 
+@pytest.mark.parametrize("base", ["3", "{a: b}", "[a.yaml, 3]", "null"])
+def test_a_base_is_a_path_or_a_list_of_paths(tmp_path: Path, base: str) -> None:
+    with pytest.raises(E2FashionError, match=r"top\.yaml: base is .*; write a path, or a list of paths"):
+        load_config(RunConfig, write(tmp_path, "top.yaml", f"base: {base}\n"), MINIMAL)
+
+
+def test_a_list_where_a_mapping_belongs_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(E2FashionError, match=r"top\.yaml"):
+        load_config(RunConfig, write(tmp_path, "top.yaml", "model: [1]\n"), MINIMAL)
+
+
+def test_a_link_to_itself_is_no_configuration(tmp_path: Path) -> None:
+    (tmp_path / "loop.yaml").symlink_to(tmp_path / "loop.yaml")
+    with pytest.raises(E2FashionError, match=r"loop\.yaml' does not exist"):
+        load_config(RunConfig, tmp_path / "loop.yaml", MINIMAL)
+
+
 def test_a_list_is_no_configuration(tmp_path: Path) -> None:
     with pytest.raises(E2FashionError, match="holds a list"):
         load_config(RunConfig, write(tmp_path, "list.yaml", "- a\n"), MINIMAL)

@@ -102,6 +102,33 @@ def test_a_lacking_field_is_refused(tmp_path: Path) -> None:
         read_records(tmp_path / "r.jsonl")
 
 
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("model", 3),
+        ("value", "high"),
+        ("split", ["test"]),
+        ("extra", 1),
+        ("seed", {}),
+        ("value", math.inf),
+        ("low", ""),
+    ],
+)
+def test_a_field_of_another_type_is_refused(tmp_path: Path, name: str, value: object) -> None:
+    line = json.dumps(RECORD.as_dict() | {name: value})
+    (tmp_path / "r.jsonl").write_text(line + "\n", encoding="utf-8")
+    with pytest.raises(E2FashionError, match=rf"line 1 is damaged \({name} is .*\)\. Remove the line"):
+        read_records(tmp_path / "r.jsonl")
+
+
+def test_a_line_that_is_nested_without_end_counts_as_cut_off(tmp_path: Path) -> None:
+    append_records(tmp_path / "r.jsonl", [RECORD])
+    with (tmp_path / "r.jsonl").open("a", encoding="utf-8") as stream:
+        stream.write("[" * 100_000 + "\n")
+    with pytest.warns(UserWarning, match="line 2 is cut off"):
+        assert read_records(tmp_path / "r.jsonl") == [RECORD]
+
+
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(E2FashionError, match="there are no records at .*none.jsonl"):  # noqa: RUF043
         read_records(tmp_path / "none.jsonl")

@@ -9,6 +9,7 @@ from typing import Any, cast
 
 from omegaconf import OmegaConf
 
+from e2fashion.stored import stored_as
 from e2fashion.tables import MISSING_VALUE
 from e2fashion.types import E2FashionError
 
@@ -51,18 +52,30 @@ def load_published(file: Path) -> list[PublishedRow]:
     """
     if not file.is_file():
         raise E2FashionError(f"there are no published values at {file}: name the file that holds them")
-    content = cast(dict[str, Any], OmegaConf.to_container(OmegaConf.load(file)))
-    titles = content.get("data_sets", {})
-    rows = [_row(values, content["sources"], f"{file.name}, row {n}") for n, values in enumerate(content["rows"], 1)]
-    return [replace(row, title=titles.get(row.data, row.data)) for row in rows]
+    try:
+        content = cast(dict[str, Any], OmegaConf.to_container(OmegaConf.load(file)))
+        sources, rows, titles = content.get("sources"), content.get("rows"), content.get("data_sets", {})
+    except Exception as error:  # a parser's, or a recursion that is too deep; or a list instead of a mapping
+        raise E2FashionError(f"{file} is not valid YAML of a mapping: {' '.join(str(error).split())}") from error
+    if not isinstance(sources, dict) or not isinstance(titles, dict) or not isinstance(rows, list):
+        raise E2FashionError(
+            f"{file} holds no published values: it needs mappings 'sources' and 'data_sets', a list 'rows'"
+        )
+    found = [_row(values, sources, f"{file.name}, row {number}") for number, values in enumerate(rows, 1)]
+    return [replace(row, title=str(titles.get(row.data, row.data))) for row in found]
 
 
-def _row(given: dict[str, Any], sources: Mapping[str, str], place: str) -> PublishedRow:
+def _row(given: Any, sources: Mapping[str, str], place: str) -> PublishedRow:
+    if not isinstance(given, dict):
+        raise E2FashionError(f"{place} is {given!r}: a row is a mapping")
     names = {item.name for item in fields(PublishedRow)} - {"citation", "title"}
     if unknown := sorted(set(given) - names):
         raise E2FashionError(f"{place} has the unknown field '{unknown[0]}': a row has {', '.join(sorted(names))}")
     if missing := sorted(names - set(given) - {"note"}):
         raise E2FashionError(f"{place} lacks '{missing[0]}': a published value without it cannot be placed")
+    for name, kind, what in (("source", str, "the name of a source"), ("values", dict, "a mapping")):
+        if not isinstance(given[name], kind):
+            raise E2FashionError(f"{place}: '{name}' is {given[name]!r}; write {what}")
     if given["source"] not in sources:
         raise E2FashionError(
             f"{place} names the source '{given['source']}', which is not listed under sources: {', '.join(sources)}"
@@ -72,8 +85,8 @@ def _row(given: dict[str, Any], sources: Mapping[str, str], place: str) -> Publi
         if value != MISSING_VALUE and (isinstance(value, bool) or not isinstance(value, int | float)):
             raise E2FashionError(f"{place}: '{name}' is {value!r}; write a number, or {MISSING_VALUE} if it is unknown")
         values[name] = None if value == MISSING_VALUE else float(value)
-    found = {"tables": tuple(given["tables"]), "values": values, "citation": sources[given["source"]]}
-    return PublishedRow(**given | found)
+    found = {"values": values, "citation": sources[given["source"]]}
+    return stored_as(PublishedRow, given | found, place, "Write it as the other rows are.")
 
 
 def of_benchmark(rows: Sequence[PublishedRow], benchmark: str) -> list[PublishedRow]:

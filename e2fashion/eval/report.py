@@ -32,7 +32,7 @@ from e2fashion.eval.significance import compare_rankings
 from e2fashion.records import RecordContext, settings_of
 from e2fashion.tables import to_markdown
 from e2fashion.tasks.grounding import attention_map
-from e2fashion.types import ResultRecord
+from e2fashion.types import E2FashionError, ResultRecord
 
 
 def write_tables(records: Sequence[ResultRecord], file: Path | None = None) -> str:
@@ -40,7 +40,24 @@ def write_tables(records: Sequence[ResultRecord], file: Path | None = None) -> s
 
     Only what was measured alike stands in one table, and only that is averaged. Settings are named where they differ.
     Linear probes follow in tables of their own.
+
+    Raises:
+        E2FashionError: records from a file lack what the tables of their task show, or hold something else there.
     """
+    try:
+        tables = _tables(records)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise E2FashionError(
+            f"A record cannot be shown ({error!r}): its line in results.jsonl was edited, or another version wrote it. "
+            "Remove the line, and measure again."
+        ) from error
+    content = "\n".join(tables) if tables else "No records that a table is made of.\n"
+    if file is not None:
+        write_text(file, content)
+    return content
+
+
+def _tables(records: Sequence[ResultRecord]) -> list[str]:
     kinds: dict[tuple[str, ...], dict[tuple[Any, ...], list[ResultRecord]]] = {}
     for record in records:
         if record.task == RETRIEVAL.task:
@@ -64,10 +81,7 @@ def write_tables(records: Sequence[ResultRecord], file: Path | None = None) -> s
     tables += [to_markdown(table) for table in search_tables(records)]
     if probes := probe_tables(records):
         tables.append(probes)
-    content = "\n".join(tables) if tables else "No records that a table is made of.\n"
-    if file is not None:
-        write_text(file, content)
-    return content
+    return tables
 
 
 def write_comparison(

@@ -46,7 +46,7 @@ def parse(words: Sequence[str]) -> tuple[list[str], Options]:
             raise SystemExit(f"there is no option '{key}'; options: {', '.join(kinds)}")
         if sign:
             setattr(options, key, kinds[key](value))
-    if unknown := [part for part in parts if part not in PARTS]:
+    if unknown := [part for part in parts if part not in (*PARTS, SMALL)]:
         raise SystemExit(f"there is no part '{unknown[0]}'; parts: {', '.join(PARTS)}, or {SMALL}")
     return parts or list(PARTS), options
 

@@ -45,11 +45,30 @@ def test_every_row_tells_its_source_in_words() -> None:
         (GOOD.replace("i2t R@1: 1", "i2t R@1: about 60"), "'i2t R@1' is 'about 60'; write a number, or n/a"),
         (GOOD.replace("system: E2, ", ""), "lacks 'system'"),
         (GOOD + ", guess: true", "unknown field 'guess'"),
+        (GOOD.replace("source: s", "source: [s]"), "'source' is \\['s'\\]; write the name of a source"),
+        (GOOD.replace("values: {i2t R@1: 1}", "values: 1"), "'values' is 1; write a mapping"),
+        (GOOD.replace("tables: [t]", "tables: 3"), "row 1 is damaged \\(tables is 3\\)"),
     ],
 )
 def test_a_row_that_cannot_be_trusted_is_refused(row: str, message: str, tmp_path: Path) -> None:
     file = tmp_path / "published.yaml"
     file.write_text(f"sources: {{s: a source}}\nrows:\n  - {{{row}}}\n")
+    with pytest.raises(E2FashionError, match=message):
+        load_published(file)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("sources: {s: a}\nrows: {", "is not valid YAML of a mapping"),
+        ("rows: []\n", "needs mappings 'sources' and 'data_sets', a list"),
+        ("sources: {s: a}\nrows: 3\n", "needs mappings 'sources' and 'data_sets', a list"),
+        ("sources: {s: a}\nrows: [3]\n", "row 1 is 3: a row is a mapping"),
+    ],
+)
+def test_a_file_that_holds_something_else_is_refused(text: str, message: str, tmp_path: Path) -> None:
+    file = tmp_path / "published.yaml"
+    file.write_text(text)
     with pytest.raises(E2FashionError, match=message):
         load_published(file)
 

@@ -14,7 +14,7 @@ from e2fashion.eval.encoder import Encoder
 from e2fashion.eval.measure import MeasureSettings, embed_catalogue, measure_retrieval
 from e2fashion.eval.report import retrieved_rows, selection_rows, write_comparison, write_tables
 from e2fashion.eval.samples import SHOWN
-from e2fashion.types import ResultRecord
+from e2fashion.types import E2FashionError, ResultRecord
 
 NUMBER = re.compile(r"\d+\.\d")
 
@@ -125,3 +125,9 @@ def test_a_comparison_shows_figures_for_what_can_be_shown(
     assert all((tmp_path / figure).is_file() for figure in figures)
     assert "regional against plain:" in content
     assert "Difference to plain in percentage points" in content
+
+
+def test_records_that_lack_what_a_table_shows_are_refused() -> None:
+    damaged = ResultRecord(run="r", model="m", task="tags", metric="accuracy", value=1.0, split="test")
+    with pytest.raises(E2FashionError, match=r"A record cannot be shown \(KeyError.*measure again"):
+        write_tables([damaged])

@@ -7,16 +7,17 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 from e2fashion.data.transforms import Resize
-from e2fashion.disk import write_json
+from e2fashion.disk import read_json, write_json
 from e2fashion.hub import StoredPlace
+from e2fashion.stored import stored_as
 from e2fashion.tasks.encoder import EncoderIdentity
 from e2fashion.types import E2FashionError
 
 FORMAT_VERSION = 1
 INDEX_FILE = "index.json"
+_REMEDY = "Build the index again."
 
 
 @dataclass(frozen=True)
@@ -137,24 +138,18 @@ class IndexManifest:
                 f"'{folder}' is no index: it {state}. Make one with 'e2fashion index build <catalogue> model=<model> "
                 "output=<index>'"
             )
-        try:
-            values = json.loads(file.read_text(encoding="utf-8"))
-            if values["format_version"] > FORMAT_VERSION:
-                raise E2FashionError(
-                    f"'{folder}' has index format {values['format_version']}; this e2fashion reads up to "
-                    f"{FORMAT_VERSION}. Update e2fashion, or build the index again"
-                )
-            pending = values["pending"]
-            return cls(
-                encoder=IndexedEncoder(**values["encoder"]),
-                shards=_shards(values["shards"]),
-                pending=pending and Pending(**{**pending, "shards": _shards(pending["shards"])}),
-                skipped=values["skipped"],
-                built_from=values["built_from"],
-                created_by=values["created_by"],
+        values = read_json(file, _REMEDY)
+        version = values.get("format_version")
+        if type(version) is int and version > FORMAT_VERSION:
+            raise E2FashionError(
+                f"'{folder}' has index format {version}; this e2fashion reads up to {FORMAT_VERSION}. Update "
+                "e2fashion, or build the index again"
             )
-        except (ValueError, KeyError, TypeError) as error:
-            raise E2FashionError(f"{file} is damaged ({error!r}). Build the index again") from error
+        manifest = stored_as(cls, values, str(file), _REMEDY)
+        for shard in (*manifest.shards, *(manifest.pending.shards if manifest.pending else ())):
+            if not shard.name.isdecimal() or not all(0 <= row < shard.rows for row in shard.removed):
+                raise E2FashionError(f"{file} is damaged (shard {shard.name!r} of {shard.rows} rows). {_REMEDY}")
+        return manifest
 
     def without_rows(self, removed: Mapping[str, Sequence[int]]) -> IndexManifest:
         """The same index with rows of shards (by name) marked as removed; shards without a row left are let go."""
@@ -162,7 +157,3 @@ class IndexManifest:
             replace(shard, removed=sorted({*shard.removed, *removed.get(shard.name, ())})) for shard in self.shards
         ]
         return replace(self, shards=[shard for shard in shards if len(shard.removed) < shard.rows])
-
-
-def _shards(values: list[dict[str, Any]]) -> list[Shard]:
-    return [Shard(**{**value, "origin": Origin(**value["origin"])}) for value in values]

@@ -228,6 +228,12 @@ def test_a_damaged_or_newer_manifest(index: ProductIndex, tmp_path: Path) -> Non
     file.write_text(text[:100], encoding="utf-8")
     with pytest.raises(E2FashionError, match="is damaged"):
         open_index(index.path)
+    for key, value in (("name", "../00000"), ("name", 0), ("removed", [10**6]), ("removed", [[0]]), ("rows", "8")):
+        values = json.loads(text)
+        values["shards"][0][key] = value
+        file.write_text(json.dumps(values), encoding="utf-8")
+        with pytest.raises(E2FashionError, match=r"index.json is damaged \(.*\)\. Build the index again"):
+            open_index(index.path)
     with pytest.raises(E2FashionError, match="is no index: it does not exist"):
         open_index(tmp_path / "nothing")
     with pytest.raises(E2FashionError, match=f"it has no {INDEX_FILE}"):
