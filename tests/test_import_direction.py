@@ -11,7 +11,8 @@ PACKAGE = Path(__file__).resolve().parents[1] / "e2fashion"
 
 LAYERS: list[set[str]] = [
     {"types", "settings", "characters", "escape", "lazy", "literals"},
-    {"text_files", "disk", "stored", "lifetime", "auto_classes", "terminal"},
+    {"text_files", "disk", "lifetime", "auto_classes", "terminal"},
+    {"stored"},
     {"schema", "run_folder", "similarity", "extensions", "records", "hub", "arithmetic"},
     {"config", "tables"},
     {"data", "models", "losses", "metrics"},

@@ -14,6 +14,8 @@ import yaml
 
 #: Keys of JSON files and records whose values are measured anew by every run, or say when and how it was called.
 MEASURED = {"seconds", "peak_memory_mb", "command", "created", "time", "loggers", "images_per_second", "commit"}
+#: A checksum over the values beside it, measured ones among them.
+SEAL = "checksum"
 #: Files of which only the presence counts: what was logged, and locks.
 PRESENT = re.compile(r"(log\.txt|.*\.log|.*\.lock)")
 #: Durations in pages for people.
@@ -66,5 +68,5 @@ def _canonical(value: Any) -> bytes:
 
 def _unmeasured(value: Any) -> Any:
     if isinstance(value, dict):
-        return {key: _unmeasured(item) for key, item in value.items() if key not in MEASURED}
+        return {key: _unmeasured(item) for key, item in value.items() if key not in MEASURED and key != SEAL}
     return [_unmeasured(item) for item in value] if isinstance(value, list) else value
