@@ -20,7 +20,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from scripts.torture.child import run_in_child
 from scripts.torture.mutations import mutate
+from scripts.torture.scene import copy_tree, said
 
 #: Seconds that one input may take; beyond, it hangs.
 PATIENCE = 30.0
@@ -79,7 +81,21 @@ class FuzzFigures:
 
 
 def fuzz(reader: Reader, inputs: int, seed: int, folder: Path, first: int = 0) -> FuzzFigures:
-    """Read ``inputs`` damaged copies, numbered from ``first``; those with a new fault are kept below ``folder``."""
+    """Read ``inputs`` damaged copies, numbered from ``first``; those with a new fault are kept below ``folder``.
+
+    Raises:
+        RuntimeError: the undamaged input cannot be read: all would count as explained.
+    """
+    intact = copy_tree(reader.folder, folder / "intact")
+
+    def read() -> int:
+        reader.read(intact, reader.choices()[0])
+        return 0
+
+    ended = run_in_child(read, intact)
+    if ended.code != 0:
+        raise RuntimeError(f"the reader '{reader.name}' fails on its undamaged input: {said(ended)}")
+    shutil.rmtree(intact)
     figures, started = FuzzFigures(reader.name), time.monotonic()
     at = first
     while at < first + inputs:

@@ -52,6 +52,9 @@ def _digest(file: Path) -> str:
             data = b"\n".join(dict.fromkeys(_canonical(json.loads(line)) for line in data.splitlines()))
         elif file.suffix in (".yaml", ".yml"):
             data = _canonical(yaml.safe_load(data))
+        elif file.suffix == ".safetensors":  # the order of the header's keys is chance
+            length = int.from_bytes(data[:8], "little")
+            data = _canonical(json.loads(data[8 : 8 + length])) + data[8 + length :]
         elif file.name == "metrics.csv":
             rows = list(csv.DictReader(io.StringIO(data.decode())))
             data = _canonical([{key: row[key] for key in row if "per_second" not in str(key)} for row in rows])
