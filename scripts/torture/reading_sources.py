@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import gzip
 import io
@@ -77,10 +78,16 @@ def _source(name: str, **options: Any) -> Callable[[Path, Path], object]:
 
 
 def _physical_rows(file: Path) -> int:
-    """Lines with at least one cell below the header; rows of the intact table are one line each."""
-    text = file.read_bytes()
-    lines = [line for line in text.replace(b"\r\n", b"\n").split(b"\n") if line.strip(b"\r\n,;\t \x00")]
-    return len(lines) - 1
+    """Rows of a table: as it says where every row has the header's cells, else its lines with at least one cell."""
+    text = file.read_bytes().replace(b"\r\n", b"\n")
+    delimiter = "\t" if file.suffix == ".tsv" else ","
+    with contextlib.suppress(csv.Error, UnicodeError):
+        rows = [
+            row for row in csv.reader(io.StringIO(text.decode(), newline=""), delimiter=delimiter, strict=True) if row
+        ]
+        if rows and all(len(row) == len(rows[0]) for row in rows):
+            return len(rows) - 1
+    return len([line for line in text.split(b"\n") if line.strip(b"\r\n,;\t \x00")]) - 1
 
 
 def _read_list(place: Path, _: Path) -> object:

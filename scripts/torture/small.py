@@ -14,7 +14,7 @@ from scripts.torture.scene import Scene
 from scripts.torture.verbs import writers
 
 #: Kills of each command; the others are for longer sessions.
-KILLS = {"prepare overwrite=true": 5, "train": 2, "export overwrite=true": 2, "index build": 2}
+KILLS = {"prepare overwrite=true": 5, "train": 1, "export overwrite=true": 1, "index build": 2}
 #: Readers whose inputs cost a few milliseconds.
 QUICK = ("CSV table", "JSON Lines table", "pictures", "image list", "catalogue", "index", "tags.json")
 INPUTS = 40

@@ -170,3 +170,14 @@ def test_mistakes_are_named(tmp_path: Path) -> None:
     with pytest.raises(E2FashionError, match="holds no data set: neither one that datasets' save_to_disk wrote"):
         rows_of(tmp_path / "empty")
     assert rows_of(place, text="by {brand}", missing_values=["maker 00"], **single)[1].description == "by maker 11"
+
+
+@pytest.mark.parametrize("file", ["dataset_info.json", "state.json", "data-00000-of-00001.arrow"])
+@pytest.mark.parametrize("share", [0.2, 0.6, 0.9])
+def test_a_damaged_saved_data_set_is_refused(tmp_path: Path, file: str, share: float) -> None:
+    table().save_to_disk(tmp_path / "saved")
+    damaged = tmp_path / "saved" / file
+    data = damaged.read_bytes()
+    damaged.write_bytes(data[: int(len(data) * share)])
+    with pytest.raises(E2FashionError, match=r"The data set .*saved is damaged \(.*\)\. Save or fetch it again"):
+        rows_of(tmp_path / "saved")

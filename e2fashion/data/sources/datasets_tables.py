@@ -59,8 +59,7 @@ def open_splits(path: str, subset: str = "", revision: str = "") -> dict[str, li
     if not place.exists():
         return _from_hub(path, subset, revision)
     if (place / "dataset_dict.json").is_file() or (place / "state.json").is_file():
-        saved = datasets.load_from_disk(str(place), keep_in_memory=False)
-        splits = saved if isinstance(saved, DatasetDict) else {str(saved.split or "data"): saved}
+        splits = _saved(place)
         return {str(split): [DatasetTable(own, place / str(split))] for split, own in splits.items()}
     folders = [place / subset] if subset else [place, place / "data"]
     files = [place] if place.is_file() else next(filter(None, (sorted(f.glob("*.parquet")) for f in folders)), [])
@@ -73,6 +72,19 @@ def open_splits(path: str, subset: str = "", revision: str = "") -> dict[str, li
     for file in files:
         tables.setdefault(file.stem.split("-")[0], []).append(ParquetTable(file))
     return tables
+
+
+def _saved(place: Path) -> dict[str, Dataset]:
+    """The splits that ``save_to_disk`` wrote, every value looked at: Arrow crashes on damaged offsets when it reads."""
+    try:
+        saved = datasets.load_from_disk(str(place), keep_in_memory=False)
+        splits = dict(saved) if isinstance(saved, DatasetDict) else {str(saved.split or "data"): saved}
+        for split in splits.values():
+            split.data.validate(full=True)
+    except Exception as error:  # datasets and Arrow raise nearly anything for damaged files
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        raise E2FashionError(f"The data set {place} is damaged ({reason}). Save or fetch it again.") from error
+    return {str(name): split for name, split in splits.items()}
 
 
 def _from_hub(name: str, subset: str, revision: str) -> dict[str, list[Table]]:
