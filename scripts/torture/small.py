@@ -8,22 +8,21 @@ from scripts.torture import damage, disks, kills, races
 from scripts.torture.fuzz import fuzz
 from scripts.torture.kills import Figures, Trials
 from scripts.torture.reading_sources import source_readers
-from scripts.torture.reading_state import state_readers
 from scripts.torture.report import Session
 from scripts.torture.scene import Scene
-from scripts.torture.verbs import writers
+from scripts.torture.verbs import catalogue_writers
 
 #: Kills of each command; the others are for longer sessions.
-KILLS = {"prepare overwrite=true": 5, "train": 1, "export overwrite=true": 1, "index build": 2}
+KILLS = {"prepare": 4, "prepare overwrite=true": 6}
 #: Readers whose inputs cost a few milliseconds.
-QUICK = ("CSV table", "JSON Lines table", "pictures", "image list", "catalogue", "index", "tags.json")
-INPUTS = 40
+QUICK = ("CSV table", "JSON Lines table", "image list", "pictures")
+INPUTS = 70
 
 
 def run_small(scene: Scene, folder: Path, session: Session) -> None:
     """A few kills of each kind of writer, a disk that is full, a damaged result, a race, a few hundred inputs."""
     session.parts = {part: [] for part in ("kills", "disks", "damage", "races")}
-    for writer in writers(scene):
+    for writer in catalogue_writers(scene):
         if writer.name not in KILLS:
             continue
         trials = Trials(scene, writer, folder / "work")
@@ -38,6 +37,6 @@ def run_small(scene: Scene, folder: Path, session: Session) -> None:
             races.race_at_operations(trials, reference, [reference.operations // 2], parts["races"])
             for part, made in parts.items():
                 session.parts[part].append(made)
-    for reader in (*source_readers(scene), *state_readers(scene)):
+    for reader in source_readers(scene):
         if reader.name in QUICK:
             session.readers.append(fuzz(reader, INPUTS, 0, folder / "inputs"))

@@ -42,11 +42,20 @@ class Writer:
         return run
 
 
+def catalogue_writers(scene: Scene) -> list[Writer]:
+    """Those that need no model."""
+    prepare = ("data", "prepare", "folder", f"path={scene.raw}", *PREPARED, "output=catalogue")
+    before = _Before(scene).by("prepared", prepare)
+    return [
+        Writer("prepare", prepare),
+        Writer("prepare overwrite=true", (*prepare, "split_seed=1", "overwrite=true"), before, catalogue),
+    ]
+
+
 def writers(scene: Scene) -> list[Writer]:
     """All of them; what lies there before is made on the way."""
     made = _Before(scene)
     data, run = f"data={scene.catalogue}", str(scene.need_run())
-    prepare = ("data", "prepare", "folder", f"path={scene.raw}", *PREPARED, "output=catalogue")
     train = ("train", str(scene.path / "run.yaml"), data, "output=run")
     ablate = ("ablate", str(scene.path / "ablation.yaml"), data, "output=sweep", "--jobs", "2")
     caption = ("caption", "train", str(scene.path / "caption.yaml"), f"encoder={run}", data, "output=decoder")
@@ -56,13 +65,7 @@ def writers(scene: Scene) -> list[Writer]:
     finished, indexed = made.copied("finished", scene.run, "run"), made.by("indexed", build)
     tags = ("tags", "fit", "run", data, "accuracy=0.5", "resamples=20")
     return [
-        Writer("prepare", prepare),
-        Writer(
-            "prepare overwrite=true",
-            (*prepare, "split_seed=1", "overwrite=true"),
-            made.by("prepared", prepare),
-            catalogue,
-        ),
+        *catalogue_writers(scene),
         Writer("train", train),
         Writer("train, again", train, finished, run_folder, grows=True),
         Writer("ablate --jobs 2", ablate, forks=True),

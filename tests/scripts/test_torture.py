@@ -32,7 +32,7 @@ def test_the_quick_part_loses_nothing_and_every_damaged_file_is_explained(tmp_pa
     )
     assert ended.returncode == 0, ended.stdout[-3000:] + ended.stderr[-3000:]
     figures = (tmp_path / "figures.md").read_text(encoding="utf-8")
-    assert "| train | 1 | 0 | 0 | 0 | 0 | 0 | 0 |" in figures
+    assert "| prepare overwrite=true | 6 | 0 | 0 | 0 | 0 | 0 | 0 |" in figures
     assert "| **all** | 280 |" in figures
 
 
