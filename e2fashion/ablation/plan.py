@@ -9,7 +9,6 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
-from e2fashion import build
 from e2fashion.config import (
     NOT_IDENTITY,
     NOT_IDENTITY_LOADER,
@@ -113,16 +112,13 @@ def load_ablation(file: str | Path, overrides: Sequence[str] = ()) -> Ablation:
     base = load_config(RunConfig, base_file, shared)
     rows, left_out = _rows(file, config, base)
     changes: dict[str, dict[str, tuple[Any, Any]]] = {}
-    runs = []
+    changed: dict[str, RunConfig] = {}
     for row, values in rows.items():
         origin = f"{file}, row '{row}'"
-        changed = load_config(RunConfig, base_file, shared, values, origin)
-        changes[row] = differences(base, changed)
+        changed[row] = load_config(RunConfig, base_file, shared, values, origin)
+        changes[row] = differences(base, changed[row])
         _check_only_named(origin, values, changes[row])
-        for seed in config.seeds:
-            output = str(Path(config.output) / row / f"seed{seed}")
-            run, _ = build.resolve_arithmetic(replace(changed, name=row, seed=seed, output=output))
-            runs.append(PlannedRun(row, seed, run, run_identity(run, "")))
+    runs = [_planned(row, seed, run, Path(config.output)) for row, run in changed.items() for seed in config.seeds]
     _check_distinct(file, runs)
     return Ablation(
         name=config.name or file.stem,
@@ -138,6 +134,13 @@ def load_ablation(file: str | Path, overrides: Sequence[str] = ()) -> Ablation:
         runs=tuple(runs),
         reuse=tuple(Path(place) for place in config.reuse),
     )
+
+
+def _planned(row: str, seed: int, changed: RunConfig, folder: Path) -> PlannedRun:
+    from e2fashion import build  # only here: a mistake in the file is reported before PyTorch is imported
+
+    run, _ = build.resolve_arithmetic(replace(changed, name=row, seed=seed, output=str(folder / row / f"seed{seed}")))
+    return PlannedRun(row, seed, run, run_identity(run, ""))
 
 
 def _check_settings(file: Path, config: AblationConfig, shared: Sequence[str]) -> None:
