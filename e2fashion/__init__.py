@@ -11,11 +11,11 @@ from e2fashion.lazy import lazy_names
 from e2fashion.types import E2FashionError, Entity
 
 if TYPE_CHECKING:
-    from e2fashion.eval.classification.tags_file import load_tag_predictor
-    from e2fashion.eval.encoder import Encoder, load_encoder
+    from e2fashion.encoder import Encoder, load_encoder
+    from e2fashion.export.openai_clip import load
     from e2fashion.models import E2Config, E2Model, E2VisionModelWithProjection
-    from e2fashion.plugins.openai_style import load
-    from e2fashion.tasks.classifier import ZeroShotClassifier
+    from e2fashion.tasks.classification.classifier import ZeroShotClassifier
+    from e2fashion.tasks.classification.tags_file import load_tag_predictor
     from e2fashion.tasks.search import ProductIndex, build_index, open_index
 
 __version__ = "0.1.0"
@@ -39,11 +39,11 @@ __all__ = [
 __getattr__ = lazy_names(
     __name__,
     {
-        "e2fashion.eval.classification.tags_file": ("load_tag_predictor",),
-        "e2fashion.eval.encoder": ("Encoder", "load_encoder"),
+        "e2fashion.tasks.classification.tags_file": ("load_tag_predictor",),
+        "e2fashion.encoder": ("Encoder", "load_encoder"),
         "e2fashion.models": ("E2Config", "E2Model", "E2VisionModelWithProjection"),
-        "e2fashion.plugins.openai_style": ("load",),
-        "e2fashion.tasks.classifier": ("ZeroShotClassifier",),
+        "e2fashion.export.openai_clip": ("load",),
+        "e2fashion.tasks.classification.classifier": ("ZeroShotClassifier",),
         "e2fashion.tasks.search": ("ProductIndex", "build_index", "open_index"),
     },
 )

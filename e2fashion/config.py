@@ -1,7 +1,7 @@
 """How a file plus ``key=value`` overrides becomes a configuration of :mod:`e2fashion.schema`.
 
 A file may name ``base: [relative paths]``; bases are merged in order, then the file, then the overrides, each
-strictly against the schema. Nothing here knows a model or a data set: :mod:`e2fashion.build` does.
+strictly against the schema. Nothing here knows a model or a data set: :mod:`e2fashion.training.build` does.
 """
 
 from __future__ import annotations

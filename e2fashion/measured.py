@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from typing import Any
 
 from e2fashion.config import split_names
-from e2fashion.eval.retrieval.protocols import FullGallery
-from e2fashion.eval.retrieval.rankings import rankings_file
-from e2fashion.eval.selection.records import SELECTION
 from e2fashion.records import interrupted_measurements, read_records
 from e2fashion.run_folder import RunFolder
 from e2fashion.schema import RunConfig
+from e2fashion.tasks.localization.records import SELECTION
+from e2fashion.tasks.retrieval.protocols import FullGallery
+from e2fashion.tasks.retrieval.rankings import rankings_file
 from e2fashion.types import ResultRecord
 
 TOKENS = "tokens"

@@ -34,18 +34,18 @@ ENCODING = ("image_size", "resize", "precision")
 """Keys of ``extra`` that identify what an encoder embedded."""
 
 DECLARED_IN = {
-    "retrieval": "e2fashion.eval.retrieval.rankings",
-    "retrieval_by_group": "e2fashion.eval.retrieval.breakdown",
-    "retrieval_difference": "e2fashion.eval.significance",
-    "zero_shot": "e2fashion.eval.classification.classify",
-    "tags": "e2fashion.eval.classification.tags",
-    "probe": "e2fashion.eval.probing.probe",
-    "selection": "e2fashion.eval.selection.records",
-    "captioning": "e2fashion.eval.captioning.measure",
-    "composed_retrieval": "e2fashion.eval.composed.measure",
-    "composed_retrieval_difference": "e2fashion.eval.composed.measure",
-    "search": "e2fashion.eval.search.measure",
-    "data_statistics": "e2fashion.eval.data_statistics",
+    "retrieval": "e2fashion.tasks.retrieval.rankings",
+    "retrieval_by_group": "e2fashion.tasks.retrieval.breakdown",
+    "retrieval_difference": "e2fashion.tasks.retrieval.significance",
+    "zero_shot": "e2fashion.tasks.classification.classify",
+    "tags": "e2fashion.tasks.classification.tags",
+    "probe": "e2fashion.tasks.probing.probe",
+    "selection": "e2fashion.tasks.localization.records",
+    "captioning": "e2fashion.tasks.captioning.measure",
+    "composed_retrieval": "e2fashion.tasks.composed.measure",
+    "composed_retrieval_difference": "e2fashion.tasks.composed.measure",
+    "search": "e2fashion.tasks.search.measure",
+    "data_statistics": "e2fashion.data.statistics",
     "model": "e2fashion.records",
 }
 """The module that declares a task: records of a file must mean the same whether or not that module is in use."""

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from e2fashion.eval.retrieval.tables import TITLES
 from e2fashion.tables import Column, Table, pivot
+from e2fashion.tasks.retrieval.tables import TITLES
 from e2fashion.types import ResultRecord
 
 

@@ -9,7 +9,7 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from e2fashion.eval.published import PublishedRow, load_published
+from e2fashion.published import PublishedRow, load_published
 from e2fashion.terminal import prepare_terminal
 from e2fashion.types import E2FashionError
 from experiments._ablations import run_ablation_rows

@@ -7,9 +7,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 from e2fashion.config import load_config
-from e2fashion.eval.plots import Point, draw_curves
-from e2fashion.eval.retrieval.rankings import BOTH
+from e2fashion.plots import Point, draw_curves
 from e2fashion.schema import RunConfig
+from e2fashion.tasks.retrieval.rankings import BOTH
 from experiments._experiment import Material
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from e2fashion.data.catalogue import Catalogue
-from e2fashion.eval.published import PublishedRow
+from e2fashion.published import PublishedRow
 from e2fashion.run_folder import RunFolder
 from e2fashion.types import ResultRecord
 from experiments._data import DATA_SETS

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from e2fashion.build import build_source
 from e2fashion.data.prepare import prepare_catalogue
+from e2fashion.training.build import build_source
 from experiments._experiment import Recipe
 
 SOURCE = {"products": 40, "image_size": 32, "views": 1, "seed": 0}

@@ -6,8 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from e2fashion.eval.published import PublishedRow
-from e2fashion.eval.retrieval.tables import RETRIEVAL_COLUMNS, Metric, difference_table, retrieval_table
+from e2fashion.published import PublishedRow
 from e2fashion.records import append_records
 from e2fashion.run_folder import RunFolder
 from e2fashion.tables import (
@@ -20,6 +19,7 @@ from e2fashion.tables import (
     with_columns,
     without_repeats,
 )
+from e2fashion.tasks.retrieval.tables import RETRIEVAL_COLUMNS, Metric, difference_table, retrieval_table
 from e2fashion.types import ResultRecord
 from experiments._experiment import Material
 from experiments._significance import difference_records

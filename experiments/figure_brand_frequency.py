@@ -18,8 +18,8 @@ import csv
 import sys
 from pathlib import Path
 
-from e2fashion.eval.data_statistics import share_of_rare, tag_counts
-from e2fashion.eval.plots import draw_frequencies
+from e2fashion.data.statistics import share_of_rare, tag_counts
+from e2fashion.plots import draw_frequencies
 from experiments._command import main
 from experiments._data import DATA_SETS
 from experiments._experiment import CATALOGUES_ALONE, Experiment, Material

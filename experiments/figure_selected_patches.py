@@ -19,9 +19,9 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from e2fashion.eval.encoder import load_encoder
-from e2fashion.eval.figures import draw_selection
-from e2fashion.eval.report import selection_rows
+from e2fashion.encoder import load_encoder
+from e2fashion.figures import draw_selection
+from e2fashion.report import selection_rows
 from experiments._command import main
 from experiments._experiment import Experiment, Material, Row
 

@@ -23,13 +23,13 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from e2fashion.eval.encoder import load_encoder
-from e2fashion.eval.measure import MeasureSettings
-from e2fashion.eval.plots import Point, draw_bars
-from e2fashion.eval.selection.measure import measure_selection
-from e2fashion.eval.selection.records import SMALL_REGIONS
-from e2fashion.eval.selection.tables import detail_table, lift_table
+from e2fashion.encoder import load_encoder
+from e2fashion.plots import Point, draw_bars
 from e2fashion.records import RunIdentity
+from e2fashion.tasks.localization.measure import measure_selection
+from e2fashion.tasks.localization.records import SMALL_REGIONS
+from e2fashion.tasks.localization.tables import detail_table, lift_table
+from e2fashion.tasks.retrieval.measure import MeasureSettings
 from e2fashion.types import ResultRecord
 from experiments._command import main
 from experiments._experiment import Experiment, Material, Recipe, Row

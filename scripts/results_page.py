@@ -8,10 +8,10 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from e2fashion.eval.report import interval_lines
-from e2fashion.eval.retrieval.tables import retrieval_table
 from e2fashion.records import read_records
+from e2fashion.report import interval_lines
 from e2fashion.tables import to_markdown
+from e2fashion.tasks.retrieval.tables import retrieval_table
 from scripts.results_sections import SECTIONS
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"

@@ -11,8 +11,8 @@ from pathlib import Path
 
 from e2fashion import load_encoder
 from e2fashion.data.catalogue import Catalogue
-from e2fashion.eval.figures import draw_selection
-from e2fashion.eval.report import selection_rows
+from e2fashion.figures import draw_selection
+from e2fashion.report import selection_rows
 from e2fashion.types import E2FashionError
 
 

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from e2fashion.build import build_source
 from e2fashion.data.catalogue import Catalogue
 from e2fashion.data.prepare import prepare_catalogue
+from e2fashion.training.build import build_source
 
 
 @pytest.fixture(autouse=True)

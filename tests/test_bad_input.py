@@ -14,9 +14,9 @@ from PIL import Image
 
 from e2fashion.cli import main
 from e2fashion.data.catalogue import Catalogue
-from e2fashion.eval.classification.classify import column_truth
-from e2fashion.eval.encoder import Encoder, save_encoder
+from e2fashion.encoder import Encoder, save_encoder
 from e2fashion.records import read_records
+from e2fashion.tasks.classification.classify import column_truth
 from tests.data.fashion_iq_layout import EMPTY, write_fashion_iq
 from tests.tiny_encoder import build_tiny_encoder, save_tiny_run
 

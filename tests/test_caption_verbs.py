@@ -15,15 +15,15 @@ from e2fashion import runner
 from e2fashion.cli import main
 from e2fashion.config import load_config
 from e2fashion.data.catalogue import Catalogue
-from e2fashion.eval.captioning.measure import read_told
-from e2fashion.eval.encoder import load_encoder, save_encoder
+from e2fashion.encoder import load_encoder, save_encoder
 from e2fashion.metrics import captioning as metrics
-from e2fashion.modules.callbacks import ResumeCheckpoint
-from e2fashion.modules.captioning import CaptionModule
 from e2fashion.records import read_records
 from e2fashion.run_folder import RunFolder
 from e2fashion.schema import CaptionEvaluateConfig, CaptionTrainConfig
 from e2fashion.tasks.captioning import CaptionBatch, Captioner, NearestCaption, load_captioner
+from e2fashion.tasks.captioning.measure import read_told
+from e2fashion.tasks.captioning.module import CaptionModule
+from e2fashion.training.callbacks import ResumeCheckpoint
 from e2fashion.types import E2FashionError
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs" / "caption"

@@ -7,9 +7,9 @@ import pytest
 from PIL import Image
 
 from e2fashion import cli
-from e2fashion.build import build_source
 from e2fashion.data.catalogue import Catalogue
 from e2fashion.data.prepare import prepare_catalogue
+from e2fashion.training.build import build_source
 
 
 @pytest.fixture(scope="module")

@@ -23,9 +23,9 @@ from e2fashion.data.sources import SOURCES
 from e2fashion.data.text import TextTemplate
 from e2fashion.lifetime import Terminated
 from e2fashion.models.tokenizer import load_tokenizer
-from e2fashion.modules.callbacks import RunInterruptedError
 from e2fashion.records import read_records
 from e2fashion.settings import settings_of
+from e2fashion.training.callbacks import RunInterruptedError
 
 Capture = pytest.CaptureFixture[str]
 

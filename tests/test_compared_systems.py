@@ -10,18 +10,19 @@ from tiny import TINY, save_random_clip
 from torch.nn import functional as F
 from transformers import AutoModel, CLIPModel
 
-from e2fashion import build, runner
+from e2fashion import runner
 from e2fashion.config import load_config
 from e2fashion.data.catalogue import Catalogue
-from e2fashion.eval.embed import EmbeddedSplit
-from e2fashion.eval.encoder import load_encoder
-from e2fashion.eval.measure import MeasureSettings, embed_catalogue
-from e2fashion.eval.report import retrieved_rows
-from e2fashion.eval.retrieval.protocols import FullGallery
+from e2fashion.embedding import EmbeddedSplit
+from e2fashion.encoder import load_encoder
 from e2fashion.models import E2Model, FilipModel
 from e2fashion.records import RecordContext, read_records
+from e2fashion.report import retrieved_rows
 from e2fashion.run_folder import RunFolder
 from e2fashion.schema import RunConfig
+from e2fashion.tasks.retrieval.measure import MeasureSettings, embed_catalogue
+from e2fashion.tasks.retrieval.protocols import FullGallery
+from e2fashion.training import build
 from e2fashion.types import E2FashionError
 
 PLAIN = ["model.entities={brand: null, season: null}", "model.fusion_layers=[]", "loss.region_weight=0.0"]

@@ -10,13 +10,13 @@ from PIL import Image
 from e2fashion.cli import main
 from e2fashion.config import load_config
 from e2fashion.data.catalogue import Catalogue
-from e2fashion.eval.composed.tasks import pad_to_aspect
-from e2fashion.eval.encoder import load_encoder
-from e2fashion.eval.features import extract_features
+from e2fashion.encoder import load_encoder
+from e2fashion.features import extract_features
 from e2fashion.records import read_records
 from e2fashion.run_folder import RunFolder
 from e2fashion.schema import ComposeConfig
 from e2fashion.tasks.captioning import load_captioner
+from e2fashion.tasks.composed.sets import pad_to_aspect
 from e2fashion.types import E2FashionError
 from tests.data.fashion_iq_layout import MISSING, write_fashion_iq
 from tests.tiny_encoder import SETTINGS, build_tiny_encoder, save_tiny_run
@@ -37,7 +37,7 @@ def models(synth_catalogue: Catalogue, tmp_path_factory: pytest.TempPathFactory)
     """A random encoder, and one of other weights."""
     import torch
 
-    from e2fashion.eval.encoder import save_encoder
+    from e2fashion.encoder import save_encoder
 
     folder = tmp_path_factory.mktemp("models")
     save_tiny_run(synth_catalogue, folder / "one")
@@ -207,7 +207,7 @@ def test_what_cannot_be_done_is_one_clear_error(
 def test_an_encoder_of_tokens_is_refused(
     synth_catalogue: Catalogue, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from e2fashion.eval.encoder import save_encoder
+    from e2fashion.encoder import save_encoder
 
     settings = [word for word in SETTINGS if "entities" not in word and "fusion" not in word]
     save_encoder(build_tiny_encoder(synth_catalogue, [*settings, "model.similarity=tokens"]), tmp_path / "filip")

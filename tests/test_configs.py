@@ -15,7 +15,7 @@ from e2fashion.cli import main
 from e2fashion.config import load_config, load_prepare_config
 from e2fashion.data.catalogue import Catalogue
 from e2fashion.data.sources import SOURCES
-from e2fashion.eval.encoder import load_encoder
+from e2fashion.encoder import load_encoder
 from e2fashion.models import E2Model
 from e2fashion.records import read_records
 from e2fashion.run_folder import RunFolder

@@ -11,12 +11,12 @@ from tiny_encoder import SETTINGS, build_tiny_encoder, save_tiny_run
 from transformers import CLIPModel, CLIPVisionModelWithProjection
 
 import e2fashion
+from e2fashion.checkpoints import OpenAIShape, openai_shapes, read_state_file, write_state_file
 from e2fashion.cli import main
 from e2fashion.data.catalogue import Catalogue
-from e2fashion.eval.encoder import save_encoder
-from e2fashion.models.checkpoints import OpenAIShape, openai_shapes, read_state_file, write_state_file
+from e2fashion.encoder import save_encoder
+from e2fashion.export.agreement import sample_pictures
 from e2fashion.models.tokenizer import load_tokenizer
-from e2fashion.plugins.agreement import sample_pictures
 from e2fashion.records import read_records
 
 Capture = pytest.CaptureFixture[str]

@@ -17,14 +17,13 @@ from tiny_encoder import save_tiny_run
 from torch import Tensor
 
 from e2fashion.data.catalogue import Catalogue
-from e2fashion.eval.classification.tags_file import load_tag_predictor, save_tag_predictor
-from e2fashion.eval.encoder import Encoder, load_encoder
-from e2fashion.modules.resume import NEEDED, damage_of
+from e2fashion.encoder import Encoder, EncoderIdentity, load_encoder
 from e2fashion.tasks.captioning import CaptionTokens, DecoderFacts, PrefixShape, StoredDecoder, save_decoder
 from e2fashion.tasks.captioning.decoder import CaptionDecoder, LanguageModelShape
 from e2fashion.tasks.captioning.storage import load_decoder
-from e2fashion.tasks.encoder import EncoderIdentity
-from e2fashion.tasks.tags import TagPredictor, TagValues
+from e2fashion.tasks.classification.tag_predictor import TagPredictor, TagValues
+from e2fashion.tasks.classification.tags_file import load_tag_predictor, save_tag_predictor
+from e2fashion.training.resume import NEEDED, damage_of
 from e2fashion.types import E2FashionError
 
 #: Copies of each file; more find nothing else here, and take longer.

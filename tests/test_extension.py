@@ -12,14 +12,14 @@ import pytest
 from PIL import Image
 from tiny import TINY
 
-from e2fashion.build import build_source
 from e2fashion.cli import main
 from e2fashion.data.catalogue import Catalogue
 from e2fashion.data.sources import SOURCES
 from e2fashion.data.sources.base import SourceProblem, SourceRow
-from e2fashion.eval.encoder import load_encoder
-from e2fashion.eval.retrieval.protocols import FullGallery, protocol_named
+from e2fashion.encoder import load_encoder
 from e2fashion.records import read_records
+from e2fashion.tasks.retrieval.protocols import FullGallery, protocol_named
+from e2fashion.training.build import build_source
 from e2fashion.types import E2FashionError
 
 COLOURS = {"red": (200, 30, 30), "green": (30, 160, 60), "blue": (40, 60, 200)}
@@ -75,7 +75,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from e2fashion.data.sources.synthetic import SyntheticSource
-from e2fashion.eval.retrieval.protocols import FullGallery
+from e2fashion.tasks.retrieval.protocols import FullGallery
 
 
 @dataclass

@@ -13,7 +13,7 @@ import pytest
 
 from e2fashion import hub
 from e2fashion.data.sources.datasets_tables import open_splits
-from e2fashion.eval.encoder import load_encoder
+from e2fashion.encoder import load_encoder
 from e2fashion.hub import StoredPlace, checked_hub_name, hub_options, source_options
 from e2fashion.types import E2FashionError
 

@@ -1,78 +1,114 @@
-"""Imports run one way: types, config <- data | models | losses | metrics <- modules, tasks <- eval <- build <- ..."""
+"""Imports run one way over six levels, parts never import each other, and there is no circle."""
 
 import ast
 import subprocess
 import sys
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
 
 PACKAGE = Path(__file__).resolve().parents[1] / "e2fashion"
 
-LAYERS: list[set[str]] = [
-    {"types", "settings", "characters", "escape", "lazy", "literals"},
-    {"text_files", "disk", "lifetime", "auto_classes", "terminal"},
-    {"stored"},
-    {"schema", "run_folder", "similarity", "extensions", "records", "hub", "arithmetic"},
-    {"config", "tables"},
-    {"data", "models", "losses", "metrics"},
-    {"modules", "tasks"},
-    {"eval"},
-    {"plugins"},
-    {"run_configs"},
-    {"build"},
-    {"training", "measured", "run_checks"},
-    {"runner"},
-    {"ablation"},
-    {"cli"},
-    {"__main__"},
-]
-LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
-CONFIG_READERS = {
-    "build",
-    "run_configs",
-    "training",
-    "measured",
-    "run_checks",
-    "runner",
-    "ablation",
-    "cli",
-    "config",
-    "schema",
+#: From the bottom; a unit is a module or a folder, and each folder of ``tasks`` is one.
+LEVELS: dict[str, set[str]] = {
+    "foundation": {
+        "arithmetic",
+        "auto_classes",
+        "characters",
+        "config",
+        "contact_sheet",
+        "disk",
+        "escape",
+        "extensions",
+        "figures",
+        "hub",
+        "lazy",
+        "lifetime",
+        "literals",
+        "plots",
+        "published",
+        "records",
+        "run_folder",
+        "schema",
+        "settings",
+        "similarity",
+        "stored",
+        "tables",
+        "terminal",
+        "text_files",
+        "types",
+    },
+    "parts": {"data", "models", "losses", "metrics"},
+    "encoder": {"embedding", "encoder", "features", "stored_settings"},
+    "uses": {
+        "checkpoints",
+        "export",
+        "tasks.captioning",
+        "tasks.classification",
+        "tasks.composed",
+        "tasks.localization",
+        "tasks.probing",
+        "tasks.retrieval",
+        "tasks.search",
+        "training",
+    },
+    "runs": {"ablation", "measured", "report", "runner"},
+    "commands": {"__main__", "cli"},
 }
+LEVEL = {unit: number for number, units in enumerate(LEVELS.values()) for unit in units}
+#: Where configurations become calls; everything else takes plain arguments.
+CONFIG_READERS = {"config", "schema", "tasks.captioning", "training", *LEVELS["runs"], *LEVELS["commands"]}
+FILES = sorted(
+    path for path in PACKAGE.rglob("*.py") if path not in (PACKAGE / "__init__.py", PACKAGE / "tasks/__init__.py")
+)
 
 
-def package_imports(file: Path) -> set[str]:
-    """First components below ``e2fashion`` that a file imports, also inside functions."""
+def unit_of(parts: tuple[str, ...]) -> str:
+    """The unit of a module, given as its path below the package."""
+    names = [part.removesuffix(".py") for part in parts]
+    return ".".join(names[:2]) if names[0] == "tasks" else names[0]
+
+
+def imported_units(file: Path) -> set[str]:
+    """Units that a file imports, also inside functions."""
     found = set()
     for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
-        names: list[str] = []
+        modules: list[str] = []
         if isinstance(node, ast.Import):
-            names = [alias.name for alias in node.names]
+            modules = [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom) and node.module:
-            names = [node.module] + [f"{node.module}.{alias.name}" for alias in node.names]
-        for name in names:
-            parts = name.split(".")
-            if parts[0] == "e2fashion" and len(parts) > 1 and parts[1] in LEVEL:
-                found.add(parts[1])
+            modules = [f"{node.module}.{alias.name}" for alias in node.names]
+        for module in modules:
+            parts = module.split(".")
+            if parts[0] == "e2fashion" and len(parts) > 1 and unit_of(tuple(parts[1:])) in LEVEL:
+                found.add(unit_of(tuple(parts[1:])))
     return found
 
 
-FILES = sorted(path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__init__.py")
+def own_unit(file: Path) -> str:
+    return unit_of(file.relative_to(PACKAGE).parts)
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
-def test_a_file_imports_only_what_lies_below_it(file: Path) -> None:
-    own = file.relative_to(PACKAGE).parts[0].removesuffix(".py")
-    for other in package_imports(file) - {own}:
-        assert LEVEL[other] < LEVEL[own], f"{own} must not import {other}"
+def test_a_file_imports_nothing_from_above(file: Path) -> None:
+    own = own_unit(file)
+    for other in imported_units(file) - {own}:
+        assert LEVEL[other] <= LEVEL[own], f"{own} must not import {other}"
+        assert not {own, other} <= LEVELS["parts"], f"parts know nothing of each other: {own} imports {other}"
+
+
+def test_there_is_no_circle() -> None:
+    graph: dict[str, set[str]] = {}
+    for file in FILES:
+        graph.setdefault(own_unit(file), set()).update(imported_units(file) - {own_unit(file)})
+    assert set(TopologicalSorter(graph).static_order()) == set(LEVEL)  # a circle raises; no unit is left out
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
-def test_configuration_reaches_code_in_one_place(file: Path) -> None:
-    own = file.relative_to(PACKAGE).parts[0].removesuffix(".py")
-    if own not in CONFIG_READERS:
-        assert not {"config", "schema"} & package_imports(file)
+def test_configuration_reaches_code_in_few_units(file: Path) -> None:
+    if own_unit(file) not in CONFIG_READERS:
+        assert not {"config", "schema"} & imported_units(file)
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))

@@ -8,12 +8,13 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from e2fashion import build, schema
+from e2fashion import schema
 from e2fashion.cli.entry import VERBS
 from e2fashion.cli.words import is_place
 from e2fashion.config import load_config, load_prepare_config, split_names
 from e2fashion.literals import TEXT_VALUES, is_text, locate
 from e2fashion.schema import IndexBuildConfig, RunConfig, SearchConfig
+from e2fashion.training import build
 from e2fashion.types import E2FashionError
 
 #: What YAML, OmegaConf or a shell would make something else of.

@@ -21,15 +21,12 @@ from transformers import CLIPConfig, CLIPModel, CLIPProcessor
 
 from e2fashion import ablation, cli, runner
 from e2fashion.ablation import load_ablation
-from e2fashion.build import build_loss, build_source
 from e2fashion.config import load_config, load_prepare_config, split_names, split_numbers
 from e2fashion.data.catalogue import Catalogue
 from e2fashion.data.prepare import prepare_catalogue
 from e2fashion.data.sources import SOURCES
 from e2fashion.data.text import TextTemplate
-from e2fashion.eval.explaining.explain import METHODS as EXPLAINING
-from e2fashion.eval.features import KINDS
-from e2fashion.eval.retrieval.protocols import PROTOCOLS
+from e2fashion.features import KINDS
 from e2fashion.losses.terms import LOSS_TERMS
 from e2fashion.models import E2Output
 from e2fashion.runner.captioning import check_caption_config
@@ -54,14 +51,19 @@ from e2fashion.schema import (
     PrepareConfig,
     ProbeConfig,
     RecommendConfig,
+    ReportConfig,
     RunConfig,
     SearchConfig,
     TagsFitConfig,
     TagsPredictConfig,
 )
 from e2fashion.tasks.captioning.readings import NEAREST, READINGS
+from e2fashion.tasks.classification.zero_shot import fill_templates
 from e2fashion.tasks.composed import check_arms
-from e2fashion.tasks.zero_shot import fill_templates
+from e2fashion.tasks.localization.explain import METHODS as EXPLAINING
+from e2fashion.tasks.retrieval.protocols import PROTOCOLS
+from e2fashion.training import run_configs
+from e2fashion.training.build import build_loss, build_source
 from e2fashion.types import SPLITS
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -128,11 +130,7 @@ class Rehearsal:
         return "checked", True
 
     def train(self, place: Path, overrides: Sequence[str] = (), progress: bool = True) -> str:
-        if place.suffix == ".yaml":
-            load_config(RunConfig, place, overrides)
-        else:
-            assert place.parts[0] == "runs"
-            load_config(RunConfig, None, ["data=catalogue", *overrides])
+        config_of_place(RunConfig, place, overrides)
         return "trained"
 
     def evaluate(self, config: EvaluateConfig, progress: bool = True) -> str:
@@ -186,12 +184,8 @@ class Rehearsal:
         return "predicted"
 
     def caption_train(self, place: Path, overrides: Sequence[str] = (), progress: bool = True) -> str:
-        if place.suffix == ".yaml":
-            check_caption_config(load_config(CaptionTrainConfig, place, overrides))
-        else:
-            assert place.parts[0] == "runs"
-            load_config(CaptionTrainConfig, None, ["data=catalogue", "encoder=model", *overrides])
-        return "taught"
+        check_caption_config(config_of_place(CaptionTrainConfig, place, overrides))
+        return "trained"
 
     def caption_run(self, config: CaptionRunConfig, pictures: Sequence[Path], progress: bool = True) -> str:
         assert config.reading in (*READINGS, NEAREST)
@@ -242,15 +236,24 @@ class Rehearsal:
         load_ablation(file, overrides).chosen(options["only"])
         return "trained", True
 
-    def report(self, places: Sequence[Path], overrides: Sequence[str] = ()) -> str:
+    def report(self, config: ReportConfig, places: Sequence[Path]) -> str:
         assert places
-        assert {word.partition("=")[0] for word in overrides} <= {"output"}
         return "reported"
+
+
+def config_of_place(schema: type[Any], place: Path, overrides: Sequence[str]) -> Any:
+    """As the real one, for folders of runs that only the reader has."""
+    if place.suffix == ".yaml":
+        return load_config(schema, place, overrides)
+    assert place.parts[0] == "runs"
+    needed = ["data=catalogue", "encoder=model"] if schema is CaptionTrainConfig else ["data=catalogue"]
+    return load_config(schema, None, [*needed, *overrides])
 
 
 def replace_runner(monkeypatch: pytest.MonkeyPatch) -> None:
     rehearsal = Rehearsal()
     monkeypatch.setattr(ablation, "ablate", rehearsal.ablate)
+    monkeypatch.setattr(run_configs, "config_of_place", config_of_place)
     for verb in (
         "prepare",
         "describe",

@@ -19,14 +19,14 @@ from transformers import AutoModel, AutoProcessor, CLIPProcessor
 from e2fashion import runner, training
 from e2fashion.config import load_config
 from e2fashion.data.catalogue import Catalogue
-from e2fashion.eval.encoder import load_encoder
+from e2fashion.encoder import load_encoder
 from e2fashion.models import added_parameters
-from e2fashion.modules.callbacks import RunInterruptedError
-from e2fashion.modules.fit import fit_stage
-from e2fashion.modules.loggers import mlflow_name
 from e2fashion.records import read_records
 from e2fashion.run_folder import RunFolder
 from e2fashion.schema import RunConfig
+from e2fashion.training.callbacks import RunInterruptedError
+from e2fashion.training.fit import fit_stage
+from e2fashion.training.loggers import mlflow_name
 from e2fashion.types import E2FashionError
 
 FIRST, SECOND = "new_parameters", "everything"

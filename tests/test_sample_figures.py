@@ -13,12 +13,12 @@ from e2fashion import runner
 from e2fashion.config import load_config
 from e2fashion.data.catalogue import Catalogue
 from e2fashion.data.dataset import CatalogueRows
-from e2fashion.eval.encoder import load_encoder
-from e2fashion.eval.report import retrieved_rows
-from e2fashion.eval.samples import SAMPLES, SampleSheets
-from e2fashion.modules.samples import SeenProducts
+from e2fashion.encoder import load_encoder
+from e2fashion.report import retrieved_rows
 from e2fashion.run_folder import RunFolder
 from e2fashion.schema import RunConfig
+from e2fashion.training.sample_sheets import SAMPLES, SampleSheets
+from e2fashion.training.samples import SeenProducts
 
 pytest.importorskip("matplotlib", reason="matplotlib is not installed: pip install e2fashion[report]")
 

@@ -10,12 +10,12 @@ from tiny_encoder import build_tiny_encoder, save_tiny_run
 
 from e2fashion import cli
 from e2fashion.data.catalogue import Catalogue
-from e2fashion.eval.encoder import load_encoder
-from e2fashion.eval.search.measure import SearchSettings, measure_search
-from e2fashion.eval.search.tables import search_tables
+from e2fashion.encoder import load_encoder
 from e2fashion.records import read_records
 from e2fashion.tables import to_markdown
 from e2fashion.tasks.search import EmbedSettings, ProductIndex, build_index, open_index
+from e2fashion.tasks.search.measure import SearchSettings, measure_search
+from e2fashion.tasks.search.tables import search_tables
 from e2fashion.types import E2FashionError
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from e2fashion.cli import VERBS, main
 from e2fashion.cli.words import Verb, Words, show
-from e2fashion.eval.captioning.sheet import SheetRow, write_sheet
+from e2fashion.tasks.captioning.sheet import SheetRow, write_sheet
 from e2fashion.terminal import prepare_terminal
 from e2fashion.types import E2FashionError
 

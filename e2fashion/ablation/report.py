@@ -12,11 +12,6 @@ import pandas as pd
 from e2fashion.ablation.plan import Ablation
 from e2fashion.ablation.state import FoundRun
 from e2fashion.disk import write_text
-from e2fashion.eval.retrieval.protocols import FullGallery
-from e2fashion.eval.retrieval.rankings import BOTH, RETRIEVAL, Ranking, load_rankings, pool_rankings, rankings_file
-from e2fashion.eval.retrieval.tables import p_value, retrieval_table
-from e2fashion.eval.selection.tables import selection_tables
-from e2fashion.eval.significance import compare_rankings
 from e2fashion.records import RecordContext
 from e2fashion.run_folder import RunFolder
 from e2fashion.tables import (
@@ -31,6 +26,11 @@ from e2fashion.tables import (
     with_columns,
     without_repeats,
 )
+from e2fashion.tasks.localization.tables import selection_tables
+from e2fashion.tasks.retrieval.protocols import FullGallery
+from e2fashion.tasks.retrieval.rankings import BOTH, RETRIEVAL, Ranking, load_rankings, pool_rankings, rankings_file
+from e2fashion.tasks.retrieval.significance import compare_rankings
+from e2fashion.tasks.retrieval.tables import p_value, retrieval_table
 from e2fashion.types import ResultRecord
 
 

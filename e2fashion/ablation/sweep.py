@@ -25,8 +25,8 @@ from e2fashion.ablation.state import (
 from e2fashion.data.catalogue import Catalogue
 from e2fashion.disk import FolderLockedError, lock_holder, locked, write_text
 from e2fashion.lifetime import signal_of
-from e2fashion.modules.callbacks import RunInterruptedError
-from e2fashion.run_checks import check_run
+from e2fashion.training.callbacks import RunInterruptedError
+from e2fashion.training.checks import check_run
 from e2fashion.types import E2FashionError
 
 logger = logging.getLogger(__name__)

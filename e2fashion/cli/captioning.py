@@ -10,8 +10,8 @@ from e2fashion.types import E2FashionError
 
 def _train(words: Words) -> int:
     from e2fashion import runner
-    from e2fashion.run_configs import config_of_place
     from e2fashion.schema import CaptionTrainConfig
+    from e2fashion.training.run_configs import config_of_place
 
     place = Path(one_place(words, "configuration file, or the folder of a decoder to go on with"))
     config_of_place(CaptionTrainConfig, place, words.overrides)  # a mistake is reported before PyTorch is imported

@@ -15,7 +15,7 @@ def _data_prepare(words: Words) -> int:
     from e2fashion import runner
     from e2fashion.config import load_prepare_config
     from e2fashion.data.sources import SOURCES
-    from e2fashion.run_configs import source_options
+    from e2fashion.training.run_configs import source_options
 
     if not 1 <= len(words.places) <= 2:
         raise E2FashionError(

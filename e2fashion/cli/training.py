@@ -10,8 +10,8 @@ from e2fashion.types import E2FashionError
 
 def _train(words: Words) -> int:
     from e2fashion import runner
-    from e2fashion.run_configs import config_of_place
     from e2fashion.schema import RunConfig
+    from e2fashion.training.run_configs import config_of_place
 
     place = Path(one_place(words, "configuration file, or the folder of a run to go on with"))
     config_of_place(RunConfig, place, words.overrides)  # so that a mistake is reported before PyTorch is imported
@@ -21,7 +21,7 @@ def _train(words: Words) -> int:
 
 def _compare(words: Words) -> int:
     from e2fashion import runner
-    from e2fashion.run_configs import load_comparison
+    from e2fashion.training.run_configs import load_comparison
 
     if not words.places:
         raise E2FashionError("Give the configuration files to compare, the baseline first.")

@@ -11,22 +11,13 @@ from typing import cast
 
 from torch import Tensor, nn
 
-from e2fashion import build
 from e2fashion.config import load_config, split_names
 from e2fashion.data.catalogue import Catalogue
 from e2fashion.data.image_files import COMMON_FORMATS, find_images
 from e2fashion.data.text import TextTemplate
 from e2fashion.disk import file_name, open_text
-from e2fashion.eval.captioning.measure import (
-    CaptionContext,
-    caption_records,
-    product_texts,
-    save_told,
-    told_by,
-)
-from e2fashion.eval.captioning.tables import NEAREST_METHOD, OWN_CAPTION, caption_tables
-from e2fashion.eval.encoder import Encoder
-from e2fashion.eval.features import SplitFeatures, cached_features
+from e2fashion.encoder import Encoder
+from e2fashion.features import SplitFeatures, cached_features
 from e2fashion.hub import StoredPlace
 from e2fashion.metrics.captioning import NO_JAVA, caption_scores, clip_scores, has_java
 from e2fashion.records import RunIdentity, append_records, read_records
@@ -45,7 +36,16 @@ from e2fashion.tasks.captioning import (
 )
 from e2fashion.tasks.captioning.entity_prompt import embed_tag_texts, predicted_prompts
 from e2fashion.tasks.captioning.loading import captioner_of, decoder_folder, identity_of_encoder, memory_place
+from e2fashion.tasks.captioning.measure import (
+    CaptionContext,
+    caption_records,
+    product_texts,
+    save_told,
+    told_by,
+)
 from e2fashion.tasks.captioning.memory import check_same_encoder
+from e2fashion.tasks.captioning.tables import NEAREST_METHOD, OWN_CAPTION, caption_tables
+from e2fashion.training import build
 from e2fashion.types import E2FashionError, ResultRecord
 
 logger = logging.getLogger(__name__)

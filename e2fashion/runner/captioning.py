@@ -13,23 +13,23 @@ from typing import cast
 import torch
 from torch import nn
 
-from e2fashion import build
 from e2fashion.arithmetic import resolve_precision
 from e2fashion.config import save_config, split_names
 from e2fashion.data.catalogue import Catalogue
 from e2fashion.disk import checked_name
+from e2fashion.encoder import EncoderIdentity
 from e2fashion.hub import StoredPlace
-from e2fashion.modules.callbacks import RunInterruptedError
-from e2fashion.modules.loggers import check_loggers
-from e2fashion.run_configs import config_of_place
 from e2fashion.run_folder import RunFolder
-from e2fashion.runner.caption_fit import CaptionTraining
 from e2fashion.runner.common import load_named_encoder, log_arithmetic, set_threads
 from e2fashion.schema import CaptionTrainConfig, identity_values
 from e2fashion.tasks.captioning.entity_prompt import check_prompt_entities
+from e2fashion.tasks.captioning.fit import CaptionTraining
 from e2fashion.tasks.captioning.loading import identity_of_encoder
 from e2fashion.tasks.captioning.storage import SCRATCH
-from e2fashion.tasks.encoder import EncoderIdentity
+from e2fashion.training import build
+from e2fashion.training.callbacks import RunInterruptedError
+from e2fashion.training.loggers import check_loggers
+from e2fashion.training.run_configs import config_of_place
 from e2fashion.types import E2FashionError
 
 logger = logging.getLogger(__name__)

@@ -5,15 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from e2fashion import build
+from e2fashion.data.audit import CheckSettings, TextLimit, check_catalogue, reaches
+from e2fashion.data.audit.report import as_text, write_check
 from e2fashion.data.catalogue import Catalogue
-from e2fashion.data.check import CheckSettings, TextLimit, check_catalogue, reaches
 from e2fashion.data.describe import describe_catalogue
 from e2fashion.data.prepare import prepare_catalogue
 from e2fashion.data.text import TextTemplate
 from e2fashion.disk import file_name
-from e2fashion.eval.check_report import as_text, write_check
 from e2fashion.schema import CheckConfig, DescribeConfig, PrepareConfig
+from e2fashion.training import build
 
 
 def prepare(config: PrepareConfig, source_options: dict[str, Any], progress: bool = True) -> str:

@@ -11,13 +11,9 @@ from typing import Any, cast
 from e2fashion.config import split_names
 from e2fashion.data.catalogue import Catalogue
 from e2fashion.disk import open_text
-from e2fashion.eval.classification.classify import ClassifySettings, classify_split
-from e2fashion.eval.classification.report import write_classification
-from e2fashion.eval.classification.tags import fit_tags
-from e2fashion.eval.classification.tags_file import NAME, load_tag_predictor, save_tag_predictor
-from e2fashion.eval.encoder import Encoder
-from e2fashion.eval.published import PublishedRow, load_published, of_benchmark
-from e2fashion.eval.report import write_tables
+from e2fashion.encoder import Encoder
+from e2fashion.published import PublishedRow, load_published, of_benchmark
+from e2fashion.report import write_tables
 from e2fashion.runner.common import (
     identity_of,
     keep_records,
@@ -28,7 +24,11 @@ from e2fashion.runner.common import (
     to_device,
 )
 from e2fashion.schema import ClassifyConfig, TagsFitConfig, TagsPredictConfig
-from e2fashion.tasks.tags import PredictedTag
+from e2fashion.tasks.classification.classify import ClassifySettings, classify_split
+from e2fashion.tasks.classification.report import write_classification
+from e2fashion.tasks.classification.tag_predictor import PredictedTag
+from e2fashion.tasks.classification.tags import fit_tags
+from e2fashion.tasks.classification.tags_file import NAME, load_tag_predictor, save_tag_predictor
 from e2fashion.types import E2FashionError
 
 

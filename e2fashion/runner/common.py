@@ -10,16 +10,16 @@ from typing import Any, Literal, Protocol, cast
 import torch
 from torch import nn
 
-from e2fashion import build
 from e2fashion.arithmetic import multiplies_bf16, resolve_precision
 from e2fashion.config import load_config
 from e2fashion.disk import DamagedError, check_files, check_replaceable, file_name, read_json
-from e2fashion.eval.encoder import Encoder, load_encoder
-from e2fashion.eval.report import write_tables
+from e2fashion.encoder import Encoder, load_encoder
 from e2fashion.records import RunIdentity, append_records, read_records
+from e2fashion.report import write_tables
 from e2fashion.run_folder import RunFolder
 from e2fashion.schema import RunConfig
 from e2fashion.schema.common import Accelerator
+from e2fashion.training import build
 from e2fashion.types import E2FashionError, ResultRecord
 
 logger = logging.getLogger(__name__)

@@ -8,17 +8,17 @@ from contextlib import nullcontext
 from pathlib import Path
 
 from e2fashion.data.catalogue import Catalogue
+from e2fashion.encoder import Encoder, load_encoder
 from e2fashion.escape import markdown
-from e2fashion.eval.encoder import Encoder, load_encoder
-from e2fashion.eval.report import write_comparison
-from e2fashion.modules.callbacks import RunInterruptedError
-from e2fashion.run_checks import check_run
-from e2fashion.run_configs import load_comparison
+from e2fashion.report import write_comparison
 from e2fashion.run_folder import RunFolder
 from e2fashion.runner.evaluation import results_of
 from e2fashion.runner.runs import train_run
 from e2fashion.schema import CompareConfig, RunConfig
-from e2fashion.training import is_first_process
+from e2fashion.training.callbacks import RunInterruptedError
+from e2fashion.training.checks import check_run
+from e2fashion.training.run_configs import load_comparison
+from e2fashion.training.stages import is_first_process
 from e2fashion.types import ResultRecord
 
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from e2fashion.data.catalogue import Catalogue
-from e2fashion.eval.encoder import Encoder
+from e2fashion.encoder import Encoder
 from e2fashion.schema import ComposeConfig
 from e2fashion.tasks.captioning import (
     CaptionsPictures,

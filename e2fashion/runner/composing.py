@@ -14,8 +14,21 @@ from e2fashion.config import save_config, split_names
 from e2fashion.data.catalogue import Catalogue
 from e2fashion.data.fashion_iq import FashionIQ, Gallery, check_category
 from e2fashion.disk import file_name, write_text
-from e2fashion.eval.composed.figures import draw_composed, read_traces
-from e2fashion.eval.composed.measure import (
+from e2fashion.encoder import Encoder
+from e2fashion.records import RecordContext, append_records, read_records
+from e2fashion.run_folder import RunFolder, git_commit
+from e2fashion.runner.common import identity_of, load_named, set_threads, to_device
+from e2fashion.runner.compose_parts import (
+    build_captioner,
+    build_language_model,
+    list_unanswered,
+    protected_phrases,
+)
+from e2fashion.schema import ComposeConfig
+from e2fashion.tables import to_markdown
+from e2fashion.tasks.composed import LineColumns, check_arms
+from e2fashion.tasks.composed.figures import draw_composed, read_traces
+from e2fashion.tasks.composed.measure import (
     COMPOSED,
     MADE_BY,
     SETTINGS,
@@ -29,22 +42,9 @@ from e2fashion.eval.composed.measure import (
     save_results,
     traces_file,
 )
-from e2fashion.eval.composed.tables import composed_tables
-from e2fashion.eval.composed.tasks import ComposedTask, FashionIqTask, OtherColourTask, counts_lines, write_missing
-from e2fashion.eval.encoder import Encoder
-from e2fashion.eval.retrieval.rankings import Ranking, load_rankings
-from e2fashion.records import RecordContext, append_records, read_records
-from e2fashion.run_folder import RunFolder, git_commit
-from e2fashion.runner.common import identity_of, load_named, set_threads, to_device
-from e2fashion.runner.compose_parts import (
-    build_captioner,
-    build_language_model,
-    list_unanswered,
-    protected_phrases,
-)
-from e2fashion.schema import ComposeConfig
-from e2fashion.tables import to_markdown
-from e2fashion.tasks.composed import LineColumns, check_arms
+from e2fashion.tasks.composed.sets import ComposedTask, FashionIqTask, OtherColourTask, counts_lines, write_missing
+from e2fashion.tasks.composed.tables import composed_tables
+from e2fashion.tasks.retrieval.rankings import Ranking, load_rankings
 from e2fashion.types import E2FashionError, ResultRecord
 
 logger = logging.getLogger(__name__)

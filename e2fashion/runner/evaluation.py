@@ -8,16 +8,16 @@ from typing import Any
 
 from e2fashion.config import split_names
 from e2fashion.data.catalogue import Catalogue
-from e2fashion.eval.encoder import Encoder
-from e2fashion.eval.measure import CANDIDATES, MeasureSettings, measure_retrieval
-from e2fashion.eval.report import write_tables
-from e2fashion.eval.retrieval.protocols import protocol_named
-from e2fashion.eval.selection.measure import check_methods, measure_selection
+from e2fashion.encoder import Encoder
 from e2fashion.measured import TOKENS, stored_records, unmeasured
 from e2fashion.records import append_records, read_records
+from e2fashion.report import write_tables
 from e2fashion.run_folder import RunFolder
 from e2fashion.runner.common import identity_of, load_named, measuring_precision, results_file, set_threads, to_device
 from e2fashion.schema import EvaluateConfig, RunConfig
+from e2fashion.tasks.localization.measure import check_methods, measure_selection
+from e2fashion.tasks.retrieval.measure import CANDIDATES, MeasureSettings, measure_retrieval
+from e2fashion.tasks.retrieval.protocols import protocol_named
 from e2fashion.types import ResultRecord
 
 

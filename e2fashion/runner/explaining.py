@@ -12,14 +12,14 @@ from e2fashion.config import split_names
 from e2fashion.data.catalogue import Catalogue
 from e2fashion.data.decode import decode_image, read_pixels
 from e2fashion.disk import file_name
-from e2fashion.eval.encoder import Encoder
-from e2fashion.eval.explaining.explain import ExplainSettings, check
-from e2fashion.eval.explaining.explain import explain as explain_picture
-from e2fashion.eval.explaining.figure import draw_explanations
-from e2fashion.eval.figures import as_picture
-from e2fashion.eval.selection.measure import selects
+from e2fashion.encoder import Encoder
+from e2fashion.figures import as_picture
 from e2fashion.runner.common import load_named, measuring_precision, set_threads, to_device
 from e2fashion.schema import ExplainConfig
+from e2fashion.tasks.localization.explain import ExplainSettings, check
+from e2fashion.tasks.localization.explain import explain as explain_picture
+from e2fashion.tasks.localization.figure import draw_explanations
+from e2fashion.tasks.localization.measure import selects
 from e2fashion.types import E2FashionError, Sample
 
 

@@ -6,10 +6,10 @@ from functools import partial
 from pathlib import Path
 
 from e2fashion.disk import atomic_folder, clear_leftovers, recover
-from e2fashion.eval.encoder import Encoder
-from e2fashion.plugins.agreement import FACTS_FILE, read_facts
-from e2fashion.plugins.onnx_export import export_onnx
-from e2fashion.plugins.sentence_export import export_sentence_transformers
+from e2fashion.encoder import Encoder
+from e2fashion.export.agreement import FACTS_FILE, read_facts
+from e2fashion.export.onnx import export_onnx
+from e2fashion.export.sentence_transformers import export_sentence_transformers
 from e2fashion.runner.common import check_ours, check_room, is_damaged, load_named_encoder
 from e2fashion.schema import ExportConfig
 

@@ -5,9 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from e2fashion.config import split_names
-from e2fashion.eval.encoder import Encoder, load_encoder
-from e2fashion.eval.report import write_tables
-from e2fashion.eval.search.measure import SearchSettings, measure_search
+from e2fashion.encoder import Encoder, load_encoder
+from e2fashion.report import write_tables
 from e2fashion.run_folder import RunFolder
 from e2fashion.runner.common import identity_of, keep_records, load_named, results_file, set_threads, to_device
 from e2fashion.schema import Accelerator, IndexBuildConfig, IndexChangeConfig, IndexEvaluateConfig, IndexRemoveConfig
@@ -21,6 +20,7 @@ from e2fashion.tasks.search import (
     update_products,
 )
 from e2fashion.tasks.search.manifest import IndexManifest
+from e2fashion.tasks.search.measure import SearchSettings, measure_search
 from e2fashion.text_files import read_list
 from e2fashion.types import E2FashionError
 

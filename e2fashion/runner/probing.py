@@ -6,8 +6,7 @@ from pathlib import Path
 
 from e2fashion.config import split_names, split_numbers
 from e2fashion.data.catalogue import Catalogue
-from e2fashion.eval.probing.probe import ProbeSettings, measure_probe
-from e2fashion.eval.report import write_tables
+from e2fashion.report import write_tables
 from e2fashion.run_folder import RunFolder
 from e2fashion.runner.common import (
     identity_of,
@@ -19,6 +18,7 @@ from e2fashion.runner.common import (
     to_device,
 )
 from e2fashion.schema import ProbeConfig
+from e2fashion.tasks.probing.probe import ProbeSettings, measure_probe
 from e2fashion.types import ResultRecord
 
 

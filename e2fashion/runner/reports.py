@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from e2fashion.eval.probing.figures import add_probe_figures
-from e2fashion.eval.report import write_tables
 from e2fashion.records import read_records
+from e2fashion.report import write_tables
 from e2fashion.run_folder import RunFolder
 from e2fashion.schema import ReportConfig
+from e2fashion.tasks.probing.figures import add_probe_figures
 from e2fashion.types import E2FashionError, ResultRecord
 
 

@@ -9,21 +9,21 @@ from pathlib import Path
 
 import torch
 
-from e2fashion import build
 from e2fashion.config import differences, load_config, run_identity, save_config, split_names
 from e2fashion.data.catalogue import Catalogue
-from e2fashion.eval.encoder import load_encoder
-from e2fashion.eval.report import write_tables
+from e2fashion.encoder import load_encoder
 from e2fashion.hub import StoredPlace
-from e2fashion.modules.callbacks import RunInterruptedError
 from e2fashion.records import read_records
-from e2fashion.run_checks import check_run
-from e2fashion.run_configs import config_of_place
+from e2fashion.report import write_tables
 from e2fashion.run_folder import RunFolder
 from e2fashion.runner.common import log_arithmetic, set_threads
 from e2fashion.runner.evaluation import results_of
 from e2fashion.schema import RunConfig
-from e2fashion.training import is_first_process, train_stages
+from e2fashion.training import build
+from e2fashion.training.callbacks import RunInterruptedError
+from e2fashion.training.checks import check_run
+from e2fashion.training.run_configs import config_of_place
+from e2fashion.training.stages import is_first_process, train_stages
 from e2fashion.types import E2FashionError
 
 logger = logging.getLogger(__name__)

@@ -6,12 +6,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from e2fashion.eval.search.sheet import Pane, draw_sheet, hit_pane
+from e2fashion.contact_sheet import Pane, draw_sheet
 from e2fashion.runner.common import set_threads
 from e2fashion.runner.indexing import opened
 from e2fashion.schema import RecommendConfig, SearchConfig
 from e2fashion.tasks.search import GradedHit, Hit, ProductIndex
 from e2fashion.tasks.search import recommend as walk
+from e2fashion.tasks.search.sheet import hit_pane
 
 #: Widest cell of a printed table, in characters.
 CELL = 40

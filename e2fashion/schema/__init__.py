@@ -1,6 +1,6 @@
 """Every key of every configuration, with its type, its default and where that comes from: one file per topic.
 
-:mod:`e2fashion.config` reads files against these classes; :mod:`e2fashion.build` makes objects of them.
+:mod:`e2fashion.config` reads files against these classes; :mod:`e2fashion.training.build` makes objects of them.
 """
 
 from omegaconf import MISSING

@@ -1,1 +1,1 @@
-"""What a trained encoder is used for."""
+"""What a trained encoder is used for: a folder each with method, measurement, table and figures."""

@@ -16,8 +16,8 @@ from e2fashion.losses.contrastive import ContrastiveLoss
 from e2fashion.models.configuration_e2 import E2Config
 from e2fashion.models.modeling_e2 import E2Model
 from e2fashion.models.tokenizer import text_special_ids, train_tokenizer
-from e2fashion.modules.contrastive import ContrastiveModule
-from e2fashion.modules.optimizers import OptimizerSettings
+from e2fashion.training.module import ContrastiveModule
+from e2fashion.training.optimizers import OptimizerSettings
 from scripts.bench.workplace import Products
 
 CONTEXT_LENGTH = 77

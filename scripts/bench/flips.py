@@ -7,7 +7,7 @@ from torch import Tensor
 
 from e2fashion.data.decode import decode_image
 from e2fashion.data.transforms import ImageTransform, normalise
-from e2fashion.eval.encoder import load_encoder
+from e2fashion.encoder import load_encoder
 from e2fashion.models.modeling_e2 import E2Model
 from e2fashion.types import E2FashionError
 from scripts.bench.encoders import random_e2

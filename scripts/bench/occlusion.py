@@ -15,7 +15,7 @@ from transformers import CLIPImageProcessorPil, CLIPModel
 
 from e2fashion.data.decode import decode_image
 from e2fashion.data.transforms import ImageTransform, normalise
-from e2fashion.tasks.grounding import BAND_GRID, bands, grey_square, stripe_occlusion
+from e2fashion.tasks.localization.attribution import BAND_GRID, bands, grey_square, stripe_occlusion
 from scripts.bench.encoders import random_clip
 from scripts.bench.report import Result
 from scripts.bench.timing import interleave

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from e2fashion.eval.probing.linear import TOLERANCE, LogisticProblem, Standardiser
+from e2fashion.tasks.probing.linear import TOLERANCE, LogisticProblem, Standardiser
 from scripts.bench.report import Result
 from scripts.bench.workplace import Workplace
 

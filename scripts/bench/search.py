@@ -13,7 +13,7 @@ from transformers import CLIPModel
 
 from e2fashion.data.text import TextTemplate
 from e2fashion.data.transforms import ImageTransform, normalise
-from e2fashion.eval.encoder import Encoder
+from e2fashion.encoder import Encoder
 from e2fashion.models.tokenizer import train_tokenizer
 from e2fashion.tasks.search import EmbedSettings, build_index
 from e2fashion.tasks.search.ann import require_faiss

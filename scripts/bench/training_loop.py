@@ -13,7 +13,10 @@ import pytorch_lightning as pl
 import torch
 from torch.optim.lr_scheduler import LambdaLR
 
-from e2fashion.build import (
+from e2fashion.config import load_config
+from e2fashion.data.datamodule import CatalogueDataModule
+from e2fashion.schema import RunConfig
+from e2fashion.training.build import (
     build_datamodule,
     build_fit_settings,
     build_loss,
@@ -25,15 +28,12 @@ from e2fashion.build import (
     resolve_arithmetic,
     training_texts,
 )
-from e2fashion.config import load_config
-from e2fashion.data.datamodule import CatalogueDataModule
-from e2fashion.modules.callbacks import BestModel
-from e2fashion.modules.contrastive import ContrastiveModule
-from e2fashion.modules.fit import fit_stage
-from e2fashion.modules.loggers import LogSettings, open_loggers
-from e2fashion.modules.optimizers import build_optimizer
-from e2fashion.modules.schedules import cosine_with_warmup
-from e2fashion.schema import RunConfig
+from e2fashion.training.callbacks import BestModel
+from e2fashion.training.fit import fit_stage
+from e2fashion.training.loggers import LogSettings, open_loggers
+from e2fashion.training.module import ContrastiveModule
+from e2fashion.training.optimizers import build_optimizer
+from e2fashion.training.schedules import cosine_with_warmup
 from e2fashion.types import Batch
 from scripts.bench.report import Result
 from scripts.bench.timing import Timing

@@ -11,8 +11,8 @@ from torch import Tensor
 
 from e2fashion.data.collate import Collator
 from e2fashion.data.dataset import CatalogueRows, Item, ProductDataset
-from e2fashion.modules.contrastive import ContrastiveModule
-from e2fashion.modules.optimizers import build_optimizer
+from e2fashion.training.module import ContrastiveModule
+from e2fashion.training.optimizers import build_optimizer
 from e2fashion.types import Batch, E2FashionError
 from scripts.bench.encoders import CONTEXT_LENGTH, VIT_B32, caption_tokenizer, module_of, random_e2, training_rows
 from scripts.bench.report import Result

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from e2fashion.eval.captioning.tables import caption_tables
+from e2fashion.tasks.captioning.tables import caption_tables
 from scripts.results_sections.section import Section
 
 SECTIONS = (

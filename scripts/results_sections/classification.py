@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from e2fashion.eval.classification.tables import classification_tables, tag_tables
-from e2fashion.eval.published import load_published, of_benchmark
+from e2fashion.published import load_published, of_benchmark
 from e2fashion.tables import Table
+from e2fashion.tasks.classification.tables import classification_tables, tag_tables
 from e2fashion.types import ResultRecord
 from scripts.results_sections.section import Section
 

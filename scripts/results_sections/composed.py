@@ -1,6 +1,6 @@
 """Text-guided retrieval on the page of results."""
 
-from e2fashion.eval.composed.tables import composed_tables
+from e2fashion.tasks.composed.tables import composed_tables
 from scripts.results_sections.section import Section
 
 SECTIONS = (

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from e2fashion.eval.probing.tables import probe_table
-from e2fashion.eval.retrieval.tables import difference_table
 from e2fashion.tables import Table
+from e2fashion.tasks.probing.tables import probe_table
+from e2fashion.tasks.retrieval.tables import difference_table
 from e2fashion.types import ResultRecord
 from experiments._beside_tables import beside_tables
 from scripts.results_sections.section import Section

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from e2fashion.eval.search.tables import search_tables
+from e2fashion.tasks.search.tables import search_tables
 from scripts.results_sections.section import Section
 
 SECTIONS = (

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from e2fashion.eval.selection.tables import detail_table, lift_table
+from e2fashion.tasks.localization.tables import detail_table, lift_table
 from scripts.results_sections.section import Section
 
 SECTIONS = (

@@ -18,10 +18,10 @@ from e2fashion.ablation import PlannedRun, RowResult, ablate, parallel, run_abla
 from e2fashion.ablation.state import FoundRun
 from e2fashion.cli import main
 from e2fashion.data.catalogue import Catalogue
-from e2fashion.modules.callbacks import RunInterruptedError
 from e2fashion.records import read_records
 from e2fashion.run_folder import RunFolder
 from e2fashion.schema import RunConfig
+from e2fashion.training.callbacks import RunInterruptedError
 from e2fashion.types import E2FashionError
 
 ROWS = {"e2": {}, "clip_ft": {"model.entities": {}, "model.fusion_layers": [], "loss.region_weight": 0.0}}
@@ -156,7 +156,7 @@ def test_another_split_evaluates_the_finished_runs_and_trains_nothing(
     tiny: Sweep, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tiny.run("seeds=[0]", only=["clip_ft"])
-    monkeypatch.setattr("e2fashion.training.fit_stage", None)
+    monkeypatch.setattr("e2fashion.training.stages.fit_stage", None)
     results = tiny.run("seeds=[0]", "split=val,test", only=["clip_ft"])
     assert {record.split for record in results[1].records} == {"val", "test"}
 

@@ -15,7 +15,7 @@ from e2fashion.data.catalogue import Catalogue
 from e2fashion.data.prepare import prepare_catalogue
 from e2fashion.data.sources.amazon_fashion import AmazonFashionSource
 from e2fashion.data.sources.base import SourceProblem, SourceRow
-from e2fashion.eval.encoder import load_encoder
+from e2fashion.encoder import load_encoder
 from e2fashion.records import read_records
 from e2fashion.schema import RunConfig
 from e2fashion.types import E2FashionError

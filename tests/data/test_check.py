@@ -11,8 +11,8 @@ from pictures_for_tests import encoded, photograph
 from PIL import Image
 from raw_products import ListSource, picture, row
 
+from e2fashion.data.audit import CheckSettings, Finding, TextLimit, check_catalogue, reaches
 from e2fashion.data.catalogue import Catalogue
-from e2fashion.data.check import CheckSettings, Finding, TextLimit, check_catalogue, reaches
 from e2fashion.data.prepare import prepare_catalogue
 from e2fashion.data.sources.base import SourceProblem, SourceRow
 from e2fashion.data.text import TextTemplate

@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 from pictures_for_tests import encoded, photograph, pixels_of
 from PIL import Image
 
-from e2fashion.data.check.picture_hash import close_hashes, hash_pictures, near_pictures
-from e2fashion.data.check.skew import OTHER, associate, size_traits
-from e2fashion.data.check.spelling import letters_of, one_edit_apart, similar_values
-from e2fashion.data.check.text_pairs import jaccard, near_sets, words_of
+from e2fashion.data.audit.image_hash import close_hashes, hash_pictures, near_pictures
+from e2fashion.data.audit.skew import OTHER, associate, size_traits
+from e2fashion.data.audit.spelling import letters_of, one_edit_apart, similar_values
+from e2fashion.data.audit.text_pairs import jaccard, near_sets, words_of
 
 WORDS = st.frozensets(st.sampled_from("abcdefgh"), max_size=7)
 

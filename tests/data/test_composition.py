@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from e2fashion.data.composition import Composition, Part, Share, dominant_fibre, parse_composition
 from e2fashion.data.composition.fibres import find_material, mended
 from e2fashion.data.composition.grammar import _FILLERS, _PARTS
-from e2fashion.data.synthetic.fabrics import FABRICS
+from e2fashion.data.synthfashion.fabrics import FABRICS
 
 
 @pytest.mark.parametrize(

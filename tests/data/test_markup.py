@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from raw_products import ListSource, row
 
-from e2fashion.data.check import check_catalogue
+from e2fashion.data.audit import check_catalogue
 from e2fashion.data.describe import describe_catalogue
 from e2fashion.data.markup import clean_markup, has_markup
 from e2fashion.data.prepare import prepare_catalogue

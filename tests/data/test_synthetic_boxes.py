@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from e2fashion.data.synthetic.garments import build_garment
-from e2fashion.data.synthetic.painting import layout_of, paint
-from e2fashion.data.synthetic.products import Product, build_product
-from e2fashion.data.synthetic.render import Picture, photograph
-from e2fashion.data.synthetic.seasons import build_trim
-from e2fashion.data.synthetic.views import Placement, View, build_view
+from e2fashion.data.synthfashion.garments import build_garment
+from e2fashion.data.synthfashion.painting import layout_of, paint
+from e2fashion.data.synthfashion.products import Product, build_product
+from e2fashion.data.synthfashion.render import Picture, photograph
+from e2fashion.data.synthfashion.seasons import build_trim
+from e2fashion.data.synthfashion.views import Placement, View, build_view
 from e2fashion.types import Box
 
 SIZE = 96

@@ -8,15 +8,15 @@ from itertools import combinations
 import numpy as np
 import pytest
 
-from e2fashion.data.synthetic import text_ceiling
-from e2fashion.data.synthetic.fabrics import FABRICS
-from e2fashion.data.synthetic.garments import SILHOUETTES, build_garment
-from e2fashion.data.synthetic.logos import BRANDS, build_logo
-from e2fashion.data.synthetic.painting import LOGO_SHARE, build_layout
-from e2fashion.data.synthetic.palette import COLOURS
-from e2fashion.data.synthetic.products import MISSABLE, UNSEEN, Product, build_product
-from e2fashion.data.synthetic.seasons import SEASONS, build_trim
-from e2fashion.data.synthetic.wording import TEMPLATES
+from e2fashion.data.synthfashion import text_ceiling
+from e2fashion.data.synthfashion.fabrics import FABRICS
+from e2fashion.data.synthfashion.garments import SILHOUETTES, build_garment
+from e2fashion.data.synthfashion.logos import BRANDS, build_logo
+from e2fashion.data.synthfashion.painting import LOGO_SHARE, build_layout
+from e2fashion.data.synthfashion.palette import COLOURS
+from e2fashion.data.synthfashion.products import MISSABLE, UNSEEN, Product, build_product
+from e2fashion.data.synthfashion.seasons import SEASONS, build_trim
+from e2fashion.data.synthfashion.wording import TEMPLATES
 from e2fashion.types import E2FashionError
 
 

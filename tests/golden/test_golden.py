@@ -11,25 +11,25 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from e2fashion import build, runner
+from e2fashion import runner
 from e2fashion.ablation import load_ablation
 from e2fashion.ablation.state import finished_runs
-from e2fashion.build import build_source
 from e2fashion.config import load_config, run_identity, save_config
 from e2fashion.data.catalogue import Catalogue
 from e2fashion.data.prepare import prepare_catalogue
-from e2fashion.eval.classification.tags_file import load_tag_predictor
-from e2fashion.eval.encoder import load_encoder, save_encoder
-from e2fashion.eval.measure import MeasureSettings, embed_catalogue, measure_retrieval
-from e2fashion.eval.report import write_tables
+from e2fashion.encoder import EncoderIdentity, load_encoder, save_encoder
 from e2fashion.records import append_records, read_records
+from e2fashion.report import write_tables
 from e2fashion.run_folder import RunFolder
 from e2fashion.runner.captioning import caption_identity
 from e2fashion.schema import CaptionTrainConfig, RunConfig
 from e2fashion.tasks.captioning import load_captioner
 from e2fashion.tasks.captioning.storage import load_decoder, save_decoder
-from e2fashion.tasks.encoder import EncoderIdentity
+from e2fashion.tasks.classification.tags_file import load_tag_predictor
+from e2fashion.tasks.retrieval.measure import MeasureSettings, embed_catalogue, measure_retrieval
 from e2fashion.tasks.search import build_index, open_index
+from e2fashion.training import build
+from e2fashion.training.build import build_source
 
 HERE = Path(__file__).resolve().parent
 CONFIGS = HERE.parents[1] / "configs"

@@ -14,7 +14,7 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from e2fashion.models.checkpoints.files import read_state_file, write_state_file
+from e2fashion.checkpoints.files import read_state_file, write_state_file
 from e2fashion.types import E2FashionError
 
 WEIGHTS = {"one": torch.ones(2), "two": torch.zeros(3)}

@@ -8,21 +8,22 @@ import pytest
 import torch
 from tiny import TINY, save_random_clip
 
-from e2fashion import build, runner
+from e2fashion import runner
 from e2fashion.config import load_config
 from e2fashion.data.catalogue import Catalogue
 from e2fashion.data.transforms import CLIP_MEAN, CLIP_STD
-from e2fashion.eval.embed import embed_split
-from e2fashion.eval.encoder import load_encoder
-from e2fashion.eval.measure import MeasureSettings, embed_catalogue
+from e2fashion.embedding import embed_split
+from e2fashion.encoder import load_encoder
 from e2fashion.models import E2Config, E2Model, EiClipModel, new_parameter_names
 from e2fashion.models.ei_clip import EntityText
-from e2fashion.modules.contrastive import ContrastiveModule
-from e2fashion.modules.optimizers import OptimizerSettings
 from e2fashion.records import read_records
-from e2fashion.run_checks import check_run
 from e2fashion.run_folder import RunFolder
 from e2fashion.schema import RunConfig
+from e2fashion.tasks.retrieval.measure import MeasureSettings, embed_catalogue
+from e2fashion.training import build
+from e2fashion.training.checks import check_run
+from e2fashion.training.module import ContrastiveModule
+from e2fashion.training.optimizers import OptimizerSettings
 from e2fashion.types import Batch, E2FashionError, Entity
 
 CLIP_FT = ["model.entities={brand: null, season: null}", "model.fusion_layers=[]", "loss.region_weight=0.0"]

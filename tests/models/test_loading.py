@@ -16,10 +16,10 @@ from torch import Tensor
 from transformers import AutoModel, CLIPTextConfig, GPT2Config, GPT2LMHeadModel
 from transformers.utils import logging as transformers_logging
 
-from e2fashion.eval.encoder import load_encoder
+from e2fashion.encoder import load_encoder
+from e2fashion.export.openai_clip import load as load_openai_style
 from e2fashion.models import E2Model
 from e2fashion.models.loading import only_our_errors, read_config
-from e2fashion.plugins.openai_style import load as load_openai_style
 from e2fashion.tasks.captioning.storage import load_language_model as load_caption_language_model
 from e2fashion.tasks.composed.language_model import load_language_model
 from e2fashion.terminal import prepare_terminal

@@ -15,7 +15,7 @@ from tiny import save_random_clip
 from tokenizers.processors import TemplateProcessing
 from transformers import CLIPModel
 
-from e2fashion.eval.encoder import load_encoder
+from e2fashion.encoder import load_encoder
 from e2fashion.models.tokenizer import check_token_ids, train_tokenizer, two_texts
 from e2fashion.types import E2FashionError
 

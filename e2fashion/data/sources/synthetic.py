@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from e2fashion.data.sources.base import SourceProblem, SourceRow
-from e2fashion.data.synthetic.products import TAG_COLUMNS
+from e2fashion.data.synthfashion.products import TAG_COLUMNS
 from e2fashion.types import E2FashionError
 
 SMALLEST_IMAGE = 32
@@ -57,6 +57,6 @@ class SyntheticSource:
     def rows(self) -> Iterator[SourceRow | SourceProblem]:
         """The pictures, product by product."""
         # Imported here because the generator yields the rows that this package defines.
-        from e2fashion.data.synthetic.generate import generate
+        from e2fashion.data.synthfashion.generate import generate
 
         return iter(generate(self.products, self.views, self.image_size, self.seed, self.missing_tags))

@@ -5,16 +5,16 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from e2fashion.encoder import Encoder, EncoderIdentity, require_single_vectors
 from e2fashion.tasks.captioning.captioner import Captioner, CaptionsPictures, NearestCaption
 from e2fashion.tasks.captioning.generate import Decoding
 from e2fashion.tasks.captioning.memory import SupportMemory, check_same_encoder, load_memory
 from e2fashion.tasks.captioning.projection import TEMPERATURE
 from e2fashion.tasks.captioning.readings import NEAREST, ReadingMaterial, reading_named
 from e2fashion.tasks.captioning.storage import FACTS_FILE, StoredDecoder, load_decoder
-from e2fashion.tasks.encoder import EncoderIdentity, ImageTextEncoder, require_single_vectors
 
 
-def identity_of_encoder(encoder: ImageTextEncoder) -> EncoderIdentity:
+def identity_of_encoder(encoder: Encoder) -> EncoderIdentity:
     """Name, fingerprint and width of an encoder that embeds an item as one vector.
 
     Raises:
@@ -62,7 +62,7 @@ def captioner_of(
 
 def load_captioner(
     place: str | Path,
-    encoder: ImageTextEncoder,
+    encoder: Encoder,
     reading: str = "project",
     temperature: float = TEMPERATURE,
     decoding: Decoding | None = None,

@@ -16,8 +16,8 @@ from torch import Tensor
 from tqdm.auto import tqdm  # type: ignore[import-untyped]
 
 from e2fashion.disk import DamagedError, atomic_folder, check_files, list_files, read_json, recover, seal, write_json
+from e2fashion.encoder import EncoderIdentity
 from e2fashion.similarity import is_tokenwise
-from e2fashion.tasks.encoder import EncoderIdentity
 from e2fashion.types import E2FashionError
 
 logger = logging.getLogger(__name__)

@@ -13,6 +13,7 @@ from torch import Tensor
 from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerBase
 
 from e2fashion.disk import read_json
+from e2fashion.encoder import EncoderIdentity
 from e2fashion.models.loading import (
     load_config,
     load_module,
@@ -27,7 +28,6 @@ from e2fashion.stored import stored_as
 from e2fashion.tasks.captioning.decoder import CaptionDecoder, Method, PrefixShape, method_title
 from e2fashion.tasks.captioning.spelling import Spelling
 from e2fashion.tasks.captioning.tokens import CaptionTokens
-from e2fashion.tasks.encoder import EncoderIdentity
 from e2fashion.types import E2FashionError
 
 FORMAT = 1

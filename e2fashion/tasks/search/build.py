@@ -17,8 +17,8 @@ from tqdm.auto import tqdm  # type: ignore[import-untyped]
 
 from e2fashion.data.transforms import ImageTransform
 from e2fashion.disk import locked
+from e2fashion.encoder import Encoder, require_single_vectors
 from e2fashion.hub import StoredPlace
-from e2fashion.tasks.encoder import ImageTextEncoder, require_single_vectors
 from e2fashion.tasks.search.index import ProductIndex, check_same_encoder, open_index
 from e2fashion.tasks.search.manifest import INDEX_FILE, IndexedEncoder, IndexManifest, Pending, Shard
 from e2fashion.tasks.search.shards import discard_others, read_shard, write_shard
@@ -57,7 +57,7 @@ class EmbedSettings:
 
 
 def build_index(
-    encoder: ImageTextEncoder,
+    encoder: Encoder,
     source: ProductSource,
     path: str | Path,
     split: str = "all",
@@ -89,7 +89,7 @@ def request_of(products: Products) -> str:
     return hashlib.sha256(json.dumps([asdict(products.origin), ids]).encode()).hexdigest()
 
 
-def _started(folder: Path, encoder: ImageTextEncoder, source: str, products: Products) -> IndexManifest:
+def _started(folder: Path, encoder: Encoder, source: str, products: Products) -> IndexManifest:
     """The manifest of an index to go on with or that is done, or of a new one."""
     request = request_of(products)
     if (folder / INDEX_FILE).is_file():
@@ -132,7 +132,7 @@ def _is_whole(folder: Path, manifest: IndexManifest) -> bool:
     return True
 
 
-def _new(folder: Path, encoder: ImageTextEncoder, source: str, products: Products, request: str) -> IndexManifest:
+def _new(folder: Path, encoder: Encoder, source: str, products: Products, request: str) -> IndexManifest:
     """The manifest of an index without products yet."""
     from e2fashion import __version__
 
@@ -154,7 +154,7 @@ def _new(folder: Path, encoder: ImageTextEncoder, source: str, products: Product
 def embed_pending(
     folder: Path,
     manifest: IndexManifest,
-    encoder: ImageTextEncoder,
+    encoder: Encoder,
     products: Products,
     positions: Sequence[int],
     settings: EmbedSettings,

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from e2fashion.disk import locked
-from e2fashion.tasks.encoder import ImageTextEncoder
+from e2fashion.encoder import Encoder
 from e2fashion.tasks.search.build import EmbedSettings, embed_pending, request_of
 from e2fashion.tasks.search.filters import suggest
 from e2fashion.tasks.search.index import ProductIndex, open_index
@@ -26,7 +26,7 @@ logger = logging.getLogger(__name__)
 
 def add_products(
     path: str | Path,
-    encoder: ImageTextEncoder,
+    encoder: Encoder,
     source: ProductSource,
     split: str = "all",
     settings: EmbedSettings | None = None,
@@ -42,7 +42,7 @@ def add_products(
 
 def update_products(
     path: str | Path,
-    encoder: ImageTextEncoder,
+    encoder: Encoder,
     source: ProductSource,
     split: str = "all",
     settings: EmbedSettings | None = None,
@@ -89,7 +89,7 @@ def _remove(path: Path, product_ids: Sequence[str]) -> ProductIndex:
 
 
 def _embed_more(
-    verb: str, folder: Path, encoder: ImageTextEncoder, source: ProductSource, split: str, settings: EmbedSettings
+    verb: str, folder: Path, encoder: Encoder, source: ProductSource, split: str, settings: EmbedSettings
 ) -> ProductIndex:
     products = open_products(source, split, all_exist=settings.on_error == "stop")
     index = open_index(folder, encoder)

@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 import torch
 from torch import Tensor
 
-from e2fashion.tasks.encoder import ImageTextEncoder, Picture
+from e2fashion.encoder import Encoder, Picture
 from e2fashion.tasks.search import ann
 from e2fashion.tasks.search.exact import nearest
 from e2fashion.tasks.search.filters import Where, matching, suggest, tag_columns
@@ -54,7 +54,7 @@ class ProductIndex:
     """
 
     def __init__(
-        self, path: Path, manifest: IndexManifest, encoder: ImageTextEncoder | None = None, verify: bool = True
+        self, path: Path, manifest: IndexManifest, encoder: Encoder | None = None, verify: bool = True
     ) -> None:
         self.path = path
         self.manifest = manifest
@@ -213,7 +213,7 @@ class ProductIndex:
         number = int(np.searchsorted(self._starts, stored, side="right")) - 1
         return self.manifest.shards[number].origin
 
-    def checked_encoder(self) -> ImageTextEncoder:
+    def checked_encoder(self) -> Encoder:
         """The encoder of queries; an E2FashionError where the index was opened without."""
         if self.encoder is None:
             raise E2FashionError(f"{self.path} was opened without an encoder, which texts and pictures need: give one")
@@ -229,7 +229,7 @@ def _hit(values: dict[str, Any], score: float, origin: Origin) -> Hit:
     return Hit(values[PRODUCT_ID], score, tags, values[DESCRIPTION], values[PLACE], origin)
 
 
-def check_same_encoder(path: Path, manifest: IndexManifest, encoder: ImageTextEncoder) -> None:
+def check_same_encoder(path: Path, manifest: IndexManifest, encoder: Encoder) -> None:
     """Refuse an encoder that did not make the index.
 
     Raises:
@@ -246,7 +246,7 @@ def check_same_encoder(path: Path, manifest: IndexManifest, encoder: ImageTextEn
         )
 
 
-def open_index(path: str | Path, encoder: ImageTextEncoder | None = None, verify: bool = True) -> ProductIndex:
+def open_index(path: str | Path, encoder: Encoder | None = None, verify: bool = True) -> ProductIndex:
     """Open an index; ``encoder`` embeds queries and must be the one that built it. ``verify`` reads every shard once.
 
     Raises:

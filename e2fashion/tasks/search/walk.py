@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from e2fashion.tasks.encoder import Picture
+from e2fashion.encoder import Picture
 from e2fashion.tasks.search.exact import CHUNK_ROWS, nearest
 from e2fashion.tasks.search.filters import Where, matching
 from e2fashion.tasks.search.gallery import Gallery

@@ -1,0 +1,197 @@
+"""open_clip's checkpoints: OpenAI's names, and a configuration file that says what the tensors do not."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from torch import Tensor
+from transformers import CLIPModel
+
+from e2fashion.checkpoints.names import shape_of
+from e2fashion.checkpoints.shapes import HEAD_WIDTH, OpenAIShape, State
+from e2fashion.types import E2FashionError
+
+CONFIG_FILE, WEIGHTS_FILE = "open_clip_config.json", "open_clip_model.safetensors"
+#: What open_clip puts before the keys of a text tower that is a module of its own.
+TEXT_PREFIX = "text."
+RESIZE_MODES: dict[str, Literal["crop", "squeeze", "pad"]] = {"shortest": "crop", "squash": "squeeze", "longest": "pad"}
+"""open_clip's words for making a square, and ours."""
+ACTIVATIONS = {True: "quick_gelu", False: "gelu"}
+"""By ``quick_gelu`` of the configuration."""
+
+#: open_clip's defaults of what CLIP has.
+_DEFAULTS = {
+    "vision_cfg": {"layers": 12, "width": 768, "patch_size": 16, "image_size": 224, "mlp_ratio": 4.0},
+    "text_cfg": {"layers": 12, "width": 512, "context_length": 77, "vocab_size": 49408, "mlp_ratio": 4.0},
+}
+_DEFAULT_TEXT_HEADS = 8
+#: Keys that change no feature of a trained model.
+_HARMLESS = {
+    "custom_text",
+    "init_logit_scale",
+    "patch_dropout",
+    "output_tokens",
+    "hf_tokenizer_name",
+    "tokenizer_kwargs",
+    "timm_model_pretrained",
+    "timm_pool",
+    "timm_proj",
+    "hf_model_pretrained",
+    "pad_id",
+}
+#: Of the others, the values that mean CLIP.
+_NEUTRAL: dict[str, tuple[Any, ...]] = {
+    "pool_type": ("tok", "argmax"),
+    "pos_embed_type": ("learnable",),
+    "block_type": ("default",),
+    "proj_type": ("linear",),
+}
+_PREPROCESSING = {"mode": "RGB", "interpolation": "bicubic", "fill_color": 0}
+
+
+@dataclass(frozen=True)
+class OpenClipConfig:
+    """What a configuration file adds to the tensors; None where it does not say."""
+
+    activation: str
+    vision_heads: int
+    text_heads: int
+    tokenizer: str | None
+    resize: Literal["crop", "squeeze", "pad"] | None = None
+    mean: tuple[float, ...] | None = None
+    std: tuple[float, ...] | None = None
+
+
+def without_text_prefix(state: State) -> dict[str, Tensor]:
+    """The same tensors with the text tower where OpenAI has it, beside ``visual``.
+
+    Raises:
+        E2FashionError: there are keys with the prefix and the same ones without it.
+    """
+    plain = {key.removeprefix(TEXT_PREFIX): value for key, value in state.items()}
+    if len(plain) < len(state):
+        doubled = sorted(key for key in state if TEXT_PREFIX + key in state)
+        raise E2FashionError(
+            f"the state dict has {len(doubled)} keys twice, plain and with '{TEXT_PREFIX}': {', '.join(doubled[:5])}. "
+            "Save it again with one text tower"
+        )
+    return plain
+
+
+def read_open_clip_config(file: Path, sizes: OpenAIShape) -> OpenClipConfig:
+    """``open_clip_config.json`` of a checkpoint, or one of open_clip's own model configurations.
+
+    Raises:
+        E2FashionError: no JSON of that kind, sizes other than the tensors', or a part that CLIP does not have.
+    """
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise E2FashionError(f"'{file}' is no configuration of open_clip: {error}") from error
+    model = content.get("model_cfg", content) if isinstance(content, dict) else None
+    if not isinstance(model, dict) or not {"embed_dim", "vision_cfg", "text_cfg"} <= model.keys():
+        raise E2FashionError(f"'{file}' is no configuration of open_clip: it lacks embed_dim, vision_cfg or text_cfg")
+    vision, text = model["vision_cfg"], model["text_cfg"]
+    given = {**model, "vision_cfg": None, "text_cfg": None}
+    _refuse_other_parts({"": given, "vision_cfg.": vision, "text_cfg.": text}, file)
+    _compare_sizes(model, sizes, file)
+    preprocessing = content.get("preprocess_cfg") or {}
+    for key, expected in _PREPROCESSING.items():
+        if preprocessing.get(key, expected) != expected:
+            raise E2FashionError(
+                f"'{file}': preprocess_cfg.{key} is {preprocessing[key]!r}, and pictures are read with {expected!r} "
+                "here: features would differ. Write that value into the file if you accept it"
+            )
+    mode = preprocessing.get("resize_mode", "shortest")
+    if mode not in RESIZE_MODES:
+        raise E2FashionError(f"'{file}': preprocess_cfg.resize_mode is {mode!r}; known: {', '.join(RESIZE_MODES)}")
+    return OpenClipConfig(
+        activation=ACTIVATIONS[bool(model.get("quick_gelu", False))],
+        vision_heads=sizes.vision_width // int(vision.get("head_width") or HEAD_WIDTH),
+        text_heads=int(text.get("heads") or _DEFAULT_TEXT_HEADS),
+        tokenizer=text.get("hf_tokenizer_name"),
+        resize=RESIZE_MODES[mode],
+        mean=tuple(preprocessing["mean"]) if "mean" in preprocessing else None,
+        std=tuple(preprocessing["std"]) if "std" in preprocessing else None,
+    )
+
+
+def _refuse_other_parts(parts: dict[str, dict[str, Any]], file: Path) -> None:
+    """Every key that is not a size of CLIP's must say that a part is absent."""
+    sizes = {"embed_dim", "quick_gelu", "heads", "head_width", *_DEFAULTS["vision_cfg"], *_DEFAULTS["text_cfg"]}
+    other = [
+        f"{place}{key}={value!r}"
+        for place, values in parts.items()
+        for key, value in values.items()
+        if key not in sizes | _HARMLESS and value not in (None, False, {}) and value not in _NEUTRAL.get(key, ())
+    ]
+    if other:
+        raise E2FashionError(
+            f"'{file}' describes a model that is no CLIP of OpenAI's kind: {', '.join(other)}. It cannot be converted"
+        )
+
+
+def _compare_sizes(model: dict[str, Any], sizes: OpenAIShape, file: Path) -> None:
+    vision = {**_DEFAULTS["vision_cfg"], **model["vision_cfg"]}
+    text = {**_DEFAULTS["text_cfg"], **model["text_cfg"]}
+    pixels = vision["image_size"]
+    pairs = {
+        "embed_dim": (model["embed_dim"], sizes.joint),
+        "vision_cfg.layers": (vision["layers"], sizes.vision_layers),
+        "vision_cfg.width": (vision["width"], sizes.vision_width),
+        "vision_cfg.patch_size": (vision["patch_size"], sizes.patch_size),
+        "vision_cfg.image_size": (pixels if isinstance(pixels, int) else max(pixels), sizes.image_size),
+        "vision_cfg.mlp_ratio": (int(vision["width"] * vision["mlp_ratio"]), sizes.vision_mlp),
+        "text_cfg.layers": (text["layers"], sizes.text_layers),
+        "text_cfg.width": (text["width"], sizes.text_width),
+        "text_cfg.context_length": (text["context_length"], sizes.context),
+        "text_cfg.vocab_size": (text["vocab_size"], sizes.vocabulary),
+        "text_cfg.mlp_ratio": (int(text["width"] * text["mlp_ratio"]), sizes.text_mlp),
+    }
+    wrong = [f"{key} means {said}, the tensors have {found}" for key, (said, found) in pairs.items() if said != found]
+    if wrong:
+        raise E2FashionError(f"'{file}' does not belong to this state dict: {'; '.join(wrong)}. Name its own: config=")
+
+
+def open_clip_config(
+    model: CLIPModel, resize: Literal["crop", "squeeze", "pad"], mean: tuple[float, ...], std: tuple[float, ...]
+) -> dict[str, Any]:
+    """The configuration file for a model whose pictures become squares by ``resize``.
+
+    ``head_width`` and ``heads`` are written, so that no reader has to know a rule.
+    """
+    vision: Any = model.config.vision_config
+    text: Any = model.config.text_config
+    sizes = shape_of(model)
+    modes = {ours: theirs for theirs, ours in RESIZE_MODES.items()}
+    return {
+        "model_cfg": {
+            "embed_dim": sizes.joint,
+            "quick_gelu": vision.hidden_act == ACTIVATIONS[True],
+            "vision_cfg": {
+                "image_size": sizes.image_size,
+                "layers": sizes.vision_layers,
+                "width": sizes.vision_width,
+                "head_width": sizes.vision_width // vision.num_attention_heads,
+                "patch_size": sizes.patch_size,
+                "mlp_ratio": sizes.vision_mlp / sizes.vision_width,
+            },
+            "text_cfg": {
+                "context_length": sizes.context,
+                "vocab_size": sizes.vocabulary,
+                "width": sizes.text_width,
+                "heads": text.num_attention_heads,
+                "layers": sizes.text_layers,
+                "mlp_ratio": sizes.text_mlp / sizes.text_width,
+            },
+        },
+        "preprocess_cfg": {
+            "mean": list(mean),
+            "std": list(std),
+            "interpolation": "bicubic",
+            "resize_mode": modes[resize],
+        },
+    }

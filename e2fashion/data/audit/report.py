@@ -1,0 +1,154 @@
+"""What a check of a catalogue leaves behind: a page, its figures, every row as CSV, and JSON for scripts."""
+
+from __future__ import annotations
+
+import csv
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from e2fashion.data.audit import Checked, Finding, counted
+from e2fashion.data.audit.figures import draw_pairs, draw_skew
+from e2fashion.disk import DamagedError, file_name, open_text, read_json, write_json, write_text
+from e2fashion.escape import visible
+from e2fashion.tables import Cell, Table, to_markdown
+
+REPORT, JSON = "report.md", "report.json"
+ROWS, FIGURES = "rows", "figures"
+MEANING = {
+    "fit": "nothing was found",
+    "look": "a list for a person to look through",
+    "leak": "val or test hold what train has seen",
+    "broken": "training would stop at it",
+}
+_LONGEST_CELL = 60
+
+
+def write_check(checked: Checked, folder: Path, fail_on: str, shown: int = 10) -> Path:
+    """Write ``report.md``, ``report.json``, ``rows/<check>.csv`` and ``figures/`` into ``folder``; returns the report.
+
+    The page shows the first ``shown`` rows of each finding. What an earlier check wrote into ``rows`` and ``figures``
+    is removed.
+
+    Raises:
+        E2FashionError: matplotlib is not installed.
+    """
+    for file in _files_of_earlier(folder):
+        file.unlink(missing_ok=True)
+    manifest = checked.catalogue.manifest
+    parts = [
+        f"# Is {manifest.name} fit?\n",
+        f"Worst finding: **{checked.worst}** ({MEANING[checked.worst]}). Catalogue `{manifest.name}`, fingerprint "
+        f"`{checked.catalogue.fingerprint[:16]}`: {checked.catalogue.summary()}. Splits: {manifest.split_rule}.\n",
+        to_markdown(overview(checked)),
+    ]
+    for finding in checked.findings:
+        if finding.severity != "fit":
+            parts.append(_section(checked, finding, folder, shown))
+    settings = ", ".join(f"{key}={value}" for key, value in asdict(checked.settings).items())
+    parts.append(f"## How it was found\n\n{_HOW}\n\nSettings: {settings}.\n")
+    write_text(folder / REPORT, "\n".join(parts))
+    write_json(folder / JSON, as_json(checked, fail_on))
+    return folder / REPORT
+
+
+def _files_of_earlier(folder: Path) -> list[Path]:
+    """The rows and figures that the check whose ``report.json`` lies in a folder wrote; no other files."""
+    try:
+        checks = [str(finding["check"]) for finding in read_json(folder / JSON, "")["findings"]]
+    except (DamagedError, KeyError, TypeError):
+        return []
+    named = [file_name(check) for check in checks]
+    return [folder / ROWS / f"{name}.csv" for name in named] + [folder / FIGURES / f"{name}.png" for name in named]
+
+
+def overview(checked: Checked) -> Table:
+    """One row per question: its severity, and how much was found."""
+    rows = [
+        (
+            Cell(one.title),
+            Cell(one.severity, best=one.severity in ("leak", "broken")),
+            Cell(counted(one.count, one.unit)),
+        )
+        for one in checked.findings
+    ]
+    severities = "; ".join(f"{severity}: {words}" for severity, words in MEANING.items())
+    return Table(("question", "severity", "found"), tuple(rows), f"{severities}.")
+
+
+def as_text(checked: Checked) -> str:
+    """The findings to read on a terminal, the fit ones in one line."""
+    lines = []
+    for one in checked.findings:
+        if one.severity != "fit":
+            lines += [f"{one.severity:<7}{one.check}: {one.summary}", f"{'':7}{one.remedy}"]
+    fit = [one.check for one in checked.findings if one.severity == "fit"]
+    return "\n".join([*lines, f"{'fit':<7}{', '.join(fit) or 'nothing'}"])
+
+
+def as_json(checked: Checked, fail_on: str) -> dict[str, Any]:
+    """What a script reads: every finding without its rows, and the file that holds them."""
+    return {
+        "catalogue": checked.catalogue.manifest.name,
+        "fingerprint": checked.catalogue.fingerprint,
+        "worst": checked.worst,
+        "fail_on": fail_on,
+        "settings": asdict(checked.settings),
+        "findings": [
+            {
+                "check": one.check,
+                "severity": one.severity,
+                "count": one.count,
+                "unit": one.unit,
+                "summary": one.summary,
+                "remedy": one.remedy if one.severity != "fit" else None,
+                "rows": f"{ROWS}/{file_name(one.check)}.csv" if one.rows else None,
+            }
+            for one in checked.findings
+        ],
+    }
+
+
+def _section(checked: Checked, finding: Finding, folder: Path, shown: int) -> str:
+    parts = [
+        f"## {finding.title}: {finding.severity}\n",
+        f"{visible(finding.summary)}\n",
+        f"Remedy: {visible(finding.remedy)}\n",
+    ]
+    if finding.rows:
+        file = folder / ROWS / f"{file_name(finding.check)}.csv"
+        with open_text(file) as stream:
+            writer = csv.writer(stream, lineterminator="\n")
+            writer.writerow(finding.columns)
+            writer.writerows(finding.rows)
+        first = finding.rows[:shown]
+        caption = f"{len(first):,} of {len(finding.rows):,} rows; all of them: [{file.name}]({ROWS}/{file.name})."
+        cells = tuple(tuple(Cell(_short(value)) for value in row) for row in first)
+        parts.append(to_markdown(Table(finding.columns, cells, caption)))
+    figure = folder / FIGURES / f"{file_name(finding.check)}.png"
+    if finding.pairs and "pictures" in finding.check:
+        draw_pairs(checked, finding, figure)
+    elif finding.check == "skew":
+        draw_skew(checked.skewed, figure)
+    if figure.is_file():
+        parts.append(f"![{finding.title}]({FIGURES}/{figure.name})\n")
+    return "\n".join(parts)
+
+
+def _short(value: object) -> str:
+    text = " ".join(str(value).split())
+    return text if len(text) <= _LONGEST_CELL else text[: _LONGEST_CELL - 3] + "..."
+
+
+_HOW = (
+    "Pictures are identical if their decoded pixels are, and near-identical if they look alike at 32 x 32 pixels: a "
+    "hash of the 64 coarsest coefficients of their cosine transform differs in few bits, and 16 x 16 colour squares "
+    "differ by little of their contrast. Size, squeezing and compression hardly matter; a mirrored or cropped "
+    "picture is not found. Views of one product are no findings. Texts (descriptions, one per product) are "
+    "identical but for case and white space, and near-identical if nearly all their words are shared, whatever "
+    "their order; words are runs of letters and digits, so that scripts without spaces are compared sentence by "
+    "sentence. Tag values are compared within a column; a difference of one letter counts between values of five "
+    "letters or more that begin alike and hold the same digits. A skew is Cramer's V, corrected for bias, of a tag "
+    "or the split with size, shape or file format of a product's first picture; its p-value comes from 199 "
+    "shuffles, and values of fewer than ten products count as one."
+)

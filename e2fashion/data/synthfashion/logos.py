@@ -1,0 +1,178 @@
+"""Fictional brands: each has a small logo, a glyph on a badge in two colours of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from math import cos, pi, sin
+
+from PIL import Image, ImageDraw
+
+from e2fashion.data.synthfashion.palette import INK, WHITE, Colour
+
+Stroke = tuple[str, tuple[float, ...]]
+"""A piece of a glyph in a square from -1 to 1: ``fill``, ``cut`` (polygons), ``disc``, ``hole`` (x, y, radius) or
+``line`` (points, then width)."""
+
+RED: Colour = (206, 32, 44)
+BLUE: Colour = (28, 70, 190)
+YELLOW: Colour = (255, 214, 30)
+GREEN: Colour = (20, 134, 66)
+ORANGE: Colour = (255, 122, 20)
+PURPLE: Colour = (112, 44, 156)
+PINK: Colour = (255, 96, 166)
+CYAN: Colour = (40, 196, 224)
+
+
+@dataclass(frozen=True)
+class Brand:
+    """A label: its name and its logo."""
+
+    name: str
+    badge: str
+    ground: Colour
+    ink: Colour
+    glyph: tuple[Stroke, ...]
+
+
+def _star(points: int, outer: float, inner: float, turn: float = -0.25) -> tuple[float, ...]:
+    corners: list[float] = []
+    for corner in range(2 * points):
+        radius = inner if corner % 2 else outer
+        angle = 2 * pi * (corner / (2 * points) + turn)
+        corners += [radius * cos(angle), radius * sin(angle)]
+    return tuple(corners)
+
+
+def _polygon(corners: int, radius: float, turn: float = -0.25) -> tuple[float, ...]:
+    angles = [2 * pi * (corner / corners + turn) for corner in range(corners)]
+    return tuple(value for angle in angles for value in (radius * cos(angle), radius * sin(angle)))
+
+
+_BRANDS: Sequence[Brand] = (
+    Brand("Auvenne", "disc", RED, WHITE, (("fill", _star(5, 0.80, 0.34)),)),
+    Brand("Brackenfold", "square", GREEN, WHITE, (
+        ("fill", (0, -0.85, 0.6, -0.1, 0.25, -0.1, 0.7, 0.5, -0.7, 0.5, -0.25, -0.1, -0.6, -0.1)),
+        ("fill", (-0.14, 0.5, 0.14, 0.5, 0.14, 0.85, -0.14, 0.85)))),
+    Brand("Calderwick", "shield", BLUE, YELLOW, (
+        ("fill", (-0.7, -0.5, 0, -0.05, 0.7, -0.5, 0.7, -0.12, 0, 0.33, -0.7, -0.12)),
+        ("fill", (-0.7, 0.08, 0, 0.53, 0.7, 0.08, 0.55, 0.42, 0, 0.85, -0.55, 0.42)))),
+    Brand("Dovetide", "disc", CYAN, INK, (
+        ("line", (-0.7, -0.2, -0.35, -0.5, 0, -0.2, 0.35, -0.5, 0.7, -0.2, 0.22)),
+        ("line", (-0.7, 0.35, -0.35, 0.05, 0, 0.35, 0.35, 0.05, 0.7, 0.35, 0.22)))),
+    Brand("Emberlyn", "diamond", ORANGE, INK, (
+        ("fill", (0, -0.62, 0.34, -0.1, 0.36, 0.28, 0, 0.55, -0.36, 0.28, -0.3, -0.02, -0.1, 0.1)),)),
+    Brand("Fjordane", "square", INK, CYAN, (
+        ("fill", (-0.85, 0.65, -0.25, -0.55, 0.1, 0.1, 0.35, -0.25, 0.85, 0.65)),)),
+    Brand("Galewright", "none", INK, YELLOW, (
+        ("fill", (0.35, -0.98, -0.62, 0.16, -0.06, 0.16, -0.3, 0.98, 0.66, -0.22, 0.1, -0.22)),)),
+    Brand("Hexmoor", "hexagon", PURPLE, WHITE, (("disc", (0, 0, 0.52)), ("hole", (0, 0, 0.25)))),
+    Brand("Ilvarra", "disc", INK, YELLOW, (("disc", (-0.08, 0, 0.66)), ("hole", (0.24, -0.1, 0.54)))),
+    Brand("Jasperine", "square", PINK, WHITE, (
+        ("disc", (-0.33, -0.25, 0.36)), ("disc", (0.33, -0.25, 0.36)),
+        ("fill", (-0.67, -0.12, 0.67, -0.12, 0, 0.76)))),
+    Brand("Kestrelle", "shield", WHITE, RED, (
+        ("fill", (-0.2, -0.72, 0.2, -0.72, 0.2, -0.3, 0.62, -0.3, 0.62, 0.08, 0.2, 0.08, 0.2, 0.7, -0.2, 0.7, -0.2,
+                  0.08, -0.62, 0.08, -0.62, -0.3, -0.2, -0.3)),)),
+    Brand("Lumenwear", "disc", YELLOW, ORANGE, (("fill", _star(8, 0.90, 0.42)), ("disc", (0, 0, 0.34)))),
+    Brand("Marrowick", "square", YELLOW, INK, (
+        ("fill", (-0.78, 0.7, -0.78, -0.7, -0.5, -0.7, 0, -0.05, 0.5, -0.7, 0.78, -0.7, 0.78, 0.7, 0.44, 0.7, 0.44,
+                  -0.1, 0, 0.45, -0.44, -0.1, -0.44, 0.7)),)),
+    Brand("Noctuelle", "disc", PURPLE, YELLOW, (
+        ("disc", (-0.34, -0.1, 0.32)), ("disc", (0.34, -0.1, 0.32)), ("hole", (-0.34, -0.1, 0.14)),
+        ("hole", (0.34, -0.1, 0.14)), ("fill", (-0.16, 0.28, 0.16, 0.28, 0, 0.62)))),
+    Brand("Orinsette", "none", RED, WHITE, (("disc", (0, 0, 0.94)), ("hole", (0, 0, 0.60)), ("disc", (0, 0, 0.30)))),
+    Brand("Pellworth", "diamond", BLUE, WHITE, (
+        ("fill", (-0.42, -0.26, 0.42, -0.26, 0.42, -0.02, -0.42, -0.02)),
+        ("fill", (-0.42, 0.12, 0.42, 0.12, 0.42, 0.36, -0.42, 0.36)))),
+    Brand("Quillon", "square", WHITE, BLUE, (
+        ("fill", (-0.2, -0.85, 0.85, 0, -0.2, 0.85, -0.2, 0.32, -0.85, 0.32, -0.85, -0.32, -0.2, -0.32)),)),
+    Brand("Rivenhall", "square", RED, INK, (("line", (-0.66, -0.66, 0.66, 0.66, 0.34)),
+                                            ("line", (-0.66, 0.66, 0.66, -0.66, 0.34)))),
+    Brand("Solvane", "banner", ORANGE, WHITE, (
+        ("disc", (0, 0.34, 0.48)), ("hole", (0, 0.34, 0.22)),
+        ("line", (-0.72, 0.3, -0.95, 0.22, 0.16)), ("line", (0.72, 0.3, 0.95, 0.22, 0.16)),
+        ("line", (0, -0.3, 0, -0.55, 0.16)), ("line", (-0.5, -0.15, -0.68, -0.36, 0.16)),
+        ("line", (0.5, -0.15, 0.68, -0.36, 0.16)))),
+    Brand("Tarnbrook", "disc", WHITE, GREEN, (
+        ("fill", (-0.68, 0.2, -0.30, -0.32, 0.22, -0.36, 0.5, 0.0, 0.8, -0.32, 0.8, 0.42, 0.5, 0.1, 0.15, 0.42,
+                  -0.35, 0.42)),)),
+    Brand("Umbrelle", "none", BLUE, WHITE, (
+        ("fill", (-0.96, 0.1, -0.8, -0.45, -0.3, -0.8, 0.3, -0.8, 0.8, -0.45, 0.96, 0.1)),
+        ("line", (0, 0, 0, 0.8, 0.3, 0.92, 0.42, 0.66, 0.2)))),
+    Brand("Vesperly", "hexagon", PINK, INK, (
+        ("fill", (-0.62, -0.46, -0.26, -0.46, 0, 0.2, 0.26, -0.46, 0.62, -0.46, 0.18, 0.62, -0.18, 0.62)),)),
+    Brand("Wrenfield", "banner", GREEN, YELLOW, (
+        ("fill", (-0.95, 0.62, -0.95, -0.55, -0.45, 0.05, 0, -0.75, 0.45, 0.05, 0.95, -0.55, 0.95, 0.62)),)),
+    Brand("Yarrowby", "square", CYAN, WHITE, (
+        ("disc", (0, -0.44, 0.34)), ("disc", (0, 0.44, 0.34)), ("disc", (-0.44, 0, 0.34)), ("disc", (0.44, 0, 0.34)),
+        ("hole", (0, 0, 0.2)))),
+)  # fmt: skip
+
+BRANDS: dict[str, Brand] = {brand.name: brand for brand in _BRANDS}
+
+_BADGES: dict[str, tuple[float, ...]] = {
+    "disc": _polygon(40, 0.98),
+    "square": (-0.90, -0.80, -0.80, -0.90, 0.80, -0.90, 0.90, -0.80, 0.90, 0.80, 0.80, 0.90, -0.80, 0.90, -0.90, 0.80),
+    "hexagon": _polygon(6, 1.0),
+    "diamond": _polygon(4, 1.0),
+    "shield": (-0.88, -0.88, 0.88, -0.88, 0.88, 0.2, 0.6, 0.66, 0, 1.0, -0.6, 0.66, -0.88, 0.2),
+    "banner": (-1.0, -0.68, 1.0, -0.68, 1.0, 0.68, -1.0, 0.68),
+}
+_SQUASH = {"banner": 0.62}
+_SHRINK = {"disc": 0.86, "square": 0.84, "hexagon": 0.90, "diamond": 0.98, "shield": 0.84, "banner": 0.84}
+
+
+def _stroke(image: ImageDraw.ImageDraw, stroke: Stroke, colours: tuple[Colour, Colour | None], place: float,
+            scale: tuple[float, float], grow: float) -> None:  # fmt: skip
+    """Draw one piece of a glyph; ``grow`` (pixels) thickens it, for the rim around logos without a badge."""
+    kind, numbers = stroke
+    ink, ground = colours
+    if kind in ("disc", "hole"):
+        x, y, radius = numbers
+        if kind == "hole" and grow:
+            return
+        fill = ink if kind == "disc" else ground
+        reach_x, reach_y = radius * scale[0] + grow, radius * scale[1] + grow
+        x, y = place + x * scale[0], place + y * scale[1]
+        image.ellipse([x - reach_x, y - reach_y, x + reach_x, y + reach_y], fill=fill or (0, 0, 0, 0))
+        return
+    width = numbers[-1] if kind == "line" else 0.0
+    flat = numbers[:-1] if kind == "line" else numbers
+    points = [(place + x * scale[0], place + y * scale[1]) for x, y in zip(flat[::2], flat[1::2], strict=True)]
+    if kind == "line":
+        image.line(points, fill=ink, width=round(width * scale[0] + 2 * grow), joint="curve")
+    else:
+        image.polygon(points, fill=ink)
+        if grow:
+            image.line([*points, points[0], points[1]], fill=ink, width=round(2 * grow), joint="curve")
+
+
+@lru_cache(maxsize=256)
+def build_logo(name: str, size: int, dark_ground: bool) -> Image.Image:
+    """The logo of a brand: RGBA, (size, size), with a rim that stands out from a dark or a light ground (cached)."""
+    brand = BRANDS[name]
+    fine = 8 * size
+    place = fine / 2
+    rim = WHITE if dark_ground else INK
+    image = Image.new("RGBA", (fine, fine), (0, 0, 0, 0))
+    draw = ImageDraw.Draw(image)
+    edge = fine * 0.055
+    if brand.badge == "none":
+        scale = (place - edge, place - edge)
+        for stroke in brand.glyph:
+            _stroke(draw, stroke, (rim, None), place, scale, edge * 0.9)
+        for stroke in brand.glyph:
+            _stroke(draw, stroke, (brand.ground if brand.ground != INK else brand.ink, rim), place, scale, 0)
+    else:
+        outer, inner = place, place - edge
+        corners = _BADGES[brand.badge]
+        for reach, colour in ((outer, rim), (inner, brand.ground)):
+            points = [(place + x * reach, place + y * reach) for x, y in zip(corners[::2], corners[1::2], strict=True)]
+            draw.polygon(points, fill=colour)
+        shrink = inner * _SHRINK[brand.badge]
+        scale = (shrink, shrink * _SQUASH.get(brand.badge, 1.0))
+        for stroke in brand.glyph:
+            _stroke(draw, stroke, (brand.ink, brand.ground), place, scale, 0)
+    return image.reduce(8)

@@ -1,0 +1,182 @@
+"""Products: attributes drawn from (seed, index) alone, and the rule that splits them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from hashlib import blake2b
+
+import numpy as np
+
+from e2fashion.data.synthfashion.fabrics import FABRICS
+from e2fashion.data.synthfashion.garments import SILHOUETTES
+from e2fashion.data.synthfashion.logos import BRANDS
+from e2fashion.data.synthfashion.palette import COLOURS
+from e2fashion.data.synthfashion.seasons import SEASONS
+from e2fashion.data.synthfashion.wording import describe
+from e2fashion.types import Split
+
+UNSEEN: dict[Split, frozenset[tuple[str, str]]] = {
+    "val": frozenset(
+        {
+            ("t-shirt", "denim"),
+            ("sweater", "tweed"),
+            ("coat", "quilted nylon"),
+            ("trousers", "leather"),
+            ("bag", "flannel"),
+        }
+    ),
+    "test": frozenset(
+        {
+            ("shirt", "corduroy"),
+            ("hoodie", "denim"),
+            ("jacket", "tweed"),
+            ("skirt", "leather"),
+            ("cap", "fleece"),
+        }
+    ),
+}
+"""Pairs of sub-category and fabric that only this split holds, whatever the seed."""
+
+SHARE: dict[Split, float] = {"val": 0.1, "test": 0.1}
+
+TAG_COLUMNS = ("brand", "season", "sub_category", "composition")
+
+MISSABLE = ("brand", "season", "composition")
+"""Tag columns that may be unknown. What is drawn stays the same."""
+
+
+LINE = 4
+"""Products of a line: the same sub-category, fabric and colour. They tell apart by trim, details and logo only."""
+
+
+@dataclass(frozen=True)
+class Line:
+    """What the products of a line share."""
+
+    sub_category: str
+    fabric: str
+    colour: str
+    split: Split
+
+
+@dataclass(frozen=True)
+class Attributes:
+    """What is drawn.
+
+    ``logo_low`` and ``logo_place`` (0 to 1) say where the logo sits: in the lower half or not, and among the places
+    that are free there. ``texture_place`` is the part of the fabric that is seen.
+    """
+
+    sub_category: str
+    details: tuple[str, str]
+    fabric: str
+    brand: str
+    season: str
+    colour: str
+    logo_low: bool
+    logo_place: float
+    texture_place: tuple[float, float]
+
+
+@dataclass(frozen=True)
+class Product:
+    """One article: its attributes, its text, the tags that are known, and its split."""
+
+    index: int
+    product_id: str
+    line: str
+    attributes: Attributes
+    description: str
+    tags: dict[str, str | None]
+    split: Split
+
+
+@lru_cache(maxsize=1)
+def _brand_shares() -> np.ndarray:
+    """Frequencies of the brands, a long tail as in real catalogues: proportional to rank to the power of -0.6."""
+    weights = np.arange(1, len(BRANDS) + 1) ** -0.6
+    return np.cumsum(weights / weights.sum())
+
+
+@lru_cache(maxsize=2)
+def unseen_share(split: Split) -> float:
+    """Share of all (sub-category, fabric, colour) that belong to a split because of their pair."""
+    return sum(1 / len(SILHOUETTES) / len(SILHOUETTES[name].fabrics) for name, _ in UNSEEN[split])
+
+
+def split_of(sub_category: str, fabric: str, colour: str, seed: int) -> Split:
+    """Split of everything with this sub-category, fabric and colour: by ``UNSEEN``, else by a hash with the seed.
+
+    Every description tells all three, so equal descriptions never cross splits.
+    """
+    for split, pairs in UNSEEN.items():
+        if (sub_category, fabric) in pairs:
+            return split
+    digest = blake2b(f"{seed}/{sub_category}/{fabric}/{colour}".encode(), digest_size=8).digest()
+    place = int.from_bytes(digest, "big") / 2**64
+    rest = 1 - sum(unseen_share(split) for split in UNSEEN)
+    for split in UNSEEN:
+        share = (SHARE[split] - unseen_share(split)) / rest
+        if place < share:
+            return split
+        place -= share
+    return "train"
+
+
+def _one(choices: tuple[str, ...], random: np.random.Generator) -> str:
+    return choices[int(random.integers(len(choices)))]
+
+
+@lru_cache(maxsize=8)
+def build_line(line: int, seed: int) -> Line:
+    """The product line of (seed, line). Of ten lines the second is for val, the third for test.
+
+    Its attributes are drawn until they belong to that split: the shares are exact, and a dozen products have all three.
+    """
+    random = np.random.default_rng([seed, line, 0, 1])
+    wanted: Split = {1: "val", 2: "test"}.get(line % 10, "train")  # type: ignore[assignment]
+    while True:
+        sub_category = _one(tuple(SILHOUETTES), random)
+        fabric = _one(SILHOUETTES[sub_category].fabrics, random)
+        colour = _one(tuple(COLOURS), random)
+        if split_of(sub_category, fabric, colour, seed) == wanted:
+            return Line(sub_category, fabric, colour, wanted)
+
+
+def build_product(index: int, seed: int, missing_tags: float) -> Product:
+    """The product of (seed, index): the same however many others there are."""
+    random = np.random.default_rng([seed, index])
+    line = build_line(index // LINE, seed)
+    first, second = SILHOUETTES[line.sub_category].details
+    seasons = tuple(season.name for season in SEASONS.values() if line.colour in season.colours)
+    attributes = Attributes(
+        sub_category=line.sub_category,
+        details=(_one(tuple(value for value, _ in first), random), _one(tuple(value for value, _ in second), random)),
+        fabric=line.fabric,
+        brand=tuple(BRANDS)[int(np.searchsorted(_brand_shares(), random.random(), side="right"))],
+        season=_one(seasons, random),
+        colour=line.colour,
+        logo_low=bool(random.random() < 0.5),
+        logo_place=float(random.random()),
+        texture_place=(float(random.random()), float(random.random())),
+    )
+    description = describe(attributes, random)
+    tags: dict[str, str | None] = {
+        "brand": attributes.brand,
+        "season": attributes.season,
+        "sub_category": attributes.sub_category,
+        "composition": FABRICS[attributes.fabric].composition,
+    }
+    for column in MISSABLE:
+        if random.random() < missing_tags:
+            tags[column] = None
+    return Product(
+        index=index,
+        product_id=f"synthetic-{seed}-{index:06d}",
+        line=f"line-{index // LINE:06d}",
+        attributes=attributes,
+        description=description,
+        tags=tags,
+        split=line.split,
+    )

@@ -1,0 +1,380 @@
+"""An encoder with everything that prepares its input, as it is loaded from and saved to a Hugging Face folder."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal, TypeAlias, cast
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+from transformers import AutoConfig, AutoModel, CLIPModel, CLIPProcessor, PreTrainedTokenizerBase
+
+from e2fashion.data.decode import read_pixels
+from e2fashion.data.long_text import TextFitter, pad_ids
+from e2fashion.data.pictures import not_an_image
+from e2fashion.data.text import TextTemplate
+from e2fashion.data.transforms import ImageTransform, normalise
+from e2fashion.embedding import evaluating, unit_features
+from e2fashion.models.loading import checked_source, load_config, load_weights, only_our_errors, read_config
+from e2fashion.models.modeling_e2 import E2Model
+from e2fashion.models.tokenizer import check_token_ids, load_tokenizer, two_texts
+from e2fashion.similarity import join_items
+from e2fashion.stored_settings import LARGEST_SQUARE, text_settings, transform_of
+from e2fashion.types import E2FashionError, Entity, TextOverflow
+
+MODEL_TYPES = ("clip", "e2")
+#: The template of a checkpoint that brings none.
+DESCRIPTION_ALONE = "{description}"
+#: Unit vectors whose components differ by no more are the same: rounding.
+SAME = 1e-7
+
+#: Keys of a configuration that say where a model comes from, not what it computes.
+NOT_IDENTITY = ("_name_or_path", "transformers_version", "architectures", "dtype")
+
+#: A picture in memory, or the file that holds one.
+Picture: TypeAlias = Image.Image | Path | str
+
+
+@dataclass(frozen=True)
+class Encoder:
+    """A CLIP or an E2 with its tokenizer, its way of making a square, and its template of the global text.
+
+    ``name`` is what tables call it; ``text_context_length`` is where texts are cut (None: at the last position that the
+    text encoder has), ``text_overflow`` how (:class:`e2fashion.data.long_text.TextFitter`). What :meth:`embed_images`
+    and :meth:`embed_texts` return is L2-normalised; the features of ``model`` are not. A model that
+    :attr:`compares_tokens` embeds an item as tokens, (N, T, C) where others have (N, C), zero where absent:
+    :func:`e2fashion.similarity.token_similarities` compares them.
+    """
+
+    model: CLIPModel
+    tokenizer: PreTrainedTokenizerBase
+    transform: ImageTransform
+    template: TextTemplate
+    name: str
+    text_context_length: int | None = None
+    text_overflow: TextOverflow = "truncate"
+
+    @property
+    def vision_config(self) -> Any:
+        """Shape of the image tower, and for an E2 its regional part."""
+        return self.model.config.vision_config
+
+    @property
+    def fusion_layers(self) -> tuple[int, ...]:
+        """Finished layers behind which a fusion block stands; empty for a plain CLIP."""
+        return tuple(getattr(self.vision_config, "fusion_layers", None) or ())
+
+    @property
+    def entities(self) -> tuple[Entity, ...]:
+        """What the model searches for; empty for a plain CLIP."""
+        listed = getattr(self.vision_config, "entities", None) or []
+        return tuple(Entity(**entity) for entity in listed)
+
+    @property
+    def text_entities(self) -> tuple[Entity, ...]:
+        """Tags that join a product's text in evaluation (EI-CLIP, our reading); :meth:`embed_texts` reads none."""
+        listed = getattr(self.model.config, "text_entities", None) or []
+        return tuple(Entity(**entity) for entity in listed)
+
+    @property
+    def dimension(self) -> int:
+        """Width C of the joint space."""
+        return int(self.model.visual_projection.out_features)
+
+    @property
+    def context_length(self) -> int:
+        """Longest text in tokens, start and end included: as in training, or what the text encoder can read."""
+        text_config: Any = self.model.config.text_config
+        positions = int(text_config.max_position_embeddings)
+        return positions if self.text_context_length is None else self.text_context_length
+
+    @property
+    def text_stretched_from(self) -> int | None:
+        """How many tokens the text encoder read before its positions were stretched; None: they never were."""
+        return getattr(self.model.config, "text_stretched_from", None)
+
+    @property
+    def compares_tokens(self) -> bool:
+        """Whether the model compares patches with words (FILIP) instead of one vector each."""
+        return getattr(self.model.config, "similarity", "global") == "tokens"
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 over the configuration, the way of making a square, and every weight; computed at each call.
+
+        Where the model lies, and which version of Transformers wrote it, make no difference.
+        """
+        config = _without(self.model.config.to_dict(), NOT_IDENTITY)
+        digest = hashlib.sha256(json.dumps(config, sort_keys=True, default=str).encode())
+        digest.update(repr(self.transform).encode())
+        for name, value in sorted(self.model.state_dict().items()):
+            digest.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
+            digest.update(value.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().data)
+        return digest.hexdigest()
+
+    def _nothing(self) -> Tensor:
+        """The embeddings of no items."""
+        return torch.empty(0, 1, self.dimension) if self.compares_tokens else torch.empty(0, self.dimension)
+
+    def embed_images(self, images: Picture | Sequence[Picture], batch_size: int = 64) -> Tensor:
+        """L2-normalised embeddings (N, C) fp32 on the CPU, of pictures or their files; one alone gives (1, C).
+
+        Pictures are turned upright, laid on white, made square as in training and normalised: give them as they are.
+
+        Raises:
+            E2FashionError: a file is missing or holds no picture.
+        """
+        return self._embed_images(images, batch_size, [unit_features], [self._nothing()])[0]
+
+    def image_features(self, pixel_values: Tensor) -> Tensor:
+        """Features (B, C), not normalised, of normalised squares (B, 3, S, S)."""
+        features: Any = self.model.get_image_features(pixel_values=pixel_values)
+        return features.pooler_output
+
+    def embed_squares(self, squares: Tensor) -> Tensor:
+        """As :meth:`embed_images`, of pictures that ``transform`` has made square: uint8 (B, 3, S, S) to (B, C)."""
+        with evaluating(self.model):
+            return unit_features(self.model.get_image_features(pixel_values=self._pixel_values(squares)))
+
+    def embed_regions(self, images: Picture | Sequence[Picture], batch_size: int = 64) -> Tensor:
+        """L2-normalised embeddings (N, E, C) fp32 on the CPU of what each entity's tokens read, in their order.
+
+        Raises:
+            E2FashionError: the model has no entities, or as :meth:`embed_images`.
+        """
+        return self._embed_images(images, batch_size, [_regions], [self._no_regions()])[0]
+
+    def embed_images_and_regions(
+        self, images: Picture | Sequence[Picture], batch_size: int = 64
+    ) -> tuple[Tensor, Tensor]:
+        """What :meth:`embed_images` and :meth:`embed_regions` return, by one pass instead of two.
+
+        Raises:
+            E2FashionError: as :meth:`embed_regions`.
+        """
+        nothing = [self._nothing(), self._no_regions()]
+        whole, regions = self._embed_images(images, batch_size, [unit_features, _regions], nothing)
+        return whole, regions
+
+    def _no_regions(self) -> Tensor:
+        """The region embeddings of no pictures; an error where the model has no entities."""
+        if not self.entities:
+            raise E2FashionError(
+                f"'{self.name}' has no entities, so it embeds no regions: give a model trained with model.entities"
+            )
+        return torch.empty(0, len(self.entities), self.dimension)
+
+    def _embed_images(
+        self,
+        images: Picture | Sequence[Picture],
+        batch_size: int,
+        readers: Sequence[Callable[[Any], Tensor]],
+        nothing: Sequence[Tensor],
+    ) -> list[Tensor]:
+        """What each reader takes out of the tower's output, one pass for all; of no pictures ``nothing``."""
+        listed = _listed(images)
+        parts = [[empty] for empty in nothing]
+        with evaluating(self.model):
+            for start in range(0, len(listed), batch_size):
+                squares = torch.stack(
+                    [self.transform(read_pixels(image)) for image in listed[start : start + batch_size]]
+                )
+                output = self.model.get_image_features(pixel_values=self._pixel_values(squares))
+                for own, read in zip(parts, readers, strict=True):
+                    own.append(read(output))
+        return [join_items(own) for own in parts]
+
+    def _pixel_values(self, squares: Tensor) -> Tensor:
+        return normalise(squares.to(self.model.device), self.transform.mean, self.transform.std)
+
+    def embed_texts(self, texts: str | Sequence[str], batch_size: int = 256) -> Tensor:
+        """L2-normalised embeddings (N, C) fp32 on the CPU; one text alone gives (1, C).
+
+        Texts are taken as they are: ``encoder.template.render(tags, description)`` joins a product's tags and
+        description as in training. Longer ones than ``context_length`` tokens are cut, the end token kept, or keep
+        their first whole sentences where ``text_overflow`` says so.
+        """
+        return self._embed_texts(texts, batch_size, unit_features, self._nothing())
+
+    def embed_tags(self, tags: str | Sequence[str], batch_size: int = 256) -> Tensor:
+        """As :meth:`embed_texts`, of tag strings: one vector each, (N, C), whatever the model compares."""
+        return self._embed_texts(
+            tags, batch_size, lambda output: unit_features(output.pooler_output), torch.empty(0, self.dimension)
+        )
+
+    def _embed_texts(
+        self, texts: str | Sequence[str], batch_size: int, read: Callable[[Any], Tensor], nothing: Tensor
+    ) -> Tensor:
+        listed = [texts] if isinstance(texts, str) else list(texts)
+        fit = TextFitter(self.tokenizer, self.context_length, self.text_overflow)
+        parts = [nothing]
+        with evaluating(self.model):
+            for start in range(0, len(listed), batch_size):
+                rows = [text.ids for text in fit(listed[start : start + batch_size])]
+                ids, mask = (part.to(self.model.device) for part in pad_ids(rows, self.tokenizer.pad_token_id))
+                parts.append(read(self.model.get_text_features(input_ids=ids, attention_mask=mask)))
+        return join_items(parts)
+
+
+def load_encoder(
+    name_or_folder: str,
+    name: str | None = None,
+    template: str | None = None,
+    resize: Literal["squeeze", "crop", "pad"] | None = None,
+    size: int | None = None,
+) -> Encoder:
+    """Load any CLIP or E2: a model folder, the folder of a run, or a hub name (the only thing that needs a network).
+
+    ``template``, ``resize`` and ``size`` override what was saved with the model; a checkpoint that brings no template
+    reads the description alone.
+
+    Raises:
+        E2FashionError: a folder that does not exist or holds something else, or a size that the patches do not divide.
+    """
+    place = Path(name_or_folder)
+    folder = place / "model" if (place / "model" / "config.json").is_file() else place
+    if folder.is_dir() and not (folder / "config.json").is_file():
+        raise E2FashionError(
+            f"'{name_or_folder}' holds no model: config.json is missing. Give a model folder, a run folder whose "
+            f"training has finished an epoch, or a hub name."
+        )
+    source = str(folder) if folder.is_dir() else checked_source(name_or_folder)
+    what = f"'{name_or_folder}'"
+    read_config(source, MODEL_TYPES, what)
+    config = load_config(AutoConfig, source, what)
+    model = load_weights(AutoModel, source, config, what)
+    transform = transform_of(source, what)
+    if resize is not None:
+        transform = replace(transform, resize=resize)
+    if size is not None:
+        transform = replace(transform, size=size)
+    vision: Any = config.vision_config
+    if not 1 <= transform.size <= LARGEST_SQUARE or transform.size % vision.patch_size:
+        raise E2FashionError(
+            f"size is {transform.size}, which patches of {vision.patch_size} px do not divide (up to {LARGEST_SQUARE} "
+            f"px): the edge would be cut off. The model was made for {vision.image_size}."
+        )
+    if config.model_type == "clip" and transform.size != vision.image_size:
+        model = E2Model.from_clip(source)  # the same features, and positions at any resolution
+    context_length, overflow = text_settings(config, what)
+    with only_our_errors(what, "Correct text_template in its config.json."):
+        text = TextTemplate(template or getattr(config, "text_template", None) or DESCRIPTION_ALONE)
+    label = name or (place.name if place.name != "model" else place.resolve().parent.name)
+    # A checkpoint may hold half precision, which evaluation would keep.
+    model = cast(CLIPModel, model.float().eval())
+    encoder = Encoder(model, load_tokenizer(source), transform, text, label, context_length, overflow)
+    check_texts(encoder, what)
+    return encoder
+
+
+def check_texts(encoder: Encoder, what: str) -> None:
+    """Refuse an encoder that cannot tell two texts apart: by its tokens' ids, and by two embeddings.
+
+    Raises:
+        E2FashionError: see :func:`e2fashion.models.tokenizer.check_token_ids`; or both embeddings are the same.
+    """
+    check_token_ids(encoder.tokenizer, encoder.model.config.text_config, what)
+    first, second = two_texts(encoder.tokenizer)
+    with only_our_errors(what, "Give a model whose text encoder works."):
+        embeds = encoder.embed_tags([first, second])
+    if not bool(torch.isfinite(embeds).all()) or bool((embeds[0] - embeds[1]).abs().max() <= SAME):
+        raise E2FashionError(
+            f"{what} embeds the texts '{first}' and '{second}' equally, so it tells no texts apart: its training "
+            "diverged, or its tokenizer, text configuration and weights do not belong together."
+        )
+
+
+def _regions(output: Any) -> Tensor:
+    """The region embeddings (B, E, C) in an image tower's output."""
+    return unit_features(output.region_features)
+
+
+def _without(values: Any, keys: Sequence[str]) -> Any:
+    """A nested mapping without some keys, wherever they stand."""
+    if not isinstance(values, dict):
+        return values
+    return {key: _without(value, keys) for key, value in values.items() if key not in keys}
+
+
+def _listed(images: Picture | Sequence[Picture]) -> list[Picture]:
+    """One image or several as a list; an array or tensor is refused, whose rows would be taken for images."""
+    if isinstance(images, Image.Image | Path | str):
+        return [images]
+    if isinstance(images, np.ndarray | Tensor | bytes) or not isinstance(images, Iterable):
+        raise not_an_image(images)
+    return list(images)
+
+
+def save_encoder(encoder: Encoder, folder: Path, origin: str = "Trained with e2fashion") -> None:
+    """Write model, processor and card as a folder that :func:`load_encoder` and Transformers read.
+
+    ``origin`` is what the card says of where the weights come from.
+    """
+    encoder.model.config.text_template = encoder.template.template
+    encoder.model.config.text_context_length = encoder.context_length
+    if encoder.text_overflow != getattr(encoder.model.config, "text_overflow", "truncate"):
+        encoder.model.config.text_overflow = encoder.text_overflow
+    encoder.model.save_pretrained(folder)
+    processor = CLIPProcessor(image_processor=encoder.transform.to_processor(), tokenizer=encoder.tokenizer)
+    processor.save_pretrained(folder)
+    (folder / "README.md").write_text(model_card(encoder, origin), encoding="utf-8")
+
+
+def model_card(encoder: Encoder, origin: str) -> str:
+    """The README of a model folder: what it is and the lines that load it."""
+    entities = "".join(f"- `{e.name}` (column `{e.column}`): {e.tokens} selection tokens\n" for e in encoder.entities)
+    vision, fusion = encoder.vision_config, encoder.fusion_layers
+    return f"""---
+library_name: transformers
+tags: [fashion, clip, e2fashion]
+pipeline_tag: zero-shot-image-classification
+---
+# {encoder.name}
+
+{origin}. Image tower: {vision.num_hidden_layers} layers of width {vision.hidden_size}, patches of
+{vision.patch_size} px at {vision.image_size} px; pictures become a square by `{encoder.transform.resize}`.
+Global text: `{encoder.template.template}`.
+
+Entities:
+{entities or "none: this is a plain CLIP" + chr(10)}
+Fusion blocks behind layers: {", ".join(map(str, fusion)) or "none"}.
+
+```python
+import e2fashion
+
+encoder = e2fashion.load_encoder("<this folder>")
+images = encoder.embed_images(["shirt.jpg"])  # (1, {encoder.dimension}), L2-normalised
+texts = encoder.embed_texts(["a blue shirt"])
+```
+
+`import e2fashion` also registers the model type: `AutoModel` and `AutoProcessor` of Transformers then load this folder.
+Their `get_image_features` is not normalised.
+"""
+
+
+@dataclass(frozen=True)
+class EncoderIdentity:
+    """Which encoder something was made with: its name for messages, the fingerprint of its weights, its width C."""
+
+    name: str
+    fingerprint: str
+    dimension: int
+
+
+def require_single_vectors(encoder: Encoder, task: str) -> None:
+    """Refuse an encoder that embeds an item as many vectors where ``task`` needs one.
+
+    Raises:
+        E2FashionError: it compares tokens.
+    """
+    if encoder.compares_tokens:
+        raise E2FashionError(
+            f"'{encoder.name}' compares patches with words (FILIP) and embeds no item as one vector, which {task} "
+            "needs: give a model with similarity 'global'"
+        )

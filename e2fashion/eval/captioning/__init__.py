@@ -1,1 +1,0 @@
-"""Captions measured: records, tables, and a sheet to read."""

@@ -1,1 +1,0 @@
-"""Zero-shot classification and tags: records, tables, confusion, and the files of predictors."""

@@ -1,1 +1,0 @@
-"""Text-guided retrieval: tasks, records, tables and figures."""

@@ -1,1 +1,0 @@
-"""Where an encoder looks in one picture."""

@@ -1,1 +1,0 @@
-"""Search measured: records, tables, and a sheet of what was found."""

@@ -1,1 +1,0 @@
-"""Where an encoder's selected patches lie: records and tables."""

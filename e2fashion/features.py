@@ -1,0 +1,153 @@
+"""Image features of a split, global and by entity, extracted once and kept beside the results."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import torch
+from torch import Tensor
+from tqdm.auto import tqdm  # type: ignore[import-untyped]
+
+from e2fashion.data.catalogue import Catalogue
+from e2fashion.data.datamodule import CatalogueDataModule
+from e2fashion.data.text import TextTemplate
+from e2fashion.data.transforms import normalise
+from e2fashion.disk import DamagedError
+from e2fashion.disk.tensors import load_tensors, save_tensors
+from e2fashion.embedding import evaluating, one_vector, unit_features
+from e2fashion.encoder import Encoder
+from e2fashion.types import E2FashionError
+
+logger = logging.getLogger(__name__)
+
+FORMAT = 1
+KINDS = ("global", "region", "both")
+
+
+@dataclass(frozen=True)
+class SplitFeatures:
+    """Every product's first view: ``image`` (N, C) and ``regions`` (N, C) by entity, L2-normalised fp32 on the CPU."""
+
+    product_ids: tuple[str, ...]
+    image: Tensor
+    regions: dict[str, Tensor]
+
+    def of(self, kind: str, entity: str) -> Tensor:
+        """The ``global`` features, the ``region`` features of ``entity``, or ``both`` side by side (N, 2C)."""
+        if kind == "global":
+            return self.image
+        region = self.regions[entity]
+        return region if kind == "region" else torch.cat([self.image, region], dim=1)
+
+
+def check_kinds(kinds: Sequence[str], entities: Sequence[str], encoder: Encoder) -> None:
+    """Raise an E2FashionError for a kind of features that there is not, or that the encoder has not for an entity."""
+    for kind in kinds:
+        if kind not in KINDS:
+            raise E2FashionError(f"features is '{kind}'; choose from {', '.join(KINDS)}.")
+    there = [entity.name for entity in encoder.entities]
+    for entity in entities:
+        if entity not in there and set(kinds) - {"global"}:
+            has = f"its entities are {', '.join(there)}" if there else "it is a plain CLIP without entities"
+            raise E2FashionError(
+                f"'{encoder.name}' has no region features of '{entity}': {has}. Write features=global for it."
+            )
+
+
+def extract_features(
+    encoder: Encoder,
+    catalogue: Catalogue,
+    split: str,
+    batch_size: int = 128,
+    workers: int = 0,
+    precision: Literal["fp32", "bf16"] = "fp32",
+    progress: bool = True,
+) -> SplitFeatures:
+    """Run the image encoder over the first view of every product of a split, on the device where it is."""
+    data = CatalogueDataModule(
+        catalogue=catalogue,
+        template=TextTemplate("{description}"),  # texts play no part: any template that every catalogue has
+        transform=encoder.transform,
+        tokenizer=encoder.tokenizer,
+        context_length=encoder.context_length,
+        evaluation_batch_size=batch_size,
+        workers=workers,
+    )
+    names = [entity.name for entity in encoder.entities]
+    product_ids: list[str] = []
+    images: list[Tensor] = []
+    regions: list[Tensor] = []
+    device = encoder.model.device
+    label = f"features of {split} with {encoder.name}"
+    with evaluating(encoder.model), torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
+        for batch in tqdm(data.loader(split), desc=label, unit="batch", disable=not progress):
+            pixels = normalise(batch.pixel_values.to(device), encoder.transform.mean, encoder.transform.std)
+            output = encoder.model.get_image_features(pixel_values=pixels)
+            product_ids += batch.product_ids
+            images.append(one_vector(unit_features(output)))
+            if names:
+                regions.append(unit_features(output.region_features))
+    by_entity = torch.cat(regions).unbind(1) if regions else ()
+    return SplitFeatures(
+        tuple(product_ids),
+        torch.cat(images),
+        {name: region.contiguous() for name, region in zip(names, by_entity, strict=True)},
+    )
+
+
+def cached_features(
+    encoder: Encoder,
+    catalogue: Catalogue,
+    split: str,
+    folder: Path,
+    batch_size: int = 128,
+    workers: int = 0,
+    precision: Literal["fp32", "bf16"] = "fp32",
+    progress: bool = True,
+    fingerprint: str | None = None,
+) -> SplitFeatures:
+    """The features in ``folder``, mapped into memory, or extracted and written there.
+
+    The file's name tells the split, the precision, and the fingerprints of model (``fingerprint`` where the caller
+    has it already) and catalogue: another model or another catalogue never finds it. Where the file is damaged, a
+    warning says so and the features are extracted again.
+
+    Raises:
+        E2FashionError: the file belongs to another model or catalogue.
+    """
+    identity = [fingerprint or encoder.fingerprint, catalogue.fingerprint, split, precision]
+    digest = hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:16]
+    file = folder / f"{split}_{precision}_{digest}.safetensors"
+    if file.is_file():
+        try:
+            return _read(file, identity)
+        except DamagedError as damage:
+            logger.warning("%s", damage)
+    found = extract_features(encoder, catalogue, split, batch_size, workers, precision, progress)
+    tensors = {"image": found.image, **{f"region/{name}": region for name, region in found.regions.items()}}
+    header = {"format": str(FORMAT), "identity": json.dumps(identity), "products": json.dumps(found.product_ids)}
+    save_tensors(file, tensors, header)
+    return found
+
+
+def _read(file: Path, identity: list[str]) -> SplitFeatures:
+    tensors, header = load_tensors(file, _REMEDY)
+    try:
+        if json.loads(header["identity"]) != identity or header["format"] != str(FORMAT):
+            raise E2FashionError(f"Features {file} belong to another model or catalogue: delete the file.")
+        products = tuple(json.loads(header["products"]))
+        image = tensors.pop("image")
+    except (KeyError, TypeError, ValueError, RecursionError) as error:
+        raise DamagedError(f"{file} is damaged ({error!r}). {_REMEDY}") from error
+    if any(len(tensor) != len(products) for tensor in (image, *tensors.values())):
+        raise DamagedError(f"{file} is damaged: its tensors are not of {len(products)} products. {_REMEDY}")
+    return SplitFeatures(products, image, {name.removeprefix("region/"): own for name, own in tensors.items()})
+
+
+_REMEDY = "It is extracted again."

@@ -1,1 +1,0 @@
-"""Training with Lightning: modules, optimisers, schedules and callbacks."""

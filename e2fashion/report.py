@@ -1,0 +1,232 @@
+"""Reports to read: tables from records, and the figures of a comparison."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from einops import rearrange
+
+from e2fashion.data.catalogue import Catalogue
+from e2fashion.data.dataset import CatalogueRows
+from e2fashion.data.long_text import TextCounts
+from e2fashion.data.transforms import normalise
+from e2fashion.disk import file_name, write_text
+from e2fashion.embedding import EmbeddedSplit, evaluating
+from e2fashion.encoder import Encoder
+from e2fashion.figures import Look, Picture, RetrievedRow, SelectionRow, draw_retrieved, draw_selection
+from e2fashion.records import RecordContext, settings_of
+from e2fashion.tables import to_markdown
+from e2fashion.tasks.captioning.tables import caption_tables
+from e2fashion.tasks.classification.tables import classification_tables, tag_tables
+from e2fashion.tasks.composed.tables import composed_tables
+from e2fashion.tasks.localization.attribution import attention_map
+from e2fashion.tasks.localization.tables import selection_tables
+from e2fashion.tasks.probing.tables import probe_tables
+from e2fashion.tasks.retrieval.measure import MeasureSettings, embed_catalogue
+from e2fashion.tasks.retrieval.protocols import FullGallery
+from e2fashion.tasks.retrieval.rankings import RETRIEVAL
+from e2fashion.tasks.retrieval.significance import compare_rankings
+from e2fashion.tasks.retrieval.tables import compared_metric, difference_table, retrieval_table
+from e2fashion.tasks.search.tables import search_tables
+from e2fashion.training.sample_sheets import best_pictures, first_view, selection_of, some_of, subjects_of
+from e2fashion.types import E2FashionError, ResultRecord
+
+
+def write_tables(records: Sequence[ResultRecord], file: Path | None = None) -> str:
+    """One Markdown table per split, protocol, notion of a hit, text, catalogue and setting; kept in ``file``.
+
+    Only what was measured alike stands in one table, and only that is averaged. Settings are named where they differ.
+    Linear probes follow in tables of their own.
+
+    Raises:
+        E2FashionError: records from a file lack what the tables of their task show, or hold something else there.
+    """
+    try:
+        tables = _tables(records)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise E2FashionError(
+            f"A record cannot be shown ({error!r}): its line in results.jsonl was edited, or another version wrote it. "
+            "Remove the line, and measure again."
+        ) from error
+    content = "\n".join(tables) if tables else "No records that a table is made of.\n"
+    if file is not None:
+        write_text(file, content)
+    return content
+
+
+def _tables(records: Sequence[ResultRecord]) -> list[str]:
+    kinds: dict[tuple[str, ...], dict[tuple[Any, ...], list[ResultRecord]]] = {}
+    for record in records:
+        if record.task == RETRIEVAL.task:
+            settings = {"catalogue": record.data_fingerprint, **settings_of(record)}
+            kind = kinds.setdefault((record.split, record.protocol, record.positives, record.text), {})
+            kind.setdefault(tuple(settings.items()), []).append(record)
+    tables = []
+    for (split, protocol, positives, text), alike in kinds.items():
+        for how, own in alike.items():
+            table = to_markdown(retrieval_table(own, split=split, protocol=protocol, positives=positives, text=text))
+            differing = [
+                f"{name} {str(value)[:12]}" for name, value in how if any((name, value) not in o for o in alike)
+            ]
+            tables.append(table + (f"\nMeasured with {', '.join(differing)}.\n" if differing else ""))
+    if long_texts := long_text_lines(records):
+        tables.append(long_texts.lstrip())
+    tables += [to_markdown(table) for table in selection_tables(records)]
+    tables += [to_markdown(table) for table in composed_tables(records)]
+    tables += [to_markdown(table) for table in (*classification_tables(records), *tag_tables(records))]
+    tables += [to_markdown(table) for table in caption_tables(records)]
+    tables += [to_markdown(table) for table in search_tables(records)]
+    if probes := probe_tables(records):
+        tables.append(probes)
+    return tables
+
+
+def write_comparison(
+    file: Path,
+    records: Sequence[ResultRecord],
+    encoders: Sequence[Encoder],
+    catalogue: Catalogue,
+    split: str,
+    products: int,
+    lines: Sequence[str] = (),
+    progress: bool = True,
+) -> None:
+    """A comparison's report beside its ``figures/``: tables, retrieved products, selected patches."""
+    figures = file.parent / "figures"
+    parts = [f"# {' against '.join(encoder.name for encoder in encoders)}\n", *lines, "", write_tables(records)]
+    settings = MeasureSettings(progress=progress)
+    embedded = [embed_catalogue(encoder, catalogue, split, settings=settings) for encoder in encoders]
+    parts += [interval_lines(records), *difference_tables(encoders, embedded, split)]
+    rows = retrieved_rows(encoders, catalogue, split, products, embedded=embedded)
+    draw_retrieved(rows, figures / "retrieved.png", f"Text-to-image retrieval among the products of {split}")
+    parts += [
+        f"## Retrieved products\n\nRandom queries of {split}; green frames are right (the product, or one with the "
+        "same text).\n\n![retrieved products](figures/retrieved.png)\n"
+    ]
+    for encoder in encoders:
+        if not encoder.entities or not encoder.fusion_layers:
+            continue
+        name = f"selected_{file_name(encoder.name)}.png"
+        selection = selection_rows(encoder, catalogue, split, products)
+        draw_selection(selection, encoder.entities, figures / name, f"{encoder.name}: patches selected per entity")
+        parts += [
+            f"## Selected patches: {encoder.name}\n\nLast fusion block. Bright: where the entity's tokens look (mean "
+            "probability); yellow frames: the patches they read; blue dashes: the tag's true region, where it is "
+            f"known.\n\n![selected patches](figures/{name})\n"
+        ]
+    write_text(file, "\n".join(parts))
+
+
+def interval_lines(records: Sequence[ResultRecord]) -> str:
+    """SumR of every model with its 95 % interval, and the ceiling that equal texts impose; what long texts lost."""
+    lines = []
+    for record in records:
+        if record.metric != "SumR" or record.low is None or record.high is None:
+            continue
+        ceiling = record.extra.get("ceiling")
+        bound = f"; equal texts allow at most {ceiling:.1f}" if ceiling is not None else ""
+        lines.append(
+            f"- {record.model}, {record.split}, `{record.protocol}`, hit by {record.positives}: {record.value:.1f} "
+            f"[{record.low:.1f}, {record.high:.1f}]{bound}"
+        )
+    return (
+        "SumR with its 95 % bootstrap interval over products:\n\n" + "\n".join(lines) + "\n" + long_text_lines(records)
+    )
+
+
+def long_text_lines(records: Sequence[ResultRecord]) -> str:
+    """What became of texts that are longer than a model reads; empty where none is."""
+    counted = [record for record in records if "texts" in record.extra]
+    lines = dict.fromkeys(
+        f"- {record.model}, {record.split}, `{record.text}`: {TextCounts(**record.extra['texts']).sentence()}"
+        for record in counted
+    )
+    return "\nLong texts:\n\n" + "\n".join(lines) + "\n" if lines else ""
+
+
+def difference_tables(encoders: Sequence[Encoder], embedded: Sequence[EmbeddedSplit], split: str) -> list[str]:
+    """Each model against the first one, protocol ``full``, a hit by equal text: paired bootstrap over products."""
+    contexts = [RecordContext(run="", model=encoder.name, split=split) for encoder in encoders]
+    rankings = [FullGallery().rank(item, context) for item, context in zip(embedded, contexts, strict=True)]
+    tables = []
+    for own, context in list(zip(rankings, contexts, strict=True))[1:]:
+        found = compare_rankings(own, rankings[0], context, FullGallery.name, encoders[0].name)
+        table = difference_table(found, "text", dict.fromkeys(map(compared_metric, found)))
+        tables.append(f"{context.model} against {encoders[0].name}:\n\n{to_markdown(table)}")
+    return tables
+
+
+def retrieved_rows(
+    encoders: Sequence[Encoder],
+    catalogue: Catalogue,
+    split: str,
+    queries: int,
+    progress: bool = True,
+    embedded: Sequence[EmbeddedSplit] | None = None,
+) -> list[RetrievedRow]:
+    """The best pictures of every encoder for the same random products' texts (seed 0).
+
+    ``embedded`` saves embedding the split again where the caller has done it.
+    """
+    if embedded is None:
+        settings = MeasureSettings(progress=progress)
+        embedded = [embed_catalogue(encoder, catalogue, split, settings=settings) for encoder in encoders]
+    rows = CatalogueRows(catalogue.split(split), (), encoders[0].template, encoders[0].transform)
+    chosen = some_of(rows.product_count, queries)
+    found = [_best_pictures(item, chosen) for item in embedded]
+    result = []
+    for place, product in enumerate(chosen):
+        result.append(
+            RetrievedRow(
+                text=rows.text(int(rows.product_starts[product])),
+                truth=_picture(rows, product),
+                found={
+                    encoder.name: [(_picture(rows, other), right) for other, right in best[place][0]]
+                    for encoder, best in zip(encoders, found, strict=True)
+                },
+                rank={encoder.name: best[place][1] for encoder, best in zip(encoders, found, strict=True)},
+            )
+        )
+    return result
+
+
+def selection_rows(
+    encoder: Encoder, catalogue: Catalogue, split: str, products: int, beside: Encoder | None = None
+) -> list[SelectionRow]:
+    """Maps and picks of the last fusion block for random products' first views (seed 0).
+
+    ``beside`` is a CLIP whose attention from CLS to the patches stands beside them, its two highest patches framed.
+    """
+    columns = [entity.column for entity in encoder.entities]
+    rows = CatalogueRows(catalogue.split(split), columns, encoder.template, encoder.transform)
+    chosen = some_of(rows.product_count, products)
+    subjects = subjects_of(rows, catalogue.split(split), encoder.entities, chosen)
+    return selection_of(encoder, subjects, attention_looks(beside, subjects.pictures) if beside else None)
+
+
+def attention_looks(encoder: Encoder, pictures: Sequence[torch.Tensor], framed: int = 2) -> list[Look]:
+    """Where CLS of any CLIP or E2 attends in decoded pictures (3, H, W), with the ``framed`` highest patches."""
+    squares = torch.stack([encoder.transform(picture) for picture in pictures])
+    pixels = normalise(squares.to(encoder.model.device), encoder.transform.mean, encoder.transform.std)
+    with evaluating(encoder.model):
+        heat = attention_map(encoder.model, pixels)[0].cpu()
+    shown = rearrange(squares.numpy(), "b channels height width -> b height width channels", channels=3)
+    return [
+        Look(picture, own.numpy(), own.topk(min(framed, len(own))).indices.tolist())
+        for picture, own in zip(shown, heat, strict=True)
+    ]
+
+
+def _best_pictures(embedded: EmbeddedSplit, queries: Sequence[int]) -> list[tuple[list[tuple[int, bool]], int]]:
+    """See :func:`best_pictures`: of these products' first texts, among the first pictures of all."""
+    images, texts = embedded.first_images, embedded.first_texts
+    group = embedded.text_group[texts]
+    asked = embedded.text_embeds[texts[list(queries)]]
+    return best_pictures(embedded.image_embeds[images], asked, group, group[list(queries)])
+
+
+def _picture(rows: CatalogueRows, product: int) -> Picture:
+    return first_view(rows, int(rows.product_starts[product]))

@@ -1,0 +1,1 @@
+"""Zero-shot classification and tag prediction: classifiers, thresholds, records, tables, confusion figures."""

@@ -1,0 +1,1 @@
+"""From a configuration to a trained encoder: objects, stages, optimization, callbacks, loggers."""

@@ -1,0 +1,355 @@
+"""Configuration to objects: the only module that knows both."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict, replace
+from functools import partial
+from pathlib import Path
+from typing import Any, TypeVar, cast
+
+import torch
+from huggingface_hub.errors import StrictDataclassError
+from transformers import PreTrainedTokenizerBase
+from transformers.activations import ACT2FN
+
+from e2fashion.arithmetic import resolve_attention, resolve_precision
+from e2fashion.config import flat
+from e2fashion.data.catalogue import Catalogue
+from e2fashion.data.datamodule import CatalogueDataModule
+from e2fashion.data.sources import SOURCE_POINT, SOURCES
+from e2fashion.data.sources.base import Source
+from e2fashion.data.text import DESCRIPTION, TextTemplate
+from e2fashion.data.transforms import CLIP_MEAN, CLIP_STD, ImageTransform
+from e2fashion.losses.contrastive import ContrastiveLoss
+from e2fashion.losses.filip import TokenContrast
+from e2fashion.losses.terms import LOSS_TERMS, TERM_POINT, WeightedTerm
+from e2fashion.models.configuration_e2 import E2Config
+from e2fashion.models.loading import checked_source
+from e2fashion.models.modeling_e2 import E2Model
+from e2fashion.models.stretch import stretch_text_positions
+from e2fashion.models.tokenizer import (
+    check_token_ids,
+    load_tokenizer,
+    own_context_length,
+    text_special_ids,
+    token_lengths,
+    train_tokenizer,
+)
+from e2fashion.schema import (
+    CaptionTrainConfig,
+    CheckConfig,
+    DescribeConfig,
+    LossConfig,
+    ModelConfig,
+    RunConfig,
+    StageConfig,
+)
+from e2fashion.training.fit import FitSettings
+from e2fashion.training.loggers import LogSettings
+from e2fashion.training.optimizers import OptimizerSettings
+from e2fashion.training.run_configs import part_options, source_options
+from e2fashion.types import E2FashionError, Entity
+
+Part = TypeVar("Part")
+
+
+def build_source(name: str, options: Mapping[str, Any]) -> Source:
+    """The source ``name`` with its options, strictly against the fields of its class.
+
+    Raises:
+        E2FashionError: an unknown source or option (the ones that exist are named), or what the source itself finds.
+    """
+    values = source_options(name, options)
+    return cast(type[Source], SOURCE_POINT.find(name, SOURCES))(**values)
+
+
+def build_loss_terms(config: LossConfig) -> dict[str, WeightedTerm]:
+    """The further terms of the loss, in the order of the configuration; those set to null are left out.
+
+    Raises:
+        E2FashionError: an unknown term or option (the ones that exist are named), or what the term itself finds.
+    """
+    terms: dict[str, WeightedTerm] = {}
+    for name, given in config.terms.items():
+        if given is None:
+            continue
+        schema = TERM_POINT.find(name, LOSS_TERMS)
+        if schema is None:
+            known = ", ".join(TERM_POINT.names(LOSS_TERMS)) or "none"
+            raise E2FashionError(f"loss.terms names '{name}', which is no loss term. Terms that are there: {known}.")
+        terms[name] = WeightedTerm(schema(**part_options(f"loss term '{name}'", schema, given.options)), given.weight)
+    return terms
+
+
+def build_entities(config: ModelConfig) -> tuple[Entity, ...]:
+    """The entities in the order of the configuration; those set to null are left out."""
+    return tuple(
+        Entity(name=name, column=entity.column or name, tokens=entity.tokens)
+        for name, entity in config.entities.items()
+        if entity is not None
+    )
+
+
+def build_text_entities(config: ModelConfig) -> tuple[Entity, ...]:
+    """The tags that join the text's feature, in the order of the configuration; those set to null are left out."""
+    return tuple(
+        Entity(name=name, column=entity.column or name)
+        for name, entity in config.text_entities.items()
+        if entity is not None
+    )
+
+
+def build_template(config: RunConfig, catalogue: Catalogue) -> TextTemplate:
+    """The template of the global text, checked against the catalogue's columns."""
+    template = TextTemplate(config.text.template)
+    template.validate(catalogue.tag_columns)
+    return template
+
+
+def build_device(accelerator: str) -> torch.device:
+    """The device that ``accelerator`` (auto, cpu, gpu, cuda, mps) means on this machine.
+
+    Raises:
+        E2FashionError: this machine has none of that kind.
+    """
+    available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    kinds = {"auto": ["cuda", "mps", "cpu"], "gpu": ["cuda", "mps"]}.get(accelerator, [accelerator])
+    for kind in kinds:
+        if available.get(kind):
+            return torch.device(kind)
+    raise E2FashionError(
+        f"accelerator is '{accelerator}', but PyTorch finds none on this machine. Use accelerator=cpu, or install a "
+        f"build of PyTorch for your GPU."
+    )
+
+
+def resolve_arithmetic(config: RunConfig, device: torch.device | None = None) -> tuple[RunConfig, dict[str, str]]:
+    """The run with what ``auto`` means in ``train.precision`` and ``model.attention`` on its device; and why.
+
+    A run's identity counts the resolved values, so the same file is another run on another kind of machine.
+    """
+    device = device or build_device(config.accelerator)
+    precision, precision_reason = resolve_precision(config.train.precision, device)
+    attention, attention_reason = resolve_attention(config.model.attention, precision, device)
+    resolved = replace(
+        config,
+        train=replace(config.train, precision=precision),
+        model=replace(config.model, attention=attention),
+    )
+    return resolved, {
+        "precision": f"{precision}: {precision_reason}",
+        "attention": f"{attention}: {attention_reason}",
+    }
+
+
+def build_transform(config: RunConfig) -> ImageTransform:
+    """How a picture becomes a square, with CLIP's colour statistics."""
+    return ImageTransform(size=config.image.size, resize=config.image.resize, mean=CLIP_MEAN, std=CLIP_STD)
+
+
+def training_texts(config: RunConfig, catalogue: Catalogue, template: TextTemplate) -> Iterator[str]:
+    """What a tokenizer from scratch is trained on: every training product's text and tags, in order."""
+    entities = {entity.column for entity in (*build_entities(config.model), *build_text_entities(config.model))}
+    columns = sorted({*template.columns, *entities} - {DESCRIPTION})
+    rows = catalogue.split("train").select_columns([DESCRIPTION, *columns])
+    for row in rows:
+        tags = {column: row[column] for column in columns}
+        yield template.render(tags, row[DESCRIPTION])
+        yield from (tag for tag in tags.values() if tag)
+
+
+def build_tokenizer(config: RunConfig, texts: Iterable[str]) -> PreTrainedTokenizerBase:
+    """The checkpoint's own tokenizer, or one that is trained on ``texts`` (read only then)."""
+    if config.model.checkpoint is not None:
+        stretched = config.text.context_length if config.text.overflow == "stretch" else None
+        return load_tokenizer(checked_source(config.model.checkpoint), stretched)
+    scratch = config.model.scratch
+    return train_tokenizer(
+        texts, kind=scratch.tokenizer, vocabulary=scratch.vocabulary, context_length=config.text.context_length
+    )
+
+
+def build_token_counting(config: DescribeConfig | CheckConfig) -> dict[str, Any]:
+    """``token_lengths``, ``tokenizer_name`` and ``context_length`` of ``describe_catalogue`` and ``TextLimit``.
+
+    Raises:
+        E2FashionError: the tokenizer is neither a folder that holds one nor a name for the hub.
+    """
+    if config.tokenizer is None:
+        return {"context_length": 77 if config.context_length is None else config.context_length}
+    place = Path(config.tokenizer)
+    folder = place / "model" if (place / "model").is_dir() else place
+    tokenizer = load_tokenizer(folder if folder.is_dir() else checked_source(config.tokenizer))
+    own = own_context_length(tokenizer)
+    return {
+        "token_lengths": partial(token_lengths, tokenizer),
+        "tokenizer_name": config.tokenizer,
+        "context_length": own if config.context_length is None else config.context_length,
+    }
+
+
+def build_model(config: RunConfig, tokenizer: PreTrainedTokenizerBase, trained: Path | None = None) -> E2Model:
+    """The encoder in fp32: the model folder ``trained``, a CLIP checkpoint with E2's new parts, or towers from nothing.
+
+    Raises:
+        E2FashionError: a checkpoint that cannot be read, a shape that cannot be built, or an image size that the
+            patches do not divide.
+    """
+    try:
+        # A checkpoint may hold half precision; masters are fp32, and autocast does the rest.
+        model = (E2Model.from_pretrained(trained) if trained else _new_model(config, tokenizer)).float()
+        model.train()  # what was loaded is in evaluation mode, in which nothing is noisy; Lightning leaves it there
+    except (ValueError, StrictDataclassError) as error:
+        reason = str(error).strip().splitlines()[-1].strip().removeprefix("ValueError: ")
+        raise E2FashionError(f"The model cannot be built: {reason} Correct the shapes in model.scratch.") from error
+    check_token_ids(tokenizer, model.config.text_config, f"'{trained or config.model.checkpoint or 'model.scratch'}'")
+    device = build_device(config.accelerator)
+    precision, _ = resolve_precision(config.train.precision, device)
+    model.set_attn_implementation(resolve_attention(config.model.attention, precision, device)[0])
+    if config.text.overflow == "stretch" and trained is None:
+        stretch_text_positions(model, config.text.context_length)
+    positions = model.config.text_config.max_position_embeddings
+    if not 2 <= config.text.context_length <= positions:
+        raise E2FashionError(
+            f"text.context_length is {config.text.context_length}; the text encoder reads from 2 to {positions} "
+            f"tokens. Use text.context_length={positions} or less"
+            + (", or stretch its positions with text.overflow=stretch." if config.model.checkpoint else ".")
+        )
+    patch = model.config.vision_config.patch_size
+    if config.image.size % patch:
+        below = config.image.size // patch * patch
+        fitting = " or ".join(str(size) for size in (below, below + patch) if size)
+        raise E2FashionError(
+            f"image.size is {config.image.size}, which patches of {patch} px do not divide: the edge would be cut "
+            f"off. Use image.size={fitting}."
+        )
+    return model
+
+
+def _new_model(config: RunConfig, tokenizer: PreTrainedTokenizerBase) -> E2Model:
+    model = config.model
+    entities = build_entities(model)
+    parts: dict[str, Any] = {
+        "fusion_layers": list(model.fusion_layers),
+        "selection": model.selection,
+        "noise": model.noise,
+        "selection_temperature": model.temperature,
+        "patches_per_token": model.patches_per_token,
+        "drop_patches": model.drop_patches,
+        "token_gate": model.token_gate,
+        "projection_init": model.projection_init,
+    }
+    joint: dict[str, Any] = {"similarity": model.similarity, "text_entities": build_text_entities(model)}
+    if model.checkpoint is not None:
+        return E2Model.from_clip(model.checkpoint, entities=entities, **joint, **parts)
+    scratch = model.scratch
+    if scratch.activation not in ACT2FN:
+        raise E2FashionError(f"model.scratch.activation is '{scratch.activation}'; CLIP's is quick_gelu, others gelu.")
+    activation = {"hidden_act": scratch.activation, "projection_dim": scratch.projection_dim}
+    built = E2Config(
+        vision_config={
+            **_tower(scratch.vision.layers, scratch.vision.width, scratch.vision.heads),
+            **activation,
+            "image_size": config.image.size,
+            "patch_size": scratch.patch_size,
+            "entities": [{"name": e.name, "column": e.column, "tokens": e.tokens} for e in entities],
+            **parts,
+        },
+        text_config={
+            **_tower(scratch.text.layers, scratch.text.width, scratch.text.heads),
+            **activation,
+            "vocab_size": len(tokenizer),
+            "max_position_embeddings": config.text.context_length,
+            **text_special_ids(tokenizer),
+        },
+        projection_dim=scratch.projection_dim,
+        **joint,
+    )
+    return E2Model(built)
+
+
+def build_datamodule(
+    config: RunConfig,
+    catalogue: Catalogue,
+    template: TextTemplate,
+    transform: ImageTransform,
+    tokenizer: PreTrainedTokenizerBase,
+) -> CatalogueDataModule:
+    """Loaders of train and val for Lightning."""
+    return CatalogueDataModule(
+        catalogue=catalogue,
+        template=template,
+        transform=transform,
+        tokenizer=tokenizer,
+        entity_columns=[
+            entity.column for entity in (*build_entities(config.model), *build_text_entities(config.model))
+        ],
+        context_length=config.text.context_length,
+        overflow=config.text.overflow,
+        batch_size=config.loader.batch_size,
+        evaluation_batch_size=config.loader.evaluation_batch_size,
+        workers=config.loader.workers,
+        cache_gb=config.loader.cache_gb,
+        flip=config.image.flip,
+        crop_scale=config.image.crop_scale,
+        seed=config.seed,
+    )
+
+
+def build_loss(config: RunConfig) -> ContrastiveLoss:
+    """The terms of the loss with their weights.
+
+    Raises:
+        E2FashionError: a weight or share out of range, or a further term that does not exist.
+    """
+    entities, gather = build_entities(config.model), config.processes > 1
+    tokens = TokenContrast(config.loss.token_keep, gather, config.loss.half_precision_gather)
+    return ContrastiveLoss(
+        entity_names=[entity.name for entity in entities],
+        region_weight=config.loss.region_weight if entities else 0.0,
+        region_targets=config.loss.region_targets,
+        gather=gather,
+        global_term=tokens if config.model.similarity == "tokens" else None,
+        terms=build_loss_terms(config.loss),
+    )
+
+
+def build_optimizer_settings(config: RunConfig, stage: StageConfig) -> OptimizerSettings:
+    """The optimiser of one stage."""
+    first, second = config.train.betas
+    return OptimizerSettings(
+        optimizer=config.train.optimizer,
+        learning_rate=stage.learning_rate,
+        betas=(first, second),
+        weight_decay=config.train.weight_decay,
+        warmup_steps=config.train.warmup_steps,
+    )
+
+
+def build_fit_settings(config: RunConfig, stage: StageConfig, progress: bool) -> FitSettings:
+    """Length, arithmetic and machine of one stage."""
+    return FitSettings(
+        epochs=stage.epochs,
+        precision=resolve_precision(config.train.precision, build_device(config.accelerator))[0],
+        accelerator=config.accelerator,
+        devices=config.devices,
+        nodes=config.nodes,
+        gradient_clip=config.train.gradient_clip,
+        checkpoint_every_steps=config.train.checkpoint_every_steps,
+        progress=progress,
+    )
+
+
+def build_log_settings(config: RunConfig | CaptionTrainConfig) -> LogSettings:
+    """Where a training's curves go; W&B and MLflow show the configuration beside them."""
+    return LogSettings(tuple(config.logging.to), config.logging.online, config.name, flat(asdict(config)))
+
+
+def _tower(layers: int, width: int, heads: int) -> dict[str, int]:
+    return {
+        "num_hidden_layers": layers,
+        "hidden_size": width,
+        "num_attention_heads": heads,
+        "intermediate_size": 4 * width,
+    }

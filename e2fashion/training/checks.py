@@ -1,0 +1,97 @@
+"""What is refused of a run before any work, because it would fail only after it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+
+from e2fashion.config import split_names
+from e2fashion.data.catalogue import Catalogue
+from e2fashion.data.text import DESCRIPTION
+from e2fashion.disk import checked_name
+from e2fashion.schema import RunConfig
+from e2fashion.tasks.retrieval.protocols import protocol_named
+from e2fashion.training import build
+from e2fashion.training.loggers import check_loggers
+from e2fashion.types import E2FashionError, Entity
+
+
+def check_run(config: RunConfig, catalogue: Catalogue) -> None:
+    """Refuse before any work what would fail only after it.
+
+    Raises:
+        E2FashionError: a name that cannot name a folder, a number out of range, a stage without epochs, a split or
+            protocol that does not exist, a column that the catalogue lacks, arithmetic that the machine does not have,
+            a logger that is not installed.
+    """
+    checked_name("name", config.name)
+    stages = {f"train.stages.{name}": stage for name, stage in config.train.stages.items() if stage is not None}
+    if not stages:
+        raise E2FashionError("The run has no train.stages: add one, as in `train.stages.main.epochs=10`.")
+    bounds: list[tuple[str, float, float]] = [
+        ("devices", config.devices, 1),
+        ("nodes", config.nodes, 1),
+        ("image.size", config.image.size, 1),
+        ("loader.batch_size", config.loader.batch_size, 1),
+        ("loader.evaluation_batch_size", config.loader.evaluation_batch_size, 1),
+        ("loader.workers", config.loader.workers, 0),
+        ("train.warmup_steps", config.train.warmup_steps, 0),
+        ("train.weight_decay", config.train.weight_decay, 0),
+        ("train.checkpoint_every_steps", config.train.checkpoint_every_steps, 1),
+        ("logging.figures_every", config.logging.figures_every, 0),
+        *((f"{key}.epochs", stage.epochs, 0) for key, stage in stages.items()),
+        *((f"{key}.learning_rate", stage.learning_rate, 0) for key, stage in stages.items()),
+    ]
+    for key, value, least in bounds:
+        if value < least:
+            raise E2FashionError(f"{key} is {value}; give a number from {least}.")
+    check_loggers(config.logging.to, config.logging.online)
+    if len(config.train.betas) != 2:
+        raise E2FashionError(f"train.betas is {config.train.betas}; give two numbers, as in train.betas=[0.9,0.999].")
+    for split in dict.fromkeys(["train", "val", *split_names(config.evaluate_splits)]):
+        if split not in catalogue.split_names:
+            raise E2FashionError(
+                f"The catalogue {catalogue.path} has no split '{split}'; it has: {', '.join(catalogue.split_names)}. "
+                f"A run trains on train, chooses its best epoch on val, and evaluates evaluate_splits="
+                f"{config.evaluate_splits}: prepare the catalogue with these splits."
+            )
+    if (products := catalogue.manifest.splits["val"]["products"]) < config.processes:
+        raise E2FashionError(
+            f"The val split of the catalogue {catalogue.path} has {products} products, fewer than the "
+            f"{config.processes} processes that share them (devices={config.devices}, nodes={config.nodes}). Train "
+            f"with {products} processes at most, or prepare the catalogue with a larger val_fraction."
+        )
+    for protocol in split_names(config.protocols):
+        protocol_named(protocol)
+    if config.text.overflow == "stretch" and config.model.checkpoint is None:
+        raise E2FashionError(
+            "text.overflow is stretch, but model.checkpoint is null: a text encoder from scratch has no positions to "
+            f"stretch, it gets text.context_length={config.text.context_length} of them. Set text.overflow=truncate."
+        )
+    build.build_loss(config)
+    build.build_template(config, catalogue)
+    check_entities(build.build_entities(config.model), catalogue)
+    check_entities(build.build_text_entities(config.model), catalogue, "text_entities")
+    if config.nodes > 1 and not {"RANK", "SLURM_PROCID"} & os.environ.keys():
+        raise E2FashionError(
+            f"nodes is {config.nodes}, but nothing says which of them this machine is. Start the command on every "
+            f"machine with `torchrun --nnodes={config.nodes} --nproc-per-node={config.devices} ... -m e2fashion train "
+            "...`, or with `srun` in a SLURM job."
+        )
+    if config.train.precision == "fp16" and build.build_device(config.accelerator).type == "cpu":
+        raise E2FashionError("train.precision is fp16, which needs a GPU. On a CPU use train.precision=bf16 or fp32.")
+
+
+def check_entities(entities: Iterable[Entity], catalogue: Catalogue, key: str = "entities") -> None:
+    """Every entity's column exists in the catalogue; ``description`` may be one (official code).
+
+    Raises:
+        E2FashionError: one does not; the message says how to leave the entity out.
+    """
+    for entity in entities:
+        if entity.column not in (*catalogue.tag_columns, DESCRIPTION):
+            raise E2FashionError(
+                f"Entity '{entity.name}' reads the column '{entity.column}', which the catalogue '{catalogue.path}' "
+                f"lacks. Its tag columns: {', '.join(catalogue.tag_columns)}. Name another one with "
+                f"model.{key}.{entity.name}.column=<column>, or leave it out with model.{key}.{entity.name}=null."
+            )

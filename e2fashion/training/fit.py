@@ -1,0 +1,107 @@
+"""One stage of training as one Lightning fit that can stop and go on."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import pytorch_lightning as pl
+from pytorch_lightning.callbacks import LearningRateMonitor
+from pytorch_lightning.loggers import Logger
+from pytorch_lightning.utilities.exceptions import MisconfigurationException
+
+from e2fashion.arithmetic import Precision
+from e2fashion.training.callbacks import BestModel, ResumeCheckpoint, StageBar, Throughput
+from e2fashion.training.resume import damage_of, last_checkpoint
+from e2fashion.types import E2FashionError
+
+logger = logging.getLogger(__name__)
+
+LIGHTNING_PRECISION: dict[Precision, Literal["32-true", "bf16-mixed", "16-mixed"]] = {
+    "fp32": "32-true",
+    "bf16": "bf16-mixed",
+    "fp16": "16-mixed",
+}
+
+LOG_EVERY_STEPS = 10
+
+
+@dataclass(frozen=True)
+class FitSettings:
+    """How a stage is fitted, apart from the optimiser: length, arithmetic, machine, checkpoints."""
+
+    epochs: int
+    precision: Precision = "fp32"
+    accelerator: str = "auto"
+    devices: int = 1
+    nodes: int = 1
+    gradient_clip: float | None = None
+    checkpoint_every_steps: int = 200
+    progress: bool = True
+
+
+def fit_stage(
+    module: pl.LightningModule,
+    data: pl.LightningDataModule,
+    settings: FitSettings,
+    run_folder: Path,
+    stage: str,
+    best_model: BestModel,
+    extra_callbacks: Sequence[pl.Callback] = (),
+    loggers: Sequence[Logger] = (),
+) -> None:
+    """Fit one stage, from its last checkpoint if the run was interrupted; curves go to ``loggers``.
+
+    Raises:
+        RunInterruptedError: the user asked to stop; the checkpoint is saved.
+        E2FashionError: the loss is no longer finite, or the machine lacks the accelerator or so many devices.
+    """
+    checkpoint = last_checkpoint(run_folder, stage)
+    callbacks: list[pl.Callback] = [
+        best_model,
+        Throughput(),
+        *([LearningRateMonitor(logging_interval="step")] if loggers else []),
+        ResumeCheckpoint(checkpoint, settings.checkpoint_every_steps),
+    ]
+    callbacks += extra_callbacks
+    if settings.progress:
+        callbacks.append(StageBar(stage))
+    steps = len(data.train_dataloader()) // (settings.devices * settings.nodes)
+    trainer = _trainer(
+        settings,
+        callbacks=callbacks,
+        log_every_n_steps=max(1, min(LOG_EVERY_STEPS, steps)),
+        logger=list(loggers),
+        num_sanity_val_steps=0,
+        use_distributed_sampler=False,
+        enable_checkpointing=False,
+        enable_model_summary=False,
+        deterministic="warn",
+    )
+    # The first process has set a damaged one aside; the others may come before it, and begin anew as well.
+    resume = checkpoint if checkpoint.is_file() and damage_of(checkpoint) is None else None
+    if resume and trainer.is_global_zero:
+        logger.info("stage %s goes on from %s", stage, resume)
+    trainer.fit(module, datamodule=data, ckpt_path=resume, weights_only=True)
+
+
+def _trainer(settings: FitSettings, **options: Any) -> pl.Trainer:
+    try:
+        return pl.Trainer(
+            accelerator=settings.accelerator,
+            devices=settings.devices,
+            num_nodes=settings.nodes,
+            precision=LIGHTNING_PRECISION[settings.precision],
+            max_epochs=settings.epochs,
+            gradient_clip_val=settings.gradient_clip,
+            enable_progress_bar=settings.progress,
+            **options,
+        )
+    except (MisconfigurationException, RuntimeError, TypeError, ValueError) as error:
+        raise E2FashionError(
+            f"accelerator={settings.accelerator} with devices={settings.devices}, nodes={settings.nodes} cannot be "
+            f"used here: {error}"
+        ) from error

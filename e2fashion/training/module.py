@@ -1,0 +1,157 @@
+"""The LightningModule that trains a CLIP or an E2 with the global and regional contrastive losses."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.utilities.types import OptimizerLRSchedulerConfig
+from torch import Tensor
+from torch.optim.lr_scheduler import LambdaLR
+
+from e2fashion.data.transforms import normalise
+from e2fashion.disk import write_json
+from e2fashion.losses.contrastive import ContrastiveLoss
+from e2fashion.metrics.retrieval import CrossModalRecall
+from e2fashion.models.modeling_e2 import E2Model
+from e2fashion.models.outputs import E2Output
+from e2fashion.similarity import is_tokenwise, pad_tokens
+from e2fashion.training.optimizers import OptimizerSettings, build_optimizer
+from e2fashion.training.schedules import cosine_with_warmup
+from e2fashion.types import Batch, E2FashionError, LossOutput
+
+#: CLIP's bound on the inverse temperature: logits are never scaled by more than 100.
+MAX_LOGIT_SCALE = math.log(100.0)
+
+
+class ContrastiveModule(pl.LightningModule):
+    """One stage of training: forward, weighted loss, retrieval on val at the end of every epoch.
+
+    All randomness of a step comes from (seed, step, rank), so that a resumed run repeats what an uninterrupted
+    one does. The module keeps no hyperparameters: the run folder's ``config.yaml`` does.
+
+    Args:
+        model: the encoder that is trained.
+        loss: global, regional and further terms.
+        settings: optimiser of this stage.
+        mean, std: of the three colour channels, for pixels in [0, 1].
+        seed: of the selection noise and whatever else a step draws.
+        nonfinite_report: where the product ids of a batch whose loss is not finite are written.
+    """
+
+    pixel_mean: Tensor
+    pixel_std: Tensor
+
+    def __init__(
+        self,
+        model: E2Model,
+        loss: ContrastiveLoss,
+        settings: OptimizerSettings,
+        mean: tuple[float, ...],
+        std: tuple[float, ...],
+        seed: int,
+        nonfinite_report: Path,
+    ) -> None:
+        super().__init__()
+        self.model = model
+        self.loss = loss
+        self.settings = settings
+        self.seed = seed
+        self.nonfinite_report = nonfinite_report
+        self.retrieval = CrossModalRecall()
+        self.register_buffer("pixel_mean", torch.tensor(mean), persistent=False)
+        self.register_buffer("pixel_std", torch.tensor(std), persistent=False)
+
+    def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
+        """Normalise the loader's uint8 pixels once they are on the device: a quarter of the bytes travel."""
+        if batch.pixel_values.dtype == torch.uint8:
+            batch.pixel_values = normalise(batch.pixel_values, self.pixel_mean, self.pixel_std)
+        return batch
+
+    def forward(self, batch: Batch) -> E2Output:
+        """Embed images (B, 3, H, W), texts (B, L) and the U distinct tags of one batch."""
+        return self.model(
+            input_ids=batch.input_ids,
+            pixel_values=batch.pixel_values,
+            attention_mask=batch.attention_mask,
+            tag_input_ids=batch.tag_input_ids,
+            tag_attention_mask=batch.tag_attention_mask,
+            tag_index=batch.tag_index,
+            tag_present=batch.tag_present,
+        )
+
+    def compute_loss(self, batch: Batch) -> LossOutput:
+        """The weighted loss of one batch and its terms."""
+        return self.loss.of(self(batch), batch)
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """One loss; a loss that is not finite stops the run and names the products it came from."""
+        step_seed = self.seed * 1_000_003 + self.global_step * 1_009 + self.global_rank
+        torch.manual_seed(step_seed)
+        self.model.seed_selection_noise(step_seed)
+        output = self.compute_loss(batch)
+        if not torch.isfinite(output.total):
+            self._report_nonfinite(batch, output)
+        size = len(batch)
+        # Not "train/loss": MLflow keeps a metric in a file of its name, and the terms need a folder of that name.
+        self.log("train/loss/total", output.total.detach(), prog_bar=True, batch_size=size)
+        self.log_dict({f"train/loss/{k}": v.detach() for k, v in output.terms.items()}, batch_size=size)
+        self.log("train/logit_scale", self.model.logit_scale.detach().exp(), batch_size=size)
+        return output.total
+
+    def optimizer_step(self, *arguments: Any, **options: Any) -> None:
+        """Bound the temperature after the optimiser has moved it (not in forward, where it would stop learning).
+
+        Here and not behind the batch: a checkpoint that is saved behind the batch must hold the bounded value.
+        """
+        super().optimizer_step(*arguments, **options)
+        with torch.no_grad():
+            self.model.logit_scale.clamp_(max=MAX_LOGIT_SCALE)
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        """Collect embeddings of every val product's first view and text."""
+        image_embeds, text_embeds = self(batch).compared_embeds
+        if is_tokenwise(text_embeds):  # one length for all batches and ranks
+            text_embeds = pad_tokens(text_embeds, self.model.config.text_config.max_position_embeddings)
+        self.retrieval.update(image_embeds.float(), text_embeds.float(), batch.text_group, batch.text_group)
+
+    def on_validation_epoch_end(self) -> None:
+        """Log retrieval among all val products, positives by equal text; SumR chooses the model that is kept."""
+        scores = self.retrieval.compute()
+        self.retrieval.reset()
+        # Equal on all ranks already; sync_dist tells Lightning that this was thought of.
+        values = {f"val/retrieval/{name}": float(value) for name, value in scores.items()}
+        self.log_dict(values, sync_dist=True)
+        self.log("SumR", float(scores["SumR"]), prog_bar=True, logger=False, sync_dist=True)
+
+    def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
+        """The stage's optimiser with a cosine schedule over all its steps.
+
+        Not ``trainer.estimated_stepping_batches``: it sets the loaders up before a checkpoint's place in them is
+        restored, and a resumed epoch would begin again.
+        """
+        optimizer = build_optimizer(self.model, self.settings)
+        data: pl.LightningDataModule = self.trainer.datamodule  # type: ignore[attr-defined]
+        total_steps = len(data.train_dataloader()) * (self.trainer.max_epochs or 0)
+        schedule = LambdaLR(optimizer, cosine_with_warmup(self.settings.warmup_steps, total_steps))
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def _report_nonfinite(self, batch: Batch, output: LossOutput) -> None:
+        report = {
+            "step": self.global_step,
+            "epoch": self.current_epoch,
+            "terms": {name: float(value.detach()) for name, value in output.terms.items()},
+            "product_ids": batch.product_ids,
+        }
+        file = self.nonfinite_report
+        if self.global_rank:  # every process has products of its own
+            file = file.with_stem(f"{file.stem}_rank{self.global_rank}")
+        write_json(file, report)
+        raise E2FashionError(
+            f"The loss became {output.total.item()} at step {self.global_step}. The batch's product ids are in "
+            f"'{file}'. Lower train.stages.<stage>.learning_rate, set train.gradient_clip=1.0, or "
+            f"train with train.precision=fp32 or bf16 instead of fp16."
+        )

@@ -1,0 +1,166 @@
+"""A handful of products as the figures show them: what their texts retrieve, what an E2's tokens select in them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from e2fashion.data.dataset import CatalogueRows
+from e2fashion.data.storage import REGIONS_COLUMN, decode_regions
+from e2fashion.data.transforms import normalise
+from e2fashion.embedding import evaluating
+from e2fashion.encoder import Encoder
+from e2fashion.figures import Look, Picture, RetrievedRow, SelectionRow, as_picture, draw_retrieved, draw_selection
+from e2fashion.metrics.comparison import compare
+from e2fashion.tasks.localization.measure import selects, token_slices
+from e2fashion.tasks.localization.regions import boxes_in_square
+from e2fashion.training.samples import SeenProducts
+from e2fashion.types import Entity
+
+if TYPE_CHECKING:
+    import datasets
+
+#: Best pictures of a query.
+SHOWN = 5
+#: Products in the figures of an epoch, and their sharpness: little, for they are drawn often.
+SAMPLES, SAMPLE_DPI = 3, 80
+
+
+@dataclass(frozen=True)
+class Subjects:
+    """N first views: ``pictures`` as decoded, uint8 ``squares`` (N, 3, S, S), tags and true boxes by entity."""
+
+    pictures: Sequence[Tensor]
+    squares: Tensor
+    tags: Sequence[dict[str, str | None]]
+    boxes: Sequence[dict[str, list[tuple[float, float, float, float]]]]
+
+
+def some_of(total: int, wanted: int) -> list[int]:
+    """So many of ``total`` products, always the same (seed 0), in order."""
+    drawn = np.random.default_rng(0).choice(total, min(total, wanted), replace=False)
+    return sorted(int(product) for product in drawn)
+
+
+def subjects_of(
+    rows: CatalogueRows, split: datasets.Dataset, entities: Sequence[Entity], products: Sequence[int]
+) -> Subjects:
+    """The ``products`` of ``rows``, whose first entity columns are those of ``entities``; ``split`` has the regions."""
+    starts = [int(rows.product_starts[product]) for product in products]
+    pictures = [rows.picture(row) for row in starts]
+    regions = split[REGIONS_COLUMN] if REGIONS_COLUMN in split.column_names else None
+    tags, boxes = [], []
+    for row, picture in zip(starts, pictures, strict=True):
+        known = decode_regions(regions[row]) if regions is not None and regions[row] else {}
+        seen = {
+            entity.name: boxes_in_square(known.get(entity.column, ()), rows.transform, *picture.shape[-2:])
+            for entity in entities
+        }
+        boxes.append({name: [(b.left, b.top, b.right, b.bottom) for b in own] for name, own in seen.items()})
+        tags.append(dict(zip((entity.name for entity in entities), rows.tags(row), strict=False)))
+    return Subjects(pictures, torch.stack([rows.transform(picture) for picture in pictures]), tags, boxes)
+
+
+def selection_of(
+    encoder: Encoder, subjects: Subjects, looks: Sequence[Look | None] | None = None
+) -> list[SelectionRow]:
+    """Maps and picks of the last fusion block; ``looks`` stand beside them."""
+    with evaluating(encoder.model):
+        pixels = normalise(subjects.squares.to(encoder.model.device), encoder.transform.mean, encoder.transform.std)
+        output: Any = encoder.model.get_image_features(pixels, output_selection_maps=True)
+    maps = output.selection_maps[:, -1].float().cpu().numpy()
+    picks = output.selected_patches[:, -1].cpu().numpy()
+    result = []
+    for place, square in enumerate(subjects.squares):
+        entity_maps, entity_picks = {}, {}
+        for name, tokens in token_slices(encoder.entities).items():
+            entity_maps[name] = maps[place, tokens].mean(axis=0)
+            entity_picks[name] = [int(patch) for patch in picks[place, tokens].ravel()]
+        beside = looks[place] if looks is not None else None
+        boxes = subjects.boxes[place]
+        result.append(SelectionRow(as_picture(square), subjects.tags[place], entity_maps, entity_picks, boxes, beside))
+    return result
+
+
+def best_pictures(
+    image_embeds: Tensor, text_embeds: Tensor, image_group: Tensor, text_group: Tensor
+) -> list[tuple[list[tuple[int, bool]], int]]:
+    """Per text its best pictures with whether they are right, and the rank of the first right one.
+
+    Embeddings (M, C) and (Q, C), or tokens (M, P, C) and (Q, L, C); equal ids (M,) and (Q,) are right.
+    """
+    compared = compare(image_embeds, text_embeds)
+    result = []
+    for query, group in enumerate(text_group):
+        order = compared.scores("t2i", query).argsort(descending=True, stable=True)
+        right = image_group[order] == group
+        best = [(int(product), bool(hit)) for product, hit in zip(order[:SHOWN], right[:SHOWN], strict=True)]
+        result.append((best, int(right.nonzero()[0, 0]) + 1))
+    return result
+
+
+def first_view(rows: CatalogueRows, row: int) -> Picture:
+    """The square of a row as a figure shows it: (S, S, 3)."""
+    return as_picture(rows.transform(rows.picture(row)))
+
+
+class SampleSheets:
+    """Draws the same few products of val after every epoch, from what validation embedded anyway.
+
+    Args:
+        encoder: the one that is trained.
+        rows: of val; their first entity columns are those of the encoder's entities.
+        split: the same products, with their regions if these are known.
+    """
+
+    def __init__(self, encoder: Encoder, rows: CatalogueRows, split: datasets.Dataset) -> None:
+        self.encoder = encoder
+        self.rows = rows
+        self.split = split
+
+    def __call__(self, seen: SeenProducts, epoch: int, folder: Path) -> dict[str, Path]:
+        """The figures of an epoch in ``folder``, by the name under which they are logged."""
+        files = {"figures/retrieved": folder / f"retrieved_{epoch:03d}.png"}
+        title = f"{self.encoder.name}, epoch {epoch}: text to image among {len(seen.product_ids)} products of val"
+        draw_retrieved(self.retrieved(seen), files["figures/retrieved"], title, dpi=SAMPLE_DPI)
+        if selects(self.encoder):
+            files["figures/selected"] = folder / f"selected_{epoch:03d}.png"
+            title = f"{self.encoder.name}, epoch {epoch}: patches selected per entity"
+            rows = selection_of(self.encoder, self.subjects)
+            draw_selection(rows, self.encoder.entities, files["figures/selected"], title, dpi=SAMPLE_DPI)
+        return files
+
+    def retrieved(self, seen: SeenProducts) -> list[RetrievedRow]:
+        """The best pictures, among those that were seen, for the texts of a few of them."""
+        chosen = some_of(len(seen.product_ids), SAMPLES)
+        group = seen.text_group
+        found = best_pictures(seen.image_embeds, seen.text_embeds[chosen], group, group[chosen])
+        starts = [self.starts[product_id] for product_id in seen.product_ids]
+        name = self.encoder.name
+        return [
+            RetrievedRow(
+                text=self.rows.text(starts[product]),
+                truth=first_view(self.rows, starts[product]),
+                found={name: [(first_view(self.rows, starts[other]), right) for other, right in best]},
+                rank={name: rank},
+            )
+            for product, (best, rank) in zip(chosen, found, strict=True)
+        ]
+
+    @cached_property
+    def subjects(self) -> Subjects:
+        """The products in which selection is shown."""
+        products = some_of(self.rows.product_count, SAMPLES)
+        return subjects_of(self.rows, self.split, self.encoder.entities, products)
+
+    @cached_property
+    def starts(self) -> dict[str, int]:
+        """Row of every product's first view."""
+        return {self.rows.product_id(int(row)): int(row) for row in self.rows.product_starts[:-1]}

@@ -1,0 +1,190 @@
+"""The stages of a run: each a fit of its own, from the best model of those before it."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, cast
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.loggers import Logger
+from pytorch_lightning.utilities import rank_zero_only
+
+from e2fashion.data.catalogue import Catalogue
+from e2fashion.data.datamodule import CatalogueDataModule
+from e2fashion.disk import atomic_folder
+from e2fashion.encoder import Encoder, save_encoder
+from e2fashion.losses.gather import is_distributed
+from e2fashion.models.from_clip import added_parameters, new_parameter_names
+from e2fashion.models.modeling_e2 import E2Model
+from e2fashion.run_folder import RunFolder, peak_memory_mb
+from e2fashion.schema import RunConfig, StageConfig
+from e2fashion.training import build
+from e2fashion.training.callbacks import BestModel
+from e2fashion.training.fit import fit_stage
+from e2fashion.training.loggers import LogSettings, ids_of, open_loggers, quiet_loggers, resumed_step
+from e2fashion.training.module import ContrastiveModule
+from e2fashion.training.optimizers import freeze_disconnected, select_trainable
+from e2fashion.training.resume import last_checkpoint, remove_checkpoints, set_aside_damaged
+from e2fashion.training.sample_sheets import SampleSheets
+from e2fashion.training.samples import SampleFigures
+
+logger = logging.getLogger(__name__)
+
+
+def is_first_process() -> bool:
+    """Whether this process is the one that writes, among those that train together."""
+    return cast(Any, rank_zero_only).rank == 0
+
+
+def train_stages(config: RunConfig, catalogue: Catalogue, folder: RunFolder, progress: bool) -> None:
+    """Every stage that the record does not call done, each from the best model of those before it."""
+    stages = {name: stage for name, stage in config.train.stages.items() if stage is not None}
+    done: dict[str, Any] = folder.read_record().get("stages", {})
+    left = [name for name in stages if not done.get(name, {}).get("done")]
+    if not left:
+        return
+    template = build.build_template(config, catalogue)
+    transform = build.build_transform(config)
+    tokenizer = build.build_tokenizer(config, build.training_texts(config, catalogue, template))
+    data = build.build_datamodule(config, catalogue, template, transform, tokenizer)
+    for name in left:
+        stage = stages[name]
+        pl.seed_everything(config.seed, workers=True, verbose=False)
+        model = build.build_model(config, tokenizer, folder.model if done and folder.model.is_dir() else None)
+        text = config.text
+        encoder = Encoder(model, tokenizer, transform, template, config.name, text.context_length, text.overflow)
+        if name == left[0] and is_first_process():
+            counts = data.text_counts("train", encoder.text_stretched_from)
+            logger.info("texts of train: %s", counts.sentence())
+            folder.update_record(texts=counts.record())
+        if _choose_parameters(config, model, stage) and stage.epochs:
+            done[name] = _train_stage(name, stage, config, encoder, data, folder, done, progress)
+        else:
+            reason = "nothing to train" if stage.epochs else "no epochs"
+            logger.info("stage %s is skipped: %s", name, reason)
+            done[name] = {"done": True, "skipped": reason}
+        if is_first_process():
+            folder.update_record(
+                stages=done,
+                parameters=model.num_parameters(),
+                added_parameters=added_parameters(model),
+                added_percent=added_percent(model),
+                patches=(config.image.size // model.config.vision_config.patch_size) ** 2,
+                seed=config.seed,
+                peak_memory_mb=round(peak_memory_mb()),
+            )
+            remove_checkpoints(folder.path, name)
+        # The others read the best model of this stage, which the first process has put in its place.
+        if is_distributed():
+            torch.distributed.barrier()
+    if is_first_process() and not folder.model.is_dir():
+        with atomic_folder(folder.model) as fresh:
+            save_encoder(encoder, fresh)
+
+
+def _train_stage(
+    name: str,
+    stage: StageConfig,
+    config: RunConfig,
+    encoder: Encoder,
+    data: CatalogueDataModule,
+    folder: RunFolder,
+    done: dict[str, Any],
+    progress: bool,
+) -> dict[str, Any]:
+    """Fit one stage and put its best model in its place; what the record says about it."""
+    first, spent, started = is_first_process(), done.get(name, {}).get("seconds", 0.0), time.perf_counter()
+    best_before = max((entry["best"] for entry in done.values() if "best" in entry), default=float("-inf"))
+    best = BestModel(folder.checkpoints / name / "best", partial(save_encoder, encoder), "SumR", best_before)
+    module = ContrastiveModule(
+        model=cast(E2Model, encoder.model),
+        loss=build.build_loss(config),
+        settings=build.build_optimizer_settings(config, stage),
+        mean=encoder.transform.mean,
+        std=encoder.transform.std,
+        seed=config.seed,
+        nonfinite_report=folder.path / "nonfinite_batch.json",
+    )
+    begin_anew_if_damaged(folder, name)
+    try:
+        with recorded_loggers(build.build_log_settings(config), folder, name) as loggers:
+            settings = build.build_fit_settings(config, stage, progress)
+            figures = _sample_figures(config, encoder, data, folder.figures / name)
+            fit_stage(module, data, settings, folder.path, name, best, extra_callbacks=figures, loggers=loggers)
+    finally:
+        seconds = round(spent + time.perf_counter() - started, 1)
+        if first:  # a run that goes on adds to it
+            folder.update_record(stages=done | {name: {"seconds": seconds}})
+    if first and best.folder.is_dir():
+        with atomic_folder(folder.model) as fresh:
+            shutil.copytree(best.folder, fresh, dirs_exist_ok=True)
+    return {
+        "done": True,
+        "best": best.best,
+        "best_epoch": best.best_epoch + 1,
+        "seconds": seconds,
+        "trained_parameters": sum(p.numel() for p in encoder.model.parameters() if p.requires_grad),
+    }
+
+
+def begin_anew_if_damaged(folder: RunFolder, stage: str) -> None:
+    """Set a damaged checkpoint aside; the log and the record say so, for the stage then begins from its start.
+
+    That costs the time of its steps and changes no result: the steps are the same ones.
+    """
+    if not is_first_process() or (damage := set_aside_damaged(folder.path, stage)) is None:
+        return
+    checkpoint = last_checkpoint(folder.path, stage)
+    logger.warning("%s is damaged (%s): stage %s begins again from its start", checkpoint, damage, stage)
+    known = folder.read_record().get("damaged_checkpoints", [])
+    folder.update_record(
+        damaged_checkpoints=[*known, {"stage": stage, "damage": damage, "went_on_from": "the stage's start"}]
+    )
+
+
+@contextmanager
+def recorded_loggers(settings: LogSettings, folder: RunFolder, stage: str) -> Iterator[list[Logger]]:
+    """The loggers of one stage; the record keeps their ids, with which a run that was interrupted goes on."""
+    logs = folder.path / "logs"
+    if not is_first_process():
+        yield quiet_loggers(logs, stage)
+        return
+    known = folder.read_record().get("loggers", {})
+    step = resumed_step(last_checkpoint(folder.path, stage))
+    with open_loggers(settings, logs, stage, known.get(stage), step) as loggers:
+        if ids := ids_of(loggers):
+            folder.update_record(loggers=known | {stage: ids})
+        yield loggers
+
+
+def _sample_figures(config: RunConfig, encoder: Encoder, data: CatalogueDataModule, folder: Path) -> list[pl.Callback]:
+    if not config.logging.figures_every:
+        return []
+    if find_spec("matplotlib") is None:
+        logger.warning(
+            "no sample figures: matplotlib is not installed. Install it with pip install 'e2fashion[report]', or say "
+            "logging.figures_every=0"
+        )
+        return []
+    sheets = SampleSheets(encoder, data.rows("val"), data.catalogue.split("val"))
+    return [SampleFigures(sheets, folder, config.logging.figures_every)]
+
+
+def added_percent(model: E2Model) -> float:
+    """What E2 adds to the CLIP of the same towers, in percent of that CLIP's parameters."""
+    added = added_parameters(model)
+    return round(100 * added / (model.num_parameters() - added), 2)
+
+
+def _choose_parameters(config: RunConfig, model: E2Model, stage: StageConfig) -> list[str]:
+    new = new_parameter_names(model) if stage.parameters == "new" else None
+    trained = select_trainable(model, new, stage.freeze)
+    return freeze_disconnected(model, build.build_loss(config), trained)

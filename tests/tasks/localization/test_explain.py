@@ -1,0 +1,120 @@
+"""Explanations of one picture: which square each method sees, what is drawn, and what is refused."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+from tiny_encoder import SETTINGS, build_tiny_encoder, save_tiny_run
+
+from e2fashion import cli
+from e2fashion.data.catalogue import Catalogue
+from e2fashion.data.transforms import normalise
+from e2fashion.encoder import Encoder
+from e2fashion.tasks.localization.attribution import grey_square
+from e2fashion.tasks.localization.explain import ExplainSettings, explain
+from e2fashion.types import E2FashionError
+
+PLAIN = [word for word in SETTINGS if not word.startswith(("model.entities", "model.fusion_layers"))]
+TOKENWISE = [*PLAIN, "model.similarity=tokens"]
+
+
+@pytest.fixture(scope="module")
+def regional(synth_catalogue: Catalogue) -> Encoder:
+    return build_tiny_encoder(synth_catalogue)
+
+
+@pytest.fixture
+def picture() -> torch.Tensor:
+    return torch.randint(256, (3, 40, 24), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
+
+
+def test_every_method_shows_the_square_that_it_saw(regional: Encoder, picture: torch.Tensor) -> None:
+    methods = ("occlusion", "tokens", "attention", "rollout")
+    settings = ExplainSettings(methods, ("red dress", "navy coat"), grid=4)
+    found = explain(regional, picture, settings)
+    assert [own.method for own in found] == ["occlusion", "occlusion", "tokens", "attention", "rollout"]
+    assert [own.subject for own in found] == ["red dress", "navy coat", "brand", "", ""]
+    own = regional.transform(picture)
+    grey = regional.transform(grey_square(picture, regional.transform.mean))
+    for explanation in found:
+        seen = torch.from_numpy(explanation.look.picture).permute(2, 0, 1)
+        assert torch.equal(seen, grey if explanation.method == "occlusion" else own)
+        assert len(explanation.look.heat) == (32 * 32 if explanation.method == "occlusion" else 16)
+    (same,) = explain(regional, picture, replace(settings, methods=("occlusion",), texts=("x",), square="own"))
+    assert torch.equal(torch.from_numpy(same.look.picture).permute(2, 0, 1), own)
+
+
+def test_bf16_gives_nearly_the_same_heat_in_fp32(regional: Encoder, picture: torch.Tensor) -> None:
+    settings = ExplainSettings(("occlusion",), ("red dress",), grid=4)
+    heats = [
+        torch.from_numpy(explain(regional, picture, replace(settings, precision=precision))[0].look.heat)
+        for precision in ("fp32", "bf16")
+    ]
+    assert not torch.equal(*heats)
+    assert (heats[0] - heats[1]).abs().mean() < 0.1
+
+
+def test_selection_maps_are_those_of_the_forward_pass(regional: Encoder, picture: torch.Tensor) -> None:
+    (found,) = explain(regional, picture, ExplainSettings(("tokens",)))
+    pixels = normalise(regional.transform(picture)[None], regional.transform.mean, regional.transform.std)
+    with torch.no_grad():
+        output = regional.model.eval().get_image_features(pixels, output_selection_maps=True)
+    torch.testing.assert_close(torch.from_numpy(found.look.heat), output.selection_maps[0, -1].mean(0))
+    assert found.look.selected == output.selected_patches[0, -1].flatten().tolist()
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (ExplainSettings(("guessing",)), "methods is 'guessing'; choose among occlusion, tokens, attention, rollout"),
+        (ExplainSettings(()), "there are no methods"),
+        (ExplainSettings(), "occlusion needs a text"),
+        (ExplainSettings(texts=("",)), "a text is empty"),
+        (ExplainSettings(texts=("coat",), grid=1), "the grid of bands is 1"),
+    ],
+)
+def test_what_cannot_be_explained(
+    regional: Encoder, picture: torch.Tensor, settings: ExplainSettings, message: str
+) -> None:
+    with pytest.raises(E2FashionError, match=message):
+        explain(regional, picture, settings)
+
+
+def test_models_without_what_a_method_needs(synth_catalogue: Catalogue, picture: torch.Tensor) -> None:
+    with pytest.raises(E2FashionError, match="'tiny' has no selection tokens"):
+        explain(build_tiny_encoder(synth_catalogue, PLAIN), picture, ExplainSettings(("tokens",)))
+    tokenwise = build_tiny_encoder(synth_catalogue, TOKENWISE)
+    with pytest.raises(E2FashionError, match="which stripe occlusion needs"):
+        explain(tokenwise, picture, ExplainSettings(texts=("coat",)))
+    assert explain(tokenwise, picture, ExplainSettings(("attention",)))
+
+
+def test_the_command_draws_files_and_products(
+    synth_catalogue: Catalogue, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    model = save_tiny_run(synth_catalogue, tmp_path / "mine")
+    Image.new("RGB", (30, 40), "navy").save("coat.png")
+    assert cli.main(["explain", str(model), "coat.png", "text=navy coat | a logo", "grid=3"]) == 0
+    said = capsys.readouterr().out
+    assert "stripe occlusion: navy coat" in said
+    assert "stripe occlusion: a logo" in said
+    assert "selection tokens: brand" in said
+    assert (tmp_path / "runs" / "explain" / "mine" / "coat.png").stat().st_size > 5_000
+    sample = next(synth_catalogue.samples("test"))
+    product = [f"data={synth_catalogue.path}", f"product_id={sample.product_id}"]
+    assert cli.main(["explain", str(model), *product, "grid=3", "output=product.png"]) == 0
+    assert sample.description in capsys.readouterr().out
+    assert Path("product.png").is_file()
+    for words, message in (
+        ([], "give one, a picture's file, or a catalogue and a product_id"),
+        (["coat.png", *product], "give one, a picture's file, or a catalogue"),
+        (["nowhere.png"], "cannot be read as an image"),
+        (["coat.png", "text="], "a text is empty"),
+        ([product[0], "product_id=nobody"], "has no product 'nobody'"),
+        ([product[0]], "without product_id"),
+    ):
+        assert cli.main(["explain", str(model), *words]) == 1
+        assert message in capsys.readouterr().err

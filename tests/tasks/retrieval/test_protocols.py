@@ -1,0 +1,219 @@
+"""The three protocols on hand-made splits: who asks, among whom, and what is a hit."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch.nn import functional as F
+
+from e2fashion.embedding import EmbeddedSplit
+from e2fashion.metrics.retrieval import summarise
+from e2fashion.records import RecordContext
+from e2fashion.tasks.retrieval.protocols import (
+    FullGallery,
+    FullMultiview,
+    RetrievalProtocol,
+    SampledCandidates,
+    equal_text_ceilings,
+    protocol_named,
+)
+from e2fashion.tasks.retrieval.rankings import load_rankings, records_of, save_rankings
+from e2fashion.types import E2FashionError, ResultRecord
+
+CONTEXT = RecordContext(run="run", model="E2", split="val", seed=3, config_hash="c", commit="d", data_fingerprint="f")
+
+
+def evaluate_retrieval(
+    protocol: RetrievalProtocol, embedded: EmbeddedSplit, context: RecordContext, resamples: int = 1000
+) -> list[ResultRecord]:
+    """The records of one protocol."""
+    return records_of(protocol.rank(embedded, context), context, protocol.name, resamples=resamples)
+
+
+def make_split(products: int = 30, views: int = 1, noise: float = 0.5, equal_texts: int = 0) -> EmbeddedSplit:
+    """Products with random embeddings; the first ``equal_texts`` of them share one text."""
+    generator = torch.Generator().manual_seed(0)
+    centre = torch.randn(products, 6, generator=generator)
+    centre[:equal_texts] = centre[:1].clone()
+    image = centre.repeat_interleave(views, 0) + noise * torch.randn(products * views, 6, generator=generator)
+    text = centre + noise * torch.randn(products, 6, generator=generator)
+    text[:equal_texts] = text[:1].clone()
+    group = torch.arange(products)
+    group[:equal_texts] = 0
+    return EmbeddedSplit(
+        image_embeds=F.normalize(image, dim=1),
+        text_embeds=F.normalize(text, dim=1),
+        image_product=torch.arange(products).repeat_interleave(views),
+        text_product=torch.arange(products),
+        image_view=torch.arange(views).repeat(products),
+        text_group=group,
+        product_ids=tuple(f"p{i:03d}" for i in range(products)),
+        categories=tuple("shirt" if i % 3 else "hat" for i in range(products)),
+    )
+
+
+def value_of(records: list[ResultRecord], metric: str, direction: str = "i2t", positives: str = "product") -> float:
+    [found] = [r for r in records if (r.metric, r.direction, r.positives) == (metric, direction, positives)]
+    return found.value
+
+
+def test_full_is_the_square_of_first_views() -> None:
+    split = make_split(views=3)
+    first, [i2t, t2i, *_] = split.image_embeds[::3], FullGallery().rank(split, CONTEXT)
+    scores = first @ split.text_embeds.T
+    assert torch.equal(i2t.ranks, (scores >= scores.diagonal()[:, None]).sum(1))
+    assert torch.equal(t2i.ranks, (scores >= scores.diagonal()).sum(0))
+    assert i2t.candidates.tolist() == [30] * 30
+
+
+def test_full_reports_both_notions_of_a_hit() -> None:
+    records = evaluate_retrieval(FullGallery(), make_split(noise=0.0, equal_texts=4), CONTEXT, resamples=0)
+    assert value_of(records, "R@1", "i2t", "product") == pytest.approx(100 * 26 / 30)
+    assert value_of(records, "R@1", "i2t", "text") == 100.0
+
+
+def test_records_say_everything() -> None:
+    [record] = [
+        r
+        for r in evaluate_retrieval(FullGallery(), make_split(), CONTEXT, resamples=100)
+        if (r.metric, r.direction, r.positives) == ("R@5", "t2i", "text")
+    ]
+    assert (record.run, record.model, record.split, record.protocol) == ("run", "E2", "val", "full")
+    assert (record.task, record.queries, record.candidates, record.seed) == ("retrieval", 30, 30.0, 3)
+    assert (record.config_hash, record.commit, record.data_fingerprint) == ("c", "d", "f")
+    assert record.low <= record.value <= record.high
+
+
+def test_sum_r_is_the_sum_of_six() -> None:
+    records = evaluate_retrieval(FullGallery(), make_split(), CONTEXT, resamples=0)
+    six = [r.value for r in records if r.metric.startswith("R@") and r.positives == "product"]
+    assert len(six) == 6
+    assert value_of(records, "SumR", "both") == pytest.approx(sum(six))
+
+
+def test_a_perfect_encoder_reaches_the_ceiling_of_pictures() -> None:
+    records = evaluate_retrieval(FullGallery(), make_split(noise=0.0, equal_texts=4), CONTEXT, resamples=0)
+    for record in records:
+        if record.positives == "product" and record.direction == "i2t" and record.metric.startswith("R@"):
+            assert record.value == pytest.approx(record.extra["ceiling"])
+
+
+def test_ceilings_of_hand_made_groups() -> None:
+    found = equal_text_ceilings(torch.tensor([7, 7, 7, 8, 9, 9]))
+    assert found["i2t"]["R@1"]["ceiling"] == pytest.approx(100 / 6)
+    assert found["t2i"]["R@1"]["ceiling"] == pytest.approx(100 * 3 / 6)
+    assert found["i2t"]["R@5"]["ceiling"] == found["t2i"]["R@5"]["ceiling"] == 100.0
+
+
+def test_multiview_counts_any_picture_of_the_product() -> None:
+    split = make_split(views=3)
+    i2t, t2i, *_ = FullMultiview().rank(split, CONTEXT)
+    assert (len(i2t.ranks), len(t2i.ranks)) == (90, 30)
+    scores = split.text_embeds @ split.image_embeds.T
+    for product in range(30):
+        best = scores[product, 3 * product : 3 * product + 3].max()
+        rivals = (scores[product] >= best).sum() - (scores[product, 3 * product : 3 * product + 3] >= best).sum()
+        assert int(t2i.ranks[product]) == 1 + int(rivals)
+
+
+def test_multiview_equals_full_for_one_view() -> None:
+    split = make_split(equal_texts=5)
+    for one, other in zip(FullGallery().rank(split, CONTEXT), FullMultiview().rank(split, CONTEXT), strict=True):
+        assert (one.direction, one.positives) == (other.direction, other.positives)
+        assert torch.equal(one.ranks, other.ranks)
+
+
+def test_multiview_draws_a_products_views_together() -> None:
+    once = evaluate_retrieval(FullMultiview(), make_split(noise=0.0), CONTEXT, resamples=50)
+    thrice = evaluate_retrieval(FullMultiview(), make_split(noise=0.0, views=3), CONTEXT, resamples=50)
+    assert [r.low for r in once] == [r.low for r in thrice]
+
+
+def test_several_texts_of_a_product_leave_out_equal_text() -> None:
+    split = make_split(products=4)
+    doubled = EmbeddedSplit(
+        **{
+            **vars(split),
+            "text_embeds": split.text_embeds.repeat(2, 1),
+            "text_product": split.text_product.repeat(2),
+            "text_group": torch.arange(8),
+        }
+    )
+    assert {ranking.positives for ranking in FullMultiview().rank(doubled, CONTEXT)} == {"product"}
+
+
+def test_sampled_lists_of_everybody_equal_the_full_gallery() -> None:
+    split = make_split()
+    split = EmbeddedSplit(**{**vars(split), "categories": ("shirt",) * 30})
+    full = FullGallery().rank(split, CONTEXT)
+    for one, other in zip(SampledCandidates(count=29).rank(split, CONTEXT), full[:2], strict=True):
+        assert torch.equal(one.ranks, other.ranks[one.product])
+
+
+def test_sampled_records_tell_the_number_of_candidates() -> None:
+    records = evaluate_retrieval(SampledCandidates(count=15), make_split(), CONTEXT, resamples=0)
+    assert records[0].candidates == pytest.approx((20 * 16 + 10 * 10) / 30)
+    assert records[0].extra["fewest_candidates"] == 10
+    assert records[0].extra["short_lists"] == 10
+
+
+def test_sampled_lists_are_kept_in_their_folder(tmp_path: Path) -> None:
+    protocol = protocol_named("sample_100", folder=tmp_path, count=5, queries=8, draws=2)
+    first = evaluate_retrieval(protocol, make_split(), CONTEXT, resamples=0)
+    assert first == evaluate_retrieval(protocol, make_split(), CONTEXT, resamples=0)
+    assert len(list(tmp_path.iterdir())) == 1
+    assert first[0].queries == 16
+
+
+@pytest.mark.parametrize("name", ["full", "full_multiview", "sample_100"])
+def test_a_collapsed_encoder_finds_nothing(name: str) -> None:
+    split = make_split()
+    same = torch.full((30, 4), 0.5)
+    split = EmbeddedSplit(**{**vars(split), "image_embeds": same, "text_embeds": same})
+    records = evaluate_retrieval(protocol_named(name), split, CONTEXT, resamples=0)
+    assert value_of(records, "R@1") == value_of(records, "R@1", "t2i") == 0.0
+
+
+@pytest.mark.parametrize("name", ["full", "full_multiview", "sample_100"])
+def test_twice_is_the_same(name: str) -> None:
+    first, second = (evaluate_retrieval(protocol_named(name), make_split(), CONTEXT) for _ in range(2))
+    assert first == second
+
+
+def test_options_of_other_protocols_are_passed_over() -> None:
+    assert protocol_named("full", draws=5, fill="top_up") == FullGallery()
+
+
+def test_an_unknown_protocol_is_refused() -> None:
+    with pytest.raises(E2FashionError, match=r"protocol 'sample100' does not exist.* did you mean 'sample_100'\?"):
+        protocol_named("sample100")
+
+
+def test_an_unknown_option_is_refused() -> None:
+    with pytest.raises(E2FashionError, match="no protocol has the option 'drwas'"):
+        protocol_named("sample_100", drwas=5)
+
+
+def test_rankings_survive_their_file(tmp_path: Path) -> None:
+    split = make_split()
+    rankings = FullGallery().rank(split, CONTEXT)
+    save_rankings(tmp_path / "ranks.safetensors", rankings, split.product_ids)
+    loaded, product_ids = load_rankings(tmp_path / "ranks.safetensors")
+    assert product_ids == list(split.product_ids)
+    found = {(r.positives, r.direction): r for r in loaded}
+    for ranking in rankings:
+        assert torch.equal(found[ranking.positives, ranking.direction].ranks, ranking.ranks)
+
+
+def test_records_equal_the_summary_of_ranks() -> None:
+    rankings = FullGallery().rank(make_split(), CONTEXT)[:2]
+    expected = summarise({r.direction: r.ranks for r in rankings}, resamples=200)
+    for record in records_of(rankings, CONTEXT, "full", resamples=200):
+        name = record.metric if record.direction == "both" else f"{record.direction}/{record.metric}"
+        assert (record.value, record.low, record.high) == (
+            expected[name].value,
+            expected[name].low,
+            expected[name].high,
+        )

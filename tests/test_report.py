@@ -1,0 +1,133 @@
+"""Reports: their numbers are those of the records, and their pictures those of the catalogue."""
+
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tiny_encoder import SETTINGS, build_tiny_encoder
+
+from e2fashion.data.catalogue import Catalogue
+from e2fashion.data.decode import decode_image
+from e2fashion.encoder import Encoder
+from e2fashion.report import retrieved_rows, selection_rows, write_comparison, write_tables
+from e2fashion.tasks.retrieval.measure import MeasureSettings, embed_catalogue, measure_retrieval
+from e2fashion.training.sample_sheets import SHOWN
+from e2fashion.types import E2FashionError, ResultRecord
+
+NUMBER = re.compile(r"\d+\.\d")
+
+
+@pytest.fixture(scope="module")
+def regional(synth_catalogue: Catalogue) -> Encoder:
+    return replace(build_tiny_encoder(synth_catalogue), name="regional")
+
+
+@pytest.fixture(scope="module")
+def plain(synth_catalogue: Catalogue) -> Encoder:
+    off = [setting for setting in SETTINGS if not setting.startswith(("model.entities", "model.fusion_layers"))]
+    return replace(build_tiny_encoder(synth_catalogue, off), name="plain")
+
+
+@pytest.fixture(scope="module")
+def records(regional: Encoder, plain: Encoder, synth_catalogue: Catalogue) -> list[ResultRecord]:
+    settings = MeasureSettings(progress=False)
+    return [
+        record
+        for encoder in (plain, regional)
+        for record in measure_retrieval(encoder, synth_catalogue, "test", settings=settings)
+    ]
+
+
+def test_the_numbers_of_a_table_are_those_of_the_records(records: list[ResultRecord]) -> None:
+    by_text = [record for record in records if record.positives == "text"]
+    (line,) = [line for line in write_tables(by_text).splitlines() if line.startswith("| regional |")]
+    wanted = [
+        next(r.value for r in by_text if (r.model, r.direction, r.metric) == ("regional", direction, metric))
+        for direction, metric in (
+            ("i2t", "R@1"),
+            ("i2t", "R@5"),
+            ("i2t", "R@10"),
+            ("t2i", "R@1"),
+            ("t2i", "R@5"),
+            ("t2i", "R@10"),
+            ("both", "SumR"),
+        )
+    ]
+    assert [float(number) for number in NUMBER.findall(line)] == [round(value, 1) for value in wanted]
+
+
+def test_what_was_measured_differently_is_never_averaged(records: list[ResultRecord]) -> None:
+    other_data = [replace(record, data_fingerprint="f" * 64, value=record.value + 1) for record in records]
+    other_size = [replace(record, extra={**record.extra, "image_size": 64}) for record in records]
+    content = write_tables([*records, *other_data, *other_size])
+    assert "±" not in content
+    assert content.count("| regional |") == 6
+    assert content.count("catalogue ffffffffffff") == 2
+    assert content.count("image_size 64") == 2
+
+
+def test_seeds_are_averaged(records: list[ResultRecord]) -> None:
+    second = [replace(record, seed=1, run="other", config_hash="other") for record in records]
+    assert "± 0.0" in write_tables([*records, *second])
+
+
+def test_without_records_a_table_says_so(tmp_path: Path) -> None:
+    write_tables([], tmp_path / "deep" / "table.md")
+    assert (tmp_path / "deep" / "table.md").read_text(encoding="utf-8") == "No records that a table is made of.\n"
+
+
+def test_the_best_picture_of_a_query_has_the_highest_score(plain: Encoder, synth_catalogue: Catalogue) -> None:
+    (row,) = retrieved_rows([plain], synth_catalogue, "test", 1, progress=False)
+    embedded = embed_catalogue(plain, synth_catalogue, "test", settings=MeasureSettings(progress=False))
+    query = next(place for place in range(12) if plain_text(plain, synth_catalogue, place) == row.text)
+    scores = embedded.image_embeds[embedded.first_images] @ embedded.text_embeds[embedded.first_texts][query]
+    assert len(row.found["plain"]) == SHOWN
+    best = synth_catalogue.split("test")[int(scores.argmax()) * 2]["image"]
+    shown = row.found["plain"][0][0]
+    assert np.array_equal(shown, plain.transform(decode_image(best)).permute(1, 2, 0).numpy())
+
+
+def plain_text(encoder: Encoder, catalogue: Catalogue, product: int) -> str:
+    row = catalogue.split("test")[product * 2]
+    return encoder.template.render(row, row["description"])
+
+
+def test_maps_are_probabilities_and_picks_are_patches(regional: Encoder, synth_catalogue: Catalogue) -> None:
+    rows = selection_rows(regional, synth_catalogue, "test", 3)
+    assert len(rows) == 3
+    for row in rows:
+        assert row.maps["brand"].sum() == pytest.approx(1.0, abs=1e-4)
+        assert len(row.selected["brand"]) == 2
+        assert set(row.selected["brand"]) <= set(range(16))
+        assert (row.tags["brand"] is None) or row.boxes["brand"]
+
+
+def test_the_attention_of_another_model_stands_beside(
+    regional: Encoder, plain: Encoder, synth_catalogue: Catalogue
+) -> None:
+    for row in selection_rows(regional, synth_catalogue, "test", 3, beside=plain):
+        assert row.beside is not None
+        assert np.array_equal(row.beside.picture, row.picture)
+        assert row.beside.selected == row.beside.heat.argsort()[::-1][:2].tolist()
+
+
+def test_a_comparison_shows_figures_for_what_can_be_shown(
+    records: list[ResultRecord], plain: Encoder, regional: Encoder, synth_catalogue: Catalogue, tmp_path: Path
+) -> None:
+    report = tmp_path / "report.md"
+    write_comparison(report, records, [plain, regional], synth_catalogue, "test", 99, progress=False)
+    content = report.read_text(encoding="utf-8")
+    assert content.startswith("# plain against regional")
+    figures = re.findall(r"\]\((figures/[^)]+)\)", content)
+    assert figures == ["figures/retrieved.png", "figures/selected_regional.png"]
+    assert all((tmp_path / figure).is_file() for figure in figures)
+    assert "regional against plain:" in content
+    assert "Difference to plain in percentage points" in content
+
+
+def test_records_that_lack_what_a_table_shows_are_refused() -> None:
+    damaged = ResultRecord(run="r", model="m", task="tags", metric="accuracy", value=1.0, split="test")
+    with pytest.raises(E2FashionError, match=r"A record cannot be shown \(KeyError.*measure again"):
+        write_tables([damaged])

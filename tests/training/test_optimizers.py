@@ -1,0 +1,161 @@
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+from typing import Any, ClassVar
+
+import pytest
+import torch
+from torch import nn
+from transformers import PreTrainedTokenizerBase
+from trial_pass import reached_parameters
+
+from e2fashion.ablation import load_ablation
+from e2fashion.config import load_config
+from e2fashion.losses.contrastive import ContrastiveLoss
+from e2fashion.losses.filip import TokenContrast
+from e2fashion.losses.terms import WeightedTerm
+from e2fashion.models import E2Config, E2Model
+from e2fashion.models.from_clip import new_parameter_names
+from e2fashion.models.tokenizer import train_tokenizer
+from e2fashion.schema import RunConfig
+from e2fashion.training import build
+from e2fashion.training.optimizers import (
+    OptimizerSettings,
+    build_optimizer,
+    freeze_disconnected,
+    select_trainable,
+)
+from e2fashion.types import E2FashionError
+
+CONFIGS = Path(__file__).resolve().parents[2] / "configs"
+
+
+def tiny_model(
+    entities: tuple[str, ...] = ("brand", "season"),
+    fusion_layers: tuple[int, ...] = (1,),
+    similarity: str = "global",
+    drop_patches: bool = True,
+) -> E2Model:
+    tower = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32}
+    vision = {**tower, "image_size": 16, "patch_size": 8, "entities": list(entities), "fusion_layers": fusion_layers}
+    vision["drop_patches"] = drop_patches
+    text = {**tower, "vocab_size": 12, "max_position_embeddings": 8}
+    special = {"bos_token_id": 10, "eos_token_id": 11, "pad_token_id": 11}
+    torch.manual_seed(0)
+    return E2Model(
+        E2Config(vision_config=vision, text_config={**text, **special}, projection_dim=8, similarity=similarity)
+    )
+
+
+def test_freeze_patterns_win_over_what_is_trained() -> None:
+    model = tiny_model()
+    trained = select_trainable(model, None, ["text_model.*", "logit_scale"])
+    assert trained
+    assert not any(name.startswith("text_model.") or name == "logit_scale" for name in trained)
+    assert trained == [name for name, parameter in model.named_parameters() if parameter.requires_grad]
+
+
+def test_new_parameters_alone_can_be_trained() -> None:
+    model = tiny_model()
+    assert select_trainable(model, new_parameter_names(model), []) == new_parameter_names(model)
+
+
+def test_a_pattern_that_matches_nothing_is_an_error() -> None:
+    with pytest.raises(E2FashionError, match=r"'vison_model\.\*' matches no parameter"):
+        select_trainable(tiny_model(), None, ["vison_model.*"])
+
+
+def test_adamw_decays_matrices_only() -> None:
+    model = nn.Sequential(nn.Linear(3, 2), nn.LayerNorm(2))
+    optimizer = build_optimizer(model, OptimizerSettings(optimizer="adamw", weight_decay=0.5))
+    decays = {group["weight_decay"]: [p.ndim for p in group["params"]] for group in optimizer.param_groups}
+    assert decays == {0.5: [2], 0.0: [1, 1, 1]}
+
+
+def test_adam_holds_every_trainable_parameter() -> None:
+    model = nn.Linear(3, 2)
+    model.bias.requires_grad_(False)
+    optimizer = build_optimizer(model, OptimizerSettings(optimizer="adam", weight_decay=0.1))
+    assert [p.shape for group in optimizer.param_groups for p in group["params"]] == [model.weight.shape]
+
+
+def test_region_heads_are_frozen_when_the_regional_loss_weighs_nothing() -> None:
+    model = tiny_model()
+    names = select_trainable(model, None, [])
+    kept = freeze_disconnected(model, ContrastiveLoss(["brand", "season"], region_weight=0.0), names)
+    assert {name.split(".")[0] for name in set(names) - set(kept)} == {"region_heads"}
+    assert all(parameter.grad is None for parameter in model.parameters())
+
+
+def test_nothing_is_frozen_when_every_part_has_a_gradient() -> None:
+    model = tiny_model()
+    names = select_trainable(model, None, [])
+    assert freeze_disconnected(model, ContrastiveLoss(["brand", "season"], region_weight=0.5), names) == names
+
+
+@cache
+def tokenizer() -> PreTrainedTokenizerBase:
+    return train_tokenizer(["a red shirt"], "word", vocabulary=20)
+
+
+def narrow(config: RunConfig) -> RunConfig:
+    """The run with towers of next to no width and, for a checkpoint's, of twelve layers."""
+    scratch = config.model.scratch
+    vision, text = (replace(tower, width=8, heads=2) for tower in (scratch.vision, scratch.text))
+    if config.model.checkpoint is not None:
+        vision = replace(vision, layers=12)
+    scratch = replace(scratch, vision=vision, text=replace(text, layers=1), projection_dim=4, patch_size=16)
+    text_part = replace(config.text, overflow="truncate", context_length=16)
+    model = replace(config.model, checkpoint=None, scratch=scratch)
+    return replace(config, model=model, text=text_part, image=replace(config.image, size=64))
+
+
+def shipped() -> dict[str, RunConfig]:
+    """Every run under configs/ and every row of an ablation, those of equal model and loss once."""
+    runs = {file.stem: load_config(RunConfig, file, ["data=d"]) for file in sorted((CONFIGS / "run").glob("*.yaml"))}
+    for file in sorted((CONFIGS / "ablation").glob("*.yaml")):
+        for run in load_ablation(file, ["data=d", "seeds=[0]"]).runs:
+            runs[f"{file.stem}/{run.row}"] = run.config
+    return {repr((run.model, run.loss)): run for run in runs.values()}
+
+
+def test_what_is_frozen_is_what_a_backward_pass_does_not_reach() -> None:
+    configurations = list(shipped().values())
+    assert len(configurations) > 30
+    frozen = set()
+    for config in map(narrow, configurations):
+        model, loss = build.build_model(config, tokenizer()), build.build_loss(config)
+        reached = reached_parameters(model, loss)
+        names = [name for name, _ in model.named_parameters()]
+        kept = freeze_disconnected(model, loss, names)
+        assert set(kept) == reached, config.name
+        assert kept == [name for name, parameter in model.named_parameters() if parameter.requires_grad]
+        frozen |= set(names) - set(kept)
+    assert frozen
+
+
+class RegionSpread:
+    reads_regions: ClassVar[bool] = True
+
+    def __call__(self, output: Any, batch: Any) -> torch.Tensor:
+        del batch
+        return output.region_embeds.square().mean()
+
+
+@pytest.mark.parametrize("similarity", ["global", "tokens"])
+@pytest.mark.parametrize("drop_patches", [True, False])
+@pytest.mark.parametrize("fusion_layers", [[], [1], [2], [1, 2]])
+@pytest.mark.parametrize(("weight", "with_term"), [(0.0, False), (0.0, True), (1.0, False)])
+def test_the_rule_holds_wherever_the_last_fusion_block_stands(
+    similarity: str, drop_patches: bool, fusion_layers: list[int], weight: float, with_term: bool
+) -> None:
+    model = tiny_model(fusion_layers=tuple(fusion_layers), similarity=similarity, drop_patches=drop_patches)
+    loss = ContrastiveLoss(
+        ["brand", "season"],
+        weight,
+        global_term=TokenContrast() if similarity == "tokens" else None,
+        terms={"spread": WeightedTerm(RegionSpread())} if with_term else {},
+    )
+    names = [name for name, _ in model.named_parameters()]
+    reached = reached_parameters(model, loss)
+    assert set(freeze_disconnected(model, loss, names)) == reached
