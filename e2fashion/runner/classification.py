@@ -6,12 +6,11 @@ import csv
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from e2fashion.config import split_names
 from e2fashion.data.catalogue import Catalogue
 from e2fashion.disk import open_text
-from e2fashion.encoder import Encoder
 from e2fashion.published import PublishedRow, load_published, of_benchmark
 from e2fashion.report import write_tables
 from e2fashion.runner.common import (
@@ -115,7 +114,7 @@ def tags_predict(config: TagsPredictConfig, pictures: Sequence[str]) -> str:
     if not pictures:
         raise E2FashionError("Give the pictures whose tags are wanted: `e2fashion tags predict <model> shirt.jpg ...`.")
     predictor = load_tag_predictor(config.model, config.file, config.threshold)
-    to_device(cast(Encoder, predictor.encoder), config.accelerator)
+    to_device(predictor.encoder, config.accelerator)
     found = predictor.predict_tags(list(pictures), config.batch_size)
     if config.output:
         _write_predictions(Path(config.output), pictures, found)
