@@ -55,9 +55,9 @@ def _source(name: str, **options: Any) -> Callable[[Path, Path], object]:
     """Every row of a source, each checked as ``data prepare on_error=skip`` does."""
 
     def read(place: Path, _: Path) -> object:
-        from e2fashion.build import build_source
         from e2fashion.data.sources.base import SourceProblem
         from e2fashion.data.validate import ProductError, check_row
+        from e2fashion.training.build import build_source
 
         source = build_source(name, {"path": str(place), **options})
         kept = skipped = 0

@@ -100,8 +100,8 @@ REMOVE = _command("index", "remove", "index", "file=ids.txt")
 def _read_configuration(place: Path, damaged: Path) -> object:
     from e2fashion import config, schema
     from e2fashion.ablation.plan import load_ablation
-    from e2fashion.build import build_source
-    from e2fashion.eval.published import load_published
+    from e2fashion.published import load_published
+    from e2fashion.training.build import build_source
 
     if damaged.stem in ("run", "base"):
         return config.run_identity(config.load_config(schema.RunConfig, place / "run.yaml"), "data")
@@ -116,7 +116,7 @@ def _read_configuration(place: Path, damaged: Path) -> object:
 
 
 def _read_model(place: Path, _: Path) -> object:
-    from e2fashion.eval.encoder import load_encoder
+    from e2fashion.encoder import load_encoder
 
     encoder = load_encoder(str(place))
     return encoder.embed_texts(["a red garment"]), encoder.embed_images(_picture())
@@ -138,12 +138,12 @@ def _read_index(place: Path, _: Path) -> object:
 
 
 def _read_tags(run: str) -> Read:
-    from e2fashion.eval.encoder import load_encoder
+    from e2fashion.encoder import load_encoder
 
     encoder = load_encoder(run)
 
     def read(place: Path, _: Path) -> object:
-        from e2fashion.eval.classification.tags_file import load_tag_predictor
+        from e2fashion.tasks.classification.tags_file import load_tag_predictor
 
         return load_tag_predictor(encoder, place / "run" / "tags.json").predict_tags(_picture())
 
@@ -151,7 +151,7 @@ def _read_tags(run: str) -> Read:
 
 
 def _read_decoder(run: str) -> Read:
-    from e2fashion.eval.encoder import load_encoder
+    from e2fashion.encoder import load_encoder
 
     encoder = load_encoder(run)
 
