@@ -142,6 +142,6 @@ def test_pillow_opens_images_in_one_function() -> None:
         for file in PACKAGE.rglob("*.py")
         if re.search(r"Image\.open\(|imread\(|read_file\(|decode_jpeg\(", file.read_text(encoding="utf-8"))
     }
-    drawn = {"modules/loggers.py", "data/synthetic/sheet.py"}
+    drawn = {"training/loggers.py", "data/synthfashion/sheet.py"}
     assert opening == drawn | {"data/pictures.py", "data/decode.py"}
     assert pictures.MAX_PIXELS == 50_000_000
