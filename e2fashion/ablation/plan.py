@@ -137,7 +137,7 @@ def load_ablation(file: str | Path, overrides: Sequence[str] = ()) -> Ablation:
 
 
 def _planned(row: str, seed: int, changed: RunConfig, folder: Path) -> PlannedRun:
-    from e2fashion import build  # only here: a mistake in the file is reported before PyTorch is imported
+    from e2fashion.training import build  # only here: a mistake in the file is reported before PyTorch is imported
 
     run, _ = build.resolve_arithmetic(replace(changed, name=row, seed=seed, output=str(folder / row / f"seed{seed}")))
     return PlannedRun(row, seed, run, run_identity(run, ""))
