@@ -4,5 +4,5 @@ Every file has the same command line (``python -m experiments.<name> --help``) a
 records behind them into ``runs/experiments/<name>/``; runs that several of them need are trained once, in
 ``runs/experiments/runs/``. Published values stand in ``published.yaml``, each with its source.
 
-The paper's table 4 (captioning) and its text-guided retrieval on FashionIQ are not among them.
+``--scale small`` and ``--scale pretrained`` make small counterparts of the paper's tables on public photos.
 """
