@@ -29,10 +29,10 @@ _LATEX = {
 }
 
 
-def visible(text: str, keep: Literal["", "\n"] = "") -> str:
+def visible(text: str, keep: Literal["", "\n", "\n\t"] = "") -> str:
     r"""``text`` with control characters, line separators and directional marks as escapes, as in ``\x1b`` or ``\n``.
 
-    ``keep`` may be a line break, for text of several lines that is ours.
+    ``keep`` may be a line break, and the tab between columns, for text of several lines that is ours.
     """
     if text.isascii() and text.isprintable():
         return text

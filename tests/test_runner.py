@@ -16,14 +16,16 @@ import torch
 from tiny import TINY, same_weights, saved_weights
 from transformers import AutoModel, AutoProcessor, CLIPProcessor
 
-from e2fashion import runner, training
+from e2fashion import runner
 from e2fashion.config import load_config
 from e2fashion.data.catalogue import Catalogue
 from e2fashion.encoder import load_encoder
 from e2fashion.models import added_parameters
 from e2fashion.records import read_records
 from e2fashion.run_folder import RunFolder
-from e2fashion.schema import RunConfig
+from e2fashion.schema import ReportConfig, RunConfig
+from e2fashion.training import stages as training
+from e2fashion.training.build import resolve_arithmetic
 from e2fashion.training.callbacks import RunInterruptedError
 from e2fashion.training.fit import fit_stage
 from e2fashion.training.loggers import mlflow_name
@@ -77,7 +79,8 @@ def trained(synth_catalogue: Catalogue, starts: Starts, tmp_path_factory: pytest
 
 
 def test_the_folder_holds_the_resolved_configuration(synth_catalogue: Catalogue, trained: RunFolder) -> None:
-    assert load_config(RunConfig, trained.config) == run_config(synth_catalogue, trained.path, *STAGES)
+    resolved, _ = resolve_arithmetic(run_config(synth_catalogue, trained.path, *STAGES))
+    assert load_config(RunConfig, trained.config) == resolved
 
 
 def test_the_record_says_what_made_the_model(synth_catalogue: Catalogue, trained: RunFolder) -> None:
@@ -124,7 +127,7 @@ def test_a_run_says_whether_its_tokens_select_the_true_regions(trained: RunFolde
     found = [record for record in read_records(trained.results) if record.task == "selection"]
     assert {(record.split, record.protocol, record.extra["layer"]) for record in found} == {("val", "tokens", 1)}
     assert {record.extra["entity"] for record in found} == {"brand", "season", "(all)"}
-    assert "| lift over chance |" in runner.report([trained.path])
+    assert "| lift over chance |" in runner.report(ReportConfig(), [trained.path])
 
 
 def test_the_record_of_val_is_what_chose_the_model(trained: RunFolder) -> None:

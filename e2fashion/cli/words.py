@@ -103,4 +103,4 @@ def one_place(words: Words, what: str) -> str:
 def show(text: str) -> None:
     """Print, unless this is a process that only helped another one; control characters from data are escaped."""
     if text:
-        print(visible(text, keep="\n"))
+        print(visible(text, keep="\n\t"))

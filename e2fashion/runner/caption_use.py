@@ -17,6 +17,7 @@ from e2fashion.data.image_files import COMMON_FORMATS, find_images
 from e2fashion.data.text import TextTemplate
 from e2fashion.disk import file_name, open_text
 from e2fashion.encoder import Encoder
+from e2fashion.escape import visible
 from e2fashion.features import SplitFeatures, cached_features
 from e2fashion.hub import StoredPlace
 from e2fashion.metrics.captioning import NO_JAVA, caption_scores, clip_scores, has_java
@@ -127,7 +128,7 @@ def caption_run(config: CaptionRunConfig, pictures: Sequence[Path], progress: bo
     if config.output:
         with open_text(Path(config.output)) as stream:
             csv.writer(stream).writerows([("picture", "caption"), *zip(files, told, strict=True)])
-    return "\n".join(f"{file}\t{caption}" for file, caption in zip(files, told, strict=True))
+    return "\n".join(f"{visible(str(file))}\t{visible(caption)}" for file, caption in zip(files, told, strict=True))
 
 
 def _files(places: Sequence[Path]) -> list[Path]:

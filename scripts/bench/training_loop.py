@@ -85,7 +85,7 @@ class Loops:
         self.fits += 1
         run = self.folder / f"fit-{self.fits}"
         assert self.stage is not None
-        best = BestModel(run / "best", lambda folder: folder.mkdir(parents=True), "SumR")
+        best = BestModel(run / "best", lambda folder: folder.mkdir(parents=True, exist_ok=True), "SumR")
         with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
             settings = build_fit_settings(self.config, self.stage, True)
             with open_loggers(LogSettings(("tensorboard",)), run / "logs", "main") as loggers:
