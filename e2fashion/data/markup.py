@@ -25,7 +25,7 @@ _MOST_LAYERS = 3
 
 def has_markup(text: str) -> bool:
     """Whether a text holds a tag or an entity of HTML; ``size < 38`` and ``R&B;`` are none."""
-    if "<" in text and (_TAG.search(text) or "<!--" in text):
+    if "<" in text and (_TAG.search(text) or _has_comment(text)):
         return True
     return "&" in text and any(_is_entity(match[1]) for match in _ENTITY.finditer(text))
 
@@ -39,6 +39,12 @@ def clean_markup(text: str) -> str:
         text = _ENTITY.sub(lambda match: html.unescape(match[0]) if _is_entity(match[1]) else match[0], text)
         text = " ".join(text.split())
     return text
+
+
+def _has_comment(text: str) -> bool:
+    """Whether a comment begins and ends; one that never ends hides nothing here, and stays as it is written."""
+    start = text.find("<!--")
+    return start >= 0 and text.find("-->", start + len("<!--")) >= 0
 
 
 def _is_entity(name: str) -> bool:

@@ -34,7 +34,19 @@ def test_html_goes_and_words_stay(text: str, clean: str) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["size < 38 > 36", "R&B; jeans", "H&M", "I <3 you", "a<b", "<M> or <L>", "AT&T;", "x &amp y", "  kept  as is "],
+    [
+        "size < 38 > 36",
+        "R&B; jeans",
+        "H&M",
+        "I <3 you",
+        "a<b",
+        "<M> or <L>",
+        "AT&T;",
+        "x &amp y",
+        "  kept  as is ",
+        "5 <!-- 6",
+        "<!-->",
+    ],
 )
 def test_marks_that_are_no_html_stay(text: str) -> None:
     assert not has_markup(text)
