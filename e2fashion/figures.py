@@ -13,7 +13,7 @@ from einops import rearrange
 from numpy.typing import NDArray
 from torch import Tensor
 
-from e2fashion.disk import atomic_file
+from e2fashion.plots import save_figure
 from e2fashion.types import E2FashionError, Entity
 
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ def draw_retrieved(rows: Sequence[RetrievedRow], file: Path, title: str, dpi: in
     for line, row in zip(axes, rows, strict=True):
         _picture(line[0], row.truth, QUIET)
         text = "\n".join(textwrap.wrap(row.text, 34, max_lines=LINES, placeholder=" ..."))
-        line[0].set_ylabel(text, fontsize=7.5, rotation=0, ha="right", va="center", labelpad=6, parse_math=False)
+        line[0].set_ylabel(text, fontsize=7.5, rotation=0, ha="right", va="center", labelpad=6)
         cells = iter(line[1:])
         for model in models:
             for place, (picture, right) in enumerate(row.found[model], start=1):
@@ -87,7 +87,7 @@ def draw_retrieved(rows: Sequence[RetrievedRow], file: Path, title: str, dpi: in
     for index, model in enumerate(models):
         axes[0][1 + index * shown].set_title(f"{model}: best {shown}", fontsize=9, loc="left", fontweight="bold")
     _title(figure, title)
-    _save(figure, file, dpi)
+    save_figure(figure, file, dpi)
 
 
 def draw_selection(
@@ -120,16 +120,16 @@ def draw_selection(
             _overlay(shown, own, product.boxes.get(entity.name, []))
             tag = product.tags.get(entity.name)
             tag = tag if tag is None or len(tag) <= letters else tag[: letters - 3].rstrip() + "..."
-            shown.set_xlabel(tag or "(unknown)", fontsize=8 if cell > 1.5 else 7, labelpad=3, parse_math=False)
+            shown.set_xlabel(tag or "(unknown)", fontsize=8 if cell > 1.5 else 7, labelpad=3)
         if product.beside is not None:
             _overlay(line[-1], product.beside, [])
         if place < across:
             for shown, heading in zip(line, headings, strict=True):
-                shown.set_title(heading, fontsize=9 if cell > 1.5 else 8, fontweight="bold", parse_math=False)
+                shown.set_title(heading, fontsize=9 if cell > 1.5 else 8, fontweight="bold")
     for empty in axes.flat:
         empty.set_axis_on() if empty.images else empty.set_axis_off()
     _title(figure, title)
-    _save(figure, file, dpi)
+    save_figure(figure, file, dpi)
 
 
 def draw_looks(
@@ -150,12 +150,12 @@ def draw_looks(
     cells[0].set_title("picture", fontsize=8.5, fontweight="bold")
     for shown, look, heading, caption in zip(cells[1:], looks, headings, captions, strict=False):
         _overlay(shown, look, [])
-        shown.set_title(heading, fontsize=8.5, fontweight="bold", parse_math=False)
-        shown.set_xlabel(caption, fontsize=8, labelpad=3, parse_math=False)
+        shown.set_title(heading, fontsize=8.5, fontweight="bold")
+        shown.set_xlabel(caption, fontsize=8, labelpad=3)
     for empty in cells[1 + len(looks) :]:
         empty.set_axis_off()
     _title(figure, title)
-    _save(figure, file)
+    save_figure(figure, file, DPI)
 
 
 def _overlay(cell: Axes, look: Look, boxes: Sequence[tuple[float, float, float, float]]) -> None:
@@ -225,10 +225,4 @@ def _frame(cell: Axes, colour: str, width: float) -> None:
 def _title(figure: Figure, title: str) -> None:
     """A line at the upper edge, in inches from it, so that a tall page keeps it clear of the headings."""
     height = 1 - 0.12 / figure.get_figheight()
-    figure.suptitle(title, fontsize=10, x=0.01, y=height, ha="left", va="top", parse_math=False)
-
-
-def _save(figure: Figure, file: Path, dpi: int = DPI) -> None:
-    with atomic_file(file) as partial:
-        kind = file.suffix.removeprefix(".") or "png"
-        figure.savefig(partial, dpi=dpi, format=kind, facecolor="white", metadata={"Software": None})
+    figure.suptitle(title, fontsize=10, x=0.01, y=height, ha="left", va="top")

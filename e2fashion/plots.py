@@ -134,12 +134,23 @@ def new_axes(width: float = 4.8, height: float = 3.4) -> tuple[Figure, Axes]:
     return figure, axes
 
 
-def save_figure(figure: Figure, file: Path) -> Path:
-    """Write a figure; its folder is made."""
+def save_figure(figure: Figure, file: Path, dpi: int = DPI) -> Path:
+    """Write a figure; its folder is made. Its texts may hold data: a ``$`` in them begins no formula."""
+    _take_texts_literally(figure)
     with atomic_file(file) as partial:
         kind = file.suffix.removeprefix(".") or "png"
-        figure.savefig(partial, dpi=DPI, format=kind, facecolor="white", metadata={"Software": None})
+        figure.savefig(partial, dpi=dpi, format=kind, facecolor="white", metadata={"Software": None})
     return file
+
+
+def _take_texts_literally(figure: Figure) -> None:
+    from matplotlib.text import Text
+
+    axes = [axis for own in figure.axes for axis in (own.xaxis, own.yaxis)]
+    # Matplotlib writes the powers at a logarithmic axis as formulas.
+    powers = {label for axis in axes if axis.get_scale() == "log" for label in axis.get_ticklabels(which="both")}
+    for text in figure.findobj(lambda artist: isinstance(artist, Text) and artist not in powers):
+        text.set_parse_math(False)
 
 
 def _label(axes: Axes, x_label: str, y_label: str, series: int) -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from e2fashion.plots import STYLES, Point, draw_bars, draw_curves, draw_frequencies
+from e2fashion.plots import STYLES, Point, draw_bars, draw_curves, draw_frequencies, new_axes, save_figure
 from e2fashion.types import E2FashionError
 
 
@@ -31,6 +31,28 @@ def test_a_legend_stays_within_the_figure(tmp_path: Path) -> None:
     with Image.open(file) as picture:
         right_edge = picture.convert("L").crop((picture.width - 4, 0, picture.width, picture.height))
         assert right_edge.getextrema()[0] == 255
+
+
+@pytest.mark.parametrize("text", ["$9.99 to $19", r"$\frac$", "a $b$ c"])
+def test_texts_of_data_are_no_formulas(text: str, tmp_path: Path) -> None:
+    figure, axes = new_axes()
+    axes.plot([1, 2], [1, 2], label=text)
+    axes.set_xticks([1, 2], [text, text])
+    own = [axes.set_title(text), axes.set_xlabel(text), figure.suptitle(text), *axes.legend().get_texts()]
+    own += axes.get_xticklabels()
+    save_figure(figure, tmp_path / "f.png")
+    assert {label.get_text() for label in own} == {text}
+    assert not any(label.get_parse_math() for label in own)
+
+
+def test_powers_at_a_logarithmic_axis_stay_formulas(tmp_path: Path) -> None:
+    figure, axes = new_axes()
+    axes.plot([1, 1000], [1, 1000])
+    axes.set_xscale("log")
+    save_figure(figure, tmp_path / "f.png")
+    powers = [label for label in axes.get_xticklabels() if label.get_text()]
+    assert powers
+    assert all(label.get_parse_math() for label in powers)
 
 
 def test_series_differ_without_colour() -> None:

@@ -59,13 +59,13 @@ def draw_skew(found: Sequence[Association], file: Path) -> Path:
             axes.barh(range(size), share, left=left, facecolor=paper, edgecolor=colour, hatch=hatch, label=name)
             left = left + share
         names = [f"{value}  ({int(own.sum()):,})" for value, own in zip(one.values, one.table[:size], strict=False)]
-        axes.set_yticks(range(size), names, fontsize=8, parse_math=False)
+        axes.set_yticks(range(size), names, fontsize=8)
         axes.invert_yaxis()
         axes.set_xlim(0, 1)
         axes.tick_params(axis="x", labelsize=8)
         axes.spines[["top", "right"]].set_visible(False)
         title = f"{one.column} by {one.trait}, Cramer's V {one.cramers_v:.2f}"
-        axes.set_title(title, fontsize=9, loc="left", parse_math=False)
+        axes.set_title(title, fontsize=9, loc="left")
         axes.legend(frameon=False, fontsize=8, loc="upper left", bbox_to_anchor=(1.0, 1.0))
     grid[-1, 0].set_xlabel("share of the products of a value", fontsize=9)
     return save_figure(figure, file)

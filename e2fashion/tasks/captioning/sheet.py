@@ -106,8 +106,8 @@ def draw_sheet(rows: Sequence[SheetRow], file: Path, title: str) -> Path:
         for number, (name, text) in enumerate(row.texts.items()):
             wrapped = "\n".join(textwrap.wrap(text, LETTERS, max_lines=LINES, placeholder=" ...")) or "(nothing)"
             top, colour = 1 - number / texts, COLOURS[number % len(COLOURS)]
-            options = {"transform": beside.transAxes, "va": "top", "color": colour, "parse_math": False}
+            options = {"transform": beside.transAxes, "va": "top", "color": colour}
             beside.text(0.0, top, name, fontsize=6.5, fontweight="bold", **options)
             beside.text(0.0, top - 0.115 * 3 / texts, wrapped, fontsize=7.5, **options)
-    figure.suptitle(title, fontsize=10, x=0.01, y=1 - 0.1 / height, ha="left", va="top", parse_math=False)
+    figure.suptitle(title, fontsize=10, x=0.01, y=1 - 0.1 / height, ha="left", va="top")
     return save_figure(figure, file)

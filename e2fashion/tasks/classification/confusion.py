@@ -69,5 +69,5 @@ def draw_confusion(
                     colour = "white" if share > 55 else "black"
                     axes.text(column, row, f"{share:.0f}", ha="center", va="center", fontsize=7.5, color=colour)
     figure.colorbar(image, ax=axes, shrink=0.6, label="% of the true class")
-    figure.suptitle(title, fontsize=9, x=0.01, ha="left", parse_math=False)
+    figure.suptitle(title, fontsize=9, x=0.01, ha="left")
     return save_figure(figure, file)
