@@ -7,7 +7,7 @@ import json
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, TypeAlias, cast
+from typing import Any, Literal, TypeAlias, cast, overload
 
 import numpy as np
 import torch
@@ -15,7 +15,7 @@ from PIL import Image
 from torch import Tensor
 from transformers import AutoConfig, AutoModel, CLIPModel, CLIPProcessor, PreTrainedTokenizerBase
 
-from e2fashion.data.decode import read_pixels
+from e2fashion.data.decode import read_squares
 from e2fashion.data.long_text import TextFitter, pad_ids
 from e2fashion.data.pictures import not_an_image
 from e2fashion.data.text import TextTemplate
@@ -37,8 +37,11 @@ SAME = 1e-7
 #: Keys of a configuration that say where a model comes from, not what it computes.
 NOT_IDENTITY = ("_name_or_path", "transformers_version", "architectures", "dtype")
 
-#: A picture in memory, or the file that holds one.
+#: A picture in memory, or the file that holds one; one or several.
 Picture: TypeAlias = Image.Image | Path | str
+Pictures: TypeAlias = Picture | Sequence[Picture]
+#: Embeddings of the readable images, and why others were skipped, by position.
+Readable: TypeAlias = tuple[Tensor, dict[int, str]]
 
 
 @dataclass(frozen=True)
@@ -122,15 +125,30 @@ class Encoder:
         """The embeddings of no items."""
         return torch.empty(0, 1, self.dimension) if self.compares_tokens else torch.empty(0, self.dimension)
 
-    def embed_images(self, images: Picture | Sequence[Picture], batch_size: int = 64) -> Tensor:
+    @overload
+    def embed_images(self, images: Pictures, batch_size: int = 64, on_error: Literal["stop"] = "stop") -> Tensor: ...
+
+    @overload
+    def embed_images(self, images: Pictures, batch_size: int = 64, *, on_error: Literal["skip"]) -> Readable: ...
+
+    def embed_images(
+        self, images: Pictures, batch_size: int = 64, on_error: Literal["stop", "skip"] = "stop"
+    ) -> Tensor | Readable:
         """L2-normalised embeddings (N, C) fp32 on the CPU, of pictures or their files; one alone gives (1, C).
 
         Pictures are turned upright, laid on white, made square as in training and normalised: give them as they are.
+        With ``on_error="skip"`` it returns two things: the embeddings (R, C) of the R readable images in their order,
+        and why each of the others was skipped, by its position in ``images``.
 
         Raises:
-            E2FashionError: a file is missing or holds no picture.
+            E2FashionError: a file is missing or holds no picture, and ``on_error`` is ``stop``.
         """
-        return self._embed_images(images, batch_size, [unit_features], [self._nothing()])[0]
+        if on_error not in ("stop", "skip"):
+            raise E2FashionError(f"on_error is '{on_error}'; give 'stop' or 'skip'")
+        skipped: dict[int, str] = {}
+        skipping = skipped if on_error == "skip" else None
+        embeds = self._embed_images(images, batch_size, [unit_features], [self._nothing()], skipping)[0]
+        return (embeds, skipped) if on_error == "skip" else embeds
 
     def image_features(self, pixel_values: Tensor) -> Tensor:
         """Features (B, C), not normalised, of normalised squares (B, 3, S, S)."""
@@ -142,7 +160,7 @@ class Encoder:
         with evaluating(self.model):
             return unit_features(self.model.get_image_features(pixel_values=self._pixel_values(squares)))
 
-    def embed_regions(self, images: Picture | Sequence[Picture], batch_size: int = 64) -> Tensor:
+    def embed_regions(self, images: Pictures, batch_size: int = 64) -> Tensor:
         """L2-normalised embeddings (N, E, C) fp32 on the CPU of what each entity's tokens read, in their order.
 
         Raises:
@@ -150,9 +168,7 @@ class Encoder:
         """
         return self._embed_images(images, batch_size, [_regions], [self._no_regions()])[0]
 
-    def embed_images_and_regions(
-        self, images: Picture | Sequence[Picture], batch_size: int = 64
-    ) -> tuple[Tensor, Tensor]:
+    def embed_images_and_regions(self, images: Pictures, batch_size: int = 64) -> tuple[Tensor, Tensor]:
         """What :meth:`embed_images` and :meth:`embed_regions` return, by one pass instead of two.
 
         Raises:
@@ -172,20 +188,24 @@ class Encoder:
 
     def _embed_images(
         self,
-        images: Picture | Sequence[Picture],
+        images: Pictures,
         batch_size: int,
         readers: Sequence[Callable[[Any], Tensor]],
         nothing: Sequence[Tensor],
+        skipped: dict[int, str] | None = None,
     ) -> list[Tensor]:
-        """What each reader takes out of the tower's output, one pass for all; of no pictures ``nothing``."""
+        """What each reader takes out of the tower's output, one pass for all; of no pictures ``nothing``.
+
+        An image that cannot be read joins ``skipped`` by its position; without it, it is an error.
+        """
         listed = _listed(images)
         parts = [[empty] for empty in nothing]
         with evaluating(self.model):
             for start in range(0, len(listed), batch_size):
-                squares = torch.stack(
-                    [self.transform(read_pixels(image)) for image in listed[start : start + batch_size]]
-                )
-                output = self.model.get_image_features(pixel_values=self._pixel_values(squares))
+                squares = read_squares(listed[start : start + batch_size], self.transform, skipped, start)
+                if not squares:
+                    continue
+                output = self.model.get_image_features(pixel_values=self._pixel_values(torch.stack(squares)))
                 for own, read in zip(parts, readers, strict=True):
                     own.append(read(output))
         return [join_items(own) for own in parts]
@@ -302,7 +322,7 @@ def _without(values: Any, keys: Sequence[str]) -> Any:
     return {key: _without(value, keys) for key, value in values.items() if key not in keys}
 
 
-def _listed(images: Picture | Sequence[Picture]) -> list[Picture]:
+def _listed(images: Pictures) -> list[Picture]:
     """One image or several as a list; an array or tensor is refused, whose rows would be taken for images."""
     if isinstance(images, Image.Image | Path | str):
         return [images]

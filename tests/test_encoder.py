@@ -111,6 +111,30 @@ def test_a_missing_picture_is_named(encoder: Encoder) -> None:
         encoder.embed_images("nowhere.jpg")
 
 
+@pytest.mark.parametrize("batch_size", [1, 2, 64])
+def test_unreadable_images_are_skipped_and_listed(
+    encoder: Encoder, picture: Image.Image, tmp_path: Path, batch_size: int
+) -> None:
+    (tmp_path / "broken.jpg").write_bytes(b"no picture")
+    images = [tmp_path / "broken.jpg", picture, "nowhere.jpg", picture.rotate(90)]
+    embeds, skipped = encoder.embed_images(images, batch_size, on_error="skip")
+    torch.testing.assert_close(embeds, encoder.embed_images([picture, picture.rotate(90)]))
+    assert list(skipped) == [0, 2]
+    assert "broken.jpg' cannot be read as an image" in skipped[0]
+    assert "nowhere.jpg' cannot be read as an image" in skipped[2]
+
+
+def test_of_unreadable_images_alone_there_are_no_rows(encoder: Encoder) -> None:
+    embeds, skipped = encoder.embed_images(["nowhere.jpg"], on_error="skip")
+    assert embeds.shape == (0, 16)
+    assert list(skipped) == [0]
+
+
+def test_an_unknown_on_error_is_refused(encoder: Encoder, picture: Image.Image) -> None:
+    with pytest.raises(E2FashionError, match="on_error is 'ignore'; give 'stop' or 'skip'"):
+        encoder.embed_images(picture, on_error="ignore")  # type: ignore[call-overload]
+
+
 def test_embedding_is_the_same_whatever_mode_the_model_is_in(encoder: Encoder, picture: Image.Image) -> None:
     expected = encoder.embed_images(picture)
     encoder.model.train()

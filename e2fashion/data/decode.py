@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from torch import Tensor
 
 from e2fashion.data.image_files import ImageError
 from e2fashion.data.pictures import MAX_PIXELS, PILLOW_MAX_PIXELS, read_image, read_stored
+from e2fashion.types import E2FashionError
 
 _JPEG_START = b"\xff\xd8\xff"
 _HAS_SIMPLEJPEG = find_spec("simplejpeg") is not None
@@ -24,6 +26,30 @@ def read_pixels(image: Image.Image | Path | str, max_pixels: int = MAX_PIXELS) -
         E2FashionError: as :func:`~e2fashion.data.pictures.read_image`.
     """
     return _as_tensor(np.array(read_image(image, max_pixels)))
+
+
+def read_squares(
+    images: Sequence[Image.Image | Path | str],
+    transform: Callable[[Tensor], Tensor],
+    skipped: dict[int, str] | None = None,
+    first: int = 0,
+) -> list[Tensor]:
+    """``transform`` of the pixels of every image, or of the readable ones.
+
+    What is wrong with an image that cannot be read joins ``skipped`` by its position, counted from ``first``.
+
+    Raises:
+        E2FashionError: an image cannot be read, and there is no ``skipped``.
+    """
+    squares = []
+    for position, image in enumerate(images, start=first):
+        try:
+            squares.append(transform(read_pixels(image)))
+        except E2FashionError as error:
+            if skipped is None:
+                raise
+            skipped[position] = str(error)
+    return squares
 
 
 def decode_image(data: bytes) -> Tensor:
