@@ -59,6 +59,7 @@ LEVELS: dict[str, set[str]] = {
 LEVEL = {unit: number for number, units in enumerate(LEVELS.values()) for unit in units}
 #: Where configurations become calls; everything else takes plain arguments.
 CONFIG_READERS = {"config", "schema", "tasks.captioning", "training", *LEVELS["runs"], *LEVELS["commands"]}
+OURS = ("e2fashion", "scripts", "experiments")
 FILES = sorted(
     path for path in PACKAGE.rglob("*.py") if path not in (PACKAGE / "__init__.py", PACKAGE / "tasks/__init__.py")
 )
@@ -68,6 +69,39 @@ def unit_of(parts: tuple[str, ...]) -> str:
     """The unit of a module, given as its path below the package."""
     names = [part.removesuffix(".py") for part in parts]
     return ".".join(names[:2]) if names[0] == "tasks" else names[0]
+
+
+def names_of(module: str) -> set[str] | None:
+    """What a module of ours defines or imports at any depth, and the modules of a package; None where there is none."""
+    place = PACKAGE.parent.joinpath(*module.split("."))
+    file = place / "__init__.py" if place.is_dir() else place.with_suffix(".py")
+    if not file.is_file():
+        return None
+    found = {entry.stem for entry in place.iterdir()} if place.is_dir() else set()
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom | ast.Import):
+            found |= {alias.asname or alias.name for alias in node.names}
+        elif isinstance(node, ast.ClassDef | ast.FunctionDef):
+            found.add(node.name)
+        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            found.add(node.id)
+    return found
+
+
+@pytest.mark.parametrize("folder", OURS)
+def test_what_is_imported_of_ours_exists(folder: str) -> None:
+    """Also within functions, where a package with lazy names hides a mistake from mypy until the function runs."""
+    missing = []
+    for file in sorted((PACKAGE.parent / folder).rglob("*.py")):
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] in OURS:
+                names = names_of(str(node.module))
+                missing += [
+                    f"{file.name}:{node.lineno} {node.module}.{alias.name}"
+                    for alias in node.names
+                    if names is None or alias.name not in names
+                ]
+    assert not missing
 
 
 def imported_units(file: Path) -> set[str]:
