@@ -1,6 +1,7 @@
 """Fashion-MNIST's files in their true layout, folders of classes, and splits that depend on content and seed."""
 
 import gzip
+import tracemalloc
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -106,6 +107,18 @@ def test_what_is_no_picture_is_a_problem_that_is_listed(folders: Path) -> None:
     assert [(problem.row, problem.reason) for problem in problems] == [("shirts/notes.txt", "not an image")]
 
 
+def test_a_folder_within_a_class_folder_is_a_problem_that_is_listed(folders: Path, tmp_path: Path) -> None:
+    (folders / "shirts" / "blue").mkdir()
+    Image.fromarray(pictures(1, 7)[0]).save(folders / "shirts" / "blue" / "1.png")
+    (problem,) = [row for row in LabelledSource(str(folders)).rows() if isinstance(row, SourceProblem)]
+    assert (problem.row, problem.reason) == ("shirts/blue", "a folder within a class folder")
+    with pytest.raises(E2FashionError, match=r"shirts/blue.*deeper folders are not read"):
+        prepare_catalogue(LabelledSource(str(folders)), tmp_path / "stop", progress=False)
+    catalogue = prepare_catalogue(LabelledSource(str(folders)), tmp_path / "skip", on_error="skip", progress=False)
+    assert catalogue.manifest.skipped == {"a folder within a class folder": 1}
+    assert sum(split["products"] for split in catalogue.manifest.splits.values()) == 40
+
+
 def test_mistakes_are_named(mnist: Path, folders: Path, tmp_path: Path) -> None:
     with pytest.raises(E2FashionError, match="this folder does not exist"):
         LabelledSource(str(tmp_path / "gone"))
@@ -142,6 +155,28 @@ def test_damaged_idx_files_are_named(mnist: Path) -> None:
     labels.unlink()
     with pytest.raises(E2FashionError, match=r"has no train-labels-idx1-ubyte.gz: all four files"):
         LabelledSource(str(mnist))
+
+
+@pytest.mark.parametrize("size", [(1 << 30) + 1, 2**31 - 1])
+def test_an_idx_file_that_promises_too_much_is_not_unpacked(mnist: Path, size: int) -> None:
+    labels = mnist / "train-labels-idx1-ubyte.gz"
+    header = np.array([0x0801, size], dtype=">i4").tobytes()
+    labels.write_bytes(gzip.compress(header) + b"what follows is no gzip")
+    with pytest.raises(E2FashionError, match=rf"an array of \({size},\): give files of up to 1,073,741,824 bytes"):
+        LabelledSource(str(mnist))
+
+
+def test_an_idx_file_is_read_as_far_as_its_header_says(mnist: Path) -> None:
+    labels = mnist / "train-labels-idx1-ubyte.gz"
+    sound = gzip.decompress(labels.read_bytes())
+    labels.write_bytes(gzip.compress(sound + bytes(50_000_000)))
+    tracemalloc.start()
+    try:
+        with pytest.raises(E2FashionError, match=r"holds more bytes than an array of \(100,\) has"):
+            LabelledSource(str(mnist))
+        assert tracemalloc.get_traced_memory()[1] < 10_000_000
+    finally:
+        tracemalloc.stop()
 
 
 @pytest.mark.real_data
