@@ -104,8 +104,11 @@ def _encodable(row: SourceRow, field: str, text: str) -> str:
     try:
         text.encode("utf-8")
     except UnicodeEncodeError as error:
-        shown = _shown(text[: error.start]) + " is followed by " + ascii(text[error.start : error.end])
-        remedy = "give the encoding of the table, as in encoding=latin-1"
+        code = ord(text[error.start])
+        # Python keeps a byte that it cannot decode as this half of a character.
+        sign = f"the byte {code - 0xDC00:#04x}" if 0xDC80 <= code <= 0xDCFF else ascii(text[error.start])
+        shown = f"{_shown(text[: error.start])} is followed by {sign}"
+        remedy = "give the encoding of the table, as in encoding=cp1252"
         raise _error(row, field, "wrong encoding", shown, remedy) from error
     control = first_control(text)
     if control is None:
