@@ -11,13 +11,13 @@ import hashlib
 import json
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, fields, replace
+from dataclasses import asdict, fields, is_dataclass, replace
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
+from omegaconf.errors import ConfigKeyError, MissingMandatoryValue, OmegaConfBaseException
 
 from e2fashion.disk import write_text
 from e2fashion.literals import (
@@ -289,9 +289,17 @@ def _merge(base: DictConfig, layer: DictConfig, origin: str) -> DictConfig:
     except OmegaConfBaseException as error:
         key = getattr(error, "full_key", None)
         where = f"{origin}, key '{key}'" if key else origin
-        raise E2FashionError(f"{where}: {_first_line(error)}") from error
+        raise E2FashionError(f"{where}: {_first_line(error)}{_keys_instead(error)}") from error
     except TypeError as error:  # a list where the schema has a mapping, or the other way round
         raise E2FashionError(f"{origin}: {_first_line(error)}: a list stands where a mapping belongs.") from error
+
+
+def _keys_instead(error: OmegaConfBaseException) -> str:
+    """The keys that exist, for a message about one that does not and resembles none."""
+    schema = getattr(error, "object_type", None)
+    if not isinstance(error, ConfigKeyError) or not is_dataclass(schema) or "Did you mean" in str(error):
+        return ""
+    return f". Its keys: {', '.join(item.name for item in fields(schema))}"
 
 
 def _has_empty(layer: DictConfig) -> bool:

@@ -35,6 +35,12 @@ def test_a_misspelt_override_is_an_error() -> None:
         load_config(RunConfig, None, [*MINIMAL, "loader.batchsize=3"])
 
 
+@pytest.mark.parametrize(("word", "keys"), [("qqq=1", "name, seed, data"), ("loader.qqq=1", "batch_size, ")])
+def test_a_key_that_resembles_none_is_answered_with_those_that_exist(word: str, keys: str) -> None:
+    with pytest.raises(E2FashionError, match=rf"Key 'qqq' not in '\w+'\. Its keys: {keys}"):
+        load_config(RunConfig, None, [*MINIMAL, word])
+
+
 def test_a_wrong_type_names_key_and_value() -> None:
     with pytest.raises(E2FashionError, match=r"loader\.batch_size.*'many'"):
         load_config(RunConfig, None, [*MINIMAL, "loader.batch_size=many"])
