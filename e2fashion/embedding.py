@@ -10,11 +10,11 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from tqdm.auto import tqdm  # type: ignore[import-untyped]
 
 from e2fashion.data.transforms import CLIP_MEAN, CLIP_STD, normalise
 from e2fashion.metrics.comparison import Comparison, compare
 from e2fashion.similarity import is_tokenwise, join_items
+from e2fashion.terminal import progress_bar
 from e2fashion.types import Batch, E2FashionError
 
 EVERYTHING = slice(None)
@@ -100,7 +100,7 @@ def embed_split(
     reads_tags = getattr(model, "reads_tags", False)
     image_product: list[int] = []
     with evaluating(model), torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
-        for batch in tqdm(batches, desc=label, unit="batch", disable=not progress):
+        for batch in progress_bar(batches, desc=label, unit="batch", shown=progress):
             groups = [
                 (group, *(tags if reads_tags else ()))
                 for group, tags in zip(batch.text_group.tolist(), batch.tag_value.tolist(), strict=True)

@@ -12,7 +12,6 @@ from typing import Literal
 
 import torch
 from torch import Tensor
-from tqdm.auto import tqdm  # type: ignore[import-untyped]
 
 from e2fashion.data.catalogue import Catalogue
 from e2fashion.data.datamodule import CatalogueDataModule
@@ -22,6 +21,7 @@ from e2fashion.disk import DamagedError
 from e2fashion.disk.tensors import load_tensors, save_tensors
 from e2fashion.embedding import evaluating, one_vector, unit_features
 from e2fashion.encoder import Encoder
+from e2fashion.terminal import progress_bar
 from e2fashion.types import E2FashionError
 
 logger = logging.getLogger(__name__)
@@ -86,7 +86,7 @@ def extract_features(
     device = encoder.model.device
     label = f"features of {split} with {encoder.name}"
     with evaluating(encoder.model), torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
-        for batch in tqdm(data.loader(split), desc=label, unit="batch", disable=not progress):
+        for batch in progress_bar(data.loader(split), desc=label, unit="batch", shown=progress):
             pixels = normalise(batch.pixel_values.to(device), encoder.transform.mean, encoder.transform.std)
             output = encoder.model.get_image_features(pixel_values=pixels)
             product_ids += batch.product_ids

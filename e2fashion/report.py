@@ -16,6 +16,7 @@ from e2fashion.data.transforms import normalise
 from e2fashion.disk import file_name, write_text
 from e2fashion.embedding import EmbeddedSplit, evaluating
 from e2fashion.encoder import Encoder
+from e2fashion.escape import markdown, markdown_code
 from e2fashion.figures import Look, Picture, RetrievedRow, SelectionRow, draw_retrieved, draw_selection
 from e2fashion.records import RecordContext, settings_of
 from e2fashion.tables import to_markdown
@@ -71,7 +72,7 @@ def _tables(records: Sequence[ResultRecord]) -> list[str]:
             differing = [
                 f"{name} {str(value)[:12]}" for name, value in how if any((name, value) not in o for o in alike)
             ]
-            tables.append(table + (f"\nMeasured with {', '.join(differing)}.\n" if differing else ""))
+            tables.append(table + (f"\nMeasured with {markdown(', '.join(differing))}.\n" if differing else ""))
     if long_texts := long_text_lines(records):
         tables.append(long_texts.lstrip())
     tables += [to_markdown(table) for table in selection_tables(records)]
@@ -96,7 +97,8 @@ def write_comparison(
 ) -> None:
     """A comparison's report beside its ``figures/``: tables, retrieved products, selected patches."""
     figures = file.parent / "figures"
-    parts = [f"# {' against '.join(encoder.name for encoder in encoders)}\n", *lines, "", write_tables(records)]
+    heading = markdown(" against ".join(encoder.name for encoder in encoders))
+    parts = [f"# {heading}\n", *lines, "", write_tables(records)]
     settings = MeasureSettings(progress=progress)
     embedded = [embed_catalogue(encoder, catalogue, split, settings=settings) for encoder in encoders]
     parts += [interval_lines(records), *difference_tables(encoders, embedded, split)]
@@ -113,9 +115,9 @@ def write_comparison(
         selection = selection_rows(encoder, catalogue, split, products)
         draw_selection(selection, encoder.entities, figures / name, f"{encoder.name}: patches selected per entity")
         parts += [
-            f"## Selected patches: {encoder.name}\n\nLast fusion block. Bright: where the entity's tokens look (mean "
-            "probability); yellow frames: the patches they read; blue dashes: the tag's true region, where it is "
-            f"known.\n\n![selected patches](figures/{name})\n"
+            f"## Selected patches: {markdown(encoder.name)}\n\nLast fusion block. Bright: where the entity's tokens "
+            "look (mean probability); yellow frames: the patches they read; blue dashes: the tag's true region, where "
+            f"it is known.\n\n![selected patches](figures/{name})\n"
         ]
     write_text(file, "\n".join(parts))
 
@@ -129,8 +131,8 @@ def interval_lines(records: Sequence[ResultRecord]) -> str:
         ceiling = record.extra.get("ceiling")
         bound = f"; equal texts allow at most {ceiling:.1f}" if ceiling is not None else ""
         lines.append(
-            f"- {record.model}, {record.split}, `{record.protocol}`, hit by {record.positives}: {record.value:.1f} "
-            f"[{record.low:.1f}, {record.high:.1f}]{bound}"
+            f"- {markdown(record.model)}, {record.split}, `{record.protocol}`, hit by {record.positives}: "
+            f"{record.value:.1f} [{record.low:.1f}, {record.high:.1f}]{bound}"
         )
     return (
         "SumR with its 95 % bootstrap interval over products:\n\n" + "\n".join(lines) + "\n" + long_text_lines(records)
@@ -141,7 +143,8 @@ def long_text_lines(records: Sequence[ResultRecord]) -> str:
     """What became of texts that are longer than a model reads; empty where none is."""
     counted = [record for record in records if "texts" in record.extra]
     lines = dict.fromkeys(
-        f"- {record.model}, {record.split}, `{record.text}`: {TextCounts(**record.extra['texts']).sentence()}"
+        f"- {markdown(record.model)}, {record.split}, {markdown_code(record.text)}: "
+        f"{TextCounts(**record.extra['texts']).sentence()}"
         for record in counted
     )
     return "\nLong texts:\n\n" + "\n".join(lines) + "\n" if lines else ""
@@ -155,7 +158,8 @@ def difference_tables(encoders: Sequence[Encoder], embedded: Sequence[EmbeddedSp
     for own, context in list(zip(rankings, contexts, strict=True))[1:]:
         found = compare_rankings(own, rankings[0], context, FullGallery.name, encoders[0].name)
         table = difference_table(found, "text", dict.fromkeys(map(compared_metric, found)))
-        tables.append(f"{context.model} against {encoders[0].name}:\n\n{to_markdown(table)}")
+        names = f"{markdown(context.model)} against {markdown(encoders[0].name)}"
+        tables.append(f"{names}:\n\n{to_markdown(table)}")
     return tables
 
 

@@ -8,9 +8,10 @@ from __future__ import annotations
 import logging
 import sys
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from types import ModuleType
+from typing import Any
 
 from e2fashion.escape import visible
 from e2fashion.lazy import when_imported
@@ -40,12 +41,27 @@ class _Lines(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Write one line to what stderr is now."""
-        from tqdm.auto import tqdm  # type: ignore[import-untyped]
+        from tqdm.auto import tqdm
 
         message = visible(self.format(record), keep="\n")
         tqdm.write(
             message if record.levelno < logging.WARNING else f"{record.levelname.lower()}: {message}", file=sys.stderr
         )
+
+
+def draws_bars() -> bool:
+    """Whether a progress bar is drawn where it is asked for: on a terminal and in a notebook.
+
+    In a file or a pipe each refresh of a bar would be a line of its own.
+    """
+    return sys.stderr.isatty() or "ipykernel" in sys.modules
+
+
+def progress_bar(items: Iterable[Any] | None = None, *, shown: bool, **options: Any) -> Any:
+    """The bar of tqdm over ``items`` or of a ``total``, drawn where ``shown`` and :func:`draws_bars` say so."""
+    from tqdm.auto import tqdm  # type: ignore[import-untyped]
+
+    return tqdm(items, disable=not (shown and draws_bars()), **options)
 
 
 @contextmanager

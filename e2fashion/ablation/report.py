@@ -12,6 +12,7 @@ import pandas as pd
 from e2fashion.ablation.plan import Ablation
 from e2fashion.ablation.state import FoundRun
 from e2fashion.disk import write_text
+from e2fashion.escape import markdown, markdown_code
 from e2fashion.records import RecordContext
 from e2fashion.run_folder import RunFolder
 from e2fashion.tables import (
@@ -104,25 +105,30 @@ def write_report(ablation: Ablation, results: Sequence[RowResult], data_fingerpr
 
 def _head(ablation: Ablation, results: Sequence[RowResult]) -> str:
     finished = sum(len(result.folders) for result in results)
+    seeds = ", ".join(map(str, ablation.seeds))
     lines = [
-        f"# Ablation {ablation.name}\n",
-        f"Base `{ablation.base}`, seeds {', '.join(map(str, ablation.seeds))}; {finished} of {len(ablation.runs)} runs "
+        f"# Ablation {markdown(ablation.name)}\n",
+        f"Base {markdown_code(ablation.base)}, seeds {seeds}; {finished} of {len(ablation.runs)} runs "
         "finished. Mean ± standard deviation over seeds; the model of the best epoch on val.\n",
         "| row | changes |\n|---|---|",
-        *(f"| {row} | {f'`{words}`' if words else '-'} |" for row, words in ablation.words.items()),
+        *(f"| {markdown(row)} | {markdown_code(words) if words else '-'} |" for row, words in ablation.words.items()),
     ]
-    lines += [f"| {name} | left out: {reason} |" for name, reason in ablation.left_out.items()]
+    lines += [f"| {markdown(name)} | left out: {markdown(reason)} |" for name, reason in ablation.left_out.items()]
     if ablation.baseline:
         lines.append(
-            f"\nDifferences are against `{ablation.baseline}`, in percentage points, with the 95 % interval and the "
-            "two-sided p-value of a paired bootstrap over products, the hits of the seeds that both have pooled: they "
-            "speak of these trained models, not of other seeds."
+            f"\nDifferences are against {markdown_code(ablation.baseline)}, in percentage points, with the 95 % "
+            "interval and the two-sided p-value of a paired bootstrap over products, the hits of the seeds that both "
+            "have pooled: they speak of these trained models, not of other seeds."
         )
     return "\n".join(lines) + "\n"
 
 
 def _failures(results: Sequence[RowResult]) -> str:
-    lines = [f"- {result.name}/seed{seed}: {error}" for result in results for seed, error in result.errors.items()]
+    lines = [
+        f"- {markdown(f'{result.name}/seed{seed}: {error}')}"
+        for result in results
+        for seed, error in result.errors.items()
+    ]
     return "## Failed\n\n" + "\n".join(lines) + "\n"
 
 

@@ -13,7 +13,7 @@ from e2fashion.settings import SECTION, Setting, class_doc, settings_of
 
 #: Explained in the help of the verbs that take them.
 FLAGS = {
-    "--quiet": "no progress bars",
+    "--quiet": "no progress bars (drawn on a terminal alone)",
     "--dry-run": "list what would run, and run nothing",
     "--only": "ROW: these rows only, separated by commas",
     "--jobs": "N: processes that train side by side",

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 from datasets import Features
-from tqdm.auto import tqdm  # type: ignore[import-untyped]
 
 from e2fashion.data.catalogue import Catalogue
 from e2fashion.data.derived import FibreColumns
@@ -29,6 +28,7 @@ from e2fashion.data.text import normalise_text
 from e2fashion.data.validate import CheckedRow, ProductError, check_row
 from e2fashion.disk import atomic_folder, clear_leftovers, list_files, recover
 from e2fashion.escape import visible
+from e2fashion.terminal import progress_bar
 from e2fashion.types import SPLITS, E2FashionError, Split
 
 logger = logging.getLogger(__name__)
@@ -113,7 +113,7 @@ def prepare_catalogue(
         gathered = _Gathered()
         rows = _checked_rows(source, fibres, gathered, on_error, max_text_characters, max_pixels, clean_html)
         spool = Spool(folder / "spool", catalogue_features(fibres.tag_columns, with_regions=True))
-        for row in tqdm(rows, f"Checking {source.name}", len(source), unit=" rows", disable=not progress):
+        for row in progress_bar(rows, desc=f"Checking {source.name}", total=len(source), unit=" rows", shown=progress):
             spool.add(row)
         if not gathered.kept:
             raise E2FashionError(_nothing_left(source, gathered))
@@ -256,7 +256,7 @@ def _write_splits(
     present = [split for split in SPLITS if split in splits]
     folders = {split: SplitFolder(folder / split, features) for split in present}
     digests = {split: hashlib.sha256() for split in present}
-    bar = tqdm(spool.read(order), total=len(order), desc="Writing", unit=" rows", disable=not progress)
+    bar = progress_bar(spool.read(order), total=len(order), desc="Writing", unit=" rows", shown=progress)
     for index, batch in zip(order, bar, strict=True):
         split = splits[index]
         batch = batch.select(list(features))

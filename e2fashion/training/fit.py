@@ -14,6 +14,7 @@ from pytorch_lightning.loggers import Logger
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
 from e2fashion.arithmetic import Precision
+from e2fashion.terminal import draws_bars
 from e2fashion.training.callbacks import BestModel, ResumeCheckpoint, StageBar, Throughput
 from e2fashion.training.resume import damage_of, last_checkpoint
 from e2fashion.types import E2FashionError
@@ -67,7 +68,7 @@ def fit_stage(
         ResumeCheckpoint(checkpoint, settings.checkpoint_every_steps),
     ]
     callbacks += extra_callbacks
-    if settings.progress:
+    if settings.progress and draws_bars():
         callbacks.append(StageBar(stage))
     steps = len(data.train_dataloader()) // (settings.devices * settings.nodes)
     trainer = _trainer(
@@ -97,7 +98,7 @@ def _trainer(settings: FitSettings, **options: Any) -> pl.Trainer:
             precision=LIGHTNING_PRECISION[settings.precision],
             max_epochs=settings.epochs,
             gradient_clip_val=settings.gradient_clip,
-            enable_progress_bar=settings.progress,
+            enable_progress_bar=settings.progress and draws_bars(),
             **options,
         )
     except (MisconfigurationException, RuntimeError, TypeError, ValueError) as error:

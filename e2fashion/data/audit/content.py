@@ -10,12 +10,12 @@ import numpy as np
 import torch
 from einops import rearrange
 from torch import Tensor
-from tqdm.auto import tqdm  # type: ignore[import-untyped]
 
 from e2fashion.data.audit.image_hash import THUMB, hash_pictures
 from e2fashion.data.catalogue import Catalogue
 from e2fashion.data.decode import decode_image
 from e2fashion.data.text_length import TextLimit
+from e2fashion.terminal import progress_bar
 from e2fashion.types import E2FashionError
 
 _ROWS_AT_ONCE = 256
@@ -72,7 +72,7 @@ def read_content(catalogue: Catalogue, limit: TextLimit, progress: bool = True) 
     content = Content(tags={tag: [] for tag in catalogue.tag_columns})
     total = sum(counts["images"] for counts in catalogue.manifest.splits.values())
     looks = _Looks(content)
-    with tqdm(total=total, desc="Checking", unit=" rows", disable=not progress) as bar:
+    with progress_bar(total=total, desc="Checking", unit=" rows", shown=progress) as bar:
         for split in catalogue.split_names:
             before, previous = len(content), None
             for batch in catalogue.split(split).iter(_ROWS_AT_ONCE):

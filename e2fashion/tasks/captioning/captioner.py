@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from torch import Tensor
-from tqdm.auto import tqdm  # type: ignore[import-untyped]
 
 from e2fashion.tasks.captioning.decoder import CaptionDecoder
 from e2fashion.tasks.captioning.generate import Decoding, generate
@@ -16,6 +15,7 @@ from e2fashion.tasks.captioning.memory import SupportMemory, checked_embeds
 from e2fashion.tasks.captioning.projection import nearest
 from e2fashion.tasks.captioning.readings import Reading
 from e2fashion.tasks.captioning.tokens import CaptionTokens, in_batches
+from e2fashion.terminal import progress_bar
 from e2fashion.types import E2FashionError
 
 
@@ -83,7 +83,7 @@ class Captioner:
         training = self.decoder.training
         self.decoder.eval()
         found: list[str] = []
-        with tqdm(total=len(read), desc="captions", unit="picture", disable=not progress) as bar:
+        with progress_bar(total=len(read), desc="captions", unit="picture", shown=progress) as bar:
             for rows in in_batches(len(read), self.batch_size):
                 told = generate(
                     self.decoder, read[rows], before[rows], self.tokens.start, self.tokens.ends, self.decoding

@@ -13,11 +13,11 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from tqdm.auto import tqdm  # type: ignore[import-untyped]
 
 from e2fashion.disk import DamagedError, atomic_folder, check_files, list_files, read_json, recover, seal, write_json
 from e2fashion.encoder import EncoderIdentity
 from e2fashion.similarity import is_tokenwise
+from e2fashion.terminal import progress_bar
 from e2fashion.types import E2FashionError
 
 logger = logging.getLogger(__name__)
@@ -163,7 +163,7 @@ def _write(
     for row, entry in enumerate(entries):
         of_text.setdefault(entry.text, []).append(row)
     texts = list(of_text)
-    with tqdm(total=len(texts), desc="support memory", unit="text", disable=not progress) as bar:
+    with progress_bar(total=len(texts), desc="support memory", unit="text", shown=progress) as bar:
         for start in range(0, len(texts), BATCH):
             batch = texts[start : start + BATCH]
             for text, embed in zip(batch, checked_embeds(embed_texts(batch), encoder.name).numpy(), strict=True):

@@ -13,7 +13,6 @@ from einops import rearrange
 from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
-from tqdm.auto import tqdm  # type: ignore[import-untyped]
 
 from e2fashion.data.catalogue import Catalogue
 from e2fashion.data.decode import decode_image
@@ -24,6 +23,7 @@ from e2fashion.disk import write_text
 from e2fashion.encoder import Encoder
 from e2fashion.tasks.composed import LineColumns, QuerySet, fashion_iq_queries, other_colour_queries
 from e2fashion.tasks.retrieval.measure import MeasureSettings, embed_catalogue
+from e2fashion.terminal import progress_bar
 from e2fashion.types import E2FashionError
 
 Pixels: TypeAlias = NDArray[np.uint8]
@@ -183,7 +183,7 @@ class FashionIqTask:
         names = list(dict.fromkeys(name for own in sets for name in own.pictures))
         parts = []
         label = f"embed FashionIQ with {encoder.name}"
-        for start in tqdm(range(0, len(names), batch_size), desc=label, unit="batch", disable=not progress):
+        for start in progress_bar(range(0, len(names), batch_size), desc=label, unit="batch", shown=progress):
             pictures = [self._picture(name) for name in names[start : start + batch_size]]
             parts.append(encoder.embed_images(pictures, batch_size))
         return EmbeddedPictures({name: row for row, name in enumerate(names)}, torch.cat(parts))

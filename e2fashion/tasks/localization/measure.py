@@ -14,7 +14,6 @@ from typing import Any
 import torch
 from einops import repeat
 from torch import Tensor
-from tqdm.auto import tqdm  # type: ignore[import-untyped]
 
 from e2fashion.data.catalogue import Catalogue
 from e2fashion.data.transforms import normalise
@@ -33,6 +32,7 @@ from e2fashion.tasks.localization.attribution import attention_map, attention_ro
 from e2fashion.tasks.localization.records import Scores, selection_records
 from e2fashion.tasks.localization.regions import has_regions, region_batches, region_entities
 from e2fashion.tasks.retrieval.measure import MeasureSettings
+from e2fashion.terminal import progress_bar
 from e2fashion.types import E2FashionError, Entity, ResultRecord
 
 logger = logging.getLogger(__name__)
@@ -163,7 +163,7 @@ def _scores(
         evaluating(encoder.model),
         torch.autocast(device.type, torch.bfloat16, enabled=settings.precision == "bf16"),
     ):
-        for batch in tqdm(batches, desc=label, unit="batch", disable=not settings.progress):
+        for batch in progress_bar(batches, desc=label, unit="batch", shown=settings.progress):
             pixels = normalise(batch.squares.to(device), encoder.transform.mean, encoder.transform.std)
             embeds = tag_embeds(batch.tags) if "occlusion" in methods else torch.empty(0)
             on = patches_on_region(batch.coverage)

@@ -13,7 +13,6 @@ from typing import Literal
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
-from tqdm.auto import tqdm  # type: ignore[import-untyped]
 
 from e2fashion.data.transforms import ImageTransform
 from e2fashion.disk import locked
@@ -23,6 +22,7 @@ from e2fashion.tasks.search.index import ProductIndex, check_same_encoder, open_
 from e2fashion.tasks.search.manifest import INDEX_FILE, IndexedEncoder, IndexManifest, Pending, Shard
 from e2fashion.tasks.search.shards import discard_others, read_shard, write_shard
 from e2fashion.tasks.search.sources import Products, ProductSource, open_products
+from e2fashion.terminal import progress_bar
 from e2fashion.types import E2FashionError
 
 logger = logging.getLogger(__name__)
@@ -99,7 +99,8 @@ def _started(folder: Path, encoder: Encoder, source: str, products: Products) ->
         if (building.request if building else manifest.built_from) == request and not _is_whole(folder, manifest):
             return _new(folder, encoder, source, products, request)
         if building is not None and building.request == request:
-            logger.info("going on behind %s of %s products", f"{building.done:,}", f"{building.total:,}")
+            if building.done:
+                logger.info("going on behind %s of %s products", f"{building.done:,}", f"{building.total:,}")
             return manifest
         if building is None and manifest.built_from == request:
             logger.info("%s holds these products already", folder)
@@ -178,12 +179,12 @@ def embed_pending(
     embedded: list[int] = []
     skipped: dict[str, str] = {}
     seen = 0
-    bar = tqdm(
+    bar = progress_bar(
         total=pending.total,
         initial=pending.done,
         desc=f"embed with {encoder.name}",
         unit="product",
-        disable=not settings.progress,
+        shown=settings.progress,
     )
     with bar:
         for items, last in zip(loader, batches.ends(), strict=True):
