@@ -149,8 +149,9 @@ def _take_texts_literally(figure: Figure) -> None:
     axes = [axis for own in figure.axes for axis in (own.xaxis, own.yaxis)]
     # Matplotlib writes the powers at a logarithmic axis as formulas.
     powers = {label for axis in axes if axis.get_scale() == "log" for label in axis.get_ticklabels(which="both")}
-    for text in figure.findobj(lambda artist: isinstance(artist, Text) and artist not in powers):
-        text.set_parse_math(False)
+    for artist in figure.findobj(Text):
+        if isinstance(artist, Text) and artist not in powers:
+            artist.set_parse_math(False)
 
 
 def _label(axes: Axes, x_label: str, y_label: str, series: int) -> None:

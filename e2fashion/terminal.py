@@ -41,7 +41,7 @@ class _Lines(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Write one line to what stderr is now."""
-        from tqdm.auto import tqdm
+        from tqdm.auto import tqdm  # type: ignore[import-untyped]
 
         message = visible(self.format(record), keep="\n")
         tqdm.write(
@@ -59,7 +59,7 @@ def draws_bars() -> bool:
 
 def progress_bar(items: Iterable[Any] | None = None, *, shown: bool, **options: Any) -> Any:
     """The bar of tqdm over ``items`` or of a ``total``, drawn where ``shown`` and :func:`draws_bars` say so."""
-    from tqdm.auto import tqdm  # type: ignore[import-untyped]
+    from tqdm.auto import tqdm
 
     return tqdm(items, disable=not (shown and draws_bars()), **options)
 
