@@ -11,6 +11,7 @@ from e2fashion.disk.atomic import (
     clear_leftovers,
     open_text,
     recover,
+    remove_folder,
     write_json,
     write_text,
 )
@@ -38,6 +39,7 @@ __all__ = [
     "open_text",
     "read_json",
     "recover",
+    "remove_folder",
     "seal",
     "write_json",
     "write_text",

@@ -127,6 +127,25 @@ def clear_leftovers(target: Path) -> None:
             _recover(real)
 
 
+def remove_folder(target: Path) -> None:
+    """Remove a folder, which is gone in one step; what a kill leaves of it goes with the next write of its name.
+
+    Raises:
+        FolderLockedError: another process writes ``target``.
+        E2FashionError: the disk refuses.
+    """
+    real = Path(os.path.realpath(target))
+    if not real.is_dir():
+        clear_leftovers(target)
+        return
+    with naming(target), locked(target):
+        _recover(real)
+        partial = _beside(real, PARTIAL)
+        real.rename(partial)
+        _sync(real.parent)
+        shutil.rmtree(partial, ignore_errors=True)
+
+
 def _check(real: Path, may_replace: Callable[[Path], None] | None) -> None:
     if may_replace is not None and real.is_dir() and any(real.iterdir()):
         may_replace(real)

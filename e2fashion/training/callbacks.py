@@ -17,6 +17,7 @@ from tqdm.auto import tqdm  # type: ignore[import-untyped]
 
 from e2fashion.disk import atomic_file, atomic_folder
 from e2fashion.lifetime import Terminated
+from e2fashion.training.resume import BEST_MODEL, write_checksums
 from e2fashion.types import E2FashionError
 
 logger = logging.getLogger(__name__)
@@ -36,7 +37,7 @@ class RunInterruptedError(E2FashionError):
 
 
 class BestModel(pl.Callback):
-    """Keep the model of the best epoch as a folder that :meth:`from_pretrained` loads.
+    """Keep the model of the best epoch as a folder that :meth:`from_pretrained` loads, with checksums of its files.
 
     Args:
         folder: replaced as a whole whenever the monitored value rises.
@@ -52,6 +53,11 @@ class BestModel(pl.Callback):
         self.best = best
         self.best_epoch = -1
 
+    @property
+    def state_key(self) -> str:
+        """Under which a checkpoint keeps what :meth:`state_dict` returns."""
+        return BEST_MODEL
+
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Compare and, when better, replace the folder from the first process."""
         if trainer.sanity_checking or self.monitor not in trainer.callback_metrics:
@@ -66,6 +72,7 @@ class BestModel(pl.Callback):
             return
         with atomic_folder(self.folder) as fresh:
             self.save(fresh)
+            write_checksums(fresh)
 
     def state_dict(self) -> dict[str, Any]:
         """What a resumed run must know: the value to beat."""

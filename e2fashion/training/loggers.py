@@ -8,7 +8,6 @@ from __future__ import annotations
 import csv
 import logging
 import os
-import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -20,7 +19,9 @@ from uuid import uuid4
 import torch
 from PIL import Image
 from pytorch_lightning.loggers import CSVLogger, Logger, MLFlowLogger, TensorBoardLogger, WandbLogger
+from pytorch_lightning.loggers.csv_logs import ExperimentWriter
 
+from e2fashion.disk import open_text
 from e2fashion.types import E2FashionError
 
 logger = logging.getLogger(__name__)
@@ -145,18 +146,41 @@ class RenamingMLFlowLogger(MLFlowLogger):
         super().log_metrics({mlflow_name(name): value for name, value in metrics.items()}, step)
 
 
+class WholeCsvWriter(ExperimentWriter):
+    """Lightning's, whose file is whole at any moment: Lightning's own empties it, and appends.
+
+    Args:
+        log_dir: the folder of ``metrics.csv``.
+        rows: what was logged before.
+    """
+
+    def __init__(self, log_dir: str, rows: Sequence[Mapping[str, Any]]) -> None:
+        super().__init__(log_dir)
+        self._rows: list[Mapping[str, Any]] = list(rows)
+
+    def save(self) -> None:
+        """Write all rows, those from before too."""
+        if not self.metrics:
+            return
+        self._rows += self.metrics
+        self.metrics = []
+        with open_text(Path(self.metrics_file_path)) as stream:
+            writer = csv.DictWriter(stream, sorted({key for row in self._rows for key in row}))
+            writer.writeheader()
+            writer.writerows(self._rows)
+
+    def _check_log_dir_exists(self) -> None:
+        """Lightning's warns that it deletes the former file, and does."""
+
+
 def _csv(folder: Path, stage: str, step: int) -> CSVLogger:
-    """One file for the stage, whose rows before ``step`` are kept (Lightning empties a folder that is there)."""
-    place = folder / "csv" / stage
+    """One file for the stage, whose rows before ``step`` are kept."""
     rows: list[dict[str, Any]] = []
-    if (file := place / "metrics.csv").is_file():
+    if (file := folder / "csv" / stage / "metrics.csv").is_file():
         with file.open(newline="", encoding="utf-8") as lines:
             rows = [row for row in csv.DictReader(lines) if row["step"] and int(row["step"]) < step]
-    shutil.rmtree(place, ignore_errors=True)
     made = CSVLogger(folder, name="csv", version=stage)
-    if rows:
-        made.experiment.metrics = rows
-        made.save()
+    made._experiment = WholeCsvWriter(made.log_dir, rows)
     return made
 
 

@@ -1,4 +1,4 @@
-"""The checkpoint that an interrupted stage goes on from: whole to the last byte, or set aside."""
+"""The checkpoint and the best model that an interrupted stage goes on from: whole to the last byte, or set aside."""
 
 from __future__ import annotations
 
@@ -8,8 +8,14 @@ from pathlib import Path
 
 import torch
 
+from e2fashion.disk import DamagedError, check_files, list_files, read_json, remove_folder, seal, write_json
+
 #: What a checkpoint of Lightning must hold to go on from.
 NEEDED = ("state_dict", "optimizer_states", "lr_schedulers", "loops", "callbacks", "epoch", "global_step")
+#: Lists the files of the best model so far, in its folder.
+CHECKSUMS_FILE = "checksums.json"
+#: The key of :class:`~e2fashion.training.callbacks.BestModel` among a checkpoint's callbacks.
+BEST_MODEL = "BestModel"
 
 
 def last_checkpoint(run_folder: Path, stage: str) -> Path:
@@ -37,18 +43,52 @@ def damage_of(checkpoint: Path) -> str | None:
     return f"it lacks {', '.join(missing)}" if missing else None
 
 
-def set_aside_damaged(run_folder: Path, stage: str) -> str | None:
-    """Let a stage begin anew where its checkpoint is damaged; returns what is wrong with it, None where nothing is.
+def write_checksums(model: Path) -> None:
+    """List the files of a model folder in it, with their checksums."""
+    write_json(model / CHECKSUMS_FILE, seal({"files": list_files(model)}))
 
-    The damaged file stays beside its place until the stage is done. The stage's best model so far goes: it is made
-    again, to the bit, by the same steps.
+
+def copy_model(model: Path, target: Path) -> None:
+    """Copy a model folder, without its checksums, into an empty one."""
+    shutil.copytree(model, target, dirs_exist_ok=True, ignore=shutil.ignore_patterns(CHECKSUMS_FILE))
+
+
+def damage_of_best(model: Path, checkpoint: Path) -> str | None:
+    """Why the best model so far cannot be kept; None of one that is whole, or that a whole checkpoint does not know.
+
+    One of an earlier version has no checksums, and passes.
+    """
+    if not model.is_dir():
+        callbacks = torch.load(checkpoint, map_location="cpu", weights_only=True, mmap=True)["callbacks"]
+        made = callbacks.get(BEST_MODEL, {}).get("best_epoch", -1) >= 0
+        return "it is missing" if made else None
+    if not (model / CHECKSUMS_FILE).exists():
+        return None
+    try:
+        check_files(model, read_json(model / CHECKSUMS_FILE, "").get("files", {}), "", again=True)
+    except DamagedError as damage:
+        return str(damage).strip()
+    return None
+
+
+def set_aside_damaged(run_folder: Path, stage: str, best: Path) -> tuple[Path, str] | None:
+    """Let a stage begin anew where its checkpoint or its best model is damaged; returns which of them, and why.
+
+    The checkpoint stays beside its place until the stage is done. The best model so far goes: it is made again, to the
+    bit, by the same steps. It goes first, so that a kill in between leaves the damage to be seen again.
     """
     checkpoint = last_checkpoint(run_folder, stage)
-    if not checkpoint.is_file() or (damage := damage_of(checkpoint)) is None:
+    if not checkpoint.is_file():
         return None
-    checkpoint.replace(_aside(checkpoint))
-    shutil.rmtree(checkpoint.parent / "best", ignore_errors=True)
-    return damage
+    found = None
+    if damage := damage_of(checkpoint):
+        found = checkpoint, damage
+    elif damage := damage_of_best(best, checkpoint):
+        found = best, damage
+    if found is not None:
+        remove_folder(best)
+        checkpoint.replace(_aside(checkpoint))
+    return found
 
 
 def remove_checkpoints(run_folder: Path, stage: str) -> None:

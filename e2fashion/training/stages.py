@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -32,7 +31,7 @@ from e2fashion.training.fit import fit_stage
 from e2fashion.training.loggers import LogSettings, ids_of, open_loggers, quiet_loggers, resumed_step
 from e2fashion.training.module import ContrastiveModule
 from e2fashion.training.optimizers import freeze_disconnected, select_trainable
-from e2fashion.training.resume import last_checkpoint, remove_checkpoints, set_aside_damaged
+from e2fashion.training.resume import copy_model, last_checkpoint, remove_checkpoints, set_aside_damaged
 from e2fashion.training.sample_sheets import SampleSheets
 from e2fashion.training.samples import SampleFigures
 
@@ -113,7 +112,7 @@ def _train_stage(
         seed=config.seed,
         nonfinite_report=folder.path / "nonfinite_batch.json",
     )
-    begin_anew_if_damaged(folder, name)
+    begin_anew_if_damaged(folder, name, best.folder)
     try:
         with recorded_loggers(build.build_log_settings(config), folder, name) as loggers:
             settings = build.build_fit_settings(config, stage, progress)
@@ -125,7 +124,7 @@ def _train_stage(
             folder.update_record(stages=done | {name: {"seconds": seconds}})
     if first and best.folder.is_dir():
         with atomic_folder(folder.model) as fresh:
-            shutil.copytree(best.folder, fresh, dirs_exist_ok=True)
+            copy_model(best.folder, fresh)
     return {
         "done": True,
         "best": best.best,
@@ -135,15 +134,15 @@ def _train_stage(
     }
 
 
-def begin_anew_if_damaged(folder: RunFolder, stage: str) -> None:
-    """Set a damaged checkpoint aside; the log and the record say so, for the stage then begins from its start.
+def begin_anew_if_damaged(folder: RunFolder, stage: str, best: Path) -> None:
+    """Set a damaged checkpoint, or best model, aside; the log and the record say so, for the stage begins anew then.
 
     That costs the time of its steps and changes no result: the steps are the same ones.
     """
-    if not is_first_process() or (damage := set_aside_damaged(folder.path, stage)) is None:
+    if not is_first_process() or (found := set_aside_damaged(folder.path, stage, best)) is None:
         return
-    checkpoint = last_checkpoint(folder.path, stage)
-    logger.warning("%s is damaged (%s): stage %s begins again from its start", checkpoint, damage, stage)
+    place, damage = found
+    logger.warning("%s is damaged (%s): stage %s begins again from its start", place, damage, stage)
     known = folder.read_record().get("damaged_checkpoints", [])
     folder.update_record(
         damaged_checkpoints=[*known, {"stage": stage, "damage": damage, "went_on_from": "the stage's start"}]

@@ -1,8 +1,8 @@
 """``python -m scripts.torture [part ...] [key=value ...]``: kills, disks, damage, races and fuzz, or those named.
 
 Options: ``seed=0``, ``inputs=20000`` damaged files in all, ``trials=30`` of each command at the most in every part,
-``only=prepare`` commands and readers whose name holds it, ``output=runs/torture`` keeps the figures and the inputs of
-every fault. The exit code is 1 if anything was lost, left over, refused, unexplained or hung.
+``only=probe,tags`` commands and readers whose name holds one of these words, ``output=runs/torture`` keeps the figures
+and the inputs of every fault. The exit code is 1 if anything was lost, left over, refused, unexplained or hung.
 """
 
 from __future__ import annotations

@@ -35,7 +35,7 @@ def run_trials(scene: Scene, parts: Sequence[str], asked: Asked, folder: Path, s
     chosen = [part for part in _PARTS if part in parts]
     session.parts = {part: [] for part in chosen}
     for writer in writers(scene):
-        if asked.only not in writer.name:
+        if not _is_chosen(writer.name, asked.only):
             continue
         trials = Trials(scene, writer, folder)
         reference = trials.reference()
@@ -44,11 +44,13 @@ def run_trials(scene: Scene, parts: Sequence[str], asked: Asked, folder: Path, s
             _PARTS[part](trials, reference, asked, figures)
             session.parts[part].append(figures)
             _say(f"{part}: {writer.name}: {figures.trials} trials, {len(figures.faults)} faults")
+            for fault in figures.faults:
+                _say(f"  {fault}")
 
 
 def run_fuzz(scene: Scene, asked: Asked, folder: Path, session: Session) -> None:
     """Every reader, its share of the inputs."""
-    readers = [item for item in (*source_readers(scene), *state_readers(scene)) if asked.only in item.name]
+    readers = [item for item in (*source_readers(scene), *state_readers(scene)) if _is_chosen(item.name, asked.only)]
     whole = sum(reader.weight for reader in readers)
     for reader in readers:
         figures = fuzz(reader, max(round(asked.inputs * reader.weight / whole), 1), asked.seed, folder)
@@ -90,6 +92,11 @@ _PARTS: dict[str, Callable[[Trials, Reference, Asked, Figures], None]] = {
     "damage": _damage,
     "races": _race,
 }
+
+
+def _is_chosen(name: str, only: str) -> bool:
+    """Whether a name holds one of the words that ``only`` lists, separated by commas."""
+    return any(word in name for word in only.split(","))
 
 
 def _say(line: str) -> None:

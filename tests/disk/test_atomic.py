@@ -6,7 +6,17 @@ from pathlib import Path
 
 import pytest
 
-from e2fashion.disk import atomic, atomic_file, atomic_folder, list_files, open_text, recover, write_json, write_text
+from e2fashion.disk import (
+    atomic,
+    atomic_file,
+    atomic_folder,
+    list_files,
+    open_text,
+    recover,
+    remove_folder,
+    write_json,
+    write_text,
+)
 from e2fashion.types import E2FashionError
 from tests.faults import failures, in_child, kills
 
@@ -72,6 +82,20 @@ def remove(target: Path) -> None:
     for folder in (target / "deep", target):
         if folder.is_dir():
             folder.rmdir()
+
+
+def test_a_kill_while_a_folder_is_removed_leaves_the_whole_of_it_or_nothing(tmp_path: Path) -> None:
+    target = tmp_path / "folder" / "out"
+    states = set()
+    write_folder(target, OLD)
+    for _ in kills(lambda: remove_folder(target)):
+        states.add(content(target))
+        write_folder(target, OLD)
+        assert [f.name for f in target.parent.iterdir()] == ["out"]
+    assert states == {OLD, None}
+    remove_folder(target)
+    remove_folder(target)
+    assert list(target.parent.iterdir()) == []
 
 
 @pytest.mark.parametrize("kind", WRITERS)

@@ -14,6 +14,7 @@ import torch
 
 from e2fashion.training.loggers import LogSettings, check_loggers, ids_of, mlflow_name, open_loggers, resumed_step
 from e2fashion.types import E2FashionError
+from tests.faults import kills
 
 NAME = "val/retrieval/i2t/R@1"
 
@@ -134,6 +135,16 @@ def test_what_is_logged_again_stands_once(tmp_path: Path) -> None:
     log(settings, tmp_path, {1: 10.0, 3: 20.0, 5: 99.0}, {})
     log(settings, tmp_path, {5: 30.0, 7: 40.0}, {}, step=4)
     assert in_csv(tmp_path) == in_tensorboard(tmp_path) == {1: 10.0, 3: 20.0, 5: 30.0, 7: 40.0}
+
+
+def test_a_kill_leaves_every_row_of_the_csv_file_that_was_there(tmp_path: Path) -> None:
+    settings = LogSettings()
+    log(settings, tmp_path, {1: 10.0, 3: 20.0}, {})
+    for _ in kills(lambda: log(settings, tmp_path, {5: 30.0, 7: 40.0}, {}, step=4)):
+        rows = in_csv(tmp_path)
+        assert {1: 10.0, 3: 20.0}.items() <= rows.items() <= {1: 10.0, 3: 20.0, 5: 30.0, 7: 40.0}.items()
+    assert in_csv(tmp_path) == {1: 10.0, 3: 20.0, 5: 30.0, 7: 40.0}
+    assert [file.name for file in (tmp_path / "csv/main").iterdir()] == ["metrics.csv"]
 
 
 def test_an_mlflow_run_that_is_gone_is_begun_anew(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -179,7 +179,7 @@ class CaptionTraining:
             checkpoint_every_steps=own.checkpoint_every_steps,
             progress=self.progress,
         )
-        begin_anew_if_damaged(self.folder, STAGE)
+        begin_anew_if_damaged(self.folder, STAGE, best.folder)
         try:
             with recorded_loggers(build.build_log_settings(self.config), self.folder, STAGE) as loggers:
                 fit_stage(

@@ -89,6 +89,11 @@ def request_of(products: Products) -> str:
     return hashlib.sha256(json.dumps([asdict(products.origin), ids]).encode()).hexdigest()
 
 
+def change_of(verb: str, request: str) -> str:
+    """What identifies a change of an index: its verb and what it was asked for."""
+    return hashlib.sha256(f"{verb}\0{request}".encode()).hexdigest()
+
+
 def _started(folder: Path, encoder: Encoder, source: str, products: Products) -> IndexManifest:
     """The manifest of an index to go on with or that is done, or of a new one."""
     request = request_of(products)
@@ -217,11 +222,14 @@ def embed_pending(
     for product, (name, row) in (replaced or {}).items():
         if product not in pending.skipped:
             former.setdefault(name, []).append(row)
+    asked = set(products.ids.to_pylist())
+    skipped_before = {name: why for name, why in manifest.skipped.items() if name not in asked}
     manifest = manifest.without_rows(former)
     manifest = replace(
         manifest,
         shards=[*manifest.shards, *pending.shards],
-        skipped=manifest.skipped | pending.skipped,
+        skipped=skipped_before | pending.skipped,
+        last_change="" if pending.verb == "build" else change_of(pending.verb, pending.request),
         pending=None,
     )
     manifest.save(folder)

@@ -1,4 +1,7 @@
-"""Add products to an index, embed some anew, or remove some; whatever fails or is interrupted leaves it as it was."""
+"""Add products to an index, embed some anew, or remove some; whatever fails or is interrupted leaves it as it was.
+
+A change that was the last one already is not made again: its command may have been killed right behind the commit.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,7 @@ import torch
 
 from e2fashion.disk import locked
 from e2fashion.encoder import Encoder
-from e2fashion.tasks.search.build import EmbedSettings, embed_pending, request_of
+from e2fashion.tasks.search.build import EmbedSettings, change_of, embed_pending, request_of
 from e2fashion.tasks.search.filters import suggest
 from e2fashion.tasks.search.index import ProductIndex, open_index
 from e2fashion.tasks.search.manifest import IndexManifest, Pending
@@ -33,6 +36,8 @@ def add_products(
 ) -> ProductIndex:
     """Embed the products of ``source``, none of which the index may hold yet, and add them.
 
+    Repeated with the same source it changes nothing, and a warning says so.
+
     Raises:
         E2FashionError: one is there already, or as for :func:`~e2fashion.tasks.search.build.build_index`.
     """
@@ -47,7 +52,9 @@ def update_products(
     split: str = "all",
     settings: EmbedSettings | None = None,
 ) -> ProductIndex:
-    """Embed the products of ``source``, all of which the index must hold, in the place of what it holds of them.
+    """Embed the products of ``source``, all of which the index must hold, and replace what it holds of them.
+
+    Repeated with the same source it changes nothing, and a warning says so.
 
     Raises:
         E2FashionError: one is not there, or as for :func:`~e2fashion.tasks.search.build.build_index`.
@@ -58,6 +65,8 @@ def update_products(
 
 def remove_products(path: str | Path, product_ids: Sequence[str]) -> ProductIndex:
     """Take products out of an index: they are not found any more, and their rows are let go with their shard.
+
+    Repeated with the same ids it changes nothing, and a warning says so.
 
     Raises:
         E2FashionError: no ids, an id twice, one that the index does not hold, or all of them. Nothing is removed then.
@@ -75,6 +84,9 @@ def _remove(path: Path, product_ids: Sequence[str]) -> ProductIndex:
     if len(set(wanted)) < len(wanted):
         doubled = Counter(wanted).most_common(1)[0][0]
         raise E2FashionError(f"product '{doubled}' is to be removed twice: name it once")
+    change = change_of("remove", "\0".join(sorted(wanted)))
+    if index.manifest.last_change == change:
+        return _unchanged(index, f"these {len(wanted)} products were removed already")
     rows: dict[str, list[int]] = {}
     for name, row in _rows_of(index, wanted).values():
         rows.setdefault(name, []).append(row)
@@ -82,7 +94,7 @@ def _remove(path: Path, product_ids: Sequence[str]) -> ProductIndex:
         raise E2FashionError(
             f"all {len(index)} products would be removed, and an index cannot be empty: delete the folder {path}"
         )
-    manifest = index.manifest.without_rows(rows)
+    manifest = replace(index.manifest.without_rows(rows), last_change=change)
     manifest.save(index.path)
     discard_others(index.path, manifest.shards)
     return open_index(path, verify=False)
@@ -94,6 +106,10 @@ def _embed_more(
     products = open_products(source, split, all_exist=settings.on_error == "stop")
     index = open_index(folder, encoder)
     ids: list[str] = products.ids.to_pylist()
+    skipped = [name for name in ids if name in index.manifest.skipped]
+    same = index.manifest.last_change == change_of(verb, request_of(products))
+    if same and not (skipped and settings.on_error == "stop"):  # skipped pictures are not passed over then
+        return _unchanged(index, f"the {verb} of these {len(ids)} products was made already")
     there = set(index.product_ids)
     wrong = [name for name in ids if (name in there) == (verb == "add")]
     if wrong and verb == "add":
@@ -128,6 +144,14 @@ def _started(verb: str, manifest: IndexManifest, products: Products) -> IndexMan
             pending.total,
         )
     return replace(manifest, pending=Pending(verb, request, len(products.ids)))
+
+
+def _unchanged(index: ProductIndex, why: str) -> ProductIndex:
+    """The index as it is, without the files that a kill behind the commit left there."""
+    logger.warning("%s: %s, nothing is changed", index.path, why)
+    pending = index.manifest.pending
+    discard_others(index.path, [*index.manifest.shards, *(pending.shards if pending else ())])
+    return index
 
 
 def _require_idle(index: ProductIndex) -> None:

@@ -93,7 +93,8 @@ class IndexManifest:
 
     ``shards`` are what is searched. ``pending`` are those of a build, an addition or an update that was interrupted;
     they count once it is complete. ``skipped`` says what is wrong with pictures that could not be read; ``built_from``
-    identifies what the index was first built from.
+    identifies what the index was first built from, ``last_change`` the last addition, update or removal, so that its
+    command can be repeated.
     """
 
     encoder: IndexedEncoder
@@ -101,6 +102,7 @@ class IndexManifest:
     pending: Pending | None = None
     skipped: dict[str, str] = field(default_factory=dict)
     built_from: str = ""
+    last_change: str = ""
     created_by: str = ""
     format_version: int = FORMAT_VERSION
 

@@ -2,6 +2,8 @@
 
 import json
 import os
+import shutil
+from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -15,6 +17,7 @@ from stub_encoder import ColourEncoder
 from tiny_encoder import build_tiny_encoder
 
 from e2fashion.data.catalogue import Catalogue
+from e2fashion.disk import list_files
 from e2fashion.tasks.search import (
     EmbedSettings,
     ProductIndex,
@@ -27,6 +30,7 @@ from e2fashion.tasks.search import (
 from e2fashion.tasks.search.manifest import INDEX_FILE, IndexManifest
 from e2fashion.tasks.search.sources import open_products
 from e2fashion.types import E2FashionError
+from tests.faults import kills
 
 QUIET = EmbedSettings(shard_rows=3, batch_size=2, progress=False)
 ENCODER: Any = ColourEncoder()
@@ -290,6 +294,58 @@ def test_changes_that_make_no_sense(index: ProductIndex, photos: Path) -> None:
     with pytest.raises(E2FashionError, match="all 7 products would be removed"):
         remove_products(index.path, index.product_ids)
     assert open_index(index.path).product_ids == index.product_ids
+
+
+CHANGES: dict[str, Callable[[Path, Path], ProductIndex]] = {
+    "add": lambda path, more: add_products(path, ENCODER, more, settings=QUIET),
+    "update": lambda path, more: update_products(path, ENCODER, more.parent / "photos", settings=QUIET),
+    "remove": lambda path, more: remove_products(path, ["red_1", "blue_2", "grey"]),
+}
+
+
+@pytest.mark.parametrize("verb", CHANGES)
+def test_a_killed_change_can_be_repeated_whatever_moment_the_kill_comes_at(
+    verb: str, index: ProductIndex, photos: Path, tmp_path: Path
+) -> None:
+    more, change, states = tmp_path / "more", CHANGES[verb], set()
+    more.mkdir()
+    for number in range(4):
+        Image.new("RGB", (4, 4), (200, 50 * number, 0)).save(more / f"new_{number}.png")
+    before = shutil.copytree(index.path, tmp_path / "before")
+    change(shutil.copytree(before, tmp_path / "whole" / "index"), more)
+    expected = list_files(tmp_path / "whole")
+    place = shutil.copytree(before, tmp_path / "killed" / "index")
+    for _ in kills(lambda: change(place, more), every=3):
+        states.add(tuple(open_index(place).product_ids))
+        change(place, more)
+        assert list_files(place.parent) == expected
+        shutil.rmtree(place.parent)
+        shutil.copytree(before, place)
+    assert states == {tuple(index.product_ids), tuple(open_index(tmp_path / "whole" / "index").product_ids)}
+
+
+def test_the_last_change_is_not_made_again(
+    index: ProductIndex, photos: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    new = {"new": photos / "grey.png"}
+    add_products(index.path, ENCODER, new, settings=QUIET)
+    assert len(add_products(index.path, ENCODER, new, settings=QUIET)) == 8
+    assert "the add of these 1 products was made already, nothing is changed" in caplog.text
+    remove_products(index.path, ["new", "red_1"])
+    assert len(remove_products(index.path, ["red_1", "new"])) == 6
+    assert "these 2 products were removed already, nothing is changed" in caplog.text
+    with pytest.raises(E2FashionError, match="1 of 1 products are not in"):
+        remove_products(index.path, ["new"])
+    assert len(add_products(index.path, ENCODER, new, settings=QUIET)) == 7
+    with pytest.raises(E2FashionError, match="1 of 2 products are in"):
+        add_products(index.path, ENCODER, new | {"other": photos / "grey.png"}, settings=QUIET)
+    (tmp_path / "bad.png").write_bytes(b"no picture")
+    bad = new | {"new": tmp_path / "bad.png"}
+    skip = replace(QUIET, on_error="skip")
+    for _ in range(2):
+        assert len(update_products(index.path, ENCODER, bad, settings=skip)) == 7
+    with pytest.raises(E2FashionError, match="cannot be read as an image"):
+        update_products(index.path, ENCODER, bad, settings=QUIET)
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
