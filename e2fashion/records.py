@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import importlib
 import json
-import os
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import MISSING, asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from e2fashion.disk import atomic_file, turn_at
 from e2fashion.stored import stored_as
 from e2fashion.types import E2FashionError, ResultRecord
 
@@ -191,7 +191,7 @@ REQUIRED = {name for name, item in FIELDS.items() if item.default is MISSING and
 
 
 def append_records(path: Path, records: Iterable[ResultRecord]) -> None:
-    """Add ``records`` to the file in one write that has reached the disk when this returns.
+    """Add ``records`` to the file, all of them or none, whatever moment the process is killed at.
 
     Raises E2FashionError for a value that is not a finite number; nothing is written then.
     """
@@ -204,17 +204,14 @@ def append_records(path: Path, records: Iterable[ResultRecord]) -> None:
                 f"record {record.metric} of run '{record.run}' holds value {record.value}, low {record.low}, "
                 f"high {record.high}, extra {record.extra}: only finite numbers can be stored"
             ) from error
-    path.parent.mkdir(parents=True, exist_ok=True)
     data = "".join(lines).encode()
-    handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
-    with os.fdopen(handle, "rb+", buffering=0) as file:
-        # A line that a crash cut off must not swallow the first new one.
-        if file.seek(0, os.SEEK_END) and (file.seek(-1, os.SEEK_END), file.read(1))[1] != b"\n":
-            data = b"\n" + data
-        written = os.write(file.fileno(), data)
-        while written < len(data):
-            written += os.write(file.fileno(), data[written:])
-        os.fsync(file.fileno())
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with turn_at(path):
+        before = path.read_bytes()
+        if before and not before.endswith(b"\n"):  # a line that was cut off must not swallow the first new one
+            before += b"\n"
+        with atomic_file(path) as partial:
+            partial.write_bytes(before + data)
 
 
 def read_records(path: Path, latest: bool = True) -> list[ResultRecord]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import json
 import math
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -23,6 +24,7 @@ from e2fashion.records import (
     settings_of,
 )
 from e2fashion.types import E2FashionError, ResultRecord
+from tests.faults import kills
 
 ROOT = Path(__file__).resolve().parents[1]
 RECORD = ResultRecord(run="r", model="E2 ±", task="retrieval", metric="R@1", value=12.5, low=1.0, extra={"a": [1]})
@@ -73,6 +75,30 @@ def test_appending_after_a_crash_keeps_the_new_record(tmp_path: Path) -> None:
     append_records(path, [OTHER])
     with pytest.warns(UserWarning, match="line 2 is cut off"):
         assert read_records(path) == [RECORD, OTHER]
+
+
+def test_a_kill_while_records_are_appended_leaves_all_of_them_or_none(tmp_path: Path) -> None:
+    path, found = tmp_path / "r.jsonl", set()
+    append_records(path, [RECORD])
+    before = path.read_bytes()
+    for _ in kills(lambda: append_records(path, [OTHER, OTHER])):
+        found.add(len(read_records(path, latest=False)))
+        append_records(path, [OTHER])
+        assert [file.name for file in tmp_path.iterdir()] == ["r.jsonl"]
+        path.write_bytes(before)
+    assert found == {1, 3}
+
+
+def test_records_that_several_processes_append_at_once_are_all_there(tmp_path: Path) -> None:
+    children = []
+    for number in range(4):
+        if (child := os.fork()) == 0:
+            for step in range(10):
+                append_records(tmp_path / "r.jsonl", [replace(RECORD, value=10.0 * number + step)])
+            os._exit(0)
+        children.append(child)
+    assert [os.waitpid(child, 0)[1] for child in children] == [0] * 4
+    assert sorted(record.value for record in read_records(tmp_path / "r.jsonl", latest=False)) == list(range(40))
 
 
 def test_a_whole_record_without_newline_is_kept(tmp_path: Path) -> None:

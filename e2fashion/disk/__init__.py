@@ -17,7 +17,7 @@ from e2fashion.disk.atomic import (
 )
 from e2fashion.disk.json_files import read_json, seal
 from e2fashion.disk.listing import check_files, check_replaceable, list_files
-from e2fashion.disk.locks import FolderLockedError, lock_holder, locked
+from e2fashion.disk.locks import FolderLockedError, lock_holder, locked, turn_at
 from e2fashion.disk.names import checked_name, file_name
 from e2fashion.disk.trouble import DamagedError, disk_trouble, naming
 
@@ -41,6 +41,7 @@ __all__ = [
     "recover",
     "remove_folder",
     "seal",
+    "turn_at",
     "write_json",
     "write_text",
 ]

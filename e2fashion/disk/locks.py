@@ -73,6 +73,27 @@ def locked(folder: Path, *, shared: bool = False) -> Iterator[None]:
                 _release(file, held.handle)
 
 
+@contextmanager
+def turn_at(file: Path) -> Iterator[None]:
+    """Wait for the turn to replace a file by one that continues it; an absent one is made, empty.
+
+    The lock is that of the file itself, which the system drops with its process: no lock file is left over.
+    """
+    while True:
+        handle = os.open(file, os.O_RDWR | os.O_CREAT, 0o666)
+        try:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX)
+            except OSError as error:
+                if error.errno not in NO_LOCKS:
+                    raise
+            if _is_still(file, handle):  # else another process has replaced it meanwhile
+                yield
+                return
+        finally:
+            os.close(handle)
+
+
 def lock_file(folder: Path) -> Path:
     """The lock file of a folder: beside it, and beside what a link leads to."""
     real = Path(os.path.realpath(folder))
