@@ -276,7 +276,7 @@ def to_markdown(table: Table) -> str:
 
     lines = [line(map(escape.markdown, table.header)), line(["---", *["---:"] * (len(table.header) - 1)])]
     lines += [line(map(shown, cells)) for cells in table.rows]
-    return "\n".join([*lines, *(["", table.caption] if table.caption else [])]) + "\n"
+    return "\n".join([*lines, *(["", escape.visible(table.caption, keep="\n")] if table.caption else [])]) + "\n"
 
 
 def to_latex(table: Table) -> str:

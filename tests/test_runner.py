@@ -375,6 +375,13 @@ def test_a_folder_without_configuration_is_no_run(tmp_path: Path) -> None:
         runner.train(tmp_path)
 
 
+def test_a_place_that_does_not_exist_is_neither_file_nor_run(tmp_path: Path) -> None:
+    with pytest.raises(
+        E2FashionError, match=r"gone' does not exist\. Give a configuration file, or the folder of a run"
+    ):
+        runner.train(tmp_path / "gone")
+
+
 def test_runs_are_compared_in_one_report(synth_catalogue: Catalogue, tmp_path: Path) -> None:
     overrides = [f"data={synth_catalogue.path}", f"output={tmp_path / 'compare'}", "gallery_products=2"]
     lines = [f"  {line}" for line in ("epochs: 1", "learning_rate: 0.01")]

@@ -14,6 +14,7 @@ from e2fashion.ablation.report import RowResult, write_report
 from e2fashion.cli import VERBS, main
 from e2fashion.cli.words import Verb, Words, show
 from e2fashion.report import interval_lines, long_text_lines
+from e2fashion.tables import Cell, Table, to_markdown
 from e2fashion.tasks.captioning.sheet import SheetRow, write_sheet
 from e2fashion.terminal import draws_bars, prepare_terminal, progress_bar
 from e2fashion.types import E2FashionError, ResultRecord
@@ -106,6 +107,11 @@ def test_the_report_of_an_ablation_has_no_markup_of_its_rows_and_errors(tmp_path
     assert r"\<img" in failure
     assert not {"\x1b", "\r", "\u202e"} & set(report)
     assert "``a`b``" in report
+
+
+def test_the_caption_of_a_table_is_shown_and_not_obeyed() -> None:
+    shown = to_markdown(Table(("model",), ((Cell("E2"),),), f"Text `{EVIL}`.\nMore."))
+    assert shown.endswith(f"\nText `{SHOWN}`.\nMore.\n")
 
 
 @pytest.mark.parametrize(("terminal", "shown"), [(True, True), (True, False), (False, True)])

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from e2fashion.data.catalogue import Catalogue
 from e2fashion.encoder import Encoder, load_encoder
-from e2fashion.escape import markdown
+from e2fashion.escape import markdown, markdown_code
 from e2fashion.report import write_comparison
 from e2fashion.run_folder import RunFolder
 from e2fashion.runner.evaluation import results_of
@@ -58,8 +58,8 @@ def _compare_alone(config: CompareConfig, catalogue: Catalogue, runs: Sequence[R
 def _comparison_lines(catalogue: Catalogue, split: str, output: Path, names: Sequence[str]) -> list[str]:
     """What was compared on what, and what it cost."""
     lines = [
-        f"Catalogue `{catalogue.manifest.name}` ({catalogue.fingerprint[:12]}), {split}. The model of the best epoch "
-        "on val; hits and candidates as each table says.\n",
+        f"Catalogue {markdown_code(catalogue.manifest.name)} ({catalogue.fingerprint[:12]}), {split}. The model of "
+        "the best epoch on val; hits and candidates as each table says.\n",
         "| run | parameters | of these E2's | minutes | best epoch |\n|---|---:|---:|---:|---:|",
     ]
     for name in names:

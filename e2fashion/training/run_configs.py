@@ -27,8 +27,10 @@ def config_of_place(schema: type[Config], place: Path, overrides: Sequence[str])
     """The configuration of a file, or that of a run folder, to resume it.
 
     Raises:
-        E2FashionError: a folder without ``config.yaml``, or a mistake in the configuration.
+        E2FashionError: no such place, a folder without ``config.yaml``, or a mistake in the configuration.
     """
+    if not place.exists():
+        raise E2FashionError(f"'{place}' does not exist. Give a configuration file, or the folder of a run.")
     if not place.is_dir():
         return load_config(schema, place, overrides)
     file = RunFolder(place).config

@@ -10,7 +10,7 @@ from typing import Any
 from e2fashion.data.audit import Checked, Finding, counted
 from e2fashion.data.audit.figures import draw_pairs, draw_skew
 from e2fashion.disk import DamagedError, file_name, open_text, read_json, write_json, write_text
-from e2fashion.escape import visible
+from e2fashion.escape import markdown, markdown_code, visible
 from e2fashion.tables import Cell, Table, to_markdown
 
 REPORT, JSON = "report.md", "report.json"
@@ -37,16 +37,17 @@ def write_check(checked: Checked, folder: Path, fail_on: str, shown: int = 10) -
         file.unlink(missing_ok=True)
     manifest = checked.catalogue.manifest
     parts = [
-        f"# Is {manifest.name} fit?\n",
-        f"Worst finding: **{checked.worst}** ({MEANING[checked.worst]}). Catalogue `{manifest.name}`, fingerprint "
-        f"`{checked.catalogue.fingerprint[:16]}`: {checked.catalogue.summary()}. Splits: {manifest.split_rule}.\n",
+        f"# Is {markdown(manifest.name)} fit?\n",
+        f"Worst finding: **{checked.worst}** ({MEANING[checked.worst]}). Catalogue {markdown_code(manifest.name)}, "
+        f"fingerprint `{checked.catalogue.fingerprint[:16]}`: {checked.catalogue.summary()}. "
+        f"Splits: {manifest.split_rule}.\n",
         to_markdown(overview(checked)),
     ]
     for finding in checked.findings:
         if finding.severity != "fit":
             parts.append(_section(checked, finding, folder, shown))
     settings = ", ".join(f"{key}={value}" for key, value in asdict(checked.settings).items())
-    parts.append(f"## How it was found\n\n{_HOW}\n\nSettings: {settings}.\n")
+    parts.append(f"## How it was found\n\n{_HOW}\n\nSettings: {markdown(settings)}.\n")
     write_text(folder / REPORT, "\n".join(parts))
     write_json(folder / JSON, as_json(checked, fail_on))
     return folder / REPORT

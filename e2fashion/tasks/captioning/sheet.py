@@ -76,7 +76,12 @@ def write_sheet(rows: Sequence[SheetRow], file: Path, title: str, words: str = "
 
     table = [line(["product", *titles]), line(["---"] * (len(titles) + 1))]
     table += [line([row.product_id, *(row.texts[name] for name in titles)]) for row in rows]
-    parts = [f"# {title}\n", *([words + "\n"] if words else []), f"![{title}]({figure.name})\n", *table]
+    parts = [
+        f"# {markdown(title)}\n",
+        *([words + "\n"] if words else []),
+        f"![{markdown(title)}]({figure.name})\n",
+        *table,
+    ]
     write_text(file, "\n".join(parts) + "\n")
     return [file, figure]
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from e2fashion.disk import open_text, write_text
+from e2fashion.escape import markdown
 from e2fashion.metrics.classification import class_f1
 from e2fashion.published import PublishedRow
 from e2fashion.tables import to_markdown
@@ -33,7 +34,7 @@ def write_classification(
         E2FashionError: matplotlib is not installed.
     """
     records: list[ResultRecord] = [record for own in found for record in own.records]
-    parts = [f"# {model}: {column} of {data}, {split}\n"]
+    parts = [f"# {markdown(f'{model}: {column} of {data}, {split}')}\n"]
     parts += [to_markdown(table) for table in classification_tables(records, published)]
     for own in found:
         file = folder / f"confusion_{own.features}.png"
@@ -69,4 +70,4 @@ def _worst(own: Classified, shown: int = 5) -> str:
         return ""
     worst = ", ".join(f"{name} {score:.0f}" for score, name in listed[:shown])
     best = ", ".join(f"{name} {score:.0f}" for score, name in reversed(listed[-shown:]))
-    return f"F1 of classes with ten products or more, lowest: {worst}; highest: {best}.\n"
+    return f"F1 of classes with ten products or more, lowest: {markdown(worst)}; highest: {markdown(best)}.\n"
