@@ -122,6 +122,7 @@ def recover(target: Path) -> None:
 def clear_leftovers(target: Path) -> None:
     """Remove what killed writers left beside a file or folder that is not going to be written now."""
     real = Path(os.path.realpath(target))
+    _remove_dead_files(real)
     if lock_file(real).exists() or _leftovers(real, PARTIAL) or _leftovers(real, REPLACED):
         with suppress(FolderLockedError), naming(target), locked(target):
             _recover(real)

@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from e2fashion.data.transforms import ImageTransform
-from e2fashion.disk import locked
+from e2fashion.disk import clear_leftovers, locked
 from e2fashion.encoder import Encoder, require_single_vectors
 from e2fashion.hub import StoredPlace
 from e2fashion.tasks.search.index import ProductIndex, check_same_encoder, open_index
@@ -114,6 +114,7 @@ def _started(folder: Path, encoder: Encoder, source: str, products: Products) ->
             f"'{folder}' holds an index of other products: choose another output, remove the folder, or use 'e2fashion "
             "index add'"
         )
+    clear_leftovers(folder / INDEX_FILE)  # of a build that was killed while it wrote its first manifest
     if folder.exists() and any(folder.iterdir()):
         raise E2FashionError(f"'{folder}' is no index and not empty: choose another folder for the index")
     folder.mkdir(parents=True, exist_ok=True)

@@ -324,6 +324,17 @@ def test_a_killed_change_can_be_repeated_whatever_moment_the_kill_comes_at(
     assert states == {tuple(index.product_ids), tuple(open_index(tmp_path / "whole" / "index").product_ids)}
 
 
+def test_a_killed_build_can_be_repeated_whatever_moment_the_kill_comes_at(photos: Path, tmp_path: Path) -> None:
+    def build() -> None:
+        build_index(ENCODER, photos, tmp_path / "killed" / "index", settings=QUIET)
+
+    build_index(ENCODER, photos, tmp_path / "whole" / "index", settings=QUIET)
+    for _ in kills(build):
+        build()
+        assert list_files(tmp_path / "killed") == list_files(tmp_path / "whole")
+        shutil.rmtree(tmp_path / "killed")
+
+
 def test_the_last_change_is_not_made_again(
     index: ProductIndex, photos: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
