@@ -6,11 +6,12 @@ import importlib
 import json
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import MISSING, asdict, dataclass, fields
+from dataclasses import MISSING, asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
 from e2fashion.disk import atomic_file, turn_at
+from e2fashion.record_values import REMEDY, checked_extra
 from e2fashion.stored import stored_as
 from e2fashion.types import E2FashionError, ResultRecord
 
@@ -283,4 +284,5 @@ def _record(values: Any, place: str) -> ResultRecord:
         )
     if missing := sorted(REQUIRED - set(values)):
         raise E2FashionError(f"{place} lacks the field '{missing[0]}': a record needs {sorted(REQUIRED)}")
-    return stored_as(ResultRecord, values, place, "Remove the line, and measure again.")
+    record = stored_as(ResultRecord, values, place, REMEDY)
+    return replace(record, extra=checked_extra(record.extra, place))

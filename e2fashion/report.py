@@ -18,7 +18,9 @@ from e2fashion.embedding import EmbeddedSplit, evaluating
 from e2fashion.encoder import Encoder
 from e2fashion.escape import markdown, markdown_code
 from e2fashion.figures import Look, Picture, RetrievedRow, SelectionRow, draw_retrieved, draw_selection
+from e2fashion.record_values import REMEDY
 from e2fashion.records import RecordContext, settings_of
+from e2fashion.stored import stored_as
 from e2fashion.tables import to_markdown
 from e2fashion.tasks.captioning.tables import caption_tables
 from e2fashion.tasks.classification.tables import classification_tables, tag_tables
@@ -33,7 +35,7 @@ from e2fashion.tasks.retrieval.significance import compare_rankings
 from e2fashion.tasks.retrieval.tables import compared_metric, difference_table, retrieval_table
 from e2fashion.tasks.search.tables import search_tables
 from e2fashion.training.sample_sheets import best_pictures, first_view, selection_of, some_of, subjects_of
-from e2fashion.types import E2FashionError, ResultRecord
+from e2fashion.types import ResultRecord
 
 
 def write_tables(records: Sequence[ResultRecord], file: Path | None = None) -> str:
@@ -43,15 +45,9 @@ def write_tables(records: Sequence[ResultRecord], file: Path | None = None) -> s
     Linear probes follow in tables of their own.
 
     Raises:
-        E2FashionError: records from a file lack what the tables of their task show, or hold something else there.
+        E2FashionError: records from a file lack what the tables of their task show.
     """
-    try:
-        tables = _tables(records)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise E2FashionError(
-            f"A record cannot be shown ({error!r}): its line in results.jsonl was edited, or another version wrote it. "
-            "Remove the line, and measure again."
-        ) from error
+    tables = _tables(records)
     content = "\n".join(tables) if tables else "No records that a table is made of.\n"
     if file is not None:
         write_text(file, content)
@@ -144,10 +140,15 @@ def long_text_lines(records: Sequence[ResultRecord]) -> str:
     counted = [record for record in records if "texts" in record.extra]
     lines = dict.fromkeys(
         f"- {markdown(record.model)}, {record.split}, {markdown_code(record.text)}: "
-        f"{TextCounts(**record.extra['texts']).sentence()}"
+        f"{_text_counts(record).sentence()}"
         for record in counted
     )
     return "\nLong texts:\n\n" + "\n".join(lines) + "\n" if lines else ""
+
+
+def _text_counts(record: ResultRecord) -> TextCounts:
+    what = f"A record of {record.model}, {record.split}: texts"
+    return stored_as(TextCounts, record.extra["texts"], what, REMEDY)
 
 
 def difference_tables(encoders: Sequence[Encoder], embedded: Sequence[EmbeddedSplit], split: str) -> list[str]:

@@ -31,6 +31,18 @@ def stored_as(schema: type[Stored], values: Any, what: str, remedy: str) -> Stor
         raise DamagedError(f"{what} is damaged ({error}). {remedy}") from error
 
 
+def check_value(kind: Any, value: Any, name: str, what: str, remedy: str) -> None:
+    """Refuse a ``value`` of JSON that is not of the type ``kind``; ``name`` is its key, the rest as for stored_as.
+
+    Raises:
+        DamagedError: it is of another type.
+    """
+    try:
+        _value(kind, value, name)
+    except _UnfitError as error:
+        raise DamagedError(f"{what} is damaged ({error}). {remedy}") from error
+
+
 class _UnfitError(Exception):
     pass
 

@@ -28,6 +28,7 @@ LEVELS: dict[str, set[str]] = {
         "literals",
         "plots",
         "published",
+        "record_values",
         "records",
         "run_folder",
         "schema",

@@ -1,5 +1,6 @@
 """Reports: their numbers are those of the records, and their pictures those of the catalogue."""
 
+import json
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -10,7 +11,9 @@ from tiny_encoder import SETTINGS, build_tiny_encoder
 
 from e2fashion.data.catalogue import Catalogue
 from e2fashion.data.decode import decode_image
+from e2fashion.disk import DamagedError
 from e2fashion.encoder import Encoder
+from e2fashion.records import append_records, read_records
 from e2fashion.report import retrieved_rows, selection_rows, write_comparison, write_tables
 from e2fashion.tasks.retrieval.measure import MeasureSettings, embed_catalogue, measure_retrieval
 from e2fashion.training.sample_sheets import SHOWN
@@ -127,7 +130,49 @@ def test_a_comparison_shows_figures_for_what_can_be_shown(
     assert "Difference to plain in percentage points" in content
 
 
-def test_records_that_lack_what_a_table_shows_are_refused() -> None:
-    damaged = ResultRecord(run="r", model="m", task="tags", metric="accuracy", value=1.0, split="test")
-    with pytest.raises(E2FashionError, match=r"A record cannot be shown \(KeyError.*measure again"):
-        write_tables([damaged])
+def record_line(**extra: object) -> str:
+    values = {"run": "r", "model": "m", "task": "tags", "metric": "accuracy", "value": 1.0, "split": "test"}
+    return json.dumps(values | {"extra": extra}) + "\n"
+
+
+TAG_EXTRA = {"entity": "brand", "features": "global", "target_accuracy": 90.0}
+
+
+@pytest.mark.parametrize("lacking", TAG_EXTRA)
+def test_a_stored_record_that_lacks_what_its_table_shows_is_named(lacking: str, tmp_path: Path) -> None:
+    file, extra = tmp_path / "results.jsonl", dict(TAG_EXTRA)
+    file.write_text(record_line(**extra))
+    assert "brand" in write_tables(read_records(file))
+    del extra[lacking]
+    file.write_text("\n" + record_line(**extra))
+    with pytest.raises(E2FashionError, match=rf"results\.jsonl line 2 lacks '{lacking}' in extra.*measure again"):
+        write_tables(read_records(file))
+
+
+@pytest.mark.parametrize(
+    "extra",
+    [{"target_accuracy": "x"}, {"entity": None}, {"features": ["global"]}, {"target_accuracy": float("inf")}],
+    ids=str,
+)
+def test_a_stored_value_of_another_type_is_refused_when_it_is_read(extra: dict[str, object], tmp_path: Path) -> None:
+    file = tmp_path / "results.jsonl"
+    file.write_text(record_line(**(TAG_EXTRA | extra)))
+    with pytest.raises(DamagedError, match=rf"line 1 is damaged \(extra\.{next(iter(extra))} is .*measure again"):
+        read_records(file)
+
+
+def test_an_error_of_a_table_is_not_taken_for_damage_of_the_records(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(_: object) -> list[str]:
+        raise KeyError("a mistake of ours")
+
+    monkeypatch.setattr("e2fashion.report.tag_tables", broken)
+    with pytest.raises(KeyError, match="a mistake of ours"):
+        write_tables([])
+
+
+def test_what_measurements_write_is_of_the_declared_types(records: list[ResultRecord], tmp_path: Path) -> None:
+    file = tmp_path / "results.jsonl"
+    append_records(file, records)
+    assert read_records(file) == records

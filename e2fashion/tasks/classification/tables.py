@@ -112,7 +112,7 @@ def _letters(records: Sequence[ResultRecord]) -> dict[str, str]:
 def _weights_words(records: Sequence[ResultRecord]) -> str:
     """Who chose the region's share in ``both``; empty where no record has one."""
     by = {record.extra["weight_chosen_on"] for record in records if "weight_chosen_on" in record.extra}
-    chosen = " and ".join({"val": "chosen on val", "given": "given"}[name] for name in sorted(by, reverse=True))
+    chosen = " and ".join({"val": "chosen on val"}.get(name, name) for name in sorted(by, reverse=True))
     return f" Beside `both`: the region's share in the mean of the two cosines, {chosen}." if by else ""
 
 

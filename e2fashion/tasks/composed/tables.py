@@ -47,7 +47,7 @@ def composed_table(records: Sequence[ResultRecord], known: Sequence[KnownRow] = 
         row=_arm_and_model,
         column=lambda record: (record.direction, record.metric),
         rows=_rows(records),
-        labels=lambda key, own: (TITLES[key[0]], key[1], _notes(own)),
+        labels=lambda key, own: (TITLES.get(key[0], key[0]), key[1], _notes(own)),
         known=known,
         caption=_caption(records),
     )
@@ -66,7 +66,8 @@ def _rows(records: Sequence[ResultRecord]) -> list[tuple[str, str]]:
     """Arms in their order, within them models in that of the records."""
     models = list(dict.fromkeys(record.model for record in records))
     there = set(map(_arm_and_model, records))
-    return [(arm, model) for arm in ARMS for model in models if (arm, model) in there]
+    arms = dict.fromkeys((*ARMS, *(arm for arm, _ in there)))
+    return [(arm, model) for arm in arms for model in models if (arm, model) in there]
 
 
 def _columns(records: Sequence[ResultRecord]) -> list[tuple[str, str]]:
@@ -98,8 +99,8 @@ def composed_difference_table(records: Sequence[ResultRecord]) -> Table:
         [shown(*column) for column in columns],
         row=row,
         column=lambda record: (record.direction, compared_metric(record)),
-        rows=sorted({row(record): None for record in records}, key=lambda key: ARMS.index(key[0])),
-        labels=lambda key, _: (TITLES[key[0]], key[1]),
+        rows=sorted({row(record): None for record in records}, key=lambda key: (*ARMS, key[0]).index(key[0])),
+        labels=lambda key, _: (TITLES.get(key[0], key[0]), key[1]),
         caption=f"Difference to {first.extra['against']} in percentage points, protocol `{first.protocol}` on "
         f"{first.split}: paired bootstrap of the same queries, those of one unit drawn together; 95 % intervals, "
         "two-sided p.",

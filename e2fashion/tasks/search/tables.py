@@ -28,7 +28,10 @@ def _table(records: Sequence[ResultRecord]) -> Table:
     return pivot(
         records,
         ("model",),
-        [Column(metric, metric, 3 if metric == "MRR" else 1, interval=True) for metric in COLUMNS[records[0].protocol]],
+        [
+            Column(metric, metric, 3 if metric == "MRR" else 1, interval=True)
+            for metric in COLUMNS.get(records[0].protocol, COLUMNS[BY_TEXT])
+        ],
         row=lambda record: record.model,
         column=lambda record: record.metric,
         caption=_caption(records),
@@ -39,7 +42,9 @@ def _caption(records: Sequence[ResultRecord]) -> str:
     first = records[0]
     where = f"{first.candidates:,.0f} products" + (f" of {first.split}" if first.split else "")
     if first.protocol == BY_TEXT:
-        right = {"product": "the same product", "text": "any product with the same text"}[first.positives]
+        right = {"product": "the same product", "text": "any product with the same text"}.get(
+            first.positives, first.positives
+        )
         texts = ", ".join(f"`{text}`" for text in sorted({record.text for record in records}))
         return f"Search by text among {where}: {first.queries:,} queries ({texts}), right is {right}."
     extra = first.extra
