@@ -139,8 +139,7 @@ def long_text_lines(records: Sequence[ResultRecord]) -> str:
     """What became of texts that are longer than a model reads; empty where none is."""
     counted = [record for record in records if "texts" in record.extra]
     lines = dict.fromkeys(
-        f"- {markdown(record.model)}, {record.split}, {markdown_code(record.text)}: "
-        f"{_text_counts(record).sentence()}"
+        f"- {markdown(record.model)}, {record.split}, {markdown_code(record.text)}: {_text_counts(record).sentence()}"
         for record in counted
     )
     return "\nLong texts:\n\n" + "\n".join(lines) + "\n" if lines else ""

@@ -8,7 +8,7 @@ Layout below one folder: ``captions/cap.<category>.<split>.json`` (a list of
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -19,6 +19,7 @@ from e2fashion.text_files import read_json
 from e2fashion.types import SPLITS, E2FashionError
 
 CATEGORIES = ("dress", "shirt", "toptee")
+TRIPLET_KEYS = ("candidate", "target", "captions")
 GALLERIES = ("original", "val")
 ENDINGS = (".png", ".jpg", ".jpeg")
 CAPTIONS_FOLDER, SPLITS_FOLDER, IMAGES_FOLDER = "captions", "image_splits", "images"
@@ -43,6 +44,15 @@ class Triplet:
     def instructions(self) -> tuple[str, ...]:
         """The captions that say something: 15 of the data set are empty, and none may be left."""
         return tuple(caption.strip() for caption in self.captions if caption.strip())
+
+
+@dataclass(frozen=True)
+class BadEntry:
+    """Entry ``number`` (from 0) of a caption file that is no triplet, and why."""
+
+    file: Path
+    number: int
+    fault: str
 
 
 @dataclass(frozen=True)
@@ -124,17 +134,26 @@ class FashionIQ:
         Raises:
             E2FashionError: an unknown category, or a file that is missing or holds something else.
         """
-        file = self._captions_file(category, split)
         found = []
-        for number, row in enumerate(_read_list(file)):
-            keys = ("candidate", "target", "captions")
-            if not isinstance(row, dict) or any(key not in row for key in keys):
-                raise E2FashionError(f"{file}, entry {number}: {ascii(row)[:80]} lacks one of {', '.join(keys)}")
-            if not isinstance(row["captions"], list):
-                raise E2FashionError(f"{file}, entry {number}: 'captions' is no list of texts, as in [first, second]")
-            captions = tuple(str(caption or "") for caption in row["captions"])
-            found.append(Triplet(category, str(row["candidate"]), str(row["target"]), captions))
+        for entry in self.entries(category, split):
+            if isinstance(entry, BadEntry):
+                raise E2FashionError(f"{entry.file}, entry {entry.number}: {entry.fault}")
+            found.append(entry)
         return found
+
+    def entries(self, category: str, split: str) -> Iterator[Triplet | BadEntry]:
+        """As :meth:`triplets`, with what is no triplet at its place among them.
+
+        Raises:
+            E2FashionError: an unknown category, or a file that is missing or holds no list.
+        """
+        file = self._captions_file(category, split)
+        for number, row in enumerate(_read_list(file)):
+            if fault := _fault(row):
+                yield BadEntry(file, number, fault)
+            else:
+                captions = tuple(caption or "" for caption in row["captions"])
+                yield Triplet(category, row["candidate"], row["target"], captions)
 
     def gallery(self, category: str, split: str, gallery: Gallery = "original") -> list[str]:
         """The ids to search among, each once and without a picture among them too, in the order of their files.
@@ -170,6 +189,19 @@ def check_category(category: str) -> str:
 def empty_captions(triplets: Sequence[Triplet]) -> int:
     """How many captions say nothing."""
     return sum(len(triplet.captions) - len(triplet.instructions) for triplet in triplets)
+
+
+def _fault(row: Any) -> str | None:
+    """Why an entry of a caption file is no triplet; None of one that is."""
+    if not isinstance(row, dict) or any(key not in row for key in TRIPLET_KEYS):
+        return f"{ascii(row)[:80]} lacks one of {', '.join(TRIPLET_KEYS)}"
+    for key in ("candidate", "target"):
+        if not isinstance(row[key], str):
+            return f"'{key}' is {ascii(row[key])[:80]}, no id of an image"
+    captions = row["captions"]
+    if not isinstance(captions, list) or not all(isinstance(caption, str | None) for caption in captions):
+        return "'captions' is no list of texts, as in [first, second]"
+    return None
 
 
 def _read_list(file: Path) -> list[Any]:

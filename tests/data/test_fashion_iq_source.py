@@ -71,6 +71,27 @@ def test_test_has_no_targets_and_is_called_by_its_category(folder: Path) -> None
     assert (rows[-1].reason, rows[-1].value) == ("in two lists", "split.dress.train.json lists it too")
 
 
+@pytest.mark.parametrize(
+    ("entry", "fault"),
+    [
+        (7, "7 lacks one of"),
+        ({"candidate": "Bdresstrain0", "captions": ["a", "b"]}, "lacks one of"),
+        ({"candidate": "Bdresstrain0", "target": ["x"], "captions": ["a"]}, "'target' is"),
+        ({"candidate": "Bdresstrain0", "target": "Bdresstrain1", "captions": "is red"}, "'captions' is no list"),
+        ({"candidate": "Bdresstrain0", "target": "Bdresstrain1", "captions": [3]}, "'captions' is no list"),
+    ],
+)
+def test_an_entry_that_is_no_triplet_is_listed_and_the_others_stay(folder: Path, entry: object, fault: str) -> None:
+    before, file = rows_of(folder), folder / "captions" / "cap.dress.train.json"
+    file.write_text(json.dumps([*json.loads(file.read_text()), entry]))
+    rows = list(FashionIqSource(str(folder)).rows())
+    (problem,) = [row for row in rows if isinstance(row, SourceProblem) and row.reason == "no caption entry"]
+    assert problem.row == f"cap.dress.train.json entry {PRODUCTS - 2}"
+    assert fault in problem.value
+    assert rows_of(folder) == before
+    assert len(rows) == len(FashionIqSource(str(folder)))
+
+
 def test_a_picture_of_two_categories_stays_once(folder: Path) -> None:
     ids = [f"Bshirttrain{number}" for number in range(PRODUCTS)]
     (folder / "image_splits" / "split.shirt.train.json").write_text(json.dumps(["Bdresstrain1", *ids]))

@@ -119,13 +119,24 @@ def test_a_folder_within_a_class_folder_is_a_problem_that_is_listed(folders: Pat
     assert sum(split["products"] for split in catalogue.manifest.splits.values()) == 40
 
 
+def test_a_label_without_a_class_is_a_problem_that_is_listed(mnist: Path, tmp_path: Path) -> None:
+    source = LabelledSource(str(mnist), classes=[f"class {number}" for number in range(9)])
+    problems = [row for row in source.rows() if isinstance(row, SourceProblem)]
+    assert len(problems) == 12  # a tenth of both parts
+    assert (problems[0].row, problems[0].reason) == ("train-labels-idx1-ubyte item 9", "label without a class")
+    with pytest.raises(E2FashionError, match="label 9, and classes names 9"):
+        prepare_catalogue(source, tmp_path / "stopped", progress=False)
+    catalogue = prepare_catalogue(source, tmp_path / "c", on_error="skip", progress=False)
+    assert catalogue.manifest.skipped["label without a class"] == 12
+    kept = sum(count["images"] for count in catalogue.manifest.splits.values())
+    assert kept + sum(catalogue.manifest.skipped.values()) == 120
+
+
 def test_mistakes_are_named(mnist: Path, folders: Path, tmp_path: Path) -> None:
     with pytest.raises(E2FashionError, match="this folder does not exist"):
         LabelledSource(str(tmp_path / "gone"))
     with pytest.raises(E2FashionError, match="val_share is 1"):
         LabelledSource(str(mnist), val_share=1.0)
-    with pytest.raises(E2FashionError, match="has the label 9, and classes names 3"):
-        LabelledSource(str(mnist), classes=["a", "b", "c"])
     (tmp_path / "empty").mkdir()
     with pytest.raises(E2FashionError, match="neither Fashion-MNIST's idx files nor class folders"):
         LabelledSource(str(tmp_path / "empty"))

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar
 
-from e2fashion.data.fashion_iq import CATEGORIES, FashionIQ, check_category, empty_captions
+from e2fashion.data.fashion_iq import CATEGORIES, BadEntry, FashionIQ, Triplet, check_category, empty_captions
 from e2fashion.data.sources.base import SourceProblem, SourceRow
 from e2fashion.types import E2FashionError
 
@@ -51,11 +51,13 @@ class FashionIqSource:
         if not self._lists:
             raise E2FashionError(f"{self.path}: no split and category is left to read. Check splits and categories.")
         self._texts: dict[tuple[str, str], dict[str, list[str]]] = {key: {} for key in self._lists}
-        self._empty = 0
+        self._empty, self._bad = 0, list[BadEntry]()
         for (split, category), texts in self._texts.items():
             if not self._data.has_targets(category, split):
                 continue
-            triplets = self._data.triplets(category, split)
+            entries = list(self._data.entries(category, split))
+            triplets = [entry for entry in entries if isinstance(entry, Triplet)]
+            self._bad += [entry for entry in entries if isinstance(entry, BadEntry)]
             self._empty += empty_captions(triplets)
             for triplet in triplets:
                 texts.setdefault(triplet.target, []).extend(triplet.instructions)
@@ -81,10 +83,15 @@ class FashionIqSource:
         ]
 
     def __len__(self) -> int:
-        return sum(map(len, self._lists.values()))
+        return sum(map(len, self._lists.values())) + len(self._bad)
 
     def rows(self) -> Iterator[SourceRow | SourceProblem]:
-        """The pictures of every list in its order."""
+        """The pictures of every list in its order, behind the entries of caption files that are none."""
+        for entry in self._bad:
+            remedy = "mend the entry, or take the file from the data set's repository"
+            yield SourceProblem(
+                f"{entry.file.name} entry {entry.number}", "", "captions", entry.fault, remedy, "no caption entry"
+            )
         seen: dict[str, str] = {}
         for (split, category), names in self._lists.items():
             where, texts = f"split.{category}.{split}.json", self._texts[split, category]

@@ -102,13 +102,14 @@ class LabelledSource:
             labels = _read_idx(folder, part, "labels-idx1", _LABELS)
             if len(images) != len(labels):
                 raise E2FashionError(f"{folder}: {part} has {len(images)} pictures and {len(labels)} labels.")
-            if len(labels) and labels.max() >= len(self.classes):
-                raise E2FashionError(
-                    f"{folder}: {part} has the label {labels.max()}, and classes names {len(self.classes)}: name all."
-                )
             digests = [hashlib.sha256(image.tobytes()).digest() for image in images]
-            splits = self._splits([self.classes[label] for label in labels], digests, split)
+            known = [place for place, label in enumerate(labels) if label < len(self.classes)]
+            named = self._splits([self.classes[labels[place]] for place in known], [digests[p] for p in known], split)
+            splits = dict(zip(known, named, strict=True))
             for place, (image, label) in enumerate(zip(images, labels, strict=True)):
+                if place not in splits:
+                    rows.append(self._unnamed(f"{part}-labels-idx1-ubyte item {place}", f"{split}-{place:05}", label))
+                    continue
                 rows.append(
                     SourceRow(
                         row=f"{part}-images-idx3-ubyte item {place}",
@@ -120,6 +121,10 @@ class LabelledSource:
                     )
                 )
         return rows
+
+    def _unnamed(self, where: str, product_id: str, label: int) -> SourceProblem:
+        value = f"label {label}, and classes names {len(self.classes)}"
+        return SourceProblem(where, product_id, "label", value, "name every class in classes", "label without a class")
 
     def _from_folders(self, folder: Path) -> list[SourceRow | SourceProblem]:
         top = [place for place in sorted(folder.iterdir()) if place.is_dir() and not place.name.startswith(".")]
