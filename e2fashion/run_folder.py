@@ -81,7 +81,7 @@ class RunFolder:
         Raises:
             DamagedError: it cannot be read, or is not what was written.
         """
-        if not self.record.is_file():
+        if not os.path.lexists(self.record):  # what is there and no file is damage
             return {}
         content = read_json(self.record, REMEDY)
         stages = content.get("stages", {})

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -12,6 +11,8 @@ from transformers import CLIPModel
 
 from e2fashion.checkpoints.names import shape_of
 from e2fashion.checkpoints.shapes import HEAD_WIDTH, OpenAIShape, State
+from e2fashion.disk import reading
+from e2fashion.text_files import read_json
 from e2fashion.types import E2FashionError
 
 CONFIG_FILE, WEIGHTS_FILE = "open_clip_config.json", "open_clip_model.safetensors"
@@ -87,10 +88,12 @@ def read_open_clip_config(file: Path, sizes: OpenAIShape) -> OpenClipConfig:
     Raises:
         E2FashionError: no JSON of that kind, sizes other than the tensors', or a part that CLIP does not have.
     """
-    try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise E2FashionError(f"'{file}' is no configuration of open_clip: {error}") from error
+    with reading(f"'{file}', a configuration of open_clip,", "Fetch it again, or name its own: config="):
+        return _read_config(file, sizes)
+
+
+def _read_config(file: Path, sizes: OpenAIShape) -> OpenClipConfig:
+    content = read_json(file, "configuration of open_clip")
     model = content.get("model_cfg", content) if isinstance(content, dict) else None
     if not isinstance(model, dict) or not {"embed_dim", "vision_cfg", "text_cfg"} <= model.keys():
         raise E2FashionError(f"'{file}' is no configuration of open_clip: it lacks embed_dim, vision_cfg or text_cfg")

@@ -21,7 +21,7 @@ from e2fashion.data.manifest import FORMAT_VERSION, SKIPPED_FILE, Manifest
 from e2fashion.data.markup import clean_markup, has_markup
 from e2fashion.data.pictures import MAX_PIXELS, PILLOW_MAX_PIXELS
 from e2fashion.data.request import answers_request, check_is_catalogue, request_hash, source_options
-from e2fashion.data.sources.base import Source, SourceProblem, SourceRow
+from e2fashion.data.sources.base import Source, SourceProblem, SourceRow, rows_of
 from e2fashion.data.split import SplitKeys, check_fractions, decide_splits
 from e2fashion.data.storage import BASE_COLUMNS, REGIONS_COLUMN, SplitFolder, Spool, catalogue_features
 from e2fashion.data.text import normalise_text
@@ -177,7 +177,7 @@ def _checked_rows(
     max_pixels: int,
     clean_html: bool,
 ) -> Iterator[CheckedRow]:
-    for raw in source.rows():
+    for raw in rows_of(source):
         try:
             if isinstance(raw, SourceProblem):
                 raise ProductError(raw)

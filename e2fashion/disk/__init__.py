@@ -19,7 +19,7 @@ from e2fashion.disk.json_files import read_json, seal
 from e2fashion.disk.listing import check_files, check_replaceable, list_files
 from e2fashion.disk.locks import FolderLockedError, lock_holder, locked, turn_at
 from e2fashion.disk.names import checked_name, file_name
-from e2fashion.disk.trouble import DamagedError, disk_trouble, naming
+from e2fashion.disk.trouble import DamagedError, disk_trouble, naming, reading, reason_of
 
 __all__ = [
     "DamagedError",
@@ -38,6 +38,8 @@ __all__ = [
     "naming",
     "open_text",
     "read_json",
+    "reading",
+    "reason_of",
     "recover",
     "remove_folder",
     "seal",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,8 @@ def read_json(file: Path, remedy: str) -> dict[str, Any]:
     Raises:
         DamagedError: the file is missing or cannot be read, holds no JSON object, or was changed since it was sealed.
     """
+    if os.path.lexists(file) and not file.is_file():  # a pipe would never end
+        raise DamagedError(f"{file} cannot be read (it is no regular file). {remedy}")
     try:
         values = json.loads(file.read_text(encoding="utf-8"))
     except OSError as error:

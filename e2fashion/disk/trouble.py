@@ -49,6 +49,31 @@ def disk_trouble(error: BaseException) -> str | None:
     return REMEDIES.get(number) if number is not None else None
 
 
+def reason_of(error: BaseException) -> str:
+    """Type and first line of an error of a library, for the message of ours."""
+    lines = str(error).split("\n", 1)[0].split()
+    said = " ".join(lines)[:200]
+    return f"{type(error).__name__}: {said}" if said else type(error).__name__
+
+
+@contextmanager
+def reading(what: str | Path, remedy: str) -> Iterator[None]:
+    """Turn what libraries raise while the block reads ``what`` into one error that names it; ours pass.
+
+    For the border of a reader only, around as little of our code as possible: an error of ours in the block would be
+    taken for damage. The original is its cause.
+
+    Raises:
+        DamagedError: the block raised anything else than an ``E2FashionError``.
+    """
+    try:
+        yield
+    except E2FashionError:
+        raise
+    except Exception as error:
+        raise DamagedError(f"{what} cannot be read ({reason_of(error)}). {remedy}") from error
+
+
 @contextmanager
 def naming(target: Path) -> Iterator[None]:
     """Turn what the disk refuses in the block into one error that names ``target``; errors of inputs pass.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -77,4 +78,4 @@ def read_facts(folder: Path) -> dict[str, Any]:
         DamagedError: the file is damaged.
     """
     file = folder / FACTS_FILE
-    return read_json(file, "Remove the folder, or choose another output.") if file.is_file() else {}
+    return read_json(file, "Remove the folder, or choose another output.") if os.path.lexists(file) else {}

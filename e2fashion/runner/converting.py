@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from dataclasses import asdict, fields
 from functools import partial
 from pathlib import Path
@@ -116,7 +117,7 @@ def _sha256(file: Path) -> str:
 
 def _read_facts(folder: Path) -> dict[str, Any]:
     file = folder / FACTS_FILE
-    return read_json(file, "Remove the folder, or choose another output.") if file.is_file() else {}
+    return read_json(file, "Remove the folder, or choose another output.") if os.path.lexists(file) else {}
 
 
 def _said(folder: Path, lines: list[str]) -> str:

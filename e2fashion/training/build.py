@@ -18,9 +18,10 @@ from e2fashion.config import flat
 from e2fashion.data.catalogue import Catalogue
 from e2fashion.data.datamodule import CatalogueDataModule
 from e2fashion.data.sources import SOURCE_POINT, SOURCES
-from e2fashion.data.sources.base import Source
+from e2fashion.data.sources.base import SOURCE_REMEDY, Source
 from e2fashion.data.text import DESCRIPTION, TextTemplate
 from e2fashion.data.transforms import CLIP_MEAN, CLIP_STD, ImageTransform
+from e2fashion.disk import reading
 from e2fashion.losses.contrastive import ContrastiveLoss
 from e2fashion.losses.filip import TokenContrast
 from e2fashion.losses.terms import LOSS_TERMS, TERM_POINT, WeightedTerm
@@ -61,7 +62,9 @@ def build_source(name: str, options: Mapping[str, Any]) -> Source:
         E2FashionError: an unknown source or option (the ones that exist are named), or what the source itself finds.
     """
     values = source_options(name, options)
-    return cast(type[Source], SOURCE_POINT.find(name, SOURCES))(**values)
+    schema = cast(type[Source], SOURCE_POINT.find(name, SOURCES))
+    with reading(f"source '{name}' with path={str(values.get('path'))[:200]}", SOURCE_REMEDY):
+        return schema(**values)
 
 
 def build_loss_terms(config: LossConfig) -> dict[str, WeightedTerm]:

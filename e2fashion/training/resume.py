@@ -8,7 +8,16 @@ from pathlib import Path
 
 import torch
 
-from e2fashion.disk import DamagedError, check_files, list_files, read_json, remove_folder, seal, write_json
+from e2fashion.disk import (
+    DamagedError,
+    check_files,
+    list_files,
+    read_json,
+    reason_of,
+    remove_folder,
+    seal,
+    write_json,
+)
 
 #: What a checkpoint of Lightning must hold to go on from.
 NEEDED = ("state_dict", "optimizer_states", "lr_schedulers", "loops", "callbacks", "epoch", "global_step")
@@ -35,8 +44,7 @@ def damage_of(checkpoint: Path) -> str | None:
                 return f"the checksum of its part '{part}' does not fit"
         content = torch.load(checkpoint, map_location="cpu", weights_only=True, mmap=True)
     except Exception as error:  # of zipfile, pickle and PyTorch, whatever a broken file causes
-        said = " ".join(str(error).split())
-        return f"{type(error).__name__}: {said[:120]}" if said else type(error).__name__
+        return reason_of(error)
     if not isinstance(content, dict):
         return f"it holds a {type(content).__name__}"
     missing = [key for key in NEEDED if key not in content]

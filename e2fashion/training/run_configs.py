@@ -15,6 +15,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from e2fashion.config import keys_of, load_config
+from e2fashion.disk import reason_of
 from e2fashion.literals import decoded, encoded
 from e2fashion.run_folder import RunFolder
 from e2fashion.schema import CompareConfig, PrepareConfig, RunConfig
@@ -89,5 +90,5 @@ def part_options(what: str, schema: type, options: Mapping[str, Any], more_keys:
     try:
         merged = OmegaConf.merge(OmegaConf.structured(schema), OmegaConf.create(encoded(options)))
         return cast(dict[str, Any], decoded(OmegaConf.to_container(merged, throw_on_missing=True)))
-    except OmegaConfBaseException as error:
-        raise E2FashionError(f"{what}: {str(error).splitlines()[0]} Keys that can be given: {known_text}.") from error
+    except (OmegaConfBaseException, TypeError, ValueError) as error:  # the last two where containers differ in kind
+        raise E2FashionError(f"{what}: {reason_of(error)}. Keys that can be given: {known_text}.") from error

@@ -179,5 +179,5 @@ def test_a_damaged_saved_data_set_is_refused(tmp_path: Path, file: str, share: f
     damaged = tmp_path / "saved" / file
     data = damaged.read_bytes()
     damaged.write_bytes(data[: int(len(data) * share)])
-    with pytest.raises(E2FashionError, match=r"The data set .*saved is damaged \(.*\)\. Save or fetch it again"):
+    with pytest.raises(E2FashionError, match=r"The data set .*saved cannot be read \(.*\)\. Save or fetch it again"):
         rows_of(tmp_path / "saved")

@@ -194,6 +194,8 @@ def test_open_clip_s_configuration_is_read_and_written(tmp_path: Path) -> None:
         ({"preprocess_cfg": {"interpolation": "bilinear"}}, "interpolation is 'bilinear', and pictures are read with"),
         ({"preprocess_cfg": {"resize_mode": "stretch"}}, "resize_mode is 'stretch'; known: shortest, squash, longest"),
         ({"model_cfg": {"embed_dim": 3}}, "no configuration of open_clip: it lacks embed_dim, vision_cfg or text_cfg"),
+        ({"model_cfg__vision_cfg__width": {"x": 1}}, "a configuration of open_clip, cannot be read"),
+        ({"preprocess_cfg": [1]}, "a configuration of open_clip, cannot be read"),
     ],
 )
 def test_a_configuration_that_does_not_fit_is_refused(changes: dict[str, Any], message: str, tmp_path: Path) -> None:

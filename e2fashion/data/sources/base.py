@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Protocol, runtime_checkable
 
+from e2fashion.disk import reading
 from e2fashion.types import Box
 
 _ADDED = "added_option"
@@ -64,6 +65,19 @@ class SourceProblem:
     value: str
     remedy: str
     reason: str = "unreadable row"
+
+
+SOURCE_REMEDY = "Check the options of the source and its files: one may be damaged, or of another layout."
+
+
+def rows_of(source: Source) -> Iterator[SourceRow | SourceProblem]:
+    """The rows of a source; what a library raises of a damaged file names the source.
+
+    Raises:
+        E2FashionError: the source cannot be read on.
+    """
+    with reading(f"source '{source.name}'", SOURCE_REMEDY):
+        yield from source.rows()
 
 
 @runtime_checkable

@@ -13,6 +13,7 @@ from huggingface_hub.constants import is_offline_mode
 
 from e2fashion.data.sources.base import SourceProblem
 from e2fashion.data.sources.tables import ParquetTable, Table
+from e2fashion.disk import reading, reason_of
 from e2fashion.hub import silence_of_hub
 from e2fashion.types import E2FashionError
 
@@ -76,14 +77,11 @@ def open_splits(path: str, subset: str = "", revision: str = "") -> dict[str, li
 
 def _saved(place: Path) -> dict[str, Dataset]:
     """The splits that ``save_to_disk`` wrote, every value looked at: Arrow crashes on damaged offsets when it reads."""
-    try:
+    with reading(f"The data set {place}", "Save or fetch it again."):
         saved = datasets.load_from_disk(str(place), keep_in_memory=False)
         splits = dict(saved) if isinstance(saved, DatasetDict) else {str(saved.split or "data"): saved}
         for split in splits.values():
             split.data.validate(full=True)
-    except Exception as error:  # datasets and Arrow raise nearly anything for damaged files
-        reason = (str(error) or type(error).__name__).splitlines()[0]
-        raise E2FashionError(f"The data set {place} is damaged ({reason}). Save or fetch it again.") from error
     return {str(name): split for name, split in splits.items()}
 
 
@@ -97,8 +95,8 @@ def _from_hub(name: str, subset: str, revision: str) -> dict[str, list[Table]]:
         found = datasets.load_dataset(name, subset or None, revision=revision or None)
     except (OSError, ValueError, RuntimeError) as error:  # not found, no network, no such subset, scripts
         offline = " and HF_HUB_OFFLINE is set" if is_offline_mode() else ""
-        reason = (str(error) or type(error).__name__).splitlines()[0]
         raise E2FashionError(
-            f"'{name}' (no such folder or file, so it was taken for a hub name{offline}) cannot be loaded: {reason}"
+            f"'{name}' (no such folder or file, so it was taken for a hub name{offline}) cannot be loaded: "
+            f"{reason_of(error)}"
         ) from error
     return {str(split): [DatasetTable(own, Path(name) / str(split))] for split, own in found.items()}

@@ -1,0 +1,46 @@
+"""What libraries raise while a file is read becomes one error that names it; what is no file is not read."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from e2fashion.disk import DamagedError, read_json, reading
+from e2fashion.run_folder import RunFolder
+from e2fashion.types import E2FashionError
+
+ODD: dict[str, Callable[[Path], object]] = {
+    "folder": Path.mkdir,
+    "pipe": os.mkfifo,
+    "circle": lambda file: file.symlink_to(file),
+    "device": lambda file: file.symlink_to("/dev/zero"),
+}
+
+
+@pytest.mark.parametrize(
+    "error", [KeyError("x"), OSError(36, "File name too long"), RuntimeError(), ValueError("a\nb")]
+)
+def test_an_error_of_a_library_names_what_was_read(error: Exception) -> None:
+    expected = rf"^a\.bin cannot be read \({type(error).__name__}.*\)\. Fetch it\.$"
+    with pytest.raises(DamagedError, match=expected) as caught, reading("a.bin", "Fetch it."):
+        raise error
+    assert caught.value.__cause__ is error
+
+
+def test_our_errors_and_interrupts_pass() -> None:
+    for error in (E2FashionError("as it is"), KeyboardInterrupt()):
+        with pytest.raises(type(error)) as caught, reading("a.bin", "Fetch it."):
+            raise error
+        assert caught.value is error
+
+
+@pytest.mark.parametrize("kind", ODD)
+def test_what_is_no_file_is_refused_and_never_waited_for(kind: str, tmp_path: Path) -> None:
+    run = RunFolder(tmp_path)
+    assert run.read_record() == {}
+    ODD[kind](run.record)
+    with pytest.raises(DamagedError, match="it is no regular file"):
+        read_json(run.record, "Restore it.")
+    with pytest.raises(DamagedError, match=r"record\.json cannot be read"):
+        run.read_record()
