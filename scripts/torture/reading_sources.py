@@ -47,6 +47,7 @@ def source_readers(scene: Scene) -> list[Reader]:
         Reader("idx files", _idx(made / "idx"), ("*.gz",), _source("labelled")),
         Reader("saved data set", _saved(made / "saved"), ("**/*",), _source("hub", tags={"brand": "brand"})),
         Reader("image list", table, ("list.txt",), _read_list),
+        Reader("compositions", _compositions(made / "compositions"), ("compositions.txt",), _read_compositions),
         Reader("pictures", _pictures(made / "pictures"), ("*.*",), _read_pictures, 3.0),
     ]
 
@@ -55,13 +56,13 @@ def _source(name: str, **options: Any) -> Callable[[Path, Path], object]:
     """Every row of a source, each checked as ``data prepare on_error=skip`` does."""
 
     def read(place: Path, _: Path) -> object:
-        from e2fashion.data.sources.base import SourceProblem
+        from e2fashion.data.sources.base import SourceProblem, rows_of
         from e2fashion.data.validate import ProductError, check_row
         from e2fashion.training.build import build_source
 
         source = build_source(name, {"path": str(place), **options})
         kept = skipped = 0
-        for row in source.rows():
+        for row in rows_of(source):
             try:
                 if isinstance(row, SourceProblem):
                     raise ProductError(row)
@@ -80,13 +81,12 @@ def _source(name: str, **options: Any) -> Callable[[Path, Path], object]:
 def _physical_rows(file: Path) -> int:
     """Rows of a table: as it says where every row has the header's cells, else its lines with at least one cell."""
     text = file.read_bytes().replace(b"\r\n", b"\n")
-    delimiter = "\t" if file.suffix == ".tsv" else ","
-    with contextlib.suppress(csv.Error, UnicodeError):
-        rows = [
-            row for row in csv.reader(io.StringIO(text.decode(), newline=""), delimiter=delimiter, strict=True) if row
-        ]
-        if rows and all(len(row) == len(rows[0]) for row in rows):
-            return len(rows) - 1
+    for delimiter in "\t,;":  # a damaged table may have another one than its name says
+        with contextlib.suppress(csv.Error, UnicodeError):
+            read = csv.reader(io.StringIO(text.decode(), newline=""), delimiter=delimiter, strict=True)
+            rows = [row for row in read if row]
+            if rows and len(rows[0]) > 1 and all(len(row) == len(rows[0]) for row in rows):
+                return len(rows) - 1
     return len([line for line in text.split(b"\n") if line.strip(b"\r\n,;\t \x00")]) - 1
 
 
@@ -97,6 +97,19 @@ def _read_list(place: Path, _: Path) -> object:
     products = open_products(str(place / "list.txt"))
     transform = ImageTransform(16, "squeeze")
     return [products.square(position, transform).shape for position in range(min(len(products.ids), 20))]
+
+
+def _read_compositions(place: Path, _: Path) -> object:
+    """Every line as a composition: what is understood is written so that it is read the same again."""
+    from e2fashion.data.composition import parse_composition
+    from e2fashion.text_files import read_text
+
+    lines = read_text(place / "compositions.txt", "a list of compositions").splitlines()
+    for found in map(parse_composition, lines):
+        again = parse_composition(str(found))
+        if found.kind == "percentages" and (again.kind, str(again)) != (found.kind, str(found)):
+            raise WrongResultError(f"{str(found)[:60]!r} is read again as {str(again)[:60]!r}")
+    return len(lines)
 
 
 def _read_pictures(place: Path, damaged: Path) -> object:
@@ -222,6 +235,16 @@ def _saved(folder: Path) -> Path:
     }
     split = datasets.Dataset.from_dict(columns)
     datasets.DatasetDict({"train": split, "test": split}).save_to_disk(str(folder))
+    return folder
+
+
+def _compositions(folder: Path) -> Path:
+    folder.mkdir(parents=True)
+    lines = (
+        "100% cotton.", "Body: 87% virgin wool, 13% nylon. Lining: 100% cupro.", "50% LINEN 50% COTTON", "leather",
+        "shell: 33% wool, 33% silk, 33% cashmere", "Upper: calfskin; Sole: rubber. Dry clean only.", "75 % viscose",
+    )  # fmt: skip
+    (folder / "compositions.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
     return folder
 
 

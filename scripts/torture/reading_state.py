@@ -25,24 +25,24 @@ def state_readers(scene: Scene) -> list[Reader]:
     decoder = _decoder(scene, made / "decoder")
     return [
         Reader(
-            "configurations", _configurations(scene, made / "configurations"), ("*.yaml",), _read_configuration, 3.0
+            "configurations", _configurations(scene, made / "configurations"), ("*.yaml",), _read_configuration, 1.0
         ),
-        Reader("model folder", _copied(scene.run, made / "model_run"), ("model/*",), _read_model, 3.0),
+        Reader("model folder", _copied(scene.run, made / "model_run"), ("model/*",), _read_model),
         Reader(
             "plain CLIP checkpoint", _converted(scene, made / "converted"), ("converted/*", "converted/*/*"), _convert
         ),
         Reader("catalogue", _copied(scene.catalogue, made / "catalogue"), ("*", "*/*"), _read_catalogue, 2.0),
         Reader("index", _copied(scene.need_index(), made / "index"), ("*",), _read_index, 2.0),
         Reader(
-            "records", measured, ("run/results.jsonl", "run/record.json"), _command("report", "run", "output=r.md"), 2.0
+            "records", measured, ("run/results.jsonl", "run/record.json"), _command("report", "run", "output=r.md"), 0.1
         ),
-        Reader("finished run", measured, ("run/*", "run/rankings/*"), _command("train", "run"), 0.3, writes=True),
+        Reader("finished run", measured, ("run/*", "run/rankings/*"), _command("train", "run"), 0.05, writes=True),
         Reader(
             "features and rankings",
             measured,
             ("run/features/*", "run/rankings/*"),
             _probe_again(data),
-            0.3,
+            0.05,
             writes=True,
         ),
         Reader(
@@ -50,21 +50,21 @@ def state_readers(scene: Scene) -> list[Reader]:
             _interrupted(scene, made / "interrupted"),
             INTERRUPTED,
             _command("train", "run"),
-            0.2,
+            0.05,
             True,
         ),
         Reader("tags.json", measured, ("run/tags.json",), _read_tags(run)),
-        Reader("caption decoder", decoder, ("decoder/model/**/*", "decoder/memory/**/*"), _read_decoder(run), 2.0),
+        Reader("caption decoder", decoder, ("decoder/model/**/*", "decoder/memory/**/*"), _read_decoder(run), 0.5),
         Reader(
             "export facts",
             _exported(scene, made / "exported"),
             ("*/export.json",),
             _export_again(run),
-            0.3,
+            0.05,
             writes=True,
         ),
         Reader(
-            "sweep", _sweep(scene, made / "sweep"), ("sweep/**/*.json*", "sweep/**/*.yaml"), _dry_run(scene), 0.5, True
+            "sweep", _sweep(scene, made / "sweep"), ("sweep/**/*.json*", "sweep/**/*.yaml"), _dry_run(scene), 0.05, True
         ),
         Reader("ids to remove", _index_and_ids(scene, made / "shrunk"), ("ids.txt",), REMOVE, 0.3, writes=True),
     ]
