@@ -112,7 +112,7 @@ def test_the_command_draws_files_and_products(
         ([], "give one, a picture's file, or a catalogue and a product_id"),
         (["coat.png", *product], "give one, a picture's file, or a catalogue"),
         (["nowhere.png"], "cannot be read as an image"),
-        (["coat.png", "text="], "a text is empty"),
+        (["coat.png", "text="], "'text=' has no value"),
         ([product[0], "product_id=nobody"], "has no product 'nobody'"),
         ([product[0]], "without product_id"),
     ):
