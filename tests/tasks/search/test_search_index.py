@@ -146,6 +146,9 @@ def test_update_replaces_what_is_there(index: ProductIndex, photos: Path) -> Non
     assert ids(updated, "red", 1) == ["grey"]
     assert [len(shard.removed) for shard in updated.manifest.shards] == [0, 1, 0, 0]
     again = update_products(index.path, ENCODER, [photos / "grey.png"], settings=QUIET)
+    assert again.manifest.shards == updated.manifest.shards, "the same image again changes nothing"
+    Image.new("RGB", (13, 16), (254, 0, 0)).save(photos / "grey.png")
+    again = update_products(index.path, ENCODER, [photos / "grey.png"], settings=QUIET)
     assert [shard.name for shard in again.manifest.shards] == ["00000", "00001", "00002", "00004"]
     assert not (index.path / "00003.safetensors").exists(), "a shard without a row left is let go"
     (photos / "grey.png").write_bytes(b"broken")
