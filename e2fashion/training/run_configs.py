@@ -91,4 +91,6 @@ def part_options(what: str, schema: type, options: Mapping[str, Any], more_keys:
         merged = OmegaConf.merge(OmegaConf.structured(schema), OmegaConf.create(encoded(options)))
         return cast(dict[str, Any], decoded(OmegaConf.to_container(merged, throw_on_missing=True)))
     except (OmegaConfBaseException, TypeError, ValueError) as error:  # the last two where containers differ in kind
-        raise E2FashionError(f"{what}: {reason_of(error)}. Keys that can be given: {known_text}.") from error
+        # OmegaConf's own words are for people already
+        reason = str(error).split("\n", 1)[0] if isinstance(error, OmegaConfBaseException) else reason_of(error)
+        raise E2FashionError(f"{what}: {reason.rstrip('.')}. Keys that can be given: {known_text}.") from error
