@@ -83,7 +83,7 @@ def _kagl(folder: Path, place: Path, count: int, pixels: int | None) -> Products
     rows = rows.sample(n=min(count, len(rows)), random_state=0)
     rows["image"] = [str(_picture(folder / image, excerpt, pixels)) for image in rows["image"]]
     rows.to_csv(excerpt / "metadata.csv", index=False)
-    catalogue = prepare_catalogue(build_source("kagl", {"path": str(excerpt)}), place, progress=False)
+    catalogue = prepare_catalogue(build_source("kagl", {"path": str(excerpt), "outside": True}), place, progress=False)
     columns = ("sub_category", "brand", "season", "article_type", "colour")
     text = "{article_type} . {brand} . {season} . {description}"
     return Products(catalogue, f"{len(rows)} products of KAGL", columns, text)
