@@ -13,6 +13,7 @@ from e2fashion.data.catalogue import Catalogue
 from e2fashion.records import MODEL, RunIdentity, read_records
 from e2fashion.run_folder import RunFolder
 from e2fashion.schema import RunConfig
+from e2fashion.training.build import resolve_arithmetic
 from e2fashion.types import E2FashionError, ResultRecord
 from experiments._experiment import RUN_CONFIGS, Experiment, Recipe, Row
 
@@ -26,9 +27,9 @@ def row_config(row: Row, recipe: Recipe, catalogue: Path, seed: int, overrides: 
     words += [f"evaluate_splits={EVALUATED}"]
     config = load_config(RunConfig, file, words)
     if row.trained:
-        return config
+        return resolve_arithmetic(config)[0]
     untrained = [f"train.stages.{name}.epochs=0" for name, stage in config.train.stages.items() if stage is not None]
-    return load_config(RunConfig, file, [*words, *untrained])
+    return resolve_arithmetic(load_config(RunConfig, file, [*words, *untrained]))[0]
 
 
 def row_folder(config: RunConfig, catalogue: Catalogue, pool: Path) -> RunFolder:
