@@ -62,7 +62,7 @@ def test_a_new_source_and_a_new_entity(tmp_path: Path, monkeypatch: pytest.Monke
     assert Catalogue.load("catalogue").manifest.splits["train"]["products"] == 20
 
     Path("hue.yaml").write_text("name: hue\nmodel: {entities: {hue: {column: colour, tokens: 3}}}\n", encoding="utf-8")
-    without_entities = [word for word in TINY if not word.startswith(("model.entities", "text."))]
+    without_entities = [word for word in TINY if not word.startswith(("model.entities", "text.", "loader.batch_size"))]
     assert main(["train", "hue.yaml", "data=catalogue", *without_entities, "loader.batch_size=5", "--quiet"]) == 0
     (entity,) = load_encoder("runs/hue").entities
     assert (entity.name, entity.column, entity.tokens) == ("hue", "colour", 3)

@@ -8,7 +8,13 @@ import pytest
 from e2fashion.config import differences, load_config, run_identity, save_config
 from e2fashion.schema import EntityConfig, ModelConfig, RunConfig, TextConfig, identity_values, joined_later
 
-WORDS = ["train.precision=fp32", "model.attention=sdpa", "data=catalogue", "model.entities={brand: {}}", "train.stages.main={epochs: 2, learning_rate: 0.1}"]
+WORDS = [
+    "train.precision=fp32",
+    "model.attention=sdpa",
+    "data=catalogue",
+    "model.entities={brand: {}}",
+    "train.stages.main={epochs: 2, learning_rate: 0.1}",
+]
 
 
 @dataclass
