@@ -22,6 +22,9 @@ STAGES = [
     "train.stages.everything={epochs: 1, learning_rate: 0.01}",
 ]
 
+#: A key may be given once.
+USUAL = [word for word in TINY if not word.startswith("loader.batch_size=")]
+
 
 @pytest.mark.slow
 def test_two_processes_train_one_run(synth_catalogue: Catalogue, tmp_path: Path) -> None:
@@ -29,7 +32,8 @@ def test_two_processes_train_one_run(synth_catalogue: Catalogue, tmp_path: Path)
     (tmp_path / "run.yaml").write_text("name: together\n", encoding="utf-8")
     place = ["train", "run.yaml", f"data={synth_catalogue.path}", "output=run", "devices=2", "--quiet"]
     short = ["loader.batch_size=8", "logging={to: [tensorboard], figures_every: 1}", *STAGES]
-    command = [sys.executable, "-m", "e2fashion", *place, *TINY, *short]
+    usual = [word for word in USUAL if not word.startswith("logging=")]
+    command = [sys.executable, "-m", "e2fashion", *place, *usual, *short]
     alone = {key: value for key, value in os.environ.items() if key not in ("LOCAL_RANK", "WORLD_SIZE", "NODE_RANK")}
     done = subprocess.run(
         command, cwd=tmp_path, env={**alone, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True, check=False
@@ -62,7 +66,7 @@ def test_two_machines_train_one_run(synth_catalogue: Catalogue, tmp_path: Path) 
         command = [sys.executable, "-m", "torch.distributed.run", *launch, f"--master-port={port}", "-m", "e2fashion"]
         machines.append(
             subprocess.Popen(
-                [*command, *place, *TINY, *short],
+                [*command, *place, *USUAL, *short],
                 cwd=tmp_path,
                 env={**alone, "OMP_NUM_THREADS": "1"},
                 stdout=subprocess.PIPE,
@@ -75,6 +79,6 @@ def test_two_machines_train_one_run(synth_catalogue: Catalogue, tmp_path: Path) 
     assert [out.count("run: best model in run/model") for out, _ in said] == [1, 0]
     folder = RunFolder(tmp_path / "run")
     assert folder.log.read_text(encoding="utf-8").count("epoch 1: SumR") == 1
-    given = [f"data={synth_catalogue.path}", f"output={folder.path}", *TINY, "devices=2", *short]
+    given = [f"data={synth_catalogue.path}", f"output={folder.path}", *USUAL, "devices=2", *short]
     together, _ = resolve_arithmetic(load_config(RunConfig, None, given))
     assert folder.read_record()["identity"] == run_identity(together, synth_catalogue.fingerprint)
