@@ -8,7 +8,7 @@ from e2fashion.metrics.retrieval import DIRECTIONS, TOP_K
 from e2fashion.published import load_published
 from e2fashion.types import E2FashionError
 
-FILE = Path(__file__).resolve().parents[2] / "experiments" / "published.yaml"
+FILE = Path(__file__).resolve().parents[1] / "experiments" / "published.yaml"
 ROWS = load_published(FILE)
 GOOD = "tables: [t], system: E2, data: d, task: retrieval, protocol: full, source: s, values: {i2t R@1: 1}"
 
