@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import time
+from functools import cache
 from typing import Literal
 
 import torch
-
-logger = logging.getLogger(__name__)
 
 Precision = Literal["fp32", "bf16", "fp16"]
 Attention = Literal["sdpa", "eager"]
@@ -64,9 +62,10 @@ def resolve_attention(
     return "sdpa", "no slower than eager, in less memory"
 
 
+@cache
 def bf16_slowdown(rows: int = 1088, width: int = 128, columns: int = 512) -> float:
-    """How many times longer a product in bf16 takes than in fp32 on this processor; takes a few tenths of a second."""
-    left, right = torch.randn(rows, width), torch.randn(width, columns)
+    """How many times longer a product in bf16 takes than in fp32 on this processor; measured once per process."""
+    left, right = torch.ones(rows, width), torch.ones(width, columns)  # the run's random numbers stay its own
 
     def seconds(one: torch.Tensor, other: torch.Tensor) -> float:
         one @ other  # the first prepares the kernel

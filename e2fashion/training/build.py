@@ -207,9 +207,7 @@ def build_model(config: RunConfig, tokenizer: PreTrainedTokenizerBase, trained: 
         reason = str(error).strip().splitlines()[-1].strip().removeprefix("ValueError: ")
         raise E2FashionError(f"The model cannot be built: {reason} Correct the shapes in model.scratch.") from error
     check_token_ids(tokenizer, model.config.text_config, f"'{trained or config.model.checkpoint or 'model.scratch'}'")
-    device = build_device(config.accelerator)
-    precision, _ = resolve_precision(config.train.precision, device)
-    model.set_attn_implementation(resolve_attention(config.model.attention, precision, device)[0])
+    model.set_attn_implementation(resolve_arithmetic(config)[0].model.attention)
     if config.text.overflow == "stretch" and trained is None:
         stretch_text_positions(model, config.text.context_length)
     positions = model.config.text_config.max_position_embeddings
