@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from e2fashion.models import E2Config, E2Model, E2VisionModelWithProjection
     from e2fashion.tasks.classification.classifier import ZeroShotClassifier
     from e2fashion.tasks.classification.tags_file import load_tag_predictor
-    from e2fashion.tasks.search import ProductIndex, build_index, open_index
+    from e2fashion.tasks.search.build import build_index
+    from e2fashion.tasks.search.index import ProductIndex, open_index
 
 __version__ = "0.1.0"
 
@@ -44,7 +45,8 @@ __getattr__ = lazy_names(
         "e2fashion.models": ("E2Config", "E2Model", "E2VisionModelWithProjection"),
         "e2fashion.export.openai_clip": ("load",),
         "e2fashion.tasks.classification.classifier": ("ZeroShotClassifier",),
-        "e2fashion.tasks.search": ("ProductIndex", "build_index", "open_index"),
+        "e2fashion.tasks.search.build": ("build_index",),
+        "e2fashion.tasks.search.index": ("ProductIndex", "open_index"),
     },
 )
 

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import time
+from collections.abc import Mapping
 from functools import cache
-from typing import Literal
+from typing import Literal, Protocol, cast
 
 import torch
+
+from e2fashion.options import Accelerator
+from e2fashion.types import E2FashionError
 
 Precision = Literal["fp32", "bf16", "fp16"]
 Attention = Literal["sdpa", "eager"]
@@ -17,6 +22,8 @@ BF16_INSTRUCTIONS = ("avx512_bf16", "amx_bf16", "bf16")
 BF16_ISA = ("AVX512_CORE_BF16", "AVX512_CORE_FP16", "AVX512_CORE_AMX", "AVX10", "ALL", "DEFAULT")
 """How values of oneDNN's variable for the highest instruction set begin that leave those instructions on."""
 BF16_CUDA_CAPABILITY = (8, 0)
+
+logger = logging.getLogger(__name__)
 
 
 def multiplies_bf16(device: torch.device) -> bool:
@@ -78,3 +85,52 @@ def bf16_slowdown(rows: int = 1088, width: int = 128, columns: int = 512) -> flo
 
 def _name(device: torch.device) -> str:
     return torch.cuda.get_device_name(device) if device.type == "cuda" else f"this {device.type.upper()}"
+
+
+def build_device(accelerator: str) -> torch.device:
+    """The device that ``accelerator`` (auto, cpu, gpu, cuda, mps) means on this machine.
+
+    Raises:
+        E2FashionError: this machine has none of that kind.
+    """
+    available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    kinds = {"auto": ["cuda", "mps", "cpu"], "gpu": ["cuda", "mps"]}.get(accelerator, [accelerator])
+    for kind in kinds:
+        if available.get(kind):
+            return torch.device(kind)
+    raise E2FashionError(
+        f"accelerator is '{accelerator}', but PyTorch finds none on this machine. Use accelerator=cpu, or install a "
+        f"build of PyTorch for your GPU."
+    )
+
+
+def set_threads(threads: int | None) -> None:
+    """Let this process compute with so many threads; None leaves them as they are."""
+    if threads is None:
+        return
+    if threads < 1:
+        raise E2FashionError(f"threads is {threads}; give a number from 1, or null for all.")
+    torch.set_num_threads(threads)
+
+
+def log_arithmetic(reasons: Mapping[str, str], device: torch.device) -> None:
+    """Say what is computed in, and why; a warning where bf16 was asked for and is emulated."""
+    for name, reason in reasons.items():
+        emulated = name == "precision" and reason.startswith("bf16") and not multiplies_bf16(device)
+        logger.log(logging.WARNING if emulated else logging.INFO, "%s %s", name, reason)
+
+
+class ChoosesPrecision(Protocol):
+    """The keys that say in which arithmetic an encoder is measured, and where."""
+
+    accelerator: Accelerator
+    precision: Literal["auto", "fp32", "bf16"]
+
+
+def measuring_precision(config: ChoosesPrecision) -> Literal["fp32", "bf16"]:
+    """The precision of an encoder that is only measured; the log says what ``auto`` means here."""
+    device = build_device(config.accelerator)
+    used, reason = resolve_precision(config.precision, device)
+    if config.precision != "fp32":
+        log_arithmetic({"precision": f"{used}: {reason}"}, device)
+    return cast(Literal["fp32", "bf16"], used)

@@ -1,17 +1,15 @@
-"""How a file plus ``key=value`` overrides becomes a configuration of :mod:`e2fashion.schema`.
+"""How a file plus ``key=value`` overrides becomes an instance of a dataclass, its schema.
 
 A file may name ``base: [relative paths]``; bases are merged in order, then the file, then the overrides, each
-strictly against the schema. Nothing here knows a model or a data set: :mod:`e2fashion.training.build` does.
+strictly against the schema. Which schemas there are is not known here: each lies beside the code that it sets.
 """
 
 from __future__ import annotations
 
 import copy
-import hashlib
-import json
 import os
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, fields, is_dataclass, replace
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import fields, is_dataclass
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, TypeVar, cast
@@ -19,7 +17,7 @@ from typing import Any, TypeVar, cast
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigKeyError, MissingMandatoryValue, OmegaConfBaseException
 
-from e2fashion.disk import write_text
+from e2fashion.disk import reason_of, write_text
 from e2fashion.literals import (
     decoded,
     encoded,
@@ -32,27 +30,9 @@ from e2fashion.literals import (
     split_texts,
     wrongly_typed,
 )
-from e2fashion.schema import PrepareConfig, RunConfig, identity_values
 from e2fashion.types import E2FashionError
 
 Schema = TypeVar("Schema")
-
-#: Keys that say where or how fast a run happens, not what it computes.
-NOT_IDENTITY = (
-    "name",
-    "data",
-    "output",
-    "threads",
-    "accelerator",
-    "devices",
-    "nodes",
-    "logging",
-    "protocols",
-    "evaluate_splits",
-)
-#: Keys of ``model`` that mean nothing without entities.
-OF_SELECTION = ("fusion_layers", "selection", "noise", "temperature", "patches_per_token", "drop_patches", "token_gate")
-NOT_IDENTITY_LOADER = ("workers", "cache_gb", "evaluation_batch_size")
 
 
 def load_config(
@@ -103,18 +83,21 @@ def read_yaml(file: str | Path, *schemas: type) -> DictConfig:
     raise E2FashionError(f"{file} holds a list or a bare value; a configuration is `key: value` lines.")
 
 
-def load_prepare_config(
-    file: str | Path | None, overrides: Sequence[str], sources: Mapping[str, type] | None = None
-) -> tuple[PrepareConfig, dict[str, Any]]:
-    """Our keys as :class:`PrepareConfig`, and the other ones, which are the source's own options, unchecked.
+def load_with_options(
+    schema: type[Schema],
+    file: str | Path | None,
+    overrides: Sequence[str],
+    options_of: Callable[[DictConfig], type | None],
+) -> tuple[Schema, dict[str, Any]]:
+    """The keys of ``schema``, and all other keys, unchecked, as the options of something that the schema names.
 
-    ``sources`` maps the names of sources to their dataclasses, which say which options are text.
+    ``options_of`` gives the dataclass of those options, which says which of them are text, or None if it is not known.
     """
-    known = keys_of(PrepareConfig)
-    own = [word for word in overrides if word.partition("=")[0].partition(".")[0] in known]
-    named = _merged_layers(OmegaConf.structured(PrepareConfig), file, own, (PrepareConfig,), known.__contains__)
-    source = None if OmegaConf.is_missing(named, "source") else (sources or {}).get(named.source)
-    schemas = (PrepareConfig,) if source is None else (PrepareConfig, source)
+    known = keys_of(schema)
+    ours = [word for word in overrides if word.partition("=")[0].partition(".")[0] in known]
+    named = _merged_layers(OmegaConf.structured(schema), file, ours, (schema,), known.__contains__)
+    options_schema = options_of(named)
+    schemas = (schema,) if options_schema is None else (schema, options_schema)
     options = _merged_layers(OmegaConf.create({}), file, overrides, schemas, lambda key: key not in known)
     missing = [key for key in known if OmegaConf.is_missing(named, key)]
     for option in map(str, options):
@@ -125,7 +108,29 @@ def load_prepare_config(
     except OmegaConfBaseException as error:
         raise E2FashionError(_first_line(error)) from error
     given = {key: value for key, value in values.items() if not OmegaConf.is_missing(options, key)}
-    return _to_object(named, PrepareConfig), given
+    return _to_object(named, schema), given
+
+
+def options_for(what: str, schema: type, options: Mapping[str, Any], more_keys: Iterable[str] = ()) -> dict[str, Any]:
+    """Arguments of the dataclass ``schema``: its defaults, changed by ``options``; messages call it ``what``.
+
+    Raises:
+        E2FashionError: an unknown option (those that exist are named), or a value of the wrong type.
+    """
+    known = sorted(keys_of(schema) | set(more_keys))
+    known_text = ", ".join(known) or "none"
+    for key in options:
+        if key not in known:
+            near = get_close_matches(str(key), known, n=1)
+            hint = f" Did you mean: '{near[0]}'?" if near else ""
+            raise E2FashionError(f"{what} has no key '{key}'.{hint} Keys that can be given: {known_text}.")
+    try:
+        merged = OmegaConf.merge(OmegaConf.structured(schema), OmegaConf.create(encoded(options)))
+        return cast(dict[str, Any], decoded(OmegaConf.to_container(merged, throw_on_missing=True)))
+    except (OmegaConfBaseException, TypeError, ValueError) as error:  # the last two where containers differ in kind
+        # OmegaConf's own words are for people already
+        reason = str(error).split("\n", 1)[0] if isinstance(error, OmegaConfBaseException) else reason_of(error)
+        raise E2FashionError(f"{what}: {reason.rstrip('.')}. Keys that can be given: {known_text}.") from error
 
 
 def _merged_layers(
@@ -144,52 +149,25 @@ def _merged_layers(
     return base
 
 
+def config_of_place(schema: type[Schema], place: Path, overrides: Sequence[str]) -> Schema:
+    """The configuration of a file, or that of a run folder, to resume it.
+
+    Raises:
+        E2FashionError: no such place, a folder without ``config.yaml``, or a mistake in the configuration.
+    """
+    if not place.exists():
+        raise E2FashionError(f"'{place}' does not exist. Give a configuration file, or the folder of a run.")
+    if not place.is_dir():
+        return load_config(schema, place, overrides)
+    file = place / "config.yaml"
+    if not file.is_file():
+        raise E2FashionError(f"'{place}' is no run folder: it has no config.yaml. Give a configuration file.")
+    return load_config(schema, file, [f"output={place}", *overrides])
+
+
 def save_config(config: Any, file: str | Path) -> None:
     """Write a configuration, every value spelt out, as YAML."""
     write_text(Path(file), OmegaConf.to_yaml(OmegaConf.structured(config)))
-
-
-def run_identity(config: RunConfig, data_fingerprint: str) -> str:
-    """Twelve hexadecimal digits that are equal exactly for runs that compute the same thing.
-
-    Paths, names, threads, loader processes and loggers do not count; the fingerprint of the catalogue does, and so
-    does the number of processes on all machines, which multiplies the batch. A key that joined the schema after runs
-    existed (:func:`e2fashion.schema.joined_later`) counts only where it differs from its default.
-    """
-    # Without entities it is plain CLIP, whatever is said of how tokens would select and be taught.
-    if not _without_null(config.model.entities):
-        plain = RunConfig()
-        model = replace(config.model, **{key: getattr(plain.model, key) for key in OF_SELECTION})
-        loss = replace(config.loss, region_weight=0.0, region_targets=plain.loss.region_targets)
-        config = replace(config, model=model, loss=loss)
-    content = json.dumps([_counting(identity_values(config), config), data_fingerprint], sort_keys=True)
-    return hashlib.sha256(content.encode()).hexdigest()[:12]
-
-
-def differences(one: RunConfig, other: RunConfig) -> dict[str, tuple[Any, Any]]:
-    """The dotted keys in which two runs that compute different things differ, with both values."""
-    first, second = (flat(_counting(asdict(config), config)) for config in (one, other))
-    keys = dict.fromkeys([*first, *second])
-    return {key: (first.get(key), second.get(key)) for key in keys if first.get(key) != second.get(key)}
-
-
-def _counting(values: dict[str, Any], config: RunConfig) -> dict[str, Any]:
-    """Those of a run's ``values`` that say what it computes."""
-    values = {key: value for key, value in values.items() if key not in NOT_IDENTITY}
-    values["loader"] = {k: v for k, v in values["loader"].items() if k not in NOT_IDENTITY_LOADER}
-    # What null removes is as if it had never been there.
-    for key in ("entities", "text_entities"):
-        values["model"][key] = _without_null(values["model"][key])
-    if terms := _without_null(values["loss"].pop("terms", {})):
-        values["loss"]["terms"] = terms
-    values["train"]["stages"] = _without_null(values["train"]["stages"])
-    if config.processes != 1:
-        values["devices"] = config.processes
-    return values
-
-
-def _without_null(values: dict[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in values.items() if value is not None}
 
 
 def flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:

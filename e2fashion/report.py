@@ -19,7 +19,8 @@ from e2fashion.encoder import Encoder
 from e2fashion.escape import markdown, markdown_code
 from e2fashion.figures import Look, Picture, RetrievedRow, SelectionRow, draw_retrieved, draw_selection
 from e2fashion.record_values import REMEDY
-from e2fashion.records import RecordContext, settings_of
+from e2fashion.records import RecordContext, append_records, read_records, settings_of
+from e2fashion.run_folder import RunFolder
 from e2fashion.stored import stored_as
 from e2fashion.tables import to_markdown
 from e2fashion.tasks.captioning.tables import caption_tables
@@ -234,3 +235,12 @@ def _best_pictures(embedded: EmbeddedSplit, queries: Sequence[int]) -> list[tupl
 
 def _picture(rows: CatalogueRows, product: int) -> Picture:
     return first_view(rows, int(rows.product_starts[product]))
+
+
+def keep_records(results: Path, records: Sequence[ResultRecord], model: str = "") -> str:
+    """Append records and show them as tables; where they are those of the run ``model``, its report is written anew."""
+    append_records(results, records)
+    run = RunFolder(Path(model))
+    if run.config.is_file() and run.results == results:
+        write_tables(read_records(results), run.report)
+    return f"{len(records)} records appended to {results}\n\n" + write_tables(records)

@@ -11,12 +11,12 @@ from e2fashion.encoder import Encoder, load_encoder
 from e2fashion.models.interpolate import interpolate_weights
 from e2fashion.records import RecordContext
 from e2fashion.run_folder import RunFolder
-from e2fashion.schema import RunConfig
 from e2fashion.tables import Table
 from e2fashion.tasks.classification.classify import measure_zero_shot
 from e2fashion.tasks.retrieval.breakdown import frequency_groups, length_groups, recall_by_group
 from e2fashion.tasks.retrieval.measure import MeasureSettings, embed_catalogue
 from e2fashion.tasks.retrieval.protocols import FullGallery
+from e2fashion.training.config import RunConfig
 from e2fashion.types import E2FashionError, ResultRecord
 from experiments._beside_tables import beside_tables
 from experiments._experiment import Material

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from e2fashion.config import load_config
 from e2fashion.plots import Point, draw_curves
-from e2fashion.schema import RunConfig
 from e2fashion.tasks.retrieval.rankings import BOTH
+from e2fashion.training.config import RunConfig
 from experiments._experiment import Material
 
 

@@ -6,14 +6,14 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from e2fashion import runner
+from e2fashion.ablation.run import train_run
 from e2fashion.ablation.state import finished_runs, trained
-from e2fashion.config import load_config, run_identity
+from e2fashion.config import load_config
 from e2fashion.data.catalogue import Catalogue
 from e2fashion.records import MODEL, RunIdentity, read_records
 from e2fashion.run_folder import RunFolder
-from e2fashion.schema import RunConfig
 from e2fashion.training.build import resolve_arithmetic
+from e2fashion.training.config import RunConfig, run_identity
 from e2fashion.types import E2FashionError, ResultRecord
 from experiments._experiment import RUN_CONFIGS, Experiment, Recipe, Row
 
@@ -68,7 +68,7 @@ def run_rows(
     # Test is read when every run is finished.
     for splits in ("val", EVALUATED) if train else ():
         for _, config in planned:
-            runner.train_run(replace(config, evaluate_splits=splits), progress)
+            train_run(replace(config, evaluate_splits=splits), progress)
     folders: dict[str, list[RunFolder]] = {}
     for title, config in planned:
         folder = RunFolder(Path(config.output))

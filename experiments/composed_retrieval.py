@@ -26,8 +26,8 @@ from pathlib import Path
 
 from e2fashion import runner
 from e2fashion.data.catalogue import Catalogue
-from e2fashion.schema import ComposeConfig
 from e2fashion.tables import Table
+from e2fashion.tasks.composed.config import ComposeConfig
 from e2fashion.tasks.composed.measure import COMPOSED, DIFFERENCES
 from e2fashion.tasks.composed.tables import composed_difference_table, composed_table, known_composed_rows
 from e2fashion.types import E2FashionError, ResultRecord

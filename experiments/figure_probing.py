@@ -22,7 +22,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from e2fashion import runner
-from e2fashion.schema import ProbeConfig
+from e2fashion.tasks.probing.config import ProbeConfig
 from e2fashion.tasks.probing.figures import draw_probes
 from e2fashion.tasks.probing.tables import probe_table
 from e2fashion.types import ResultRecord

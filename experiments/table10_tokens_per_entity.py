@@ -24,7 +24,7 @@ from safetensors import safe_open
 
 from e2fashion.config import load_config
 from e2fashion.run_folder import RunFolder
-from e2fashion.schema import RunConfig
+from e2fashion.training.config import RunConfig
 from experiments._command import main
 from experiments._curves import draw_rows
 from experiments._experiment import Experiment

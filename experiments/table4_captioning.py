@@ -35,8 +35,9 @@ from e2fashion import load_encoder, runner
 from e2fashion.config import load_config
 from e2fashion.data.catalogue import Catalogue
 from e2fashion.metrics.captioning import has_java
+from e2fashion.options import identity_values
 from e2fashion.run_folder import RunFolder
-from e2fashion.schema import CaptionEvaluateConfig, CaptionTrainConfig, identity_values
+from e2fashion.tasks.captioning.config import CaptionEvaluateConfig, CaptionTrainConfig
 from e2fashion.tasks.captioning.measure import Told, read_told
 from e2fashion.tasks.captioning.sheet import sheet_rows, write_sheet
 from e2fashion.tasks.captioning.tables import caption_table, published_caption_rows

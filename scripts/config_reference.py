@@ -1,4 +1,4 @@
-"""Write ``docs/configuration.md`` from the verbs and their dataclasses: every key, its type, default and meaning.
+"""Write ``docs/configuration.md`` from the commands and their dataclasses: every key, its type, default and meaning.
 
 Command: ``python -m scripts.config_reference`` (``--check`` only says whether the page is up to date).
 """
@@ -12,16 +12,15 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from e2fashion import schema
-from e2fashion.cli import VERBS
+from e2fashion.commands import COMMANDS
 from e2fashion.data.sources import SOURCES
 from e2fashion.settings import Setting, class_doc, settings_of
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "configuration.md"
 HEADER = """# Configuration
 
-Made by `python -m scripts.config_reference` from the dataclasses in `e2fashion/schema/` and `e2fashion/data/sources/`;
-a test compares the two. `e2fashion <verb> --help` shows the same on the terminal.
+Made by `python -m scripts.config_reference` from the dataclasses of the commands and of the sources; a test
+compares the two. `e2fashion <verb> --help` shows the same on the terminal.
 
 A configuration is a YAML file. It may name `base: [files relative to it]`: bases are merged in order, then the file,
 then the `key=value` arguments of the command line. Everything is checked against the schema before work begins; a
@@ -44,14 +43,12 @@ are those of the schema; the files in `configs/` set what a run needs, `configs/
 def page() -> str:
     """The whole page."""
     parts = [HEADER]
-    with_settings = [(name, verb) for name, verb in VERBS.items() if verb.settings]
-    for settings, verbs in groupby(with_settings, key=lambda pair: pair[1].settings):
-        names, described = zip(*verbs, strict=True)
-        owner = getattr(schema, settings)
-        link = f" ([{described[0].page}]({described[0].page}))" if described[0].page else ""
-        usage = " and ".join(f"`e2fashion {verb.usage}`" for verb in described)
-        parts += [f"## {', '.join(names)}\n", f"{usage}{link}\n", f"{markdown(class_doc(owner))}\n"]
-        parts.append(_table(settings_of(owner)))
+    for config, group in groupby(COMMANDS.values(), key=lambda command: command.config):
+        commands = list(group)
+        link = f" ([{commands[0].page}]({commands[0].page}))" if commands[0].page else ""
+        usage = " and ".join(f"`e2fashion {command.usage}`" for command in commands)
+        names = ", ".join(command.name for command in commands)
+        parts += [f"## {names}\n", f"{usage}{link}\n", f"{markdown(class_doc(config))}\n", _table(settings_of(config))]
     parts += ["## Options of the sources\n", "They are further keys of `data prepare`, without a prefix.\n"]
     for name in sorted(SOURCES):
         source: Any = SOURCES[name]

@@ -9,8 +9,7 @@ import pytest
 import torch
 
 from e2fashion import arithmetic
-from e2fashion.arithmetic import multiplies_bf16, resolve_attention, resolve_precision
-from e2fashion.runner.common import log_arithmetic
+from e2fashion.arithmetic import log_arithmetic, multiplies_bf16, resolve_attention, resolve_precision
 
 CPU = torch.device("cpu")
 NATIVE = {"avx512_bf16": True}

@@ -12,7 +12,7 @@ import pytest
 import torch
 from PIL import Image
 
-from e2fashion.cli import main
+from e2fashion.__main__ import main
 from e2fashion.data.catalogue import Catalogue
 from e2fashion.encoder import Encoder, save_encoder
 from e2fashion.records import read_records

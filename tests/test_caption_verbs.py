@@ -12,17 +12,19 @@ from tiny_encoder import SETTINGS, build_tiny_encoder
 from transformers import GPT2Config, GPT2LMHeadModel
 
 from e2fashion import runner
-from e2fashion.cli import main
+from e2fashion.__main__ import main
 from e2fashion.config import load_config
 from e2fashion.data.catalogue import Catalogue
 from e2fashion.encoder import load_encoder, save_encoder
 from e2fashion.metrics import captioning as metrics
 from e2fashion.records import read_records
 from e2fashion.run_folder import RunFolder
-from e2fashion.schema import CaptionEvaluateConfig, CaptionTrainConfig
-from e2fashion.tasks.captioning import CaptionBatch, Captioner, NearestCaption, load_captioner
+from e2fashion.tasks.captioning.captioner import Captioner, NearestCaption
+from e2fashion.tasks.captioning.config import CaptionEvaluateConfig, CaptionTrainConfig
+from e2fashion.tasks.captioning.loading import load_captioner
 from e2fashion.tasks.captioning.measure import read_told
 from e2fashion.tasks.captioning.module import CaptionModule
+from e2fashion.tasks.captioning.tokens import CaptionBatch
 from e2fashion.training.callbacks import ResumeCheckpoint
 from e2fashion.types import E2FashionError
 

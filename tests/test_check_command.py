@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from e2fashion import cli
+from e2fashion.__main__ import main
 from e2fashion.data.catalogue import Catalogue
 from e2fashion.data.prepare import prepare_catalogue
 from e2fashion.training.build import build_source
@@ -32,7 +32,7 @@ def test_the_report_and_the_exit_code(
     leaking: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    assert cli.main(["data", "check", str(leaking), "--quiet"]) == 3
+    assert main(["data", "check", str(leaking), "--quiet"]) == 3
     said = capsys.readouterr().out
     assert "leak   equal_pictures_across: 2 products share 1 picture across splits" in said
     assert "worst finding: leak; report: runs/check/leaking/report.md" in said
@@ -68,12 +68,12 @@ def test_what_is_too_grave_is_the_user_s_to_say(fail_on: str, code: int, leaking
     file = tmp_path / "check.yaml"
     file.write_text(f"fail_on: {fail_on}\nshown: 2\n", encoding="utf-8")
     words = [str(file), f"data={leaking}", f"output={tmp_path / 'report'}", "--quiet"]
-    assert cli.main(["data", "check", *words]) == code
+    assert main(["data", "check", *words]) == code
 
 
 def test_pairs_of_two_catalogues_stand_side_by_side(leaking: Path, tmp_path: Path) -> None:
     words = [str(leaking), f"against={leaking}", f"output={tmp_path / 'report'}", "--quiet"]
-    assert cli.main(["data", "check", *words]) == 3
+    assert main(["data", "check", *words]) == 3
     page = (tmp_path / "report" / "report.md").read_text(encoding="utf-8")
     assert "Of val and test, 1 product with identical or near-identical pictures in train of leaking." in page
     assert (tmp_path / "report" / "figures" / "against_pictures.png").is_file()
@@ -81,7 +81,7 @@ def test_pairs_of_two_catalogues_stand_side_by_side(leaking: Path, tmp_path: Pat
 
 def test_drawn_products_do_not_leak(synth_catalogue: Catalogue, tmp_path: Path) -> None:
     words = [str(synth_catalogue.path), f"output={tmp_path / 'report'}", "context_length=9", "--quiet"]
-    assert cli.main(["data", "check", *words, "fail_on=broken"]) == 0
+    assert main(["data", "check", *words, "fail_on=broken"]) == 0
     page = (tmp_path / "report" / "report.md").read_text(encoding="utf-8")
     assert "## Texts cut at the context length: look" in page
 
@@ -101,7 +101,7 @@ def test_mistakes_are_errors_and_not_findings(
     words: list[str], message: str, leaking: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     given = [str(leaking) if word == "CATALOGUE" else word for word in words]
-    assert cli.main(["data", "check", *given, "--quiet"]) == 1
+    assert main(["data", "check", *given, "--quiet"]) == 1
     assert message in capsys.readouterr().err
 
 
@@ -110,6 +110,6 @@ def test_real_products_are_checked(real_data: Path, tmp_path: Path) -> None:
     folder = real_data / "fashion-product-images-1k-hires"
     source = build_source("kagl", {"path": str(folder)})
     catalogue = prepare_catalogue(source, tmp_path / "kagl", progress=False)
-    assert cli.main(["data", "check", str(catalogue.path), f"output={tmp_path / 'report'}", "--quiet"]) in (0, 3)
+    assert main(["data", "check", str(catalogue.path), f"output={tmp_path / 'report'}", "--quiet"]) in (0, 3)
     content = json.loads((tmp_path / "report" / "report.json").read_text(encoding="utf-8"))
     assert {one["check"]: one["count"] for one in content["findings"]}["equal_texts_across"] == 0

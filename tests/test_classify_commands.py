@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 from tiny_encoder import save_tiny_run
 
-from e2fashion import cli
+from e2fashion.__main__ import main
 from e2fashion.data.catalogue import Catalogue
 from e2fashion.records import read_records
 
@@ -27,7 +27,7 @@ def test_classify_leaves_records_a_page_and_figures(
     file = tmp_path / "brands.yaml"
     file.write_text('column: brand\ntemplates: ["a {}"]\nfeatures: global,region\nresamples: 20\n', encoding="utf-8")
     words = ["classify", str(model), str(file), f"data={synth_catalogue.path}", "--quiet"]
-    assert cli.main(words) == 0
+    assert main(words) == 0
     assert "A: `a {}` / B: of the region `{}`" in capsys.readouterr().out
     folder = tmp_path / "runs" / "classify" / "mine"
     assert len(read_records(folder / "results.jsonl")) == 6
@@ -38,7 +38,7 @@ def test_classify_leaves_records_a_page_and_figures(
         "confusion_global.png",
         "confusion_region.png",
     }
-    assert cli.main(words) == 0
+    assert main(words) == 0
     assert len(read_records(folder / "results.jsonl")) == 6
 
 
@@ -51,14 +51,14 @@ def test_tags_are_fitted_and_predicted(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     Image.new("RGB", (30, 40), "navy").save("coat.png")
-    assert cli.main(["tags", "fit", str(model), f"data={synth_catalogue.path}", "resamples=20", "--quiet"]) == 0
+    assert main(["tags", "fit", str(model), f"data={synth_catalogue.path}", "resamples=20", "--quiet"]) == 0
     file = tmp_path / "runs" / "tags" / "mine" / "tags.json"
     assert file.is_file()
     capsys.readouterr()
     predict = ["tags", "predict", str(model), "coat.png", f"file={file}"]
-    assert cli.main(predict) == 0
+    assert main(predict) == 0
     assert "brand: (not sure; nearest: " in capsys.readouterr().out
-    assert cli.main([*predict, "threshold=0", "output=tags.csv"]) == 0
+    assert main([*predict, "threshold=0", "output=tags.csv"]) == 0
     assert "not sure" not in capsys.readouterr().out
     assert Path("tags.csv").read_text(encoding="utf-8").splitlines()[1].startswith("coat.png,brand,")
 
@@ -80,5 +80,5 @@ def test_mistakes_are_explained(
 ) -> None:
     given = [str(model) if word == "MODEL" else word for word in words]
     data = [] if words[:2] == ["tags", "predict"] else [f"data={synth_catalogue.path}"]
-    assert cli.main([*given, *data, "--quiet"]) == 1
+    assert main([*given, *data, "--quiet"]) == 1
     assert message in capsys.readouterr().err

@@ -15,9 +15,10 @@ from PIL import Image
 from tiny import TINY, save_random_clip
 from tiny_encoder import save_tiny_run
 
-from e2fashion import schema
-from e2fashion.cli import VERBS, main
-from e2fashion.cli.words import Verb, Words
+from e2fashion.__main__ import main
+from e2fashion.commands import COMMANDS
+from e2fashion.commands.evaluate import ReportConfig
+from e2fashion.commands.registry import Arguments, Command
 from e2fashion.data.catalogue import Catalogue
 from e2fashion.data.sources import SOURCES
 from e2fashion.data.text import TextTemplate
@@ -85,12 +86,12 @@ def test_the_context_length_is_that_of_the_tokenizer(
     )
 
 
-@pytest.mark.parametrize("verb", VERBS)
+@pytest.mark.parametrize("verb", COMMANDS)
 def test_every_verb_explains_itself(verb: str, capsys: Capture) -> None:
     assert main([*verb.split(), "--help"]) == 0
     said = " ".join(capsys.readouterr().out.split())
     assert said.startswith(f"usage: e2fashion {verb} ")
-    for item in settings_of(getattr(schema, VERBS[verb].settings)) if VERBS[verb].settings else ():
+    for item in settings_of(COMMANDS[verb].config):
         meaning = " ".join(item.meaning.replace("`", "").split())
         assert re.search(rf" {re.escape(item.path)}(=|\.\*)", said), item.path
         assert meaning in said, item.path
@@ -100,15 +101,15 @@ def test_every_verb_explains_itself(verb: str, capsys: Capture) -> None:
 def test_without_a_verb_all_are_listed(arguments: list[str], capsys: Capture) -> None:
     assert main(arguments) == 0
     said = capsys.readouterr().out
-    assert all(f"e2fashion {verb} " in said for verb in VERBS)
+    assert all(f"e2fashion {verb} " in said for verb in COMMANDS)
 
 
 @pytest.mark.parametrize("first", ["data", "index", "caption", "tags"])
 def test_help_on_a_group_of_verbs_lists_them_alone(first: str, capsys: Capture) -> None:
     assert main([first, "--help"]) == 0
     said = capsys.readouterr().out
-    listed = {verb for verb in VERBS if re.search(rf"^  e2fashion {verb} ", said, re.MULTILINE)}
-    assert listed == {verb for verb in VERBS if verb.split()[0] == first}
+    listed = {verb for verb in COMMANDS if re.search(rf"^  e2fashion {verb} ", said, re.MULTILINE)}
+    assert listed == {verb for verb in COMMANDS if verb.split()[0] == first}
 
 
 def test_help_on_preparing_explains_the_options_of_every_source(capsys: Capture) -> None:
@@ -137,11 +138,11 @@ def test_help_is_wrapped_to_the_terminal(columns: int, capsys: Capture, monkeypa
         (["train", "a.yaml", "b.yaml"], "got a.yaml, b.yaml"),
         (["train", "run.yaml", "data=c"], "'run.yaml' does not exist"),
         (["train", "run.yaml", "--fast"], "Unknown flag '--fast'"),
-        (["evaluate"], "Give one model"),
+        (["evaluate"], "Give the model (Run folder, model folder, or hub name of a CLIP). Usage: e2fashion evaluate"),
         (["evaluate", "m"], "'data' is not given"),
         (["evaluate", "m", "data=c", "protocl=full"], "Did you mean: 'protocol'?"),
         (["evaluate", "m", "data=c"], "c is not a catalogue: it does not exist"),
-        (["probe"], "Give one model"),
+        (["probe"], "Give the model ("),
         (["probe", "m", "data=c"], "'entity' is not given"),
         (["probe", "m", "data=c", "entity=brand"], "c is not a catalogue"),
         (["report"], "report takes run folders"),
@@ -149,7 +150,7 @@ def test_help_is_wrapped_to_the_terminal(columns: int, capsys: Capture, monkeypa
         (["compare"], "Give the configuration files"),
         (["compare", "a.yaml"], "'data' is not given"),
         (["data", "describe", "gone"], "gone is not a catalogue"),
-        (["data", "describe"], "Give one catalogue folder; got nothing"),
+        (["data", "describe"], "Give the catalogue (A prepared catalogue). Usage: e2fashion data describe"),
         (["data", "prepare"], "Say what to prepare"),
         (["data", "prepare", "kagl", "path=gone", "output=o"], "gone"),
         (["data", "prepare", "magic", "output=o"], "There is no source 'magic'"),
@@ -181,12 +182,12 @@ def test_the_version_is_told(capsys: Capture) -> None:
 
 
 def test_sigterm_stops_a_command_as_ctrl_c_does(capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
-    def run(words: Words) -> int:
+    def run(config: ReportConfig, arguments: Arguments) -> str:
         signal.raise_signal(signal.SIGTERM)
-        return 0
+        return ""
 
     before = signal.getsignal(signal.SIGTERM)
-    monkeypatch.setitem(VERBS, "report", Verb("report", "r", run))
+    monkeypatch.setitem(COMMANDS, "report", Command("report", "", "r", ReportConfig, run, ("sources...",)))
     assert main(["report", "a b"]) == 143
     assert capsys.readouterr().err == ("stopped. What was there is as it was; repeat with: e2fashion report 'a b'\n")
     assert signal.getsignal(signal.SIGTERM) is before
@@ -215,10 +216,10 @@ def test_sigterm_stops_a_command_as_ctrl_c_does(capsys: Capture, monkeypatch: py
 def test_what_stops_a_command_is_said_without_a_traceback(
     error: BaseException, code: int, line: str, capsys: Capture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def run(words: Words) -> int:
+    def run(config: ReportConfig, arguments: Arguments) -> str:
         raise error
 
-    monkeypatch.setitem(VERBS, "report", Verb("report", "r", run))
+    monkeypatch.setitem(COMMANDS, "report", Command("report", "", "r", ReportConfig, run, ("sources...",)))
     assert main(["report"]) == code
     (said,) = capsys.readouterr().err.splitlines()
     assert said.endswith(line)

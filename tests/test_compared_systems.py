@@ -10,7 +10,7 @@ from tiny import TINY, save_random_clip
 from torch.nn import functional as F
 from transformers import AutoModel, CLIPModel
 
-from e2fashion import runner
+from e2fashion.ablation.run import train_run
 from e2fashion.config import load_config
 from e2fashion.data.catalogue import Catalogue
 from e2fashion.embedding import EmbeddedSplit
@@ -19,10 +19,10 @@ from e2fashion.models import E2Model, FilipModel
 from e2fashion.records import RecordContext, read_records
 from e2fashion.report import retrieved_rows
 from e2fashion.run_folder import RunFolder
-from e2fashion.schema import RunConfig
 from e2fashion.tasks.retrieval.measure import MeasureSettings, embed_catalogue
 from e2fashion.tasks.retrieval.protocols import FullGallery
 from e2fashion.training import build
+from e2fashion.training.config import RunConfig
 from e2fashion.types import E2FashionError
 
 PLAIN = ["model.entities={brand: null, season: null}", "model.fusion_layers=[]", "loss.region_weight=0.0"]
@@ -38,7 +38,7 @@ def clip(synth_catalogue: Catalogue, tmp_path_factory: pytest.TempPathFactory) -
 
 def run_of(catalogue: Catalogue, output: Path, *overrides: str) -> RunFolder:
     words = [f"data={catalogue.path}", f"output={output}", *TINY, "train.stages.main.epochs=1", *overrides]
-    return runner.train_run(load_config(RunConfig, None, words), progress=False)
+    return train_run(load_config(RunConfig, None, words), progress=False)
 
 
 @pytest.fixture(scope="module")

@@ -7,15 +7,15 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from e2fashion.cli import main
+from e2fashion.__main__ import main
 from e2fashion.config import load_config
 from e2fashion.data.catalogue import Catalogue
 from e2fashion.encoder import load_encoder
 from e2fashion.features import extract_features
 from e2fashion.records import read_records
 from e2fashion.run_folder import RunFolder
-from e2fashion.schema import ComposeConfig
-from e2fashion.tasks.captioning import load_captioner
+from e2fashion.tasks.captioning.loading import load_captioner
+from e2fashion.tasks.composed.config import ComposeConfig
 from e2fashion.tasks.composed.sets import pad_to_aspect
 from e2fashion.types import E2FashionError
 from tests.data.fashion_iq_layout import MISSING, write_fashion_iq

@@ -2,8 +2,9 @@ from pathlib import Path
 
 import pytest
 
-from e2fashion.config import load_config, load_prepare_config, run_identity, save_config
-from e2fashion.schema import EntityConfig, RunConfig
+from e2fashion.config import load_config, save_config
+from e2fashion.data.config import load_prepare_config
+from e2fashion.training.config import EntityConfig, RunConfig, run_identity
 from e2fashion.types import E2FashionError
 
 MINIMAL = ["data=catalogue"]

@@ -11,15 +11,17 @@ from PIL import Image
 from tiny import save_random_clip
 
 from e2fashion import runner
-from e2fashion.cli import main
-from e2fashion.config import load_config, load_prepare_config
+from e2fashion.__main__ import main
+from e2fashion.ablation.run import train_run
+from e2fashion.config import load_config
 from e2fashion.data.catalogue import Catalogue
+from e2fashion.data.config import PrepareConfig, load_prepare_config
 from e2fashion.data.sources import SOURCES
 from e2fashion.encoder import load_encoder
 from e2fashion.models import E2Model
 from e2fashion.records import read_records
 from e2fashion.run_folder import RunFolder
-from e2fashion.schema import PrepareConfig, RunConfig
+from e2fashion.training.config import RunConfig
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 PROTOCOLS = {"full", "full_multiview", "sample_100"}
@@ -55,7 +57,7 @@ def small(config: Path, catalogue: Catalogue, output: Path, *overrides: str) -> 
     shape = ["model.scratch.vision={width: 16, heads: 2}", "model.scratch.text={layers: 1, width: 16, heads: 2}"]
     short = ["image.size=32", "train.stages.main.epochs=1", "loader.batch_size=32", "accelerator=cpu"]
     place = [f"data={catalogue.path}", f"output={output}"]
-    return runner.train_run(load_config(RunConfig, config, [*place, *shape, *short, *overrides]), progress=False)
+    return train_run(load_config(RunConfig, config, [*place, *shape, *short, *overrides]), progress=False)
 
 
 @pytest.mark.parametrize("file", QUICKSTART, ids=lambda file: file.stem)
@@ -98,7 +100,7 @@ def test_the_small_pretrained_systems_train(file: Path, kagl: Catalogue, tmp_pat
     clip = save_random_clip(tmp_path / "clip", texts, layers=6, image_size=112, patch_size=16)
     stages = [f"train.stages.{stage}.epochs=1" for stage in ("new_parameters", "everything")]
     place = [f"data={kagl.path}", f"output={tmp_path / 'run'}", f"model.checkpoint={clip}", "accelerator=cpu"]
-    folder = runner.train_run(load_config(RunConfig, file, [*place, *stages]), progress=False)
+    folder = train_run(load_config(RunConfig, file, [*place, *stages]), progress=False)
     assert folder.read_record()["stages"]["everything"]["done"]
 
 
@@ -126,7 +128,7 @@ def test_a_pretrained_clip_is_fine_tuned_on_an_own_catalogue(file: Path, shop: C
     clip = save_random_clip(tmp_path / "clip", list(shop.split("train")["description"]), layers=12, image_size=224)
     overrides = [f"data={shop.path}", f"output={tmp_path / 'run'}", f"model.checkpoint={clip}", "accelerator=cpu"]
     overrides += ["train.stages.everything.epochs=1", "loader={batch_size: 24, workers: 0}", "image.size=32"]
-    folder = runner.train_run(load_config(RunConfig, file, overrides), progress=False)
+    folder = train_run(load_config(RunConfig, file, overrides), progress=False)
     stages, encoder = folder.read_record()["stages"], load_encoder(str(folder.path))
     of_clip = "clip" in file.stem
     assert [entity.name for entity in encoder.entities] == ([] if of_clip else ["sub_category", "brand"])
@@ -205,7 +207,7 @@ def fashiongen_run(name: str, catalogue: Catalogue, checkpoint: Path, output: Pa
         "loader={batch_size: 8, workers: 0}",
         "evaluate_splits=val,test",
     ]
-    return runner.train_run(load_config(RunConfig, CONFIGS / "run" / f"{name}.yaml", overrides), progress=False)
+    return train_run(load_config(RunConfig, CONFIGS / "run" / f"{name}.yaml", overrides), progress=False)
 
 
 def test_the_paper_s_e2_end_to_end(fashiongen: Catalogue, clip_vit: Path, tmp_path: Path) -> None:

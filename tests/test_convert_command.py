@@ -11,8 +11,9 @@ from tiny_encoder import SETTINGS, build_tiny_encoder, save_tiny_run
 from transformers import CLIPModel, CLIPVisionModelWithProjection
 
 import e2fashion
-from e2fashion.checkpoints import OpenAIShape, openai_shapes, read_state_file, write_state_file
-from e2fashion.cli import main
+from e2fashion.__main__ import main
+from e2fashion.checkpoints.files import read_state_file, write_state_file
+from e2fashion.checkpoints.shapes import OpenAIShape, openai_shapes
 from e2fashion.data.catalogue import Catalogue
 from e2fashion.encoder import save_encoder
 from e2fashion.export.agreement import sample_pictures

@@ -18,9 +18,9 @@ from torch import Tensor
 
 from e2fashion.data.catalogue import Catalogue
 from e2fashion.encoder import Encoder, EncoderIdentity, load_encoder
-from e2fashion.tasks.captioning import CaptionTokens, DecoderFacts, PrefixShape, StoredDecoder, save_decoder
-from e2fashion.tasks.captioning.decoder import CaptionDecoder, LanguageModelShape
-from e2fashion.tasks.captioning.storage import load_decoder
+from e2fashion.tasks.captioning.decoder import CaptionDecoder, LanguageModelShape, PrefixShape
+from e2fashion.tasks.captioning.storage import DecoderFacts, StoredDecoder, load_decoder, save_decoder
+from e2fashion.tasks.captioning.tokens import CaptionTokens
 from e2fashion.tasks.classification.tag_predictor import TagPredictor, TagValues
 from e2fashion.tasks.classification.tags_file import load_tag_predictor, save_tag_predictor
 from e2fashion.training.resume import NEEDED, damage_of

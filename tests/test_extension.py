@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 from tiny import TINY
 
-from e2fashion.cli import main
+from e2fashion.__main__ import main
 from e2fashion.data.catalogue import Catalogue
 from e2fashion.data.sources import SOURCES
 from e2fashion.data.sources.base import SourceProblem, SourceRow

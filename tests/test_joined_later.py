@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from e2fashion.config import differences, load_config, run_identity, save_config
-from e2fashion.schema import EntityConfig, ModelConfig, RunConfig, TextConfig, identity_values, joined_later
+from e2fashion.config import load_config, save_config
+from e2fashion.options import identity_values, joined_later
+from e2fashion.training.config import EntityConfig, ModelConfig, RunConfig, TextConfig, differences, run_identity
 
 WORDS = [
     "train.precision=fp32",

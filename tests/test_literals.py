@@ -8,13 +8,14 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from e2fashion import schema
-from e2fashion.cli.entry import VERBS
-from e2fashion.cli.words import is_place
-from e2fashion.config import load_config, load_prepare_config, split_names
+from e2fashion.commands import COMMANDS
+from e2fashion.commands.registry import sort_arguments
+from e2fashion.config import load_config, split_names
+from e2fashion.data.config import load_prepare_config
 from e2fashion.literals import TEXT_VALUES, is_text, locate
-from e2fashion.schema import IndexBuildConfig, RunConfig, SearchConfig
+from e2fashion.tasks.search.config import IndexBuildConfig, SearchConfig
 from e2fashion.training import build
+from e2fashion.training.config import RunConfig
 from e2fashion.types import E2FashionError
 
 #: What YAML, OmegaConf or a shell would make something else of.
@@ -34,7 +35,7 @@ def where(word: str) -> Any:
 
 
 def options(*words: str) -> dict[str, Any]:
-    return load_prepare_config(None, [*PREPARE, *words], build.SOURCES)[1]
+    return load_prepare_config(None, [*PREPARE, *words])[1]
 
 
 def traps(function: Any) -> Any:
@@ -127,7 +128,7 @@ def test_text_in_a_yaml_file_is_as_written(tmp_path: Path) -> None:
         "source: folder\noutput: 010\npath: no\nmissing_values: [no, NA, ~, 1e3, 'on', null]\n"
         "only: {size: [010, 2020-01-01], no: [off]}\ntags:\n  brand: 0o7\n  year: 2020\n"
     )
-    config, found = load_prepare_config(file, [], build.SOURCES)
+    config, found = load_prepare_config(file, [])
     assert config.output == "010"
     assert found == {
         "path": "no",
@@ -175,17 +176,12 @@ def test_every_text_of_every_schema_is_found() -> None:
 
 
 @pytest.mark.parametrize("verb", ["search", "index build", "evaluate", "data prepare"])
-def test_a_path_with_an_equals_sign_is_a_place(verb: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_path_with_an_equals_sign_is_an_argument(verb: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     for name in ("a=b.jpg", "output=b.jpg"):
         (tmp_path / name).touch()
-    known = next(iter(schema.__dict__[VERBS[verb].settings].__dataclass_fields__))
-    assert is_place("a=b.jpg", VERBS[verb])
-    assert is_place(str(tmp_path / "a=b.jpg"), VERBS[verb])
-    assert is_place("./output=b.jpg", VERBS[verb])
-    assert is_place("photos/no=where.jpg", VERBS[verb])
-    assert is_place("plain", VERBS[verb])
-    assert not is_place("c=d.jpg", VERBS[verb])
-    assert not is_place(f"{known}=a/b.jpg", VERBS[verb])
-    if verb != "search":
-        assert not is_place("output=b.jpg", VERBS[verb])
+    command = COMMANDS[verb]
+    known = next(iter(command.config.__dataclass_fields__))
+    paths = ["a=b.jpg", str(tmp_path / "a=b.jpg"), "./output=b.jpg", "photos/no=where.jpg", "plain"]
+    overrides = ["c=d.jpg", f"{known}=a/b.jpg", *(["output=b.jpg"] if verb != "search" else [])]
+    assert sort_arguments(command, [*overrides, *paths]) == (paths, overrides)

@@ -9,13 +9,16 @@ from pathlib import Path
 import torch
 from tiny import TINY, save_random_clip
 
-from e2fashion import load_encoder, runner
+from e2fashion import load_encoder
+from e2fashion.ablation.run import train_run
 from e2fashion.config import load_config
 from e2fashion.data.catalogue import Catalogue
+from e2fashion.evaluation import evaluate
 from e2fashion.records import read_records
+from e2fashion.report import write_tables
 from e2fashion.run_folder import RunFolder
-from e2fashion.runner.runs import train_run
-from e2fashion.schema import EvaluateConfig, RunConfig
+from e2fashion.tasks.retrieval.config import EvaluateConfig
+from e2fashion.training.config import RunConfig
 
 
 def train(catalogue: Catalogue, folder: Path, *words: str) -> RunFolder:
@@ -40,8 +43,7 @@ def test_a_stretched_checkpoint_is_saved_and_measured_with_its_longer_context(
     assert saved["text_config"]["max_position_embeddings"] == 100
     assert folder.read_record()["texts"]["stretched_from"] == 77
     assert "text.overflow=stretch" in folder.log.read_text(encoding="utf-8")
-    told = runner.evaluate(EvaluateConfig(model=str(folder.path), data=str(synth_catalogue.path), selection=""), False)
-    assert "records appended" in told
+    assert evaluate(EvaluateConfig(model=str(folder.path), data=str(synth_catalogue.path), selection=""), False)[1]
 
 
 def test_what_long_texts_lose_is_recorded_and_reported(synth_catalogue: Catalogue, tmp_path: Path) -> None:
@@ -56,4 +58,4 @@ def test_what_long_texts_lose_is_recorded_and_reported(synth_catalogue: Catalogu
     measured = [record.extra["texts"] for record in read_records(folder.results) if record.task == "retrieval"]
     assert measured
     assert all((found["overflow"], found["context_length"]) == (overflow, 12) for found in measured)
-    assert f"(text.overflow={overflow})" in runner.train(folder.path, ())
+    assert f"(text.overflow={overflow})" in write_tables(read_records(folder.results))

@@ -13,12 +13,14 @@ from e2fashion.config import load_config
 from e2fashion.data.catalogue import Catalogue
 from e2fashion.disk import DamagedError, FolderLockedError, list_files, read_json, seal, write_json
 from e2fashion.disk.tensors import load_tensors, save_tensors
+from e2fashion.export.config import ExportConfig
 from e2fashion.run_folder import RunFolder
 from e2fashion.runner import exporting
 from e2fashion.runner.captioning import check_caption_config
-from e2fashion.schema import CaptionTrainConfig, ExportConfig, RunConfig
+from e2fashion.tasks.captioning.config import CaptionTrainConfig
 from e2fashion.tasks.retrieval.rankings import load_rankings, save_rankings
 from e2fashion.training.checks import check_run
+from e2fashion.training.config import RunConfig
 from e2fashion.types import E2FashionError
 from tests.faults import in_child, kills
 

@@ -1,5 +1,6 @@
 """What README and docs tell a reader to type works: commands, YAML files, Python, links."""
 
+import contextlib
 import importlib.util
 import json
 import re
@@ -14,57 +15,27 @@ from typing import Any
 
 import pytest
 import torch
-from omegaconf import OmegaConf
 from PIL import Image
 from tiny_encoder import build_tiny_encoder, save_tiny_run
 from transformers import CLIPConfig, CLIPModel, CLIPProcessor
 
-from e2fashion import ablation, cli, runner
+from e2fashion import commands as registered
+from e2fashion import runner
+from e2fashion.__main__ import argument_parser, main, parse
 from e2fashion.ablation import load_ablation
-from e2fashion.config import load_config, load_prepare_config, split_names, split_numbers
+from e2fashion.commands import registry
+from e2fashion.config import load_config, load_with_options
 from e2fashion.data.catalogue import Catalogue
+from e2fashion.data.config import PrepareConfig, load_prepare_config
 from e2fashion.data.prepare import prepare_catalogue
 from e2fashion.data.sources import SOURCES
-from e2fashion.data.text import TextTemplate
-from e2fashion.features import KINDS
+from e2fashion.export.config import ExportConfig
 from e2fashion.losses.terms import LOSS_TERMS
 from e2fashion.models import E2Output
-from e2fashion.runner.captioning import check_caption_config
-from e2fashion.runner.classification import published_rows
-from e2fashion.schema import (
-    CaptionEvaluateConfig,
-    CaptionRunConfig,
-    CaptionTrainConfig,
-    CheckConfig,
-    ClassifyConfig,
-    CompareConfig,
-    ComposeConfig,
-    ConvertConfig,
-    DescribeConfig,
-    EvaluateConfig,
-    ExplainConfig,
-    ExportConfig,
-    IndexBuildConfig,
-    IndexChangeConfig,
-    IndexEvaluateConfig,
-    IndexRemoveConfig,
-    PrepareConfig,
-    ProbeConfig,
-    RecommendConfig,
-    ReportConfig,
-    RunConfig,
-    SearchConfig,
-    TagsFitConfig,
-    TagsPredictConfig,
-)
-from e2fashion.tasks.captioning.readings import NEAREST, READINGS
-from e2fashion.tasks.classification.zero_shot import fill_templates
-from e2fashion.tasks.composed import check_arms
-from e2fashion.tasks.localization.explain import METHODS as EXPLAINING
-from e2fashion.tasks.retrieval.protocols import PROTOCOLS
-from e2fashion.training import run_configs
+from e2fashion.tasks.captioning.config import CaptionTrainConfig
 from e2fashion.training.build import build_loss, build_source
-from e2fashion.types import SPLITS
+from e2fashion.training.config import RunConfig
+from e2fashion.types import E2FashionError
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", ROOT / "MODEL_CARD.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -100,7 +71,7 @@ def commands() -> list[Snippet]:
         head = [line.removeprefix("#").strip() for line in file.read_text(encoding="utf-8").splitlines()]
         found += [Snippet(file.name, line) for line in head]
     words = [(snippet, snippet.text.split()) for snippet in found]
-    verbs = [f"e2fashion {verb}" for verb in cli.VERBS]  # named in a sentence, not given to type
+    verbs = [f"e2fashion {verb}" for verb in registered.COMMANDS]  # named in a sentence, not given to type
     return [s for s, split in words if len(split) > 1 and split[0] in TOOLS and s.text not in verbs]
 
 
@@ -111,134 +82,12 @@ def only_with(snippets: Sequence[Snippet], tool: str) -> list[Any]:
 COMMANDS = commands()
 
 
-class Rehearsal:
-    """The runner's functions, as far as they read configurations: nothing is trained or written."""
-
-    def prepare(self, config: PrepareConfig, options: dict[str, Any], progress: bool = True) -> str:
-        schema: Any = SOURCES[config.source]
-        given = OmegaConf.merge(OmegaConf.structured(schema), OmegaConf.create(options))
-        OmegaConf.to_container(given, throw_on_missing=True)
-        assert config.output
-        return "prepared"
-
-    def describe(self, config: DescribeConfig) -> str:
-        TextTemplate(config.template)
-        return "described"
-
-    def check(self, config: CheckConfig, progress: bool = True) -> tuple[str, bool]:
-        TextTemplate(config.template)
-        return "checked", True
-
-    def train(self, place: Path, overrides: Sequence[str] = (), progress: bool = True) -> str:
-        config_of_place(RunConfig, place, overrides)
-        return "trained"
-
-    def evaluate(self, config: EvaluateConfig, progress: bool = True) -> str:
-        assert set(split_names(config.protocol)) <= set(PROTOCOLS)
-        assert set(split_names(config.split)) <= set(SPLITS)
-        return "evaluated"
-
-    def probe(self, config: ProbeConfig, progress: bool = True) -> str:
-        assert set(split_names(config.features)) <= set(KINDS)
-        assert config.split in SPLITS
-        assert split_names(config.entity)
-        split_numbers("shots", config.shots)
-        return "probed"
-
-    def classify(self, config: ClassifyConfig, progress: bool = True) -> str:
-        assert set(split_names(config.features)) <= set(KINDS)
-        assert config.split in SPLITS
-        assert config.column
-        fill_templates(["a label"], config.templates)
-        published_rows(config)
-        return "classified"
-
-    def compose(self, config: ComposeConfig, progress: bool = True) -> str:
-        check_arms(split_names(config.arms))
-        assert split_names(config.model)
-        assert config.data
-        return "composed"
-
-    def explain(self, config: ExplainConfig) -> str:
-        assert config.image or (config.data and config.product_id)
-        assert set(split_names(config.methods or "")) <= set(EXPLAINING)
-        return "explained"
-
-    def convert(self, config: ConvertConfig) -> str:
-        assert (config.source == "folder") != (config.target == "folder")
-        assert config.target != "folder" or config.tokenizer
-        assert config.checkpoint
-        assert config.output
-        return "converted"
-
-    def export(self, config: ExportConfig) -> str:
-        assert config.output
-        return "exported"
-
-    def tags_fit(self, config: TagsFitConfig, progress: bool = True) -> str:
-        assert config.data
-        return "fitted"
-
-    def tags_predict(self, config: TagsPredictConfig, pictures: Sequence[str]) -> str:
-        assert pictures
-        return "predicted"
-
-    def caption_train(self, place: Path, overrides: Sequence[str] = (), progress: bool = True) -> str:
-        check_caption_config(config_of_place(CaptionTrainConfig, place, overrides))
-        return "trained"
-
-    def caption_run(self, config: CaptionRunConfig, pictures: Sequence[Path], progress: bool = True) -> str:
-        assert config.reading in (*READINGS, NEAREST)
-        assert pictures
-        return "told"
-
-    def caption_evaluate(self, config: CaptionEvaluateConfig, progress: bool = True) -> str:
-        assert set(split_names(config.reading)) <= {*READINGS, NEAREST}
-        assert config.split in SPLITS
-        return "measured"
-
-    def index_build(self, config: IndexBuildConfig, progress: bool = True) -> str:
-        assert config.output
-        return "built"
-
-    def index_change(self, config: IndexChangeConfig, update: bool, progress: bool = True) -> str:
-        assert config.source
-        return "changed"
-
-    def index_remove(self, config: IndexRemoveConfig) -> str:
-        assert split_names(config.ids)
-        return "removed"
-
-    def index_describe(self, path: str) -> str:
-        return "described"
-
-    def index_evaluate(self, config: IndexEvaluateConfig) -> str:
-        assert split_names(config.columns)
-        return "evaluated"
-
-    def search(self, config: SearchConfig) -> str:
-        assert config.text or config.image
-        return "found"
-
-    def recommend(self, config: RecommendConfig) -> str:
-        assert config.product or config.image
-        return "walked"
-
-    def compare(self, files: Sequence[Path], overrides: Sequence[str], progress: bool = True) -> str:
-        own = {"data", "output", "split", "gallery_products"}
-        load_config(CompareConfig, None, [word for word in overrides if word.partition("=")[0] in own])
-        shared = [word for word in overrides if word.partition("=")[0] not in own - {"data"}]
-        for file in files:
-            load_config(RunConfig, file, shared)
-        return "compared"
-
-    def ablate(self, file: Path, overrides: Sequence[str] = (), **options: Any) -> tuple[str, bool]:
-        load_ablation(file, overrides).chosen(options["only"])
-        return "trained", True
-
-    def report(self, config: ReportConfig, places: Sequence[Path]) -> str:
-        assert places
-        return "reported"
+def configured(words: Sequence[str], monkeypatch: pytest.MonkeyPatch) -> Any:
+    """The configuration that a command reads, as far as the command itself does before it begins."""
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setattr(registry, "config_of_place", config_of_place)
+    command, arguments = parse(*argument_parser().parse_known_args(words))
+    return command.configure(arguments)
 
 
 def config_of_place(schema: type[Any], place: Path, overrides: Sequence[str]) -> Any:
@@ -250,56 +99,30 @@ def config_of_place(schema: type[Any], place: Path, overrides: Sequence[str]) ->
     return load_config(schema, None, [*needed, *overrides])
 
 
-def replace_runner(monkeypatch: pytest.MonkeyPatch) -> None:
-    rehearsal = Rehearsal()
-    monkeypatch.setattr(ablation, "ablate", rehearsal.ablate)
-    monkeypatch.setattr(run_configs, "config_of_place", config_of_place)
-    for verb in (
-        "prepare",
-        "describe",
-        "check",
-        "train",
-        "evaluate",
-        "probe",
-        "compare",
-        "report",
-        "classify",
-        "compose",
-        "explain",
-        "convert",
-        "export",
-        "tags_fit",
-        "tags_predict",
-        "caption_train",
-        "caption_run",
-        "caption_evaluate",
-        "index_build",
-        "index_change",
-        "index_remove",
-        "index_describe",
-        "index_evaluate",
-        "search",
-        "recommend",
-    ):
-        monkeypatch.setattr(runner, verb, getattr(rehearsal, verb))
-
-
 @pytest.mark.parametrize("snippet", only_with(COMMANDS, "e2fashion"))
 def test_a_command_of_ours_is_understood(
     snippet: Snippet, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    replace_runner(monkeypatch)
-    monkeypatch.chdir(ROOT)
-    words = shlex.split(re.sub(r"<[^>]*>", "placeholder", snippet.text).rstrip(".:"), comments=True)
-    code = cli.main(words[1:])
-    assert code == 0, capsys.readouterr().err
+    words = shlex.split(re.sub(r"<[^>]*>", "placeholder", snippet.text).rstrip(".:"), comments=True)[1:]
+    if {"--help", "--version"} & set(words):
+        with contextlib.suppress(SystemExit):
+            assert main(words) == 0
+        assert capsys.readouterr().out
+    else:
+        assert configured(words, monkeypatch) is not None
 
 
-@pytest.mark.parametrize("words", [["train", "configs/run/nowhere.yaml", "data=x"], ["trian", "data=x"]])
-def test_a_wrong_command_would_be_noticed(words: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    replace_runner(monkeypatch)
-    monkeypatch.chdir(ROOT)
-    assert cli.main(words) == 1
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["train", "configs/run/nowhere.yaml", "data=x"], "nowhere.yaml' does not exist"),
+        (["trian", "data=x"], "Did you mean 'train'"),
+        (["evaluate", "model", "dta=x"], "Did you mean: 'data'"),
+    ],
+)
+def test_a_wrong_command_would_be_noticed(words: list[str], message: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(E2FashionError, match=message):
+        configured(words, monkeypatch)
 
 
 @pytest.mark.parametrize("snippet", only_with(COMMANDS, "make"))
@@ -324,9 +147,11 @@ def test_a_yaml_file_fits_the_schema(snippet: Snippet, tmp_path: Path) -> None:
     file = tmp_path / (named[1] if named else "configs/given.yaml")
     file.write_text(snippet.text, encoding="utf-8")
     if re.search(r"^source:", snippet.text, re.MULTILINE):
-        _, options = load_prepare_config(file, ["output=catalogue"])
-        if (source := re.search(r"^source: (\w+)", snippet.text, re.MULTILINE)) and source[1] in SOURCES:
-            OmegaConf.merge(OmegaConf.structured(SOURCES[source[1]]), OmegaConf.create(options))
+        source = re.search(r"^source: (\w+)", snippet.text, re.MULTILINE)
+        if source is None or source[1] in SOURCES:
+            load_prepare_config(file, ["output=catalogue", *(["path=raw"] if "path:" not in snippet.text else [])])
+        else:  # of a package that the reader writes
+            load_with_options(PrepareConfig, file, ["output=catalogue"], lambda named: None)
     elif re.search(r"^rows:", snippet.text, re.MULTILINE):
         load_ablation(file, ["data=catalogue"])
     else:

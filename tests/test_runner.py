@@ -17,16 +17,19 @@ from tiny import TINY, same_weights, saved_weights
 from transformers import AutoModel, AutoProcessor, CLIPProcessor
 
 from e2fashion import runner
-from e2fashion.config import load_config
+from e2fashion.ablation.comparison import compare
+from e2fashion.ablation.config import load_comparison
+from e2fashion.ablation.run import train_run
+from e2fashion.config import config_of_place, load_config
 from e2fashion.data.catalogue import Catalogue
 from e2fashion.encoder import load_encoder
 from e2fashion.models import added_parameters
 from e2fashion.records import read_records
 from e2fashion.run_folder import RunFolder
-from e2fashion.schema import ReportConfig, RunConfig
 from e2fashion.training import stages as training
 from e2fashion.training.build import resolve_arithmetic
 from e2fashion.training.callbacks import RunInterruptedError
+from e2fashion.training.config import RunConfig
 from e2fashion.training.fit import fit_stage
 from e2fashion.training.loggers import mlflow_name
 from e2fashion.types import E2FashionError
@@ -75,7 +78,7 @@ def trained(synth_catalogue: Catalogue, starts: Starts, tmp_path_factory: pytest
     output = tmp_path_factory.mktemp("runs") / "tiny"
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(training, "fit_stage", starts)
-        return runner.train_run(run_config(synth_catalogue, output, *STAGES), progress=False)
+        return train_run(run_config(synth_catalogue, output, *STAGES), progress=False)
 
 
 def test_the_folder_holds_the_resolved_configuration(synth_catalogue: Catalogue, trained: RunFolder) -> None:
@@ -127,7 +130,7 @@ def test_a_run_says_whether_its_tokens_select_the_true_regions(trained: RunFolde
     found = [record for record in read_records(trained.results) if record.task == "selection"]
     assert {(record.split, record.protocol, record.extra["layer"]) for record in found} == {("val", "tokens", 1)}
     assert {record.extra["entity"] for record in found} == {"brand", "season", "(all)"}
-    assert "| lift over chance |" in runner.report(ReportConfig(), [trained.path])
+    assert "| lift over chance |" in runner.report([trained.path])
 
 
 def test_the_record_of_val_is_what_chose_the_model(trained: RunFolder) -> None:
@@ -164,7 +167,7 @@ def test_a_repeated_command_trains_nothing_and_adds_no_record(
 
     monkeypatch.setattr(training, "fit_stage", refuse)
     before = trained.results.read_bytes()
-    runner.train_run(run_config(synth_catalogue, trained.path, *STAGES, "threads=1"), progress=False)
+    train_run(run_config(synth_catalogue, trained.path, *STAGES, "threads=1"), progress=False)
     assert trained.results.read_bytes() == before
 
 
@@ -174,7 +177,7 @@ def test_a_protocol_that_is_asked_for_later_is_measured_alone(
     folder = copied(trained, tmp_path / "run")
     before = len(read_records(folder.results))
     asked = run_config(synth_catalogue, folder.path, *STAGES, "protocols=full,full_multiview")
-    runner.train_run(asked, progress=False)
+    train_run(asked, progress=False)
     added = read_records(folder.results)[before:]
     assert {record.protocol for record in added} == {"full_multiview"}
 
@@ -183,13 +186,13 @@ def test_another_configuration_in_the_same_folder_is_refused(synth_catalogue: Ca
     identity = trained.read_record()["identity"]
     other = run_config(synth_catalogue, trained.path, *STAGES, "seed=3", "train.weight_decay=0.5")
     with pytest.raises(E2FashionError, match=rf"{identity}.*seed is 0 there and 3 here; train.weight_decay is"):
-        runner.train_run(other, progress=False)
+        train_run(other, progress=False)
     assert load_config(RunConfig, trained.config).seed == 0
 
 
 def test_clip_ft_skips_the_stage_of_new_parameters_and_says_so(synth_catalogue: Catalogue, tmp_path: Path) -> None:
     off = ["model.entities={brand: null, season: null}", "model.fusion_layers=[]", "loss.region_weight=0"]
-    folder = runner.train_run(run_config(synth_catalogue, tmp_path / "clip", *STAGES, *off), progress=False)
+    folder = train_run(run_config(synth_catalogue, tmp_path / "clip", *STAGES, *off), progress=False)
     stages = folder.read_record()["stages"]
     assert stages[FIRST] == {"done": True, "skipped": "nothing to train"}
     assert stages[SECOND]["best_epoch"] == 1
@@ -223,12 +226,11 @@ def test_ctrl_c_and_train_with_the_folder_end_with_the_same_model(
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(training, "fit_stage", interrupted_by(lambda: signal.raise_signal(signal.SIGINT), at))
         with pytest.raises(RunInterruptedError, match=rf"Go on with: e2fashion train {output}"):
-            runner.train_run(config, progress=False)
+            train_run(config, progress=False)
     checkpoint = output / "checkpoints" / at[0] / "last.ckpt"
     assert torch.load(checkpoint, weights_only=True)["global_step"] == at[1] + 1
     assert "Go on with" in RunFolder(output).log.read_text(encoding="utf-8")
-    table = runner.train(output, progress=False)
-    assert "| run |" in table
+    assert train_run(config_of_place(RunConfig, output, []), progress=False).report.is_file()
     assert same_weights(saved_weights(output / "model"), saved_weights(trained.model))
     assert not checkpoint.exists()
 
@@ -246,12 +248,12 @@ def test_a_damaged_checkpoint_lets_its_stage_begin_again_and_changes_no_result(
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(training, "fit_stage", interrupted_by(lambda: signal.raise_signal(signal.SIGINT), at))
         with pytest.raises(RunInterruptedError):
-            runner.train_run(run_config(synth_catalogue, folder.path, *STAGES), progress=False)
+            train_run(run_config(synth_catalogue, folder.path, *STAGES), progress=False)
     checkpoint = folder.path / "checkpoints" / at[0] / "last.ckpt"
     content = bytearray(checkpoint.read_bytes())
     content[len(content) // 2] ^= 0x40
     checkpoint.write_bytes(content)
-    runner.train(folder.path, progress=False)
+    train_run(config_of_place(RunConfig, folder.path, []), progress=False)
     assert same_weights(saved_weights(folder.model), saved_weights(trained.model))
     assert "last.ckpt is damaged (the checksum of its part" in caplog.text
     assert f"stage {at[0]} begins again from its start" in folder.log.read_text(encoding="utf-8")
@@ -268,9 +270,9 @@ def test_a_run_that_goes_on_goes_on_with_its_logs(synth_catalogue: Catalogue, tm
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(training, "fit_stage", interrupted_by(lambda: signal.raise_signal(signal.SIGINT), ("main", 7)))
         with pytest.raises(RunInterruptedError):
-            runner.train_run(config, progress=False)
+            train_run(config, progress=False)
     begun = folder.read_record()["loggers"]["main"]
-    runner.train(folder.path, progress=False)
+    train_run(config_of_place(RunConfig, folder.path, []), progress=False)
     assert folder.read_record()["loggers"]["main"] == begun
 
     table = pd.read_csv(folder.path / "logs/csv/main/metrics.csv")
@@ -300,7 +302,7 @@ def test_a_second_ctrl_c_stops_at_once(synth_catalogue: Catalogue, tmp_path: Pat
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(training, "fit_stage", interrupted_by(twice, ("main", 3)))
         with pytest.raises(SystemExit):
-            runner.train_run(config, progress=False)
+            train_run(config, progress=False)
     signal.signal(signal.SIGINT, previous)
     assert torch.load(tmp_path / "run/checkpoints/main/last.ckpt", weights_only=True)["global_step"] == 2
 
@@ -310,7 +312,7 @@ def test_a_loss_that_is_nan_stops_the_run_with_the_products_in_a_file(
 ) -> None:
     config = run_config(synth_catalogue, tmp_path / "run", "train.stages.main.learning_rate=1e30")
     with pytest.raises(E2FashionError, match=r"loss became nan at step \d+.*nonfinite_batch\.json"):
-        runner.train_run(config, progress=False)
+        train_run(config, progress=False)
     report = json.loads((tmp_path / "run" / "nonfinite_batch.json").read_text(encoding="utf-8"))
     assert set(report["product_ids"]) <= set(synth_catalogue.split("train")["product_id"])
     assert "ERROR The loss became nan" in RunFolder(tmp_path / "run").log.read_text(encoding="utf-8")
@@ -321,7 +323,7 @@ def test_frozen_parameters_keep_their_values(synth_catalogue: Catalogue, starts:
     own = Starts()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(training, "fit_stage", own)
-        folder = runner.train_run(run_config(synth_catalogue, tmp_path / "run", *frozen), progress=False)
+        folder = train_run(run_config(synth_catalogue, tmp_path / "run", *frozen), progress=False)
     kept = {
         name.split(".")[0]
         for name, value in saved_weights(folder.model).state_dict().items()
@@ -335,9 +337,7 @@ def test_same_value_targets_and_a_clipped_gradient_change_the_result(
 ) -> None:
     def weights(name: str, *overrides: str) -> torch.nn.Module:
         short = ["train.stages.main.epochs=1", *overrides]
-        return saved_weights(
-            runner.train_run(run_config(synth_catalogue, tmp_path / name, *short), progress=False).model
-        )
+        return saved_weights(train_run(run_config(synth_catalogue, tmp_path / name, *short), progress=False).model)
 
     usual = weights("usual")
     assert not same_weights(usual, weights("same_value", "loss.region_targets=same_value"))
@@ -346,14 +346,14 @@ def test_same_value_targets_and_a_clipped_gradient_change_the_result(
 
 def test_a_batch_larger_than_the_training_set_is_one_step(synth_catalogue: Catalogue, tmp_path: Path) -> None:
     config = run_config(synth_catalogue, tmp_path / "run", "loader.batch_size=1000", "train.stages.main.epochs=1")
-    folder = runner.train_run(config, progress=False)
+    folder = train_run(config, progress=False)
     assert folder.read_record()["stages"]["main"]["best_epoch"] == 1
 
 
 def test_a_run_without_epochs_saves_and_measures_the_untrained_model(
     synth_catalogue: Catalogue, tmp_path: Path
 ) -> None:
-    folder = runner.train_run(run_config(synth_catalogue, tmp_path / "run", "train.stages.main.epochs=0"), False)
+    folder = train_run(run_config(synth_catalogue, tmp_path / "run", "train.stages.main.epochs=0"), False)
     assert folder.read_record()["stages"]["main"] == {"done": True, "skipped": "no epochs"}
     assert read_records(folder.results)
 
@@ -361,8 +361,8 @@ def test_a_run_without_epochs_saves_and_measures_the_untrained_model(
 def test_a_mistake_can_be_corrected_in_the_same_folder(synth_catalogue: Catalogue, tmp_path: Path) -> None:
     short = "train.stages.main.epochs=1"
     with pytest.raises(E2FashionError, match="heads"):
-        runner.train_run(run_config(synth_catalogue, tmp_path / "run", short, "model.scratch.vision.heads=3"), False)
-    assert runner.train_run(run_config(synth_catalogue, tmp_path / "run", short), False).model.is_dir()
+        train_run(run_config(synth_catalogue, tmp_path / "run", short, "model.scratch.vision.heads=3"), False)
+    assert train_run(run_config(synth_catalogue, tmp_path / "run", short), False).model.is_dir()
 
 
 def test_the_log_handler_is_given_back(trained: RunFolder) -> None:
@@ -372,14 +372,14 @@ def test_the_log_handler_is_given_back(trained: RunFolder) -> None:
 
 def test_a_folder_without_configuration_is_no_run(tmp_path: Path) -> None:
     with pytest.raises(E2FashionError, match=r"is no run folder: it has no config\.yaml"):
-        runner.train(tmp_path)
+        config_of_place(RunConfig, tmp_path, [])
 
 
 def test_a_place_that_does_not_exist_is_neither_file_nor_run(tmp_path: Path) -> None:
     with pytest.raises(
         E2FashionError, match=r"gone' does not exist\. Give a configuration file, or the folder of a run"
     ):
-        runner.train(tmp_path / "gone")
+        config_of_place(RunConfig, tmp_path / "gone", [])
 
 
 def test_runs_are_compared_in_one_report(synth_catalogue: Catalogue, tmp_path: Path) -> None:
@@ -391,7 +391,7 @@ def test_runs_are_compared_in_one_report(synth_catalogue: Catalogue, tmp_path: P
         files.append(tmp_path / f"{name}.yaml")
         files[-1].write_text(f"name: {name}\nmodel: {{entities: {entities}}}\n{base}\n", encoding="utf-8")
     tiny = [word for word in TINY if not word.startswith(("model.entities", "train.stages"))]
-    report = runner.compare(files, [*overrides, *tiny], progress=False)
+    report = compare(*load_comparison(files, [*overrides, *tiny]), progress=False)
     assert "# baseline against regional" in report
     assert "| run | parameters | of these E2's |" in report
     assert "| 0.00 M, + 0.0 % |" in report.partition("| baseline |")[2].splitlines()[0]
@@ -400,7 +400,7 @@ def test_runs_are_compared_in_one_report(synth_catalogue: Catalogue, tmp_path: P
         "selected_regional.png",
     }
     before = (tmp_path / "compare/regional/results.jsonl").read_bytes()
-    assert runner.compare(files, [*overrides, *tiny], progress=False) == report
+    assert compare(*load_comparison(files, [*overrides, *tiny]), progress=False) == report
     assert (tmp_path / "compare/regional/results.jsonl").read_bytes() == before
 
 
@@ -408,14 +408,14 @@ def test_two_runs_of_one_name_are_not_compared(synth_catalogue: Catalogue, tmp_p
     file = tmp_path / "a.yaml"
     file.write_text("name: a\n", encoding="utf-8")
     with pytest.raises(E2FashionError, match="Two configurations are called 'a'"):
-        runner.compare([file, file], [f"data={synth_catalogue.path}", *TINY])
+        load_comparison([file, file], [f"data={synth_catalogue.path}", *TINY])
 
 
 def test_every_file_is_read_before_the_first_run_is_trained(synth_catalogue: Catalogue, tmp_path: Path) -> None:
     file = tmp_path / "a.yaml"
     file.write_text("name: a\n", encoding="utf-8")
     with pytest.raises(E2FashionError, match=r"gone\.yaml' does not exist"):
-        runner.compare(
+        load_comparison(
             [file, tmp_path / "gone.yaml"], [f"data={synth_catalogue.path}", f"output={tmp_path / 'o'}", *TINY]
         )
     assert not (tmp_path / "o").exists()
@@ -427,5 +427,5 @@ def test_records_of_another_model_are_not_taken_for_ours(
     folder = copied(trained, tmp_path / "run")
     config = replace(run_config(synth_catalogue, folder.path, *STAGES), name="renamed")
     before = len(read_records(folder.results))
-    runner.train_run(config, progress=False)
+    train_run(config, progress=False)
     assert {record.model for record in read_records(folder.results)[before:]} == {"renamed"}

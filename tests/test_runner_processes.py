@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 from tiny import TINY
 
-from e2fashion.config import load_config, run_identity
+from e2fashion.config import load_config
 from e2fashion.data.catalogue import Catalogue
 from e2fashion.records import read_records
 from e2fashion.run_folder import RunFolder
-from e2fashion.schema import RunConfig
 from e2fashion.training.build import resolve_arithmetic
+from e2fashion.training.config import RunConfig, run_identity
 
 STAGES = [
     "train.stages.main=null",

@@ -9,14 +9,14 @@ import pytest
 from PIL import Image
 from tiny import TINY, same_weights, saved_weights
 
-from e2fashion import runner
+from e2fashion.ablation.run import train_run
 from e2fashion.config import load_config
 from e2fashion.data.catalogue import Catalogue
 from e2fashion.data.dataset import CatalogueRows
 from e2fashion.encoder import load_encoder
 from e2fashion.report import retrieved_rows
 from e2fashion.run_folder import RunFolder
-from e2fashion.schema import RunConfig
+from e2fashion.training.config import RunConfig
 from e2fashion.training.sample_sheets import SAMPLES, SampleSheets
 from e2fashion.training.samples import SeenProducts
 
@@ -25,7 +25,7 @@ pytest.importorskip("matplotlib", reason="matplotlib is not installed: pip insta
 
 def train(catalogue: Catalogue, output: Path, *overrides: str) -> RunFolder:
     words = [f"data={catalogue.path}", f"output={output}", *TINY, *overrides]
-    return runner.train_run(load_config(RunConfig, None, words), progress=False)
+    return train_run(load_config(RunConfig, None, words), progress=False)
 
 
 @pytest.fixture(scope="module")

@@ -8,12 +8,13 @@ import torch
 from PIL import Image
 from tiny_encoder import build_tiny_encoder, save_tiny_run
 
-from e2fashion import cli
+from e2fashion.__main__ import main
 from e2fashion.data.catalogue import Catalogue
 from e2fashion.encoder import load_encoder
 from e2fashion.records import read_records
 from e2fashion.tables import to_markdown
-from e2fashion.tasks.search import EmbedSettings, ProductIndex, build_index, open_index
+from e2fashion.tasks.search.build import EmbedSettings, build_index
+from e2fashion.tasks.search.index import ProductIndex, open_index
 from e2fashion.tasks.search.measure import SearchSettings, measure_search
 from e2fashion.tasks.search.tables import search_tables
 from e2fashion.types import E2FashionError
@@ -25,7 +26,7 @@ def place(synth_catalogue: Catalogue, tmp_path_factory: pytest.TempPathFactory) 
     folder = tmp_path_factory.mktemp("search")
     save_tiny_run(synth_catalogue, folder / "mine")
     words = [f"model={folder / 'mine'}", f"output={folder / 'index'}", "split=val", "accelerator=cpu", "--quiet"]
-    assert cli.main(["index", "build", str(synth_catalogue.path), *words]) == 0
+    assert main(["index", "build", str(synth_catalogue.path), *words]) == 0
     return folder
 
 
@@ -35,7 +36,7 @@ def index(place: Path) -> ProductIndex:
 
 
 def run(capsys: pytest.CaptureFixture[str], *words: str, fails: bool = False) -> str:
-    assert cli.main([*words]) == int(fails)
+    assert main([*words]) == int(fails)
     said = capsys.readouterr()
     return said.err if fails else said.out
 

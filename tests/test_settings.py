@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 import pytest
 
-import e2fashion.schema
+from e2fashion.commands import COMMANDS
 from e2fashion.data.sources import SOURCES
 from e2fashion.settings import REQUIRED, SECTION, FieldDoc, class_doc, field_docs, settings_of
 
@@ -100,9 +100,10 @@ def test_meanings_are_read_from_a_zipped_package(tmp_path: Path, monkeypatch: py
 
 def schema_classes() -> list[type]:
     """Every dataclass that a configuration consists of, its bases included, and every source."""
-    named = [getattr(e2fashion.schema, name) for name in e2fashion.schema.__all__]
-    roots: list[Any] = [item for item in named if inspect.isclass(item) and dataclasses.is_dataclass(item)]
-    found = {base for root in [*roots, *SOURCES.values()] for base in root.__mro__ if dataclasses.is_dataclass(base)}
+    roots: list[Any] = [*SOURCES.values()]
+    for config in {config for command in COMMANDS.values() for config in (command.config, command.passed) if config}:
+        roots += [config, *(item.owner for item in settings_of(config))]
+    found = {base for root in roots for base in root.__mro__ if dataclasses.is_dataclass(base)}
     return sorted(found, key=lambda owner: (owner.__module__, owner.__qualname__))
 
 

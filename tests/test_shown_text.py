@@ -9,10 +9,12 @@ from typing import cast
 import numpy as np
 import pytest
 
+from e2fashion.__main__ import main
 from e2fashion.ablation.plan import Ablation
 from e2fashion.ablation.report import RowResult, write_report
-from e2fashion.cli import VERBS, main
-from e2fashion.cli.words import Verb, Words, show
+from e2fashion.commands import COMMANDS
+from e2fashion.commands.evaluate import ReportConfig
+from e2fashion.commands.registry import Arguments, Command
 from e2fashion.report import interval_lines, long_text_lines
 from e2fashion.tables import Cell, Table, to_markdown
 from e2fashion.tasks.captioning.sheet import SheetRow, write_sheet
@@ -27,11 +29,10 @@ Capture = pytest.CaptureFixture[str]
 def test_a_verb_prints_lines_whose_control_characters_are_escaped(
     capsys: Capture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def run(words: Words) -> int:
-        show(f"first\n{EVIL}")
-        return 0
+    def run(config: ReportConfig, arguments: Arguments) -> str:
+        return f"first\n{EVIL}"
 
-    monkeypatch.setitem(VERBS, "report", Verb("report", "r", run))
+    monkeypatch.setitem(COMMANDS, "report", Command("report", "", "r", ReportConfig, run))
     assert main(["report"]) == 0
     assert capsys.readouterr().out == f"first\n{SHOWN}\n"
 
@@ -40,10 +41,10 @@ def test_a_verb_prints_lines_whose_control_characters_are_escaped(
 def test_an_error_is_one_line_whose_control_characters_are_escaped(
     kind: type[Exception], capsys: Capture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def run(words: Words) -> int:
+    def run(config: ReportConfig, arguments: Arguments) -> str:
         raise kind(f"first\n{EVIL}")
 
-    monkeypatch.setitem(VERBS, "report", Verb("report", "r", run))
+    monkeypatch.setitem(COMMANDS, "report", Command("report", "", "r", ReportConfig, run))
     assert main(["report"]) == 1
     assert capsys.readouterr().err == f"error: first\\n{SHOWN}\n"
 

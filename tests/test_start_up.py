@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 import e2fashion
+from e2fashion import commands
 from e2fashion.auto_classes import CONFIGS
-from e2fashion.cli import VERBS
 
 PACKAGE = Path(e2fashion.__file__).parent
 GOLDEN = Path(__file__).parent / "golden" / "e2" / "model"
@@ -27,7 +27,7 @@ for arguments in json.load(sys.stdin):
     if os.fork() == 0:
         out, error = io.StringIO(), io.StringIO()
         with contextlib.redirect_stdout(out), contextlib.redirect_stderr(error):
-            from e2fashion.cli import main
+            from e2fashion.__main__ import main
             try:
                 code = main(arguments)
             except SystemExit as stop:
@@ -42,7 +42,13 @@ for arguments in json.load(sys.stdin):
     os.wait()
 """
 
-EXPLAINED = [["--help"], ["--version"], [], ["data", "--help"], *([*verb.split(), "--help"] for verb in VERBS)]
+EXPLAINED = [
+    ["--help"],
+    ["--version"],
+    [],
+    ["data", "--help"],
+    *([*verb.split(), "--help"] for verb in commands.COMMANDS),
+]
 MISTAKES = {
     "train run.yaml data=x sed=1": "Key 'sed' not in 'RunConfig'",
     "train . data=x": "no run folder",

@@ -8,8 +8,8 @@ import torch
 from e2fashion.config import load_config
 from e2fashion.data.catalogue import Catalogue
 from e2fashion.encoder import Encoder, save_encoder
-from e2fashion.schema import RunConfig
 from e2fashion.training import build
+from e2fashion.training.config import RunConfig
 
 SETTINGS = (
     "data=synthetic",

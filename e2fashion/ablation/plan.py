@@ -9,17 +9,10 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
-from e2fashion.config import (
-    NOT_IDENTITY,
-    NOT_IDENTITY_LOADER,
-    differences,
-    keys_of,
-    load_config,
-    run_identity,
-    split_names,
-)
+from e2fashion.ablation.config import AblationConfig
+from e2fashion.config import keys_of, load_config, split_names
 from e2fashion.disk import checked_name
-from e2fashion.schema import AblationConfig, RunConfig
+from e2fashion.training.config import NOT_IDENTITY, NOT_IDENTITY_LOADER, RunConfig, differences, run_identity
 from e2fashion.types import E2FashionError
 
 #: Mappings whose names the base chooses.
@@ -92,8 +85,8 @@ class Ablation:
 def load_ablation(file: str | Path, overrides: Sequence[str] = ()) -> Ablation:
     """Read an ablation file, and resolve and check every row of it before anything is trained.
 
-    ``overrides`` are ``key=value`` words: those of :class:`~e2fashion.schema.AblationConfig` steer the ablation, all
-    others change the base. Identities are those without data, see :meth:`Ablation.on`.
+    ``overrides`` are ``key=value`` words: those of :class:`AblationConfig` steer the ablation, all others change the
+    base. Identities are those without data, see :meth:`Ablation.on`.
 
     Raises:
         E2FashionError: a key that does not exist, a row that changes a key it does not name, two rows that compute

@@ -8,11 +8,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from e2fashion.ablation.measured import TOKENS, stored_records, unmeasured
 from e2fashion.ablation.plan import Ablation, PlannedRun
 from e2fashion.config import load_config, split_names
-from e2fashion.measured import TOKENS, stored_records, unmeasured
 from e2fashion.run_folder import RunFolder
-from e2fashion.schema import RunConfig
+from e2fashion.training.config import RunConfig
 from e2fashion.types import E2FashionError, ResultRecord
 
 #: What a failed run leaves in its folder until it succeeds.

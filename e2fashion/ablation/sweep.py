@@ -9,10 +9,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from e2fashion import runner
 from e2fashion.ablation.parallel import train_side_by_side
 from e2fashion.ablation.plan import Ablation, PlannedRun, load_ablation
 from e2fashion.ablation.report import RowResult, list_runs, write_report
+from e2fashion.ablation.run import train_run
 from e2fashion.ablation.state import (
     ERROR_FILE,
     FoundRun,
@@ -45,7 +45,7 @@ def run_ablation(
     Args:
         file: an ablation file, as in ``configs/ablation``.
         overrides: ``key=value`` words: ``data=<catalogue>`` (required), ``base=``, ``seeds=``, ``split=``,
-            ``output=``, ``reuse=`` and the other keys of :class:`~e2fashion.schema.AblationConfig`; every other key
+            ``output=``, ``reuse=`` and the other keys of :class:`AblationConfig`; every other key
             changes the base, and so all rows (``train.stages.main.epochs=1``).
         only: rows (``soft``) or single runs (``soft/seed1``) to train; the report shows all that are finished.
         jobs: processes that train side by side and share the threads.
@@ -152,7 +152,7 @@ def _check(runs: Sequence[PlannedRun], catalogue: Catalogue) -> None:
 def _train(item: FoundRun, progress: bool) -> str:
     """Train and evaluate one run here; why it failed, empty where it did not."""
     try:
-        runner.train_run(planned_config(item), progress)
+        train_run(planned_config(item), progress)
     except RunInterruptedError:
         raise
     except E2FashionError as error:

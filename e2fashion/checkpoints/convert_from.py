@@ -52,7 +52,7 @@ ACTIVATION_REMEDY = (
 
 @dataclass(frozen=True)
 class ImportSettings:
-    """What a state dict does not hold; see :class:`e2fashion.schema.ConvertConfig`."""
+    """What a state dict does not hold; see :class:`e2fashion.checkpoints.config.ConvertConfig`."""
 
     source: Foreign
     tokenizer: str | None = None

@@ -12,10 +12,8 @@ if TYPE_CHECKING:
     from e2fashion.runner.captioning import caption_train, train_decoder
     from e2fashion.runner.catalogues import check, describe, prepare
     from e2fashion.runner.classification import classify, tags_fit, tags_predict
-    from e2fashion.runner.comparison import compare
     from e2fashion.runner.composing import compose, composed
     from e2fashion.runner.converting import convert
-    from e2fashion.runner.evaluation import evaluate
     from e2fashion.runner.explaining import explain
     from e2fashion.runner.exporting import export
     from e2fashion.runner.indexing import (
@@ -27,7 +25,6 @@ if TYPE_CHECKING:
     )
     from e2fashion.runner.probing import probe, probe_records
     from e2fashion.runner.reports import report
-    from e2fashion.runner.runs import train, train_run
     from e2fashion.runner.searching import recommend, search
 
 __all__ = [
@@ -37,12 +34,10 @@ __all__ = [
     "caption_train",
     "check",
     "classify",
-    "compare",
     "compose",
     "composed",
     "convert",
     "describe",
-    "evaluate",
     "explain",
     "export",
     "index_build",
@@ -58,9 +53,7 @@ __all__ = [
     "search",
     "tags_fit",
     "tags_predict",
-    "train",
     "train_decoder",
-    "train_run",
 ]
 
 __getattr__ = lazy_names(
@@ -85,13 +78,11 @@ __getattr__ = lazy_names(
             "tags_fit",
             "tags_predict",
         ),
-        "e2fashion.runner.comparison": ("compare",),
         "e2fashion.runner.composing": (
             "compose",
             "composed",
         ),
         "e2fashion.runner.converting": ("convert",),
-        "e2fashion.runner.evaluation": ("evaluate",),
         "e2fashion.runner.explaining": ("explain",),
         "e2fashion.runner.exporting": ("export",),
         "e2fashion.runner.indexing": (
@@ -106,10 +97,6 @@ __getattr__ = lazy_names(
             "probe_records",
         ),
         "e2fashion.runner.reports": ("report",),
-        "e2fashion.runner.runs": (
-            "train",
-            "train_run",
-        ),
         "e2fashion.runner.searching": (
             "recommend",
             "search",

@@ -11,6 +11,7 @@ from typing import cast
 
 from torch import Tensor, nn
 
+from e2fashion.arithmetic import build_device, set_threads
 from e2fashion.config import load_config, split_names
 from e2fashion.data.catalogue import Catalogue
 from e2fashion.data.image_files import COMMON_FORMATS, find_images
@@ -20,22 +21,15 @@ from e2fashion.encoder import Encoder
 from e2fashion.escape import visible
 from e2fashion.features import SplitFeatures, cached_features
 from e2fashion.hub import StoredPlace
+from e2fashion.measuring import identity_of, load_named_encoder, to_device
 from e2fashion.metrics.captioning import NO_JAVA, caption_scores, clip_scores, has_java
 from e2fashion.records import RunIdentity, append_records, read_records
 from e2fashion.run_folder import RunFolder, git_commit
-from e2fashion.runner.common import identity_of, load_named_encoder, set_threads, to_device
-from e2fashion.schema import CaptionEvaluateConfig, CaptionRunConfig, CaptionTrainConfig
 from e2fashion.tables import to_markdown
-from e2fashion.tasks.captioning import (
-    Captioner,
-    Decoding,
-    MostFrequentCaption,
-    StoredDecoder,
-    SupportMemory,
-    load_decoder,
-    load_memory,
-)
+from e2fashion.tasks.captioning.captioner import Captioner, MostFrequentCaption
+from e2fashion.tasks.captioning.config import CaptionEvaluateConfig, CaptionRunConfig, CaptionTrainConfig
 from e2fashion.tasks.captioning.entity_prompt import embed_tag_texts, predicted_prompts
+from e2fashion.tasks.captioning.generate import Decoding
 from e2fashion.tasks.captioning.loading import captioner_of, decoder_folder, identity_of_encoder, memory_place
 from e2fashion.tasks.captioning.measure import (
     CaptionContext,
@@ -44,9 +38,9 @@ from e2fashion.tasks.captioning.measure import (
     save_told,
     told_by,
 )
-from e2fashion.tasks.captioning.memory import check_same_encoder
+from e2fashion.tasks.captioning.memory import SupportMemory, check_same_encoder, load_memory
+from e2fashion.tasks.captioning.storage import StoredDecoder, load_decoder
 from e2fashion.tasks.captioning.tables import NEAREST_METHOD, OWN_CAPTION, caption_tables
-from e2fashion.training import build
 from e2fashion.types import E2FashionError, ResultRecord
 
 logger = logging.getLogger(__name__)
@@ -79,7 +73,7 @@ def _open(config: CaptionRunConfig | CaptionEvaluateConfig) -> _Opened:
     set_threads(config.threads)
     if config.batch_size < 1:
         raise E2FashionError(f"batch_size is {config.batch_size}; give a number from 1.")
-    device = build.build_device(config.accelerator)
+    device = build_device(config.accelerator)
     run = RunFolder(Path(config.decoder))
     folder = decoder_folder(run.path)
     stored = load_decoder(folder)
@@ -103,9 +97,9 @@ def _open(config: CaptionRunConfig | CaptionEvaluateConfig) -> _Opened:
     return _Opened(run, stored, load_memory(memory_place(stored, folder), identity), encoder)
 
 
-def caption_run(config: CaptionRunConfig, pictures: Sequence[Path], progress: bool = True) -> str:
+def caption_run(config: CaptionRunConfig, progress: bool = True) -> str:
     """Tell pictures, or all pictures of folders, one line each; ``output`` keeps them as CSV."""
-    files = _files(pictures)
+    files = _files([Path(place) for place in config.images])
     opened = _open(config)
     captioner = captioner_of(
         opened.stored,

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import cast
@@ -13,23 +12,22 @@ from typing import cast
 import torch
 from torch import nn
 
-from e2fashion.arithmetic import resolve_precision
+from e2fashion.arithmetic import build_device, log_arithmetic, resolve_precision, set_threads
 from e2fashion.config import save_config, split_names
 from e2fashion.data.catalogue import Catalogue
 from e2fashion.disk import checked_name
 from e2fashion.encoder import EncoderIdentity
 from e2fashion.hub import StoredPlace
+from e2fashion.measuring import load_named_encoder
+from e2fashion.options import identity_values
 from e2fashion.run_folder import RunFolder
-from e2fashion.runner.common import load_named_encoder, log_arithmetic, set_threads
-from e2fashion.schema import CaptionTrainConfig, identity_values
+from e2fashion.tasks.captioning.config import CaptionTrainConfig
 from e2fashion.tasks.captioning.entity_prompt import check_prompt_entities
 from e2fashion.tasks.captioning.fit import CaptionTraining
 from e2fashion.tasks.captioning.loading import identity_of_encoder
 from e2fashion.tasks.captioning.storage import SCRATCH
-from e2fashion.training import build
 from e2fashion.training.callbacks import RunInterruptedError
 from e2fashion.training.loggers import check_loggers
-from e2fashion.training.run_configs import config_of_place
 from e2fashion.types import E2FashionError
 
 logger = logging.getLogger(__name__)
@@ -37,9 +35,8 @@ logger = logging.getLogger(__name__)
 NOT_IDENTITY = ("name", "encoder", "data", "output", "memory", "threads", "accelerator", "logging")
 
 
-def caption_train(place: Path, overrides: Sequence[str] = (), progress: bool = True) -> str:
-    """Train the decoder of a configuration file, or go on with that of a folder."""
-    config = config_of_place(CaptionTrainConfig, place, overrides)
+def caption_train(config: CaptionTrainConfig, progress: bool = True) -> str:
+    """Train a decoder, or go on with one."""
     folder = train_decoder(config, progress)
     record = folder.read_record()
     return (
@@ -58,7 +55,7 @@ def train_decoder(config: CaptionTrainConfig, progress: bool = True) -> RunFolde
     set_threads(config.threads)
     check_caption_config(config)
     catalogue = Catalogue.load(config.data)
-    device = build.build_device(config.accelerator)
+    device = build_device(config.accelerator)
     precision, reason = resolve_precision(config.train.precision, device)
     config = replace(config, train=replace(config.train, precision=precision))
     folder = RunFolder(Path(config.output))

@@ -8,11 +8,11 @@ from typing import Any
 from e2fashion.data.audit import CheckSettings, TextLimit, check_catalogue, reaches
 from e2fashion.data.audit.report import as_text, write_check
 from e2fashion.data.catalogue import Catalogue
+from e2fashion.data.config import CheckConfig, DescribeConfig, PrepareConfig
 from e2fashion.data.describe import describe_catalogue
 from e2fashion.data.prepare import prepare_catalogue
 from e2fashion.data.text import TextTemplate
 from e2fashion.disk import file_name
-from e2fashion.schema import CheckConfig, DescribeConfig, PrepareConfig
 from e2fashion.training import build
 
 

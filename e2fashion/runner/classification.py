@@ -8,22 +8,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from e2fashion.arithmetic import measuring_precision, set_threads
 from e2fashion.config import split_names
 from e2fashion.data.catalogue import Catalogue
 from e2fashion.disk import open_text
+from e2fashion.measuring import identity_of, load_named, results_file, to_device
 from e2fashion.published import PublishedRow, load_published, of_benchmark
-from e2fashion.report import write_tables
-from e2fashion.runner.common import (
-    identity_of,
-    keep_records,
-    load_named,
-    measuring_precision,
-    results_file,
-    set_threads,
-    to_device,
-)
-from e2fashion.schema import ClassifyConfig, TagsFitConfig, TagsPredictConfig
+from e2fashion.report import keep_records
 from e2fashion.tasks.classification.classify import ClassifySettings, classify_split
+from e2fashion.tasks.classification.config import ClassifyConfig, TagsFitConfig, TagsPredictConfig
 from e2fashion.tasks.classification.report import write_classification
 from e2fashion.tasks.classification.tag_predictor import PredictedTag
 from e2fashion.tasks.classification.tags import fit_tags
@@ -42,7 +35,7 @@ def classify(config: ClassifyConfig, progress: bool = True) -> str:
     settings = _settings(config, split_names(config.features), results, progress, **own)
     to_device(encoder, config.accelerator)
     found = classify_split(encoder, catalogue, settings, identity_of(run.read_record()))
-    keep_records(results, run, [record for own in found for record in own.records])
+    keep_records(results, [record for own in found for record in own.records], config.model)
     data = catalogue.manifest.name
     folder = results.parent / "classify" / re.sub(r"[^\w.-]+", "_", f"{data}_{config.column}_{config.split}")
     page = write_classification(folder, found, encoder.name, data, config.column, config.split, published)
@@ -104,13 +97,14 @@ def tags_fit(config: TagsFitConfig, progress: bool = True) -> str:
     file = Path(config.file) if config.file else results.parent / NAME
     made_on = {"catalogue": catalogue.manifest.name, "data_fingerprint": catalogue.fingerprint, "split": "val"}
     save_tag_predictor(predictor, encoder, file, made_on | {"target_accuracy": config.accuracy})
-    keep_records(results, run, records)
-    return f"{file}: thresholds chosen on val; {len(records)} records appended to {results}\n\n" + write_tables(records)
+    shown = keep_records(results, records, config.model)
+    return f"{file}: thresholds chosen on val; {shown}"
 
 
-def tags_predict(config: TagsPredictConfig, pictures: Sequence[str]) -> str:
+def tags_predict(config: TagsPredictConfig) -> str:
     """The tags of pictures as a table to read; ``output=<file.csv>`` keeps them."""
     set_threads(config.threads)
+    pictures = config.images
     if not pictures:
         raise E2FashionError("Give the pictures whose tags are wanted: `e2fashion tags predict <model> shirt.jpg ...`.")
     predictor = load_tag_predictor(config.model, config.file, config.threshold)

@@ -8,18 +8,12 @@ from pathlib import Path
 
 from e2fashion.data.catalogue import Catalogue
 from e2fashion.encoder import Encoder
-from e2fashion.schema import ComposeConfig
-from e2fashion.tasks.captioning import (
-    CaptionsPictures,
-    MemoryEntry,
-    NearestCaption,
-    distinct_entries,
-    open_memory,
-)
+from e2fashion.tasks.captioning.captioner import CaptionsPictures, NearestCaption
 from e2fashion.tasks.captioning.loading import identity_of_encoder, load_captioner
-from e2fashion.tasks.composed import Answers, LanguageModelComposer, load_language_model
+from e2fashion.tasks.captioning.memory import MemoryEntry, distinct_entries, open_memory
 from e2fashion.tasks.composed.arms import reads_captions
-from e2fashion.tasks.composed.language_model import save_answers
+from e2fashion.tasks.composed.config import ComposeConfig
+from e2fashion.tasks.composed.language_model import Answers, LanguageModelComposer, load_language_model, save_answers
 from e2fashion.text_files import read_list
 from e2fashion.types import E2FashionError
 

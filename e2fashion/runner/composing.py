@@ -10,23 +10,24 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
+from e2fashion.arithmetic import set_threads
 from e2fashion.config import save_config, split_names
 from e2fashion.data.catalogue import Catalogue
 from e2fashion.data.fashion_iq import FashionIQ, Gallery, check_category
 from e2fashion.disk import file_name, write_text
 from e2fashion.encoder import Encoder
+from e2fashion.measuring import identity_of, load_named, to_device
 from e2fashion.records import RecordContext, append_records, read_records
 from e2fashion.run_folder import RunFolder, git_commit
-from e2fashion.runner.common import identity_of, load_named, set_threads, to_device
 from e2fashion.runner.compose_parts import (
     build_captioner,
     build_language_model,
     list_unanswered,
     protected_phrases,
 )
-from e2fashion.schema import ComposeConfig
 from e2fashion.tables import to_markdown
-from e2fashion.tasks.composed import LineColumns, check_arms
+from e2fashion.tasks.composed.arms import check_arms
+from e2fashion.tasks.composed.config import ComposeConfig
 from e2fashion.tasks.composed.figures import draw_composed, read_traces
 from e2fashion.tasks.composed.measure import (
     COMPOSED,
@@ -42,6 +43,7 @@ from e2fashion.tasks.composed.measure import (
     save_results,
     traces_file,
 )
+from e2fashion.tasks.composed.queries import LineColumns
 from e2fashion.tasks.composed.sets import ComposedTask, FashionIqTask, OtherColourTask, counts_lines, write_missing
 from e2fashion.tasks.composed.tables import composed_tables
 from e2fashion.tasks.retrieval.rankings import Ranking, load_rankings

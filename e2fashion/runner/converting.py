@@ -10,13 +10,14 @@ from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
+from e2fashion.checkpoints.config import ConvertConfig
 from e2fashion.checkpoints.convert_from import Foreign, ImportSettings, import_checkpoint
 from e2fashion.checkpoints.convert_to import export_checkpoint
 from e2fashion.checkpoints.open_clip import CONFIG_FILE
 from e2fashion.disk import atomic_folder, clear_leftovers, list_files, read_json, recover, seal, write_json
+from e2fashion.disk.outputs import check_ours, check_room, is_damaged
 from e2fashion.encoder import Encoder
-from e2fashion.runner.common import check_ours, check_room, is_damaged, load_named_encoder
-from e2fashion.schema import ConvertConfig
+from e2fashion.measuring import load_named_encoder
 from e2fashion.types import E2FashionError
 
 FACTS_FILE = "convert.json"

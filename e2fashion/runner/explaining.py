@@ -8,14 +8,15 @@ from typing import cast
 
 from torch import Tensor
 
+from e2fashion.arithmetic import measuring_precision, set_threads
 from e2fashion.config import split_names
 from e2fashion.data.catalogue import Catalogue
 from e2fashion.data.decode import decode_image, read_pixels
 from e2fashion.disk import file_name
 from e2fashion.encoder import Encoder
 from e2fashion.figures import as_picture
-from e2fashion.runner.common import load_named, measuring_precision, set_threads, to_device
-from e2fashion.schema import ExplainConfig
+from e2fashion.measuring import load_named, to_device
+from e2fashion.tasks.localization.config import ExplainConfig
 from e2fashion.tasks.localization.explain import ExplainSettings, check
 from e2fashion.tasks.localization.explain import explain as explain_picture
 from e2fashion.tasks.localization.figure import draw_explanations

@@ -6,12 +6,13 @@ from functools import partial
 from pathlib import Path
 
 from e2fashion.disk import atomic_folder, clear_leftovers, recover
+from e2fashion.disk.outputs import check_ours, check_room, is_damaged
 from e2fashion.encoder import Encoder
 from e2fashion.export.agreement import FACTS_FILE, read_facts
+from e2fashion.export.config import ExportConfig
 from e2fashion.export.onnx import export_onnx
 from e2fashion.export.sentence_transformers import export_sentence_transformers
-from e2fashion.runner.common import check_ours, check_room, is_damaged, load_named_encoder
-from e2fashion.schema import ExportConfig
+from e2fashion.measuring import load_named_encoder
 
 
 def export(config: ExportConfig) -> str:

@@ -4,21 +4,17 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from e2fashion.arithmetic import set_threads
 from e2fashion.config import split_names
 from e2fashion.encoder import Encoder, load_encoder
-from e2fashion.report import write_tables
+from e2fashion.measuring import identity_of, load_named, results_file, to_device
+from e2fashion.options import Accelerator
+from e2fashion.report import keep_records
 from e2fashion.run_folder import RunFolder
-from e2fashion.runner.common import identity_of, keep_records, load_named, results_file, set_threads, to_device
-from e2fashion.schema import Accelerator, IndexBuildConfig, IndexChangeConfig, IndexEvaluateConfig, IndexRemoveConfig
-from e2fashion.tasks.search import (
-    EmbedSettings,
-    ProductIndex,
-    add_products,
-    build_index,
-    open_index,
-    remove_products,
-    update_products,
-)
+from e2fashion.tasks.search.build import EmbedSettings, build_index
+from e2fashion.tasks.search.change import add_products, remove_products, update_products
+from e2fashion.tasks.search.config import IndexBuildConfig, IndexChangeConfig, IndexEvaluateConfig, IndexRemoveConfig
+from e2fashion.tasks.search.index import ProductIndex, open_index
 from e2fashion.tasks.search.manifest import IndexManifest
 from e2fashion.tasks.search.measure import SearchSettings, measure_search
 from e2fashion.text_files import read_list
@@ -67,8 +63,7 @@ def index_evaluate(config: IndexEvaluateConfig) -> str:
         split_names(config.columns), config.template, config.min_products, config.resamples, config.seed
     )
     records = measure_search(index, encoder, settings, identity_of(run.read_record()))
-    keep_records(results, run, records)
-    return f"{len(records)} records appended to {results}\n\n" + write_tables(records)
+    return keep_records(results, records, str(run.path))
 
 
 def opened(path: str, model: str | None, accelerator: Accelerator, verify: bool = True) -> tuple[ProductIndex, Encoder]:

@@ -4,20 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from e2fashion.arithmetic import measuring_precision, set_threads
 from e2fashion.config import split_names, split_numbers
 from e2fashion.data.catalogue import Catalogue
-from e2fashion.report import write_tables
-from e2fashion.run_folder import RunFolder
-from e2fashion.runner.common import (
-    identity_of,
-    keep_records,
-    load_named,
-    measuring_precision,
-    results_file,
-    set_threads,
-    to_device,
-)
-from e2fashion.schema import ProbeConfig
+from e2fashion.measuring import identity_of, load_named, results_file, to_device
+from e2fashion.report import keep_records
+from e2fashion.tasks.probing.config import ProbeConfig
 from e2fashion.tasks.probing.probe import ProbeSettings, measure_probe
 from e2fashion.types import ResultRecord
 
@@ -25,8 +17,7 @@ from e2fashion.types import ResultRecord
 def probe(config: ProbeConfig, progress: bool = True) -> str:
     """Measure linear probes of any encoder, append the records and show them as a table."""
     results, records = probe_records(config, progress)
-    keep_records(results, RunFolder(Path(config.model)), records)
-    return f"{len(records)} records appended to {results}\n\n" + write_tables(records)
+    return keep_records(results, records, config.model)
 
 
 def probe_records(config: ProbeConfig, progress: bool = True) -> tuple[Path, list[ResultRecord]]:

@@ -6,13 +6,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from e2fashion.arithmetic import set_threads
 from e2fashion.contact_sheet import Pane, draw_sheet
-from e2fashion.runner.common import set_threads
 from e2fashion.runner.indexing import opened
-from e2fashion.schema import RecommendConfig, SearchConfig
-from e2fashion.tasks.search import GradedHit, Hit, ProductIndex
-from e2fashion.tasks.search import recommend as walk
+from e2fashion.tasks.search.config import RecommendConfig, SearchConfig
+from e2fashion.tasks.search.index import Hit, ProductIndex
 from e2fashion.tasks.search.sheet import hit_pane
+from e2fashion.tasks.search.walk import GradedHit
+from e2fashion.tasks.search.walk import recommend as walk
 
 #: Widest cell of a printed table, in characters.
 CELL = 40

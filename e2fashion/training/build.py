@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import asdict, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar, cast
@@ -13,9 +13,10 @@ from huggingface_hub.errors import StrictDataclassError
 from transformers import PreTrainedTokenizerBase
 from transformers.activations import ACT2FN
 
-from e2fashion.arithmetic import resolve_attention, resolve_precision
-from e2fashion.config import flat
+from e2fashion.arithmetic import build_device, resolve_attention, resolve_precision
+from e2fashion.config import options_for
 from e2fashion.data.catalogue import Catalogue
+from e2fashion.data.config import CheckConfig, DescribeConfig, source_options
 from e2fashion.data.datamodule import CatalogueDataModule
 from e2fashion.data.sources import SOURCE_POINT, SOURCES
 from e2fashion.data.sources.base import SOURCE_REMEDY, Source
@@ -37,19 +38,9 @@ from e2fashion.models.tokenizer import (
     token_lengths,
     train_tokenizer,
 )
-from e2fashion.schema import (
-    CaptionTrainConfig,
-    CheckConfig,
-    DescribeConfig,
-    LossConfig,
-    ModelConfig,
-    RunConfig,
-    StageConfig,
-)
+from e2fashion.training.config import LossConfig, ModelConfig, RunConfig, StageConfig
 from e2fashion.training.fit import FitSettings
-from e2fashion.training.loggers import LogSettings
 from e2fashion.training.optimizers import OptimizerSettings
-from e2fashion.training.run_configs import part_options, source_options
 from e2fashion.types import E2FashionError, Entity
 
 Part = TypeVar("Part")
@@ -81,7 +72,7 @@ def build_loss_terms(config: LossConfig) -> dict[str, WeightedTerm]:
         if schema is None:
             known = ", ".join(TERM_POINT.names(LOSS_TERMS)) or "none"
             raise E2FashionError(f"loss.terms names '{name}', which is no loss term. Terms that are there: {known}.")
-        terms[name] = WeightedTerm(schema(**part_options(f"loss term '{name}'", schema, given.options)), given.weight)
+        terms[name] = WeightedTerm(schema(**options_for(f"loss term '{name}'", schema, given.options)), given.weight)
     return terms
 
 
@@ -108,23 +99,6 @@ def build_template(config: RunConfig, catalogue: Catalogue) -> TextTemplate:
     template = TextTemplate(config.text.template)
     template.validate(catalogue.tag_columns)
     return template
-
-
-def build_device(accelerator: str) -> torch.device:
-    """The device that ``accelerator`` (auto, cpu, gpu, cuda, mps) means on this machine.
-
-    Raises:
-        E2FashionError: this machine has none of that kind.
-    """
-    available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
-    kinds = {"auto": ["cuda", "mps", "cpu"], "gpu": ["cuda", "mps"]}.get(accelerator, [accelerator])
-    for kind in kinds:
-        if available.get(kind):
-            return torch.device(kind)
-    raise E2FashionError(
-        f"accelerator is '{accelerator}', but PyTorch finds none on this machine. Use accelerator=cpu, or install a "
-        f"build of PyTorch for your GPU."
-    )
 
 
 def resolve_arithmetic(config: RunConfig, device: torch.device | None = None) -> tuple[RunConfig, dict[str, str]]:
@@ -340,11 +314,6 @@ def build_fit_settings(config: RunConfig, stage: StageConfig, progress: bool) ->
         checkpoint_every_steps=config.train.checkpoint_every_steps,
         progress=progress,
     )
-
-
-def build_log_settings(config: RunConfig | CaptionTrainConfig) -> LogSettings:
-    """Where a training's curves go; W&B and MLflow show the configuration beside them."""
-    return LogSettings(tuple(config.logging.to), config.logging.online, config.name, flat(asdict(config)))
 
 
 def _tower(layers: int, width: int, heads: int) -> dict[str, int]:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable
 
+from e2fashion.arithmetic import build_device
 from e2fashion.config import split_names
 from e2fashion.data.catalogue import Catalogue
 from e2fashion.data.text import DESCRIPTION
 from e2fashion.disk import checked_name
-from e2fashion.schema import RunConfig
 from e2fashion.tasks.retrieval.protocols import protocol_named
 from e2fashion.training import build
+from e2fashion.training.config import RunConfig
 from e2fashion.training.loggers import check_loggers
 from e2fashion.types import E2FashionError, Entity
 
@@ -78,7 +79,7 @@ def check_run(config: RunConfig, catalogue: Catalogue) -> None:
             f"machine with `torchrun --nnodes={config.nodes} --nproc-per-node={config.devices} ... -m e2fashion train "
             "...`, or with `srun` in a SLURM job."
         )
-    if config.train.precision == "fp16" and build.build_device(config.accelerator).type == "cpu":
+    if config.train.precision == "fp16" and build_device(config.accelerator).type == "cpu":
         raise E2FashionError("train.precision is fp16, which needs a GPU. On a CPU use train.precision=bf16 or fp32.")
 
 

@@ -10,7 +10,7 @@ import logging
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,9 @@ from PIL import Image
 from pytorch_lightning.loggers import CSVLogger, Logger, MLFlowLogger, TensorBoardLogger, WandbLogger
 from pytorch_lightning.loggers.csv_logs import ExperimentWriter
 
+from e2fashion.config import flat
 from e2fashion.disk import open_text
+from e2fashion.options import LoggingConfig
 from e2fashion.types import E2FashionError
 
 logger = logging.getLogger(__name__)
@@ -41,6 +43,11 @@ class LogSettings:
     online: bool = False
     title: str = "run"
     values: Mapping[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, logging: LoggingConfig, title: str, config: Any) -> LogSettings:
+        """Those of a configuration, which W&B and MLflow show with its dotted keys."""
+        return cls(tuple(logging.to), logging.online, title, flat(asdict(config)))
 
 
 def check_loggers(to: Sequence[str], online: bool) -> None:

@@ -24,9 +24,9 @@ from e2fashion.losses.gather import is_distributed
 from e2fashion.models.from_clip import added_parameters, new_parameter_names
 from e2fashion.models.modeling_e2 import E2Model
 from e2fashion.run_folder import RunFolder, peak_memory_mb
-from e2fashion.schema import RunConfig, StageConfig
 from e2fashion.training import build
 from e2fashion.training.callbacks import BestModel
+from e2fashion.training.config import RunConfig, StageConfig
 from e2fashion.training.fit import fit_stage
 from e2fashion.training.loggers import LogSettings, ids_of, open_loggers, quiet_loggers, resumed_step
 from e2fashion.training.module import ContrastiveModule
@@ -114,7 +114,7 @@ def _train_stage(
     )
     begin_anew_if_damaged(folder, name, best.folder)
     try:
-        with recorded_loggers(build.build_log_settings(config), folder, name) as loggers:
+        with recorded_loggers(LogSettings.of(config.logging, config.name, config), folder, name) as loggers:
             settings = build.build_fit_settings(config, stage, progress)
             figures = _sample_figures(config, encoder, data, folder.figures / name)
             fit_stage(module, data, settings, folder.path, name, best, extra_callbacks=figures, loggers=loggers)

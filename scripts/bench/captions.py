@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from e2fashion.tasks.captioning import CaptionDecoder, Decoding, LanguageModelShape, PrefixShape, generate
+from e2fashion.tasks.captioning.decoder import CaptionDecoder, LanguageModelShape, PrefixShape
+from e2fashion.tasks.captioning.generate import Decoding, generate
 from scripts.bench.report import Result
 from scripts.bench.timing import interleave
 from scripts.bench.workplace import Workplace

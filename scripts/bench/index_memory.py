@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from e2fashion.data.transforms import ImageTransform
-from e2fashion.tasks.search import EmbedSettings, build_index
+from e2fashion.tasks.search.build import EmbedSettings, build_index
 from e2fashion.tasks.search.manifest import Origin
 from scripts.bench.ranking_memory import memory_mb
 from scripts.bench.report import Result

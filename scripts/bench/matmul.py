@@ -9,8 +9,8 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from e2fashion.config import load_config
-from e2fashion.schema import RunConfig
 from e2fashion.training.build import resolve_arithmetic
+from e2fashion.training.config import RunConfig
 from scripts.bench.report import Result
 from scripts.bench.timing import Timing
 from scripts.bench.training_loop import Loops

@@ -15,8 +15,8 @@ from e2fashion.data.text import TextTemplate
 from e2fashion.data.transforms import ImageTransform, normalise
 from e2fashion.encoder import Encoder
 from e2fashion.models.tokenizer import train_tokenizer
-from e2fashion.tasks.search import EmbedSettings, build_index
 from e2fashion.tasks.search.ann import require_faiss
+from e2fashion.tasks.search.build import EmbedSettings, build_index
 from e2fashion.tasks.search.exact import nearest
 from e2fashion.tasks.search.gallery import ShardGallery
 from e2fashion.tasks.search.sources import CatalogueProducts

@@ -15,7 +15,6 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from e2fashion.config import load_config
 from e2fashion.data.datamodule import CatalogueDataModule
-from e2fashion.schema import RunConfig
 from e2fashion.training.build import (
     build_datamodule,
     build_fit_settings,
@@ -29,6 +28,7 @@ from e2fashion.training.build import (
     training_texts,
 )
 from e2fashion.training.callbacks import BestModel
+from e2fashion.training.config import RunConfig
 from e2fashion.training.fit import fit_stage
 from e2fashion.training.loggers import LogSettings, open_loggers
 from e2fashion.training.module import ContrastiveModule

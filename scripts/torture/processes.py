@@ -91,7 +91,7 @@ def _become(words: list[str], options: dict[str, Any]) -> None:
             options["preexec_fn"]()
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
-        from e2fashion.cli.entry import main
+        from e2fashion.__main__ import main
 
         code = main(words)
     except BaseException:

@@ -83,13 +83,13 @@ def _command(*words: str) -> Read:
     """A verb by its words, without the command line's handling of errors."""
 
     def read(_: Path, __: Path) -> object:
-        from e2fashion.cli.entry import VERBS
-        from e2fashion.cli.words import Words
+        from e2fashion.commands import COMMANDS
+        from e2fashion.commands.registry import Arguments, sort_arguments
 
-        name = " ".join(words[:2]) if " ".join(words[:2]) in VERBS else words[0]
-        rest = words[len(name.split()) :]
-        places, overrides = [word for word in rest if "=" not in word], [word for word in rest if "=" in word]
-        return VERBS[name].run(Words(places=places, overrides=overrides, quiet=True, dry_run=False, only=(), jobs=1))
+        name = " ".join(words[:2]) if " ".join(words[:2]) in COMMANDS else words[0]
+        command = COMMANDS[name]
+        arguments = Arguments(*sort_arguments(command, words[len(name.split()) :]), quiet=True)
+        return command.run(command.configure(arguments), arguments)
 
     return read
 
@@ -98,21 +98,24 @@ REMOVE = _command("index", "remove", "index", "file=ids.txt")
 
 
 def _read_configuration(place: Path, damaged: Path) -> object:
-    from e2fashion import config, schema
     from e2fashion.ablation.plan import load_ablation
+    from e2fashion.config import load_config
+    from e2fashion.data.config import load_prepare_config
     from e2fashion.published import load_published
+    from e2fashion.tasks.captioning.config import CaptionTrainConfig
     from e2fashion.training.build import build_source
+    from e2fashion.training.config import RunConfig, run_identity
 
     if damaged.stem in ("run", "base"):
-        return config.run_identity(config.load_config(schema.RunConfig, place / "run.yaml"), "data")
+        return run_identity(load_config(RunConfig, place / "run.yaml"), "data")
     if damaged.stem == "ablation":
         return load_ablation(place / "ablation.yaml")
     if damaged.stem == "prepare":
-        prepared, options = config.load_prepare_config(place / "prepare.yaml", [])
+        prepared, options = load_prepare_config(place / "prepare.yaml", [])
         return build_source(prepared.source, options)
     if damaged.stem == "published":
         return load_published(place / "published.yaml")
-    return config.load_config(schema.CaptionTrainConfig, place / "caption.yaml")
+    return load_config(CaptionTrainConfig, place / "caption.yaml")
 
 
 def _read_model(place: Path, _: Path) -> object:
@@ -156,7 +159,7 @@ def _read_decoder(run: str) -> Read:
     encoder = load_encoder(run)
 
     def read(place: Path, _: Path) -> object:
-        from e2fashion.tasks.captioning import load_captioner
+        from e2fashion.tasks.captioning.loading import load_captioner
 
         return load_captioner(place / "decoder", encoder).caption(encoder.embed_images(_picture()))
 

@@ -93,7 +93,7 @@ class Scene:
         """One command as an action of a child."""
 
         def action() -> int:
-            from e2fashion.cli.entry import main
+            from e2fashion.__main__ import main
 
             return main([*words, "--quiet"])
 
@@ -143,12 +143,6 @@ def import_libraries() -> None:
     import torch
     import transformers.models.clip
     import transformers.models.gpt2.modeling_gpt2  # noqa: F401
-
-    import e2fashion.ablation.sweep
-    import e2fashion.cli.entry
-    import e2fashion.runner
-    import e2fashion.tasks.search
-    import e2fashion.training  # noqa: F401
 
     torch.set_num_threads(1)
 

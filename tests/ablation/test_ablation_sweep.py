@@ -13,15 +13,14 @@ import pytest
 from omegaconf import OmegaConf
 from tiny import TINY
 
-from e2fashion import runner
-from e2fashion.ablation import PlannedRun, RowResult, ablate, parallel, run_ablation
+from e2fashion.__main__ import main
+from e2fashion.ablation import PlannedRun, RowResult, ablate, parallel, run_ablation, sweep
 from e2fashion.ablation.state import FoundRun
-from e2fashion.cli import main
 from e2fashion.data.catalogue import Catalogue
 from e2fashion.records import read_records
 from e2fashion.run_folder import RunFolder
-from e2fashion.schema import RunConfig
 from e2fashion.training.callbacks import RunInterruptedError
+from e2fashion.training.config import RunConfig
 from e2fashion.types import E2FashionError
 
 ROWS = {"e2": {}, "clip_ft": {"model.entities": {}, "model.fusion_layers": [], "loss.region_weight": 0.0}}
@@ -34,14 +33,14 @@ class Sweep:
         self.folder, self.catalogue = folder, catalogue
         self.trained: list[str] = []
         self.accident: Callable[[RunConfig], None] = lambda config: None
-        train_run = runner.train_run
+        train_run = sweep.train_run
 
         def watched(config: RunConfig, progress: bool = True) -> RunFolder:
             self.accident(config)
             self.trained.append(f"{config.name}/seed{config.seed}")
             return train_run(config, progress)
 
-        monkeypatch.setattr(runner, "train_run", watched)
+        monkeypatch.setattr(sweep, "train_run", watched)
         (folder / "base.yaml").write_text("name: base\n", encoding="utf-8")
         self.write(ROWS)
 

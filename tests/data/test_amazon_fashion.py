@@ -10,14 +10,16 @@ from raw_products import picture
 from tiny import save_random_clip
 
 from e2fashion import runner
-from e2fashion.config import load_config, load_prepare_config
+from e2fashion.ablation.run import train_run
+from e2fashion.config import load_config
 from e2fashion.data.catalogue import Catalogue
+from e2fashion.data.config import load_prepare_config
 from e2fashion.data.prepare import prepare_catalogue
 from e2fashion.data.sources.amazon_fashion import AmazonFashionSource
 from e2fashion.data.sources.base import SourceProblem, SourceRow
 from e2fashion.encoder import load_encoder
 from e2fashion.records import read_records
-from e2fashion.schema import RunConfig
+from e2fashion.training.config import RunConfig
 from e2fashion.types import E2FashionError
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
@@ -167,7 +169,7 @@ def test_its_configurations_prepare_and_train(folder: Path, tmp_path: Path, syst
     words = [f"data={place}", f"output={tmp_path / 'run'}", f"model.checkpoint={clip}", "accelerator=cpu"]
     words += ["image.size=32", "loader={batch_size: 4, workers: 0}", "train.precision=fp32"]
     words += [f"train.stages.{stage}.epochs=1" for stage in ("new_parameters", "everything")]
-    run = runner.train_run(load_config(RunConfig, CONFIGS / "run" / f"amazon_{system}.yaml", words), progress=False)
+    run = train_run(load_config(RunConfig, CONFIGS / "run" / f"amazon_{system}.yaml", words), progress=False)
     assert [entity.name for entity in load_encoder(str(run.path)).entities] == (["brand"] if system == "e2" else [])
     records = read_records(run.results)
     assert {record.text for record in records} == {"{brand}. {description}"}

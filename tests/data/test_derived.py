@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from raw_products import ListSource, row
 
-from e2fashion.cli import main
+from e2fashion.__main__ import main
 from e2fashion.data.catalogue import Catalogue
 from e2fashion.data.prepare import prepare_catalogue
 from e2fashion.data.sources.base import SourceRow

@@ -8,8 +8,8 @@ import pytest
 from fashion_iq_layout import EMPTY, MISSING, PRODUCTS, write_fashion_iq
 
 from e2fashion import runner
-from e2fashion.config import load_prepare_config
 from e2fashion.data.catalogue import Catalogue
+from e2fashion.data.config import load_prepare_config
 from e2fashion.data.prepare import prepare_catalogue
 from e2fashion.data.sources.base import SourceProblem, SourceRow
 from e2fashion.data.sources.fashion_iq import FashionIqSource

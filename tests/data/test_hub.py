@@ -10,8 +10,8 @@ from omegaconf import OmegaConf
 from raw_products import picture
 
 from e2fashion import runner
-from e2fashion.config import load_prepare_config
 from e2fashion.data.catalogue import Catalogue
+from e2fashion.data.config import load_prepare_config
 from e2fashion.data.prepare import prepare_catalogue
 from e2fashion.data.sources import datasets_tables
 from e2fashion.data.sources.base import SourceProblem, SourceRow

@@ -8,7 +8,7 @@ from tiny_encoder import SETTINGS, save_tiny_run
 from e2fashion.config import load_config, save_config
 from e2fashion.data.catalogue import Catalogue
 from e2fashion.run_folder import RunFolder
-from e2fashion.schema import RunConfig
+from e2fashion.training.config import RunConfig
 from e2fashion.types import E2FashionError
 from experiments import _beside
 from experiments._experiment import Experiment, Material

@@ -15,10 +15,10 @@ from sentence_transformers import SentenceTransformer
 from e2fashion import runner
 from e2fashion.encoder import Encoder, load_encoder
 from e2fashion.export import agreement
+from e2fashion.export.config import ExportConfig
 from e2fashion.export.onnx import export_onnx
 from e2fashion.export.openai_clip import OpenAIStyleModel, Preprocess
 from e2fashion.export.sentence_transformers import export_sentence_transformers
-from e2fashion.schema import ExportConfig
 from e2fashion.types import E2FashionError
 
 TEXTS = ["a navy wool coat", "dress", "a long text " * 40]

@@ -11,10 +11,10 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from e2fashion import runner
 from e2fashion.ablation import load_ablation
+from e2fashion.ablation.run import train_run
 from e2fashion.ablation.state import finished_runs
-from e2fashion.config import load_config, run_identity, save_config
+from e2fashion.config import load_config, save_config
 from e2fashion.data.catalogue import Catalogue
 from e2fashion.data.prepare import prepare_catalogue
 from e2fashion.encoder import EncoderIdentity, load_encoder, save_encoder
@@ -22,14 +22,16 @@ from e2fashion.records import append_records, read_records
 from e2fashion.report import write_tables
 from e2fashion.run_folder import RunFolder
 from e2fashion.runner.captioning import caption_identity
-from e2fashion.schema import CaptionTrainConfig, RunConfig
-from e2fashion.tasks.captioning import load_captioner
+from e2fashion.tasks.captioning.config import CaptionTrainConfig
+from e2fashion.tasks.captioning.loading import load_captioner
 from e2fashion.tasks.captioning.storage import load_decoder, save_decoder
 from e2fashion.tasks.classification.tags_file import load_tag_predictor
 from e2fashion.tasks.retrieval.measure import MeasureSettings, embed_catalogue, measure_retrieval
-from e2fashion.tasks.search import build_index, open_index
+from e2fashion.tasks.search.build import build_index
+from e2fashion.tasks.search.index import open_index
 from e2fashion.training import build
 from e2fashion.training.build import build_source
+from e2fashion.training.config import RunConfig, run_identity
 
 HERE = Path(__file__).resolve().parent
 CONFIGS = HERE.parents[1] / "configs"
@@ -180,7 +182,7 @@ def test_a_finished_run_stays_finished(place: Path) -> None:
     before = {
         file: file.read_bytes() for file in place.glob("e2/**/*") if file.is_file() and file.name != "record.json"
     }
-    runner.train_run(load_config(RunConfig, place / "e2" / "config.yaml"), progress=False)
+    train_run(load_config(RunConfig, place / "e2" / "config.yaml"), progress=False)
     after = {file: file.read_bytes() for file in before if file.is_file()}
     changed = [str(file.relative_to(place)) for file in before if before[file] != after.get(file)]
     assert [name for name in changed if not name.endswith("config.yaml")] == []

@@ -10,12 +10,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from e2fashion.config import load_config, run_identity
+from e2fashion.config import load_config
 from e2fashion.losses import ContrastiveLoss, WeightedTerm
 from e2fashion.losses.terms import LOSS_TERMS
 from e2fashion.models import E2Output
-from e2fashion.schema import RunConfig
 from e2fashion.training import build
+from e2fashion.training.config import RunConfig, run_identity
 from e2fashion.types import Batch, E2FashionError
 
 WORDS = ["data=d", "model.entities={brand: {}}", "train.stages.main={epochs: 1, learning_rate: 0.1}"]

@@ -14,7 +14,6 @@ import torch.nn.functional as F
 from openai_reference import PUBLISHED, TINY, State, encode_image, encode_text, logits, quick_gelu, random_state
 from transformers import CLIPModel
 
-from e2fashion.checkpoints import Facts, OpenAIShape, clip_from_openai, openai_shapes, to_openai
 from e2fashion.checkpoints.activation import (
     agreed_activation,
     check_features,
@@ -22,9 +21,10 @@ from e2fashion.checkpoints.activation import (
     read_reference,
 )
 from e2fashion.checkpoints.files import write_state_file
+from e2fashion.checkpoints.names import Facts, clip_from_openai, to_openai
 from e2fashion.checkpoints.open_clip import open_clip_config, read_open_clip_config, without_text_prefix
 from e2fashion.checkpoints.plain import lost_parts, obstacles, plain_clip
-from e2fashion.checkpoints.shapes import check_openai_rules, check_state
+from e2fashion.checkpoints.shapes import OpenAIShape, check_openai_rules, check_state, openai_shapes
 from e2fashion.models import E2Model
 from e2fashion.types import E2FashionError
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 from tiny import TINY, save_random_clip
 
-from e2fashion import runner
+from e2fashion.ablation.run import train_run
 from e2fashion.config import load_config
 from e2fashion.data.catalogue import Catalogue
 from e2fashion.data.transforms import CLIP_MEAN, CLIP_STD
@@ -18,10 +18,10 @@ from e2fashion.models import E2Config, E2Model, EiClipModel, new_parameter_names
 from e2fashion.models.ei_clip import EntityText
 from e2fashion.records import read_records
 from e2fashion.run_folder import RunFolder
-from e2fashion.schema import RunConfig
 from e2fashion.tasks.retrieval.measure import MeasureSettings, embed_catalogue
 from e2fashion.training import build
 from e2fashion.training.checks import check_run
+from e2fashion.training.config import RunConfig
 from e2fashion.training.module import ContrastiveModule
 from e2fashion.training.optimizers import OptimizerSettings
 from e2fashion.types import Batch, E2FashionError, Entity
@@ -94,7 +94,7 @@ def test_it_adds_what_the_gates_let_through_of_the_tags_that_are_there() -> None
 def run(synth_catalogue: Catalogue, clip: Path, tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
     place = [f"data={synth_catalogue.path}", f"output={tmp_path_factory.mktemp('ei') / 'run'}"]
     words = [*place, *TINY, f"model.checkpoint={clip}", *EI_CLIP, "train.stages.main.epochs=1"]
-    return runner.train_run(load_config(RunConfig, None, words), progress=False)
+    return train_run(load_config(RunConfig, None, words), progress=False)
 
 
 def test_it_trains_and_its_folder_is_evaluated_with_the_tags(run: RunFolder, synth_catalogue: Catalogue) -> None:

@@ -12,7 +12,7 @@ from e2fashion.data.collate import Collator
 from e2fashion.data.dataset import ProductDataset
 from e2fashion.data.transforms import ImageTransform
 from e2fashion.models import E2Model
-from e2fashion.tasks.captioning import LanguageModelShape
+from e2fashion.tasks.captioning.decoder import LanguageModelShape
 from e2fashion.tasks.probing.linear import LogisticProblem
 from e2fashion.tasks.search.sources import CatalogueProducts
 from scripts.bench import captions, matmul, mixed_sizes, probe

@@ -2,8 +2,8 @@
 
 from dataclasses import fields
 
-from e2fashion.schema import RunConfig
 from e2fashion.settings import settings_of
+from e2fashion.training.config import RunConfig
 from scripts import config_reference
 
 

@@ -6,12 +6,13 @@ import pytest
 import torch
 from tiny import TINY, save_random_clip
 
+from e2fashion.arithmetic import build_device
 from e2fashion.config import load_config
 from e2fashion.data.catalogue import Catalogue
 from e2fashion.models import E2Model
-from e2fashion.schema import RunConfig
 from e2fashion.training import build
 from e2fashion.training.checks import check_run
+from e2fashion.training.config import RunConfig
 from e2fashion.types import E2FashionError, Entity
 
 
@@ -150,15 +151,15 @@ def test_region_weight_without_entities_is_clip_fine_tuning(synth_catalogue: Cat
 
 def test_an_accelerator_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    assert build.build_device("cpu").type == "cpu"
+    assert build_device("cpu").type == "cpu"
     with pytest.raises(E2FashionError, match=r"accelerator is 'cuda'.*accelerator=cpu"):
-        build.build_device("cuda")
+        build_device("cuda")
 
 
 def test_auto_prefers_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    assert build.build_device("auto").type == "cuda"
-    assert build.build_device("gpu").type == "cuda"
+    assert build_device("auto").type == "cuda"
+    assert build_device("gpu").type == "cuda"
 
 
 @pytest.mark.parametrize(

@@ -13,8 +13,8 @@ from e2fashion.data.catalogue import Catalogue
 from e2fashion.data.datamodule import CatalogueDataModule
 from e2fashion.data.transforms import CLIP_MEAN, CLIP_STD
 from e2fashion.metrics.retrieval import CrossModalRecall
-from e2fashion.schema import RunConfig
 from e2fashion.training import build
+from e2fashion.training.config import RunConfig
 from e2fashion.training.module import ContrastiveModule
 from e2fashion.types import Batch, E2FashionError
 

@@ -12,7 +12,6 @@ from tiny import TINY, same_weights
 from e2fashion.config import load_config
 from e2fashion.data.catalogue import Catalogue
 from e2fashion.models import E2Model
-from e2fashion.schema import RunConfig
 from e2fashion.training.build import (
     build_datamodule,
     build_fit_settings,
@@ -25,6 +24,7 @@ from e2fashion.training.build import (
     training_texts,
 )
 from e2fashion.training.callbacks import BestModel, RunInterruptedError
+from e2fashion.training.config import RunConfig
 from e2fashion.training.fit import fit_stage
 from e2fashion.training.module import ContrastiveModule
 from e2fashion.types import E2FashionError

@@ -7,11 +7,11 @@ import torch
 from tiny import TINY
 from tiny_encoder import build_tiny_encoder
 
-from e2fashion import runner
+from e2fashion.ablation.run import train_run
 from e2fashion.config import load_config
 from e2fashion.data.catalogue import Catalogue
 from e2fashion.encoder import load_encoder
-from e2fashion.schema import RunConfig
+from e2fashion.training.config import RunConfig
 
 pytestmark = [
     pytest.mark.gpu,
@@ -33,7 +33,7 @@ def test_features_on_a_gpu_are_those_of_the_cpu(synth_catalogue: Catalogue) -> N
 def test_a_run_trains_on_a_gpu(synth_catalogue: Catalogue, tmp_path: Path, precision: str) -> None:
     words = [f"data={synth_catalogue.path}", f"output={tmp_path / 'run'}", *TINY]
     words += ["accelerator=gpu", f"train.precision={precision}"]
-    folder = runner.train_run(load_config(RunConfig, None, words), progress=False)
+    folder = train_run(load_config(RunConfig, None, words), progress=False)
     parameters = list(load_encoder(str(folder.model)).model.parameters())
     assert all(torch.isfinite(parameter).all() for parameter in parameters)
     assert folder.read_record()["arithmetic"]["precision"].split(":")[0] != "auto"

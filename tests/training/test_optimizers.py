@@ -17,8 +17,8 @@ from e2fashion.losses.terms import WeightedTerm
 from e2fashion.models import E2Config, E2Model
 from e2fashion.models.from_clip import new_parameter_names
 from e2fashion.models.tokenizer import train_tokenizer
-from e2fashion.schema import RunConfig
 from e2fashion.training import build
+from e2fashion.training.config import RunConfig
 from e2fashion.training.optimizers import (
     OptimizerSettings,
     build_optimizer,

@@ -14,7 +14,7 @@ from typing import Any
 import pytorch_lightning as pl
 from torch import Tensor
 
-from e2fashion.arithmetic import resolve_precision
+from e2fashion.arithmetic import build_device, resolve_precision
 from e2fashion.config import split_names
 from e2fashion.data.catalogue import Catalogue
 from e2fashion.data.text import TextTemplate
@@ -22,27 +22,19 @@ from e2fashion.encoder import Encoder, EncoderIdentity
 from e2fashion.features import cached_features
 from e2fashion.models.loading import checked_source
 from e2fashion.run_folder import RunFolder, peak_memory_mb
-from e2fashion.schema import CaptionTrainConfig
-from e2fashion.tasks.captioning import (
-    CaptionTokens,
-    DecoderFacts,
-    LanguageModelShape,
-    PrefixShape,
-    StoredDecoder,
-    distinct_entries,
-    open_memory,
-    save_decoder,
-)
+from e2fashion.tasks.captioning.config import CaptionTrainConfig
+from e2fashion.tasks.captioning.decoder import LanguageModelShape, PrefixShape
 from e2fashion.tasks.captioning.measure import ProductTexts, product_texts, training_tags
-from e2fashion.tasks.captioning.memory import memory_key
+from e2fashion.tasks.captioning.memory import distinct_entries, memory_key, open_memory
 from e2fashion.tasks.captioning.module import SCORE, CaptionData, CaptionItems, CaptionModule
 from e2fashion.tasks.captioning.noise import modality_offset
 from e2fashion.tasks.captioning.spelling import Spelling
-from e2fashion.tasks.captioning.storage import SCRATCH, load_language_model
+from e2fashion.tasks.captioning.storage import SCRATCH, DecoderFacts, StoredDecoder, load_language_model, save_decoder
 from e2fashion.tasks.captioning.teaching import Lesson, Lessons, build_decoder, mean_rows
-from e2fashion.training import build
+from e2fashion.tasks.captioning.tokens import CaptionTokens
 from e2fashion.training.callbacks import BestModel
 from e2fashion.training.fit import FitSettings, fit_stage
+from e2fashion.training.loggers import LogSettings
 from e2fashion.training.optimizers import OptimizerSettings
 from e2fashion.training.resume import remove_checkpoints
 from e2fashion.training.stages import begin_anew_if_damaged, recorded_loggers
@@ -173,7 +165,7 @@ class CaptionTraining:
         items = (CaptionItems(train, train.batch), CaptionItems(val, val.batch))
         settings = FitSettings(
             epochs=own.epochs,
-            precision=resolve_precision(own.precision, build.build_device(self.config.accelerator))[0],
+            precision=resolve_precision(own.precision, build_device(self.config.accelerator))[0],
             accelerator=self.config.accelerator,
             gradient_clip=own.gradient_clip,
             checkpoint_every_steps=own.checkpoint_every_steps,
@@ -181,7 +173,8 @@ class CaptionTraining:
         )
         begin_anew_if_damaged(self.folder, STAGE, best.folder)
         try:
-            with recorded_loggers(build.build_log_settings(self.config), self.folder, STAGE) as loggers:
+            log_settings = LogSettings.of(self.config.logging, self.config.name, self.config)
+            with recorded_loggers(log_settings, self.folder, STAGE) as loggers:
                 fit_stage(
                     CaptionModule(stored.decoder, optimizer, self.config.seed),
                     CaptionData(*items, own.batch_size, self.config.seed),

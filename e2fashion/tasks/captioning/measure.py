@@ -17,8 +17,8 @@ from e2fashion.disk import write_text
 from e2fashion.metrics.bootstrap import bootstrap, interval, weighted_means
 from e2fashion.metrics.captioning import CLIP_SCORE, CaptionScores
 from e2fashion.records import RunIdentity, declare
-from e2fashion.tasks.captioning import MemoryEntry
 from e2fashion.tasks.captioning.entity_prompt import join_tags
+from e2fashion.tasks.captioning.memory import MemoryEntry
 from e2fashion.types import E2FashionError, ResultRecord
 
 CAPTIONING = declare(

@@ -16,19 +16,19 @@ from e2fashion.encoder import Encoder, require_single_vectors
 from e2fashion.metrics.bootstrap import RESAMPLES, bootstrap, interval, weighted_means
 from e2fashion.metrics.ranking import ranks
 from e2fashion.records import RecordContext, declare
-from e2fashion.tasks.captioning import CaptionsPictures
-from e2fashion.tasks.composed import (
+from e2fashion.tasks.captioning.captioner import CaptionsPictures
+from e2fashion.tasks.composed.arms import (
     TITLES,
     ComposedQueries,
     Composition,
-    QuerySet,
-    Rewriter,
     blend,
     check_arms,
     compose,
+    reads_captions,
     rewriters,
 )
-from e2fashion.tasks.composed.arms import reads_captions
+from e2fashion.tasks.composed.queries import QuerySet
+from e2fashion.tasks.composed.rewriting import Rewriter
 from e2fashion.tasks.composed.sets import ComposedTask, EmbeddedPictures
 from e2fashion.tasks.retrieval.rankings import Ranking, rankings_file, save_rankings
 from e2fashion.tasks.retrieval.significance import compare_rankings

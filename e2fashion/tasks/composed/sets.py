@@ -21,7 +21,7 @@ from e2fashion.data.image_files import ImageError
 from e2fashion.data.pictures import read_image
 from e2fashion.disk import write_text
 from e2fashion.encoder import Encoder
-from e2fashion.tasks.composed import LineColumns, QuerySet, fashion_iq_queries, other_colour_queries
+from e2fashion.tasks.composed.queries import LineColumns, QuerySet, fashion_iq_queries, other_colour_queries
 from e2fashion.tasks.retrieval.measure import MeasureSettings, embed_catalogue
 from e2fashion.terminal import progress_bar
 from e2fashion.types import E2FashionError

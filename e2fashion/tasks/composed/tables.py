@@ -7,7 +7,7 @@ from typing import Any
 
 from e2fashion.published import PublishedRow
 from e2fashion.tables import Column, KnownRow, Table, pivot
-from e2fashion.tasks.composed import ARMS, TITLES
+from e2fashion.tasks.composed.arms import ARMS, TITLES
 from e2fashion.tasks.composed.measure import COMPOSED, DIFFERENCES, MEAN, TOP_K
 from e2fashion.tasks.retrieval.tables import compared_metric, p_value
 from e2fashion.types import ResultRecord

@@ -14,8 +14,8 @@ from e2fashion.metrics.bootstrap import RESAMPLES, bootstrap, interval, weighted
 from e2fashion.metrics.ranking import ranks
 from e2fashion.metrics.relevance import hits_at, precision_at
 from e2fashion.records import ENCODING, RecordContext, RunIdentity, declare
-from e2fashion.tasks.search import ProductIndex
 from e2fashion.tasks.search.filters import suggest
+from e2fashion.tasks.search.index import ProductIndex
 from e2fashion.tasks.search.shards import DESCRIPTION
 from e2fashion.types import E2FashionError, ResultRecord
 

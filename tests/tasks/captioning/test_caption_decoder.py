@@ -11,21 +11,18 @@ from transformers import CLIPModel
 
 from e2fashion.encoder import EncoderIdentity
 from e2fashion.models.tokenizer import train_tokenizer
-from e2fashion.tasks.captioning import (
-    CaptionDecoder,
-    CaptionTokens,
-    DecoderFacts,
-    Decoding,
-    LanguageModelShape,
-    PrefixShape,
-    StoredDecoder,
-    generate,
-    load_decoder,
-    save_decoder,
-)
+from e2fashion.tasks.captioning.decoder import CaptionDecoder, LanguageModelShape, PrefixShape
+from e2fashion.tasks.captioning.generate import Decoding, generate
 from e2fashion.tasks.captioning.noise import add_noise, modality_offset, shift
 from e2fashion.tasks.captioning.spelling import Spelling
-from e2fashion.tasks.captioning.storage import load_language_model
+from e2fashion.tasks.captioning.storage import (
+    DecoderFacts,
+    StoredDecoder,
+    load_decoder,
+    load_language_model,
+    save_decoder,
+)
+from e2fashion.tasks.captioning.tokens import CaptionTokens
 from e2fashion.types import E2FashionError
 
 TEXTS = ["red shirt with long sleeves", "blue shoe", "red bag. blue belt."] * 2

@@ -10,16 +10,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from e2fashion.encoder import EncoderIdentity
-from e2fashion.tasks.captioning import (
-    MemoryEntry,
-    MostFrequentCaption,
-    NearestCaption,
-    distinct_entries,
-    load_memory,
-    nearest,
-    open_memory,
-    project,
-)
+from e2fashion.tasks.captioning.captioner import MostFrequentCaption, NearestCaption
+from e2fashion.tasks.captioning.memory import MemoryEntry, distinct_entries, load_memory, open_memory
+from e2fashion.tasks.captioning.projection import nearest, project
 from e2fashion.types import E2FashionError
 
 ENCODER = EncoderIdentity("tiny", "a" * 64, 4)

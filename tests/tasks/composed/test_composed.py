@@ -15,20 +15,11 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from e2fashion.data.catalogue import Catalogue
-from e2fashion.tasks.composed import (
-    Answers,
-    ComposedQueries,
-    LanguageModelComposer,
-    LineColumns,
-    Question,
-    blend,
-    compose,
-    load_language_model,
-    other_colour_queries,
-    rewriters,
-)
-from e2fashion.tasks.composed.language_model import question_key
+from e2fashion.tasks.composed.arms import ComposedQueries, blend, compose, rewriters
+from e2fashion.tasks.composed.language_model import Answers, LanguageModelComposer, load_language_model, question_key
 from e2fashion.tasks.composed.parser import parse_instruction
+from e2fashion.tasks.composed.queries import LineColumns, other_colour_queries
+from e2fashion.tasks.composed.rewriting import Question
 from e2fashion.types import E2FashionError
 
 

@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 from tiny_encoder import SETTINGS, build_tiny_encoder, save_tiny_run
 
-from e2fashion import cli
+from e2fashion.__main__ import main
 from e2fashion.data.catalogue import Catalogue
 from e2fashion.data.transforms import normalise
 from e2fashion.encoder import Encoder
@@ -97,7 +97,7 @@ def test_the_command_draws_files_and_products(
     monkeypatch.chdir(tmp_path)
     model = save_tiny_run(synth_catalogue, tmp_path / "mine")
     Image.new("RGB", (30, 40), "navy").save("coat.png")
-    assert cli.main(["explain", str(model), "coat.png", "text=navy coat | a logo", "grid=3"]) == 0
+    assert main(["explain", str(model), "coat.png", "text=navy coat | a logo", "grid=3"]) == 0
     said = capsys.readouterr().out
     assert "stripe occlusion: navy coat" in said
     assert "stripe occlusion: a logo" in said
@@ -105,7 +105,7 @@ def test_the_command_draws_files_and_products(
     assert (tmp_path / "runs" / "explain" / "mine" / "coat.png").stat().st_size > 5_000
     sample = next(synth_catalogue.samples("test"))
     product = [f"data={synth_catalogue.path}", f"product_id={sample.product_id}"]
-    assert cli.main(["explain", str(model), *product, "grid=3", "output=product.png"]) == 0
+    assert main(["explain", str(model), *product, "grid=3", "output=product.png"]) == 0
     assert sample.description in capsys.readouterr().out
     assert Path("product.png").is_file()
     for words, message in (
@@ -116,5 +116,5 @@ def test_the_command_draws_files_and_products(
         ([product[0], "product_id=nobody"], "has no product 'nobody'"),
         ([product[0]], "without product_id"),
     ):
-        assert cli.main(["explain", str(model), *words]) == 1
+        assert main(["explain", str(model), *words]) == 1
         assert message in capsys.readouterr().err

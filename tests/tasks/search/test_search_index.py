@@ -18,15 +18,9 @@ from tiny_encoder import build_tiny_encoder
 
 from e2fashion.data.catalogue import Catalogue
 from e2fashion.disk import list_files
-from e2fashion.tasks.search import (
-    EmbedSettings,
-    ProductIndex,
-    add_products,
-    build_index,
-    open_index,
-    remove_products,
-    update_products,
-)
+from e2fashion.tasks.search.build import EmbedSettings, build_index
+from e2fashion.tasks.search.change import add_products, remove_products, update_products
+from e2fashion.tasks.search.index import ProductIndex, open_index
 from e2fashion.tasks.search.manifest import INDEX_FILE, IndexManifest
 from e2fashion.tasks.search.sources import open_products
 from e2fashion.types import E2FashionError

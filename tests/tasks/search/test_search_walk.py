@@ -10,7 +10,10 @@ import torch.nn.functional as F
 from PIL import Image
 from stub_encoder import ColourEncoder
 
-from e2fashion.tasks.search import EmbedSettings, ProductIndex, ann, build_index, open_index, recommend
+from e2fashion.tasks.search import ann
+from e2fashion.tasks.search.build import EmbedSettings, build_index
+from e2fashion.tasks.search.index import ProductIndex, open_index
+from e2fashion.tasks.search.walk import recommend
 from e2fashion.types import E2FashionError
 
 ENCODER: Any = ColourEncoder()

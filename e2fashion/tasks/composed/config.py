@@ -7,7 +7,7 @@ from typing import Literal
 
 from omegaconf import MISSING
 
-from e2fashion.schema.common import Computing, Preprocessing
+from e2fashion.options import Computing, Preprocessing
 
 
 @dataclass

@@ -8,7 +8,7 @@ from typing import Any, Literal
 from omegaconf import MISSING
 
 from e2fashion.literals import TEXT_VALUES
-from e2fashion.schema.common import Computing, Preprocessing
+from e2fashion.options import Computing, Preprocessing
 
 
 @dataclass
@@ -42,15 +42,15 @@ class IndexBuildConfig(Preprocessing, Embedding):
 
 
 @dataclass
-class OfIndex:
-    """An index that exists."""
+class IndexConfig:
+    """What an index holds."""
 
     index: str = MISSING
     """Folder of the index; the first argument."""
 
 
 @dataclass
-class OfOpenIndex(OfIndex, Computing):
+class OfOpenIndex(IndexConfig, Computing):
     """An index whose encoder is needed."""
 
     model: str | None = None
@@ -63,7 +63,7 @@ class IndexChangeConfig(Embedding, OfOpenIndex):
 
 
 @dataclass
-class IndexRemoveConfig(OfIndex):
+class IndexRemoveConfig(IndexConfig):
     """Products to remove from an index."""
 
     ids: str = ""

@@ -3,41 +3,26 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import torch
 
-from e2fashion.config import differences, load_config, run_identity, save_config, split_names
+from e2fashion.ablation.measured import results_of
+from e2fashion.arithmetic import build_device, log_arithmetic, set_threads
+from e2fashion.config import load_config, save_config, split_names
 from e2fashion.data.catalogue import Catalogue
 from e2fashion.encoder import load_encoder
 from e2fashion.hub import StoredPlace
-from e2fashion.records import read_records
-from e2fashion.report import write_tables
 from e2fashion.run_folder import RunFolder
-from e2fashion.runner.common import log_arithmetic, set_threads
-from e2fashion.runner.evaluation import results_of
-from e2fashion.schema import RunConfig
 from e2fashion.training import build
 from e2fashion.training.callbacks import RunInterruptedError
 from e2fashion.training.checks import check_run
-from e2fashion.training.run_configs import config_of_place
+from e2fashion.training.config import RunConfig, differences, run_identity
 from e2fashion.training.stages import is_first_process, train_stages
 from e2fashion.types import E2FashionError
 
 logger = logging.getLogger(__name__)
-
-
-def train(place: Path, overrides: Sequence[str] = (), progress: bool = True) -> str:
-    """Train the run of a configuration file, or go on with the run of a folder; evaluate its best model."""
-    config = config_of_place(RunConfig, place, overrides)
-    folder = train_run(config, progress)
-    if not is_first_process():
-        return ""
-    return f"{folder.path}: best model in {folder.model}\n\n" + write_tables(
-        read_records(folder.results), folder.report
-    )
 
 
 def train_run(config: RunConfig, progress: bool = True) -> RunFolder:
@@ -51,7 +36,7 @@ def train_run(config: RunConfig, progress: bool = True) -> RunFolder:
     """
     set_threads(config.threads)
     catalogue = Catalogue.load(config.data)
-    device = build.build_device(config.accelerator)
+    device = build_device(config.accelerator)
     config, arithmetic = build.resolve_arithmetic(config)
     check_run(config, catalogue)
     folder = RunFolder(Path(config.output))

@@ -1,14 +1,15 @@
-"""What ``--help`` prints: the verbs, or one verb and each of its keys with its type, default and meaning."""
+"""What ``--help`` prints: the verbs, or one of them and each of its keys with its type, default and meaning."""
 
 from __future__ import annotations
 
 import shutil
 import textwrap
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from itertools import groupby
 from typing import Any
 
-from e2fashion.cli.words import OWN_FLAGS, Verb
+from e2fashion.commands.registry import SOME_FLAGS, Command
+from e2fashion.data.config import PrepareConfig
 from e2fashion.settings import SECTION, Setting, class_doc, settings_of
 
 #: Explained in the help of the verbs that take them.
@@ -21,31 +22,29 @@ FLAGS = {
 _WIDEST, _NARROWEST = 110, 40
 
 
-def verbs_help(verbs: Mapping[str, Verb]) -> str:
+def commands_help(commands: Iterable[Command]) -> str:
     """How a command is written, and what each of these verbs does."""
     lines = ["usage: e2fashion <verb> [config.yaml] [key=value ...] [--flags]", "", "verbs:"]
-    for verb in verbs.values():
-        lines += [_wrapped(f"e2fashion {verb.usage}", 2, hanging=6), _wrapped(verb.help, 6)]
+    for command in commands:
+        lines += [_wrapped(f"e2fashion {command.usage}", 2, hanging=6), _wrapped(command.help, 6)]
     lines += ["", "`e2fashion <verb> --help` explains a verb and each of its keys; `--version` prints the version."]
     return "\n".join(lines)
 
 
-def verb_help(verb: Verb) -> str:
-    """Usage of one verb, its flags, and all its keys."""
-    parts = [_wrapped(f"usage: e2fashion {verb.usage} [--quiet]", 0, hanging=11)]
-    parts.append(_wrapped(f"{verb.help[0].upper()}{verb.help[1:]}.", 0))
-    flags = [flag for flag in ("--quiet", *OWN_FLAGS) if flag == "--quiet" or flag in verb.flags]
-    parts.append("\n".join(["flags:", *(f"  {flag:11}{FLAGS[flag]}" for flag in flags)]))
-    if verb.settings:
-        from e2fashion import schema
-
-        owner = getattr(schema, verb.settings)
-        parts.append(_paragraphs(class_doc(owner)))
-        parts.append("keys, given as key=value or in a configuration file:\n" + keys_help(settings_of(owner)))
-    if verb.settings == "PrepareConfig":
+def command_help(command: Command) -> str:
+    """Usage of one command, its flags, and all its keys."""
+    flags = ["--quiet", *(flag for flag in SOME_FLAGS if flag in command.flags)]
+    parts = [
+        _wrapped(f"usage: e2fashion {command.usage} [--quiet]", 0, hanging=11),
+        _wrapped(f"{command.help[0].upper()}{command.help[1:]}.", 0),
+        "\n".join(["flags:", *(f"  {flag:11}{FLAGS[flag]}" for flag in flags)]),
+        _paragraphs(class_doc(command.config)),
+        "keys, given as key=value or in a configuration file:\n" + keys_help(settings_of(command.config)),
+    ]
+    if command.config is PrepareConfig:
         parts += _sources_help()
-    if verb.page:
-        parts.append(f"See docs/{verb.page} and docs/configuration.md.")
+    if command.page:
+        parts.append(f"See docs/{command.page} and docs/configuration.md.")
     return "\n\n".join(parts)
 
 

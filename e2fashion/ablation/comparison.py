@@ -2,39 +2,32 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
 
+from e2fashion.ablation.config import CompareConfig
+from e2fashion.ablation.measured import results_of
+from e2fashion.ablation.run import train_run
 from e2fashion.data.catalogue import Catalogue
 from e2fashion.encoder import Encoder, load_encoder
 from e2fashion.escape import markdown, markdown_code
 from e2fashion.report import write_comparison
 from e2fashion.run_folder import RunFolder
-from e2fashion.runner.evaluation import results_of
-from e2fashion.runner.runs import train_run
-from e2fashion.schema import CompareConfig, RunConfig
-from e2fashion.training.callbacks import RunInterruptedError
 from e2fashion.training.checks import check_run
-from e2fashion.training.run_configs import load_comparison
+from e2fashion.training.config import RunConfig
 from e2fashion.training.stages import is_first_process
 from e2fashion.types import ResultRecord
 
 
-def compare(files: Sequence[Path], overrides: Sequence[str], progress: bool = True) -> str:
-    """Train a run per configuration file on one catalogue, evaluate each, and write one report."""
-    config, runs = load_comparison(files, overrides)
+def compare(config: CompareConfig, runs: Sequence[RunConfig], progress: bool = True) -> str:
+    """Train several runs on one catalogue, evaluate each, and write one report."""
     output = Path(config.output)
     catalogue = Catalogue.load(config.data)
     for run in runs:
         check_run(run, catalogue)
     with RunFolder(output).locked() if is_first_process() else nullcontext():
-        try:
-            return _compare_alone(config, catalogue, runs, progress)
-        except RunInterruptedError as interruption:
-            command = shlex.join(["e2fashion", "compare", *map(str, files), *overrides])
-            raise RunInterruptedError(f"interrupted. Go on with: {command}", interruption.number) from interruption
+        return _compare_alone(config, catalogue, runs, progress)
 
 
 def _compare_alone(config: CompareConfig, catalogue: Catalogue, runs: Sequence[RunConfig], progress: bool) -> str:

@@ -7,8 +7,7 @@ from typing import Literal
 
 from omegaconf import MISSING
 
-from e2fashion.schema.common import Accelerator, Computing
-from e2fashion.schema.logs import LoggingConfig
+from e2fashion.options import Accelerator, Computing, LoggingConfig
 
 
 @dataclass
@@ -141,6 +140,8 @@ class Decoding(Computing):
 class CaptionRunConfig(Decoding):
     """Captions of images by a trained decoder."""
 
+    images: list[str] = MISSING
+    """Images and folders of images to caption; the further arguments."""
     output: str | None = None
     """CSV file of images and captions; null: none."""
 

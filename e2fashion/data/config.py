@@ -1,11 +1,16 @@
-"""Every key of preparing, describing and checking a catalogue."""
+"""The keys of preparing, describing and checking a catalogue."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from pathlib import Path
+from typing import Any, Literal
 
-from omegaconf import MISSING
+from omegaconf import MISSING, DictConfig, OmegaConf
+
+from e2fashion.config import keys_of, load_with_options, options_for
+from e2fashion.types import E2FashionError
 
 
 @dataclass
@@ -86,3 +91,34 @@ class CheckConfig(TextLength):
     """Seed of the shuffles behind the p-values."""
     shown: int = 10
     """Rows of a finding on the page; its CSV has all of them."""
+
+
+def load_prepare_config(file: str | Path | None, overrides: Sequence[str]) -> tuple[PrepareConfig, dict[str, Any]]:
+    """Our keys of a preparation, and the other ones, which are options of the source, strictly checked.
+
+    Raises:
+        E2FashionError: a mistake in the configuration, an unknown source or an unknown option of it.
+    """
+    from e2fashion.data.sources import SOURCES  # here, because they cost half a second
+
+    def options_of(named: DictConfig) -> type | None:
+        return None if OmegaConf.is_missing(named, "source") else SOURCES.get(named.source)
+
+    config, options = load_with_options(PrepareConfig, file, overrides, options_of)
+    source_options(config.source, options)
+    return config, options
+
+
+def source_options(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
+    """The options of the source ``name`` with their defaults, strictly against the fields of its class.
+
+    Raises:
+        E2FashionError: an unknown source or option (the ones that exist are named), or a value of the wrong type.
+    """
+    from e2fashion.data.sources import SOURCE_POINT, SOURCES  # here, because they cost half a second
+
+    schema = SOURCE_POINT.find(name, SOURCES)
+    if schema is None:
+        raise E2FashionError(f"There is no source '{name}'. Sources: {', '.join(SOURCE_POINT.names(SOURCES))}.")
+    # Of ours and the source's together, for the user writes both in one file.
+    return options_for(f"source '{name}'", schema, options, keys_of(PrepareConfig))

@@ -1,11 +1,17 @@
-"""Every key of what trains several runs and compares them."""
+"""The keys of what trains several runs and compares them."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from omegaconf import MISSING
+
+from e2fashion.config import keys_of, load_config
+from e2fashion.training.config import RunConfig
+from e2fashion.types import E2FashionError
 
 
 @dataclass
@@ -53,3 +59,22 @@ class AblationConfig:
     """Folder of the report and of the runs, ``<row>/seed<k>``."""
     reuse: list[str] = field(default_factory=list)
     """Folders whose finished runs of the same identity are not trained again."""
+
+
+def load_comparison(files: Sequence[Path], overrides: Sequence[str]) -> tuple[CompareConfig, list[RunConfig]]:
+    """The comparison's configuration, and that of every run, whose folders are in the comparison's.
+
+    Raises:
+        E2FashionError: a mistake in a configuration, or two runs of the same name.
+    """
+    own = [word for word in overrides if word.partition("=")[0] in keys_of(CompareConfig)]
+    config = load_config(CompareConfig, None, own)
+    shared = [*(word for word in overrides if word not in own), f"data={config.data}"]
+    runs = []
+    for file in files:
+        name = load_config(RunConfig, file, shared).name
+        runs.append(load_config(RunConfig, file, [*shared, f"output={Path(config.output) / name}"]))
+    names = [run.name for run in runs]
+    if doubled := next((name for name in names if names.count(name) > 1), None):
+        raise E2FashionError(f"Two configurations are called '{doubled}'. Give each a name of its own.")
+    return config, runs

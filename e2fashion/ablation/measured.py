@@ -6,12 +6,17 @@ from collections.abc import Sequence
 from typing import Any
 
 from e2fashion.config import split_names
-from e2fashion.records import interrupted_measurements, read_records
+from e2fashion.data.catalogue import Catalogue
+from e2fashion.encoder import Encoder
+from e2fashion.evaluation import measure
+from e2fashion.records import append_records, interrupted_measurements, read_records
 from e2fashion.run_folder import RunFolder
-from e2fashion.schema import RunConfig
 from e2fashion.tasks.localization.records import SELECTION
+from e2fashion.tasks.retrieval.config import EvaluateConfig
+from e2fashion.tasks.retrieval.measure import CANDIDATES
 from e2fashion.tasks.retrieval.protocols import FullGallery
 from e2fashion.tasks.retrieval.rankings import rankings_file
+from e2fashion.training.config import RunConfig
 from e2fashion.types import ResultRecord
 
 TOKENS = "tokens"
@@ -58,3 +63,26 @@ def unmeasured(folder: RunFolder, config: RunConfig, data_fingerprint: str, spli
 
 def _is_selection(record: ResultRecord) -> bool:
     return (record.task, record.protocol) == (SELECTION.task, TOKENS)
+
+
+def results_of(
+    folder: RunFolder, encoder: Encoder, catalogue: Catalogue, config: RunConfig, splits: list[str], progress: bool
+) -> list[ResultRecord]:
+    """The records of the run's protocols and selection; those that ``results.jsonl`` lacks are measured first."""
+    for split in splits:
+        missing = unmeasured(folder, config, catalogue.fingerprint, split)
+        settings = EvaluateConfig(
+            model=str(folder.path),
+            data=config.data,
+            protocol=",".join(protocol for protocol in missing if protocol != TOKENS),
+            split=split,
+            selection=TOKENS if TOKENS in missing else "",
+            batch_size=config.loader.evaluation_batch_size,
+            workers=config.loader.workers,
+            accelerator=config.accelerator,
+        )
+        if missing:
+            made_by, lists = folder.read_record(), folder.path / CANDIDATES
+            records = measure(encoder, catalogue, settings, made_by, lists, progress, folder.rankings)
+            append_records(folder.results, records)
+    return stored_records(folder, config, catalogue.fingerprint, splits)

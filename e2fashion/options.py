@@ -51,6 +51,25 @@ class Measuring(Computing, Preprocessing):
     """Records file; null: ``results.jsonl`` of the run folder, else of ``runs/<verb>/<model>``."""
 
 
+@dataclass
+class LoggingConfig:
+    """Loggers of a training."""
+
+    to: list[Literal["tensorboard", "wandb", "mlflow"]] = field(default_factory=lambda: ["tensorboard"])
+    """``tensorboard``, ``wandb``, ``mlflow``; ``[]``: none."""
+    online: bool = False
+    """Whether W&B and MLflow may reach the servers that their environment variables name; false: everything stays in
+    the folder."""
+
+
+@dataclass
+class RunLoggingConfig(LoggingConfig):
+    """Loggers of a run, and its sample figures."""
+
+    figures_every: int = 1
+    """Epochs between sample figures of val; 0: none."""
+
+
 #: In a field's metadata: the key joined its schema after runs had been trained without it.
 _JOINED_LATER = "joined_later"
 

@@ -7,7 +7,7 @@ from typing import Literal
 
 from omegaconf import MISSING
 
-from e2fashion.schema.common import Computing, Measuring, Preprocessing
+from e2fashion.options import Computing, Measuring
 
 
 @dataclass
@@ -66,6 +66,8 @@ class TagsPredictConfig(Computing):
 
     model: str = MISSING
     """Run folder, model folder, or hub name of a CLIP."""
+    images: list[str] = MISSING
+    """Images whose tags are predicted; the further arguments."""
     file: str | None = None
     """The file that ``tags fit`` wrote; null: ``tags.json`` in the run folder."""
     threshold: float | None = None
@@ -74,36 +76,3 @@ class TagsPredictConfig(Computing):
     """CSV file of the tags; null: they are only printed."""
     batch_size: int = 64
     """Images per step."""
-
-
-@dataclass
-class ExplainConfig(Preprocessing, Computing):
-    """Which parts of one image a model's answer depends on."""
-
-    model: str = MISSING
-    """Run folder, model folder, or hub name of a CLIP."""
-    image: str | None = None
-    """An image file; may be the second argument."""
-    data: str | None = None
-    """A prepared catalogue, instead of ``image``."""
-    product_id: str | None = None
-    """Product of ``data`` whose first image is explained."""
-    text: str | None = None
-    """Texts that occlusion explains, separated by ``|``; null: the product's description and the tags of the model's
-    entities. Source: field."""
-    methods: str | None = None
-    """``occlusion`` (of texts), ``tokens`` (of an E2), ``attention``, ``rollout``, separated by commas; null: the first
-    two where model and texts allow them, else ``attention``."""
-    square: Literal["grey", "own"] = "grey"
-    """Before occlusion: ``grey`` pads the image as FashionCLIP does, ``own`` squares it as the model does. Source:
-    field."""
-    grid: int = 8
-    """Rows and columns at which the occluded bands begin and end."""
-    name: str | None = None
-    """Name of the model in the figure; null: its folder's name."""
-    batch_size: int = 24
-    """Occluded images per step; a GPU takes more."""
-    precision: Literal["auto", "fp32", "bf16"] = "fp32"
-    """Precision of the encoder; ``auto`` as in ``train.precision`` of a run."""
-    output: str | None = None
-    """The figure (PNG); null: in ``runs/explain/<model>/``."""

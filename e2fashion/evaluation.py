@@ -1,4 +1,4 @@
-"""``evaluate``: measure retrieval, and where selection looks, with any encoder."""
+"""Retrieval and selection of any encoder on a catalogue, from a configuration to records."""
 
 from __future__ import annotations
 
@@ -6,23 +6,24 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from e2fashion.arithmetic import measuring_precision, set_threads
 from e2fashion.config import split_names
 from e2fashion.data.catalogue import Catalogue
 from e2fashion.encoder import Encoder
-from e2fashion.measured import TOKENS, stored_records, unmeasured
-from e2fashion.records import append_records, read_records
-from e2fashion.report import write_tables
-from e2fashion.run_folder import RunFolder
-from e2fashion.runner.common import identity_of, load_named, measuring_precision, results_file, set_threads, to_device
-from e2fashion.schema import EvaluateConfig, RunConfig
+from e2fashion.measuring import identity_of, load_named, results_file, to_device
 from e2fashion.tasks.localization.measure import check_methods, measure_selection
+from e2fashion.tasks.retrieval.config import EvaluateConfig
 from e2fashion.tasks.retrieval.measure import CANDIDATES, MeasureSettings, measure_retrieval
 from e2fashion.tasks.retrieval.protocols import protocol_named
 from e2fashion.types import ResultRecord
 
 
-def evaluate(config: EvaluateConfig, progress: bool = True) -> str:
-    """Measure retrieval (and where it looks) with any encoder, append the records and show them as a table."""
+def evaluate(config: EvaluateConfig, progress: bool = True) -> tuple[Path, list[ResultRecord]]:
+    """Measure retrieval with any encoder, and where it looks; the records, and the file where they belong.
+
+    Raises:
+        E2FashionError: a mistake in the configuration, or a model or catalogue that cannot be read.
+    """
     set_threads(config.threads)
     catalogue = Catalogue.load(config.data)
     for split in split_names(config.split):
@@ -31,41 +32,14 @@ def evaluate(config: EvaluateConfig, progress: bool = True) -> str:
         protocol_named(protocol)
     check_methods(split_names(config.selection))
     encoder, run = load_named(config, config.text)
-    of_run = run.config.is_file()
     # Ranks to compare with other runs are kept of the model as it was trained, not of what was tried with it.
-    as_trained = of_run and (config.text, config.resize, config.size) == (None, None, None) and config.with_tags
+    as_trained = (config.text, config.resize, config.size) == (None, None, None) and config.with_tags
     config = replace(config, precision=measuring_precision(config))
-    rankings = run.rankings if as_trained and config.precision == "fp32" else None
+    keeps_ranks = run.config.is_file() and as_trained and config.precision == "fp32"
     results = results_file(config.output, run, "evaluate", encoder)
     candidates = Path(config.candidates) if config.candidates else results.parent / CANDIDATES
-    records = measure(encoder, catalogue, config, run.read_record(), candidates, progress, rankings)
-    append_records(results, records)
-    if of_run:
-        write_tables(read_records(run.results), run.report)
-    return f"{len(records)} records appended to {results}\n\n" + write_tables(records)
-
-
-def results_of(
-    folder: RunFolder, encoder: Encoder, catalogue: Catalogue, config: RunConfig, splits: list[str], progress: bool
-) -> list[ResultRecord]:
-    """The records of the run's protocols and selection; those that ``results.jsonl`` lacks are measured first."""
-    for split in splits:
-        missing = unmeasured(folder, config, catalogue.fingerprint, split)
-        settings = EvaluateConfig(
-            model=str(folder.path),
-            data=config.data,
-            protocol=",".join(protocol for protocol in missing if protocol != TOKENS),
-            split=split,
-            selection=TOKENS if TOKENS in missing else "",
-            batch_size=config.loader.evaluation_batch_size,
-            workers=config.loader.workers,
-            accelerator=config.accelerator,
-        )
-        if missing:
-            made_by, lists = folder.read_record(), folder.path / CANDIDATES
-            records = measure(encoder, catalogue, settings, made_by, lists, progress, folder.rankings)
-            append_records(folder.results, records)
-    return stored_records(folder, config, catalogue.fingerprint, splits)
+    rankings = run.rankings if keeps_ranks else None
+    return results, measure(encoder, catalogue, config, run.read_record(), candidates, progress, rankings)
 
 
 def measure(

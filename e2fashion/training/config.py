@@ -1,14 +1,16 @@
-"""Every key of a training run: model, text, images, batches, loss and stages."""
+"""The keys of a training run, and which of them make two runs the same one."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import hashlib
+import json
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
 from omegaconf import MISSING
 
-from e2fashion.schema.common import Accelerator, joined_later
-from e2fashion.schema.logs import RunLoggingConfig
+from e2fashion.config import flat
+from e2fashion.options import Accelerator, RunLoggingConfig, identity_values, joined_later
 from e2fashion.types import TextOverflow
 
 
@@ -255,3 +257,64 @@ class RunConfig:
     def processes(self) -> int:
         """How many processes train together; each brings a batch of its own to the loss."""
         return self.devices * self.nodes
+
+
+#: Keys that say where or how fast a run happens, not what it computes.
+NOT_IDENTITY = (
+    "name",
+    "data",
+    "output",
+    "threads",
+    "accelerator",
+    "devices",
+    "nodes",
+    "logging",
+    "protocols",
+    "evaluate_splits",
+)
+#: Keys of ``model`` that mean nothing without entities.
+OF_SELECTION = ("fusion_layers", "selection", "noise", "temperature", "patches_per_token", "drop_patches", "token_gate")
+NOT_IDENTITY_LOADER = ("workers", "cache_gb", "evaluation_batch_size")
+
+
+def run_identity(config: RunConfig, data_fingerprint: str) -> str:
+    """Twelve hexadecimal digits that are equal exactly for runs that compute the same thing.
+
+    Paths, names, threads, loader processes and loggers do not count; the fingerprint of the catalogue does, and so
+    does the number of processes on all machines, which multiplies the batch. A key that joined the schema after runs
+    existed (:func:`e2fashion.options.joined_later`) counts only where it differs from its default.
+    """
+    # Without entities it is plain CLIP, whatever is said of how tokens would select and be taught.
+    if not _without_null(config.model.entities):
+        plain = RunConfig()
+        model = replace(config.model, **{key: getattr(plain.model, key) for key in OF_SELECTION})
+        loss = replace(config.loss, region_weight=0.0, region_targets=plain.loss.region_targets)
+        config = replace(config, model=model, loss=loss)
+    content = json.dumps([_counting(identity_values(config), config), data_fingerprint], sort_keys=True)
+    return hashlib.sha256(content.encode()).hexdigest()[:12]
+
+
+def differences(one: RunConfig, other: RunConfig) -> dict[str, tuple[Any, Any]]:
+    """The dotted keys in which two runs that compute different things differ, with both values."""
+    first, second = (flat(_counting(asdict(config), config)) for config in (one, other))
+    keys = dict.fromkeys([*first, *second])
+    return {key: (first.get(key), second.get(key)) for key in keys if first.get(key) != second.get(key)}
+
+
+def _counting(values: dict[str, Any], config: RunConfig) -> dict[str, Any]:
+    """Those of a run's ``values`` that say what it computes."""
+    values = {key: value for key, value in values.items() if key not in NOT_IDENTITY}
+    values["loader"] = {k: v for k, v in values["loader"].items() if k not in NOT_IDENTITY_LOADER}
+    # What null removes is as if it had never been there.
+    for key in ("entities", "text_entities"):
+        values["model"][key] = _without_null(values["model"][key])
+    if terms := _without_null(values["loss"].pop("terms", {})):
+        values["loss"]["terms"] = terms
+    values["train"]["stages"] = _without_null(values["train"]["stages"])
+    if config.processes != 1:
+        values["devices"] = config.processes
+    return values
+
+
+def _without_null(values: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in values.items() if value is not None}

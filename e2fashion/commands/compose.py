@@ -1,0 +1,23 @@
+"""``compose``: text-guided image retrieval."""
+
+from __future__ import annotations
+
+from e2fashion.commands.registry import Arguments, Commands
+from e2fashion.tasks.composed.config import ComposeConfig
+
+COMMANDS = Commands()
+
+
+@COMMANDS.add(
+    "compose",
+    "[config.yaml] <model> ... data=<catalogue | FashionIQ's folder> task=other_colour arms=image,text,sum",
+    "search by an image and what shall be different from it, with one encoder or several",
+    ComposeConfig,
+    positional=("model...",),
+    page="composed.md",
+)
+def compose(config: ComposeConfig, arguments: Arguments) -> str:
+    """Measure every model and show the report."""
+    from e2fashion import runner
+
+    return runner.compose(config, progress=arguments.progress)

@@ -1,0 +1,66 @@
+"""``evaluate``, ``probe`` and ``report``: what measures models and shows what was measured."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from e2fashion.commands.registry import Arguments, Commands
+from e2fashion.tasks.probing.config import ProbeConfig
+from e2fashion.tasks.retrieval.config import EvaluateConfig
+
+COMMANDS = Commands()
+
+
+@COMMANDS.add(
+    "evaluate",
+    "<model> data=<catalogue> protocol=full split=val",
+    "measure retrieval with a run, a model folder or any CLIP checkpoint",
+    EvaluateConfig,
+    positional=("model",),
+)
+def evaluate(config: EvaluateConfig, arguments: Arguments) -> str:
+    """Append records and show them as tables."""
+    from e2fashion.evaluation import evaluate
+    from e2fashion.report import keep_records
+
+    return keep_records(*evaluate(config, arguments.progress), config.model)
+
+
+@COMMANDS.add(
+    "probe",
+    "<model> data=<catalogue> entity=brand,season features=global split=test",
+    "fit linear probes: how well image features tell the values of an entity apart",
+    ProbeConfig,
+    positional=("model",),
+    page="probing.md",
+)
+def probe(config: ProbeConfig, arguments: Arguments) -> str:
+    """Append records and show them as a table."""
+    from e2fashion import runner
+
+    return runner.probe(config, progress=arguments.progress)
+
+
+@dataclass
+class ReportConfig:
+    """Tables of what was measured already."""
+
+    sources: list[str] = field(default_factory=list)
+    """Run folders and ``results.jsonl`` files; the arguments."""
+    output: str | None = None
+    """Markdown file of the tables, figures of probes next to it; null: they are only printed."""
+
+
+@COMMANDS.add(
+    "report",
+    "<run folder or results.jsonl> ... output=<file.md>",
+    "make a table from records that are there",
+    ReportConfig,
+    positional=("sources...",),
+)
+def report(config: ReportConfig, arguments: Arguments) -> str:
+    """Tables of records, and figures of probes where the report is kept."""
+    from e2fashion import runner
+
+    return runner.report([Path(source) for source in config.sources], config.output)

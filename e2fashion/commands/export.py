@@ -1,0 +1,39 @@
+"""``export`` and ``convert``: an encoder for others' code, a checkpoint in another layout."""
+
+from __future__ import annotations
+
+from e2fashion.checkpoints.config import ConvertConfig
+from e2fashion.commands.registry import Arguments, Commands
+from e2fashion.export.config import ExportConfig
+
+COMMANDS = Commands()
+
+
+@COMMANDS.add(
+    "export",
+    "<model> format=onnx output=<folder>",
+    "write an encoder as ONNX or for sentence-transformers, and compare it with itself",
+    ExportConfig,
+    positional=("model",),
+    page="plugins.md",
+)
+def export(config: ExportConfig, arguments: Arguments) -> str:
+    """Write the folder and say how far it agrees."""
+    from e2fashion import runner
+
+    return runner.export(config)
+
+
+@COMMANDS.add(
+    "convert",
+    "[config.yaml] [checkpoint] source=openai|open_clip|e2_official tokenizer=<folder> output=<folder>",
+    "turn others' state dicts into a model folder, or with target= a model folder into theirs",
+    ConvertConfig,
+    positional=("checkpoint",),
+    page="checkpoints.md",
+)
+def convert(config: ConvertConfig, arguments: Arguments) -> str:
+    """Write the folder and say what was read, left behind and lost."""
+    from e2fashion import runner
+
+    return runner.convert(config)

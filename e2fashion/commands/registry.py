@@ -1,0 +1,186 @@
+"""What a command is, and how its arguments become its configuration."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any, TypeVar
+
+from e2fashion.config import config_of_place, keys_of, load_config
+from e2fashion.literals import split_texts
+from e2fashion.settings import REQUIRED, field_docs, settings_of
+from e2fashion.types import E2FashionError
+
+SOME_FLAGS = ("--dry-run", "--only", "--jobs")
+"""Flags that only some commands take."""
+
+Function = TypeVar("Function", bound=Callable[..., "str | tuple[str, int]"])
+
+
+@dataclass(frozen=True)
+class Arguments:
+    """What was typed behind the verb: arguments without ``=``, then ``key=value``, then flags."""
+
+    positional: list[str] = field(default_factory=list)
+    overrides: list[str] = field(default_factory=list)
+    quiet: bool = False
+    dry_run: bool = False
+    only: tuple[str, ...] = ()
+    jobs: int = 1
+
+    @property
+    def progress(self) -> bool:
+        """Whether progress bars are drawn."""
+        return not self.quiet
+
+
+@dataclass(frozen=True)
+class Command:
+    """A verb, the dataclass of its keys, and the function that does it.
+
+    ``run`` takes the configuration and the arguments, and returns what is printed, if need be with an exit code.
+    ``positional`` names the keys that arguments without ``=`` give, in this order; with ``...`` behind it the last one
+    takes all that are left. ``load`` makes the configuration; ``passed`` is a second dataclass, whose keys go to every
+    run of a comparison or an ablation.
+    """
+
+    name: str
+    arguments: str
+    help: str
+    config: type
+    run: Callable[[Any, Arguments], str | tuple[str, int]]
+    positional: tuple[str, ...] = ()
+    load: Callable[[Command, Arguments], Any] | None = None
+    flags: tuple[str, ...] = ()
+    page: str = ""
+    passed: type | None = None
+
+    @property
+    def usage(self) -> str:
+        """The verb and what may stand behind it."""
+        return f"{self.name} {self.arguments}"
+
+    def configure(self, arguments: Arguments) -> Any:
+        """The configuration that the arguments give; nothing heavy is imported for it.
+
+        Raises:
+            E2FashionError: a key that does not exist or is given twice, a value of the wrong type, a missing argument.
+        """
+        _check_given(self, arguments)
+        return (self.load or load_positional)(self, arguments)
+
+
+class Commands(dict[str, Command]):
+    """The commands of one file by their verb."""
+
+    def add(self, name: str, arguments: str, help: str, config: type, **more: Any) -> Callable[[Function], Function]:
+        """Register the decorated function as the command ``name``; ``more`` are further fields of :class:`Command`."""
+
+        def register(run: Function) -> Function:
+            self[name] = Command(name, arguments, help, config, run, **more)
+            return run
+
+        return register
+
+
+def load_positional(command: Command, arguments: Arguments) -> Any:
+    """A configuration from at most one YAML file, the positional arguments and ``key=value`` words.
+
+    Raises:
+        E2FashionError: two files, more arguments than the command takes, or a missing one.
+    """
+    files = [argument for argument in arguments.positional if _is_yaml(argument)]
+    values = [argument for argument in arguments.positional if not _is_yaml(argument)]
+    names = [name.removesuffix("...") for name in command.positional]
+    rest = bool(command.positional) and command.positional[-1].endswith("...")
+    if len(files) > 1 or (len(values) > len(names) and not rest):
+        raise E2FashionError(
+            f"{command.name} takes {' and '.join(names) or 'no argument'} and at most one configuration file; got "
+            f"{', '.join(arguments.positional)}. Usage: e2fashion {command.usage}"
+        )
+    named = [f"{key}={value}" for key, value in zip(names, values, strict=False)]
+    if rest and len(values) >= len(names):
+        named[-1:] = [f"{names[-1]}={','.join(map(_quoted, values[len(names) - 1 :]))}"]
+    given = {word.partition("=")[0] for word in (*named, *arguments.overrides)}
+    required = {item.path for item in settings_of(command.config) if item.default == REQUIRED}
+    missing = [name for name in names if name in required and name not in given]
+    if missing and not files:
+        meaning = field_docs(command.config)[missing[0]].meaning.replace("`", "").rstrip(".")
+        raise E2FashionError(f"Give the {missing[0]} ({meaning}). Usage: e2fashion {command.usage}")
+    return load_config(command.config, files[0] if files else None, [*named, *arguments.overrides])
+
+
+def load_run(command: Command, arguments: Arguments) -> Any:
+    """The configuration of a file, or of the run folder that is to be continued.
+
+    Raises:
+        E2FashionError: not exactly one of them, or a mistake in it.
+    """
+    if len(arguments.positional) != 1:
+        given = ", ".join(arguments.positional) or "nothing"
+        raise E2FashionError(
+            f"Give one configuration file, or the folder of a run to go on with; got {given}. Usage: e2fashion "
+            f"{command.usage}"
+        )
+    return config_of_place(command.config, Path(arguments.positional[0]), arguments.overrides)
+
+
+def sort_arguments(command: Command, words: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Positional arguments and ``key=value`` words, each in their order.
+
+    A word without ``=`` is positional, and so is a path with one, as in ``photos/a=b.jpg``; a word whose beginning is
+    a key of the command never is: ``./model=a.jpg`` is positional.
+    """
+    positional = [word for word in words if _is_positional(word, command)]
+    return positional, [word for word in words if not _is_positional(word, command)]
+
+
+def _is_positional(word: str, command: Command) -> bool:
+    key, sign, _ = word.partition("=")
+    if not sign:
+        return True
+    if "/" not in key and not Path(word).exists():
+        return False
+    return key.partition(".")[0] not in {item.name for item in fields(command.config)}
+
+
+def _check_given(command: Command, arguments: Arguments) -> None:
+    """Refuse a key that is given twice with different values, and an empty value that means nothing.
+
+    Raises:
+        E2FashionError: such a key; the message names both values, or how to say what is meant.
+    """
+    values = [argument for argument in arguments.positional if not _is_yaml(argument)]
+    positional = dict(zip((name.removesuffix("...") for name in command.positional), values, strict=False))
+    given: dict[str, str] = {}
+    for override in arguments.overrides:
+        key, _, value = override.partition("=")
+        if given.setdefault(key, value) != value:
+            raise E2FashionError(f"'{key}' is given twice, as {key}={given[key]} and as {override}. Leave one out.")
+        if key in positional:
+            raise E2FashionError(
+                f"'{key}' is given twice, as the argument '{positional[key]}' and as {override}. Leave one out."
+            )
+        if not value.strip() and (kind := _kind_without_empty(command, key)):
+            raise E2FashionError(f"'{override}' has no value. Give {kind}, or leave {key} out for the default.")
+
+
+def _kind_without_empty(command: Command, key: str) -> str | None:
+    """What a key takes if that cannot be an empty text; None for an optional text and for keys that do not exist."""
+    for config in filter(None, (command.config, command.passed)):
+        for item in settings_of(config) if key.partition(".")[0] in keys_of(config) else ():
+            if re.fullmatch(re.escape(item.path).replace("<name>", "[^.]+"), key):
+                empty = item.type == "text" and item.default != REQUIRED
+                return None if empty else item.type.replace("`", "")
+    return None
+
+
+def _is_yaml(argument: str) -> bool:
+    return argument.endswith((".yaml", ".yml"))
+
+
+def _quoted(item: str) -> str:
+    """An item of a list as the command line takes it, whatever characters it has."""
+    return item if split_texts(item) == [item] else "'" + item.replace("'", "''") + "'"

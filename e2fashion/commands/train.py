@@ -1,0 +1,96 @@
+"""``train``, ``compare`` and ``ablate``: what makes models."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+
+from e2fashion.ablation.config import AblationConfig, CompareConfig, load_comparison
+from e2fashion.ablation.plan import Ablation, load_ablation
+from e2fashion.commands.registry import SOME_FLAGS, Arguments, Command, Commands, load_run
+from e2fashion.training.config import RunConfig
+from e2fashion.types import E2FashionError
+
+COMMANDS = Commands()
+
+
+@COMMANDS.add(
+    "train",
+    "<config.yaml | run folder> data=<catalogue>",
+    "train one run, or go on with one that was interrupted",
+    RunConfig,
+    load=load_run,
+)
+def train(config: RunConfig, arguments: Arguments) -> str:
+    """Train a run and show its records."""
+    from e2fashion.ablation.run import train_run
+    from e2fashion.records import read_records
+    from e2fashion.report import write_tables
+    from e2fashion.training.stages import is_first_process
+
+    folder = train_run(config, arguments.progress)
+    if not is_first_process():
+        return ""
+    tables = write_tables(read_records(folder.results), folder.report)
+    return f"{folder.path}: best model in {folder.model}\n\n{tables}"
+
+
+def _load_comparison(command: Command, arguments: Arguments) -> tuple[CompareConfig, list[RunConfig]]:
+    """The configuration of the comparison, and that of each run."""
+    if not arguments.positional:
+        raise E2FashionError(
+            f"Give the configuration files to compare, the baseline first. Usage: e2fashion {command.usage}"
+        )
+    return load_comparison([Path(file) for file in arguments.positional], arguments.overrides)
+
+
+@COMMANDS.add(
+    "compare",
+    "<baseline.yaml> <config.yaml> ... data=<catalogue> output=<folder>",
+    "train several runs on one catalogue and write one report",
+    CompareConfig,
+    load=_load_comparison,
+    passed=RunConfig,
+)
+def compare(config: tuple[CompareConfig, list[RunConfig]], arguments: Arguments) -> str:
+    """Train what is missing and show the report."""
+    from e2fashion.ablation.comparison import compare as train_and_compare
+    from e2fashion.training.callbacks import RunInterruptedError
+
+    try:
+        return train_and_compare(*config, progress=arguments.progress)
+    except RunInterruptedError as interruption:
+        command = shlex.join(["e2fashion", "compare", *arguments.positional, *arguments.overrides])
+        raise RunInterruptedError(f"interrupted. Go on with: {command}", interruption.number) from interruption
+
+
+def _load_ablation(command: Command, arguments: Arguments) -> Ablation:
+    """The rows and runs of an ablation file, each checked."""
+    if len(arguments.positional) != 1:
+        given = ", ".join(arguments.positional) or "nothing"
+        raise E2FashionError(f"Give one ablation file; got {given}. Usage: e2fashion {command.usage}")
+    return load_ablation(arguments.positional[0], arguments.overrides)
+
+
+@COMMANDS.add(
+    "ablate",
+    "<ablation.yaml> data=<catalogue> [--dry-run] [--only ROW] [--jobs N]",
+    "train what an ablation lacks, every row with every seed, and write its report",
+    AblationConfig,
+    load=_load_ablation,
+    flags=SOME_FLAGS,
+    passed=RunConfig,
+)
+def ablate(config: Ablation, arguments: Arguments) -> tuple[str, int]:
+    """Train what is missing and show the report; exit code 1 if a run failed."""
+    from e2fashion import ablation
+
+    text, finished = ablation.ablate(
+        Path(arguments.positional[0]),
+        arguments.overrides,
+        only=arguments.only,
+        jobs=arguments.jobs,
+        dry_run=arguments.dry_run,
+        progress=arguments.progress,
+    )
+    return text, 0 if finished else 1
