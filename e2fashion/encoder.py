@@ -20,6 +20,7 @@ from e2fashion.data.long_text import TextFitter, pad_ids
 from e2fashion.data.pictures import not_an_image
 from e2fashion.data.text import TextTemplate
 from e2fashion.data.transforms import ImageTransform, normalise
+from e2fashion.disk import write_checksums
 from e2fashion.embedding import evaluating, unit_features
 from e2fashion.models.loading import checked_source, load_config, load_weights, only_our_errors, read_config
 from e2fashion.models.modeling_e2 import E2Model
@@ -332,7 +333,7 @@ def _listed(images: Pictures) -> list[Picture]:
 
 
 def save_encoder(encoder: Encoder, folder: Path, origin: str = "Trained with e2fashion") -> None:
-    """Write model, processor and card as a folder that :func:`load_encoder` and Transformers read.
+    """Write model, processor, card and checksums as a folder that :func:`load_encoder` and Transformers read.
 
     ``origin`` is what the card says of where the weights come from.
     """
@@ -344,6 +345,7 @@ def save_encoder(encoder: Encoder, folder: Path, origin: str = "Trained with e2f
     processor = CLIPProcessor(image_processor=encoder.transform.to_processor(), tokenizer=encoder.tokenizer)
     processor.save_pretrained(folder)
     (folder / "README.md").write_text(model_card(encoder, origin), encoding="utf-8")
+    write_checksums(folder)
 
 
 def model_card(encoder: Encoder, origin: str) -> str:

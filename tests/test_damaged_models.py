@@ -16,8 +16,13 @@ from tiny import save_random_clip
 from tiny_encoder import save_tiny_run
 from torch import Tensor
 
+from e2fashion.checkpoints.convert_from import ImportSettings, import_checkpoint
+from e2fashion.checkpoints.convert_to import export_checkpoint
 from e2fashion.data.catalogue import Catalogue
-from e2fashion.encoder import Encoder, EncoderIdentity, load_encoder
+from e2fashion.encoder import Encoder, EncoderIdentity, load_encoder, save_encoder
+from e2fashion.export.sentence_transformers import export_sentence_transformers
+from e2fashion.models import E2Model
+from e2fashion.models.tokenizer import load_tokenizer
 from e2fashion.tasks.captioning.decoder import CaptionDecoder, LanguageModelShape, PrefixShape
 from e2fashion.tasks.captioning.storage import DecoderFacts, StoredDecoder, load_decoder, save_decoder
 from e2fashion.tasks.captioning.tokens import CaptionTokens
@@ -72,6 +77,65 @@ def test_a_damaged_model_folder_fails_in_one_line_or_tells_texts_apart(
             assert all(bool(torch.isfinite(value).all()) for value in encoder.model.state_dict().values())
             texts = encoder.embed_texts(["blue", "a red dress"])
             assert bool(torch.isfinite(texts).all())
+
+
+def converted(models: dict[str, Path], folder: Path) -> None:
+    """The folder that a conversion to open_clip's layout and back leaves."""
+    plain = load_encoder(str(models["clip"]))
+    (folder / "there").mkdir()
+    export_checkpoint(plain, folder / "there", "open_clip", (), lossy=False)
+    settings = ImportSettings("open_clip", tokenizer=str(models["clip"]))
+    import_checkpoint(folder / "there" / "open_clip_model.safetensors", settings).save(folder / "model", "clip", "")
+
+
+#: Folders that load_encoder reads, and what writes them; the damaged model is in their folder ``model``.
+WRITERS: dict[str, Callable[[dict[str, Path], Path], object]] = {
+    "model": lambda models, folder: save_encoder(load_encoder(str(models["clip"])), folder / "model"),
+    "run": lambda models, folder: shutil.copytree(models["e2"], folder / "model"),
+    "conversion": converted,
+    "export": lambda models, folder: export_sentence_transformers(load_encoder(str(models["e2"])), folder / "model"),
+}
+
+
+@pytest.mark.parametrize("writer", WRITERS)
+def test_a_flipped_bit_of_a_weight_or_a_tokenizer_is_noticed(
+    writer: str, models: dict[str, Path], tmp_path: Path
+) -> None:
+    WRITERS[writer](models, tmp_path)
+    folder, opened = tmp_path / "model", str(tmp_path if writer == "run" else tmp_path / "model")
+    load_encoder(opened)
+    weights = folder / "model.safetensors"
+    content = bytearray(weights.read_bytes())
+    content[-4] ^= 1  # the lowest bit of the last weight's fraction
+    weights.write_bytes(content)
+    said = (
+        r"model\.safetensors is damaged: its content .* if the change is meant, delete checksums\.json in its folder\."
+    )
+    loads: list[Callable[[], Any]] = [lambda: load_encoder(opened), lambda: E2Model.from_clip(folder)]
+    if writer in ("run", "export"):
+        loads.append(lambda: E2Model.from_pretrained(folder))
+    for load in loads:
+        with pytest.raises(E2FashionError, match=said):
+            load()
+    content[-4] ^= 1
+    weights.write_bytes(content)
+    load_encoder(opened)
+    with (folder / "tokenizer.json").open("a") as stream:
+        stream.write("\n")
+    for load in (lambda: load_encoder(opened), lambda: load_tokenizer(folder)):
+        with pytest.raises(E2FashionError, match=r"tokenizer\.json is damaged: it has .* bytes"):
+            load()
+    (folder / "checksums.json").unlink()  # the way out that the error names, and an earlier version's folder
+    load_encoder(opened)
+
+
+def test_what_people_edit_in_a_model_folder_is_theirs(models: dict[str, Path], tmp_path: Path) -> None:
+    folder = tmp_path / "model"
+    shutil.copytree(models["e2"], folder)
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"text_template": "{description}"}))
+    (folder / "README.md").unlink()
+    assert load_encoder(str(folder)).template.template == "{description}"
 
 
 @pytest.mark.parametrize("length", [0, 1, 7, 2**20, 2**40, 2**63, 2**64 - 1])

@@ -27,6 +27,7 @@ from e2fashion.checkpoints.open_clip import (
 from e2fashion.checkpoints.shapes import OpenAIShape, check_openai_rules, check_state, openai_shapes
 from e2fashion.data.text import TextTemplate
 from e2fashion.data.transforms import CLIP_MEAN, CLIP_STD, ImageTransform, Resize
+from e2fashion.disk import write_checksums
 from e2fashion.encoder import Encoder, save_encoder
 from e2fashion.hub import checked_hub_name
 from e2fashion.models.tokenizer import load_tokenizer, text_special_ids
@@ -82,6 +83,7 @@ class Imported:
         if self.tokenizer is None:
             self.model.save_pretrained(folder)
             self.transform.to_processor().save_pretrained(folder)
+            write_checksums(folder)
             return
         template = TextTemplate(self.template)
         save_encoder(Encoder(self.model, self.tokenizer, self.transform, template, name), folder, origin)

@@ -16,16 +16,25 @@ from e2fashion.disk.atomic import (
     write_text,
 )
 from e2fashion.disk.json_files import read_json, seal
-from e2fashion.disk.listing import check_files, check_replaceable, list_files
+from e2fashion.disk.listing import (
+    CHECKSUMS_FILE,
+    check_checksums,
+    check_files,
+    check_replaceable,
+    list_files,
+    write_checksums,
+)
 from e2fashion.disk.locks import FolderLockedError, lock_holder, locked, turn_at
 from e2fashion.disk.names import checked_name, file_name
 from e2fashion.disk.trouble import DamagedError, disk_trouble, naming, reading, reason_of
 
 __all__ = [
+    "CHECKSUMS_FILE",
     "DamagedError",
     "FolderLockedError",
     "atomic_file",
     "atomic_folder",
+    "check_checksums",
     "check_files",
     "check_replaceable",
     "checked_name",
@@ -44,6 +53,7 @@ __all__ = [
     "remove_folder",
     "seal",
     "turn_at",
+    "write_checksums",
     "write_json",
     "write_text",
 ]

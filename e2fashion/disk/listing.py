@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -17,11 +17,15 @@ from typing import Any
 import xxhash
 
 from e2fashion.disk.atomic import write_json
+from e2fashion.disk.json_files import read_json, seal
 from e2fashion.disk.trouble import DamagedError
 from e2fashion.types import E2FashionError
 
 Listing = Mapping[str, Mapping[str, Any]]
 """Relative path to ``{"bytes": size, "xxh3": checksum}``."""
+
+#: Lists the files of a model folder, in it.
+CHECKSUMS_FILE = "checksums.json"
 
 _SETTLED = 2.0
 """Seconds after its last change from which a file's time of change tells a further change."""
@@ -63,9 +67,34 @@ def check_files(folder: Path, files: Listing, remedy: str, *, again: bool = Fals
             raise DamagedError(f"{file} is missing or cannot be read ({error.strerror}). {remedy}") from error
         if time.time() - status.st_mtime > _SETTLED:
             compared[name] = stamp
-    if compared != known and not again:
+    if not again and known | compared != known:
         with suppress(OSError, E2FashionError):  # a cache that cannot be written costs time alone
-            write_json(_cache_file(folder), compared, indent=None)
+            write_json(_cache_file(folder), known | compared, indent=None)
+
+
+def write_checksums(folder: Path) -> None:
+    """List the files of a finished folder in it, with their checksums, for :func:`check_checksums`."""
+    write_json(folder / CHECKSUMS_FILE, seal({"files": list_files(folder, [CHECKSUMS_FILE])}))
+
+
+def check_checksums(
+    folder: Path, remedy: str, counts: Callable[[str], bool] = lambda name: True, *, again: bool = False
+) -> None:
+    """Compare the files of a folder that ``counts`` accepts (by relative path) with the list that lies in it.
+
+    A folder without a list, as earlier versions and other programs write it, passes.
+
+    Raises:
+        DamagedError: a listed file, or the list, is missing or is not what was written; ``remedy`` ends the message.
+    """
+    if not os.path.lexists(folder / CHECKSUMS_FILE):
+        return
+    listed = read_json(folder / CHECKSUMS_FILE, remedy).get("files")
+    if not isinstance(listed, dict) or not all(
+        isinstance(facts, dict) and facts.keys() >= {"bytes", "xxh3"} for facts in listed.values()
+    ):
+        return  # another program's
+    check_files(folder, {name: facts for name, facts in listed.items() if counts(name)}, remedy, again=again)
 
 
 def check_replaceable(folder: Path, files: Iterable[str], remedy: str) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 from transformers import CLIPProcessor
 
+from e2fashion.disk import write_checksums
 from e2fashion.encoder import Encoder, require_single_vectors, save_encoder
 from e2fashion.export.agreement import SAMPLE_TEXTS, TOLERANCE, check_agreement, sample_pictures, write_facts
 from e2fashion.models.opened_images import E2OpenedImageProcessorPil
@@ -56,5 +57,6 @@ def export_sentence_transformers(encoder: Encoder, folder: Path, tolerance: floa
     }
     expected = {"images": encoder.embed_images(pictures), "texts": encoder.embed_texts(SAMPLE_TEXTS)}
     difference = check_agreement(found, expected, tolerance, "sentence-transformers")
+    write_checksums(folder)
     write_facts(encoder, folder, "sentence_transformers", difference)
     return difference

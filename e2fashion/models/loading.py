@@ -22,12 +22,15 @@ from transformers.configuration_utils import PreTrainedConfig
 from transformers.models.auto.auto_factory import _get_model_class
 from transformers.utils import logging as transformers_logging
 
+from e2fashion.disk import CHECKSUMS_FILE, check_checksums
 from e2fashion.hub import checked_hub_name, source_options
 from e2fashion.types import E2FashionError
 
 logger = logging.getLogger(__name__)
 
 CONFIG_FILE, WEIGHTS_FILE = "config.json", "model.safetensors"
+#: What a tokenizer's tokens are read from.
+TOKENIZER_FILES = ("tokenizer.json", "vocab.json", "merges.txt")
 #: Tensors that older versions of Transformers wrote and that every model makes for itself.
 KNOWN_BUFFERS = (".position_ids",)
 REMEDY = "Fetch or save the model again, or give another one."
@@ -179,7 +182,20 @@ def load_weights(
             **options,
         )
     check_report(model, report, what, new, unused)
+    check_model_files(source)
     return model
+
+
+def check_model_files(source: str | Path) -> None:
+    """Compare the weights and the tokenizer in a model folder with its list of checksums, if it has one.
+
+    What people edit is not compared: configuration, card, settings of the processor. A hub name passes.
+
+    Raises:
+        DamagedError: a file is missing, or is not what was written.
+    """
+    remedy = f"Save or copy the model again; if the change is meant, delete {CHECKSUMS_FILE} in its folder."
+    check_checksums(Path(source), remedy, lambda name: name.endswith((".safetensors", *TOKENIZER_FILES)))
 
 
 def check_report(

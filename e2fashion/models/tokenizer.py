@@ -14,7 +14,7 @@ from transformers import AutoTokenizer, CLIPTokenizer, PreTrainedTokenizerBase, 
 from transformers.tokenization_utils_base import VERY_LARGE_INTEGER
 
 from e2fashion.hub import source_options
-from e2fashion.models.loading import only_our_errors
+from e2fashion.models.loading import check_model_files, only_our_errors
 from e2fashion.types import E2FashionError
 
 START, END, UNKNOWN = "<|startoftext|>", "<|endoftext|>", "<unk>"
@@ -94,6 +94,7 @@ def read_tokenizer(
     with only_our_errors(what, remedy):
         tokenizer = AutoTokenizer.from_pretrained(str(source), trust_remote_code=False, **allowed, **options)
         tokenizer("a b")  # a damaged one may be read, and fail at its first text
+    check_model_files(source)
     return tokenizer
 
 

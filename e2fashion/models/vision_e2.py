@@ -15,7 +15,7 @@ from transformers.utils.output_capturing import capture_outputs
 
 from e2fashion.models.configuration_e2 import E2VisionConfig
 from e2fashion.models.last_layer import PLAIN_ATTENTION, layer_for_read_tokens
-from e2fashion.models.loading import check_report, only_our_errors
+from e2fashion.models.loading import check_model_files, check_report, only_our_errors
 from e2fashion.models.region_heads import RegionHead
 from e2fashion.models.selection import Fusion, FusionBlock, SelectionNoise, SelectionTokens
 from e2fashion.models.token_gates import TokenGates
@@ -70,6 +70,7 @@ class RegionalInitialization(CLIPPreTrainedModel):
         if options.get("ignore_mismatched_sizes"):
             report = {**report, "mismatched_keys": []}
         check_report(model, report, what)
+        check_model_files(str(pretrained_model_name_or_path))
         return model
 
     @classmethod

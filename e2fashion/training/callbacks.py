@@ -17,7 +17,7 @@ from tqdm.auto import tqdm  # type: ignore[import-untyped]
 
 from e2fashion.disk import atomic_file, atomic_folder
 from e2fashion.lifetime import Terminated
-from e2fashion.training.resume import BEST_MODEL, write_checksums
+from e2fashion.training.resume import BEST_MODEL
 from e2fashion.types import E2FashionError
 
 logger = logging.getLogger(__name__)
@@ -37,7 +37,7 @@ class RunInterruptedError(E2FashionError):
 
 
 class BestModel(pl.Callback):
-    """Keep the model of the best epoch as a folder that :meth:`from_pretrained` loads, with checksums of its files.
+    """Keep the model of the best epoch as a folder that :meth:`from_pretrained` loads.
 
     Args:
         folder: replaced as a whole whenever the monitored value rises.
@@ -72,7 +72,6 @@ class BestModel(pl.Callback):
             return
         with atomic_folder(self.folder) as fresh:
             self.save(fresh)
-            write_checksums(fresh)
 
     def state_dict(self) -> dict[str, Any]:
         """What a resumed run must know: the value to beat."""

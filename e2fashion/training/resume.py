@@ -2,27 +2,15 @@
 
 from __future__ import annotations
 
-import shutil
 import zipfile
 from pathlib import Path
 
 import torch
 
-from e2fashion.disk import (
-    DamagedError,
-    check_files,
-    list_files,
-    read_json,
-    reason_of,
-    remove_folder,
-    seal,
-    write_json,
-)
+from e2fashion.disk import DamagedError, check_checksums, reason_of, remove_folder
 
 #: What a checkpoint of Lightning must hold to go on from.
 NEEDED = ("state_dict", "optimizer_states", "lr_schedulers", "loops", "callbacks", "epoch", "global_step")
-#: Lists the files of the best model so far, in its folder.
-CHECKSUMS_FILE = "checksums.json"
 #: The key of :class:`~e2fashion.training.callbacks.BestModel` among a checkpoint's callbacks.
 BEST_MODEL = "BestModel"
 
@@ -51,16 +39,6 @@ def damage_of(checkpoint: Path) -> str | None:
     return f"it lacks {', '.join(missing)}" if missing else None
 
 
-def write_checksums(model: Path) -> None:
-    """List the files of a model folder in it, with their checksums."""
-    write_json(model / CHECKSUMS_FILE, seal({"files": list_files(model)}))
-
-
-def copy_model(model: Path, target: Path) -> None:
-    """Copy a model folder, without its checksums, into an empty one."""
-    shutil.copytree(model, target, dirs_exist_ok=True, ignore=shutil.ignore_patterns(CHECKSUMS_FILE))
-
-
 def damage_of_best(model: Path, checkpoint: Path) -> str | None:
     """Why the best model so far cannot be kept; None of one that is whole, or that a whole checkpoint does not know.
 
@@ -70,10 +48,8 @@ def damage_of_best(model: Path, checkpoint: Path) -> str | None:
         callbacks = torch.load(checkpoint, map_location="cpu", weights_only=True, mmap=True)["callbacks"]
         made = callbacks.get(BEST_MODEL, {}).get("best_epoch", -1) >= 0
         return "it is missing" if made else None
-    if not (model / CHECKSUMS_FILE).exists():
-        return None
     try:
-        check_files(model, read_json(model / CHECKSUMS_FILE, "").get("files", {}), "", again=True)
+        check_checksums(model, "", again=True)
     except DamagedError as damage:
         return str(damage).strip()
     return None

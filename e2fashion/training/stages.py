@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -31,7 +32,7 @@ from e2fashion.training.fit import fit_stage
 from e2fashion.training.loggers import LogSettings, ids_of, open_loggers, quiet_loggers, resumed_step
 from e2fashion.training.module import ContrastiveModule
 from e2fashion.training.optimizers import freeze_disconnected, select_trainable
-from e2fashion.training.resume import copy_model, last_checkpoint, remove_checkpoints, set_aside_damaged
+from e2fashion.training.resume import last_checkpoint, remove_checkpoints, set_aside_damaged
 from e2fashion.training.sample_sheets import SampleSheets
 from e2fashion.training.samples import SampleFigures
 
@@ -124,7 +125,7 @@ def _train_stage(
             folder.update_record(stages=done | {name: {"seconds": seconds}})
     if first and best.folder.is_dir():
         with atomic_folder(folder.model) as fresh:
-            copy_model(best.folder, fresh)
+            shutil.copytree(best.folder, fresh, dirs_exist_ok=True)
     return {
         "done": True,
         "best": best.best,

@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 
 from e2fashion.disk import (
+    CHECKSUMS_FILE,
+    check_checksums,
     check_files,
     check_replaceable,
     checked_name,
@@ -14,6 +16,7 @@ from e2fashion.disk import (
     list_files,
     read_json,
     seal,
+    write_checksums,
     write_json,
 )
 from e2fashion.disk.listing import file_checksum
@@ -48,6 +51,27 @@ def test_every_change_of_a_listed_file_is_noticed(folder: Path) -> None:
         check_files(folder, files, REMEDY)
     two.write_bytes(whole)
     check_files(folder, files, REMEDY)
+
+
+def test_a_folder_can_hold_the_list_of_its_files(folder: Path) -> None:
+    check_checksums(folder, REMEDY)  # without a list
+    write_checksums(folder)
+    write_checksums(folder)
+    check_checksums(folder, REMEDY)
+    listed = (folder / CHECKSUMS_FILE).read_text()
+    (folder / "one").write_bytes(b"ONE")
+    check_checksums(folder, REMEDY, lambda name: name.startswith("deep"))
+    with pytest.raises(E2FashionError, match=r"one is damaged: .* Make it again\."):
+        check_checksums(folder, REMEDY)
+    (folder / CHECKSUMS_FILE).write_text(listed.replace("3", "4"))
+    with pytest.raises(E2FashionError, match=rf"{CHECKSUMS_FILE} is damaged or was edited: .* Make it again\."):
+        check_checksums(folder, REMEDY)
+
+
+@pytest.mark.parametrize("content", ["{}", '{"files": ["one"]}', '{"files": {"one": "f97c5d29941bfb1b"}}'])
+def test_another_program_s_list_is_not_compared(content: str, folder: Path) -> None:
+    (folder / CHECKSUMS_FILE).write_text(content)
+    check_checksums(folder, REMEDY)
 
 
 def test_an_unchanged_file_is_read_once(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,15 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from e2fashion.training.resume import (
-    BEST_MODEL,
-    CHECKSUMS_FILE,
-    NEEDED,
-    copy_model,
-    last_checkpoint,
-    set_aside_damaged,
-    write_checksums,
-)
+from e2fashion.disk import CHECKSUMS_FILE, write_checksums
+from e2fashion.training.resume import BEST_MODEL, NEEDED, last_checkpoint, set_aside_damaged
 from tests.faults import kills
 
 STAGE = "main"
@@ -88,9 +81,3 @@ def test_damage_is_seen_again_after_a_kill_while_it_is_set_aside(damage: str, tm
         interrupted(tmp_path)
         act(best)
     assert killed
-
-
-def test_the_run_keeps_its_model_without_the_checksums(tmp_path: Path) -> None:
-    _, best = interrupted(tmp_path)
-    copy_model(best, tmp_path / "model")
-    assert sorted(file.name for file in (tmp_path / "model").iterdir()) == ["config.json", "model.safetensors"]
