@@ -14,7 +14,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf, ValueNode
 from omegaconf.errors import ConfigKeyError, MissingMandatoryValue, OmegaConfBaseException
 
 from e2fashion.disk import reason_of, write_text
@@ -22,7 +22,9 @@ from e2fashion.literals import (
     decoded,
     encoded,
     holds_values,
+    is_list,
     is_text,
+    kind_below,
     locate,
     read_text_value,
     read_typed_value,
@@ -125,7 +127,9 @@ def options_for(what: str, schema: type, options: Mapping[str, Any], more_keys: 
             hint = f" Did you mean: '{near[0]}'?" if near else ""
             raise E2FashionError(f"{what} has no key '{key}'.{hint} Keys that can be given: {known_text}.")
     try:
-        merged = OmegaConf.merge(OmegaConf.structured(schema), OmegaConf.create(encoded(options)))
+        given = OmegaConf.create(encoded(options))
+        _split_lists(given, schema)
+        merged = OmegaConf.merge(OmegaConf.structured(schema), given)
         return cast(dict[str, Any], decoded(OmegaConf.to_container(merged, throw_on_missing=True)))
     except (OmegaConfBaseException, TypeError, ValueError) as error:  # the last two where containers differ in kind
         # OmegaConf's own words are for people already
@@ -242,6 +246,8 @@ def _parse_override(override: str, *schemas: type) -> DictConfig:
         parts, kind = found
         if is_text(kind):
             content: Any = encoded(read_text_value(value, kind))
+        elif is_list(kind):
+            content = read_text_value(value, kind)
         elif holds_values(kind):
             content = read_typed_value(value, kind)
         else:
@@ -262,6 +268,7 @@ def _refuse_typed(key: str, value: Any, schema: type, origin: str) -> None:
 
 
 def _merge(base: DictConfig, layer: DictConfig, origin: str) -> DictConfig:
+    _split_lists(layer, OmegaConf.get_type(base))
     try:
         return cast(DictConfig, OmegaConf.merge(_emptied(base, layer), layer))
     except OmegaConfBaseException as error:
@@ -270,6 +277,23 @@ def _merge(base: DictConfig, layer: DictConfig, origin: str) -> DictConfig:
         raise E2FashionError(f"{where}: {_first_line(error)}{_keys_instead(error)}") from error
     except TypeError as error:  # a list where the schema has a mapping, or the other way round
         raise E2FashionError(f"{origin}: {_first_line(error)}: a list stands where a mapping belongs.") from error
+
+
+def _split_lists(layer: DictConfig, kind: Any) -> None:
+    """Split each text at its commas where ``kind`` has a list; a number becomes a list of one.
+
+    The command line writes lists like this, and so do files from before a key was a list.
+    """
+    for key in layer:
+        node, kind_there = layer._get_node(key), kind_below(str(key), kind)
+        if isinstance(node, DictConfig) and not node._is_none() and not node._is_interpolation():
+            _split_lists(node, kind_there)
+        elif isinstance(node, ValueNode) and is_list(kind_there) and not node._is_interpolation():
+            value = node._value()
+            if isinstance(value, str) and value != "???":
+                layer[key] = split_texts(value)
+            elif isinstance(value, int | float) and not isinstance(value, bool):
+                layer[key] = [value]
 
 
 def _keys_instead(error: OmegaConfBaseException) -> str:

@@ -56,6 +56,21 @@ def holds_values(kind: Any) -> bool:
     return get_origin(kind) is dict or (isinstance(kind, type) and is_dataclass(kind))
 
 
+def is_list(kind: Any) -> bool:
+    """Whether a type is a list of texts, numbers or truth values; null aside."""
+    kind = _without_none(kind)
+    return get_origin(kind) is list and not holds_values(get_args(kind)[0])
+
+
+def kind_below(key: str, kind: Any) -> Any:
+    """The type of the value of ``key`` in a dataclass or mapping; None if it is neither, or has no such key."""
+    kind = _without_none(kind)
+    if is_dataclass(kind) and isinstance(kind, type):
+        found = locate([kind], key)
+        return None if found is None else found[1]
+    return get_args(kind)[1] if get_origin(kind) is dict else None
+
+
 def read_text_value(written: str, kind: Any) -> str | list[str] | None:
     """What is written on the command line for a field whose type is text, see :func:`is_text`.
 
@@ -84,6 +99,16 @@ def split_texts(written: str) -> list[str]:
         if part.strip():
             parts.append(_unquoted(part.strip()))
     return parts
+
+
+def join_texts(items: Sequence[Any]) -> str:
+    """What :func:`split_texts` splits into ``items``; one that holds a comma or begins with a quote is quoted."""
+    return ",".join(quoted(str(item)) for item in items)
+
+
+def quoted(item: str) -> str:
+    """An item of a list as :func:`split_texts` takes it, whatever characters it has."""
+    return item if split_texts(item) == [item] and item[0] not in _QUOTES else "'" + item.replace("'", "''") + "'"
 
 
 def read_typed_yaml(content: str, schemas: Sequence[type]) -> Any:
@@ -196,7 +221,7 @@ def _keep_text(node: yaml.Node, kind: Any, in_list: bool = False, above: tuple[y
         raise yaml.constructor.ConstructorError(None, None, "nested too deeply", node.start_mark)
     kind_given, kind = kind, _without_none(kind)
     if isinstance(node, yaml.ScalarNode):
-        if not node.style and is_text(kind) and get_origin(kind) is not list:
+        if not node.style and is_text(kind):
             empty = in_list and kind is str and kind_given is str and node.tag == _YAML_NULL and node.value
             if node.tag in _YAML_TYPED or empty:
                 node.tag = _YAML_TEXT
@@ -208,19 +233,10 @@ def _keep_text(node: yaml.Node, kind: Any, in_list: bool = False, above: tuple[y
             _keep_text(child, item, True, (*above, node))
     elif isinstance(node, yaml.MappingNode):
         for key, child in node.value:
-            _keep_text(child, _kind_below(key, kind), False, (*above, node))
-
-
-def _kind_below(key: yaml.Node, kind: Any) -> Any:
-    """The type of a mapping's value; keys of a mapping from text are marked as text."""
-    if is_dataclass(kind) and isinstance(kind, type):
-        found = locate([kind], str(key.value))
-        return None if found is None else found[1]
-    if get_origin(kind) is not dict:
-        return None
-    if get_args(kind)[0] is str and isinstance(key, yaml.ScalarNode) and not key.style and key.tag in _YAML_TYPED:
-        key.tag = _YAML_TEXT
-    return get_args(kind)[1]
+            of_texts = get_origin(kind) is dict and get_args(kind)[0] is str
+            if of_texts and isinstance(key, yaml.ScalarNode) and not key.style and key.tag in _YAML_TYPED:
+                key.tag = _YAML_TEXT
+            _keep_text(child, kind_below(str(key.value), kind), False, (*above, node))
 
 
 def encoded(value: Any) -> Any:

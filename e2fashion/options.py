@@ -7,6 +7,8 @@ from typing import Any, Literal
 
 from omegaconf import MISSING as REQUIRED
 
+from e2fashion.literals import join_texts
+
 Accelerator = Literal["auto", "cpu", "gpu", "cuda", "mps"]
 
 
@@ -85,14 +87,37 @@ def joined_later(default: Any = MISSING, *, default_factory: Any = MISSING) -> A
     return field(default=default, default_factory=default_factory, metadata={_JOINED_LATER: True})
 
 
+#: In a field's metadata: the key was a comma-separated text when identities were first computed.
+_FORMERLY_TEXT = "formerly_text"
+
+
+def formerly_text(*default: Any, later: bool = False) -> Any:
+    """A list whose key was a comma-separated text before: identities count it as that text, so that they stay.
+
+    ``default`` are its items; ``later`` says that the key joined its schema later as well, see :func:`joined_later`.
+    """
+    return field(default_factory=lambda: list(default), metadata={_FORMERLY_TEXT: True, _JOINED_LATER: later})
+
+
 def identity_values(config: Any) -> Any:
-    """A configuration as plain values, without the keys, at any depth, that joined later and equal their default."""
+    """A configuration as plain values, for a hash.
+
+    Keys, at any depth, that joined later and equal their default are left out; lists that were texts are texts.
+    """
     if is_dataclass(config) and not isinstance(config, type):
-        values = {item.name: getattr(config, item.name) for item in fields(config) if not _as_before(config, item)}
-        return identity_values(values)
+        return {
+            item.name: _as_text(value) if item.metadata.get(_FORMERLY_TEXT) else identity_values(value)
+            for item in fields(config)
+            if not _as_before(config, item)
+            for value in (getattr(config, item.name),)
+        }
     if isinstance(config, dict):
         return {key: identity_values(value) for key, value in config.items()}
     return list(config) if isinstance(config, list) else config
+
+
+def _as_text(value: list[Any] | None) -> str | None:
+    return None if value is None else join_texts(value)
 
 
 def _as_before(config: Any, item: Any) -> bool:

@@ -1,8 +1,10 @@
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 import pytest
 
-from e2fashion.config import load_config, save_config
+from e2fashion.config import load_config, options_for, save_config
 from e2fashion.data.config import load_prepare_config
 from e2fashion.training.config import EntityConfig, RunConfig, run_identity
 from e2fashion.types import E2FashionError
@@ -170,3 +172,63 @@ def test_prepare_keys_and_source_options_are_told_apart(tmp_path: Path) -> None:
     config, options = load_prepare_config(file, ["output=out", "path=here"])
     assert (config.source, config.on_error, config.output) == ("folder", "skip", "out")
     assert options == {"columns": {"product_id": "sku"}, "path": "here"}
+
+
+@dataclass
+class Inner:
+    shots: list[int] = field(default_factory=lambda: [1])
+    choices: list[Literal["a", "b"]] = field(default_factory=list)
+
+
+@dataclass
+class Lists:
+    names: list[str] = field(default_factory=lambda: ["x"])
+    weights: list[float] = field(default_factory=list)
+    flags: list[bool] = field(default_factory=list)
+    optional: list[int] | None = None
+    inner: Inner = field(default_factory=Inner)
+    named: dict[str, Inner | None] = field(default_factory=dict)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["names=a, b ,'c, d'", "weights=0.5,1", "flags=true,no", "optional=3,4", "inner.shots=1,4,16"],
+        ["names=[a,b,'c, d']", "weights=[0.5, 1]", "flags=[true,no]", "optional=[3,4]", "inner.shots=[1, 4, 16]"],
+    ],
+)
+def test_a_list_may_be_given_as_a_text_with_commas(words: list[str], tmp_path: Path) -> None:
+    expected = Lists(["a", "b", "c, d"], [0.5, 1.0], [True, False], [3, 4], Inner([1, 4, 16], ["b", "a"]))
+    expected.named["one"] = Inner(choices=["a", "b"])
+    words = [*words, "inner.choices=b,a", "named.one={choices: 'a,b'}"]
+    assert load_config(Lists, None, words) == expected
+    lines = "names: a, b ,'c, d'\nweights: 0.5, 1\nflags: true,no\noptional: 3,4\n"
+    lines += "inner: {shots: '1,4,16', choices: 'b,a'}\nnamed: {one: {choices: 'a,b'}}\n"
+    file = write(tmp_path, "lists.yaml", lines)
+    assert load_config(Lists, file) == expected
+    save_config(expected, tmp_path / "config.yaml")
+    assert load_config(Lists, tmp_path / "config.yaml") == expected
+    changed = load_config(Lists, file, (), {"names": "c,d", "inner.shots": 7})
+    assert (changed.names, changed.inner.shots) == (["c", "d"], [7])
+
+
+def test_one_value_is_a_list_of_one_and_nothing_an_empty_list(tmp_path: Path) -> None:
+    file = write(tmp_path, "lists.yaml", "names: 010\nweights: 2\ninner: {shots: 4}\noptional: null\n")
+    assert load_config(Lists, file) == Lists(["010"], [2.0], inner=Inner([4]))
+    assert load_config(Lists, file, ["names=", "weights=", "inner.shots="]) == Lists([], inner=Inner([]))
+    assert load_config(Lists, write(tmp_path, "empty.yaml", "names: ''\n")).names == []
+    linked = write(tmp_path, "linked.yaml", "weights: ${inner.shots}\ninner: {shots: 1,2}\n".replace("1,2", "'1,2'"))
+    assert load_config(Lists, linked).weights == [1.0, 2.0]
+
+
+def test_a_wrong_item_of_a_list_is_named() -> None:
+    with pytest.raises(E2FashionError, match=r"inner\.choices\[1\]': Invalid value 'c', expected one of \['a', 'b'\]"):
+        load_config(Lists, None, ["inner.choices=a,c"])
+    with pytest.raises(
+        E2FashionError, match=r"inner\.shots.*Value 'four' of type 'str' could not be converted to Integer"
+    ):
+        load_config(Lists, None, ["inner.shots=1,four"])
+
+
+def test_options_may_hold_lists_as_texts_too() -> None:
+    assert options_for("part", Inner, {"shots": "1,2", "choices": "a"}) == {"shots": [1, 2], "choices": ["a"]}

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from e2fashion.config import load_config, save_config
-from e2fashion.options import identity_values, joined_later
+from e2fashion.options import formerly_text, identity_values, joined_later
 from e2fashion.training.config import EntityConfig, ModelConfig, RunConfig, TextConfig, differences, run_identity
 
 WORDS = [
@@ -102,3 +102,20 @@ def test_values_keep_what_did_not_join_later() -> None:
 def test_a_key_that_joins_later_needs_a_default() -> None:
     with pytest.raises(TypeError, match="what runs did before"):
         joined_later()
+
+
+def test_a_list_that_was_a_text_counts_as_that_text() -> None:
+    @dataclass
+    class Before:
+        names: str = "a,b"
+        one: str = "x"
+
+    @dataclass
+    class After:
+        names: list[str] = formerly_text("a", "b")
+        one: list[str] = formerly_text("x")
+        numbers: list[int] = formerly_text(1, 2, later=True)
+
+    assert identity_values(After()) == identity_values(Before())
+    assert identity_values(After(names=[], numbers=[3])) == {"names": "", "one": "x", "numbers": "3"}
+    assert identity_values(After(one=["it's", "a, b"]))["one"] == "it's,'a, b'"

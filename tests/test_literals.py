@@ -12,7 +12,7 @@ from e2fashion.commands import COMMANDS
 from e2fashion.commands.registry import sort_arguments
 from e2fashion.config import load_config, split_names
 from e2fashion.data.config import load_prepare_config
-from e2fashion.literals import TEXT_VALUES, is_text, locate
+from e2fashion.literals import TEXT_VALUES, is_text, join_texts, locate, split_texts
 from e2fashion.tasks.search.config import IndexBuildConfig, SearchConfig
 from e2fashion.training import build
 from e2fashion.training.config import RunConfig
@@ -108,6 +108,13 @@ def test_lists_on_the_command_line() -> None:
     assert options("only={size: [010, ~, 2020-01-01]}")["only"] == {"size": ["010", "~", "2020-01-01"]}
     assert options("tags={brand: no, 1: off}")["tags"] == {"brand": "no", "1": "off"}
     assert split_names("010, 'a, b',no") == ["010", "a, b", "no"]
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.lists(texts))
+@example(TRAPS)
+def test_joined_texts_are_split_again(items: list[str]) -> None:
+    assert split_texts(join_texts(items)) == items
 
 
 def test_a_source_gets_its_texts_as_written(tmp_path: Path) -> None:

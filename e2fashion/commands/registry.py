@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from e2fashion.config import config_of_place, keys_of, load_config
-from e2fashion.literals import split_texts
+from e2fashion.literals import quoted
 from e2fashion.settings import REQUIRED, field_docs, settings_of
 from e2fashion.types import E2FashionError
 
@@ -102,7 +102,7 @@ def load_positional(command: Command, arguments: Arguments) -> Any:
         )
     named = [f"{key}={value}" for key, value in zip(names, values, strict=False)]
     if rest and len(values) >= len(names):
-        named[-1:] = [f"{names[-1]}={','.join(map(_quoted, values[len(names) - 1 :]))}"]
+        named[-1:] = [f"{names[-1]}={','.join(map(quoted, values[len(names) - 1 :]))}"]
     given = {word.partition("=")[0] for word in (*named, *arguments.overrides)}
     required = {item.path for item in settings_of(command.config) if item.default == REQUIRED}
     missing = [name for name in names if name in required and name not in given]
@@ -172,15 +172,11 @@ def _kind_without_empty(command: Command, key: str) -> str | None:
     for config in filter(None, (command.config, command.passed)):
         for item in settings_of(config) if key.partition(".")[0] in keys_of(config) else ():
             if re.fullmatch(re.escape(item.path).replace("<name>", "[^.]+"), key):
-                empty = item.type == "text" and item.default != REQUIRED
+                empty = item.type.startswith(("text", "list")) and " or null" not in item.type
+                empty &= item.default != REQUIRED
                 return None if empty else item.type.replace("`", "")
     return None
 
 
 def _is_yaml(argument: str) -> bool:
     return argument.endswith((".yaml", ".yml"))
-
-
-def _quoted(item: str) -> str:
-    """An item of a list as the command line takes it, whatever characters it has."""
-    return item if split_texts(item) == [item] else "'" + item.replace("'", "''") + "'"

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from e2fashion.arithmetic import build_device, log_arithmetic, resolve_precision, set_threads
-from e2fashion.config import save_config, split_names
+from e2fashion.config import save_config
 from e2fashion.data.catalogue import Catalogue
 from e2fashion.disk import checked_name
 from e2fashion.encoder import EncoderIdentity
@@ -77,8 +77,7 @@ def _train_alone(
     place = StoredPlace.recall(config.encoder, there.get("encoder_place"), folder.path, "the encoder")
     encoder = load_named_encoder(place)
     identity = identity_of_encoder(encoder)
-    entities = split_names(config.prompt_entities)
-    check_prompt_entities(entities, [entity.name for entity in encoder.entities], encoder.name)
+    check_prompt_entities(config.prompt_entities, [entity.name for entity in encoder.entities], encoder.name)
     run = caption_identity(config, catalogue.fingerprint, identity)
     other = ""
     if there.get("encoder_fingerprint", identity.fingerprint) != identity.fingerprint:

@@ -7,7 +7,7 @@ from typing import Literal
 
 from omegaconf import MISSING
 
-from e2fashion.options import Accelerator, Computing, LoggingConfig
+from e2fashion.options import Accelerator, Computing, LoggingConfig, formerly_text
 
 
 @dataclass
@@ -92,8 +92,8 @@ class CaptionTrainConfig:
     """The most tokens of a caption, end token included (published: 20, 67)."""
     stop: str | None = None
     """A string after which a caption ends too (CapDec: ``.``); null: none. Source: DeCap."""
-    prompt_entities: str = ""
-    """Entities of an E2 whose tags precede the caption, separated by commas."""
+    prompt_entities: list[str] = formerly_text()
+    """Entities of an E2 whose tags precede the caption."""
     prompt_length: int = 24
     """The most tokens of that prompt."""
     memory_size: int = 500_000

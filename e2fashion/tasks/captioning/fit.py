@@ -15,7 +15,6 @@ import pytorch_lightning as pl
 from torch import Tensor
 
 from e2fashion.arithmetic import build_device, resolve_precision
-from e2fashion.config import split_names
 from e2fashion.data.catalogue import Catalogue
 from e2fashion.data.text import TextTemplate
 from e2fashion.encoder import Encoder, EncoderIdentity
@@ -69,7 +68,7 @@ class CaptionTraining:
     def prompted(self) -> dict[str, str]:
         """The columns of the entities whose tags stand before a caption."""
         columns = {entity.name: entity.column for entity in self.encoder.entities}
-        return {entity: columns[entity] for entity in split_names(self.config.prompt_entities)}
+        return {entity: columns[entity] for entity in self.config.prompt_entities}
 
     @cached_property
     def memories(self) -> Path:
