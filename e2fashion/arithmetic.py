@@ -6,8 +6,9 @@ import logging
 import os
 import time
 from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from functools import cache
-from typing import Literal, Protocol, cast
+from typing import Generic, Literal, Protocol, TypeVar, cast
 
 import torch
 
@@ -23,7 +24,23 @@ BF16_ISA = ("AVX512_CORE_BF16", "AVX512_CORE_FP16", "AVX512_CORE_AMX", "AVX10", 
 """How values of oneDNN's variable for the highest instruction set begin that leave those instructions on."""
 BF16_CUDA_CAPABILITY = (8, 0)
 
+AS_ASKED_FOR = "as asked for"
+
 logger = logging.getLogger(__name__)
+
+Value = TypeVar("Value", bound=str)
+
+
+@dataclass(frozen=True)
+class Choice(Generic[Value]):
+    """What is computed with, and why; ``emulated``: it was asked for, and the device lacks the instructions."""
+
+    value: Value
+    reason: str = AS_ASKED_FOR
+    emulated: bool = False
+
+    def __str__(self) -> str:
+        return f"{self.value}: {self.reason}"
 
 
 def multiplies_bf16(device: torch.device) -> bool:
@@ -41,8 +58,8 @@ def multiplies_bf16(device: torch.device) -> bool:
     return limit.startswith(BF16_ISA) and any(present.get(name) for name in BF16_INSTRUCTIONS)
 
 
-def resolve_precision(precision: Literal["auto"] | Precision, device: torch.device) -> tuple[Precision, str]:
-    """The precision that is computed in, and why.
+def resolve_precision(precision: Literal["auto"] | Precision, device: torch.device) -> Choice[Precision]:
+    """The precision that is computed in.
 
     ``auto`` is bf16 where the device multiplies it natively, else fp32. bf16 that was asked for where it is emulated
     stays bf16, and the reason says how many times slower a product is.
@@ -50,23 +67,37 @@ def resolve_precision(precision: Literal["auto"] | Precision, device: torch.devi
     native = multiplies_bf16(device)
     if precision == "auto":
         if native:
-            return "bf16", f"{_name(device)} multiplies bf16 natively"
-        return "fp32", f"{_name(device)} has no bf16 instructions"
+            return Choice("bf16", f"{_name(device)} multiplies bf16 natively")
+        return Choice("fp32", f"{_name(device)} has no bf16 instructions")
     if precision == "bf16" and not native:
         factor = f", {bf16_slowdown():.0f} times slower than fp32" if device.type == "cpu" else ""
-        return precision, f"as asked for, but {_name(device)} emulates it{factor}: use precision=auto"
-    return precision, "as asked for"
+        reason = f"{AS_ASKED_FOR}, but {_name(device)} emulates it{factor}: use precision=auto"
+        return Choice(precision, reason, emulated=True)
+    return Choice(precision)
 
 
 def resolve_attention(
     attention: Literal["auto"] | Attention, precision: Precision, device: torch.device
-) -> tuple[Attention, str]:
-    """The implementation of attention, and why; docs/performance.md holds the measurements behind ``auto``."""
+) -> Choice[Attention]:
+    """The implementation of attention; docs/performance.md holds the measurements behind ``auto``."""
     if attention != "auto":
-        return attention, "as asked for"
+        return Choice(attention)
     if device.type == "cpu" and precision == "bf16":
-        return "eager", "faster than sdpa in bf16 on a processor"
-    return "sdpa", "no slower than eager, in less memory"
+        return Choice("eager", "faster than sdpa in bf16 on a processor")
+    return Choice("sdpa", "no slower than eager, in less memory")
+
+
+def with_recorded_reasons(choices: Mapping[str, Choice], recorded: Mapping[str, str]) -> dict[str, Choice]:
+    """The choices of a run that may be resumed: its configuration holds what ``auto`` was resolved to, its record why.
+
+    ``recorded`` maps names to choices as text.
+    """
+    found = dict(choices)
+    for name, choice in choices.items():
+        value, _, reason = str(recorded.get(name, "")).partition(": ")
+        if choice == Choice(value) and reason:
+            found[name] = replace(choice, reason=reason)
+    return found
 
 
 @cache
@@ -113,11 +144,10 @@ def set_threads(threads: int | None) -> None:
     torch.set_num_threads(threads)
 
 
-def log_arithmetic(reasons: Mapping[str, str], device: torch.device) -> None:
-    """Say what is computed in, and why; a warning where bf16 was asked for and is emulated."""
-    for name, reason in reasons.items():
-        emulated = name == "precision" and reason.startswith("bf16") and not multiplies_bf16(device)
-        logger.log(logging.WARNING if emulated else logging.INFO, "%s %s", name, reason)
+def log_arithmetic(choices: Mapping[str, Choice]) -> None:
+    """Say what is computed in, and why; a warning where it is emulated."""
+    for name, choice in choices.items():
+        logger.log(logging.WARNING if choice.emulated else logging.INFO, "%s %s: %s", name, choice.value, choice.reason)
 
 
 class ChoosesPrecision(Protocol):
@@ -129,8 +159,7 @@ class ChoosesPrecision(Protocol):
 
 def measuring_precision(config: ChoosesPrecision) -> Literal["fp32", "bf16"]:
     """The precision of an encoder that is only measured; the log says what ``auto`` means here."""
-    device = build_device(config.accelerator)
-    used, reason = resolve_precision(config.precision, device)
+    choice = resolve_precision(config.precision, build_device(config.accelerator))
     if config.precision != "fp32":
-        log_arithmetic({"precision": f"{used}: {reason}"}, device)
-    return cast(Literal["fp32", "bf16"], used)
+        log_arithmetic({"precision": choice})
+    return cast(Literal["fp32", "bf16"], choice.value)

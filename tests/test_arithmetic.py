@@ -9,7 +9,14 @@ import pytest
 import torch
 
 from e2fashion import arithmetic
-from e2fashion.arithmetic import log_arithmetic, multiplies_bf16, resolve_attention, resolve_precision
+from e2fashion.arithmetic import (
+    Choice,
+    log_arithmetic,
+    multiplies_bf16,
+    resolve_attention,
+    resolve_precision,
+    with_recorded_reasons,
+)
 
 CPU = torch.device("cpu")
 NATIVE = {"avx512_bf16": True}
@@ -29,12 +36,12 @@ def test_auto_is_bf16_where_the_processor_has_instructions_for_it(
     monkeypatch: pytest.MonkeyPatch, instruction: str
 ) -> None:
     processor(monkeypatch, **{instruction: True})
-    assert resolve_precision("auto", CPU) == ("bf16", "this CPU multiplies bf16 natively")
+    assert resolve_precision("auto", CPU) == Choice("bf16", "this CPU multiplies bf16 natively")
 
 
 def test_auto_is_fp32_where_bf16_would_be_emulated(monkeypatch: pytest.MonkeyPatch) -> None:
     processor(monkeypatch, avx2=True, avx512_f=True)
-    assert resolve_precision("auto", CPU) == ("fp32", "this CPU has no bf16 instructions")
+    assert resolve_precision("auto", CPU) == Choice("fp32", "this CPU has no bf16 instructions")
 
 
 @pytest.mark.parametrize(
@@ -52,13 +59,13 @@ def test_auto_on_a_gpu_follows_its_capability(
 ) -> None:
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "a GPU")
-    assert resolve_precision("auto", torch.device("cuda"))[0] == precision
+    assert resolve_precision("auto", torch.device("cuda")).value == precision
 
 
 @pytest.mark.parametrize("asked", ["fp32", "bf16", "fp16"])
 def test_what_is_asked_for_is_kept(monkeypatch: pytest.MonkeyPatch, asked: str) -> None:
     processor(monkeypatch, **NATIVE)
-    assert resolve_precision(asked, CPU) == (asked, "as asked for")  # type: ignore[arg-type]
+    assert resolve_precision(asked, CPU) == Choice(asked)  # type: ignore[arg-type]
 
 
 def test_emulated_bf16_is_kept_with_a_warning_that_says_what_it_costs(
@@ -66,13 +73,24 @@ def test_emulated_bf16_is_kept_with_a_warning_that_says_what_it_costs(
 ) -> None:
     processor(monkeypatch)
     monkeypatch.setattr(arithmetic, "bf16_slowdown", lambda: 29.2)
-    precision, reason = resolve_precision("bf16", CPU)
-    assert precision == "bf16"
+    choice = resolve_precision("bf16", CPU)
+    assert choice.value == "bf16"
     with caplog.at_level(logging.INFO):
-        log_arithmetic({"precision": f"{precision}: {reason}"}, CPU)
+        log_arithmetic({"precision": choice})
     (record,) = caplog.records
     assert record.levelno == logging.WARNING
     assert "this CPU emulates it, 29 times slower than fp32: use precision=auto" in record.getMessage()
+
+
+def test_a_resumed_run_says_what_auto_meant_when_it_began() -> None:
+    first = {"precision": Choice("fp32", "this CPU has no bf16 instructions"), "attention": Choice("sdpa", "faster")}
+    recorded = {name: str(choice) for name, choice in first.items()}
+    resumed: dict[str, Choice] = {"precision": Choice("fp32"), "attention": Choice("sdpa")}
+    assert with_recorded_reasons(resumed, recorded) == first
+    assert with_recorded_reasons(resumed, {}) == resumed
+    other: dict[str, Choice] = {"precision": Choice("bf16", "as asked for, but emulated", emulated=True)}
+    assert with_recorded_reasons(other, recorded) == other
+    assert with_recorded_reasons({"precision": Choice("bf16")}, recorded) == {"precision": Choice("bf16")}
 
 
 @pytest.mark.parametrize(
@@ -80,7 +98,7 @@ def test_emulated_bf16_is_kept_with_a_warning_that_says_what_it_costs(
     [("cpu", "bf16", "eager"), ("cpu", "fp32", "sdpa"), ("cuda", "bf16", "sdpa"), ("cuda", "fp16", "sdpa")],
 )
 def test_auto_attention_is_what_was_measured_to_be_faster(device: str, precision: str, attention: str) -> None:
-    assert resolve_attention("auto", precision, torch.device(device))[0] == attention  # type: ignore[arg-type]
+    assert resolve_attention("auto", precision, torch.device(device)).value == attention  # type: ignore[arg-type]
 
 
 def test_the_slowdown_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -233,6 +233,11 @@ def test_ctrl_c_and_train_with_the_folder_end_with_the_same_model(
     assert train_run(config_of_place(RunConfig, output, []), progress=False).report.is_file()
     assert same_weights(saved_weights(output / "model"), saved_weights(trained.model))
     assert not checkpoint.exists()
+    log = RunFolder(output).log.read_text(encoding="utf-8").splitlines()
+    reasons = [line.partition(" INFO ")[2] for line in log if " INFO precision " in line]
+    assert len(reasons) == 2
+    assert len(set(reasons)) == 1
+    assert "as asked for" not in reasons[0]
 
 
 @pytest.mark.parametrize("at", [(FIRST, 3), (SECOND, 3)], ids=["first_stage", "second_stage"])

@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 
 from e2fashion.ablation.measured import results_of
-from e2fashion.arithmetic import build_device, log_arithmetic, set_threads
+from e2fashion.arithmetic import Choice, build_device, log_arithmetic, set_threads, with_recorded_reasons
 from e2fashion.config import load_config, save_config, split_names
 from e2fashion.data.catalogue import Catalogue
 from e2fashion.encoder import load_encoder
@@ -53,7 +53,7 @@ def _train_alone(
     catalogue: Catalogue,
     folder: RunFolder,
     device: torch.device,
-    arithmetic: dict[str, str],
+    arithmetic: dict[str, Choice],
     progress: bool,
 ) -> None:
     """Train and evaluate as the only writer of the folder."""
@@ -62,10 +62,11 @@ def _train_alone(
     folder.open(identity, catalogue.fingerprint, device, _differences(config, folder) if other else "")
     save_config(config, folder.config)
     config = _with_checkpoint(config, folder)
-    folder.update_record(arithmetic=arithmetic)
+    arithmetic = with_recorded_reasons(arithmetic, folder.read_record().get("arithmetic", {}))
+    folder.update_record(arithmetic={name: str(choice) for name, choice in arithmetic.items()})
     handler = folder.log_to_file()
     try:
-        log_arithmetic(arithmetic, device)
+        log_arithmetic(arithmetic)
         train_stages(config, catalogue, folder, progress)
         encoder = load_encoder(str(folder.model), name=config.name)
         results_of(folder, encoder, catalogue, config, split_names(config.evaluate_splits), progress)

@@ -12,7 +12,7 @@ from typing import cast
 import torch
 from torch import nn
 
-from e2fashion.arithmetic import build_device, log_arithmetic, resolve_precision, set_threads
+from e2fashion.arithmetic import Choice, build_device, log_arithmetic, resolve_precision, set_threads
 from e2fashion.config import save_config
 from e2fashion.data.catalogue import Catalogue
 from e2fashion.disk import checked_name
@@ -56,11 +56,11 @@ def train_decoder(config: CaptionTrainConfig, progress: bool = True) -> RunFolde
     check_caption_config(config)
     catalogue = Catalogue.load(config.data)
     device = build_device(config.accelerator)
-    precision, reason = resolve_precision(config.train.precision, device)
-    config = replace(config, train=replace(config.train, precision=precision))
+    precision = resolve_precision(config.train.precision, device)
+    config = replace(config, train=replace(config.train, precision=precision.value))
     folder = RunFolder(Path(config.output))
     with folder.locked():
-        _train_alone(config, catalogue, folder, device, {"precision": f"{precision}: {reason}"}, progress)
+        _train_alone(config, catalogue, folder, device, {"precision": precision}, progress)
     return folder
 
 
@@ -69,7 +69,7 @@ def _train_alone(
     catalogue: Catalogue,
     folder: RunFolder,
     device: torch.device,
-    arithmetic: dict[str, str],
+    arithmetic: dict[str, Choice],
     progress: bool,
 ) -> None:
     """Train as the only writer of the folder, unless the same decoder lies there finished."""
@@ -93,7 +93,7 @@ def _train_alone(
         return
     handler = folder.log_to_file()
     try:
-        log_arithmetic(arithmetic, device)
+        log_arithmetic(arithmetic)
         cast(nn.Module, encoder.model).to(device)
         CaptionTraining(config, catalogue, encoder, identity, folder, progress).run()
     except RunInterruptedError as interruption:

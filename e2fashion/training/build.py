@@ -13,7 +13,7 @@ from huggingface_hub.errors import StrictDataclassError
 from transformers import PreTrainedTokenizerBase
 from transformers.activations import ACT2FN
 
-from e2fashion.arithmetic import build_device, resolve_attention, resolve_precision
+from e2fashion.arithmetic import Choice, build_device, resolve_attention, resolve_precision
 from e2fashion.config import options_for
 from e2fashion.data.catalogue import Catalogue
 from e2fashion.data.config import CheckConfig, DescribeConfig, source_options
@@ -101,23 +101,20 @@ def build_template(config: RunConfig, catalogue: Catalogue) -> TextTemplate:
     return template
 
 
-def resolve_arithmetic(config: RunConfig, device: torch.device | None = None) -> tuple[RunConfig, dict[str, str]]:
+def resolve_arithmetic(config: RunConfig, device: torch.device | None = None) -> tuple[RunConfig, dict[str, Choice]]:
     """The run with what ``auto`` means in ``train.precision`` and ``model.attention`` on its device; and why.
 
     A run's identity counts the resolved values, so the same file is another run on another kind of machine.
     """
     device = device or build_device(config.accelerator)
-    precision, precision_reason = resolve_precision(config.train.precision, device)
-    attention, attention_reason = resolve_attention(config.model.attention, precision, device)
+    precision = resolve_precision(config.train.precision, device)
+    attention = resolve_attention(config.model.attention, precision.value, device)
     resolved = replace(
         config,
-        train=replace(config.train, precision=precision),
-        model=replace(config.model, attention=attention),
+        train=replace(config.train, precision=precision.value),
+        model=replace(config.model, attention=attention.value),
     )
-    return resolved, {
-        "precision": f"{precision}: {precision_reason}",
-        "attention": f"{attention}: {attention_reason}",
-    }
+    return resolved, {"precision": precision, "attention": attention}
 
 
 def build_transform(config: RunConfig) -> ImageTransform:
@@ -306,7 +303,7 @@ def build_fit_settings(config: RunConfig, stage: StageConfig, progress: bool) ->
     """Length, arithmetic and machine of one stage."""
     return FitSettings(
         epochs=stage.epochs,
-        precision=resolve_precision(config.train.precision, build_device(config.accelerator))[0],
+        precision=resolve_precision(config.train.precision, build_device(config.accelerator)).value,
         accelerator=config.accelerator,
         devices=config.devices,
         nodes=config.nodes,

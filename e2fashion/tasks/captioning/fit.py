@@ -164,7 +164,7 @@ class CaptionTraining:
         items = (CaptionItems(train, train.batch), CaptionItems(val, val.batch))
         settings = FitSettings(
             epochs=own.epochs,
-            precision=resolve_precision(own.precision, build_device(self.config.accelerator))[0],
+            precision=resolve_precision(own.precision, build_device(self.config.accelerator)).value,
             accelerator=self.config.accelerator,
             gradient_clip=own.gradient_clip,
             checkpoint_every_steps=own.checkpoint_every_steps,
