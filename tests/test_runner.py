@@ -230,7 +230,7 @@ def test_ctrl_c_and_train_with_the_folder_end_with_the_same_model(
     checkpoint = output / "checkpoints" / at[0] / "last.ckpt"
     assert torch.load(checkpoint, weights_only=True)["global_step"] == at[1] + 1
     assert "Go on with" in RunFolder(output).log.read_text(encoding="utf-8")
-    assert train_run(config_of_place(RunConfig, output, []), progress=False).report.is_file()
+    assert train_run(config_of_place(RunConfig, output, []), progress=False).results.is_file()
     assert same_weights(saved_weights(output / "model"), saved_weights(trained.model))
     assert not checkpoint.exists()
     log = RunFolder(output).log.read_text(encoding="utf-8").splitlines()
