@@ -11,6 +11,7 @@ import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from difflib import get_close_matches
+from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
@@ -51,7 +52,7 @@ def load_config(
     Raises:
         E2FashionError: a missing file, a cycle of bases, a key the schema lacks, a value of the wrong type.
     """
-    merged = OmegaConf.structured(schema)
+    merged = _defaults(schema)
     if file is not None:
         has_own_base = "base" in keys_of(schema)  # an ablation's: the run that it changes
         layers = [(file, read_yaml(file, schema))] if has_own_base else _layers(Path(file), (), schema)
@@ -97,7 +98,7 @@ def load_with_options(
     """
     known = keys_of(schema)
     ours = [word for word in overrides if word.partition("=")[0].partition(".")[0] in known]
-    named = _merged_layers(OmegaConf.structured(schema), file, ours, (schema,), known.__contains__)
+    named = _merged_layers(_defaults(schema), file, ours, (schema,), known.__contains__)
     options_schema = options_of(named)
     schemas = (schema,) if options_schema is None else (schema, options_schema)
     options = _merged_layers(OmegaConf.create({}), file, overrides, schemas, lambda key: key not in known)
@@ -129,7 +130,8 @@ def options_for(what: str, schema: type, options: Mapping[str, Any], more_keys: 
     try:
         given = OmegaConf.create(encoded(options))
         _split_lists(given, schema)
-        merged = OmegaConf.merge(OmegaConf.structured(schema), given)
+        merged = _defaults(schema)
+        merged.merge_with(given)
         return cast(dict[str, Any], decoded(OmegaConf.to_container(merged, throw_on_missing=True)))
     except (OmegaConfBaseException, TypeError, ValueError) as error:  # the last two where containers differ in kind
         # OmegaConf's own words are for people already
@@ -267,10 +269,24 @@ def _refuse_typed(key: str, value: Any, schema: type, origin: str) -> None:
         raise E2FashionError(f"{origin}, key '{key}': {typed!r} is no text. Put what is meant in quotation marks.")
 
 
+def _defaults(schema: type) -> DictConfig:
+    """A schema's defaults, to merge others into."""
+    return copy.deepcopy(_structured(schema))
+
+
+@cache
+def _structured(schema: type) -> DictConfig:
+    """Costs more than its copy."""
+    return cast(DictConfig, OmegaConf.structured(schema))
+
+
 def _merge(base: DictConfig, layer: DictConfig, origin: str) -> DictConfig:
+    """``base``, changed in place by ``layer``; errors call that ``origin``."""
     _split_lists(layer, OmegaConf.get_type(base))
     try:
-        return cast(DictConfig, OmegaConf.merge(_emptied(base, layer), layer))
+        _empty(base, layer)
+        base.merge_with(layer)
+        return base
     except OmegaConfBaseException as error:
         key = getattr(error, "full_key", None)
         where = f"{origin}, key '{key}'" if key else origin
@@ -304,29 +320,16 @@ def _keys_instead(error: OmegaConfBaseException) -> str:
     return f". Its keys: {', '.join(item.name for item in fields(schema))}"
 
 
-def _has_empty(layer: DictConfig) -> bool:
-    nodes = (layer._get_node(key) for key in layer)
-    return any(isinstance(node, DictConfig) and (not node or _has_empty(node)) for node in nodes)
-
-
-def _emptied(base: DictConfig, layer: DictConfig) -> DictConfig:
-    """``base`` without what ``layer`` sets to ``{}``: an empty mapping removes everything, it does not add nothing."""
-    if not _has_empty(layer):
-        return base
-    base = copy.deepcopy(base)
-
-    def empty(target: DictConfig, source: DictConfig) -> None:
-        for key in source:
-            given, there = source._get_node(key), target._get_node(key)
-            if not isinstance(given, DictConfig) or not isinstance(there, DictConfig) or there._is_none():
-                continue
-            if not given._is_none() and not given and OmegaConf.get_type(there) is dict:
-                target[key] = {}
-            else:
-                empty(there, given)
-
-    empty(base, layer)
-    return base
+def _empty(base: DictConfig, layer: DictConfig) -> None:
+    """Empty what ``layer`` sets to ``{}``: an empty mapping removes everything, it does not add nothing."""
+    for key in layer:
+        given, there = layer._get_node(key), base._get_node(key, validate_access=False)
+        if not isinstance(given, DictConfig) or not isinstance(there, DictConfig) or there._is_none():
+            continue
+        if not given._is_none() and not given and OmegaConf.get_type(there) is dict:
+            base[key] = {}
+        else:
+            _empty(there, given)
 
 
 def _first_line(error: Exception) -> str:

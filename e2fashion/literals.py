@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields, is_dataclass
+from functools import cache
 from types import NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
@@ -161,7 +162,7 @@ def _locate(schema: Any, key: str) -> tuple[list[str], Any] | None:
     field = next((item for item in fields(schema) if item.name == head), None)
     if field is None:
         return None
-    kind = get_type_hints(schema)[head]
+    kind = _types_of(schema)[head]
     if not rest:
         return [head], dict[str, TextOrTexts] if field.metadata.get(TEXT_VALUES) else kind
     kind = _without_none(kind)
@@ -176,6 +177,11 @@ def _locate(schema: Any, key: str) -> tuple[list[str], Any] | None:
         below = _locate(_without_none(values), rest) if rest else ([], values)
         return None if below is None else ([head, name, *below[0]], below[1])
     return [head, rest], TextOrTexts if field.metadata.get(TEXT_VALUES) else values
+
+
+@cache
+def _types_of(schema: type) -> dict[str, Any]:
+    return get_type_hints(schema)
 
 
 def _without_none(kind: Any) -> Any:

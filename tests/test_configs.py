@@ -15,7 +15,7 @@ from e2fashion.__main__ import main
 from e2fashion.ablation.run import train_run
 from e2fashion.config import load_config
 from e2fashion.data.catalogue import Catalogue
-from e2fashion.data.config import PrepareConfig, load_prepare_config
+from e2fashion.data.config import PrepareConfig, load_prepare_config, source_options
 from e2fashion.data.sources import SOURCES
 from e2fashion.encoder import load_encoder
 from e2fashion.models import E2Model
@@ -40,11 +40,10 @@ def test_a_run_configuration_is_valid_and_called_like_its_file(file: Path) -> No
 
 @pytest.mark.parametrize("file", sorted((CONFIGS / "data").glob("*.yaml")), ids=lambda file: file.stem)
 def test_a_data_configuration_has_only_options_of_its_source(file: Path) -> None:
-    config, options = load_prepare_config(file, ["output=catalogue", "path=raw"])
-    schema: Any = SOURCES[config.source]
-    given = options if "path" in {item.name for item in fields(schema)} else {**options, "path": None}
-    given = {key: value for key, value in given.items() if value is not None}
-    assert OmegaConf.merge(OmegaConf.structured(schema), given)
+    schema: Any = SOURCES[OmegaConf.load(file).source]
+    path = ["path=raw"] if "path" in {item.name for item in fields(schema)} else []
+    config, options = load_prepare_config(file, ["output=catalogue", *path])
+    assert source_options(config.source, options)
     assert isinstance(config, PrepareConfig)
 
 
