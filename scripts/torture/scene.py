@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import csv
+import pkgutil
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -138,12 +141,21 @@ def make_scene(folder: Path) -> Scene:
 
 
 def import_libraries() -> None:
-    """Import once, in the parent, what every child would import for itself; nothing here starts a thread."""
-    import pytorch_lightning  # noqa: F401
+    """Import once, in the parent, all modules of the package, which import what every child would import for itself.
+
+    Nothing here starts a thread.
+    """
     import torch
     import transformers.models.clip
     import transformers.models.gpt2.modeling_gpt2  # noqa: F401
 
+    import e2fashion
+
+    for module in pkgutil.walk_packages(e2fashion.__path__, "e2fashion."):
+        import_module(module.name)
+    if find_spec("sentence_transformers"):
+        import_module("sentence_transformers")
+    Image.init()
     torch.set_num_threads(1)
 
 
