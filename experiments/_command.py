@@ -12,10 +12,9 @@ from pathlib import Path
 from e2fashion.published import PublishedRow, load_published
 from e2fashion.terminal import prepare_terminal
 from e2fashion.types import E2FashionError
-from experiments._ablations import run_ablation_rows
 from experiments._data import DATA_SETS, choose_data, load_catalogue, missing_data, parse_data
 from experiments._experiment import PUBLISHED, Experiment, Material, Recipe
-from experiments._runs import row_records, run_rows
+from experiments._runs import Steering, row_records, run_rows
 from experiments._smoke import smoke_catalogue, smoke_overrides
 from experiments._tables import RECORDS
 
@@ -57,9 +56,8 @@ def _parser(experiment: Experiment) -> argparse.ArgumentParser:
         parser.add_argument(
             "--reuse", type=Path, action="append", default=[], metavar="FOLDER", help="take finished runs below it"
         )
-    if experiment.ablation:
-        parser.add_argument("--only", default="", metavar="ROW", help="these rows alone, separated by commas")
         parser.add_argument("--jobs", type=int, default=1, help="runs that train side by side (default: 1)")
+        parser.add_argument("--only", default="", metavar="ROW", help="these rows alone, separated by commas")
     parser.add_argument("--quiet", action="store_true", help="no progress bars")
     return parser
 
@@ -120,16 +118,9 @@ def _measure(
         recipe, overrides = recipes[name], []
     catalogue = load_catalogue(name, places[name])
     words, progress = [*overrides, *given.overrides], not (given.quiet or given.smoke)
-    problems: dict[str, str] = {}
-    if experiment.ablation:
-        only = [row.strip() for row in given.only.split(",") if row.strip()]
-        folders, problems = run_ablation_rows(
-            experiment, recipe, catalogue, output, seeds, words, not given.view, progress, given.jobs, given.reuse, only
-        )
-    else:
-        folders = run_rows(
-            experiment, recipe, catalogue, output / "runs", seeds, words, not given.view, progress, given.reuse
-        )
+    only = [row.strip() for row in given.only.split(",") if row.strip()]
+    steering = Steering(seeds, words, not given.view, progress, given.jobs, given.reuse, only)
+    folders, problems = run_rows(experiment, recipe, catalogue, output, steering)
     said = " Two steps on drawn garments: the numbers mean nothing." if given.smoke else ""
     caption = (
         f"{DATA_SETS[name].title} (fingerprint {catalogue.fingerprint[:12]}), scale `{given.scale}`, seeds "

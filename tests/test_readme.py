@@ -22,7 +22,7 @@ from transformers import CLIPConfig, CLIPModel, CLIPProcessor
 from e2fashion import commands as registered
 from e2fashion import runner
 from e2fashion.__main__ import argument_parser, main, parse
-from e2fashion.ablation import load_ablation
+from e2fashion.ablation.plan import load_ablation
 from e2fashion.commands import registry
 from e2fashion.config import load_config, load_with_options
 from e2fashion.data.catalogue import Catalogue

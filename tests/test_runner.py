@@ -396,7 +396,8 @@ def test_runs_are_compared_in_one_report(synth_catalogue: Catalogue, tmp_path: P
         files.append(tmp_path / f"{name}.yaml")
         files[-1].write_text(f"name: {name}\nmodel: {{entities: {entities}}}\n{base}\n", encoding="utf-8")
     tiny = [word for word in TINY if not word.startswith(("model.entities", "train.stages"))]
-    report = compare(*load_comparison(files, [*overrides, *tiny]), progress=False)
+    records = compare(*load_comparison(files, [*overrides, *tiny]), progress=False)
+    report = (tmp_path / "compare/report.md").read_text(encoding="utf-8")
     assert "# baseline against regional" in report
     assert "| run | parameters | of these E2's |" in report
     assert "| 0.00 M, + 0.0 % |" in report.partition("| baseline |")[2].splitlines()[0]
@@ -405,7 +406,8 @@ def test_runs_are_compared_in_one_report(synth_catalogue: Catalogue, tmp_path: P
         "selected_regional.png",
     }
     before = (tmp_path / "compare/regional/results.jsonl").read_bytes()
-    assert compare(*load_comparison(files, [*overrides, *tiny]), progress=False) == report
+    assert compare(*load_comparison(files, [*overrides, *tiny]), progress=False) == records
+    assert (tmp_path / "compare/report.md").read_text(encoding="utf-8") == report
     assert (tmp_path / "compare/regional/results.jsonl").read_bytes() == before
 
 

@@ -1,4 +1,4 @@
-"""``compare``: train several runs on one catalogue and write one report."""
+"""Several runs on one catalogue, and one report that sets them side by side."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from contextlib import nullcontext
 from pathlib import Path
 
 from e2fashion.ablation.config import CompareConfig
-from e2fashion.ablation.measured import results_of
 from e2fashion.ablation.run import train_run
+from e2fashion.ablation.state import results_of
 from e2fashion.data.catalogue import Catalogue
 from e2fashion.encoder import Encoder, load_encoder
 from e2fashion.escape import markdown, markdown_code
@@ -20,32 +20,31 @@ from e2fashion.training.stages import is_first_process
 from e2fashion.types import ResultRecord
 
 
-def compare(config: CompareConfig, runs: Sequence[RunConfig], progress: bool = True) -> str:
-    """Train several runs on one catalogue, evaluate each, and write one report."""
-    output = Path(config.output)
-    catalogue = Catalogue.load(config.data)
+def compare(config: CompareConfig, runs: Sequence[RunConfig], progress: bool = True) -> list[ResultRecord]:
+    """Train and evaluate every run that is not finished, the baseline first, and write ``report.md``.
+
+    Returns:
+        The records of all runs on the split that the report is about; none in a process that only helps to train.
+
+    Raises:
+        E2FashionError: a run that does not fit the catalogue, before any is trained, or one that fails.
+    """
+    folder, catalogue = RunFolder(Path(config.output)), Catalogue.load(config.data)
     for run in runs:
         check_run(run, catalogue)
-    with RunFolder(output).locked() if is_first_process() else nullcontext():
-        return _compare_alone(config, catalogue, runs, progress)
-
-
-def _compare_alone(config: CompareConfig, catalogue: Catalogue, runs: Sequence[RunConfig], progress: bool) -> str:
-    """Train, evaluate and report as the only writer of the folder."""
-    output, names = Path(config.output), [run.name for run in runs]
     encoders: list[Encoder] = []
     records: list[ResultRecord] = []
-    for run in runs:
-        folder = train_run(run, progress)
+    with folder.locked() if is_first_process() else nullcontext():
+        for run in runs:
+            trained = train_run(run, progress)
+            if is_first_process():
+                encoders.append(load_encoder(str(trained.model), name=run.name))
+                records += results_of(trained, encoders[-1], catalogue, run, [config.split], progress)
         if is_first_process():
-            encoders.append(load_encoder(str(folder.model), name=run.name))
-            records += results_of(folder, encoders[-1], catalogue, run, [config.split], progress)
-    file = RunFolder(output).report
-    if not is_first_process():
-        return ""
-    lines = _comparison_lines(catalogue, config.split, output, names)
-    write_comparison(file, records, encoders, catalogue, config.split, config.gallery_products, lines, progress)
-    return file.read_text(encoding="utf-8")
+            lines = _comparison_lines(catalogue, config.split, folder.path, [run.name for run in runs])
+            gallery = config.gallery_products
+            write_comparison(folder.report, records, encoders, catalogue, config.split, gallery, lines, progress)
+    return records
 
 
 def _comparison_lines(catalogue: Catalogue, split: str, output: Path, names: Sequence[str]) -> list[str]:

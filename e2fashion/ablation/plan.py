@@ -46,7 +46,8 @@ class Ablation:
     """An ablation with everything read and checked.
 
     ``changes`` says by row what differs from the base: dotted keys with the base's and the row's value; ``words`` says
-    the same as one would type it. ``left_out`` gives the reason for each optional row that the base has nothing for.
+    the same as one would type it, and ``arguments`` what the whole was read from. ``left_out`` gives the reason for
+    each optional row that the base has nothing for.
     """
 
     name: str
@@ -61,6 +62,12 @@ class Ablation:
     left_out: Mapping[str, str]
     runs: tuple[PlannedRun, ...]
     reuse: tuple[Path, ...] = ()
+    arguments: tuple[str, ...] = ()
+
+    @property
+    def folders(self) -> list[Path]:
+        """Where finished runs of the same identity may lie."""
+        return [*([self.folder] if self.folder.is_dir() else []), *self.reuse]
 
     def on(self, data_fingerprint: str) -> Ablation:
         """The same ablation with the identities that its runs have on a catalogue of this fingerprint."""
@@ -126,6 +133,7 @@ def load_ablation(file: str | Path, overrides: Sequence[str] = ()) -> Ablation:
         left_out=left_out,
         runs=tuple(runs),
         reuse=tuple(Path(place) for place in config.reuse),
+        arguments=(str(file), *overrides),
     )
 
 

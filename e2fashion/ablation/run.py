@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from e2fashion.ablation.measured import results_of
+from e2fashion.ablation.state import results_of
 from e2fashion.arithmetic import Choice, build_device, log_arithmetic, set_threads, with_recorded_reasons
 from e2fashion.config import load_config, save_config, split_names
 from e2fashion.data.catalogue import Catalogue

@@ -1,4 +1,4 @@
-"""What is there of a sweep already: finished runs wherever they lie, begun ones, and how long the rest will take."""
+"""What is there of planned runs: finished ones wherever they lie, begun ones, and how long the rest will take."""
 
 from __future__ import annotations
 
@@ -8,13 +8,23 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from e2fashion.ablation.measured import TOKENS, stored_records, unmeasured
-from e2fashion.ablation.plan import Ablation, PlannedRun
+from e2fashion.ablation.plan import PlannedRun
 from e2fashion.config import load_config, split_names
+from e2fashion.data.catalogue import Catalogue
+from e2fashion.encoder import Encoder
+from e2fashion.evaluation import measure
+from e2fashion.records import append_records, interrupted_measurements, read_records
 from e2fashion.run_folder import RunFolder
+from e2fashion.tasks.localization.records import SELECTION
+from e2fashion.tasks.retrieval.config import EvaluateConfig
+from e2fashion.tasks.retrieval.measure import CANDIDATES
+from e2fashion.tasks.retrieval.protocols import FullGallery
+from e2fashion.tasks.retrieval.rankings import rankings_file
 from e2fashion.training.config import RunConfig
 from e2fashion.types import E2FashionError, ResultRecord
 
+TOKENS = "tokens"
+"""The way of looking at a selection that every run is measured by, where its catalogue knows regions."""
 #: What a failed run leaves in its folder until it succeeds.
 ERROR_FILE = "error.txt"
 
@@ -32,13 +42,13 @@ class FoundRun:
     error: str = ""
 
 
-def find_runs(ablation: Ablation, runs: Iterable[PlannedRun], data_fingerprint: str) -> list[FoundRun]:
-    """Look for each run in its own folder, then among all of the sweep and of the folders it may reuse.
+def find_runs(runs: Iterable[PlannedRun], data_fingerprint: str, folders: Iterable[Path]) -> list[FoundRun]:
+    """Look for each run in its folder, then for a finished one that computes the same anywhere below ``folders``.
 
     Raises:
-        E2FashionError: a run's folder holds another run.
+        E2FashionError: a run's folder holds another run; one of ``folders`` does not exist.
     """
-    elsewhere = finished_runs(ablation.reuse, ablation.folder.glob("*/*/record.json"))
+    elsewhere = finished_runs(folders)
     found = []
     for run in runs:
         own = RunFolder(run.folder)
@@ -54,14 +64,14 @@ def find_runs(ablation: Ablation, runs: Iterable[PlannedRun], data_fingerprint: 
     return found
 
 
-def finished_runs(reuse: Iterable[Path], records: Iterable[Path] = ()) -> dict[str, RunFolder]:
-    """Finished runs by identity: those of ``records`` (files) and all that lie below the folders of ``reuse``.
+def finished_runs(folders: Iterable[Path]) -> dict[str, RunFolder]:
+    """All finished runs below ``folders``, by identity.
 
     Raises:
-        E2FashionError: a folder of ``reuse`` that does not exist.
+        E2FashionError: a folder that does not exist.
     """
     found: dict[str, RunFolder] = {}
-    for file in sorted([*records, *_records_below(reuse)]):
+    for file in sorted(_records_below(folders)):
         folder = RunFolder(file.parent)
         if trained(folder):
             found.setdefault(folder.read_record().get("identity", ""), folder)
@@ -142,3 +152,68 @@ def _records_below(folders: Iterable[Path]) -> list[Path]:
 
 def _epochs(config: RunConfig) -> int:
     return sum(stage.epochs for stage in config.train.stages.values() if stage is not None)
+
+
+def stored_records(
+    folder: RunFolder, config: RunConfig, data_fingerprint: str, splits: Sequence[str]
+) -> list[ResultRecord]:
+    """The records of a run's protocols and of its selection on ``splits``, with the model as it was trained.
+
+    What ``evaluate`` measured with other settings stands in the same file.
+    """
+    if not folder.results.is_file():
+        return []
+    of_model = (folder.read_record().get("identity", ""), config.name, data_fingerprint)
+    usual: dict[str, Any] = {"image_size": config.image.size, "resize": config.image.resize, "precision": "fp32"}
+    usual |= {"candidate_seed": 0, "queries_per_draw": None, "draws": 1, "fill": "report"}
+    text, protocols = config.text.template, split_names(config.protocols)
+    return [
+        record
+        for record in read_records(folder.results)
+        if (record.run, record.model, record.data_fingerprint) == of_model
+        and record.split in splits
+        and ((record.text == text and record.protocol in protocols) or _is_selection(record))
+        and all(record.extra.get(name, value) == value for name, value in usual.items())
+    ]
+
+
+def unmeasured(folder: RunFolder, config: RunConfig, data_fingerprint: str, split: str) -> list[str]:
+    """The run's protocols of which ``results.jsonl`` lacks records of ``split``, or holds some that were cut off.
+
+    ``full`` is measured when its rankings are kept too; what is asked of selection tokens is called ``tokens``.
+    """
+    there = {record.protocol for record in stored_records(folder, config, data_fingerprint, [split])}
+    if folder.results.is_file():
+        there -= {protocol for other, protocol in interrupted_measurements(folder.results) if other == split}
+    if not rankings_file(folder.rankings, FullGallery.name, split, data_fingerprint).is_file():
+        there.discard(FullGallery.name)
+    return [protocol for protocol in split_names(config.protocols) if protocol not in there] + (
+        [] if TOKENS in there else [TOKENS]
+    )
+
+
+def _is_selection(record: ResultRecord) -> bool:
+    return (record.task, record.protocol) == (SELECTION.task, TOKENS)
+
+
+def results_of(
+    folder: RunFolder, encoder: Encoder, catalogue: Catalogue, config: RunConfig, splits: list[str], progress: bool
+) -> list[ResultRecord]:
+    """The records of the run's protocols and selection; those that ``results.jsonl`` lacks are measured first."""
+    for split in splits:
+        missing = unmeasured(folder, config, catalogue.fingerprint, split)
+        settings = EvaluateConfig(
+            model=str(folder.path),
+            data=config.data,
+            protocol=",".join(protocol for protocol in missing if protocol != TOKENS),
+            split=split,
+            selection=TOKENS if TOKENS in missing else "",
+            batch_size=config.loader.evaluation_batch_size,
+            workers=config.loader.workers,
+            accelerator=config.accelerator,
+        )
+        if missing:
+            made_by, lists = folder.read_record(), folder.path / CANDIDATES
+            records = measure(encoder, catalogue, settings, made_by, lists, progress, folder.rankings)
+            append_records(folder.results, records)
+    return stored_records(folder, config, catalogue.fingerprint, splits)

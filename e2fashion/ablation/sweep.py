@@ -1,16 +1,16 @@
-"""Training what an ablation still lacks, one run after the other or side by side; a failed one stops no other."""
+"""Training what is missing of several runs, one after the other or side by side; a failed one stops no other."""
 
 from __future__ import annotations
 
 import logging
 import shlex
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from e2fashion.ablation.parallel import train_side_by_side
-from e2fashion.ablation.plan import Ablation, PlannedRun, load_ablation
+from e2fashion.ablation.plan import Ablation, PlannedRun
 from e2fashion.ablation.report import RowResult, list_runs, write_report
 from e2fashion.ablation.run import train_run
 from e2fashion.ablation.state import (
@@ -32,21 +32,60 @@ from e2fashion.types import E2FashionError
 logger = logging.getLogger(__name__)
 
 
-def run_ablation(
-    file: str | Path,
-    overrides: Sequence[str] = (),
+def train_runs(
+    runs: Sequence[PlannedRun],
+    catalogue: Catalogue,
+    folder: Path,
+    reuse: Iterable[Path] = (),
     *,
-    only: Sequence[str] = (),
     jobs: int = 1,
     progress: bool = True,
+    after_each: Callable[[], object] = lambda: None,
+) -> list[FoundRun]:
+    """Train and evaluate each run that is not finished, and say what is there of all of them then.
+
+    A run that fails leaves the reason in its folder, and stops no other.
+
+    Args:
+        runs: what shall be finished.
+        catalogue: what they are trained on.
+        folder: its finished runs are used where they compute the same; logs of ``jobs`` go there.
+        reuse: further folders whose finished runs are used.
+        jobs: processes that train side by side and share the threads.
+        progress: show bars.
+        after_each: called when a run has ended.
+
+    Raises:
+        FolderLockedError: another process trains some of them; all others are done by then.
+        RunInterruptedError: Ctrl-C. Calling again continues; a finished run is never repeated.
+    """
+    below = [*([folder] if folder.is_dir() else []), *reuse]
+    left = [item for item in find_runs(runs, catalogue.fingerprint, below) if item.state != "done"]
+    busy: list[str] = []
+    if jobs > 1 or any(item.run.config.processes > 1 for item in left):
+        for item, error in train_side_by_side(left, jobs, folder):
+            _keep_error(item, error, busy)
+            after_each()
+    else:
+        for item in left:
+            logger.info("%s (%s)", item.run.name, item.state)
+            _keep_error(item, _train(item, progress), busy)
+            after_each()
+    if busy:
+        raise FolderLockedError(
+            f"{len(busy)} runs are being written by other processes ({'; '.join(busy)}): repeat the command when these "
+            "have ended. All others are done."
+        )
+    return find_runs(runs, catalogue.fingerprint, [*([folder] if folder.is_dir() else []), *reuse])
+
+
+def run_ablation(
+    ablation: Ablation, *, only: Sequence[str] = (), jobs: int = 1, progress: bool = True
 ) -> list[RowResult]:
     """Train and evaluate every run of an ablation that is not finished yet, and write its report.
 
     Args:
-        file: an ablation file, as in ``configs/ablation``.
-        overrides: ``key=value`` words: ``data=<catalogue>`` (required), ``base=``, ``seeds=``, ``split=``,
-            ``output=``, ``reuse=`` and the other keys of :class:`AblationConfig`; every other key
-            changes the base, and so all rows (``train.stages.main.epochs=1``).
+        ablation: what :func:`~e2fashion.ablation.plan.load_ablation` reads.
         only: rows (``soft``) or single runs (``soft/seed1``) to train; the report shows all that are finished.
         jobs: processes that train side by side and share the threads.
         progress: show bars.
@@ -55,89 +94,55 @@ def run_ablation(
         One result per row, in the order of the file. A failed run stands in ``errors`` and stops no other.
 
     Raises:
-        E2FashionError: a mistake in the file, found before anything is trained.
+        E2FashionError: rows or data that do not fit, found before anything is trained.
         FolderLockedError: another process runs this ablation, or some of its runs.
-        RunInterruptedError: Ctrl-C. Calling again goes on; a finished run is never repeated.
+        RunInterruptedError: Ctrl-C. Calling again continues; a finished run is never repeated.
     """
-    catalogue, ablation = _load(file, overrides)
-    if jobs < 1:
-        raise E2FashionError(f"--jobs is {jobs}; give a number from 1.")
-    chosen = ablation.chosen(only)
-    _check(chosen, catalogue)
-    # Those who spread the rows of one sweep with `only` share its folder; a run's own folder has a lock of its own.
+    catalogue = Catalogue.load(ablation.data)
+    ablation = ablation.on(catalogue.fingerprint)
+    chosen = _checked(ablation, catalogue, only)
+    # Those who spread the rows of one ablation with `only` share its folder; a run's folder has a lock of its own.
     with locked(ablation.folder, shared=bool(only)):
-        return _run_alone(ablation, catalogue, chosen, [str(file), *overrides], only, jobs, progress)
-
-
-def _run_alone(
-    ablation: Ablation,
-    catalogue: Catalogue,
-    chosen: Sequence[PlannedRun],
-    words: Sequence[str],
-    only: Sequence[str],
-    jobs: int,
-    progress: bool,
-) -> list[RowResult]:
-    busy: list[str] = []
-    left = [item for item in find_runs(ablation, chosen, catalogue.fingerprint) if item.state != "done"]
-    try:
-        if jobs > 1 or any(item.run.config.processes > 1 for item in left):
-            for item, error in train_side_by_side(left, jobs, ablation.folder):
-                _keep_error(item, error, busy)
-                _report(ablation, catalogue)
-        else:
-            for item in left:
-                logger.info("%s (%s)", item.run.name, item.state)
-                _keep_error(item, _train(item, progress), busy)
-                _report(ablation, catalogue)
-    except (KeyboardInterrupt, SystemExit, RunInterruptedError) as stop:
-        command = ["e2fashion", "ablate", *words, *(["--only", ",".join(only)] if only else [])]
-        command += ["--jobs", str(jobs)] if jobs > 1 else []
-        raise RunInterruptedError(
-            f"interrupted; finished runs are kept. Go on with: {shlex.join(command)}", signal_of(stop)
-        ) from stop
-    results = _report(ablation, catalogue)
-    if busy:
-        raise FolderLockedError(
-            f"{len(busy)} runs are being written by other processes ({'; '.join(busy)}): repeat the command when these "
-            "have ended. All others are done."
-        )
+        try:
+            train_runs(
+                chosen,
+                catalogue,
+                ablation.folder,
+                ablation.reuse,
+                jobs=jobs,
+                progress=progress,
+                after_each=lambda: _report(ablation, catalogue),
+            )
+        except (KeyboardInterrupt, SystemExit, RunInterruptedError) as stop:
+            command = ["e2fashion", "ablate", *ablation.arguments, *(["--only", ",".join(only)] if only else [])]
+            command += ["--jobs", str(jobs)] if jobs > 1 else []
+            raise RunInterruptedError(
+                f"interrupted; finished runs are kept. Go on with: {shlex.join(command)}", signal_of(stop)
+            ) from stop
+        finally:
+            results = _report(ablation, catalogue)
     return results
 
 
-def ablate(
-    file: Path,
-    overrides: Sequence[str] = (),
-    *,
-    only: Sequence[str] = (),
-    jobs: int = 1,
-    dry_run: bool = False,
-    progress: bool = True,
-) -> tuple[str, bool]:
-    """What the command does: the text to show, and whether every run that was asked for is finished."""
-    if dry_run:
-        catalogue, ablation = _load(file, overrides)
-        everything = find_runs(ablation, ablation.runs, catalogue.fingerprint)
-        _check(ablation.chosen(only), catalogue)
-        names = {run.name for run in ablation.chosen(only)}
-        rates = seconds_per_epoch(everything)
-        chosen = [(item, seconds_left(item, rates)) for item in everything if item.run.name in names]
-        return list_runs(ablation, chosen), True
-    results = run_ablation(file, overrides, only=only, jobs=jobs, progress=progress)
-    _, ablation = _load(file, overrides)
-    asked = {(run.row, run.seed) for run in ablation.chosen(only)}
-    failed = any((result.name, seed) in asked for result in results for seed in result.errors)
-    return (ablation.folder / "report.md").read_text(encoding="utf-8"), not failed
+def describe_ablation(ablation: Ablation, *, only: Sequence[str] = ()) -> str:
+    """What would run: each run with what differs from the base, what is there of it, and an estimate of its time.
 
-
-def _load(file: str | Path, overrides: Sequence[str]) -> tuple[Catalogue, Ablation]:
-    ablation = load_ablation(file, overrides)
+    Raises:
+        E2FashionError: rows or data that do not fit.
+    """
     catalogue = Catalogue.load(ablation.data)
-    return catalogue, ablation.on(catalogue.fingerprint)
+    ablation = ablation.on(catalogue.fingerprint)
+    everything = find_runs(ablation.runs, catalogue.fingerprint, ablation.folders)
+    names = {run.name for run in _checked(ablation, catalogue, only)}
+    rates = seconds_per_epoch(everything)
+    chosen = [(item, seconds_left(item, rates)) for item in everything if item.run.name in names]
+    return list_runs(ablation, chosen)
 
 
-def _check(runs: Sequence[PlannedRun], catalogue: Catalogue) -> None:
-    for row, config in {run.row: run.config for run in runs}.items():
+def _checked(ablation: Ablation, catalogue: Catalogue, only: Sequence[str]) -> tuple[PlannedRun, ...]:
+    """The chosen runs, when their configurations fit the catalogue and one machine."""
+    chosen = ablation.chosen(only)
+    for row, config in {run.row: run.config for run in chosen}.items():
         if config.nodes != 1:
             raise E2FashionError(
                 f"row '{row}': nodes is {config.nodes}, but its run would have to train on one machine: leave it out, "
@@ -147,6 +152,7 @@ def _check(runs: Sequence[PlannedRun], catalogue: Catalogue) -> None:
             check_run(config, catalogue)
         except E2FashionError as error:
             raise E2FashionError(f"row '{row}': {error}") from error
+    return chosen
 
 
 def _train(item: FoundRun, progress: bool) -> str:
@@ -175,8 +181,8 @@ def _keep_error(item: FoundRun, error: str, busy: list[str]) -> None:
 
 
 def _report(ablation: Ablation, catalogue: Catalogue) -> list[RowResult]:
-    """Results of all rows as they lie there now, and the report of them."""
-    found = find_runs(ablation, ablation.runs, catalogue.fingerprint)
+    """The results of all rows so far, and the report of them."""
+    found = find_runs(ablation.runs, catalogue.fingerprint, ablation.folders)
     results = []
     for row, changes in ablation.changes.items():
         result = RowResult(row, dict(changes))

@@ -55,13 +55,15 @@ def _load_comparison(command: Command, arguments: Arguments) -> tuple[CompareCon
 def compare(config: tuple[CompareConfig, list[RunConfig]], arguments: Arguments) -> str:
     """Train what is missing and show the report."""
     from e2fashion.ablation.comparison import compare as train_and_compare
+    from e2fashion.run_folder import RunFolder
     from e2fashion.training.callbacks import RunInterruptedError
 
     try:
-        return train_and_compare(*config, progress=arguments.progress)
+        records = train_and_compare(*config, progress=arguments.progress)
     except RunInterruptedError as interruption:
         command = shlex.join(["e2fashion", "compare", *arguments.positional, *arguments.overrides])
         raise RunInterruptedError(f"interrupted. Go on with: {command}", interruption.number) from interruption
+    return RunFolder(Path(config[0].output)).report.read_text(encoding="utf-8") if records else ""
 
 
 def _load_ablation(command: Command, arguments: Arguments) -> Ablation:
@@ -83,14 +85,11 @@ def _load_ablation(command: Command, arguments: Arguments) -> Ablation:
 )
 def ablate(config: Ablation, arguments: Arguments) -> tuple[str, int]:
     """Train what is missing and show the report; exit code 1 if a run failed."""
-    from e2fashion import ablation
+    from e2fashion.ablation.sweep import describe_ablation, run_ablation
 
-    text, finished = ablation.ablate(
-        Path(arguments.positional[0]),
-        arguments.overrides,
-        only=arguments.only,
-        jobs=arguments.jobs,
-        dry_run=arguments.dry_run,
-        progress=arguments.progress,
-    )
-    return text, 0 if finished else 1
+    if arguments.dry_run:
+        return describe_ablation(config, only=arguments.only), 0
+    results = run_ablation(config, only=arguments.only, jobs=arguments.jobs, progress=arguments.progress)
+    asked = {(run.row, run.seed) for run in config.chosen(arguments.only)}
+    failed = any((result.name, seed) in asked for result in results for seed in result.errors)
+    return (config.folder / "report.md").read_text(encoding="utf-8"), int(failed)

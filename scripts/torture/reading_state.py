@@ -182,10 +182,11 @@ def _export_again(run: str) -> Read:
 
 def _dry_run(scene: Scene) -> Read:
     def read(_: Path, __: Path) -> object:
-        from e2fashion.ablation import ablate
+        from e2fashion.ablation.plan import load_ablation
+        from e2fashion.ablation.sweep import describe_ablation
 
         overrides = [f"data={scene.catalogue}", "output=sweep"]
-        return ablate(scene.path / "ablation.yaml", overrides, dry_run=True, progress=False)
+        return describe_ablation(load_ablation(scene.path / "ablation.yaml", overrides))
 
     return read
 

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from omegaconf import OmegaConf
 
-from e2fashion.ablation import Ablation, load_ablation
+from e2fashion.ablation.plan import Ablation, load_ablation
 from e2fashion.types import E2FashionError
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"

@@ -14,8 +14,11 @@ from omegaconf import OmegaConf
 from tiny import TINY
 
 from e2fashion.__main__ import main
-from e2fashion.ablation import PlannedRun, RowResult, ablate, parallel, run_ablation, sweep
+from e2fashion.ablation import parallel, sweep
+from e2fashion.ablation.plan import Ablation, PlannedRun, load_ablation
+from e2fashion.ablation.report import RowResult
 from e2fashion.ablation.state import FoundRun
+from e2fashion.ablation.sweep import describe_ablation, run_ablation
 from e2fashion.data.catalogue import Catalogue
 from e2fashion.records import read_records
 from e2fashion.run_folder import RunFolder
@@ -62,7 +65,10 @@ class Sweep:
 
     def run(self, *overrides: str, **options: Any) -> list[RowResult]:
         self.trained = []
-        return run_ablation(self.folder / "tiny.yaml", [*self.overrides, *overrides], progress=False, **options)
+        return run_ablation(self.read(*overrides), progress=False, **options)
+
+    def read(self, *overrides: str) -> Ablation:
+        return load_ablation(self.folder / "tiny.yaml", [*self.overrides, *overrides])
 
     def report(self) -> str:
         return (self.output / "report.md").read_text(encoding="utf-8")
@@ -126,12 +132,12 @@ def test_a_failed_row_is_reported_and_the_others_go_on(tiny: Sweep) -> None:
             raise RuntimeError("out of memory")
 
     tiny.accident = fail
-    text, finished = ablate(tiny.folder / "tiny.yaml", [*tiny.overrides, "seeds=[0]"], progress=False)
-    assert not finished
+    assert [list(row.errors) for row in tiny.run("seeds=[0]")] == [[0], []]
+    text = tiny.report()
     assert tiny.trained == ["clip_ft/seed0"]
     assert "- e2/seed0: RuntimeError: out of memory" in text
     assert "| e2 | 0 | n/a |" in text
-    listed, _ = ablate(tiny.folder / "tiny.yaml", [*tiny.overrides, "seeds=[0]"], dry_run=True)
+    listed = describe_ablation(tiny.read("seeds=[0]"))
     assert "e2/seed0       failed" in listed
 
     tiny.accident = lambda config: None
@@ -178,7 +184,7 @@ def test_records_that_a_killed_run_cut_off_are_measured_again(tiny: Sweep) -> No
 
 def test_a_dry_run_lists_what_is_left_and_estimates_it(tiny: Sweep) -> None:
     def listed(*overrides: str) -> str:
-        return ablate(tiny.folder / "tiny.yaml", [*tiny.overrides, *overrides], dry_run=True)[0]
+        return describe_ablation(tiny.read(*overrides))
 
     assert "4 of 4 left: no estimate yet" in listed()
     assert not tiny.output.exists()

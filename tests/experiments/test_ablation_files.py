@@ -5,9 +5,10 @@ from pathlib import Path
 import pytest
 from omegaconf import OmegaConf
 
-from e2fashion.ablation import run_ablation
-from experiments._ablations import CONFIGS
+from e2fashion.ablation.plan import load_ablation
+from e2fashion.ablation.sweep import run_ablation
 from experiments._experiment import RUN_CONFIGS, Recipe
+from experiments._runs import CONFIGS
 from experiments._smoke import smoke_overrides
 
 DRAWN = {"batch_size", "components", "drop_entity", "kagl_pretrained", "kagl_pretrained_trials", "tokens_per_entity"}
@@ -26,6 +27,8 @@ def test_a_row_of_an_ablation_smokes(file: Path, smoke_catalogue: Path, tmp_path
         *smoke_overrides(recipe, scale),
     ]
     row = list(OmegaConf.load(file).rows)[-1]
-    result = next(item for item in run_ablation(file, words, only=[row], progress=False) if item.name == row)
+    result = next(
+        item for item in run_ablation(load_ablation(file, words), only=[row], progress=False) if item.name == row
+    )
     assert not result.errors
     assert result.records

@@ -9,9 +9,9 @@ from omegaconf import OmegaConf
 
 from e2fashion.records import read_records
 from e2fashion.types import E2FashionError
-from experiments._ablations import CONFIGS
 from experiments._command import main, run
 from experiments._experiment import ROOT, RUN_CONFIGS, Experiment
+from experiments._runs import CONFIGS
 from experiments._tables import retrieval_view
 
 NAMES = sorted(file.stem for file in (ROOT / "experiments").glob("[a-z]*.py"))

@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from e2fashion.ablation import load_ablation
+from e2fashion.ablation.plan import load_ablation
 from e2fashion.ablation.run import train_run
 from e2fashion.ablation.state import finished_runs
 from e2fashion.config import load_config, save_config

@@ -9,7 +9,7 @@ from torch import nn
 from transformers import PreTrainedTokenizerBase
 from trial_pass import reached_parameters
 
-from e2fashion.ablation import load_ablation
+from e2fashion.ablation.plan import load_ablation
 from e2fashion.config import load_config
 from e2fashion.losses.contrastive import ContrastiveLoss
 from e2fashion.losses.filip import TokenContrast
