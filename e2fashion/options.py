@@ -54,6 +54,20 @@ class Measuring(Computing, Preprocessing):
 
 
 @dataclass
+class FitConfig:
+    """How a training computes and keeps its place, whatever it trains."""
+
+    gradient_clip: float | None = None
+    """Largest norm of the gradient; null: no bound. Source: official code."""
+    checkpoint_every_steps: int = 200
+    """Steps between checkpoints to resume from."""
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    """Autocast precision; weights stay fp32. ``auto``: bf16 where the device multiplies it natively (CUDA 8.0,
+    AVX512-BF16, AMX, Arm bf16), else fp32; a run's identity counts what was used. ``fp16`` needs a GPU; the official
+    code uses it."""
+
+
+@dataclass
 class LoggingConfig:
     """Loggers of a training."""
 

@@ -38,9 +38,7 @@ from e2fashion.models.tokenizer import (
     token_lengths,
     train_tokenizer,
 )
-from e2fashion.training.config import LossConfig, ModelConfig, RunConfig, StageConfig
-from e2fashion.training.fit import FitSettings
-from e2fashion.training.optimizers import OptimizerSettings
+from e2fashion.training.config import LossConfig, ModelConfig, RunConfig
 from e2fashion.types import E2FashionError, Entity
 
 Part = TypeVar("Part")
@@ -284,32 +282,6 @@ def build_loss(config: RunConfig) -> ContrastiveLoss:
         gather=gather,
         global_term=tokens if config.model.similarity == "tokens" else None,
         terms=build_loss_terms(config.loss),
-    )
-
-
-def build_optimizer_settings(config: RunConfig, stage: StageConfig) -> OptimizerSettings:
-    """The optimiser of one stage."""
-    first, second = config.train.betas
-    return OptimizerSettings(
-        optimizer=config.train.optimizer,
-        learning_rate=stage.learning_rate,
-        betas=(first, second),
-        weight_decay=config.train.weight_decay,
-        warmup_steps=config.train.warmup_steps,
-    )
-
-
-def build_fit_settings(config: RunConfig, stage: StageConfig, progress: bool) -> FitSettings:
-    """Length, arithmetic and machine of one stage."""
-    return FitSettings(
-        epochs=stage.epochs,
-        precision=resolve_precision(config.train.precision, build_device(config.accelerator)).value,
-        accelerator=config.accelerator,
-        devices=config.devices,
-        nodes=config.nodes,
-        gradient_clip=config.train.gradient_clip,
-        checkpoint_every_steps=config.train.checkpoint_every_steps,
-        progress=progress,
     )
 
 

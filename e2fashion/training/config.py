@@ -10,7 +10,7 @@ from typing import Any, Literal
 from omegaconf import MISSING
 
 from e2fashion.config import flat
-from e2fashion.options import Accelerator, RunLoggingConfig, identity_values, joined_later
+from e2fashion.options import Accelerator, FitConfig, RunLoggingConfig, identity_values, joined_later
 from e2fashion.types import TextOverflow
 
 
@@ -186,8 +186,8 @@ class StageConfig:
 
 
 @dataclass
-class TrainConfig:
-    """Optimizer, schedule and stages."""
+class OptimizerConfig:
+    """Optimizer and schedule."""
 
     optimizer: Literal["adam", "adamw"] = "adamw"
     """The optimizer; the official code uses ``adam``."""
@@ -197,13 +197,12 @@ class TrainConfig:
     """Weight decay, decoupled with ``adamw``. Source: official code."""
     warmup_steps: int = 100
     """Steps of linear warm-up before the cosine. Source: official code."""
-    gradient_clip: float | None = None
-    """Largest norm of the gradient; null: no bound. Source: official code."""
-    checkpoint_every_steps: int = 200
-    """Steps between checkpoints to resume from."""
-    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
-    """Autocast precision; weights stay fp32. ``auto``: bf16 where the device multiplies it natively (CUDA 8.0,
-    AVX512-BF16, AMX, Arm bf16), else fp32; a run's identity counts what was used. The official code uses ``fp16``."""
+
+
+@dataclass
+class TrainConfig(FitConfig, OptimizerConfig):
+    """Optimizer, schedule and stages."""
+
     stages: dict[str, StageConfig | None] = field(default_factory=dict)
     """Fits in the order in which they are written; each starts from the best model of the one before. Source: official
     code."""

@@ -13,7 +13,8 @@ from pytorch_lightning.callbacks import LearningRateMonitor
 from pytorch_lightning.loggers import Logger
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
-from e2fashion.arithmetic import Precision
+from e2fashion.arithmetic import Precision, build_device, resolve_precision
+from e2fashion.options import FitConfig
 from e2fashion.terminal import draws_bars
 from e2fashion.training.callbacks import BestModel, ResumeCheckpoint, StageBar, Throughput
 from e2fashion.training.resume import damage_of, last_checkpoint
@@ -31,28 +32,29 @@ LOG_EVERY_STEPS = 10
 
 
 @dataclass(frozen=True)
-class FitSettings:
-    """How a stage is fitted, apart from the optimiser: length, arithmetic, machine, checkpoints."""
+class Machine:
+    """Where a stage is fitted: kind of device, processes per machine, machines."""
 
-    epochs: int
-    precision: Precision = "fp32"
     accelerator: str = "auto"
     devices: int = 1
     nodes: int = 1
-    gradient_clip: float | None = None
-    checkpoint_every_steps: int = 200
-    progress: bool = True
+
+    def __str__(self) -> str:
+        return f"accelerator={self.accelerator} with devices={self.devices}, nodes={self.nodes}"
 
 
 def fit_stage(
     module: pl.LightningModule,
     data: pl.LightningDataModule,
-    settings: FitSettings,
+    config: FitConfig,
+    epochs: int,
     run_folder: Path,
     stage: str,
     best_model: BestModel,
     extra_callbacks: Sequence[pl.Callback] = (),
     loggers: Sequence[Logger] = (),
+    machine: Machine = Machine(),
+    progress: bool = True,
 ) -> None:
     """Fit one stage, from its last checkpoint if the run was interrupted; curves go to ``loggers``.
 
@@ -65,14 +67,18 @@ def fit_stage(
         best_model,
         Throughput(),
         *([LearningRateMonitor(logging_interval="step")] if loggers else []),
-        ResumeCheckpoint(checkpoint, settings.checkpoint_every_steps),
+        ResumeCheckpoint(checkpoint, config.checkpoint_every_steps),
     ]
     callbacks += extra_callbacks
-    if settings.progress and draws_bars():
+    if progress and draws_bars():
         callbacks.append(StageBar(stage))
-    steps = len(data.train_dataloader()) // (settings.devices * settings.nodes)
+    steps = len(data.train_dataloader()) // (machine.devices * machine.nodes)
     trainer = _trainer(
-        settings,
+        machine,
+        precision=_lightning_precision(config, machine),
+        max_epochs=epochs,
+        gradient_clip_val=config.gradient_clip,
+        enable_progress_bar=progress and draws_bars(),
         callbacks=callbacks,
         log_every_n_steps=max(1, min(LOG_EVERY_STEPS, steps)),
         logger=list(loggers),
@@ -89,20 +95,12 @@ def fit_stage(
     trainer.fit(module, datamodule=data, ckpt_path=resume, weights_only=True)
 
 
-def _trainer(settings: FitSettings, **options: Any) -> pl.Trainer:
+def _lightning_precision(config: FitConfig, machine: Machine) -> Literal["32-true", "bf16-mixed", "16-mixed"]:
+    return LIGHTNING_PRECISION[resolve_precision(config.precision, build_device(machine.accelerator)).value]
+
+
+def _trainer(machine: Machine, **options: Any) -> pl.Trainer:
     try:
-        return pl.Trainer(
-            accelerator=settings.accelerator,
-            devices=settings.devices,
-            num_nodes=settings.nodes,
-            precision=LIGHTNING_PRECISION[settings.precision],
-            max_epochs=settings.epochs,
-            gradient_clip_val=settings.gradient_clip,
-            enable_progress_bar=settings.progress and draws_bars(),
-            **options,
-        )
+        return pl.Trainer(accelerator=machine.accelerator, devices=machine.devices, num_nodes=machine.nodes, **options)
     except (MisconfigurationException, RuntimeError, TypeError, ValueError) as error:
-        raise E2FashionError(
-            f"accelerator={settings.accelerator} with devices={settings.devices}, nodes={settings.nodes} cannot be "
-            f"used here: {error}"
-        ) from error
+        raise E2FashionError(f"{machine} cannot be used here: {error}") from error

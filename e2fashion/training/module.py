@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -12,14 +13,15 @@ from pytorch_lightning.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor
 from torch.optim.lr_scheduler import LambdaLR
 
-from e2fashion.data.transforms import normalise
+from e2fashion.data.transforms import ImageTransform, normalise
 from e2fashion.disk import write_json
 from e2fashion.losses.contrastive import ContrastiveLoss
 from e2fashion.metrics.retrieval import CrossModalRecall
 from e2fashion.models.modeling_e2 import E2Model
 from e2fashion.models.outputs import E2Output
 from e2fashion.similarity import is_tokenwise, pad_tokens
-from e2fashion.training.optimizers import OptimizerSettings, build_optimizer
+from e2fashion.training.config import OptimizerConfig
+from e2fashion.training.optimizers import build_optimizer
 from e2fashion.training.schedules import cosine_with_warmup
 from e2fashion.types import Batch, E2FashionError, LossOutput
 
@@ -31,13 +33,15 @@ class ContrastiveModule(pl.LightningModule):
     """One stage of training: forward, weighted loss, retrieval on val at the end of every epoch.
 
     All randomness of a step comes from (seed, step, rank), so that a resumed run repeats what an uninterrupted
-    one does. The module keeps no hyperparameters: the run folder's ``config.yaml`` does.
+    one does. It fits with a plain ``pl.Trainer(use_distributed_sampler=False)`` and a
+    :class:`~e2fashion.data.datamodule.CatalogueDataModule`, see docs/extending.md.
 
     Args:
         model: the encoder that is trained.
-        loss: global, regional and further terms.
-        settings: optimiser of this stage.
-        mean, std: of the three colour channels, for pixels in [0, 1].
+        loss: global, regional and further terms; None: the paper's, half of it regional.
+        learning_rate: at the end of the warm-up.
+        config: optimizer and schedule.
+        transform: its mean and standard deviation normalise the loader's uint8 pixels.
         seed: of the selection noise and whatever else a step draws.
         nonfinite_report: where the product ids of a batch whose loss is not finite are written.
     """
@@ -48,22 +52,28 @@ class ContrastiveModule(pl.LightningModule):
     def __init__(
         self,
         model: E2Model,
-        loss: ContrastiveLoss,
-        settings: OptimizerSettings,
-        mean: tuple[float, ...],
-        std: tuple[float, ...],
-        seed: int,
-        nonfinite_report: Path,
+        loss: ContrastiveLoss | None = None,
+        learning_rate: float = 1e-5,
+        config: OptimizerConfig | None = None,
+        transform: ImageTransform | None = None,
+        seed: int = 0,
+        nonfinite_report: Path = Path("nonfinite_batch.json"),
     ) -> None:
         super().__init__()
+        entities = [entity.name for entity in model.config.vision_config.entity_list]
         self.model = model
-        self.loss = loss
-        self.settings = settings
+        self.loss = loss or ContrastiveLoss(entity_names=entities, region_weight=0.5 if entities else 0.0)
+        self.learning_rate = learning_rate
+        self.config = config or OptimizerConfig()
         self.seed = seed
         self.nonfinite_report = nonfinite_report
         self.retrieval = CrossModalRecall()
-        self.register_buffer("pixel_mean", torch.tensor(mean), persistent=False)
-        self.register_buffer("pixel_std", torch.tensor(std), persistent=False)
+        transform = transform or ImageTransform()
+        self.register_buffer("pixel_mean", torch.tensor(transform.mean), persistent=False)
+        self.register_buffer("pixel_std", torch.tensor(transform.std), persistent=False)
+        # Plain values, which a checkpoint keeps without pickled objects; the loggers of a run have its whole config.
+        values = {item.name: getattr(self.config, item.name) for item in fields(OptimizerConfig)}
+        self.save_hyperparameters({"learning_rate": learning_rate, "seed": seed, **values}, logger=False)
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
         """Normalise the loader's uint8 pixels once they are on the device: a quarter of the bytes travel."""
@@ -103,7 +113,7 @@ class ContrastiveModule(pl.LightningModule):
         return output.total
 
     def optimizer_step(self, *arguments: Any, **options: Any) -> None:
-        """Bound the temperature after the optimiser has moved it (not in forward, where it would stop learning).
+        """Bound the temperature after the optimizer has moved it (not in forward, where it would stop learning).
 
         Here and not behind the batch: a checkpoint that is saved behind the batch must hold the bounded value.
         """
@@ -128,15 +138,15 @@ class ContrastiveModule(pl.LightningModule):
         self.log("SumR", float(scores["SumR"]), prog_bar=True, logger=False, sync_dist=True)
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
-        """The stage's optimiser with a cosine schedule over all its steps.
+        """The stage's optimizer with a cosine schedule over all its steps.
 
         Not ``trainer.estimated_stepping_batches``: it sets the loaders up before a checkpoint's place in them is
         restored, and a resumed epoch would begin again.
         """
-        optimizer = build_optimizer(self.model, self.settings)
+        optimizer = build_optimizer(self.model, self.config, self.learning_rate)
         data: pl.LightningDataModule = self.trainer.datamodule  # type: ignore[attr-defined]
         total_steps = len(data.train_dataloader()) * (self.trainer.max_epochs or 0)
-        schedule = LambdaLR(optimizer, cosine_with_warmup(self.settings.warmup_steps, total_steps))
+        schedule = LambdaLR(optimizer, cosine_with_warmup(self.config.warmup_steps, total_steps))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def _report_nonfinite(self, batch: Batch, output: LossOutput) -> None:

@@ -1,29 +1,18 @@
-"""Which parameters are trained, and the optimiser over them."""
+"""Which parameters are trained, and the optimizer over them."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from typing import Literal
+from typing import Any
 
 from torch import nn
 from torch.optim import Adam, AdamW, Optimizer
 
 from e2fashion.losses.contrastive import ContrastiveLoss
 from e2fashion.models.modeling_e2 import E2Model
+from e2fashion.training.config import OptimizerConfig
 from e2fashion.types import E2FashionError
-
-
-@dataclass(frozen=True)
-class OptimizerSettings:
-    """Optimiser by name with its values; ``warmup_steps`` belongs to the cosine schedule that goes with it."""
-
-    optimizer: Literal["adam", "adamw"] = "adamw"
-    learning_rate: float = 1e-3
-    betas: tuple[float, float] = (0.9, 0.999)
-    weight_decay: float = 1e-4
-    warmup_steps: int = 100
 
 
 def select_trainable(model: nn.Module, trainable: Iterable[str] | None, freeze: Sequence[str]) -> list[str]:
@@ -54,19 +43,20 @@ def select_trainable(model: nn.Module, trainable: Iterable[str] | None, freeze: 
     return selected
 
 
-def build_optimizer(model: nn.Module, settings: OptimizerSettings) -> Optimizer:
+def build_optimizer(model: nn.Module, config: OptimizerConfig, learning_rate: float) -> Optimizer:
     """Adam (official code: decay as L2 on everything) or AdamW (decay on matrices only) over what is trainable.
 
     Biases, norms, single vectors and the temperature are left out of AdamW's decay, as CLIP's authors do.
     """
     trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    if settings.optimizer == "adam":
-        return Adam(trainable, lr=settings.learning_rate, betas=settings.betas, weight_decay=settings.weight_decay)
+    options: dict[str, Any] = {"lr": learning_rate, "betas": tuple(config.betas)}
+    if config.optimizer == "adam":
+        return Adam(trainable, weight_decay=config.weight_decay, **options)
     groups = [
-        {"params": [p for p in trainable if p.ndim >= 2], "weight_decay": settings.weight_decay},
+        {"params": [p for p in trainable if p.ndim >= 2], "weight_decay": config.weight_decay},
         {"params": [p for p in trainable if p.ndim < 2], "weight_decay": 0.0},
     ]
-    return AdamW([group for group in groups if group["params"]], lr=settings.learning_rate, betas=settings.betas)
+    return AdamW([group for group in groups if group["params"]], **options)
 
 
 def freeze_disconnected(model: E2Model, loss: ContrastiveLoss, trained: Sequence[str]) -> list[str]:

@@ -28,7 +28,7 @@ from e2fashion.run_folder import RunFolder, peak_memory_mb
 from e2fashion.training import build
 from e2fashion.training.callbacks import BestModel
 from e2fashion.training.config import RunConfig, StageConfig
-from e2fashion.training.fit import fit_stage
+from e2fashion.training.fit import Machine, fit_stage
 from e2fashion.training.loggers import LogSettings, ids_of, open_loggers, quiet_loggers, resumed_step
 from e2fashion.training.module import ContrastiveModule
 from e2fashion.training.optimizers import freeze_disconnected, select_trainable
@@ -105,20 +105,30 @@ def _train_stage(
     best_before = max((entry["best"] for entry in done.values() if "best" in entry), default=float("-inf"))
     best = BestModel(folder.checkpoints / name / "best", partial(save_encoder, encoder), "SumR", best_before)
     module = ContrastiveModule(
-        model=cast(E2Model, encoder.model),
-        loss=build.build_loss(config),
-        settings=build.build_optimizer_settings(config, stage),
-        mean=encoder.transform.mean,
-        std=encoder.transform.std,
-        seed=config.seed,
+        cast(E2Model, encoder.model),
+        build.build_loss(config),
+        stage.learning_rate,
+        config.train,
+        encoder.transform,
+        config.seed,
         nonfinite_report=folder.path / "nonfinite_batch.json",
     )
     begin_anew_if_damaged(folder, name, best.folder)
     try:
         with recorded_loggers(LogSettings.of(config.logging, config.name, config), folder, name) as loggers:
-            settings = build.build_fit_settings(config, stage, progress)
-            figures = _sample_figures(config, encoder, data, folder.figures / name)
-            fit_stage(module, data, settings, folder.path, name, best, extra_callbacks=figures, loggers=loggers)
+            fit_stage(
+                module,
+                data,
+                config.train,
+                stage.epochs,
+                folder.path,
+                name,
+                best,
+                _sample_figures(config, encoder, data, folder.figures / name),
+                loggers,
+                Machine(config.accelerator, config.devices, config.nodes),
+                progress,
+            )
     finally:
         seconds = round(spent + time.perf_counter() - started, 1)
         if first:  # a run that goes on adds to it

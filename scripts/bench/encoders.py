@@ -16,8 +16,8 @@ from e2fashion.losses.contrastive import ContrastiveLoss
 from e2fashion.models.configuration_e2 import E2Config
 from e2fashion.models.modeling_e2 import E2Model
 from e2fashion.models.tokenizer import text_special_ids, train_tokenizer
+from e2fashion.training.config import OptimizerConfig
 from e2fashion.training.module import ContrastiveModule
-from e2fashion.training.optimizers import OptimizerSettings
 from scripts.bench.workplace import Products
 
 CONTEXT_LENGTH = 77
@@ -84,9 +84,7 @@ def module_of(model: E2Model, folder: Path, learning_rate: float = 0.0, optimize
     return ContrastiveModule(
         model=model,
         loss=ContrastiveLoss(entities, region_weight=0.5 if entities else 0.0, gather=False),
-        settings=OptimizerSettings(optimizer, learning_rate),
-        mean=ImageTransform().mean,
-        std=ImageTransform().std,
-        seed=0,
+        learning_rate=learning_rate,
+        config=OptimizerConfig(optimizer),
         nonfinite_report=folder / "nonfinite_batch.json",
     )

@@ -17,10 +17,8 @@ from e2fashion.config import load_config
 from e2fashion.data.datamodule import CatalogueDataModule
 from e2fashion.training.build import (
     build_datamodule,
-    build_fit_settings,
     build_loss,
     build_model,
-    build_optimizer_settings,
     build_template,
     build_tokenizer,
     build_transform,
@@ -86,17 +84,19 @@ class Loops:
         run = self.folder / f"fit-{self.fits}"
         assert self.stage is not None
         best = BestModel(run / "best", lambda folder: folder.mkdir(parents=True, exist_ok=True), "SumR")
-        with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
-            settings = build_fit_settings(self.config, self.stage, True)
-            with open_loggers(LogSettings(("tensorboard",)), run / "logs", "main") as loggers:
-                fit_stage(module, self.data, settings, run, "main", best, [clock], loggers)
+        with (
+            contextlib.redirect_stdout(io.StringIO()),
+            contextlib.redirect_stderr(io.StringIO()),
+            open_loggers(LogSettings(("tensorboard",)), run / "logs", "main") as loggers,
+        ):
+            fit_stage(module, self.data, self.config.train, self.stage.epochs, run, "main", best, [clock], loggers)
         return clock.seconds, module.model
 
     def bare(self) -> tuple[float, torch.nn.Module]:
         """Seconds of the plain loop's steps (without the first), and the weights at its end."""
         module = self._module()
-        optimizer = build_optimizer(module.model, module.settings)
-        schedule = LambdaLR(optimizer, cosine_with_warmup(module.settings.warmup_steps, len(self.batches)))
+        optimizer = build_optimizer(module.model, module.config, module.learning_rate)
+        schedule = LambdaLR(optimizer, cosine_with_warmup(module.config.warmup_steps, len(self.batches)))
         module.train()
         first = 0.0
         bf16 = self.config.train.precision == "bf16"
@@ -119,10 +119,9 @@ class Loops:
         return ContrastiveModule(
             model=build_model(self.config, self.tokenizer),
             loss=build_loss(self.config),
-            settings=build_optimizer_settings(self.config, self.stage),
-            mean=self.transform.mean,
-            std=self.transform.std,
-            seed=0,
+            learning_rate=self.stage.learning_rate,
+            config=self.config.train,
+            transform=self.transform,
             nonfinite_report=self.folder / "nonfinite_batch.json",
         )
 

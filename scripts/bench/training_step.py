@@ -68,7 +68,7 @@ class Steps:
         self.module = module
         self.batch = module.on_after_batch_transfer(collate(items), 0)
         self.texts = padded_texts(items, collate)
-        self.optimizer = build_optimizer(module.model, module.settings)
+        self.optimizer = build_optimizer(module.model, module.config, module.learning_rate)
         self.losses: dict[str, float] = {}
 
     def fast(self) -> None:

@@ -11,7 +11,6 @@ from tiny import TINY, save_random_clip
 from e2fashion.ablation.run import train_run
 from e2fashion.config import load_config
 from e2fashion.data.catalogue import Catalogue
-from e2fashion.data.transforms import CLIP_MEAN, CLIP_STD
 from e2fashion.embedding import embed_split
 from e2fashion.encoder import load_encoder
 from e2fashion.models import E2Config, E2Model, EiClipModel, new_parameter_names
@@ -23,7 +22,6 @@ from e2fashion.training import build
 from e2fashion.training.checks import check_run
 from e2fashion.training.config import RunConfig
 from e2fashion.training.module import ContrastiveModule
-from e2fashion.training.optimizers import OptimizerSettings
 from e2fashion.types import Batch, E2FashionError, Entity
 
 CLIP_FT = ["model.entities={brand: null, season: null}", "model.fusion_layers=[]", "loss.region_weight=0.0"]
@@ -46,9 +44,7 @@ def loss_of(catalogue: Catalogue, clip: Path, *overrides: str) -> tuple[torch.Te
     model = build.build_model(config, tokenizer)
     template = build.build_template(config, catalogue)
     data = build.build_datamodule(config, catalogue, template, build.build_transform(config), tokenizer)
-    module = ContrastiveModule(
-        model, build.build_loss(config), OptimizerSettings(), CLIP_MEAN, CLIP_STD, 0, Path("nonfinite.json")
-    )
+    module = ContrastiveModule(model, build.build_loss(config))
     batch = module.on_after_batch_transfer(next(iter(data.train_dataloader())), 0)
     return module.compute_loss(batch).total, model
 

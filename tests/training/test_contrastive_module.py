@@ -40,10 +40,9 @@ def module(synth_catalogue: Catalogue, data: CatalogueDataModule, tmp_path: Path
     made = ContrastiveModule(
         model=build.build_model(config, data.collate.fit.tokenizer),
         loss=build.build_loss(config),
-        settings=build.build_optimizer_settings(config, stage),
-        mean=data.transform.mean,
-        std=data.transform.std,
-        seed=0,
+        learning_rate=stage.learning_rate,
+        config=config.train,
+        transform=data.transform,
         nonfinite_report=tmp_path / "nonfinite_batch.json",
     )
     made.log = made.log_dict = lambda *_, **__: None  # type: ignore[method-assign,assignment]

@@ -14,10 +14,8 @@ from e2fashion.data.catalogue import Catalogue
 from e2fashion.models import E2Model
 from e2fashion.training.build import (
     build_datamodule,
-    build_fit_settings,
     build_loss,
     build_model,
-    build_optimizer_settings,
     build_template,
     build_tokenizer,
     build_transform,
@@ -54,16 +52,15 @@ def fit(catalogue: Catalogue, folder: Path, overrides: tuple[str, ...] = (), sto
     module = ContrastiveModule(
         model,
         build_loss(config),
-        build_optimizer_settings(config, stage),
-        transform.mean,
-        transform.std,
-        seed=0,
+        stage.learning_rate,
+        config.train,
+        transform,
         nonfinite_report=folder / "nonfinite_batch.json",
     )
     data = build_datamodule(config, catalogue, template, transform, tokenizer)
     best = BestModel(folder / "best", model.save_pretrained, "SumR")
-    settings = build_fit_settings(config, stage, progress=False)
-    fit_stage(module, data, settings, folder, "main", best, extra_callbacks=[stop] if stop else [])
+    stops = [stop] if stop else []
+    fit_stage(module, data, config.train, stage.epochs, folder, "main", best, stops, progress=False)
     return model
 
 

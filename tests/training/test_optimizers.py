@@ -18,9 +18,8 @@ from e2fashion.models import E2Config, E2Model
 from e2fashion.models.from_clip import new_parameter_names
 from e2fashion.models.tokenizer import train_tokenizer
 from e2fashion.training import build
-from e2fashion.training.config import RunConfig
+from e2fashion.training.config import OptimizerConfig, RunConfig
 from e2fashion.training.optimizers import (
-    OptimizerSettings,
     build_optimizer,
     freeze_disconnected,
     select_trainable,
@@ -67,7 +66,7 @@ def test_a_pattern_that_matches_nothing_is_an_error() -> None:
 
 def test_adamw_decays_matrices_only() -> None:
     model = nn.Sequential(nn.Linear(3, 2), nn.LayerNorm(2))
-    optimizer = build_optimizer(model, OptimizerSettings(optimizer="adamw", weight_decay=0.5))
+    optimizer = build_optimizer(model, OptimizerConfig(weight_decay=0.5), 1e-3)
     decays = {group["weight_decay"]: [p.ndim for p in group["params"]] for group in optimizer.param_groups}
     assert decays == {0.5: [2], 0.0: [1, 1, 1]}
 
@@ -75,7 +74,7 @@ def test_adamw_decays_matrices_only() -> None:
 def test_adam_holds_every_trainable_parameter() -> None:
     model = nn.Linear(3, 2)
     model.bias.requires_grad_(False)
-    optimizer = build_optimizer(model, OptimizerSettings(optimizer="adam", weight_decay=0.1))
+    optimizer = build_optimizer(model, OptimizerConfig("adam", weight_decay=0.1), 1e-3)
     assert [p.shape for group in optimizer.param_groups for p in group["params"]] == [model.weight.shape]
 
 

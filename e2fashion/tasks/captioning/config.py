@@ -7,7 +7,7 @@ from typing import Literal
 
 from omegaconf import MISSING
 
-from e2fashion.options import Accelerator, Computing, LoggingConfig, formerly_text
+from e2fashion.options import Accelerator, Computing, FitConfig, LoggingConfig, formerly_text
 
 
 @dataclass
@@ -37,7 +37,7 @@ class CaptionMapperConfig:
 
 
 @dataclass
-class CaptionFitConfig:
+class CaptionFitConfig(FitConfig):
     """Optimizer (AdamW, linear decay to zero) and length of the training."""
 
     epochs: int = 20
@@ -52,10 +52,6 @@ class CaptionFitConfig:
     """Weight decay of the weight matrices; biases and norms have none."""
     label_smoothing: float = 0.1
     """Label smoothing of the training's cross-entropy. Source: DeCap."""
-    gradient_clip: float | None = None
-    """Largest norm of the gradient; null: no bound."""
-    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
-    """Autocast precision; ``auto`` as in ``train.precision`` of a run, ``fp16`` needs a GPU."""
     checkpoint_every_steps: int = 500
     """Steps between checkpoints to resume from."""
 

@@ -14,7 +14,6 @@ from typing import Any
 import pytorch_lightning as pl
 from torch import Tensor
 
-from e2fashion.arithmetic import build_device, resolve_precision
 from e2fashion.data.catalogue import Catalogue
 from e2fashion.data.text import TextTemplate
 from e2fashion.encoder import Encoder, EncoderIdentity
@@ -32,9 +31,8 @@ from e2fashion.tasks.captioning.storage import SCRATCH, DecoderFacts, StoredDeco
 from e2fashion.tasks.captioning.teaching import Lesson, Lessons, build_decoder, mean_rows
 from e2fashion.tasks.captioning.tokens import CaptionTokens
 from e2fashion.training.callbacks import BestModel
-from e2fashion.training.fit import FitSettings, fit_stage
+from e2fashion.training.fit import Machine, fit_stage
 from e2fashion.training.loggers import LogSettings
-from e2fashion.training.optimizers import OptimizerSettings
 from e2fashion.training.resume import remove_checkpoints
 from e2fashion.training.stages import begin_anew_if_damaged, recorded_loggers
 
@@ -160,28 +158,22 @@ class CaptionTraining:
         before = self.folder.read_record().get("seconds", 0.0)
         started = time.perf_counter()
         best = BestModel(self.folder.model, partial(save_decoder, stored), SCORE)
-        optimizer = OptimizerSettings("adamw", own.learning_rate, (0.9, 0.999), own.weight_decay, own.warmup_steps)
         items = (CaptionItems(train, train.batch), CaptionItems(val, val.batch))
-        settings = FitSettings(
-            epochs=own.epochs,
-            precision=resolve_precision(own.precision, build_device(self.config.accelerator)).value,
-            accelerator=self.config.accelerator,
-            gradient_clip=own.gradient_clip,
-            checkpoint_every_steps=own.checkpoint_every_steps,
-            progress=self.progress,
-        )
         begin_anew_if_damaged(self.folder, STAGE, best.folder)
         try:
             log_settings = LogSettings.of(self.config.logging, self.config.name, self.config)
             with recorded_loggers(log_settings, self.folder, STAGE) as loggers:
                 fit_stage(
-                    CaptionModule(stored.decoder, optimizer, self.config.seed),
+                    CaptionModule(stored.decoder, own, self.config.seed),
                     CaptionData(*items, own.batch_size, self.config.seed),
-                    settings,
+                    own,
+                    own.epochs,
                     self.folder.path,
                     STAGE,
                     best,
                     loggers=loggers,
+                    machine=Machine(self.config.accelerator),
+                    progress=self.progress,
                 )
         finally:
             self.folder.update_record(seconds=round(before + time.perf_counter() - started, 1))

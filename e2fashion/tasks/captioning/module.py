@@ -15,7 +15,9 @@ from torch.utils.data import Dataset
 
 from e2fashion.data.loader import ResumableLoader
 from e2fashion.data.sampler import EpochSampler
-from e2fashion.training.optimizers import OptimizerSettings, build_optimizer
+from e2fashion.tasks.captioning.config import CaptionFitConfig
+from e2fashion.training.config import OptimizerConfig
+from e2fashion.training.optimizers import build_optimizer
 from e2fashion.training.schedules import linear_with_warmup
 from e2fashion.types import E2FashionError
 
@@ -29,10 +31,10 @@ class CaptionModule(pl.LightningModule):
     All randomness of a step comes from (seed, step), so that a resumed run repeats what an uninterrupted one does.
     """
 
-    def __init__(self, decoder: nn.Module, settings: OptimizerSettings, seed: int) -> None:
+    def __init__(self, decoder: nn.Module, config: CaptionFitConfig, seed: int) -> None:
         super().__init__()
         self.decoder = decoder
-        self.settings = settings
+        self.config = config
         self.seed = seed
         self._losses: list[tuple[float, int]] = []
 
@@ -66,10 +68,11 @@ class CaptionModule(pl.LightningModule):
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """AdamW with a linear decay behind a warm-up (DeCap, CapDec)."""
-        optimizer = build_optimizer(self.decoder, self.settings)
+        adamw = OptimizerConfig(weight_decay=self.config.weight_decay)
+        optimizer = build_optimizer(self.decoder, adamw, self.config.learning_rate)
         data: pl.LightningDataModule = self.trainer.datamodule  # type: ignore[attr-defined]
         steps = len(data.train_dataloader()) * (self.trainer.max_epochs or 0)
-        schedule = LambdaLR(optimizer, linear_with_warmup(self.settings.warmup_steps, steps))
+        schedule = LambdaLR(optimizer, linear_with_warmup(self.config.warmup_steps, steps))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
 
