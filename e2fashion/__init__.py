@@ -11,17 +11,25 @@ from e2fashion.lazy import lazy_names
 from e2fashion.types import E2FashionError, Entity
 
 if TYPE_CHECKING:
+    from e2fashion.ablation.run import train
+    from e2fashion.data.catalogue import Catalogue
+    from e2fashion.data.datamodule import CatalogueDataModule
     from e2fashion.encoder import Encoder, load_encoder
+    from e2fashion.evaluation import evaluate
     from e2fashion.export.openai_clip import load
     from e2fashion.models import E2Config, E2Model, E2VisionModelWithProjection
     from e2fashion.tasks.classification.classifier import ZeroShotClassifier
     from e2fashion.tasks.classification.tags_file import load_tag_predictor
     from e2fashion.tasks.search.build import build_index
     from e2fashion.tasks.search.index import ProductIndex, open_index
+    from e2fashion.training.module import ContrastiveModule
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "Catalogue",
+    "CatalogueDataModule",
+    "ContrastiveModule",
     "E2Config",
     "E2FashionError",
     "E2Model",
@@ -31,22 +39,29 @@ __all__ = [
     "ProductIndex",
     "ZeroShotClassifier",
     "build_index",
+    "evaluate",
     "load",
     "load_encoder",
     "load_tag_predictor",
     "open_index",
+    "train",
 ]
 
 __getattr__ = lazy_names(
     __name__,
     {
-        "e2fashion.tasks.classification.tags_file": ("load_tag_predictor",),
+        "e2fashion.ablation.run": ("train",),
+        "e2fashion.data.catalogue": ("Catalogue",),
+        "e2fashion.data.datamodule": ("CatalogueDataModule",),
         "e2fashion.encoder": ("Encoder", "load_encoder"),
-        "e2fashion.models": ("E2Config", "E2Model", "E2VisionModelWithProjection"),
+        "e2fashion.evaluation": ("evaluate",),
         "e2fashion.export.openai_clip": ("load",),
+        "e2fashion.models": ("E2Config", "E2Model", "E2VisionModelWithProjection"),
         "e2fashion.tasks.classification.classifier": ("ZeroShotClassifier",),
+        "e2fashion.tasks.classification.tags_file": ("load_tag_predictor",),
         "e2fashion.tasks.search.build": ("build_index",),
         "e2fashion.tasks.search.index": ("ProductIndex", "open_index"),
+        "e2fashion.training.module": ("ContrastiveModule",),
     },
 )
 

@@ -22,11 +22,11 @@ from e2fashion.data.text import TextTemplate
 from e2fashion.data.transforms import ImageTransform, normalise
 from e2fashion.disk import write_checksums
 from e2fashion.embedding import evaluating, unit_features
+from e2fashion.model_folder import LARGEST_SQUARE, model_card, text_settings, transform_of
 from e2fashion.models.loading import checked_source, load_config, load_weights, only_our_errors, read_config
 from e2fashion.models.modeling_e2 import E2Model
 from e2fashion.models.tokenizer import check_token_ids, load_tokenizer, two_texts
 from e2fashion.similarity import join_items
-from e2fashion.stored_settings import LARGEST_SQUARE, text_settings, transform_of
 from e2fashion.types import E2FashionError, Entity, TextOverflow
 
 MODEL_TYPES = ("clip", "e2")
@@ -63,6 +63,81 @@ class Encoder:
     name: str
     text_context_length: int | None = None
     text_overflow: TextOverflow = "truncate"
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        name_or_folder: str,
+        name: str | None = None,
+        template: str | None = None,
+        resize: Literal["squeeze", "crop", "pad"] | None = None,
+        size: int | None = None,
+    ) -> Encoder:
+        """Load any CLIP or E2: a model folder, the folder of a run, or a hub name, which may need a network.
+
+        ``template``, ``resize`` and ``size`` override what was saved with the model; a checkpoint that brings no
+        template reads the description alone. :func:`e2fashion.load_encoder` is this method.
+
+        Raises:
+            E2FashionError: a folder that does not exist or holds something else, or a size that the patches do not
+                divide.
+        """
+        place = Path(name_or_folder)
+        folder = place / "model" if (place / "model" / "config.json").is_file() else place
+        if folder.is_dir() and not (folder / "config.json").is_file():
+            raise E2FashionError(
+                f"'{name_or_folder}' holds no model: config.json is missing. Give a model folder, a run folder whose "
+                f"training has finished an epoch, or a hub name."
+            )
+        source = str(folder) if folder.is_dir() else checked_source(name_or_folder)
+        what = f"'{name_or_folder}'"
+        read_config(source, MODEL_TYPES, what)
+        config = load_config(AutoConfig, source, what)
+        model = load_weights(AutoModel, source, config, what)
+        transform = transform_of(source, what)
+        if resize is not None:
+            transform = replace(transform, resize=resize)
+        if size is not None:
+            transform = replace(transform, size=size)
+        vision: Any = config.vision_config
+        if not 1 <= transform.size <= LARGEST_SQUARE or transform.size % vision.patch_size:
+            raise E2FashionError(
+                f"size is {transform.size}, which patches of {vision.patch_size} px do not divide (up to "
+                f"{LARGEST_SQUARE} px): the edge would be cut off. The model was made for {vision.image_size}."
+            )
+        if config.model_type == "clip" and transform.size != vision.image_size:
+            model = E2Model.from_clip(source)  # the same features, and positions at any resolution
+        context_length, overflow = text_settings(config, what)
+        with only_our_errors(what, "Correct text_template in its config.json."):
+            text = TextTemplate(template or getattr(config, "text_template", None) or DESCRIPTION_ALONE)
+        label = name or (place.name if place.name != "model" else place.resolve().parent.name)
+        # A checkpoint may hold half precision, which evaluation would keep.
+        model = cast(CLIPModel, model.float().eval())
+        encoder = cls(model, load_tokenizer(source), transform, text, label, context_length, overflow)
+        check_texts(encoder, what)
+        return encoder
+
+    def save_pretrained(self, folder: str | Path, origin: str = "Trained with e2fashion") -> None:
+        """Write model, processor, card and checksums as a folder that :meth:`from_pretrained` and Transformers read.
+
+        ``origin`` is what the card says of where the weights come from.
+        """
+        folder = Path(folder)
+        config: Any = self.model.config
+        config.text_template = self.template.template
+        config.text_context_length = self.context_length
+        if self.text_overflow != getattr(config, "text_overflow", "truncate"):
+            config.text_overflow = self.text_overflow
+        self.model.save_pretrained(folder)
+        processor = CLIPProcessor(image_processor=self.transform.to_processor(), tokenizer=self.tokenizer)
+        processor.save_pretrained(folder)
+        (folder / "README.md").write_text(model_card(self, origin), encoding="utf-8")
+        write_checksums(folder)
+
+    def to(self, device: torch.device | str) -> Encoder:
+        """Move the weights to where they shall compute; the encoder itself, for chaining."""
+        cast(torch.nn.Module, self.model).to(device)
+        return self
 
     @property
     def vision_config(self) -> Any:
@@ -243,55 +318,9 @@ class Encoder:
         return join_items(parts)
 
 
-def load_encoder(
-    name_or_folder: str,
-    name: str | None = None,
-    template: str | None = None,
-    resize: Literal["squeeze", "crop", "pad"] | None = None,
-    size: int | None = None,
-) -> Encoder:
-    """Load any CLIP or E2: a model folder, the folder of a run, or a hub name (the only thing that needs a network).
-
-    ``template``, ``resize`` and ``size`` override what was saved with the model; a checkpoint that brings no template
-    reads the description alone.
-
-    Raises:
-        E2FashionError: a folder that does not exist or holds something else, or a size that the patches do not divide.
-    """
-    place = Path(name_or_folder)
-    folder = place / "model" if (place / "model" / "config.json").is_file() else place
-    if folder.is_dir() and not (folder / "config.json").is_file():
-        raise E2FashionError(
-            f"'{name_or_folder}' holds no model: config.json is missing. Give a model folder, a run folder whose "
-            f"training has finished an epoch, or a hub name."
-        )
-    source = str(folder) if folder.is_dir() else checked_source(name_or_folder)
-    what = f"'{name_or_folder}'"
-    read_config(source, MODEL_TYPES, what)
-    config = load_config(AutoConfig, source, what)
-    model = load_weights(AutoModel, source, config, what)
-    transform = transform_of(source, what)
-    if resize is not None:
-        transform = replace(transform, resize=resize)
-    if size is not None:
-        transform = replace(transform, size=size)
-    vision: Any = config.vision_config
-    if not 1 <= transform.size <= LARGEST_SQUARE or transform.size % vision.patch_size:
-        raise E2FashionError(
-            f"size is {transform.size}, which patches of {vision.patch_size} px do not divide (up to {LARGEST_SQUARE} "
-            f"px): the edge would be cut off. The model was made for {vision.image_size}."
-        )
-    if config.model_type == "clip" and transform.size != vision.image_size:
-        model = E2Model.from_clip(source)  # the same features, and positions at any resolution
-    context_length, overflow = text_settings(config, what)
-    with only_our_errors(what, "Correct text_template in its config.json."):
-        text = TextTemplate(template or getattr(config, "text_template", None) or DESCRIPTION_ALONE)
-    label = name or (place.name if place.name != "model" else place.resolve().parent.name)
-    # A checkpoint may hold half precision, which evaluation would keep.
-    model = cast(CLIPModel, model.float().eval())
-    encoder = Encoder(model, load_tokenizer(source), transform, text, label, context_length, overflow)
-    check_texts(encoder, what)
-    return encoder
+#: The encoder of a folder or a hub name, for those who prefer a function. ``e2fashion.load`` is something else: the
+#: interface of OpenAI's ``clip``.
+load_encoder = Encoder.from_pretrained
 
 
 def check_texts(encoder: Encoder, what: str) -> None:
@@ -330,54 +359,6 @@ def _listed(images: Pictures) -> list[Picture]:
     if isinstance(images, np.ndarray | Tensor | bytes) or not isinstance(images, Iterable):
         raise not_an_image(images)
     return list(images)
-
-
-def save_encoder(encoder: Encoder, folder: Path, origin: str = "Trained with e2fashion") -> None:
-    """Write model, processor, card and checksums as a folder that :func:`load_encoder` and Transformers read.
-
-    ``origin`` is what the card says of where the weights come from.
-    """
-    encoder.model.config.text_template = encoder.template.template
-    encoder.model.config.text_context_length = encoder.context_length
-    if encoder.text_overflow != getattr(encoder.model.config, "text_overflow", "truncate"):
-        encoder.model.config.text_overflow = encoder.text_overflow
-    encoder.model.save_pretrained(folder)
-    processor = CLIPProcessor(image_processor=encoder.transform.to_processor(), tokenizer=encoder.tokenizer)
-    processor.save_pretrained(folder)
-    (folder / "README.md").write_text(model_card(encoder, origin), encoding="utf-8")
-    write_checksums(folder)
-
-
-def model_card(encoder: Encoder, origin: str) -> str:
-    """The README of a model folder: what it is and the lines that load it."""
-    entities = "".join(f"- `{e.name}` (column `{e.column}`): {e.tokens} selection tokens\n" for e in encoder.entities)
-    vision, fusion = encoder.vision_config, encoder.fusion_layers
-    return f"""---
-library_name: transformers
-tags: [fashion, clip, e2fashion]
-pipeline_tag: zero-shot-image-classification
----
-# {encoder.name}
-
-{origin}. Image tower: {vision.num_hidden_layers} layers of width {vision.hidden_size}, patches of
-{vision.patch_size} px at {vision.image_size} px; pictures become a square by `{encoder.transform.resize}`.
-Global text: `{encoder.template.template}`.
-
-Entities:
-{entities or "none: this is a plain CLIP" + chr(10)}
-Fusion blocks behind layers: {", ".join(map(str, fusion)) or "none"}.
-
-```python
-import e2fashion
-
-encoder = e2fashion.load_encoder("<this folder>")
-images = encoder.embed_images(["shirt.jpg"])  # (1, {encoder.dimension}), L2-normalised
-texts = encoder.embed_texts(["a blue shirt"])
-```
-
-`import e2fashion` also registers the model type: `AutoModel` and `AutoProcessor` of Transformers then load this folder.
-Their `get_image_features` is not normalised.
-"""
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from PIL import Image
 
 from e2fashion.__main__ import main
 from e2fashion.data.catalogue import Catalogue
-from e2fashion.encoder import Encoder, save_encoder
+from e2fashion.encoder import Encoder
 from e2fashion.records import read_records
 from e2fashion.tasks.classification.classify import column_truth
 from tests.data.fashion_iq_layout import EMPTY, write_fashion_iq
@@ -31,7 +31,7 @@ def place(synth_catalogue: Catalogue, tmp_path_factory: pytest.TempPathFactory) 
     other = build_tiny_encoder(synth_catalogue)
     with torch.no_grad():
         other.model.visual_projection.weight.mul_(2)
-    save_encoder(other, folder / "other" / "model")
+    other.save_pretrained(folder / "other" / "model")
     Image.new("RGB", (30, 40), "navy").save(folder / "coat.png")
     assert main(["index", "build", *build(synth_catalogue, folder, "index")]) == 0
     return folder

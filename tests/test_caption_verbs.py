@@ -15,7 +15,7 @@ from e2fashion import runner
 from e2fashion.__main__ import main
 from e2fashion.config import load_config
 from e2fashion.data.catalogue import Catalogue
-from e2fashion.encoder import load_encoder, save_encoder
+from e2fashion.encoder import load_encoder
 from e2fashion.metrics import captioning as metrics
 from e2fashion.records import read_records
 from e2fashion.run_folder import RunFolder
@@ -41,7 +41,7 @@ SMALL = [
 @pytest.fixture(scope="module")
 def encoder(synth_catalogue: Catalogue, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("encoder") / "tiny"
-    save_encoder(build_tiny_encoder(synth_catalogue), folder)
+    build_tiny_encoder(synth_catalogue).save_pretrained(folder)
     return folder
 
 
@@ -249,7 +249,7 @@ def test_a_mistake_in_evaluation_is_named(
 
 def test_another_encoder_is_refused_with_both_names(decoder: Path, synth_catalogue: Catalogue, tmp_path: Path) -> None:
     wider = [word.replace("projection_dim=16", "projection_dim=8") for word in SETTINGS]
-    save_encoder(build_tiny_encoder(synth_catalogue, wider), tmp_path / "other")
+    build_tiny_encoder(synth_catalogue, wider).save_pretrained(tmp_path / "other")
     with pytest.raises(E2FashionError, match=r"was made with the encoder 'tiny' .*not with 'other'"):
         load_captioner(decoder, load_encoder(str(tmp_path / "other")))
 
@@ -258,7 +258,7 @@ def test_an_encoder_that_compares_tokens_is_refused(
     words: list[str], synth_catalogue: Catalogue, tmp_path: Path
 ) -> None:
     plain = [word for word in SETTINGS if "entities" not in word and "fusion" not in word]
-    save_encoder(build_tiny_encoder(synth_catalogue, [*plain, "model.similarity=tokens"]), tmp_path / "filip")
+    build_tiny_encoder(synth_catalogue, [*plain, "model.similarity=tokens"]).save_pretrained(tmp_path / "filip")
     given = [*words, f"encoder={tmp_path}/filip", f"output={tmp_path}/run"]
     with pytest.raises(E2FashionError, match="'filip' compares patches with words"):
         runner.train_decoder(load_config(CaptionTrainConfig, CONFIGS / "decap_small.yaml", given), progress=False)

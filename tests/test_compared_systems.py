@@ -10,7 +10,7 @@ from tiny import TINY, save_random_clip
 from torch.nn import functional as F
 from transformers import AutoModel, CLIPModel
 
-from e2fashion.ablation.run import train_run
+from e2fashion.ablation.run import train as train_run
 from e2fashion.config import load_config
 from e2fashion.data.catalogue import Catalogue
 from e2fashion.embedding import EmbeddedSplit

@@ -37,14 +37,12 @@ def models(synth_catalogue: Catalogue, tmp_path_factory: pytest.TempPathFactory)
     """A random encoder, and one of other weights."""
     import torch
 
-    from e2fashion.encoder import save_encoder
-
     folder = tmp_path_factory.mktemp("models")
     save_tiny_run(synth_catalogue, folder / "one")
     other = build_tiny_encoder(synth_catalogue)
     with torch.no_grad():
         other.model.visual_projection.weight.mul_(torch.randn(16, 1))
-    save_encoder(other, folder / "two" / "model")
+    other.save_pretrained(folder / "two" / "model")
     return [str(folder / name / "model") for name in ("one", "two")]
 
 
@@ -207,10 +205,9 @@ def test_what_cannot_be_done_is_one_clear_error(
 def test_an_encoder_of_tokens_is_refused(
     synth_catalogue: Catalogue, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from e2fashion.encoder import save_encoder
 
     settings = [word for word in SETTINGS if "entities" not in word and "fusion" not in word]
-    save_encoder(build_tiny_encoder(synth_catalogue, [*settings, "model.similarity=tokens"]), tmp_path / "filip")
+    build_tiny_encoder(synth_catalogue, [*settings, "model.similarity=tokens"]).save_pretrained(tmp_path / "filip")
     words = [str(tmp_path / "filip"), f"data={synth_catalogue.path}", *LINES, f"output={tmp_path / 'run'}"]
     assert main(["compose", *words, "--quiet"]) == 1
     assert "compares patches with words (FILIP)" in capsys.readouterr().err

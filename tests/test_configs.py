@@ -12,7 +12,7 @@ from tiny import save_random_clip
 
 from e2fashion import runner
 from e2fashion.__main__ import main
-from e2fashion.ablation.run import train_run
+from e2fashion.ablation.run import train as train_run
 from e2fashion.config import load_config
 from e2fashion.data.catalogue import Catalogue
 from e2fashion.data.config import PrepareConfig, load_prepare_config, source_options

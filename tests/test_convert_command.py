@@ -15,7 +15,6 @@ from e2fashion.__main__ import main
 from e2fashion.checkpoints.files import read_state_file, write_state_file
 from e2fashion.checkpoints.shapes import OpenAIShape, openai_shapes
 from e2fashion.data.catalogue import Catalogue
-from e2fashion.encoder import save_encoder
 from e2fashion.export.agreement import sample_pictures
 from e2fashion.models.tokenizer import load_tokenizer
 from e2fashion.records import read_records
@@ -125,7 +124,7 @@ def test_an_e2_as_a_plain_clip_says_what_is_lost(capsys: Capture, synth_catalogu
     assert "its groups are sub_category, brand" in said_by(capsys, 1, "e2", "target=e2_official", "output=official")
     assert not Path("plain").exists()
     settings = ["model.scratch.tokenizer=bpe", "model.scratch.vocabulary=600"]
-    save_encoder(build_tiny_encoder(synth_catalogue, [*SETTINGS, *settings]), Path("bpe"))
+    build_tiny_encoder(synth_catalogue, [*SETTINGS, *settings]).save_pretrained(Path("bpe"))
     said = said_by(capsys, 0, "bpe", "target=open_clip", "output=plain", "lossy=true")
     assert "lost: 2 selection tokens of 1 entities (brand): 64 values" in said
     assert "of three random pictures keep a cosine of" in said
@@ -141,7 +140,7 @@ def test_an_e2_goes_to_the_official_layout_and_comes_back(capsys: Capture, synth
         f"model.scratch={{vision: {tower}, text: {tower}, tokenizer: bpe, vocabulary: 600}}",
     ]
     encoder = build_tiny_encoder(synth_catalogue, [*SETTINGS, *settings])
-    save_encoder(encoder, Path("ours"))
+    encoder.save_pretrained(Path("ours"))
     assert "fusion_layers is [1, 2], there [8, 11]" in said_by(capsys, 1, "ours", "target=e2_official", "output=o")
     layers = "fusion_layers=[1,2]"
     said = said_by(capsys, 0, "ours", "target=e2_official", "output=official", layers)

@@ -19,7 +19,7 @@ from torch import Tensor
 from e2fashion.checkpoints.convert_from import ImportSettings, import_checkpoint
 from e2fashion.checkpoints.convert_to import export_checkpoint
 from e2fashion.data.catalogue import Catalogue
-from e2fashion.encoder import Encoder, EncoderIdentity, load_encoder, save_encoder
+from e2fashion.encoder import Encoder, EncoderIdentity, load_encoder
 from e2fashion.export.sentence_transformers import export_sentence_transformers
 from e2fashion.models import E2Model
 from e2fashion.models.tokenizer import load_tokenizer
@@ -90,7 +90,7 @@ def converted(models: dict[str, Path], folder: Path) -> None:
 
 #: Folders that load_encoder reads, and what writes them; the damaged model is in their folder ``model``.
 WRITERS: dict[str, Callable[[dict[str, Path], Path], object]] = {
-    "model": lambda models, folder: save_encoder(load_encoder(str(models["clip"])), folder / "model"),
+    "model": lambda models, folder: load_encoder(str(models["clip"])).save_pretrained(folder / "model"),
     "run": lambda models, folder: shutil.copytree(models["e2"], folder / "model"),
     "conversion": converted,
     "export": lambda models, folder: export_sentence_transformers(load_encoder(str(models["e2"])), folder / "model"),

@@ -15,7 +15,7 @@ from torch import Tensor
 
 import e2fashion
 from e2fashion.data.catalogue import Catalogue
-from e2fashion.encoder import Encoder, require_single_vectors, save_encoder
+from e2fashion.encoder import Encoder, require_single_vectors
 from e2fashion.features import extract_features
 from e2fashion.tasks.retrieval.measure import MeasureSettings, embed_catalogue
 from e2fashion.types import E2FashionError
@@ -185,7 +185,7 @@ def test_another_kind_of_model_is_refused(model_folder: Path, tmp_path: Path) ->
 
 def test_texts_are_cut_where_training_cut_them(encoder: Encoder, synth_catalogue: Catalogue, tmp_path: Path) -> None:
     shorter = dataclasses.replace(encoder, text_context_length=5)
-    save_encoder(shorter, tmp_path / "short")
+    shorter.save_pretrained(tmp_path / "short")
     loaded = e2fashion.load_encoder(str(tmp_path / "short"))
     assert loaded.context_length == 5
     assert encoder.context_length == 12

@@ -41,7 +41,7 @@ LEVELS: dict[str, set[str]] = {
         "types",
     },
     "parts": {"data", "models", "losses", "metrics"},
-    "encoder": {"embedding", "encoder", "features", "measuring", "stored_settings"},
+    "encoder": {"embedding", "encoder", "features", "measuring", "model_folder"},
     "uses": {
         "checkpoints",
         "export",

@@ -10,7 +10,7 @@ import torch
 from tiny import TINY, save_random_clip
 
 from e2fashion import load_encoder
-from e2fashion.ablation.run import train_run
+from e2fashion.ablation.run import train as train_run
 from e2fashion.config import load_config
 from e2fashion.data.catalogue import Catalogue
 from e2fashion.evaluation import evaluate

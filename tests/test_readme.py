@@ -9,6 +9,7 @@ import shutil
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -16,6 +17,7 @@ from typing import Any
 import pytest
 import torch
 from PIL import Image
+from tiny import save_random_clip
 from tiny_encoder import build_tiny_encoder, save_tiny_run
 from transformers import CLIPConfig, CLIPModel, CLIPProcessor
 
@@ -29,9 +31,12 @@ from e2fashion.data.catalogue import Catalogue
 from e2fashion.data.config import PrepareConfig, load_prepare_config
 from e2fashion.data.prepare import prepare_catalogue
 from e2fashion.data.sources import SOURCES
+from e2fashion.data.transforms import ImageTransform
+from e2fashion.encoder import load_encoder
 from e2fashion.export.config import ExportConfig
 from e2fashion.losses.terms import LOSS_TERMS
 from e2fashion.models import E2Output
+from e2fashion.models.tokenizer import load_tokenizer
 from e2fashion.tasks.captioning.config import CaptionTrainConfig
 from e2fashion.training.build import build_loss, build_source
 from e2fashion.training.config import RunConfig
@@ -205,6 +210,38 @@ def documented_module(file: str, folder: Path, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setitem(sys.modules, name, module)
     specification.loader.exec_module(module)
     return module
+
+
+def test_the_documented_script_trains_without_our_commands(
+    synth_catalogue: Catalogue, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    texts = list(synth_catalogue.split("train")["description"])
+    checkpoint = save_random_clip(tmp_path / "clip", texts, layers=3)
+    page = (ROOT / "docs" / "extending.md").read_text(encoding="utf-8")
+    script = next(text for language, text in FENCE.findall(page) if text.startswith("# train_mine.py"))
+    for written, here in {
+        "openai/clip-vit-base-patch32": str(checkpoint),
+        "catalogues/mine": str(synth_catalogue.path),
+        "fusion_layers=[8, 11]": "fusion_layers=[1, 2]",
+        "max_epochs=2,": "max_epochs=1, logger=False, enable_checkpointing=False, enable_progress_bar=False,",
+        "AutoTokenizer.from_pretrained(checkpoint)": "load_tokenizer(checkpoint)",
+        "CatalogueDataModule(": "partial(CatalogueDataModule, transform=ImageTransform(32))(",
+    }.items():
+        assert written in script
+        script = script.replace(written, here)
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, Any] = {"load_tokenizer": load_tokenizer, "partial": partial, "ImageTransform": ImageTransform}
+    exec(compile(script, "train_mine.py", "exec"), names)
+    encoder = load_encoder("models/mine")
+    assert [entity.name for entity in encoder.entities] == ["brand", "season"]
+    assert dict(names["trainer"].lightning_module.hparams) == {
+        "learning_rate": 1e-5,
+        "seed": 0,
+        "optimizer": "adamw",
+        "betas": [0.9, 0.999],
+        "weight_decay": 1e-4,
+        "warmup_steps": 100,
+    }
 
 
 def test_the_documented_source_prepares_a_catalogue(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

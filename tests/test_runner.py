@@ -19,7 +19,7 @@ from transformers import AutoModel, AutoProcessor, CLIPProcessor
 from e2fashion import runner
 from e2fashion.ablation.comparison import compare
 from e2fashion.ablation.config import load_comparison
-from e2fashion.ablation.run import train_run
+from e2fashion.ablation.run import train as train_run
 from e2fashion.config import config_of_place, load_config
 from e2fashion.data.catalogue import Catalogue
 from e2fashion.encoder import load_encoder

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 from tiny import TINY, same_weights, saved_weights
 
-from e2fashion.ablation.run import train_run
+from e2fashion.ablation.run import train as train_run
 from e2fashion.config import load_config
 from e2fashion.data.catalogue import Catalogue
 from e2fashion.data.dataset import CatalogueRows

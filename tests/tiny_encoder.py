@@ -7,7 +7,7 @@ import torch
 
 from e2fashion.config import load_config
 from e2fashion.data.catalogue import Catalogue
-from e2fashion.encoder import Encoder, save_encoder
+from e2fashion.encoder import Encoder
 from e2fashion.training import build
 from e2fashion.training.config import RunConfig
 
@@ -38,5 +38,5 @@ def build_tiny_encoder(catalogue: Catalogue, settings: Sequence[str] = SETTINGS)
 
 def save_tiny_run(catalogue: Catalogue, run: Path) -> Path:
     """Save one as a run saves its best model; returns the model's folder."""
-    save_encoder(build_tiny_encoder(catalogue), run / "model")
+    build_tiny_encoder(catalogue).save_pretrained(run / "model")
     return run / "model"

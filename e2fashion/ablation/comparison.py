@@ -7,7 +7,7 @@ from contextlib import nullcontext
 from pathlib import Path
 
 from e2fashion.ablation.config import CompareConfig
-from e2fashion.ablation.run import train_run
+from e2fashion.ablation.run import train
 from e2fashion.ablation.state import results_of
 from e2fashion.data.catalogue import Catalogue
 from e2fashion.encoder import Encoder, load_encoder
@@ -36,7 +36,7 @@ def compare(config: CompareConfig, runs: Sequence[RunConfig], progress: bool = T
     records: list[ResultRecord] = []
     with folder.locked() if is_first_process() else nullcontext():
         for run in runs:
-            trained = train_run(run, progress)
+            trained = train(run, progress)
             if is_first_process():
                 encoders.append(load_encoder(str(trained.model), name=run.name))
                 records += results_of(trained, encoders[-1], catalogue, run, [config.split], progress)

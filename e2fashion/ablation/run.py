@@ -25,7 +25,7 @@ from e2fashion.types import E2FashionError
 logger = logging.getLogger(__name__)
 
 
-def train_run(config: RunConfig, progress: bool = True) -> RunFolder:
+def train(config: RunConfig, progress: bool = True) -> RunFolder:
     """Train every stage that is not done yet and evaluate the best model on the splits that the run names.
 
     Where several processes train together the first one alone writes and evaluates.

@@ -12,7 +12,7 @@ from pathlib import Path
 from e2fashion.ablation.parallel import train_side_by_side
 from e2fashion.ablation.plan import Ablation, PlannedRun
 from e2fashion.ablation.report import RowResult, list_runs, write_report
-from e2fashion.ablation.run import train_run
+from e2fashion.ablation.run import train
 from e2fashion.ablation.state import (
     ERROR_FILE,
     FoundRun,
@@ -158,7 +158,7 @@ def _checked(ablation: Ablation, catalogue: Catalogue, only: Sequence[str]) -> t
 def _train(item: FoundRun, progress: bool) -> str:
     """Train and evaluate one run here; why it failed, empty where it did not."""
     try:
-        train_run(planned_config(item), progress)
+        train(planned_config(item), progress)
     except RunInterruptedError:
         raise
     except E2FashionError as error:

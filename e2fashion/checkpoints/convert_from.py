@@ -28,7 +28,7 @@ from e2fashion.checkpoints.shapes import OpenAIShape, check_openai_rules, check_
 from e2fashion.data.text import TextTemplate
 from e2fashion.data.transforms import CLIP_MEAN, CLIP_STD, ImageTransform, Resize
 from e2fashion.disk import write_checksums
-from e2fashion.encoder import Encoder, save_encoder
+from e2fashion.encoder import Encoder
 from e2fashion.hub import checked_hub_name
 from e2fashion.models.tokenizer import load_tokenizer, text_special_ids
 from e2fashion.types import E2FashionError
@@ -86,7 +86,7 @@ class Imported:
             write_checksums(folder)
             return
         template = TextTemplate(self.template)
-        save_encoder(Encoder(self.model, self.tokenizer, self.transform, template, name), folder, origin)
+        Encoder(self.model, self.tokenizer, self.transform, template, name).save_pretrained(folder, origin)
 
 
 def import_checkpoint(file: Path, settings: ImportSettings) -> Imported:

@@ -23,7 +23,7 @@ COMMANDS = Commands()
 )
 def train(config: RunConfig, arguments: Arguments) -> str:
     """Train a run and show its records."""
-    from e2fashion.ablation.run import train_run
+    from e2fashion.ablation.run import train as train_run
     from e2fashion.records import read_records
     from e2fashion.report import write_tables
     from e2fashion.training.stages import is_first_process

@@ -32,10 +32,10 @@ class CatalogueDataModule(pl.LightningDataModule):
 
     Args:
         catalogue: ``split(name)`` gives its rows.
-        template: the global text.
-        transform: pictures to squares.
         tokenizer: of the text encoder.
         entity_columns: the column of each entity, in the order of the entities.
+        template: the global text.
+        transform: images to squares.
         context_length: the most tokens of a text.
         overflow: what becomes of longer texts, see :class:`~e2fashion.data.long_text.TextFitter`.
         batch_size: products per training step and process (64 in the official code).
@@ -49,10 +49,10 @@ class CatalogueDataModule(pl.LightningDataModule):
     def __init__(
         self,
         catalogue: Catalogue,
-        template: TextTemplate,
-        transform: ImageTransform,
         tokenizer: PreTrainedTokenizerBase,
         entity_columns: Sequence[str] = (),
+        template: TextTemplate = TextTemplate("{description}"),
+        transform: ImageTransform = ImageTransform(),
         context_length: int = 77,
         batch_size: int = 64,
         evaluation_batch_size: int = 128,

@@ -10,7 +10,7 @@ from typing import Any
 from transformers import CLIPProcessor
 
 from e2fashion.disk import write_checksums
-from e2fashion.encoder import Encoder, require_single_vectors, save_encoder
+from e2fashion.encoder import Encoder, require_single_vectors
 from e2fashion.export.agreement import SAMPLE_TEXTS, TOLERANCE, check_agreement, sample_pictures, write_facts
 from e2fashion.models.opened_images import E2OpenedImageProcessorPil
 from e2fashion.types import E2FashionError
@@ -39,7 +39,7 @@ def export_sentence_transformers(encoder: Encoder, folder: Path, tolerance: floa
 
     require_single_vectors(encoder, "sentence-transformers")
     with tempfile.TemporaryDirectory(prefix="export-") as place:
-        save_encoder(encoder, Path(place))
+        encoder.save_pretrained(Path(place))
         images = E2OpenedImageProcessorPil.from_pretrained(place, trust_remote_code=False, local_files_only=True)
         CLIPProcessor(image_processor=images, tokenizer=encoder.tokenizer).save_pretrained(place)
         tower: Any = Transformer(

@@ -7,7 +7,6 @@ import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, cast
@@ -20,7 +19,7 @@ from pytorch_lightning.utilities import rank_zero_only
 from e2fashion.data.catalogue import Catalogue
 from e2fashion.data.datamodule import CatalogueDataModule
 from e2fashion.disk import atomic_folder
-from e2fashion.encoder import Encoder, save_encoder
+from e2fashion.encoder import Encoder
 from e2fashion.losses.gather import is_distributed
 from e2fashion.models.from_clip import added_parameters, new_parameter_names
 from e2fashion.models.modeling_e2 import E2Model
@@ -87,7 +86,7 @@ def train_stages(config: RunConfig, catalogue: Catalogue, folder: RunFolder, pro
             torch.distributed.barrier()
     if is_first_process() and not folder.model.is_dir():
         with atomic_folder(folder.model) as fresh:
-            save_encoder(encoder, fresh)
+            encoder.save_pretrained(fresh)
 
 
 def _train_stage(
@@ -103,7 +102,7 @@ def _train_stage(
     """Fit one stage and put its best model in its place; what the record says about it."""
     first, spent, started = is_first_process(), done.get(name, {}).get("seconds", 0.0), time.perf_counter()
     best_before = max((entry["best"] for entry in done.values() if "best" in entry), default=float("-inf"))
-    best = BestModel(folder.checkpoints / name / "best", partial(save_encoder, encoder), "SumR", best_before)
+    best = BestModel(folder.checkpoints / name / "best", encoder.save_pretrained, "SumR", best_before)
     module = ContrastiveModule(
         cast(E2Model, encoder.model),
         build.build_loss(config),

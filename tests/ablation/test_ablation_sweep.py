@@ -36,14 +36,14 @@ class Sweep:
         self.folder, self.catalogue = folder, catalogue
         self.trained: list[str] = []
         self.accident: Callable[[RunConfig], None] = lambda config: None
-        train_run = sweep.train_run
+        train = sweep.train
 
         def watched(config: RunConfig, progress: bool = True) -> RunFolder:
             self.accident(config)
             self.trained.append(f"{config.name}/seed{config.seed}")
-            return train_run(config, progress)
+            return train(config, progress)
 
-        monkeypatch.setattr(sweep, "train_run", watched)
+        monkeypatch.setattr(sweep, "train", watched)
         (folder / "base.yaml").write_text("name: base\n", encoding="utf-8")
         self.write(ROWS)
 

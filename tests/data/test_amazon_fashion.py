@@ -10,7 +10,7 @@ from raw_products import picture
 from tiny import save_random_clip
 
 from e2fashion import runner
-from e2fashion.ablation.run import train_run
+from e2fashion.ablation.run import train as train_run
 from e2fashion.config import load_config
 from e2fashion.data.catalogue import Catalogue
 from e2fashion.data.config import load_prepare_config

@@ -12,12 +12,12 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from e2fashion.ablation.plan import load_ablation
-from e2fashion.ablation.run import train_run
+from e2fashion.ablation.run import train as train_run
 from e2fashion.ablation.state import finished_runs
 from e2fashion.config import load_config, save_config
 from e2fashion.data.catalogue import Catalogue
 from e2fashion.data.prepare import prepare_catalogue
-from e2fashion.encoder import EncoderIdentity, load_encoder, save_encoder
+from e2fashion.encoder import EncoderIdentity, load_encoder
 from e2fashion.records import append_records, read_records
 from e2fashion.report import write_tables
 from e2fashion.run_folder import RunFolder
@@ -132,7 +132,7 @@ def test_models_compute_what_they_computed(name: str, computed: dict[str, Tensor
 @pytest.mark.parametrize("system", SYSTEMS)
 def test_a_model_folder_is_saved_as_it_was(system: str, tmp_path: Path) -> None:
     known, made = HERE / system / "model", tmp_path / "model"
-    save_encoder(load_encoder(str(HERE / system)), made)
+    load_encoder(str(HERE / system)).save_pretrained(made)
     joined = {"checksums.json"}  # since then
     assert {file.name for file in made.iterdir()} - joined == {file.name for file in known.iterdir()}
     weights, before = (load_file(folder / "model.safetensors") for folder in (made, known))

@@ -8,7 +8,7 @@ import pytest
 import torch
 from tiny import TINY, save_random_clip
 
-from e2fashion.ablation.run import train_run
+from e2fashion.ablation.run import train as train_run
 from e2fashion.config import load_config
 from e2fashion.data.catalogue import Catalogue
 from e2fashion.embedding import embed_split

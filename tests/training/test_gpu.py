@@ -7,7 +7,7 @@ import torch
 from tiny import TINY
 from tiny_encoder import build_tiny_encoder
 
-from e2fashion.ablation.run import train_run
+from e2fashion.ablation.run import train as train_run
 from e2fashion.config import load_config
 from e2fashion.data.catalogue import Catalogue
 from e2fashion.encoder import load_encoder

@@ -1,16 +1,20 @@
-"""What a model folder says of preparing input: how pictures become squares, and where texts are cut."""
+"""What a model folder says besides weights: how images become squares, where texts are cut, and its card."""
 
 from __future__ import annotations
 
 import math
-from typing import Any, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 from transformers import CLIPImageProcessorPil
 
 from e2fashion.data.transforms import ImageTransform
+from e2fashion.escape import markdown, markdown_code
 from e2fashion.hub import source_options
 from e2fashion.models.loading import only_our_errors
 from e2fashion.types import E2FashionError, TextOverflow
+
+if TYPE_CHECKING:
+    from e2fashion.encoder import Encoder
 
 #: Pixels of a side beyond which a square is taken for damage or a slip.
 LARGEST_SQUARE = 4096
@@ -54,3 +58,38 @@ def text_settings(config: Any, what: str) -> tuple[int | None, TextOverflow]:
             f"{what}: text_overflow is {overflow!r} in config.json; choose one of {', '.join(get_args(TextOverflow))}."
         )
     return length, overflow
+
+
+def model_card(encoder: Encoder, origin: str) -> str:
+    """The README of a model folder: what it is and the lines that load it."""
+    entities = "".join(
+        f"- {markdown_code(e.name)} (column {markdown_code(e.column)}): {e.tokens} selection tokens\n"
+        for e in encoder.entities
+    )
+    vision, fusion = encoder.vision_config, encoder.fusion_layers
+    return f"""---
+library_name: transformers
+tags: [fashion, clip, e2fashion]
+pipeline_tag: zero-shot-image-classification
+---
+# {markdown(encoder.name)}
+
+{origin}. Image tower: {vision.num_hidden_layers} layers of width {vision.hidden_size}, patches of
+{vision.patch_size} px at {vision.image_size} px; images become a square by `{encoder.transform.resize}`.
+Global text: {markdown_code(encoder.template.template)}.
+
+Entities:
+{entities or "none: this is a plain CLIP" + chr(10)}
+Fusion blocks behind layers: {", ".join(map(str, fusion)) or "none"}.
+
+```python
+import e2fashion
+
+encoder = e2fashion.load_encoder("<this folder>")
+images = encoder.embed_images(["shirt.jpg"])  # (1, {encoder.dimension}), L2-normalised
+texts = encoder.embed_texts(["a blue shirt"])
+```
+
+`import e2fashion` also registers the model type: `AutoModel` and `AutoProcessor` of Transformers then load this folder.
+Their `get_image_features` is not normalised.
+"""
