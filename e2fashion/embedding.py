@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from e2fashion.data.transforms import CLIP_MEAN, CLIP_STD, normalise
+from e2fashion.data.transforms import CLIP_MEAN, CLIP_STD, normalize
 from e2fashion.metrics.comparison import Comparison, compare
 from e2fashion.similarity import is_tokenwise, join_items
 from e2fashion.terminal import progress_bar
@@ -114,7 +114,7 @@ def embed_split(
                     text_rows[group] = len(text_rows)
                     new.append(row)
             pixels = batch.pixel_values.to(device)
-            pixels = pixels if pixels.is_floating_point() else normalise(pixels, mean, std)
+            pixels = pixels if pixels.is_floating_point() else normalize(pixels, mean, std)
             images.append(unit_features(model.get_image_features(pixel_values=pixels)))  # type: ignore[operator]
             if new:
                 ids, mask = batch.input_ids[new].to(device), batch.attention_mask[new].to(device)

@@ -19,7 +19,7 @@ from e2fashion.data.decode import read_squares
 from e2fashion.data.long_text import TextFitter, pad_ids
 from e2fashion.data.pictures import not_an_image
 from e2fashion.data.text import TextTemplate
-from e2fashion.data.transforms import ImageTransform, normalise
+from e2fashion.data.transforms import ImageTransform, normalize
 from e2fashion.disk import write_checksums
 from e2fashion.embedding import evaluating, unit_features
 from e2fashion.model_folder import LARGEST_SQUARE, model_card, text_settings, transform_of
@@ -39,8 +39,8 @@ SAME = 1e-7
 NOT_IDENTITY = ("_name_or_path", "transformers_version", "architectures", "dtype")
 
 #: A picture in memory, or the file that holds one; one or several.
-Picture: TypeAlias = Image.Image | Path | str
-Pictures: TypeAlias = Picture | Sequence[Picture]
+ImageInput: TypeAlias = Image.Image | Path | str
+ImageInputs: TypeAlias = ImageInput | Sequence[ImageInput]
 #: Embeddings of the readable images, and why others were skipped, by position.
 Readable: TypeAlias = tuple[Tensor, dict[int, str]]
 
@@ -202,13 +202,13 @@ class Encoder:
         return torch.empty(0, 1, self.dimension) if self.compares_tokens else torch.empty(0, self.dimension)
 
     @overload
-    def embed_images(self, images: Pictures, batch_size: int = 64, on_error: Literal["stop"] = "stop") -> Tensor: ...
+    def embed_images(self, images: ImageInputs, batch_size: int = 64, on_error: Literal["stop"] = "stop") -> Tensor: ...
 
     @overload
-    def embed_images(self, images: Pictures, batch_size: int = 64, *, on_error: Literal["skip"]) -> Readable: ...
+    def embed_images(self, images: ImageInputs, batch_size: int = 64, *, on_error: Literal["skip"]) -> Readable: ...
 
     def embed_images(
-        self, images: Pictures, batch_size: int = 64, on_error: Literal["stop", "skip"] = "stop"
+        self, images: ImageInputs, batch_size: int = 64, on_error: Literal["stop", "skip"] = "stop"
     ) -> Tensor | Readable:
         """L2-normalised embeddings (N, C) fp32 on the CPU, of pictures or their files; one alone gives (1, C).
 
@@ -236,7 +236,7 @@ class Encoder:
         with evaluating(self.model):
             return unit_features(self.model.get_image_features(pixel_values=self._pixel_values(squares)))
 
-    def embed_regions(self, images: Pictures, batch_size: int = 64) -> Tensor:
+    def embed_regions(self, images: ImageInputs, batch_size: int = 64) -> Tensor:
         """L2-normalised embeddings (N, E, C) fp32 on the CPU of what each entity's tokens read, in their order.
 
         Raises:
@@ -244,7 +244,7 @@ class Encoder:
         """
         return self._embed_images(images, batch_size, [_regions], [self._no_regions()])[0]
 
-    def embed_images_and_regions(self, images: Pictures, batch_size: int = 64) -> tuple[Tensor, Tensor]:
+    def embed_images_and_regions(self, images: ImageInputs, batch_size: int = 64) -> tuple[Tensor, Tensor]:
         """What :meth:`embed_images` and :meth:`embed_regions` return, by one pass instead of two.
 
         Raises:
@@ -264,7 +264,7 @@ class Encoder:
 
     def _embed_images(
         self,
-        images: Pictures,
+        images: ImageInputs,
         batch_size: int,
         readers: Sequence[Callable[[Any], Tensor]],
         nothing: Sequence[Tensor],
@@ -287,7 +287,7 @@ class Encoder:
         return [join_items(own) for own in parts]
 
     def _pixel_values(self, squares: Tensor) -> Tensor:
-        return normalise(squares.to(self.model.device), self.transform.mean, self.transform.std)
+        return normalize(squares.to(self.model.device), self.transform.mean, self.transform.std)
 
     def embed_texts(self, texts: str | Sequence[str], batch_size: int = 256) -> Tensor:
         """L2-normalised embeddings (N, C) fp32 on the CPU; one text alone gives (1, C).
@@ -352,7 +352,7 @@ def _without(values: Any, keys: Sequence[str]) -> Any:
     return {key: _without(value, keys) for key, value in values.items() if key not in keys}
 
 
-def _listed(images: Pictures) -> list[Picture]:
+def _listed(images: ImageInputs) -> list[ImageInput]:
     """One image or several as a list; an array or tensor is refused, whose rows would be taken for images."""
     if isinstance(images, Image.Image | Path | str):
         return [images]

@@ -16,7 +16,7 @@ from torch import Tensor
 from e2fashion.data.catalogue import Catalogue
 from e2fashion.data.datamodule import CatalogueDataModule
 from e2fashion.data.text import TextTemplate
-from e2fashion.data.transforms import normalise
+from e2fashion.data.transforms import normalize
 from e2fashion.disk import DamagedError
 from e2fashion.disk.tensors import load_tensors, save_tensors
 from e2fashion.embedding import evaluating, one_vector, unit_features
@@ -87,7 +87,7 @@ def extract_features(
     label = f"features of {split} with {encoder.name}"
     with evaluating(encoder.model), torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
         for batch in progress_bar(data.loader(split), desc=label, unit="batch", shown=progress):
-            pixels = normalise(batch.pixel_values.to(device), encoder.transform.mean, encoder.transform.std)
+            pixels = normalize(batch.pixel_values.to(device), encoder.transform.mean, encoder.transform.std)
             output = encoder.model.get_image_features(pixel_values=pixels)
             product_ids += batch.product_ids
             images.append(one_vector(unit_features(output)))

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from einops import rearrange
 from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont, ImageOps
 from torch import Tensor
 
 from e2fashion.plots import save_figure
@@ -23,10 +24,13 @@ if TYPE_CHECKING:
 RIGHT, WRONG, QUIET = "#1a7f37", "#d1242f", "#57606a"
 LINES = 8  #: of a query's text beside its pictures
 DPI = 130
-Picture = NDArray[np.uint8]
+CELL, MARGIN, LINE = 180, 14, 16
+ACROSS = 5
+INK, PAPER = "#1f2328", "#ffffff"
+ImageArray = NDArray[np.uint8]
 
 
-def as_picture(pixels: Tensor) -> Picture:
+def as_array(pixels: Tensor) -> ImageArray:
     """Pixels (3, H, W) as a picture (H, W, 3)."""
     return rearrange(pixels.numpy(), "channels height width -> height width channels", channels=3)
 
@@ -36,8 +40,8 @@ class RetrievedRow:
     """One text query: the picture it belongs to, and each model's best pictures with whether they are right."""
 
     text: str
-    truth: Picture
-    found: dict[str, list[tuple[Picture, bool]]]
+    truth: ImageArray
+    found: dict[str, list[tuple[ImageArray, bool]]]
     rank: dict[str, int]
 
 
@@ -45,7 +49,7 @@ class RetrievedRow:
 class Look:
     """A picture (H, W, 3) as one model sees it, where that model looks (P,), and the patches that count as chosen."""
 
-    picture: Picture
+    picture: ImageArray
     heat: NDArray[np.float32]
     selected: list[int]
 
@@ -58,7 +62,7 @@ class SelectionRow:
     where another model looks, whatever the entity.
     """
 
-    picture: Picture
+    picture: ImageArray
     tags: dict[str, str | None]
     maps: dict[str, NDArray[np.float32]]
     selected: dict[str, list[int]]
@@ -133,7 +137,7 @@ def draw_selection(
 
 
 def draw_looks(
-    picture: Picture,
+    picture: ImageArray,
     looks: Sequence[Look],
     headings: Sequence[str],
     captions: Sequence[str],
@@ -209,7 +213,7 @@ def _grid(
     return figure, axes
 
 
-def _picture(cell: Axes, picture: Picture, colour: str) -> None:
+def _picture(cell: Axes, picture: ImageArray, colour: str) -> None:
     cell.imshow(picture)
     _frame(cell, colour, 0.6 if colour == QUIET else 2.2)
 
@@ -226,3 +230,46 @@ def _title(figure: Figure, title: str) -> None:
     """A line at the upper edge, in inches from it, so that a tall page keeps it clear of the headings."""
     height = 1 - 0.12 / figure.get_figheight()
     figure.suptitle(title, fontsize=10, x=0.01, y=height, ha="left", va="top")
+
+
+@dataclass(frozen=True)
+class Pane:
+    """A picture and the lines below it, the first in bold ink."""
+
+    picture: Image.Image
+    lines: Sequence[str]
+
+
+def draw_sheet(panes: Sequence[Pane], file: Path, title: str, most_across: int = ACROSS) -> Path:
+    """Write the panes in rows of ``most_across`` below a title, as PNG."""
+    lines = max((len(pane.lines) for pane in panes), default=0)
+    across = max(1, min(most_across, len(panes)))
+    height = CELL + 8 + lines * LINE + MARGIN
+    rows = -(-len(panes) // across)
+    font, bold = ImageFont.load_default(12), ImageFont.load_default(14)
+    width = max(MARGIN + across * (CELL + MARGIN), 2 * MARGIN + int(bold.getlength(title)))
+    sheet = Image.new("RGB", (width, MARGIN + 26 + rows * height), PAPER)
+    pen = ImageDraw.Draw(sheet)
+    pen.text((MARGIN, MARGIN), title, fill=INK, font=bold)
+    for number, pane in enumerate(panes):
+        left = MARGIN + number % across * (CELL + MARGIN)
+        top = MARGIN + 26 + number // across * height
+        picture = ImageOps.contain(pane.picture, (CELL, CELL), Image.Resampling.LANCZOS)
+        sheet.paste(picture, (left + (CELL - picture.width) // 2, top + (CELL - picture.height) // 2))
+        pen.rectangle((left, top, left + CELL - 1, top + CELL - 1), outline="#d0d7de")
+        for line, text in enumerate(pane.lines):
+            ink = INK if line == 0 else QUIET
+            pen.text((left, top + CELL + 6 + line * LINE), _cut(text, font, CELL), fill=ink, font=font)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    sheet.save(file, "PNG")
+    return file
+
+
+def _cut(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: int) -> str:
+    """As much of a text as ``width`` pixels hold."""
+    text = " ".join(text.split())
+    if font.getlength(text) <= width:
+        return text
+    while text and font.getlength(text + "...") > width:
+        text = text[:-1]
+    return text.rstrip() + "..."

@@ -9,7 +9,7 @@ from typing import Any, cast
 
 from omegaconf import OmegaConf
 
-from e2fashion.stored import stored_as
+from e2fashion.disk import stored_as
 from e2fashion.tables import MISSING_VALUE
 from e2fashion.types import E2FashionError
 

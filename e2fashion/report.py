@@ -12,16 +12,14 @@ from einops import rearrange
 from e2fashion.data.catalogue import Catalogue
 from e2fashion.data.dataset import CatalogueRows
 from e2fashion.data.long_text import TextCounts
-from e2fashion.data.transforms import normalise
-from e2fashion.disk import file_name, write_text
+from e2fashion.data.transforms import normalize
+from e2fashion.disk import file_name, stored_as, write_text
 from e2fashion.embedding import EmbeddedSplit, evaluating
 from e2fashion.encoder import Encoder
 from e2fashion.escape import markdown, markdown_code
-from e2fashion.figures import Look, Picture, RetrievedRow, SelectionRow, draw_retrieved, draw_selection
-from e2fashion.record_values import REMEDY
-from e2fashion.records import RecordContext, append_records, read_records, settings_of
+from e2fashion.figures import ImageArray, Look, RetrievedRow, SelectionRow, draw_retrieved, draw_selection
+from e2fashion.records import REMEDY, RecordContext, append_records, read_records, settings_of
 from e2fashion.run_folder import RunFolder
-from e2fashion.stored import stored_as
 from e2fashion.tables import to_markdown
 from e2fashion.tasks.captioning.tables import caption_tables
 from e2fashion.tasks.classification.tables import classification_tables, tag_tables
@@ -215,7 +213,7 @@ def selection_rows(
 def attention_looks(encoder: Encoder, pictures: Sequence[torch.Tensor], framed: int = 2) -> list[Look]:
     """Where CLS of any CLIP or E2 attends in decoded pictures (3, H, W), with the ``framed`` highest patches."""
     squares = torch.stack([encoder.transform(picture) for picture in pictures])
-    pixels = normalise(squares.to(encoder.model.device), encoder.transform.mean, encoder.transform.std)
+    pixels = normalize(squares.to(encoder.model.device), encoder.transform.mean, encoder.transform.std)
     with evaluating(encoder.model):
         heat = attention_map(encoder.model, pixels)[0].cpu()
     shown = rearrange(squares.numpy(), "b channels height width -> b height width channels", channels=3)
@@ -233,7 +231,7 @@ def _best_pictures(embedded: EmbeddedSplit, queries: Sequence[int]) -> list[tupl
     return best_pictures(embedded.image_embeds[images], asked, group, group[list(queries)])
 
 
-def _picture(rows: CatalogueRows, product: int) -> Picture:
+def _picture(rows: CatalogueRows, product: int) -> ImageArray:
     return first_view(rows, int(rows.product_starts[product]))
 
 

@@ -7,8 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from e2fashion.characters import first_control
-from e2fashion.escape import visible
+from e2fashion.escape import first_control, visible
 from e2fashion.types import E2FashionError
 
 LARGEST_TEXT_FILE = 1 << 30

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from e2fashion.data.transforms import CLIP_MEAN, CLIP_STD, normalise
+from e2fashion.data.transforms import CLIP_MEAN, CLIP_STD, normalize
 from e2fashion.embedding import EmbeddedSplit, embed_split
 from e2fashion.types import Batch, E2FashionError
 
@@ -90,7 +90,7 @@ def test_equals_embedding_row_by_row() -> None:
     model = Model()
     found = embed_split(model, BATCHES)
     pixels = torch.cat([batch.pixel_values for batch in BATCHES])
-    expected = F.normalize(model.get_image_features(normalise(pixels, CLIP_MEAN, CLIP_STD)).pooler_output, dim=-1)
+    expected = F.normalize(model.get_image_features(normalize(pixels, CLIP_MEAN, CLIP_STD)).pooler_output, dim=-1)
     assert torch.allclose(found.image_embeds, expected, atol=1e-6)
     assert torch.allclose(found.text_embeds.norm(dim=1), torch.ones(4), atol=1e-6)
 

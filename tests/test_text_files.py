@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from e2fashion import text_files
-from e2fashion.characters import is_blank, trimmed
+from e2fashion.escape import is_blank, trimmed
 from e2fashion.text_files import read_json, read_list
 from e2fashion.types import E2FashionError
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from e2fashion.data.catalogue import Catalogue
 from e2fashion.data.markup import has_markup
-from e2fashion.data.text import TextTemplate, normalise_text
+from e2fashion.data.text import TextTemplate, normalize_text
 from e2fashion.data.text_length import TextLimit, TokenLengths
 
 _TEXTS_AT_ONCE = 1024
@@ -151,7 +151,7 @@ class _SplitCounter:
                     first_views.append(row)
                 previous = product
             texts = [batch["description"][row] for row in first_views]
-            self.texts.update(hashlib.sha256(normalise_text(text).encode()).digest() for text in texts)
+            self.texts.update(hashlib.sha256(normalize_text(text).encode()).digest() for text in texts)
             self.html_texts += sum(map(has_markup, texts))
             self.words += sum(len(text.split()) for text in texts)
             lengths = limit.lengths(batch, first_views)

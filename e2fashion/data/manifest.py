@@ -6,8 +6,7 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from e2fashion.disk import DamagedError, read_json, seal, write_json
-from e2fashion.stored import stored_as
+from e2fashion.disk import DamagedError, read_json, seal, stored_as, write_json
 from e2fashion.types import E2FashionError
 
 FORMAT_VERSION = 1

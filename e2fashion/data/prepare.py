@@ -24,7 +24,7 @@ from e2fashion.data.request import answers_request, check_is_catalogue, request_
 from e2fashion.data.sources.base import Source, SourceProblem, SourceRow, rows_of
 from e2fashion.data.split import SplitKeys, check_fractions, decide_splits
 from e2fashion.data.storage import BASE_COLUMNS, REGIONS_COLUMN, SplitFolder, Spool, catalogue_features
-from e2fashion.data.text import normalise_text
+from e2fashion.data.text import normalize_text
 from e2fashion.data.validate import CheckedRow, ProductError, check_row
 from e2fashion.disk import atomic_folder, clear_leftovers, list_files, recover
 from e2fashion.escape import visible
@@ -191,7 +191,7 @@ def _checked_rows(
                 raise
             gathered.skipped.append(error.problem)
             continue
-        text = hashlib.sha256(normalise_text(row.description).encode()).digest()
+        text = hashlib.sha256(normalize_text(row.description).encode()).digest()
         keys = SplitKeys(row.product_id, row.group, text, row.pixels_sha256)
         gathered.kept.append(_Kept(row.row, row.view, keys, row.split))
         gathered.seen[row.product_id, row.view] = row.row

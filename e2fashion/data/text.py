@@ -87,7 +87,7 @@ class TextTemplate:
         return TextTemplate(f"{before}{{{DESCRIPTION}}}{behind}")
 
 
-def normalise_text(text: str) -> str:
+def normalize_text(text: str) -> str:
     """The form in which two texts count as identical: case and white space do not matter."""
     return " ".join(text.split()).casefold()
 
@@ -98,7 +98,7 @@ def stable_id(text: str) -> int:
 
     Case and white space do not count.
     """
-    digest = hashlib.blake2b(normalise_text(text).encode(), digest_size=8).digest()
+    digest = hashlib.blake2b(normalize_text(text).encode(), digest_size=8).digest()
     number = int.from_bytes(digest, "little", signed=True)
     return number if number not in (ABSENT_ID, -1) else 1
 

@@ -130,7 +130,7 @@ class ImageTransform:
         return cls(pixels, resize, tuple(processor.image_mean), tuple(processor.image_std))
 
 
-def normalise(
+def normalize(
     pixels: Tensor, mean: Sequence[float] | Tensor, std: Sequence[float] | Tensor, out: Tensor | None = None
 ) -> Tensor:
     """uint8 (B, 3, H, W) to float of zero mean and unit deviation by channel, on whatever device the pixels are.

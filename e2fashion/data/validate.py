@@ -6,11 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from e2fashion.characters import first_control, is_blank, is_c1_control, trimmed
 from e2fashion.data.image_files import ImageError
 from e2fashion.data.pictures import check_picture, read_bytes
 from e2fashion.data.sources.base import SourceProblem, SourceRow
-from e2fashion.escape import visible
+from e2fashion.escape import first_control, is_blank, is_c1_control, trimmed, visible
 from e2fashion.types import SPLITS, Box, E2FashionError, Split
 
 _SPLIT_NAMES: dict[str, Split] = {split: split for split in SPLITS} | {"validation": "val", "valid": "val"}

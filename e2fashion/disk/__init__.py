@@ -15,7 +15,7 @@ from e2fashion.disk.atomic import (
     write_json,
     write_text,
 )
-from e2fashion.disk.json_files import read_json, seal
+from e2fashion.disk.json_files import check_value, read_json, seal, stored_as
 from e2fashion.disk.listing import (
     CHECKSUMS_FILE,
     check_checksums,
@@ -37,6 +37,7 @@ __all__ = [
     "check_checksums",
     "check_files",
     "check_replaceable",
+    "check_value",
     "checked_name",
     "clear_leftovers",
     "disk_trouble",
@@ -52,6 +53,7 @@ __all__ = [
     "recover",
     "remove_folder",
     "seal",
+    "stored_as",
     "turn_at",
     "write_checksums",
     "write_json",

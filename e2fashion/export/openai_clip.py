@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from e2fashion.data.decode import read_pixels
-from e2fashion.data.transforms import ImageTransform, normalise
-from e2fashion.encoder import Encoder, Picture, load_encoder, require_single_vectors
+from e2fashion.data.transforms import ImageTransform, normalize
+from e2fashion.encoder import Encoder, ImageInput, load_encoder, require_single_vectors
 from e2fashion.models.modeling_e2 import E2Model
 from e2fashion.types import E2FashionError
 
@@ -22,10 +22,10 @@ class Preprocess:
 
     transform: ImageTransform
 
-    def __call__(self, picture: Picture) -> Tensor:
+    def __call__(self, picture: ImageInput) -> Tensor:
         """See the class."""
         square = self.transform(read_pixels(picture))
-        return normalise(square[None], self.transform.mean, self.transform.std)[0]
+        return normalize(square[None], self.transform.mean, self.transform.std)[0]
 
 
 @dataclass(frozen=True)

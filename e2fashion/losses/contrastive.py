@@ -11,7 +11,7 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from e2fashion.losses.functional import MINIMUM_PRESENT, count_present, info_nce_share
-from e2fashion.losses.gather import gather_rows, is_distributed, own_rank, row_counts, sum_over_ranks
+from e2fashion.losses.gather import gather_rows, is_distributed, row_counts, sum_over_ranks, this_rank
 from e2fashion.losses.terms import WeightedTerm
 from e2fashion.types import Batch, E2FashionError, LossOutput
 
@@ -161,7 +161,7 @@ class ContrastiveLoss(nn.Module):
         distributed = self.gather and is_distributed()
         if distributed:
             rows = row_counts(a)
-            first = sum(rows[: own_rank()])
+            first = sum(rows[: this_rank()])
             joined = rearrange(gather_rows(torch.stack([a, b], dim=1), rows), "n two t c -> two t n c", two=2)
             everybody = (joined[0], joined[1])
             present = gather_rows(present.to(torch.uint8), rows).bool()

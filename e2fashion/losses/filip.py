@@ -12,9 +12,9 @@ from e2fashion.losses.gather import (
     gather_rows,
     is_distributed,
     largest_over_ranks,
-    own_rank,
     row_counts,
     sum_over_ranks,
+    this_rank,
 )
 from e2fashion.similarity import is_tokenwise, most_active, pad_tokens, token_similarities, token_similarity
 from e2fashion.types import E2FashionError
@@ -77,7 +77,7 @@ def token_info_nce(
     all_images, all_texts = (_gathered(tokens, rows, half_precision) for tokens in (image, text))
     image_to_text, text_to_image = token_similarity(image, all_texts), token_similarity(text, all_images)
     return sum_over_ranks(
-        info_nce_of_logits(scale * image_to_text, scale * text_to_image, first=sum(rows[: own_rank()]))
+        info_nce_of_logits(scale * image_to_text, scale * text_to_image, first=sum(rows[: this_rank()]))
     )
 
 

@@ -53,7 +53,7 @@ def is_distributed() -> bool:
     return dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
 
 
-def own_rank() -> int:
+def this_rank() -> int:
     """Number of this process among all."""
     return dist.get_rank()
 

@@ -9,7 +9,7 @@ from e2fashion.metrics.retrieval import (
     mean_reciprocal_rank,
     median_rank,
     recall_at,
-    summarise,
+    summarize,
 )
 
 __all__ = [
@@ -25,5 +25,5 @@ __all__ = [
     "ranks_among",
     "ranks_by",
     "recall_at",
-    "summarise",
+    "summarize",
 ]

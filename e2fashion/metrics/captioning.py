@@ -14,7 +14,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from e2fashion.characters import is_blank
+from e2fashion.escape import is_blank
 from e2fashion.types import E2FashionError
 
 CaptionTokenizer = Literal["ptb", "words"]

@@ -34,7 +34,7 @@ def weighted_f1(truth: Tensor, predicted: Tensor, classes: int) -> Tensor:
     return (class_f1(truth, predicted, classes).nan_to_num() * support).sum() / support.sum()
 
 
-def summarise_classes(
+def summarize_classes(
     truth: Tensor, predicted: Tensor, classes: int, resamples: int = 0, seed: int = 0
 ) -> dict[str, Estimate]:
     """:data:`METRICS` in percent of int64 labels (N,) below ``classes``.

@@ -41,7 +41,20 @@ def mean_reciprocal_rank(found: Tensor) -> Tensor:
     return found.double().reciprocal().mean()
 
 
-def summarise(
+def precision_at(relevant: Tensor, k: int) -> Tensor:
+    """Share of right ones among the best ``k`` of each query, in percent: (Q, K) bool, the best first, to (Q,) fp64.
+
+    A list that is shorter than ``k`` lacks right ones: the share is of ``k``.
+    """
+    return 100 * relevant[:, :k].sum(1).double() / k
+
+
+def hits_at(ranks: Tensor, k: int) -> Tensor:
+    """Whether the first right one is among the best ``k``, in percent: ranks (Q,) from 1 to (Q,) fp64."""
+    return 100 * (ranks <= k).double()
+
+
+def summarize(
     found: Mapping[str, Tensor],
     unit: Mapping[str, Tensor] | None = None,
     top_k: Sequence[int] = TOP_K,
@@ -106,9 +119,9 @@ def _resampled(found: Tensor, unit: Tensor, units: int, top_k: Sequence[int]) ->
 
 
 class CrossModalRecall(Metric):
-    """Image-to-text and text-to-image retrieval over everything that was seen, see :func:`summarise`.
+    """Image-to-text and text-to-image retrieval over everything that was seen, see :func:`summarize`.
 
-    ``compute`` returns scalars under the names of :func:`summarise`; with ``resamples`` > 0 also ``<name>/low``
+    ``compute`` returns scalars under the names of :func:`summarize`; with ``resamples`` > 0 also ``<name>/low``
     and ``<name>/high``. Sampler padding is not removed: what is seen twice counts twice.
     """
 
@@ -155,7 +168,7 @@ class CrossModalRecall(Metric):
         paired = len(image) == len(text)
         unit = None if paired else {"i2t": image_ids, "t2i": text_ids}
         result: dict[str, Tensor] = {}
-        for name, estimate in summarise(found, unit, self.top_k, self.resamples, self.seed).items():
+        for name, estimate in summarize(found, unit, self.top_k, self.resamples, self.seed).items():
             result[name] = torch.tensor(estimate.value)
             if estimate.low is not None and estimate.high is not None:
                 result |= {

@@ -14,7 +14,7 @@ from e2fashion.data.catalogue import Catalogue
 from e2fashion.data.decode import decode_image, read_pixels
 from e2fashion.disk import file_name
 from e2fashion.encoder import Encoder
-from e2fashion.figures import as_picture
+from e2fashion.figures import as_array
 from e2fashion.measuring import load_named, to_device
 from e2fashion.tasks.localization.config import ExplainConfig
 from e2fashion.tasks.localization.explain import ExplainSettings, check
@@ -54,7 +54,7 @@ def explain(config: ExplainConfig) -> str:
     check(encoder, settings)
     to_device(encoder, config.accelerator)
     found = explain_picture(encoder, subject.picture, settings)
-    shown = as_picture(subject.picture)
+    shown = as_array(subject.picture)
     default = Path("runs") / "explain" / file_name(encoder.name) / f"{file_name(subject.name)}.png"
     file = Path(config.output) if config.output else default
     draw_explanations(shown, found, file, f"{encoder.name}: where it looks in {subject.name}")

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from e2fashion.arithmetic import set_threads
-from e2fashion.contact_sheet import Pane, draw_sheet
+from e2fashion.figures import Pane, draw_sheet
 from e2fashion.runner.indexing import opened
 from e2fashion.tasks.search.config import RecommendConfig, SearchConfig
 from e2fashion.tasks.search.index import Hit, ProductIndex

@@ -13,7 +13,7 @@ from pytorch_lightning.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor
 from torch.optim.lr_scheduler import LambdaLR
 
-from e2fashion.data.transforms import ImageTransform, normalise
+from e2fashion.data.transforms import ImageTransform, normalize
 from e2fashion.disk import write_json
 from e2fashion.losses.contrastive import ContrastiveLoss
 from e2fashion.metrics.retrieval import CrossModalRecall
@@ -41,7 +41,7 @@ class ContrastiveModule(pl.LightningModule):
         loss: global, regional and further terms; None: the paper's, half of it regional.
         learning_rate: at the end of the warm-up.
         config: optimizer and schedule.
-        transform: its mean and standard deviation normalise the loader's uint8 pixels.
+        transform: its mean and standard deviation normalize the loader's uint8 pixels.
         seed: of the selection noise and whatever else a step draws.
         nonfinite_report: where the product ids of a batch whose loss is not finite are written.
     """
@@ -78,7 +78,7 @@ class ContrastiveModule(pl.LightningModule):
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
         """Normalise the loader's uint8 pixels once they are on the device: a quarter of the bytes travel."""
         if batch.pixel_values.dtype == torch.uint8:
-            batch.pixel_values = normalise(batch.pixel_values, self.pixel_mean, self.pixel_std)
+            batch.pixel_values = normalize(batch.pixel_values, self.pixel_mean, self.pixel_std)
         return batch
 
     def forward(self, batch: Batch) -> E2Output:

@@ -14,10 +14,10 @@ from torch import Tensor
 
 from e2fashion.data.dataset import CatalogueRows
 from e2fashion.data.storage import REGIONS_COLUMN, decode_regions
-from e2fashion.data.transforms import normalise
+from e2fashion.data.transforms import normalize
 from e2fashion.embedding import evaluating
 from e2fashion.encoder import Encoder
-from e2fashion.figures import Look, Picture, RetrievedRow, SelectionRow, as_picture, draw_retrieved, draw_selection
+from e2fashion.figures import ImageArray, Look, RetrievedRow, SelectionRow, as_array, draw_retrieved, draw_selection
 from e2fashion.metrics.comparison import compare
 from e2fashion.tasks.localization.measure import selects, token_slices
 from e2fashion.tasks.localization.regions import boxes_in_square
@@ -73,7 +73,7 @@ def selection_of(
 ) -> list[SelectionRow]:
     """Maps and picks of the last fusion block; ``looks`` stand beside them."""
     with evaluating(encoder.model):
-        pixels = normalise(subjects.squares.to(encoder.model.device), encoder.transform.mean, encoder.transform.std)
+        pixels = normalize(subjects.squares.to(encoder.model.device), encoder.transform.mean, encoder.transform.std)
         output: Any = encoder.model.get_image_features(pixels, output_selection_maps=True)
     maps = output.selection_maps[:, -1].float().cpu().numpy()
     picks = output.selected_patches[:, -1].cpu().numpy()
@@ -85,7 +85,7 @@ def selection_of(
             entity_picks[name] = [int(patch) for patch in picks[place, tokens].ravel()]
         beside = looks[place] if looks is not None else None
         boxes = subjects.boxes[place]
-        result.append(SelectionRow(as_picture(square), subjects.tags[place], entity_maps, entity_picks, boxes, beside))
+        result.append(SelectionRow(as_array(square), subjects.tags[place], entity_maps, entity_picks, boxes, beside))
     return result
 
 
@@ -106,9 +106,9 @@ def best_pictures(
     return result
 
 
-def first_view(rows: CatalogueRows, row: int) -> Picture:
+def first_view(rows: CatalogueRows, row: int) -> ImageArray:
     """The square of a row as a figure shows it: (S, S, 3)."""
-    return as_picture(rows.transform(rows.picture(row)))
+    return as_array(rows.transform(rows.picture(row)))
 
 
 class SampleSheets:

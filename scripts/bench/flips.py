@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from e2fashion.data.decode import decode_image
-from e2fashion.data.transforms import ImageTransform, normalise
+from e2fashion.data.transforms import ImageTransform, normalize
 from e2fashion.encoder import load_encoder
 from e2fashion.models.modeling_e2 import E2Model
 from e2fashion.types import E2FashionError
@@ -41,7 +41,7 @@ def run(workplace: Workplace) -> list[Result]:
     products = workplace.products()
     split = products.catalogue.split("val")
     squares = [transform(decode_image(split[row]["image"])) for row in range(min(PICTURES, len(split)))]
-    pixels = normalise(torch.stack(squares), transform.mean, transform.std)
+    pixels = normalize(torch.stack(squares), transform.mean, transform.std)
     found = torch.cat([flipped(model, part) for part in pixels.split(BATCH_SIZE)]).float()
     layers = model.config.vision_config.active_fusion_layers
     shares = ", ".join(

@@ -14,7 +14,7 @@ from torch import Tensor
 from transformers import CLIPImageProcessorPil, CLIPModel
 
 from e2fashion.data.decode import decode_image
-from e2fashion.data.transforms import ImageTransform, normalise
+from e2fashion.data.transforms import ImageTransform, normalize
 from e2fashion.tasks.localization.attribution import BAND_GRID, bands, grey_square, stripe_occlusion
 from scripts.bench.encoders import random_clip
 from scripts.bench.report import Result
@@ -45,7 +45,7 @@ class Occlusion:
         heats = []
         for data in self.pictures:
             square = self.transform(grey_square(decode_image(data), self.transform.mean))
-            pixels = normalise(square[None], self.transform.mean, self.transform.std)
+            pixels = normalize(square[None], self.transform.mean, self.transform.std)
             heats.append(stripe_occlusion(self._embed, pixels, self.text[None, None], self.grid)[0, 0])
         return torch.stack(heats)
 

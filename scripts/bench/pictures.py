@@ -12,7 +12,7 @@ from transformers import CLIPImageProcessorPil
 
 from e2fashion.data.dataset import CatalogueRows
 from e2fashion.data.text import TextTemplate
-from e2fashion.data.transforms import ImageTransform, normalise
+from e2fashion.data.transforms import ImageTransform, normalize
 from scripts.bench.report import Result
 from scripts.bench.timing import interleave, threads
 from scripts.bench.workplace import Workplace
@@ -46,7 +46,7 @@ class Pictures:
 
     def fast(self, batch: range) -> Tensor:
         """Ours: (B, 3, S, S) normalised, overwritten by the next batch."""
-        return normalise(self.squares(batch), self.transform.mean, self.transform.std, out=self.memory[: len(batch)])
+        return normalize(self.squares(batch), self.transform.mean, self.transform.std, out=self.memory[: len(batch)])
 
     def processed(self, batch: range) -> Tensor:
         """The processor's: (B, 3, S, S) normalised."""

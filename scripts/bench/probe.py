@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from e2fashion.tasks.probing.linear import TOLERANCE, LogisticProblem, Standardiser
+from e2fashion.tasks.probing.linear import TOLERANCE, LogisticProblem, Standardizer
 from scripts.bench.report import Result
 from scripts.bench.workplace import Workplace
 
@@ -42,7 +42,7 @@ def draw(products: int = PRODUCTS, width: int = WIDTH, classes: int = CLASSES) -
     labels = torch.multinomial(sizes, count, replacement=True, generator=generator)
     labels[:classes] = torch.arange(classes)
     features = (means[labels] + torch.randn(count, width, generator=generator)) * decay @ axes
-    standardise = Standardiser.of(features[:products])
+    standardise = Standardizer.of(features[:products])
     features = standardise(features)
     return ProbeData(features[:products], labels[:products], features[products:], labels[products:])
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from transformers import CLIPModel
 
 from e2fashion.data.text import TextTemplate
-from e2fashion.data.transforms import ImageTransform, normalise
+from e2fashion.data.transforms import ImageTransform, normalize
 from e2fashion.encoder import Encoder
 from e2fashion.models.tokenizer import train_tokenizer
 from e2fashion.tasks.search.ann import require_faiss
@@ -83,7 +83,7 @@ class Embedding:
         parts = []
         with torch.inference_mode():
             for squares in self.squares.split(self.batch_size):
-                pixels = normalise(squares, transform.mean, transform.std)
+                pixels = normalize(squares, transform.mean, transform.std)
                 parts.append(F.normalize(model.get_image_features(pixel_values=pixels).pooler_output, dim=-1))
         return torch.cat(parts)
 

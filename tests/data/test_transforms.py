@@ -11,7 +11,7 @@ from pictures_for_tests import photograph, pixels_of
 from PIL import Image
 from transformers import CLIPImageProcessor, CLIPImageProcessorPil
 
-from e2fashion.data.transforms import CLIP_MEAN, CLIP_STD, ImageTransform, Resize, normalise
+from e2fashion.data.transforms import CLIP_MEAN, CLIP_STD, ImageTransform, Resize, normalize
 from e2fashion.types import Box, E2FashionError
 
 RESIZES = ["squeeze", "crop", "pad"]
@@ -123,15 +123,15 @@ def test_size_zero_is_an_error() -> None:
 def test_normalise_into_given_memory() -> None:
     pixels = pixels_of(photograph(8, 8))[None]
     memory = torch.empty(1, 3, 8, 8)
-    assert normalise(pixels, CLIP_MEAN, CLIP_STD, out=memory).data_ptr() == memory.data_ptr()
-    assert torch.equal(memory, normalise(pixels, CLIP_MEAN, CLIP_STD))
+    assert normalize(pixels, CLIP_MEAN, CLIP_STD, out=memory).data_ptr() == memory.data_ptr()
+    assert torch.equal(memory, normalize(pixels, CLIP_MEAN, CLIP_STD))
 
 
 def test_normalise_equals_the_processor() -> None:
     picture = photograph(32, 32)
     transform = ImageTransform(size=32)
     expected = transform.to_processor()(images=picture, return_tensors="pt")["pixel_values"]
-    torch.testing.assert_close(normalise(pixels_of(picture)[None], CLIP_MEAN, CLIP_STD), expected, atol=2e-6, rtol=0)
+    torch.testing.assert_close(normalize(pixels_of(picture)[None], CLIP_MEAN, CLIP_STD), expected, atol=2e-6, rtol=0)
 
 
 def test_one_pass_alone_equals_the_processor_exactly() -> None:
@@ -144,8 +144,8 @@ def test_normalise_takes_statistics_as_tensors() -> None:
     expected = (pixels.float() - 255 * torch.tensor(CLIP_MEAN).view(3, 1, 1)) / (255 * torch.tensor(CLIP_STD)).view(
         3, 1, 1
     )
-    assert torch.equal(normalise(pixels, torch.tensor(CLIP_MEAN), torch.tensor(CLIP_STD)), expected)
-    assert torch.equal(normalise(pixels[:0], CLIP_MEAN, CLIP_STD), expected[:0])
+    assert torch.equal(normalize(pixels, torch.tensor(CLIP_MEAN), torch.tensor(CLIP_STD)), expected)
+    assert torch.equal(normalize(pixels[:0], CLIP_MEAN, CLIP_STD), expected[:0])
 
 
 @pytest.mark.parametrize("resize", RESIZES)

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from raw_products import picture, row
 
-from e2fashion.data.text import normalise_text
+from e2fashion.data.text import normalize_text
 from e2fashion.data.validate import ProductError, check_row
 
 
@@ -74,4 +74,4 @@ def test_huge_files_are_not_read(tmp_path: Path) -> None:
 
 
 def test_texts_that_differ_in_case_and_white_space_are_equal() -> None:
-    assert normalise_text(" Red\n SHIRT ") == normalise_text("red shirt")
+    assert normalize_text(" Red\n SHIRT ") == normalize_text("red shirt")

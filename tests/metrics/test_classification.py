@@ -4,7 +4,7 @@ import pytest
 import torch
 from torchmetrics.functional.classification import multiclass_f1_score
 
-from e2fashion.metrics.classification import accuracy, class_f1, macro_f1, summarise_classes, weighted_f1
+from e2fashion.metrics.classification import accuracy, class_f1, macro_f1, summarize_classes, weighted_f1
 
 TRUTH = torch.tensor([0, 0, 0, 0, 1, 1, 2])
 PREDICTED = torch.tensor([0, 0, 0, 1, 1, 2, 1])
@@ -30,12 +30,12 @@ def test_against_torchmetrics(average: str) -> None:
     generator = torch.Generator().manual_seed(0)
     truth, predicted = torch.randint(6, (2, 300), generator=generator)
     expected = multiclass_f1_score(predicted, truth, num_classes=6, average=average)  # type: ignore[arg-type]
-    found = summarise_classes(truth, predicted, 6)[f"{average}_f1"].value
+    found = summarize_classes(truth, predicted, 6)[f"{average}_f1"].value
     assert found == pytest.approx(100 * expected.item(), abs=1e-4)
 
 
 def test_the_summary_holds_what_the_functions_say() -> None:
-    found = summarise_classes(TRUTH, PREDICTED, 4)
+    found = summarize_classes(TRUTH, PREDICTED, 4)
     assert found["accuracy"].value == pytest.approx(accuracy(TRUTH, PREDICTED).item())
     assert found["macro_f1"].value == pytest.approx(macro_f1(TRUTH, PREDICTED, 4).item())
     assert found["weighted_f1"].value == pytest.approx(weighted_f1(TRUTH, PREDICTED, 4).item())
@@ -46,8 +46,8 @@ def test_intervals_enclose_the_value_and_repeat() -> None:
     generator = torch.Generator().manual_seed(0)
     truth = torch.randint(4, (200,), generator=generator)
     predicted = torch.where(torch.rand(200, generator=generator) < 0.7, truth, (truth + 1) % 4)
-    found = summarise_classes(truth, predicted, 4, resamples=400)
-    assert found == summarise_classes(truth, predicted, 4, resamples=400)
+    found = summarize_classes(truth, predicted, 4, resamples=400)
+    assert found == summarize_classes(truth, predicted, 4, resamples=400)
     for estimate in found.values():
         assert estimate.low is not None
         assert estimate.high is not None

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from e2fashion.metrics import CrossModalRecall, mean_reciprocal_rank, median_rank, ranks, recall_at, summarise
+from e2fashion.metrics import CrossModalRecall, mean_reciprocal_rank, median_rank, ranks, recall_at, summarize
 
 RANKS = torch.tensor([1, 2, 5, 6, 10, 11, 100])
 
@@ -23,7 +23,7 @@ def test_median_and_reciprocal_rank() -> None:
 
 
 def test_sum_r_adds_both_directions() -> None:
-    found = summarise({"i2t": RANKS, "t2i": torch.ones(7, dtype=torch.int64)})
+    found = summarize({"i2t": RANKS, "t2i": torch.ones(7, dtype=torch.int64)})
     assert found["SumR"].value == pytest.approx(100 * (1 + 3 + 5) / 7 + 300)
 
 
@@ -33,14 +33,14 @@ def test_names_are_those_of_the_records() -> None:
         for direction in ("i2t", "t2i")
         for metric in ("R@1", "R@5", "R@10", "median_rank", "MRR")
     ]
-    assert list(summarise({"i2t": RANKS, "t2i": RANKS})) == [*names, "SumR"]
+    assert list(summarize({"i2t": RANKS, "t2i": RANKS})) == [*names, "SumR"]
 
 
 def test_intervals_enclose_their_values_and_repeat() -> None:
     found = {"i2t": torch.randint(1, 30, (200,)), "t2i": torch.randint(1, 30, (200,))}
-    first = summarise(found, resamples=300, seed=4)
+    first = summarize(found, resamples=300, seed=4)
     assert all(item.low <= item.value <= item.high for item in first.values())
-    assert first == summarise(found, resamples=300, seed=4)
+    assert first == summarize(found, resamples=300, seed=4)
 
 
 def test_intervals_equal_resampling_the_ranks() -> None:
@@ -51,9 +51,9 @@ def test_intervals_equal_resampling_the_ranks() -> None:
     drawn = []
     for weights in torch.cat(list(resample_weights(5, 40, seed=3))):
         again = {name: item.repeat_interleave(weights.long()) for name, item in found.items()}
-        drawn.append([item.value for item in summarise(again).values()])
+        drawn.append([item.value for item in summarize(again).values()])
     low, high = interval(torch.tensor(drawn, dtype=torch.float64))
-    estimates = summarise(found, resamples=40, seed=3).values()
+    estimates = summarize(found, resamples=40, seed=3).values()
     assert torch.allclose(torch.tensor([item.low for item in estimates]).double(), low, atol=1e-5)
     assert torch.allclose(torch.tensor([item.high for item in estimates]).double(), high, atol=1e-5)
 
@@ -61,7 +61,7 @@ def test_intervals_equal_resampling_the_ranks() -> None:
 def test_directions_with_other_numbers_of_queries_share_products() -> None:
     found = {"i2t": torch.tensor([1, 2, 3, 1]), "t2i": torch.tensor([1, 4])}
     unit = {"i2t": torch.tensor([8, 8, 5, 5]), "t2i": torch.tensor([5, 8])}
-    assert summarise(found, unit, resamples=50)["SumR"].high <= 600
+    assert summarize(found, unit, resamples=50)["SumR"].high <= 600
 
 
 def pairs(number: int = 40) -> tuple[Tensor, Tensor]:
@@ -76,7 +76,7 @@ def test_the_metric_equals_the_functions_over_several_updates() -> None:
     metric = CrossModalRecall()
     for rows in torch.arange(40).split(13):
         metric.update(image[rows], text[rows], rows)
-    expected = summarise({"i2t": ranks(image, text), "t2i": ranks(text, image)})
+    expected = summarize({"i2t": ranks(image, text), "t2i": ranks(text, image)})
     assert {name: float(value) for name, value in metric.compute().items()} == pytest.approx(
         {name: item.value for name, item in expected.items()}
     )

@@ -10,7 +10,7 @@ from e2fashion.data.audit.content import Content
 from e2fashion.data.audit.duplicates import PAIR_COLUMNS, row_cells
 from e2fashion.data.audit.findings import Finding, counted
 from e2fashion.data.audit.image_hash import near_pictures
-from e2fashion.data.text import normalise_text
+from e2fashion.data.text import normalize_text
 from e2fashion.types import E2FashionError
 
 _REMEDY = (
@@ -37,11 +37,11 @@ def against_findings(content: Content, other: Content, name: str, bits: int, dif
             "or test."
         )
     pictures = _closest_pictures(content, ours, other, theirs, bits, difference)
-    with_text = {normalise_text(other.description[row]): row for row in reversed(theirs)}
+    with_text = {normalize_text(other.description[row]): row for row in reversed(theirs)}
     texts = {
         row: (1.0, with_text[text])
         for row in ours
-        if content.first[row] and (text := normalise_text(content.description[row])) in with_text
+        if content.first[row] and (text := normalize_text(content.description[row])) in with_text
     }
     return [
         _finding(content, other, name, pictures, "pictures", "difference", "identical or near-identical pictures"),

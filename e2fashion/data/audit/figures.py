@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from e2fashion.contact_sheet import Pane, draw_sheet
 from e2fashion.data.audit import Association, Checked, Finding
 from e2fashion.data.pictures import read_stored
+from e2fashion.figures import Pane, draw_sheet
 from e2fashion.plots import STYLES, new_axes, save_figure
 
 PAIRS = 24

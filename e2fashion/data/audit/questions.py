@@ -17,7 +17,7 @@ from e2fashion.data.audit.text_pairs import near_sets, words_of
 from e2fashion.data.catalogue import Catalogue
 from e2fashion.data.manifest import SKIPPED_FILE
 from e2fashion.data.markup import has_markup
-from e2fashion.data.text import normalise_text
+from e2fashion.data.text import normalize_text
 from e2fashion.data.text_length import TextLimit
 from e2fashion.types import E2FashionError
 
@@ -86,7 +86,7 @@ def picture_findings(content: Content, settings: CheckSettings) -> list[Finding]
 def text_findings(content: Content, settings: CheckSettings) -> list[Finding]:
     """Descriptions that are the same but for case and white space, and those of nearly the same words."""
     groups = group_rows(
-        content, content.products, [normalise_text(content.description[row]) for row in content.products]
+        content, content.products, [normalize_text(content.description[row]) for row in content.products]
     )
     keys = sorted(groups, key=str)
     near = near_sets([words_of(str(key)) for key in keys], settings.near_text)

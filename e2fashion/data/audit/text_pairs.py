@@ -7,14 +7,14 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 
-from e2fashion.data.text import normalise_text
+from e2fashion.data.text import normalize_text
 
 _WORDS = re.compile(r"\w+")
 
 
 def words_of(text: str) -> frozenset[str]:
     """The words of a text, case, order, punctuation and repetition aside."""
-    return frozenset(_WORDS.findall(normalise_text(text)))
+    return frozenset(_WORDS.findall(normalize_text(text)))
 
 
 def jaccard(one: frozenset[str], other: frozenset[str]) -> float:

@@ -13,10 +13,9 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, Protocol
 
-from e2fashion.characters import first_control
 from e2fashion.data.sources.base import SourceProblem
 from e2fashion.data.sources.records import Record, read_records
-from e2fashion.escape import visible
+from e2fashion.escape import first_control, visible
 from e2fashion.types import E2FashionError
 
 _PREVIEWED_LINES = 1000

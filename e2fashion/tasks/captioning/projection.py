@@ -18,7 +18,7 @@ def project(
     query_chunk: int = QUERY_CHUNK,
     memory_chunk: int = MEMORY_CHUNK,
 ) -> Tensor:
-    """Embeddings moved into the space of texts: normalise(softmax(temperature * v M^T) M) (DeCap).
+    """Embeddings moved into the space of texts: normalize(softmax(temperature * v M^T) M) (DeCap).
 
     ``embeds`` (N, C) and ``memory`` (M, C) are L2-normalised; returns (N, C), L2-normalised. The softmax runs over
     chunks of the memory with a running maximum, so that nothing of size (N, M) is ever held.

@@ -14,7 +14,7 @@ from e2fashion.data.catalogue import Catalogue
 from e2fashion.data.pictures import read_stored
 from e2fashion.disk import write_text
 from e2fashion.escape import markdown
-from e2fashion.figures import Picture
+from e2fashion.figures import ImageArray
 from e2fashion.plots import save_figure
 from e2fashion.tasks.captioning.measure import Told
 from e2fashion.types import E2FashionError
@@ -31,7 +31,7 @@ class SheetRow:
     """A product's first picture (H, W, 3) and its texts by title, the truth first."""
 
     product_id: str
-    picture: Picture
+    picture: ImageArray
     texts: Mapping[str, str]
 
 

@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerBase
 
-from e2fashion.disk import read_json
+from e2fashion.disk import read_json, stored_as
 from e2fashion.encoder import EncoderIdentity
 from e2fashion.models.loading import (
     load_config,
@@ -24,7 +24,6 @@ from e2fashion.models.loading import (
     refuse_other_tensors,
 )
 from e2fashion.models.tokenizer import read_tokenizer
-from e2fashion.stored import stored_as
 from e2fashion.tasks.captioning.decoder import CaptionDecoder, Method, PrefixShape, method_title
 from e2fashion.tasks.captioning.spelling import Spelling
 from e2fashion.tasks.captioning.tokens import CaptionTokens

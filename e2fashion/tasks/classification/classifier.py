@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from e2fashion.encoder import Encoder, Picture
+from e2fashion.encoder import Encoder, ImageInput
 from e2fashion.tasks.classification.zero_shot import SLOT, Labels, class_embeddings, label_scores, named_labels
 from e2fashion.types import E2FashionError
 
@@ -62,7 +62,7 @@ def weighted_scores(whole: Tensor | None, tag: Tensor | None, region_weight: flo
 
 
 def picture_embeds(
-    encoder: Encoder, images: Picture | Sequence[Picture], kinds: Collection[str], batch_size: int
+    encoder: Encoder, images: ImageInput | Sequence[ImageInput], kinds: Collection[str], batch_size: int
 ) -> tuple[Tensor | None, Tensor | None]:
     """What ``kinds`` of features need: embeddings (N, C) and of regions (N, E, C); one pass even where both are."""
     whole, regional = bool(set(kinds) - {"region"}), bool(set(kinds) - {"global"})
@@ -145,7 +145,7 @@ class ZeroShotClassifier:
 
     def classify(
         self,
-        images: Picture | Sequence[Picture],
+        images: ImageInput | Sequence[ImageInput],
         labels: Labels,
         templates: Sequence[str] = (SLOT,),
         features: str = "global",

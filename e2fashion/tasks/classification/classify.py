@@ -17,7 +17,7 @@ from e2fashion.embedding import EmbeddedSplit
 from e2fashion.encoder import Encoder
 from e2fashion.features import SplitFeatures, cached_features, check_kinds, extract_features
 from e2fashion.metrics.bootstrap import RESAMPLES
-from e2fashion.metrics.classification import summarise_classes
+from e2fashion.metrics.classification import summarize_classes
 from e2fashion.records import ENCODING, RecordContext, RunIdentity, declare
 from e2fashion.tasks.classification.classifier import REGION_WEIGHT, embed_labels
 from e2fashion.tasks.classification.region_weight import CHOSEN_ON, check_weighing, choose_region_weight, weighing
@@ -263,7 +263,7 @@ def _records(
 ) -> list[ResultRecord]:
     classes = len(truth.names)
     most_frequent = torch.bincount(truth.labels, minlength=classes).argmax()
-    majority = summarise_classes(truth.labels, most_frequent.expand(len(truth.labels)), classes)
+    majority = summarize_classes(truth.labels, most_frequent.expand(len(truth.labels)), classes)
     return [
         ZERO_SHOT.record(
             context,
@@ -275,5 +275,5 @@ def _records(
             candidates=float(classes),
             extra={"entity": column, **how, "left_out": truth.left_out, "majority": majority[metric].value},
         )
-        for metric, estimate in summarise_classes(truth.labels, predicted, classes, resamples).items()
+        for metric, estimate in summarize_classes(truth.labels, predicted, classes, resamples).items()
     ]

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from e2fashion.encoder import Encoder, Picture
+from e2fashion.encoder import Encoder, ImageInput
 from e2fashion.tasks.classification.classifier import (
     REGION_WEIGHT,
     LabelEmbeds,
@@ -93,7 +93,9 @@ class TagPredictor:
         """Of every value of an entity, from embeddings (N, C) of pictures and of the entity's regions: (N, L)."""
         return tag_probabilities(self.embeds(entity).scores(images, regions, entity.region_weight), self.scale)
 
-    def predict_tags(self, images: Picture | Sequence[Picture], batch_size: int = 64) -> list[dict[str, PredictedTag]]:
+    def predict_tags(
+        self, images: ImageInput | Sequence[ImageInput], batch_size: int = 64
+    ) -> list[dict[str, PredictedTag]]:
         """For every picture and entity the most probable value, or none below the entity's threshold.
 
         Raises:

@@ -158,7 +158,7 @@ def _records(
             candidates=float(len(entity.values)),
             extra=extra,
         )
-        for metric, (value, low, high) in summarise_answers(answered[known], right[known], settings.resamples).items()
+        for metric, (value, low, high) in summarize_answers(answered[known], right[known], settings.resamples).items()
     ]
 
 
@@ -198,7 +198,7 @@ def _answered(
     return score, best == truth.labels
 
 
-def summarise_answers(answered: Tensor, right: Tensor, resamples: int) -> dict[str, tuple[float, float, float]]:
+def summarize_answers(answered: Tensor, right: Tensor, resamples: int) -> dict[str, tuple[float, float, float]]:
     """:data:`METRICS` of N products, ``answered`` and ``right`` (N,) bool, with the bounds of 95 % (bootstrap, seed 0).
 
     Without any answer there is no accuracy among the answered: that metric is left out.

@@ -7,9 +7,8 @@ from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
-from e2fashion.disk import read_json, seal, write_json
+from e2fashion.disk import read_json, seal, stored_as, write_json
 from e2fashion.encoder import Encoder, load_encoder
-from e2fashion.stored import stored_as
 from e2fashion.tasks.classification.tag_predictor import TagPredictor, TagValues
 from e2fashion.types import E2FashionError
 

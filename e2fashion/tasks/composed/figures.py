@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from e2fashion.figures import Picture, RetrievedRow, draw_retrieved
+from e2fashion.figures import ImageArray, RetrievedRow, draw_retrieved
 
 SHOWN = 5
 
@@ -19,7 +19,7 @@ def read_traces(file: Path) -> list[dict[str, Any]]:
 
 def draw_composed(
     traces: Mapping[str, Sequence[Mapping[str, Any]]],
-    pictures: Callable[[Sequence[str]], Mapping[str, Picture]],
+    pictures: Callable[[Sequence[str]], Mapping[str, ImageArray]],
     file: Path,
     queries: int,
     title: str,

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from e2fashion.data.catalogue import Catalogue
 from e2fashion.data.fashion_iq import FashionIQ, Gallery, Triplet, empty_captions
-from e2fashion.data.text import DESCRIPTION, normalise_text
+from e2fashion.data.text import DESCRIPTION, normalize_text
 from e2fashion.types import E2FashionError
 
 
@@ -191,18 +191,18 @@ def _lines(
 ) -> tuple[list[int], list[str | None]]:
     """The line and the colour, normalised, of every product: None where the colour is unknown."""
     colours = [
-        normalise_text(value) if (value := rows[columns.changed][row]) and value.strip() else None for row in order
+        normalize_text(value) if (value := rows[columns.changed][row]) and value.strip() else None for row in order
     ]
     words = sorted({colour for colour in colours if colour}, key=lambda word: (-len(word), word))
     colour_words = re.compile(r"(?<!\w)(?:" + "|".join(map(re.escape, words)) + r")(?!\w)") if words else None
     seen: dict[tuple[str, ...], int] = {}
     lines = []
     for row in order:
-        key = tuple(normalise_text(rows[column][row] or "") for column in columns.same)
+        key = tuple(normalize_text(rows[column][row] or "") for column in columns.same)
         if not all(key):  # unknown is not a brand that two products share
             key = ("", str(row))
         if columns.name:
-            name = normalise_text(rows[DESCRIPTION][row] or "")
-            key = (*key, normalise_text(colour_words.sub(" ", name) if colour_words else name))
+            name = normalize_text(rows[DESCRIPTION][row] or "")
+            key = (*key, normalize_text(colour_words.sub(" ", name) if colour_words else name))
         lines.append(seen.setdefault(key, len(seen)))
     return lines, colours

@@ -11,10 +11,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from e2fashion.data.transforms import normalise
+from e2fashion.data.transforms import normalize
 from e2fashion.embedding import evaluating
 from e2fashion.encoder import Encoder, require_single_vectors
-from e2fashion.figures import Look, as_picture
+from e2fashion.figures import Look, as_array
 from e2fashion.tasks.localization.attribution import (
     BAND_BATCH,
     BAND_GRID,
@@ -99,7 +99,7 @@ def _occlusion(encoder: Encoder, picture: Tensor, settings: ExplainSettings) -> 
         picture = grey_square(picture, transform.mean)
         transform = replace(transform, resize="squeeze")
     square = transform(picture)
-    pixels = normalise(square[None].to(encoder.model.device), transform.mean, transform.std)
+    pixels = normalize(square[None].to(encoder.model.device), transform.mean, transform.std)
 
     texts = encoder.embed_texts(list(settings.texts))
     heat = stripe_occlusion(encoder.image_features, pixels, texts[None], settings.grid, settings.batch_size)[0]
@@ -144,9 +144,9 @@ METHODS: dict[str, Callable[[Encoder, Tensor, ExplainSettings], list[Explanation
 
 def _own_square(encoder: Encoder, picture: Tensor) -> tuple[Tensor, Tensor]:
     square = encoder.transform(picture)
-    return square, normalise(square[None].to(encoder.model.device), encoder.transform.mean, encoder.transform.std)
+    return square, normalize(square[None].to(encoder.model.device), encoder.transform.mean, encoder.transform.std)
 
 
 def _look(square: Tensor, heat: Tensor, selected: Sequence[int] = ()) -> Look:
     values: NDArray[np.float32] = heat.float().cpu().numpy()
-    return Look(as_picture(square), values, list(selected))
+    return Look(as_array(square), values, list(selected))

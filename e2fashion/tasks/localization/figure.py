@@ -6,14 +6,14 @@ import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 
-from e2fashion.figures import Picture, draw_looks
+from e2fashion.figures import ImageArray, draw_looks
 from e2fashion.tasks.localization.explain import Explanation
 
 ACROSS = 5  #: panels in a line
 LETTERS = 26  #: of a subject in a line of its own
 
 
-def draw_explanations(picture: Picture, found: Sequence[Explanation], file: Path, title: str) -> Path:
+def draw_explanations(picture: ImageArray, found: Sequence[Explanation], file: Path, title: str) -> Path:
     """Write the picture (H, W, 3) as it is and beside it every map: bright where it looks, frames are picks."""
     captions = [_below(explanation) for explanation in found]
     headings = [explanation.heading for explanation in found]

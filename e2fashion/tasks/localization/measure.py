@@ -16,10 +16,10 @@ from einops import repeat
 from torch import Tensor
 
 from e2fashion.data.catalogue import Catalogue
-from e2fashion.data.transforms import normalise
+from e2fashion.data.transforms import normalize
 from e2fashion.embedding import evaluating
 from e2fashion.encoder import Encoder
-from e2fashion.metrics.localisation import (
+from e2fashion.metrics.localization import (
     best_iou,
     best_on_region,
     chance_iou,
@@ -164,7 +164,7 @@ def _scores(
         torch.autocast(device.type, torch.bfloat16, enabled=settings.precision == "bf16"),
     ):
         for batch in progress_bar(batches, desc=label, unit="batch", shown=settings.progress):
-            pixels = normalise(batch.squares.to(device), encoder.transform.mean, encoder.transform.std)
+            pixels = normalize(batch.squares.to(device), encoder.transform.mean, encoder.transform.std)
             embeds = tag_embeds(batch.tags) if "occlusion" in methods else torch.empty(0)
             on = patches_on_region(batch.coverage)
             for method in methods:

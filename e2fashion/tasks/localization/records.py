@@ -11,7 +11,7 @@ from torch import Tensor
 from e2fashion.data.catalogue import Catalogue
 from e2fashion.encoder import Encoder
 from e2fashion.metrics.bootstrap import bootstrap, interval, weighted_means
-from e2fashion.metrics.localisation import SMALL_REGION
+from e2fashion.metrics.localization import SMALL_REGION
 from e2fashion.records import ENCODING, RunIdentity, declare
 from e2fashion.tasks.retrieval.measure import MeasureSettings
 from e2fashion.types import Entity, ResultRecord

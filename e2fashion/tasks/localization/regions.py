@@ -13,7 +13,7 @@ from e2fashion.data.dataset import CatalogueRows
 from e2fashion.data.storage import REGIONS_COLUMN, decode_regions
 from e2fashion.data.text import TextTemplate
 from e2fashion.data.transforms import ImageTransform
-from e2fashion.metrics.localisation import patch_coverage
+from e2fashion.metrics.localization import patch_coverage
 from e2fashion.types import Box, Entity
 
 

@@ -41,14 +41,14 @@ class LogisticFit:
 
 
 @dataclass(frozen=True)
-class Standardiser:
+class Standardizer:
     """Zero mean and unit deviation by column, as measured on ``train``; a constant column stays zero."""
 
     mean: Tensor
     deviation: Tensor
 
     @classmethod
-    def of(cls, features: Tensor) -> Standardiser:
+    def of(cls, features: Tensor) -> Standardizer:
         """The statistics of features (N, C)."""
         deviation = features.double().std(0, correction=0)
         deviation = torch.where(deviation > 0, deviation, 1.0)

@@ -17,11 +17,11 @@ from e2fashion.data.catalogue import Catalogue
 from e2fashion.encoder import Encoder
 from e2fashion.features import SplitFeatures, cached_features, check_kinds
 from e2fashion.metrics.bootstrap import RESAMPLES
-from e2fashion.metrics.classification import accuracy, summarise_classes
+from e2fashion.metrics.classification import accuracy, summarize_classes
 from e2fashion.metrics.retrieval import Estimate
 from e2fashion.records import ENCODING, RunIdentity, declare
 from e2fashion.tasks.probing.labels import TRAIN, VAL, Task, build_task, entity_column
-from e2fashion.tasks.probing.linear import MAX_ITERATIONS, TOLERANCE, LogisticFit, LogisticProblem, Standardiser
+from e2fashion.tasks.probing.linear import MAX_ITERATIONS, TOLERANCE, LogisticFit, LogisticProblem, Standardizer
 from e2fashion.types import E2FashionError, ResultRecord
 
 logger = logging.getLogger(__name__)
@@ -203,11 +203,11 @@ class _Found:
 def _probe_task(inputs: dict[str, Tensor], task: Task, settings: ProbeSettings, device: torch.device) -> list[_Found]:
     rows = {name: task.splits[name].rows for name in inputs}
     labels = {name: task.splits[name].labels for name in inputs}
-    standardise = Standardiser.of(inputs[TRAIN][rows[TRAIN]])
+    standardise = Standardizer.of(inputs[TRAIN][rows[TRAIN]])
     ready = {name: standardise(item[rows[name]]) for name, item in inputs.items()}
     classes, truth = len(task.classes), labels[settings.split]
     most_frequent = torch.bincount(labels[TRAIN], minlength=classes).argmax()
-    majority = summarise_classes(truth, most_frequent.expand(len(truth)), classes)
+    majority = summarize_classes(truth, most_frequent.expand(len(truth)), classes)
 
     def predict(chosen: Tensor) -> tuple[ChosenFit, Tensor]:
         problem = LogisticProblem(ready[TRAIN][chosen].to(device), labels[TRAIN][chosen].to(device), classes)
@@ -219,13 +219,13 @@ def _probe_task(inputs: dict[str, Tensor], task: Task, settings: ProbeSettings, 
     found = [
         _Found(
             ALL,
-            summarise_classes(truth, predicted, classes, settings.resamples, settings.seed),
+            summarize_classes(truth, predicted, classes, settings.resamples, settings.seed),
             _extra_of(fitted) | {"majority": {name: estimate.value for name, estimate in majority.items()}},
         )
     ]
     for shots in dict.fromkeys(settings.shots):
         draws = [predict(draw_shots(labels[TRAIN], shots, settings.seed + draw)) for draw in range(settings.draws)]
-        values = [summarise_classes(truth, predicted, classes) for _, predicted in draws]
+        values = [summarize_classes(truth, predicted, classes) for _, predicted in draws]
         short = int((torch.bincount(labels[TRAIN], minlength=classes) < shots).sum())
         found.append(_Found(shots, *_over_draws(values, [fitted for fitted, _ in draws], short)))
     return found

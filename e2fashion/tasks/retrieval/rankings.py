@@ -14,7 +14,7 @@ from torch import Tensor
 from e2fashion.disk import DamagedError, file_name
 from e2fashion.disk.tensors import load_tensors, save_tensors
 from e2fashion.metrics.bootstrap import RESAMPLES
-from e2fashion.metrics.retrieval import TOP_K, summarise
+from e2fashion.metrics.retrieval import TOP_K, summarize
 from e2fashion.records import ENCODING, RecordContext, declare
 from e2fashion.types import ResultRecord
 
@@ -63,7 +63,7 @@ def records_of(
     records: list[ResultRecord] = []
     for positives in dict.fromkeys(ranking.positives for ranking in rankings):
         own = {ranking.direction: ranking for ranking in rankings if ranking.positives == positives}
-        estimates = summarise(
+        estimates = summarize(
             {name: ranking.ranks for name, ranking in own.items()},
             {name: ranking.product for name, ranking in own.items()},
             top_k,

@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 import torch
 from torch import Tensor
 
-from e2fashion.encoder import Encoder, Picture
+from e2fashion.encoder import Encoder, ImageInput
 from e2fashion.tasks.search import ann
 from e2fashion.tasks.search.exact import nearest
 from e2fashion.tasks.search.filters import Where, matching, suggest, tag_columns
@@ -119,7 +119,7 @@ class ProductIndex:
     def search(
         self,
         text: str | None = None,
-        image: Picture | None = None,
+        image: ImageInput | None = None,
         weight: float = 0.5,
         where: Where | None = None,
         top: int = 10,

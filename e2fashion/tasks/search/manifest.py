@@ -9,10 +9,9 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from e2fashion.data.transforms import Resize
-from e2fashion.disk import read_json, write_json
+from e2fashion.disk import read_json, stored_as, write_json
 from e2fashion.encoder import EncoderIdentity
 from e2fashion.hub import StoredPlace
-from e2fashion.stored import stored_as
 from e2fashion.types import E2FashionError
 
 FORMAT_VERSION = 1

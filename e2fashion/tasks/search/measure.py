@@ -12,7 +12,7 @@ from torch import Tensor
 from e2fashion.encoder import Encoder
 from e2fashion.metrics.bootstrap import RESAMPLES, bootstrap, interval, weighted_means
 from e2fashion.metrics.ranking import ranks
-from e2fashion.metrics.relevance import hits_at, precision_at
+from e2fashion.metrics.retrieval import hits_at, precision_at
 from e2fashion.records import ENCODING, RecordContext, RunIdentity, declare
 from e2fashion.tasks.search.filters import suggest
 from e2fashion.tasks.search.index import ProductIndex

@@ -5,12 +5,12 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor
 
-from e2fashion.encoder import Encoder, Picture, require_single_vectors
+from e2fashion.encoder import Encoder, ImageInput, require_single_vectors
 from e2fashion.types import E2FashionError
 
 
 def encode_query(
-    encoder: Encoder, text: str | None = None, image: Picture | None = None, weight: float = 0.5
+    encoder: Encoder, text: str | None = None, image: ImageInput | None = None, weight: float = 0.5
 ) -> Tensor:
     """The L2-normalised ``weight`` x text + (1 - ``weight``) x picture, or of what is given the embedding: (1, C).
 

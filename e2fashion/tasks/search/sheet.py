@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from PIL import Image
 
-from e2fashion.contact_sheet import Pane
 from e2fashion.data.catalogue import Catalogue
 from e2fashion.data.image_files import ImageError
 from e2fashion.data.pictures import read_image, read_stored
+from e2fashion.figures import Pane
 from e2fashion.tasks.search.index import Hit
 from e2fashion.types import E2FashionError
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from e2fashion.encoder import Picture
+from e2fashion.encoder import ImageInput
 from e2fashion.tasks.search.exact import CHUNK_ROWS, nearest
 from e2fashion.tasks.search.filters import Where, matching
 from e2fashion.tasks.search.gallery import Gallery
@@ -40,7 +40,7 @@ def recommend(
     index: ProductIndex,
     text: str,
     product_id: str | None = None,
-    image: Picture | None = None,
+    image: ImageInput | None = None,
     away: str | None = None,
     where: Where | None = None,
     steps: int = STEPS,

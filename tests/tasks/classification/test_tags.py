@@ -15,7 +15,7 @@ from e2fashion.tables import to_markdown
 from e2fashion.tasks.classification.classify import ClassifySettings
 from e2fashion.tasks.classification.tables import tag_tables
 from e2fashion.tasks.classification.tag_predictor import TagPredictor
-from e2fashion.tasks.classification.tags import fit_tags, summarise_answers
+from e2fashion.tasks.classification.tags import fit_tags, summarize_answers
 from e2fashion.tasks.classification.tags_file import load_tag_predictor, save_tag_predictor
 from e2fashion.types import E2FashionError, ResultRecord
 
@@ -80,7 +80,7 @@ def test_few_products_of_val_allow_no_threshold(
 
 def test_answers_are_counted() -> None:
     answered, right = torch.tensor([1, 1, 0, 0]).bool(), torch.tensor([1, 0, 1, 1]).bool()
-    found = summarise_answers(answered, right, resamples=50)
+    found = summarize_answers(answered, right, resamples=50)
     assert {name: value for name, (value, _, _) in found.items()} == {
         "coverage": 50.0,
         "answered_accuracy": 50.0,

@@ -10,7 +10,7 @@ from tiny_encoder import SETTINGS, build_tiny_encoder, save_tiny_run
 
 from e2fashion.__main__ import main
 from e2fashion.data.catalogue import Catalogue
-from e2fashion.data.transforms import normalise
+from e2fashion.data.transforms import normalize
 from e2fashion.encoder import Encoder
 from e2fashion.tasks.localization.attribution import grey_square
 from e2fashion.tasks.localization.explain import ExplainSettings, explain
@@ -58,7 +58,7 @@ def test_bf16_gives_nearly_the_same_heat_in_fp32(regional: Encoder, picture: tor
 
 def test_selection_maps_are_those_of_the_forward_pass(regional: Encoder, picture: torch.Tensor) -> None:
     (found,) = explain(regional, picture, ExplainSettings(("tokens",)))
-    pixels = normalise(regional.transform(picture)[None], regional.transform.mean, regional.transform.std)
+    pixels = normalize(regional.transform(picture)[None], regional.transform.mean, regional.transform.std)
     with torch.no_grad():
         output = regional.model.eval().get_image_features(pixels, output_selection_maps=True)
     torch.testing.assert_close(torch.from_numpy(found.look.heat), output.selection_maps[0, -1].mean(0))

@@ -75,7 +75,7 @@ def slow_share(encoder: Encoder, catalogue: Catalogue, block: int, tokens: slice
         ]
         true = {patch for patch, count in enumerate(covered) if count and count >= 0.5 * max(covered)}
         square = encoder.transform(decode_image(sample.image))[None]
-        pixels = selection.normalise(square, encoder.transform.mean, encoder.transform.std)
+        pixels = selection.normalize(square, encoder.transform.mean, encoder.transform.std)
         with torch.no_grad():
             output: Any = encoder.model.get_image_features(pixels, output_selection_maps=True)
         picked = output.selected_patches[0, block, tokens].flatten().tolist()

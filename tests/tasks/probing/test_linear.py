@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from e2fashion.metrics.classification import summarise_classes
-from e2fashion.tasks.probing.linear import LogisticProblem, Standardiser
+from e2fashion.metrics.classification import summarize_classes
+from e2fashion.tasks.probing.linear import LogisticProblem, Standardizer
 from e2fashion.types import E2FashionError
 
 
@@ -19,7 +19,7 @@ def problem(count: int = 400, width: int = 12, classes: int = 5, seed: int = 0) 
     means = torch.randn(classes, width, generator=generator)
     mixing = torch.randn(width, width, generator=generator)
     features = (0.6 * means[labels] + torch.randn(count, width, generator=generator)) @ mixing
-    return Standardiser.of(features)(features), labels
+    return Standardizer.of(features)(features), labels
 
 
 @pytest.mark.parametrize("strength", [1.0, 0.01, 1e-4])
@@ -47,7 +47,7 @@ def test_weak_regularization_is_fitted_as_far_as_by_scikit_learn(strength: float
     assert fit.gradient <= 0.1 * strength
     predicted = torch.from_numpy(model.predict(features[1000:].double().numpy()))
     scores = [
-        summarise_classes(labels[1000:], own, 20)["macro_f1"].value for own in (fit.predict(features[1000:]), predicted)
+        summarize_classes(labels[1000:], own, 20)["macro_f1"].value for own in (fit.predict(features[1000:]), predicted)
     ]
     assert scores[0] == pytest.approx(scores[1], abs=0.3)
 
@@ -100,7 +100,7 @@ def test_more_features_than_examples() -> None:
 
 def test_a_constant_column_does_no_harm() -> None:
     features = torch.cat([torch.randn(50, 3, generator=torch.Generator().manual_seed(0)), torch.ones(50, 1)], dim=1)
-    scaled = Standardiser.of(features)(features)
+    scaled = Standardizer.of(features)(features)
     assert torch.equal(scaled[:, 3], torch.zeros(50))
     assert scaled[:, :3].mean(0).abs().max() < 1e-6
     assert LogisticProblem(scaled, torch.arange(50) % 2, 2).fit(0.1).converged

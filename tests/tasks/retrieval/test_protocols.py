@@ -9,7 +9,7 @@ import torch
 from torch.nn import functional as F
 
 from e2fashion.embedding import EmbeddedSplit
-from e2fashion.metrics.retrieval import summarise
+from e2fashion.metrics.retrieval import summarize
 from e2fashion.records import RecordContext
 from e2fashion.tasks.retrieval.protocols import (
     FullGallery,
@@ -209,7 +209,7 @@ def test_rankings_survive_their_file(tmp_path: Path) -> None:
 
 def test_records_equal_the_summary_of_ranks() -> None:
     rankings = FullGallery().rank(make_split(), CONTEXT)[:2]
-    expected = summarise({r.direction: r.ranks for r in rankings}, resamples=200)
+    expected = summarize({r.direction: r.ranks for r in rankings}, resamples=200)
     for record in records_of(rankings, CONTEXT, "full", resamples=200):
         name = record.metric if record.direction == "both" else f"{record.direction}/{record.metric}"
         assert (record.value, record.low, record.high) == (

@@ -5,7 +5,7 @@ from itertools import combinations, pairwise
 import pytest
 import torch
 
-from e2fashion.metrics.localisation import (
+from e2fashion.metrics.localization import (
     best_iou,
     best_on_region,
     chance_iou,
