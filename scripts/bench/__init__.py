@@ -1,4 +1,4 @@
-"""How fast the code is, against slow but obvious arms that compute the same: ``python -m scripts.bench``.
+"""How fast the code is, against slow but obvious variants that compute the same: ``python -m scripts.bench``.
 
-One file per benchmark: its arms, and ``run`` that times them. Tests prove that the arms agree.
+One file per topic: the variants, and a function per benchmark that times them. Tests prove that the variants agree.
 """

@@ -1,8 +1,8 @@
 """``python -m scripts.bench [name ...] [key=value ...]``: run all benchmarks or those named, print one table.
 
 Options: ``output=<file.md>`` keeps the table (between its marks, if the file has them), ``turns=5`` is how often every
-arm runs, ``queries=2000`` bounds the memory measurement (100000: all of it), ``products=100000`` the larger index whose
-memory is measured, ``model=<folder>`` measures flips on a trained E2 instead of random weights.
+variant runs, ``queries=2000`` bounds the memory measurement (100000: all of it), ``products=100000`` the larger index
+whose memory is measured, ``model=<folder>`` measures flips on a trained E2 instead of random weights.
 Real products are used where ``E2FASHION_DATA`` names their folder, SynthFashion otherwise.
 """
 
@@ -16,60 +16,51 @@ from pathlib import Path
 
 from e2fashion.terminal import errors_alone
 from e2fashion.types import E2FashionError
-from scripts.bench import (
-    attention,
-    captions,
-    filip_memory,
-    flips,
-    image_encoder,
-    index_memory,
-    matmul,
-    mixed_sizes,
-    occlusion,
-    pictures,
-    probe,
-    ranking,
-    ranking_memory,
-    search,
-    start_up,
-    training_loop,
-    training_step,
-)
-from scripts.bench.report import Result, keep, machine, table
-from scripts.bench.workplace import Workplace
+from scripts.bench.captions import captions
+from scripts.bench.context import Context
+from scripts.bench.encoders import flips, image_encoder
+from scripts.bench.harness import Result, keep, machine, table
+from scripts.bench.images import images_of_a_catalogue, mixed_sizes
+from scripts.bench.occlusion import occlusion
+from scripts.bench.probe import probe
+from scripts.bench.ranking import filip_memory, ranking, ranking_memory
+from scripts.bench.search import index_memory, search
+from scripts.bench.start_up import start_up
+from scripts.bench.training_loop import attention, matmul, training_loop
+from scripts.bench.training_step import training_step
 
-BENCHMARKS: dict[str, Callable[[Workplace], list[Result]]] = {
-    "training_step": training_step.run,
-    "pictures": pictures.run,
-    "mixed_sizes": mixed_sizes.run,
-    "image_encoder": image_encoder.run,
-    "training_loop": training_loop.run,
-    "matmul": matmul.run,
-    "ranking": ranking.run,
-    "ranking_memory": ranking_memory.run,
-    "filip_memory": filip_memory.run,
-    "probe": probe.run,
-    "search": search.run,
-    "index_memory": index_memory.run,
-    "attention": attention.run,
-    "occlusion": occlusion.run,
-    "flips": flips.run,
-    "captions": captions.run,
-    "start_up": start_up.run,
+BENCHMARKS: dict[str, Callable[[Context], list[Result]]] = {
+    "training_step": training_step,
+    "pictures": images_of_a_catalogue,
+    "mixed_sizes": mixed_sizes,
+    "image_encoder": image_encoder,
+    "training_loop": training_loop,
+    "matmul": matmul,
+    "ranking": ranking,
+    "ranking_memory": ranking_memory,
+    "filip_memory": filip_memory,
+    "probe": probe,
+    "search": search,
+    "index_memory": index_memory,
+    "attention": attention,
+    "occlusion": occlusion,
+    "flips": flips,
+    "captions": captions,
+    "start_up": start_up,
 }
-#: Whose progress has no part in a table.
-TALKATIVE = ("pytorch_lightning", "lightning", "e2fashion")
+#: Loggers that write errors alone while a table is made.
+QUIET = ("pytorch_lightning", "lightning", "e2fashion")
 OPTIONS = ("output", "turns", "queries", "products", "model")
 
 
-def parse(words: Sequence[str]) -> tuple[list[str], dict[str, str]]:
+def parse(arguments: Sequence[str]) -> tuple[list[str], dict[str, str]]:
     """Names of benchmarks (none: all) and options.
 
     Raises:
-        E2FashionError: a word is neither.
+        E2FashionError: an argument is neither.
     """
-    names = [word for word in words if "=" not in word]
-    options = dict(word.split("=", 1) for word in words if "=" in word)
+    names = [argument for argument in arguments if "=" not in argument]
+    options = dict(argument.split("=", 1) for argument in arguments if "=" in argument)
     for name in names:
         if name not in BENCHMARKS:
             raise E2FashionError(f"There is no benchmark '{name}'. Benchmarks: {', '.join(BENCHMARKS)}.")
@@ -82,21 +73,21 @@ def parse(words: Sequence[str]) -> tuple[list[str], dict[str, str]]:
     return names or list(BENCHMARKS), options
 
 
-def main(words: Sequence[str]) -> int:
-    """Run, print, and say by the exit code whether every target was met (2: the words were not understood)."""
+def main(arguments: Sequence[str]) -> int:
+    """Run, print, and say by the exit code whether every target was met (2: a mistake in the arguments)."""
     try:
-        names, options = parse(words)
+        names, options = parse(arguments)
         results: list[Result] = []
-        with errors_alone(TALKATIVE), tempfile.TemporaryDirectory(prefix="e2fashion-bench-") as folder:
+        with errors_alone(QUIET), tempfile.TemporaryDirectory(prefix="e2fashion-bench-") as folder:
             trained = Path(options["model"]) if "model" in options else None
-            workplace = Workplace(Path(folder), model=trained)
-            workplace.turns = int(options.get("turns", workplace.turns))
-            workplace.queries = int(options.get("queries", workplace.queries))
-            workplace.index_products = int(options.get("products", workplace.index_products))
+            context = Context(Path(folder), model=trained)
+            context.turns = int(options.get("turns", context.turns))
+            context.queries = int(options.get("queries", context.queries))
+            context.index_products = int(options.get("products", context.index_products))
             for name in names:
                 start = time.perf_counter()
                 print(f"{name} ...", end=" ", file=sys.stderr, flush=True)
-                results += BENCHMARKS[name](workplace)
+                results += BENCHMARKS[name](context)
                 print(f"{time.perf_counter() - start:.0f} s", file=sys.stderr)
                 text = f"{table(results)}\n{machine()}\n"
                 if "output" in options:  # after each: what is measured stays if a later one is interrupted

@@ -9,9 +9,8 @@ from torch import Tensor
 
 from e2fashion.tasks.captioning.decoder import CaptionDecoder, LanguageModelShape, PrefixShape
 from e2fashion.tasks.captioning.generate import Decoding, generate
-from scripts.bench.report import Result
-from scripts.bench.timing import interleave
-from scripts.bench.workplace import Workplace
+from scripts.bench.context import Context
+from scripts.bench.harness import Result, compare, interleave
 
 TARGET = 5.0
 LENGTH = 60
@@ -65,19 +64,13 @@ def draw(
     return Captions(decoder, embeds, length, start, end)
 
 
-def run(workplace: Workplace) -> list[Result]:
+def captions(context: Context) -> list[Result]:
     """Time both on DeCap's decoder."""
     drawn = draw(LanguageModelShape())
-    timing = interleave({"uncached": drawn.uncached, "cached": drawn.cached}, max(1, workplace.turns // 2))
-    ratio = timing.ratio("uncached", "cached")
-    return [
-        Result(
-            "captions",
-            f"greedy decoding of {LENGTH} tokens, cached against uncached",
-            f"at least {TARGET:g} x",
-            f"{ratio:.1f} x ({timing.spread('uncached', 'cached')})",
-            ratio >= TARGET,
-            f"DeCap's decoder (4 layers, width 768, {VOCABULARY:,} tokens), {CAPTIONS} captions at once; cached "
-            f"{timing.median('cached'):.2f} s, uncached {timing.median('uncached'):.2f} s",
-        )
-    ]
+    timing = interleave({"uncached": drawn.uncached, "cached": drawn.cached}, max(1, context.turns // 2))
+    detail = (
+        f"DeCap's decoder (4 layers, width 768, {VOCABULARY:,} tokens), {CAPTIONS} captions at once; cached "
+        f"{timing.median('cached'):.2f} s, uncached {timing.median('uncached'):.2f} s"
+    )
+    claim = f"greedy decoding of {LENGTH} tokens, cached against uncached"
+    return [compare("captions", claim, timing, ("uncached", "cached"), detail, at_least=TARGET)]

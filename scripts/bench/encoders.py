@@ -1,47 +1,31 @@
-"""Encoders with random weights for the benchmarks, and the vocabulary that stands in for CLIP's."""
+"""Encoders with random weights: E2's image encoder against CLIP's, and how often bf16 changes what E2 selects."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from pathlib import Path
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
+from torch import Tensor
 from transformers import CLIPConfig, CLIPModel, PreTrainedTokenizerBase
 
-from e2fashion.data.dataset import CatalogueRows
-from e2fashion.data.text import TextTemplate
-from e2fashion.data.transforms import ImageTransform
-from e2fashion.losses.contrastive import ContrastiveLoss
+from e2fashion.data.decode import decode_image
+from e2fashion.data.transforms import ImageTransform, normalize
+from e2fashion.encoder import load_encoder
 from e2fashion.models.configuration_e2 import E2Config
 from e2fashion.models.modeling_e2 import E2Model
-from e2fashion.models.tokenizer import text_special_ids, train_tokenizer
-from e2fashion.training.config import OptimizerConfig
-from e2fashion.training.module import ContrastiveModule
-from scripts.bench.workplace import Products
-
-CONTEXT_LENGTH = 77
-PIECES = 1024
-"""Size of the BPE vocabulary that is trained on the captions: small enough to split rare brands as CLIP's does (1.25
-tokens a word). CLIP's own cannot be had without the network; the embedding table has its 49,408 rows all the same."""
+from e2fashion.models.tokenizer import text_special_ids
+from e2fashion.types import E2FashionError
+from scripts.bench.context import Context
+from scripts.bench.harness import Result, compare, interleave
 
 Shape = Mapping[str, Mapping[str, Any]]
 VIT_B32: Shape = {"vision_config": {}, "text_config": {}}
 """CLIP's defaults in transformers: ViT-B/32 at 224 pixels, text tower of 12 layers and width 512, C = 512."""
 FUSION_LAYERS = [8, 11]
-
-
-def caption_tokenizer(rows: CatalogueRows) -> PreTrainedTokenizerBase:
-    """A byte-level BPE of :data:`PIECES` pieces, trained on every text and tag of the rows."""
-    texts = [rows.text(row) for row in range(len(rows))]
-    tags = [tag for row in range(len(rows)) for tag in rows.tags(row) if tag]
-    return train_tokenizer([*texts, *tags], "bpe", PIECES, CONTEXT_LENGTH)
-
-
-def training_rows(products: Products, size: int) -> CatalogueRows:
-    """The training split of a catalogue with the texts of its run configuration."""
-    transform = ImageTransform(size=size, resize="squeeze")
-    return CatalogueRows(products.catalogue.split("train"), products.columns, TextTemplate(products.text), transform)
+ENTITIES = {"composition": 2, "sub_category": 2, "brand": 2, "season": 2}
+TARGET, BATCH_SIZE = 1.15, 16
+FLIP_IMAGES, FLIP_BATCH_SIZE = 128, 32
 
 
 def random_e2(
@@ -50,20 +34,13 @@ def random_e2(
     """An E2 of a shape with seeded random weights; ``vision`` are further fields of its vision configuration.
 
     The weights keep the size of what passes them: CLIP's small initial ones give every product nearly the same
-    embedding, which would hide differences between two arms.
+    embedding, which would hide differences between two variants.
     """
     torch.manual_seed(0)
     special = {} if tokenizer is None else text_special_ids(tokenizer)
+    selection = {"entities": dict(entities), "fusion_layers": FUSION_LAYERS, **vision}
     model = E2Model(
-        E2Config(
-            vision_config={
-                **shape["vision_config"],
-                "entities": dict(entities),
-                "fusion_layers": FUSION_LAYERS,
-                **vision,
-            },
-            text_config={**shape["text_config"], **special},
-        )
+        E2Config(vision_config={**shape["vision_config"], **selection}, text_config={**shape["text_config"], **special})
     )
     with torch.no_grad():
         for parameter in model.parameters():
@@ -78,13 +55,71 @@ def random_clip(shape: Shape = VIT_B32) -> CLIPModel:
     return CLIPModel(CLIPConfig(vision_config=dict(shape["vision_config"]), text_config=dict(shape["text_config"])))
 
 
-def module_of(model: E2Model, folder: Path, learning_rate: float = 0.0, optimizer: Any = "adam") -> ContrastiveModule:
-    """The module that trains ``model`` with all its entities; at rate 0 a step does all its work and moves nothing."""
-    entities = [entity.name for entity in model.config.vision_config.entity_list]
-    return ContrastiveModule(
-        model=model,
-        loss=ContrastiveLoss(entities, region_weight=0.5 if entities else 0.0, gather=False),
-        learning_rate=learning_rate,
-        config=OptimizerConfig(optimizer),
-        nonfinite_report=folder / "nonfinite_batch.json",
-    )
+def infer(model: CLIPModel, pixels: Tensor, **options: Any) -> Tensor:
+    """Image features for an application."""
+    with torch.no_grad():
+        return model.get_image_features(pixels, **options).pooler_output
+
+
+def train(model: CLIPModel, pixels: Tensor) -> None:
+    """Forward and backward through everything that a loss reads."""
+    for parameter in model.parameters():
+        parameter.grad = None
+    output = model.get_image_features(pixels)
+    features = output.pooler_output.square().mean()
+    if isinstance(model, E2Model):
+        features = features + output.region_features.square().mean()
+    features.backward()
+
+
+def image_encoder(context: Context) -> list[Result]:
+    """Time inference and training of E2's image encoder and of the plain CLIP of the same backbone."""
+    clip, e2 = random_clip(), random_e2(ENTITIES)
+    pixels = torch.randn(BATCH_SIZE, 3, 224, 224, generator=torch.Generator().manual_seed(0))
+    detail = f"ViT-B/32 shape, random weights, fp32, batch {BATCH_SIZE}, 4 entities of 2 tokens, fusion at 8 and 11"
+    claims: dict[str, dict[str, Callable[[], object]]] = {
+        "inference": {"clip": lambda: infer(clip, pixels), "e2": lambda: infer(e2, pixels, complete_states=False)},
+        "training": {"clip": lambda: train(clip, pixels), "e2": lambda: train(e2, pixels)},
+    }
+    results = []
+    for claim, variants in claims.items():
+        for model in (clip, e2):
+            model.train(claim == "training")
+        timing = interleave(variants, 2 * context.turns)
+        times = f"CLIP {timing.median('clip') * 1e3:.0f} ms, E2 {timing.median('e2') * 1e3:.0f} ms"
+        noise = " forward and backward, with selection noise" if claim == "training" else ""
+        pair = ("e2", "clip")
+        results.append(
+            compare("image encoder", f"{claim}, E2 / CLIP", timing, pair, f"{detail}; {times}{noise}", at_most=TARGET)
+        )
+    return results
+
+
+def flipped(model: E2Model, pixels: Tensor) -> Tensor:
+    """For images (B, 3, H, W), whether bf16 autocast chose another best patch: (B, F, S) bool."""
+    with torch.no_grad():
+        exact = model.get_image_features(pixels, output_selection_maps=True).selected_patches
+        with torch.autocast(pixels.device.type, torch.bfloat16):
+            rounded = model.get_image_features(pixels, output_selection_maps=True).selected_patches
+    return exact[..., 0] != rounded[..., 0]
+
+
+def flips(context: Context) -> list[Result]:
+    """How often a token reads another patch in bf16 than in fp32, on random weights or the model of ``model=``."""
+    if context.model is None:
+        model, transform, name = random_e2(ENTITIES), ImageTransform(), "random weights, ViT-B/32 shape"
+    else:
+        encoder = load_encoder(str(context.model))
+        if not isinstance(encoder.model, E2Model) or not encoder.model.vision_model.fusion_blocks:
+            raise E2FashionError(f"model={context.model} selects no patches: give an E2 with fusion blocks.")
+        model, transform, name = encoder.model, encoder.transform, f"the trained {encoder.name}"
+    model.eval()
+    products = context.products()
+    split = products.catalogue.split("val")
+    squares = [transform(decode_image(split[row]["image"])) for row in range(min(FLIP_IMAGES, len(split)))]
+    pixels = normalize(torch.stack(squares), transform.mean, transform.std)
+    flips_of_parts = torch.cat([flipped(model, part) for part in pixels.split(FLIP_BATCH_SIZE)]).float()
+    by_layer = zip(model.config.vision_config.active_fusion_layers, flips_of_parts.mean((0, 2)).tolist(), strict=True)
+    shares = ", ".join(f"{share:.1%} behind layer {layer}" for layer, share in by_layer)
+    detail = f"{name}; {len(pixels)} val images of {products.origin}; scores are fp32 in both"
+    return [Result("selection", "tokens whose patch differs in bf16", "-", shares, None, detail)]

@@ -1,4 +1,4 @@
-"""One linear probe fitted to convergence, of the size that a large catalogue's brands ask for."""
+"""One linear probe fitted to convergence, of the size that the brands of a large catalogue need."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from e2fashion.tasks.probing.linear import TOLERANCE, LogisticProblem, Standardizer
-from scripts.bench.report import Result
-from scripts.bench.workplace import Workplace
+from scripts.bench.context import Context
+from scripts.bench.harness import Result
 
 TARGET_SECONDS = 60
 PRODUCTS, WIDTH, CLASSES = 50_000, 512, 500
@@ -19,7 +19,7 @@ STRENGTH = 1e-3
 
 @dataclass(frozen=True)
 class ProbeData:
-    """Standardised features (N, C) fp32 of train and held-out examples, and their classes (N,) int64."""
+    """Standardized features (N, C) fp32 of train and held-out examples, and their classes (N,) int64."""
 
     features: Tensor
     labels: Tensor
@@ -42,27 +42,26 @@ def draw(products: int = PRODUCTS, width: int = WIDTH, classes: int = CLASSES) -
     labels = torch.multinomial(sizes, count, replacement=True, generator=generator)
     labels[:classes] = torch.arange(classes)
     features = (means[labels] + torch.randn(count, width, generator=generator)) * decay @ axes
-    standardise = Standardizer.of(features[:products])
-    features = standardise(features)
+    standardize = Standardizer.of(features[:products])
+    features = standardize(features)
     return ProbeData(features[:products], labels[:products], features[products:], labels[products:])
 
 
-def run(workplace: Workplace) -> list[Result]:
+def probe(context: Context) -> list[Result]:
     """Fit once: a fit takes long enough to need no repetition."""
     data = draw()
     start = time.perf_counter()
     fit = LogisticProblem(data.features, data.labels, CLASSES).fit(STRENGTH)
     seconds = time.perf_counter() - start
     accuracy = 100 * float((fit.predict(data.held_out) == data.held_out_labels).float().mean())
-    return [
-        Result(
-            "probe",
-            f"{PRODUCTS:,} x {WIDTH}, {CLASSES} classes, until no component of the mean objective's gradient is above "
-            f"{TOLERANCE:g}",
-            f"under {TARGET_SECONDS} s",
-            f"{seconds:.1f} s" + ("" if fit.converged else ", not converged"),
-            fit.converged and seconds < TARGET_SECONDS,
-            f"synthetic Gaussian classes; one strength ({STRENGTH:g}), started from zero; {fit.iterations} iterations, "
-            f"gradient {fit.gradient:.1e}, accuracy on held-out examples {accuracy:.1f} %",
-        )
-    ]
+    claim = (
+        f"{PRODUCTS:,} x {WIDTH}, {CLASSES} classes, until no component of the mean objective's gradient is above "
+        f"{TOLERANCE:g}"
+    )
+    measured = f"{seconds:.1f} s" + ("" if fit.converged else ", not converged")
+    detail = (
+        f"synthetic Gaussian classes; one strength ({STRENGTH:g}), started from zero; {fit.iterations} iterations, "
+        f"gradient {fit.gradient:.1e}, accuracy on held-out examples {accuracy:.1f} %"
+    )
+    passed = fit.converged and seconds < TARGET_SECONDS
+    return [Result("probe", claim, f"under {TARGET_SECONDS} s", measured, passed, detail)]

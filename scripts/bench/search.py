@@ -1,11 +1,15 @@
-"""Exact search in an index against faiss's flat index, and embedding an index against the bare encoder."""
+"""Building an index against the bare encoder and its memory, and exact search against faiss's flat index."""
 
 from __future__ import annotations
 
+import tempfile
+import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -19,21 +23,23 @@ from e2fashion.tasks.search.ann import require_faiss
 from e2fashion.tasks.search.build import EmbedSettings, build_index
 from e2fashion.tasks.search.exact import nearest
 from e2fashion.tasks.search.gallery import ShardGallery
+from e2fashion.tasks.search.manifest import Origin
 from e2fashion.tasks.search.sources import CatalogueProducts
+from scripts.bench.context import Context
 from scripts.bench.encoders import random_clip
+from scripts.bench.harness import Result, compare, in_fresh_process, interleave, memory_mb
 from scripts.bench.ranking import embeddings
-from scripts.bench.report import Result
-from scripts.bench.timing import interleave
-from scripts.bench.workplace import Workplace
 
 SEARCH_TARGET, EMBED_TARGET = 1.0, 0.9
 QUERIES, ITEMS, DIMENSION, TOP = 1_000, 200_000, 512, 10
 SHARD_ROWS = 8_192
 PRODUCTS, BATCH_SIZE = 160, 32
+MEMORY_TARGET_MB, GROWTH = 100, 10
+RENDERED_SIZE = 32
 
 
 class ExactSearch:
-    """Both arms search the same vectors: ours fp16 shards as an index maps them, faiss its own fp32 copy."""
+    """Both variants search the same vectors: ours fp16 shards as an index maps them, faiss an fp32 copy."""
 
     def __init__(self, queries: int, items: int, dimension: int = DIMENSION) -> None:
         image, text = embeddings(items, dimension)
@@ -45,7 +51,7 @@ class ExactSearch:
         self.faiss.add(stored.float().numpy())
 
     def ours(self) -> Tensor:
-        """Places of the best (Q, k)."""
+        """Positions of the best (Q, k)."""
         return nearest(self.query, self.gallery, TOP, self.tie)[1]
 
     def flat(self) -> Tensor:
@@ -55,7 +61,7 @@ class ExactSearch:
 
 @dataclass
 class Embedding:
-    """Both arms encode the same pictures in the same batches: one builds an index, one has the squares ready."""
+    """Both variants encode the same images in the same batches: one builds an index, one has the squares ready."""
 
     encoder: Encoder
     products: CatalogueProducts
@@ -89,46 +95,100 @@ class Embedding:
 
 
 def bench_encoder(model: CLIPModel, size: int) -> Encoder:
-    """A random CLIP with what an encoder needs beside it."""
+    """A random CLIP with the tokenizer and the transform of an encoder."""
     tokenizer: Any = train_tokenizer(["a plain shirt"], "word", 64, 16)
     transform = ImageTransform(size=size, resize="squeeze")
     return Encoder(model.eval(), tokenizer, transform, TextTemplate("{description}"), "bench")
 
 
-def run(workplace: Workplace) -> list[Result]:
-    """Time both pairs."""
-    return [_embedding(workplace), _search(workplace)]
+def search(context: Context) -> list[Result]:
+    """Time building an index and exact search."""
+    return [_embedding(context), _search(context)]
 
 
-def _search(workplace: Workplace) -> Result:
-    arms = ExactSearch(QUERIES, ITEMS)
-    timing = interleave({"ours": arms.ours, "faiss": arms.flat}, workplace.turns)
-    ratio = timing.ratio("ours", "faiss")
-    return Result(
-        "search",
-        f"{QUERIES:,} queries in {ITEMS:,} x {DIMENSION}, exact / faiss flat",
-        f"at most {SEARCH_TARGET:.2f} x",
-        f"{ratio:.2f} x ({timing.spread('ours', 'faiss')})",
-        ratio <= SEARCH_TARGET,
+def _search(context: Context) -> Result:
+    variants = ExactSearch(QUERIES, ITEMS)
+    timing = interleave({"ours": variants.ours, "faiss": variants.flat}, context.turns)
+    detail = (
         f"best {TOP}; ours from fp16 shards with final scores in fp64, faiss from fp32 with the same threads; "
-        f"{timing.median('ours'):.2f} and {timing.median('faiss'):.2f} s",
+        f"{timing.median('ours'):.2f} and {timing.median('faiss'):.2f} s"
     )
+    claim = f"{QUERIES:,} queries in {ITEMS:,} x {DIMENSION}, exact / faiss flat"
+    return compare("search", claim, timing, ("ours", "faiss"), detail, at_most=SEARCH_TARGET)
 
 
-def _embedding(workplace: Workplace) -> Result:
-    products = workplace.large_pictures(PRODUCTS)
-    folder = workplace.folder / "indexes"
-    arms = Embedding(bench_encoder(random_clip(), 224), CatalogueProducts(products.catalogue), folder)
-    timing = interleave({"bare": arms.bare, "index": arms.index}, workplace.turns)
-    share = timing.ratio("bare", "index")
-    rate = {arm: len(arms.squares) / timing.median(arm) for arm in timing.seconds}
-    return Result(
-        "index",
-        "building an index / the bare encoder, images/s",
-        f"at least {EMBED_TARGET:.0%}",
-        f"{share:.1%} ({timing.spread('bare', 'index')})",
-        share >= EMBED_TARGET,
-        f"ViT-B/32 shape, random weights, fp32, batch {BATCH_SIZE}, one process; {len(arms.squares)} JPEGs of "
+def _embedding(context: Context) -> Result:
+    products = context.large_images(PRODUCTS)
+    encoder = bench_encoder(random_clip(), 224)
+    variants = Embedding(encoder, CatalogueProducts(products.catalogue), context.folder / "indexes")
+    timing = interleave({"bare": variants.bare, "index": variants.index}, context.turns)
+    rate = {name: len(variants.squares) / timing.median(name) for name in timing.seconds}
+    detail = (
+        f"ViT-B/32 shape, random weights, fp32, batch {BATCH_SIZE}, one process; {len(variants.squares)} JPEGs of "
         f"{products.origin} to 224 pixels, decoded, made square, embedded, written with checksums and opened; the bare "
-        f"encoder has the squares ready; {rate['index']:.1f} and {rate['bare']:.1f} images/s",
+        f"encoder has the squares ready; {rate['index']:.1f} and {rate['bare']:.1f} images/s"
     )
+    claim, pair = "building an index / the bare encoder, images/s", ("bare", "index")
+    return compare("index", claim, timing, pair, detail, at_least=EMBED_TARGET, percent=True)
+
+
+class RenderedProducts:
+    """Images that are rendered when they are needed: none is kept in memory or on disk."""
+
+    def __init__(self, count: int) -> None:
+        self.ids: pa.Array = pa.array([f"product-{number:07d}" for number in range(count)])
+        self.origin = Origin("rendered", "rendered", f"rendered-{count}")
+
+    def square(self, position: int, transform: ImageTransform) -> Tensor:
+        """Noise that depends on the product, uint8 (3, S, S)."""
+        generator = torch.Generator().manual_seed(position)
+        return torch.randint(256, (3, transform.size, transform.size), dtype=torch.uint8, generator=generator)
+
+    def table(self, positions: Sequence[int]) -> pa.Table:
+        """Ids, a text each, and a tag."""
+        ids = self.ids.take(pa.array(positions))
+        texts = [f"a rendered garment, number {position}, of no particular make" for position in positions]
+        tags = [f"brand {position % 97}" for position in positions]
+        return pa.table({"product_id": ids, "description": texts, "place": ids, "brand": tags})
+
+
+class ProjectingEncoder:
+    """A seeded linear map of the pixels: memory is measured, not an encoder."""
+
+    name, fingerprint, dimension, compares_tokens = "projection", "projection", DIMENSION, False
+    transform = ImageTransform(size=RENDERED_SIZE, resize="squeeze")
+
+    def __init__(self) -> None:
+        generator = torch.Generator().manual_seed(0)
+        self._weight = torch.randn(3 * RENDERED_SIZE**2, DIMENSION, generator=generator)
+
+    def embed_squares(self, squares: Tensor) -> Tensor:
+        """(B, 3, S, S) to (B, C)."""
+        return F.normalize((squares.flatten(1).float() / 255 - 0.5) @ self._weight, dim=-1)
+
+
+def measure_index(products: int) -> dict[str, float]:
+    """Build an index of so many products and search it: ``peak_mb`` and ``searched_mb`` of the process, ``seconds``."""
+    start = time.perf_counter()
+    encoder: Any = ProjectingEncoder()
+    source = RenderedProducts(products)
+    with tempfile.TemporaryDirectory(prefix="e2fashion-bench-") as folder:
+        index = build_index(encoder, source, Path(folder) / "index", settings=EmbedSettings(progress=False))
+        built = memory_mb("VmHWM")
+        index.nearest(index.vector_of("product-0000000"), top=10)
+    return {"peak_mb": built, "searched_mb": memory_mb("VmHWM"), "seconds": time.perf_counter() - start}
+
+
+def index_memory(context: Context) -> list[Result]:
+    """The peak memory of building an index of all products and of a tenth of them, each in a process of its own."""
+    most = context.index_products
+    few, many = (in_fresh_process(measure_index, count) for count in (most // GROWTH, most))
+    more = many["peak_mb"] - few["peak_mb"]
+    detail = (
+        f"C = {DIMENSION}, images rendered when they are needed; peak of a fresh process {few['peak_mb']:.0f} and "
+        f"{many['peak_mb']:.0f} MB, with a search that maps every shard {few['searched_mb']:.0f} and "
+        f"{many['searched_mb']:.0f} MB; {few['seconds']:.0f} and {many['seconds']:.0f} s"
+    )
+    claim, target = f"building {most:,} products against {most // GROWTH:,}", MEMORY_TARGET_MB
+    passed = more <= target
+    return [Result("index, memory", claim, f"at most {target} MB more", f"{more:.0f} MB", passed, detail)]

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-import statistics
 import subprocess
 import sys
 from collections.abc import Sequence
+from functools import partial
 
-from scripts.bench.report import Result
-from scripts.bench.workplace import Workplace
+from scripts.bench.context import Context
+from scripts.bench.harness import Result, in_turns
 
 BOUND = 1.0
 COMMANDS: dict[str, tuple[str, ...]] = {
@@ -30,15 +30,13 @@ def cpu_seconds(arguments: Sequence[str]) -> float:
     return usage.ru_utime + usage.ru_stime
 
 
-def run(workplace: Workplace) -> list[Result]:
+def start_up(context: Context) -> list[Result]:
     """The median of every command, in turns."""
-    seconds: dict[str, list[float]] = {name: [] for name in COMMANDS}
-    for _ in range(workplace.turns):
-        for name, arguments in COMMANDS.items():
-            seconds[name].append(cpu_seconds(arguments))
+    variants = {name: partial(cpu_seconds, arguments) for name, arguments in COMMANDS.items()}
+    timing = in_turns(variants, context.turns, warmup=0)
     results = []
-    for name, times in seconds.items():
-        median = statistics.median(times)
+    for name, times in timing.seconds.items():
+        median = timing.median(name)
         spread = f"{median:.2f} s ({min(times):.2f} to {max(times):.2f})"
         results.append(Result("start_up", f"CPU time of `{name}`", f"under {BOUND:.0f} s", spread, median < BOUND))
     return results

@@ -1,4 +1,4 @@
-"""The Lightning fit, with everything that a run hangs into it, against a bare loop over the same steps."""
+"""Epochs of small runs: the Lightning fit against a bare loop, kinds of attention, and the speed of a bare product."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 from torch.optim.lr_scheduler import LambdaLR
+from torch.utils.flop_counter import FlopCounterMode
 
 from e2fashion.config import load_config
 from e2fashion.data.datamodule import CatalogueDataModule
@@ -33,12 +34,20 @@ from e2fashion.training.module import ContrastiveModule
 from e2fashion.training.optimizers import build_optimizer
 from e2fashion.training.schedules import cosine_with_warmup
 from e2fashion.types import Batch
-from scripts.bench.report import Result
-from scripts.bench.timing import Timing
-from scripts.bench.workplace import Products, Workplace
+from scripts.bench.context import Context, Products
+from scripts.bench.harness import Result, Variant, compare, in_turns, interleave
 
-TARGET = 0.90
+LOOP_TARGET, MATMUL_TARGET = 0.90, 0.80
 KAGL_SMALL_E2 = Path("configs/run/kagl_small_e2.yaml")
+QUICKSTART_E2 = Path("configs/run/quickstart_e2.yaml")
+CLIP = [
+    "model.entities={sub_category: null, brand: null, season: null, article_type: null}",
+    "model.fusion_layers=[]",
+    "loss.region_weight=0.0",
+]
+SHAPE = (3584, 128, 512)
+"""Of the step's largest product: the tokens of 64 images through the first linear map of an MLP."""
+REPEATS = 20
 
 
 class StepClock(pl.Callback):
@@ -50,7 +59,7 @@ class StepClock(pl.Callback):
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Note the time."""
+        """Record the time."""
         if batch_idx == 0:
             self.first = time.perf_counter()
         self.last = time.perf_counter()
@@ -74,7 +83,7 @@ class Loops:
         self.data: CatalogueDataModule = build_datamodule(config, catalogue, template, self.transform, self.tokenizer)
         self.stage = config.train.stages["main"]
         self.fits = 0
-        # Reading every batch once also fills the cache of pictures, as a run's first epoch does.
+        # Reading every batch once also fills the cache of images, as a run's first epoch does.
         self.batches: list[Batch] = list(self.data.loader("train", train=True))
 
     def fitted(self) -> tuple[float, torch.nn.Module]:
@@ -138,30 +147,73 @@ def small_config(products: Products, overrides: list[str]) -> RunConfig:
     return resolve_arithmetic(load_config(RunConfig, KAGL_SMALL_E2, given))[0]
 
 
-def run(workplace: Workplace) -> list[Result]:
-    """Train epochs in turns, fit and bare."""
-    products = workplace.products()
+def training_loop(context: Context) -> list[Result]:
+    """Time epochs of the fit and of the bare loop in turns."""
+    products = context.products()
     config = small_config(products, [])
-    loops = Loops(config, products, workplace.folder)
-    seconds: dict[str, list[float]] = {"bare": [], "fit": []}
-    for turn in range(-1, max(1, workplace.turns // 2 + 1)):
-        for name, arm in (("bare", loops.bare), ("fit", loops.fitted)):
-            duration, _ = arm()
-            if turn >= 0:
-                seconds[name].append(duration)
-    timing = Timing(seconds)
-    share = timing.ratio("bare", "fit")
+    loops = Loops(config, products, context.folder)
+    timing = in_turns({"bare": lambda: loops.bare()[0], "fit": lambda: loops.fitted()[0]}, context.turns // 2 + 1)
     steps = len(loops.batches) - 1
-    rate = {name: steps * config.loader.batch_size / timing.median(name) for name in seconds}
-    return [
-        Result(
-            "training loop",
-            "fit's throughput / bare step's",
-            f"at least {TARGET:.0%}",
-            f"{share:.1%} ({timing.spread('bare', 'fit')})",
-            share >= TARGET,
-            f"kagl_small_e2.yaml (batch {config.loader.batch_size}, {config.image.size} px, {config.train.precision}), "
-            f"{steps} steps of {products.origin}; the fit loads its batches (pictures cached), logs, shows progress; "
-            f"the bare loop has them ready; {rate['fit']:.0f} and {rate['bare']:.0f} images/s",
+    rate = {name: steps * config.loader.batch_size / timing.median(name) for name in timing.seconds}
+    detail = (
+        f"kagl_small_e2.yaml (batch {config.loader.batch_size}, {config.image.size} px, {config.train.precision}), "
+        f"{steps} steps of {products.origin}; the fit loads its batches (images cached), logs, shows progress; "
+        f"the bare loop has them ready; {rate['fit']:.0f} and {rate['bare']:.0f} images/s"
+    )
+    claim, pair = "fit's throughput / bare step's", ("bare", "fit")
+    return [compare("training loop", claim, timing, pair, detail, at_least=LOOP_TARGET, percent=True)]
+
+
+def attention(context: Context) -> list[Result]:
+    """Steps of CLIP and of E2 with either attention (``model.attention``); there is no target."""
+    products = context.products()
+    results = []
+    for name, overrides in (("CLIP", CLIP), ("E2", [])):
+        variants: dict[str, Variant] = {}
+        for kind in ("sdpa", "eager"):
+            config = small_config(products, [*overrides, f"model.attention={kind}"])
+            loops = Loops(config, products, context.folder)
+            variants[kind] = loops.bare
+        timing = interleave(variants, max(1, context.turns // 2))
+        each = {kind: timing.median(kind) / len(loops.batches) for kind in variants}
+        detail = (
+            f"shape, batch and precision of kagl_small ({config.train.precision}); "
+            f"sdpa {each['sdpa']:.2f} s, eager {each['eager']:.2f} s a step"
         )
-    ]
+        results.append(compare("attention", f"{name}, step with sdpa / eager", timing, ("sdpa", "eager"), detail))
+    return results
+
+
+def bare_product(shape: tuple[int, int, int] = SHAPE) -> float:
+    """Floating-point operations a second of one fp32 product whose operands stay in the cache."""
+    rows, inner, columns = shape
+    left, right, out = torch.randn(rows, inner), torch.randn(inner, columns), torch.empty(rows, columns)
+    torch.mm(left, right, out=out)
+    started = time.perf_counter()
+    for _ in range(REPEATS):
+        torch.mm(left, right, out=out)
+    return REPEATS * 2 * rows * inner * columns / (time.perf_counter() - started)
+
+
+def matmul(context: Context) -> list[Result]:
+    """The share of a bare product's speed that a step of the quickstart's E2 reaches; fp32 on every processor."""
+    products = context.products()
+    overrides = [f"data={products.catalogue.path}", "accelerator=cpu", "train.precision=fp32"]
+    overrides += [f"text.template='{products.text}'"]
+    config, _ = resolve_arithmetic(load_config(RunConfig, QUICKSTART_E2, overrides))
+    loops = Loops(config, products, context.folder)
+    with FlopCounterMode(display=False) as counter:
+        loops.bare()
+    # The clock of the bare loop starts behind the first step.
+    operations = counter.get_total_flops() * (1 - 1 / len(loops.batches))
+    variants = {"step": lambda: loops.bare()[0], "product": lambda: operations / bare_product()}
+    timing = in_turns(variants, context.turns, warmup=0)
+    threads = torch.get_num_threads()
+    rates = {name: operations / timing.median(name) / threads / 1e9 for name in variants}
+    detail = (
+        f"{QUICKSTART_E2.name} (batch {config.loader.batch_size}, {config.image.size} px, fp32), "
+        f"{len(loops.batches) - 1} steps of {products.origin}; {rates['step']:.0f} of {rates['product']:.0f} GF/s "
+        f"per thread; the product is {' x '.join(map(str, SHAPE))}"
+    )
+    claim, pair = "quickstart's E2, share of a bare product's speed", ("product", "step")
+    return [compare("training step", claim, timing, pair, detail, at_least=MATMUL_TARGET, percent=True)]

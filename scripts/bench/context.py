@@ -1,4 +1,4 @@
-"""What every benchmark is given: options, a temporary folder, and products to work on."""
+"""What every benchmark gets: its options, a temporary folder, and products to work on."""
 
 from __future__ import annotations
 
@@ -33,11 +33,11 @@ class Products:
 
 
 @dataclass
-class Workplace:
-    """Options of one call, and the products, prepared once each when first asked for.
+class Context:
+    """Options of one call, and the products, prepared once each when first used.
 
-    ``turns``: how often every arm runs; ``queries``: of the memory measurement; ``index_products``: of the larger index
-    whose memory is measured; ``model``: a trained E2 for the measurement of flips (None: random weights).
+    ``turns``: how often every variant runs; ``queries``: of the memory measurement; ``index_products``: of the larger
+    index whose memory is measured; ``model``: a trained E2 for the measurement of flips (None: random weights).
     """
 
     folder: Path
@@ -46,55 +46,56 @@ class Workplace:
     index_products: int = 100_000
     model: Path | None = None
     data: Path | None = field(default_factory=lambda: _data_folder())
-    _made: dict[str, Products] = field(default_factory=dict)
+    _prepared: dict[str, Products] = field(default_factory=dict)
 
     def products(self, count: int = 1_600) -> Products:
         """Products of KAGL where ``E2FASHION_DATA`` names the folder that holds it, else of SynthFashion."""
         return self._products(f"products-{count}", KAGL, count, None)
 
-    def large_pictures(self, count: int = 128) -> Products:
+    def large_images(self, count: int = 128) -> Products:
         """Products with JPEGs of 256 x 256 pixels, as Fashion-Gen has them."""
         return self._products(f"large-{count}", KAGL_LARGE, count, LARGE_PIXELS)
 
     def _products(self, name: str, kagl: str, count: int, pixels: int | None) -> Products:
-        if name not in self._made:
-            place = self.folder / name
+        if name not in self._prepared:
+            folder = self.folder / name
             if self.data is None:
-                self._made[name] = _synthetic(place, count, pixels or 128)
+                self._prepared[name] = _synthetic(folder, count, pixels or 128)
             else:
-                self._made[name] = _kagl(self.data / kagl, place, count, pixels)
-        return self._made[name]
+                self._prepared[name] = _kagl(self.data / kagl, folder, count, pixels)
+        return self._prepared[name]
 
 
-def _synthetic(place: Path, count: int, pixels: int) -> Products:
+def _synthetic(folder: Path, count: int, pixels: int) -> Products:
     source = build_source("synthetic", {"products": count, "image_size": pixels, "views": 1})
-    catalogue = prepare_catalogue(source, place, progress=False)
+    catalogue = prepare_catalogue(source, folder, progress=False)
     # SynthFashion has four tags; the official code's fifth group is the description.
     columns = ("sub_category", "brand", "season", "composition", "description")
     text = "{sub_category} . {brand} . {season} . {description}"
     return Products(catalogue, f"{count} products of SynthFashion", columns, text)
 
 
-def _kagl(folder: Path, place: Path, count: int, pixels: int | None) -> Products:
-    """The first ``count`` products by a fixed shuffle, their pictures squeezed to ``pixels`` if that is given."""
-    excerpt = place.with_name(f"{place.name}-source")
+def _kagl(data: Path, folder: Path, count: int, pixels: int | None) -> Products:
+    """The first ``count`` products by a fixed shuffle, their images squeezed to ``pixels`` if that is given."""
+    excerpt = folder.with_name(f"{folder.name}-source")
     (excerpt / "images").mkdir(parents=True)
-    rows = pd.read_csv(folder / "metadata.csv", dtype=str, keep_default_na=False)
+    rows = pd.read_csv(data / "metadata.csv", dtype=str, keep_default_na=False)
     rows = rows.sample(n=min(count, len(rows)), random_state=0)
-    rows["image"] = [str(_picture(folder / image, excerpt, pixels)) for image in rows["image"]]
+    rows["image"] = [str(_image(data / image, excerpt, pixels)) for image in rows["image"]]
     rows.to_csv(excerpt / "metadata.csv", index=False)
-    catalogue = prepare_catalogue(build_source("kagl", {"path": str(excerpt), "outside": True}), place, progress=False)
+    source = build_source("kagl", {"path": str(excerpt), "outside": True})
+    catalogue = prepare_catalogue(source, folder, progress=False)
     columns = ("sub_category", "brand", "season", "article_type", "colour")
     text = "{article_type} . {brand} . {season} . {description}"
     return Products(catalogue, f"{len(rows)} products of KAGL", columns, text)
 
 
-def _picture(file: Path, excerpt: Path, pixels: int | None) -> Path:
+def _image(file: Path, excerpt: Path, pixels: int | None) -> Path:
     if pixels is None:
         return file.resolve()
     target = (excerpt / "images" / file.name).resolve()
-    with Image.open(file) as picture:
-        square = picture.convert("RGB").resize((pixels, pixels), Image.Resampling.BICUBIC)
+    with Image.open(file) as image:
+        square = image.convert("RGB").resize((pixels, pixels), Image.Resampling.BICUBIC)
     buffer = io.BytesIO()
     square.save(buffer, "JPEG", quality=JPEG_QUALITY)
     target.write_bytes(buffer.getvalue())

@@ -1,4 +1,4 @@
-"""The arms of every benchmark compute the same thing: speed is compared, not results."""
+"""The variants of every benchmark compute the same: speed is compared, not results."""
 
 import io
 from pathlib import Path
@@ -15,21 +15,17 @@ from e2fashion.models import E2Model
 from e2fashion.tasks.captioning.decoder import LanguageModelShape
 from e2fashion.tasks.probing.linear import LogisticProblem
 from e2fashion.tasks.search.sources import CatalogueProducts
-from scripts.bench import captions, matmul, mixed_sizes, probe
-from scripts.bench.encoders import caption_tokenizer, module_of, random_clip, random_e2, training_rows
-from scripts.bench.filip_memory import measure as measure_tokens
-from scripts.bench.flips import flipped
-from scripts.bench.image_encoder import infer, train
-from scripts.bench.index_memory import measure as measure_index
+from scripts.bench import images, probe, training_loop
+from scripts.bench.captions import draw as draw_captions
+from scripts.bench.context import Context, Products
+from scripts.bench.encoders import flipped, infer, random_clip, random_e2, train
+from scripts.bench.images import Images
 from scripts.bench.occlusion import Occlusion
-from scripts.bench.pictures import Pictures
 from scripts.bench.probe import CLASSES, STRENGTH, draw
-from scripts.bench.ranking import both_directions, embeddings
-from scripts.bench.ranking_memory import measure
-from scripts.bench.search import Embedding, ExactSearch, bench_encoder
+from scripts.bench.ranking import both_directions, embeddings, measure_ranks, measure_tokens
+from scripts.bench.search import Embedding, ExactSearch, bench_encoder, measure_index
 from scripts.bench.training_loop import Loops, small_config
-from scripts.bench.training_step import Steps, with_distinct_tags
-from scripts.bench.workplace import Products, Workplace
+from scripts.bench.training_step import Steps, caption_tokenizer, module_of, training_rows, with_distinct_tags
 
 TINY = {
     "vision_config": {
@@ -49,7 +45,7 @@ PIXELS = torch.randn(4, 3, 32, 32, generator=torch.Generator().manual_seed(0))
 
 @pytest.fixture(scope="module")
 def products(tmp_path_factory: pytest.TempPathFactory) -> Products:
-    return Workplace(tmp_path_factory.mktemp("bench"), data=None).products(80)
+    return Context(tmp_path_factory.mktemp("bench"), data=None).products(80)
 
 
 @pytest.fixture(scope="module")
@@ -118,27 +114,27 @@ def test_training_reaches_every_part_of_the_image_encoders() -> None:
 
 
 def test_mixed_sizes_differ_in_size_alone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    shapes = mixed_sizes.shapes(mixed_sizes.IMAGES)
+    shapes = images.shapes(images.MIXED_IMAGES)
     assert len({height for height, _ in shapes}) > 100
-    assert len({width for _, width in shapes}) == mixed_sizes.IMAGES
+    assert len({width for _, width in shapes}) == images.MIXED_IMAGES
     pixels = torch.tensor([height * width for height, width in shapes], dtype=torch.float32)
     assert pixels.min() > 0.99 * pixels.max()
-    monkeypatch.setattr(mixed_sizes, "IMAGES", 6)
-    workplace = Workplace(tmp_path, data=None)
-    workplace.turns = 1
-    (result,) = mixed_sizes.run(workplace)
+    monkeypatch.setattr(images, "MIXED_IMAGES", 6)
+    context = Context(tmp_path, data=None)
+    context.turns = 1
+    (result,) = images.mixed_sizes(context)
     assert result.benchmark == "mixed-size images"
     assert result.measured.endswith(")")
     assert "6 JPEGs of 86,400 pixels" in result.detail
 
 
-def test_pictures_of_both_arms_lie_within_one_grey_level(products: Products) -> None:
+def test_images_of_both_variants_differ_by_one_grey_level_at_most(products: Products) -> None:
     split = products.catalogue.split("train").select(range(8))
-    pictures = Pictures(split, ImageTransform(size=75))
-    (batch,) = pictures.batches
-    assert pictures.grey_level_differences(batch).max() <= 1
+    variants = Images(split, ImageTransform(size=75))
+    (batch,) = variants.batches
+    assert variants.grey_level_differences(batch).max() <= 1
     step = 1 / 255 / min(ImageTransform().std)
-    torch.testing.assert_close(pictures.fast(batch), pictures.processed(batch), atol=1.001 * step, rtol=0)
+    torch.testing.assert_close(variants.fast(batch), variants.processed(batch), atol=1.001 * step, rtol=0)
 
 
 def test_ranks_equal_those_read_from_the_bare_products() -> None:
@@ -168,32 +164,32 @@ def test_the_probe_of_the_benchmark_is_neither_trivial_nor_hopeless() -> None:
 
 def test_the_benchmark_says_what_it_fitted(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr("scripts.bench.probe.draw", lambda: draw(2_000, 16, CLASSES))
-    (result,) = probe.run(Workplace(tmp_path, data=None))
+    (result,) = probe.probe(Context(tmp_path, data=None))
     assert result.passed
     assert "gradient is above 0.0001" in result.claim
 
 
 def test_memory_is_measured() -> None:
-    found = measure(10, 50)
+    found = measure_ranks(10, 50)
     assert found["extra_mb"] >= 0
     assert found["seconds"] > 0
 
 
 def test_exact_search_finds_what_faiss_finds() -> None:
     pytest.importorskip("faiss")
-    arms = ExactSearch(queries=20, items=700, dimension=16)
-    assert torch.equal(arms.ours(), arms.flat())
+    variants = ExactSearch(queries=20, items=700, dimension=16)
+    assert torch.equal(variants.ours(), variants.flat())
 
 
 def test_an_index_holds_what_the_bare_encoder_gives(products: Products, tmp_path: Path) -> None:
     catalogue = CatalogueProducts(products.catalogue, "val,test")
-    arms = Embedding(bench_encoder(random_clip(TINY_CLIP), 32), catalogue, tmp_path, batch_size=6)
-    torch.testing.assert_close(arms.index(), arms.bare(), atol=1e-3, rtol=0)
-    torch.testing.assert_close(arms.index(), arms.bare(), atol=1e-3, rtol=0)  # in a fresh folder each time
+    variants = Embedding(bench_encoder(random_clip(TINY_CLIP), 32), catalogue, tmp_path, batch_size=6)
+    torch.testing.assert_close(variants.index(), variants.bare(), atol=1e-3, rtol=0)
+    torch.testing.assert_close(variants.index(), variants.bare(), atol=1e-3, rtol=0)  # in a fresh folder each time
 
 
-def test_memory_of_indexes_is_measured(tmp_path: Path) -> None:
-    found = measure_index(50, tmp_path)
+def test_memory_of_indexes_is_measured() -> None:
+    found = measure_index(50)
     assert found["peak_mb"] > 0
     assert found["searched_mb"] >= found["peak_mb"]
 
@@ -230,41 +226,41 @@ def test_memory_of_tokens_is_measured() -> None:
     assert found["seconds"] > 0
 
 
-def test_a_picture_per_band_gives_the_same_heat_as_bands_of_tensors() -> None:
-    # Pictures that need no resizing: a band's edge is then sharp in both arms. PNG, whose pixels are exact.
+def test_an_image_per_band_gives_the_same_heat_as_bands_of_tensors() -> None:
+    # Images that need no resizing: a band's edge is then sharp in both variants. PNG, whose pixels are exact.
     generator = torch.Generator().manual_seed(3)
-    pictures = []
+    encoded = []
     for height in (16, 12):
         pixels = torch.randint(256, (height, 16, 3), generator=generator, dtype=torch.uint8)
         stream = io.BytesIO()
         Image.fromarray(pixels.numpy()).save(stream, "PNG")
-        pictures.append(stream.getvalue())
+        encoded.append(stream.getvalue())
     shape = {**TINY_CLIP, "vision_config": {**TINY_CLIP["vision_config"], "image_size": 16, "patch_size": 4}}
     model = random_clip(shape).eval()
     text = torch.randn(model.config.projection_dim, generator=generator)
-    # A grey of whole levels: the padding of both arms is then exactly what is masked.
+    # A grey of whole levels: the padding of both variants is then exactly what is masked.
     transform = ImageTransform(size=16, resize="squeeze", mean=(0.4, 0.6, 0.2))
-    arms = Occlusion(model, pictures, transform, text, grid=4)
-    torch.testing.assert_close(arms.fast(), arms.loop(), atol=1e-3, rtol=0)
-    assert arms.fast().any()
-    assert (arms.half() - arms.fast()).abs().mean() < 0.05
+    variants = Occlusion(model, encoded, transform, text, grid=4)
+    torch.testing.assert_close(variants.fast(), variants.loop(), atol=1e-3, rtol=0)
+    assert variants.fast().any()
+    assert (variants.half() - variants.fast()).abs().mean() < 0.05
 
 
-def test_cached_and_uncached_decoding_tell_the_same() -> None:
-    drawn = captions.draw(LanguageModelShape(layers=2, heads=2, width=16), 3, length=7, dimension=8, vocabulary=500)
-    told = drawn.cached()
-    assert told == drawn.uncached()
-    assert [len(row) for row in told] == [7] * 3
+def test_cached_and_uncached_decoding_give_the_same_captions() -> None:
+    drawn = draw_captions(LanguageModelShape(layers=2, heads=2, width=16), 3, length=7, dimension=8, vocabulary=500)
+    cached = drawn.cached()
+    assert cached == drawn.uncached()
+    assert [len(row) for row in cached] == [7] * 3
 
 
 def test_a_step_is_compared_with_a_bare_product(
     products: Products, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     small = tmp_path / "small.yaml"
-    small.write_text(f"base: {matmul.QUICKSTART_E2.resolve()}\nloader: {{batch_size: 8}}\n", encoding="utf-8")
-    monkeypatch.setattr(matmul, "QUICKSTART_E2", small)
-    monkeypatch.setattr(Workplace, "products", lambda self: products)
-    (result,) = matmul.run(Workplace(tmp_path, turns=1, data=None))
+    small.write_text(f"base: {training_loop.QUICKSTART_E2.resolve()}\nloader: {{batch_size: 8}}\n", encoding="utf-8")
+    monkeypatch.setattr(training_loop, "QUICKSTART_E2", small)
+    monkeypatch.setattr(Context, "products", lambda self: products)
+    (result,) = training_loop.matmul(Context(tmp_path, turns=1, data=None))
     share = float(result.measured.split("%")[0]) / 100
     assert 0 < share < 1.5
-    assert result.passed is (share >= matmul.TARGET)
+    assert result.passed is (share >= training_loop.MATMUL_TARGET)

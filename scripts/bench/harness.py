@@ -1,0 +1,192 @@
+"""The harness of all benchmarks: variants timed in turns, functions in fresh processes, and the table of results."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import partial
+from importlib.metadata import version
+from pathlib import Path
+
+import torch
+
+from e2fashion.run_folder import RECORDED_PACKAGES, git_commit
+from e2fashion.types import E2FashionError
+
+MARKS = ("<!-- bench: begin -->", "<!-- bench: end -->")
+
+Variant = Callable[[], object]
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Wall seconds of every run by variant; run i of all variants was in one turn."""
+
+    seconds: Mapping[str, list[float]]
+
+    def median(self, variant: str) -> float:
+        """Median seconds of one run."""
+        return statistics.median(self.seconds[variant])
+
+    def ratios(self, slow: str, fast: str) -> list[float]:
+        """The ratio of the two variants' seconds in each turn."""
+        return [a / b for a, b in zip(self.seconds[slow], self.seconds[fast], strict=True)]
+
+    def ratio(self, slow: str, fast: str) -> float:
+        """Median of the ratios: what slows a whole turn down cancels out."""
+        return statistics.median(self.ratios(slow, fast))
+
+    def spread(self, slow: str, fast: str) -> str:
+        """The smallest and the largest ratio of a turn."""
+        ratios = self.ratios(slow, fast)
+        return f"{min(ratios):.2f} to {max(ratios):.2f}"
+
+
+@dataclass(frozen=True)
+class Result:
+    """One measured claim: ``passed`` is None where there is no target, ``detail`` says on what it was measured."""
+
+    benchmark: str
+    claim: str
+    target: str
+    measured: str
+    passed: bool | None = None
+    detail: str = ""
+
+    def also(self, target: str, measured: str, passed: bool) -> Result:
+        """The result with a second condition."""
+        both = bool(self.passed) and passed
+        return replace(self, target=f"{self.target}{target}", measured=f"{self.measured}, {measured}", passed=both)
+
+
+def interleave(variants: Mapping[str, Variant], turns: int, warmup: int = 1) -> Timing:
+    """Run A B A B ...: every variant once a turn, in the given order, after ``warmup`` turns that are not counted."""
+
+    def timed(variant: Variant) -> float:
+        start = time.perf_counter()
+        variant()
+        return time.perf_counter() - start
+
+    return in_turns({name: partial(timed, variant) for name, variant in variants.items()}, turns, warmup)
+
+
+def in_turns(variants: Mapping[str, Callable[[], float]], turns: int, warmup: int = 1) -> Timing:
+    """:func:`interleave` of variants that return their seconds themselves."""
+    seconds: dict[str, list[float]] = {name: [] for name in variants}
+    for turn in range(-warmup, turns):
+        for name, variant in variants.items():
+            found = variant()
+            if turn >= 0:
+                seconds[name].append(found)
+    return Timing(seconds)
+
+
+def compare(
+    benchmark: str,
+    claim: str,
+    timing: Timing,
+    pair: tuple[str, str],
+    detail: str,
+    *,
+    at_least: float | None = None,
+    at_most: float | None = None,
+    percent: bool = False,
+) -> Result:
+    """The ratio of the seconds of a pair of variants, its spread over the turns, and whether it meets its target."""
+    ratio = timing.ratio(*pair)
+    target, passed = "-", None
+    if at_least is not None:
+        target, passed = f"at least {at_least:.0%}" if percent else f"at least {at_least:g} x", ratio >= at_least
+    elif at_most is not None:
+        target, passed = f"at most {at_most:.0%}" if percent else f"at most {at_most:g} x", ratio <= at_most
+    measured = f"{ratio:.1%}" if percent else f"{ratio:.2f} x"
+    return Result(benchmark, claim, target, f"{measured} ({timing.spread(*pair)})", passed, detail)
+
+
+def in_fresh_process(function: Callable[..., Mapping[str, float]], *arguments: int) -> dict[str, float]:
+    """What a function of a module returns in a process that has done nothing else: for measurements of memory."""
+    code = (
+        f"import json, sys; from {function.__module__} import {function.__name__} as measure; "
+        "print(json.dumps(measure(*map(int, sys.argv[1:]))))"
+    )
+    command = [sys.executable, "-c", code, *map(str, arguments)]
+    found: dict[str, float] = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+    return found
+
+
+def memory_mb(entry: str) -> float:
+    """Resident memory of this process in MB (10^6 bytes): ``VmRSS`` now, ``VmHWM`` at its peak. Linux only.
+
+    Not ``ru_maxrss``: a process inherits the peak of the one that started it.
+    """
+    listing = Path("/proc/self/status")
+    if not listing.is_file():
+        raise E2FashionError(f"The memory benchmark reads {listing}, which this system lacks: run it on Linux.")
+    lines = listing.read_text(encoding="utf-8").splitlines()
+    return next(int(line.split()[1]) * 1024 / 1e6 for line in lines if line.startswith(f"{entry}:"))
+
+
+def extra_memory(function: Variant) -> dict[str, float]:
+    """``seconds`` of a function, and ``extra_mb``: the peak of this process less what was resident before the call.
+
+    A peak from before the call counts too, which makes the number an upper bound.
+    """
+    before, start = memory_mb("VmRSS"), time.perf_counter()
+    function()
+    return {"extra_mb": memory_mb("VmHWM") - before, "seconds": time.perf_counter() - start}
+
+
+@contextmanager
+def threads(number: int) -> Iterator[None]:
+    """PyTorch on ``number`` threads."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(number)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def table(results: Sequence[Result]) -> str:
+    """The results as Markdown, what they were measured on below."""
+    lines = ["| benchmark | claim | target | measured | |", "|---|---|---|---|---|"]
+    for result in results:
+        verdict = {True: "pass", False: "**miss**", None: ""}[result.passed]
+        lines.append(f"| {result.benchmark} | {result.claim} | {result.target} | {result.measured} | {verdict} |")
+    notes = [f"- {result.benchmark}, {result.claim}: {result.detail}" for result in results if result.detail]
+    return "\n".join([*lines, "", *notes]) + "\n"
+
+
+def machine() -> str:
+    """Processor (no benchmark uses a GPU), threads, versions and commit in one paragraph."""
+    versions = ", ".join(f"{package} {version(package)}" for package in RECORDED_PACKAGES)
+    return (
+        f"Measured on {_processor_name()}, {torch.get_num_threads()} threads of {os.cpu_count()} cores; "
+        f"Python {platform.python_version()}, {versions}; commit {git_commit() or 'unknown'}. "
+        "Ratios are medians over turns in which every variant ran once; in brackets the smallest and the largest."
+    )
+
+
+def keep(text: str, file: Path) -> None:
+    """Write ``text`` as the file, or where the file has the two :data:`MARKS`, between them: prose around it stays."""
+    content = file.read_text(encoding="utf-8") if file.is_file() else ""
+    before, begin, rest = content.partition(MARKS[0])
+    _, end, behind = rest.partition(MARKS[1])
+    file.write_text(f"{before}{begin}\n{text}{end}{behind}" if begin and end else text, encoding="utf-8")
+
+
+def _processor_name() -> str:
+    listing = Path("/proc/cpuinfo")
+    if listing.is_file():
+        for line in listing.read_text(encoding="utf-8").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
