@@ -131,7 +131,8 @@ class Encoder:
         self.model.save_pretrained(folder)
         processor = CLIPProcessor(image_processor=self.transform.to_processor(), tokenizer=self.tokenizer)
         processor.save_pretrained(folder)
-        (folder / "README.md").write_text(model_card(self, origin), encoding="utf-8")
+        card = model_card(self.name, origin, config, self.transform, self.template.template)
+        (folder / "README.md").write_text(card, encoding="utf-8")
         write_checksums(folder)
 
     def to(self, device: torch.device | str) -> Encoder:

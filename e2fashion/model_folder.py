@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any, get_args
+from typing import Any, get_args
 
 from transformers import CLIPImageProcessorPil
 
@@ -12,9 +12,6 @@ from e2fashion.escape import markdown, markdown_code
 from e2fashion.hub import source_options
 from e2fashion.models.loading import only_our_errors
 from e2fashion.types import E2FashionError, TextOverflow
-
-if TYPE_CHECKING:
-    from e2fashion.encoder import Encoder
 
 #: Pixels of a side beyond which a square is taken for damage or a slip.
 LARGEST_SQUARE = 4096
@@ -60,23 +57,33 @@ def text_settings(config: Any, what: str) -> tuple[int | None, TextOverflow]:
     return length, overflow
 
 
-def model_card(encoder: Encoder, origin: str) -> str:
-    """The README of a model folder: what it is and the lines that load it."""
+def model_card(name: str, origin: str, config: Any, transform: ImageTransform, template: str) -> str:
+    """The README of a model folder: what it is and the lines that load it.
+
+    Args:
+        name: of the model.
+        origin: where its weights come from, as a sentence.
+        config: of a CLIP or an E2.
+        transform: how images become squares.
+        template: of the global text.
+    """
+    vision = config.vision_config
     entities = "".join(
-        f"- {markdown_code(e.name)} (column {markdown_code(e.column)}): {e.tokens} selection tokens\n"
-        for e in encoder.entities
+        f"- {markdown_code(entity['name'])} (column {markdown_code(entity['column'])}): {entity['tokens']} selection "
+        "tokens\n"
+        for entity in getattr(vision, "entities", None) or []
     )
-    vision, fusion = encoder.vision_config, encoder.fusion_layers
+    fusion = getattr(vision, "fusion_layers", None) or ()
     return f"""---
 library_name: transformers
 tags: [fashion, clip, e2fashion]
 pipeline_tag: zero-shot-image-classification
 ---
-# {markdown(encoder.name)}
+# {markdown(name)}
 
 {origin}. Image tower: {vision.num_hidden_layers} layers of width {vision.hidden_size}, patches of
-{vision.patch_size} px at {vision.image_size} px; images become a square by `{encoder.transform.resize}`.
-Global text: {markdown_code(encoder.template.template)}.
+{vision.patch_size} px at {vision.image_size} px; images become a square by `{transform.resize}`.
+Global text: {markdown_code(template)}.
 
 Entities:
 {entities or "none: this is a plain CLIP" + chr(10)}
@@ -86,7 +93,7 @@ Fusion blocks behind layers: {", ".join(map(str, fusion)) or "none"}.
 import e2fashion
 
 encoder = e2fashion.load_encoder("<this folder>")
-images = encoder.embed_images(["shirt.jpg"])  # (1, {encoder.dimension}), L2-normalised
+images = encoder.embed_images(["shirt.jpg"])  # (1, {config.projection_dim}), L2-normalised
 texts = encoder.embed_texts(["a blue shirt"])
 ```
 
