@@ -7,6 +7,8 @@ import sys
 from pathlib import Path
 
 import pytest
+from forked import Forked, e2fashion
+from pytorch_lightning.utilities import rank_zero_only
 from tiny import TINY
 
 from e2fashion.config import load_config
@@ -51,6 +53,12 @@ def test_two_processes_train_one_run(synth_catalogue: Catalogue, tmp_path: Path)
     assert len(list((folder.path / "logs" / "tensorboard").rglob("events.*"))) == 2  # of the first process, two stages
 
 
+def machine(rank: int, words: list[str]) -> int:
+    """The program on one of several machines."""
+    rank_zero_only.rank = rank  # Lightning reads the environment when it is imported, which was before the fork
+    return e2fashion(words)
+
+
 def test_two_machines_train_one_run(synth_catalogue: Catalogue, tmp_path: Path) -> None:
     """As torchrun starts them, here on one machine."""
     (tmp_path / "run.yaml").write_text("name: together\n", encoding="utf-8")
@@ -59,24 +67,15 @@ def test_two_machines_train_one_run(synth_catalogue: Catalogue, tmp_path: Path) 
         port = free.getsockname()[1]
     place = ["train", "run.yaml", f"data={synth_catalogue.path}", "output=run", "nodes=2", "--quiet"]
     short = ["loader.batch_size=8", "train.stages.main.epochs=1"]
-    alone = {key: value for key, value in os.environ.items() if key not in ("LOCAL_RANK", "WORLD_SIZE", "NODE_RANK")}
+    shared = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": "2", "TORCHELASTIC_RUN_ID": "none"}
+    own = {"LOCAL_RANK": "0", "LOCAL_WORLD_SIZE": "1", "GROUP_WORLD_SIZE": "2", "OMP_NUM_THREADS": "1"}
     machines = []
     for rank in range(2):
-        launch = ["--nnodes=2", "--nproc-per-node=1", f"--node-rank={rank}", "--master-addr=127.0.0.1"]
-        command = [sys.executable, "-m", "torch.distributed.run", *launch, f"--master-port={port}", "-m", "e2fashion"]
-        machines.append(
-            subprocess.Popen(
-                [*command, *place, *USUAL, *short],
-                cwd=tmp_path,
-                env={**alone, "OMP_NUM_THREADS": "1"},
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
-                text=True,
-            )
-        )
-    said = [machine.communicate() for machine in machines]
-    assert [machine.returncode for machine in machines] == [0, 0], said
-    assert [out.count("run: best model in run/model") for out, _ in said] == [1, 0]
+        environment = {**shared, **own, "RANK": str(rank), "GROUP_RANK": str(rank)}
+        machines.append(Forked(machine, rank, [*place, *USUAL, *short], folder=tmp_path, environment=environment))
+    said = [machine.wait() for machine in machines]
+    assert [ended.code for ended in said] == [0, 0], said
+    assert [ended.out.count("run: best model in run/model") for ended in said] == [1, 0]
     folder = RunFolder(tmp_path / "run")
     assert folder.log.read_text(encoding="utf-8").count("epoch 1: SumR") == 1
     given = [f"data={synth_catalogue.path}", f"output={folder.path}", *USUAL, "devices=2", *short]

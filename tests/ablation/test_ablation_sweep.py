@@ -10,6 +10,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from forked import Forked
 from omegaconf import OmegaConf
 from tiny import TINY
 
@@ -25,6 +26,7 @@ from e2fashion.run_folder import RunFolder
 from e2fashion.training.callbacks import RunInterruptedError
 from e2fashion.training.config import RunConfig
 from e2fashion.types import E2FashionError
+from scripts.torture.processes import fork_instead_of_starting
 
 ROWS = {"e2": {}, "clip_ft": {"model.entities": {}, "model.fusion_layers": [], "loss.region_weight": 0.0}}
 
@@ -207,15 +209,18 @@ def test_a_changed_row_does_not_take_the_place_of_another_run(tiny: Sweep) -> No
     assert (tiny.output / "clip_ft/seed0/model").is_dir()
 
 
-def test_processes_side_by_side_go_on_past_a_failing_one(
-    tiny: Sweep, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+def sweep_with_forks(words: list[str]) -> int:
+    """The program, with forks as the processes of a sweep."""
+    fork_instead_of_starting()
+    return main(words)
+
+
+def test_processes_side_by_side_go_on_past_a_failing_one(tiny: Sweep) -> None:
     tiny.write({**ROWS, "diverges": {"train.stages.main.learning_rate": 1e30}}, seeds=[0])
-    code = main(["ablate", str(tiny.folder / "tiny.yaml"), *tiny.overrides, "--jobs", "3", "--quiet"])
-    assert code == 1
-    assert "- diverges/seed0: The loss became nan" in capsys.readouterr().out
-    assert tiny.trained == []
+    words = ["ablate", str(tiny.folder / "tiny.yaml"), *tiny.overrides, "--jobs", "3", "--quiet"]
+    ended = Forked(sweep_with_forks, words, folder=tiny.folder, environment={"OMP_NUM_THREADS": "1"}).wait()
+    assert ended.code == 1
+    assert "- diverges/seed0: The loss became nan" in ended.out
     assert {path.name for path in tiny.output.glob("*/seed0/model")} == {"model"}
     assert len(list(tiny.output.glob("*/seed0/model/model.safetensors"))) == 2
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 import torch.distributed as dist
+from forked import Forked
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.parallel import DistributedDataParallel
@@ -80,7 +81,7 @@ CASES = [
 ]
 
 
-def worker(rank: int, folder: str) -> None:
+def worker(rank: int, folder: str) -> int:
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=2)
     try:
@@ -92,12 +93,14 @@ def worker(rank: int, folder: str) -> None:
         torch.save(results, Path(folder) / f"rank{rank}.pt")
     finally:
         dist.destroy_process_group()
+    return 0
 
 
 @pytest.fixture(scope="module")
 def of_ranks(tmp_path_factory: pytest.TempPathFactory) -> list[list[dict[str, Tensor]]]:
     folder = tmp_path_factory.mktemp("ranks")
-    torch.multiprocessing.spawn(worker, args=(str(folder),), nprocs=2)
+    ranks = [Forked(worker, rank, str(folder), folder=folder) for rank in range(2)]
+    assert [ended.code for ended in (rank.wait() for rank in ranks)] == [0, 0]
     return [torch.load(folder / f"rank{rank}.pt", weights_only=True) for rank in range(2)]
 
 

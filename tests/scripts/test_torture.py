@@ -3,11 +3,12 @@
 import os
 import random
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from forked import Forked
 
+from scripts.torture.__main__ import main as torture
 from scripts.torture.child import RAISED, Child, run_in_child
 from scripts.torture.fuzz import Reader, fuzz
 from scripts.torture.kills import Figures, spread
@@ -16,21 +17,11 @@ from scripts.torture.operations import Operations, Strike
 from scripts.torture.report import Session
 from scripts.torture.snapshot import compare, snapshot
 
-ROOT = Path(__file__).resolve().parents[2]
-
 
 def test_the_quick_part_loses_nothing_and_every_damaged_file_is_explained(tmp_path: Path) -> None:
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
     # A process of its own: one that has trained may not fork.
-    ended = subprocess.run(
-        [sys.executable, "-m", "scripts.torture", "small", f"output={tmp_path}"],
-        cwd=ROOT,
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert ended.returncode == 0, ended.stdout[-3000:] + ended.stderr[-3000:]
+    ended = Forked(torture, ["small", f"output={tmp_path}"], folder=tmp_path).wait()
+    assert ended.code == 0, ended.out[-3000:] + ended.error[-3000:]
     figures = (tmp_path / "figures.md").read_text(encoding="utf-8")
     assert "| prepare overwrite=true | 6 | 0 | 0 | 0 | 0 | 0 | 0 |" in figures
     assert "| **all** | 280 |" in figures
