@@ -1,8 +1,9 @@
-"""The verbs of indexes and search, from words to printed tables, records and pictures."""
+"""The verbs of indexes and search, from arguments to printed tables, records and figures."""
 
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -13,9 +14,10 @@ from e2fashion.data.catalogue import Catalogue
 from e2fashion.encoder import load_encoder
 from e2fashion.records import read_records
 from e2fashion.tables import to_markdown
-from e2fashion.tasks.search.build import EmbedSettings, build_index
-from e2fashion.tasks.search.index import ProductIndex, open_index
-from e2fashion.tasks.search.measure import SearchSettings, measure_search
+from e2fashion.tasks.search.build import build_index
+from e2fashion.tasks.search.config import IndexEvaluateConfig, SearchConfig
+from e2fashion.tasks.search.index import ProductIndex, open_index, search
+from e2fashion.tasks.search.measure import measure_search
 from e2fashion.tasks.search.tables import search_tables
 from e2fashion.types import E2FashionError
 
@@ -51,6 +53,12 @@ def test_search_prints_a_table_and_draws_a_sheet(
     assert lines[0] == f"'a coat' where brand {brand} among {len(index)} products of {index.path} (exact)"
     assert lines[2].split() == ["score", "product", "description", "tags"]
     expected = index.search("a coat", where={"brand": brand}, top=3)
+    result = search(SearchConfig(index=str(index.path), text="a coat", where={"brand": brand}, top=3))
+    assert (result.hits, result.products, result.method) == (expected, len(index), "exact")
+    image = expected[0].image()
+    found = search(SearchConfig(top=1), index, image)
+    assert found.hits == search(SearchConfig(top=1), index, np.array(image)).hits
+    assert found.hits[0].product_id == expected[0].product_id
     found = lines[3 : 3 + len(expected)]
     assert [line.split()[2] for line in found] == [hit.product_id for hit in expected]
     assert all(brand in line for line in found)
@@ -83,7 +91,7 @@ def test_an_index_finds_its_model_from_anywhere_and_never_on_the_hub(
 
 def test_recommend_prints_grades(place: Path, index: ProductIndex, capsys: pytest.CaptureFixture[str]) -> None:
     product = index.product_ids[0]
-    sheet = place / "walk.png"
+    sheet = place / "path.png"
     words = [f"product={product}", "text=a red coat", "steps=3", "support=3", f"figure={sheet}"]
     said = run(capsys, "recommend", str(index.path), *words)
     assert said.startswith(f"from product {product} towards 'a red coat'")
@@ -108,7 +116,7 @@ def test_an_index_changes_by_commands(
     assert "tags: " in said
     assert "'x1' does not exist" not in run(capsys, "index", "remove", changed, "ids=x1", fails=True)
     assert "does not exist: give a text file" in run(capsys, "index", "remove", changed, "file=nowhere", fails=True)
-    assert "Give an index folder, then a catalogue" in run(capsys, "index", "add", changed, fails=True)
+    assert "Give the source (A catalogue, a folder of images" in run(capsys, "index", "add", changed, fails=True)
 
 
 def test_a_model_elsewhere_is_the_same_one(
@@ -134,7 +142,7 @@ def test_search_is_measured(place: Path, index: ProductIndex, capsys: pytest.Cap
     assert "| mine | " in said
     assert "right is any product of the value" in said
     by_hand = [hits[0] for hits in index.retrieval([row or "" for row in _values(index)], top=1)]
-    right = [index.products["sub_category"][index.place_of(name)].as_py() for name in by_hand]
+    right = [index.products["sub_category"][index.row_of(name)].as_py() for name in by_hand]
     expected = 100 * sum(a == b for a, b in zip(right, _values(index), strict=True)) / len(right)
     found = next(record for record in records if record.metric == "P@1")
     assert (found.value, found.queries) == (pytest.approx(expected), len(right))
@@ -150,12 +158,12 @@ def _values(index: ProductIndex) -> list[str]:
 def test_what_cannot_be_measured(index: ProductIndex, place: Path, tmp_path: Path) -> None:
     encoder = load_encoder(str(place / "mine"))
     with pytest.raises(E2FashionError, match="has no tag 'colours'; its tags: "):
-        measure_search(index, encoder, SearchSettings(columns=["colours"]))
+        measure_search(index, IndexEvaluateConfig(columns=["colours"]))
     with pytest.raises(E2FashionError, match="no value of 'brand' has 999 products"):
-        measure_search(index, encoder, SearchSettings(columns=["brand"], min_products=999, resamples=2))
+        measure_search(index, IndexEvaluateConfig(columns=["brand"], min_products=999, resamples=2))
     with pytest.raises(E2FashionError, match="the template 'a photo' has no slot"):
-        measure_search(index, encoder, SearchSettings(template="a photo"))
+        measure_search(index, IndexEvaluateConfig(template="a photo"))
     Image.new("RGB", (8, 8)).save(tmp_path / "one.png")
-    files = build_index(encoder, tmp_path, tmp_path / "index", settings=EmbedSettings(progress=False))
-    assert measure_search(files, encoder, SearchSettings(resamples=2)) == []
-    assert to_markdown(search_tables(measure_search(index, encoder, SearchSettings(resamples=2)))[0])
+    files = build_index(encoder, tmp_path, tmp_path / "index", progress=False)
+    assert measure_search(files, IndexEvaluateConfig(resamples=2)) == []
+    assert to_markdown(search_tables(measure_search(index, IndexEvaluateConfig(resamples=2)))[0])

@@ -19,12 +19,12 @@ from e2fashion.data.text import TextTemplate
 from e2fashion.data.transforms import ImageTransform, normalize
 from e2fashion.encoder import Encoder
 from e2fashion.models.tokenizer import train_tokenizer
-from e2fashion.tasks.search.ann import require_faiss
-from e2fashion.tasks.search.build import EmbedSettings, build_index
-from e2fashion.tasks.search.exact import nearest
-from e2fashion.tasks.search.gallery import ShardGallery
-from e2fashion.tasks.search.manifest import Origin
+from e2fashion.tasks.search.approximate import require_faiss
+from e2fashion.tasks.search.build import build_index
+from e2fashion.tasks.search.config import EmbedConfig
+from e2fashion.tasks.search.exact import Gallery, nearest
 from e2fashion.tasks.search.sources import CatalogueProducts
+from e2fashion.tasks.search.storage import Origin
 from scripts.bench.context import Context
 from scripts.bench.encoders import random_clip
 from scripts.bench.harness import Result, compare, in_fresh_process, interleave, memory_mb
@@ -45,7 +45,7 @@ class ExactSearch:
         image, text = embeddings(items, dimension)
         self.query = text[:queries].clone()
         stored = image.half()
-        self.gallery = ShardGallery(stored.split(SHARD_ROWS))
+        self.gallery = Gallery(stored.split(SHARD_ROWS))
         self.tie = torch.arange(items)
         self.faiss = require_faiss().IndexFlatIP(dimension)  # on as many threads as PyTorch
         self.faiss.add(stored.float().numpy())
@@ -77,14 +77,13 @@ class Embedding:
     def index(self) -> Tensor:
         """Build an index from the catalogue's JPEGs: its vectors (N, C)."""
         self._built += 1
-        settings = EmbedSettings(batch_size=self.batch_size, progress=False)
+        config = EmbedConfig(split=self.products.splits, batch_size=self.batch_size)
         target = self.folder / f"index-{self._built}"
-        split = ",".join(self.products.splits)
-        index = build_index(self.encoder, self.products.catalogue, target, split, settings)
+        index = build_index(self.encoder, self.products.catalogue, target, config, progress=False)
         return index.gallery.chunk(0, len(index))
 
     def bare(self) -> Tensor:
-        """The encoder alone, normalisation of pixels and of features included: (N, C)."""
+        """The encoder alone, normalization of pixels and of features included: (N, C)."""
         model, transform = self.encoder.model, self.encoder.transform
         parts = []
         with torch.inference_mode():
@@ -173,7 +172,7 @@ def measure_index(products: int) -> dict[str, float]:
     encoder: Any = ProjectingEncoder()
     source = RenderedProducts(products)
     with tempfile.TemporaryDirectory(prefix="e2fashion-bench-") as folder:
-        index = build_index(encoder, source, Path(folder) / "index", settings=EmbedSettings(progress=False))
+        index = build_index(encoder, source, Path(folder) / "index", progress=False)
         built = memory_mb("VmHWM")
         index.nearest(index.vector_of("product-0000000"), top=10)
     return {"peak_mb": built, "searched_mb": memory_mb("VmHWM"), "seconds": time.perf_counter() - start}

@@ -134,10 +134,11 @@ def _read_catalogue(place: Path, _: Path) -> object:
 
 
 def _read_index(place: Path, _: Path) -> object:
-    from e2fashion.runner.indexing import index_describe
+    from e2fashion.commands.search import description
     from e2fashion.tasks.search.index import open_index
 
-    return index_describe(str(place)), open_index(place).hits([0, 1], [0.5, 0.4])
+    index = open_index(place)
+    return description(index), index.hits([0, 1], [0.5, 0.4])
 
 
 def _read_tags(run: str) -> Read:

@@ -28,6 +28,7 @@ from e2fashion.tasks.captioning.storage import load_decoder, save_decoder
 from e2fashion.tasks.classification.tags_file import load_tag_predictor
 from e2fashion.tasks.retrieval.measure import MeasureSettings, embed_catalogue, measure_retrieval
 from e2fashion.tasks.search.build import build_index
+from e2fashion.tasks.search.config import EmbedConfig
 from e2fashion.tasks.search.index import open_index
 from e2fashion.training import build
 from e2fashion.training.build import build_source
@@ -239,7 +240,7 @@ def test_an_index_answers(place: Path) -> None:
 
 def test_an_index_is_written_as_it_was(place: Path) -> None:
     encoder, catalogue = load_encoder("e2"), Catalogue.load("catalogue")
-    build_index(encoder, catalogue, "made", "test")
+    build_index(encoder, catalogue, "made", EmbedConfig(split=["test"]))
     made, known = (json.loads((place / name / "index.json").read_text()) for name in ("made", "index"))
     assert made.keys() >= known.keys()
     assert {name: made["encoder"][name] for name in ("name", "fingerprint", "dimension", "image_size", "resize")} == {

@@ -1,1 +1,1 @@
-"""Find products by text, picture or both in an index on disk."""
+"""Find products by text, image or both in an index on disk."""

@@ -9,16 +9,15 @@ from omegaconf import MISSING
 
 from e2fashion.literals import TEXT_VALUES
 from e2fashion.options import Computing, Preprocessing
+from e2fashion.types import E2FashionError
 
 
 @dataclass
-class Embedding(Computing):
-    """Which products are embedded, and how."""
+class EmbedConfig(Computing):
+    """Which products of a source are embedded, and how."""
 
-    source: str = MISSING
-    """A catalogue, a folder of images, or a text file that lists images, one a line."""
-    split: str = "all"
-    """Splits of a catalogue, separated by commas, or ``all``; the first view of every product."""
+    split: list[str] = field(default_factory=lambda: ["all"])
+    """Splits of a catalogue, or ``all``; the first view of every product."""
     shard_rows: int = 8192
     """Products per file, and the most that an interrupted build loses."""
     batch_size: int = 64
@@ -28,11 +27,18 @@ class Embedding(Computing):
     on_error: Literal["stop", "skip"] = "stop"
     """``skip`` leaves images that cannot be read out and lists them in the index."""
 
+    def __post_init__(self) -> None:
+        for name, least in (("shard_rows", 1), ("batch_size", 1), ("workers", 0)):
+            if (value := getattr(self, name)) < least:
+                raise E2FashionError(f"{name} is {value}; give a number from {least}")
+
 
 @dataclass
-class IndexBuildConfig(Preprocessing, Embedding):
+class IndexBuildConfig(Preprocessing, EmbedConfig):
     """An index of products. A build that was interrupted continues behind its last whole shard."""
 
+    source: str = MISSING
+    """A catalogue, a folder of images, or a text file that lists images, one a line."""
     model: str = MISSING
     """Run folder, model folder, or hub name of a CLIP."""
     output: str = MISSING
@@ -50,7 +56,7 @@ class IndexConfig:
 
 
 @dataclass
-class OfOpenIndex(IndexConfig, Computing):
+class OpenIndexConfig(IndexConfig, Computing):
     """An index whose encoder is needed."""
 
     model: str | None = None
@@ -58,26 +64,29 @@ class OfOpenIndex(IndexConfig, Computing):
 
 
 @dataclass
-class IndexChangeConfig(Embedding, OfOpenIndex):
+class IndexChangeConfig(EmbedConfig, OpenIndexConfig):
     """Products to add to an index, or to embed again."""
+
+    source: str = MISSING
+    """A catalogue, a folder of images, or a text file that lists images, one a line."""
 
 
 @dataclass
 class IndexRemoveConfig(IndexConfig):
     """Products to remove from an index."""
 
-    ids: str = ""
-    """Product ids, separated by commas."""
+    ids: list[str] = field(default_factory=list)
+    """Product ids."""
     file: str | None = None
     """A text file with one product id a line."""
 
 
 @dataclass
-class IndexEvaluateConfig(OfOpenIndex):
+class IndexEvaluateConfig(OpenIndexConfig):
     """How well an index is searched: products by their text, categories by their name."""
 
-    columns: str = ""
-    """Tags whose values are queries by name, separated by commas."""
+    columns: list[str] = field(default_factory=list)
+    """Tags whose values are queries by name."""
     template: str = "{}"
     """Text of such a query, with a slot ``{}`` for the value."""
     min_products: int = 10
@@ -91,20 +100,20 @@ class IndexEvaluateConfig(OfOpenIndex):
 
 
 @dataclass
-class Querying(OfOpenIndex):
+class QueryConfig(OpenIndexConfig):
     """Which products are searched, and what becomes of the result."""
 
     where: dict[str, Any] = field(default_factory=dict, metadata={TEXT_VALUES: True})
     """Tags that products must have: ``where.season=Summer``, one of several ``where.brand=[Puma,Nike]``, none
     ``where.brand=null``. Values are text as written: ``where.size=010``; a tag that is called null is ``[null]``."""
     figure: str | None = None
-    """A PNG of the products found; null: none."""
+    """A PNG of the products that are returned; null: none."""
     verify: bool = True
     """Compare the checksums of all shards first."""
 
 
 @dataclass
-class SearchConfig(Querying):
+class SearchConfig(QueryConfig):
     """A search by text, by image, or by both."""
 
     text: str | None = None
@@ -120,7 +129,7 @@ class SearchConfig(Querying):
 
 
 @dataclass
-class RecommendConfig(Querying):
+class RecommendConfig(QueryConfig):
     """A path from a product or an image towards a text, as a graded list of products."""
 
     product: str | None = None

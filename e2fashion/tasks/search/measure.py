@@ -1,22 +1,25 @@
-"""How well an index is searched: products by their own text, and categories by their name."""
+"""How well an index is searched: products by their text, and categories by their name."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections import Counter
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from e2fashion.encoder import Encoder
-from e2fashion.metrics.bootstrap import RESAMPLES, bootstrap, interval, weighted_means
+from e2fashion.measuring import identity_of, results_file
+from e2fashion.metrics.bootstrap import bootstrap, interval, weighted_means
 from e2fashion.metrics.ranking import ranks
 from e2fashion.metrics.retrieval import hits_at, precision_at
 from e2fashion.records import ENCODING, RecordContext, RunIdentity, declare
-from e2fashion.tasks.search.filters import suggest
-from e2fashion.tasks.search.index import ProductIndex
-from e2fashion.tasks.search.shards import DESCRIPTION
+from e2fashion.run_folder import RunFolder
+from e2fashion.tasks.search.config import IndexEvaluateConfig
+from e2fashion.tasks.search.index import ProductIndex, load_index_encoder, model_of, open_index
+from e2fashion.tasks.search.query import suggest
+from e2fashion.tasks.search.storage import DESCRIPTION
 from e2fashion.types import E2FashionError, ResultRecord
 
 SEARCH = declare(
@@ -30,149 +33,128 @@ SLOT = "{}"
 
 
 @dataclass(frozen=True)
-class SearchSettings:
-    """``columns`` are tags whose values are asked for, each value of at least ``min_products`` products once.
+class _Measured:
+    """Values (Q,) of each metric for the queries of one kind, and which answers are right."""
 
-    ``template`` is the text of such a query, with a slot ``{}`` for the value.
-    """
+    protocol: str
+    positives: str
+    values: dict[str, Tensor]
+    extra: dict[str, Any] = field(default_factory=dict)
 
-    columns: Sequence[str] = ()
-    template: str = SLOT
-    min_products: int = 10
-    resamples: int = RESAMPLES
-    seed: int = 0
+
+def evaluate(config: IndexEvaluateConfig) -> tuple[Path, list[ResultRecord]]:
+    """Open an index and measure its search; the file where the records belong, and the records."""
+    index = open_index(config.index, load_index_encoder(config))
+    run = RunFolder(Path(model_of(config)))
+    results = results_file(config.output, run, "search", index.checked_encoder())
+    return results, measure_search(index, config, identity_of(run.read_record()))
 
 
 def measure_search(
-    index: ProductIndex, encoder: Encoder, settings: SearchSettings, run: RunIdentity | None = None
+    index: ProductIndex, config: IndexEvaluateConfig, run: RunIdentity | None = None
 ) -> list[ResultRecord]:
-    """Records (task ``search``) of an index with the encoder that built it.
+    """Records (task ``search``) of an index that was opened with its encoder.
 
     ``product_text``: every product's text, by the encoder's template, must find the product, or any with the same text:
     hits@k and MRR. ``category_to_product``: the name of a tag's value must find products that carry it: P@k, hits@k
-    and MRR, means over values. Shares in percent with the 95 % interval of a bootstrap over queries. Only pictures
+    and MRR, means over values. Shares in percent with the 95 % interval of a bootstrap over queries. Only images
     of the index are candidates; a rank counts equal scores against the model.
 
     Raises:
         E2FashionError: a column that the index lacks, one without values to ask for, or a template without its slot.
     """
-    if SLOT not in settings.template:
-        raise E2FashionError(f"the template '{settings.template}' has no slot: write {SLOT} where the value goes")
-    for column in settings.columns:
+    if SLOT not in config.template:
+        raise E2FashionError(f"the template '{config.template}' has no slot: write {SLOT} where the value goes")
+    for column in config.columns:
         if column not in index.tag_columns:
-            there = suggest(column, index.tag_columns) if index.tag_columns else "none"
-            raise E2FashionError(f"the index {index.path} has no tag '{column}'; its tags: {there}")
+            known = suggest(column, index.tag_columns) if index.tag_columns else "none"
+            raise E2FashionError(f"the index {index.path} has no tag '{column}'; its tags: {known}")
     gallery = index.gallery.chunk(0, len(index))
-    context = _context(index, encoder, run or RunIdentity())
-    how = {"image_size": encoder.transform.size, "resize": encoder.transform.resize, "precision": "fp16 index"}
-    records = _by_text(index, encoder, gallery, settings, context, how)
-    for column in dict.fromkeys(settings.columns):
-        records += _by_tag(index, encoder, gallery, column, settings, context, how)
-    return records
+    measured = _by_text(index, gallery)
+    measured += [_by_tag(index, gallery, column, config) for column in dict.fromkeys(config.columns)]
+    context = _context(index, run or RunIdentity())
+    return [record for each in measured for record in _records(each, index, config, context)]
 
 
-def _by_text(
-    index: ProductIndex,
-    encoder: Encoder,
-    gallery: Tensor,
-    settings: SearchSettings,
-    context: RecordContext,
-    how: Mapping[str, Any],
-) -> list[ResultRecord]:
-    rows = index.products.to_pylist()
+def _by_text(index: ProductIndex, gallery: Tensor) -> list[_Measured]:
+    encoder, rows = index.checked_encoder(), index.products.to_pylist()
     if all(row[DESCRIPTION] is None for row in rows):
-        return []  # pictures from files
+        return []  # images from files
     encoder.template.validate(index.tag_columns)
     texts = [encoder.template.render(row, row[DESCRIPTION] or "") for row in rows]
     distinct = {text: number for number, text in enumerate(dict.fromkeys(texts))}
     group = torch.tensor([distinct[text] for text in texts])
     query = encoder.embed_texts(list(distinct))[group]
-    context = replace(context, text=encoder.template.template)
-    records = []
-    for positives, ids in (("product", torch.arange(len(rows))), ("text", group)):
-        values = _of_ranks(ranks(query, gallery, ids, ids))
-        records += _records(values, settings, context, BY_TEXT, positives, len(index), how)
-    return records
+    kinds = {"product": torch.arange(len(rows)), "text": group}
+    return [_Measured(BY_TEXT, kind, _of_ranks(ranks(query, gallery, ids, ids))) for kind, ids in kinds.items()]
 
 
-def _by_tag(
-    index: ProductIndex,
-    encoder: Encoder,
-    gallery: Tensor,
-    column: str,
-    settings: SearchSettings,
-    context: RecordContext,
-    how: Mapping[str, Any],
-) -> list[ResultRecord]:
-    own: list[str | None] = index.products[column].to_pylist()
-    counts: dict[str, int] = {}
-    for value in own:
-        if value is not None:
-            counts[value] = counts.get(value, 0) + 1
-    values = sorted(value for value, count in counts.items() if count >= settings.min_products)
+def _by_tag(index: ProductIndex, gallery: Tensor, column: str, config: IndexEvaluateConfig) -> _Measured:
+    tags: list[str | None] = index.products[column].to_pylist()
+    counts = Counter(value for value in tags if value is not None)
+    values = sorted(value for value, count in counts.items() if count >= config.min_products)
     if not values:
         raise E2FashionError(
-            f"no value of '{column}' has {settings.min_products} products in {index.path}: lower min_products, or ask "
+            f"no value of '{column}' has {config.min_products} products in {index.path}: lower min_products, or ask "
             "for another tag"
         )
-    number = {value: place for place, value in enumerate(values)}
-    ids = torch.tensor([-1 if value is None else number.get(value, -1) for value in own])
-    query = encoder.embed_texts([settings.template.replace(SLOT, value) for value in values])
+    number = {value: position for position, value in enumerate(values)}
+    ids = torch.tensor([-1 if value is None else number.get(value, -1) for value in tags])
+    query = index.checked_encoder().embed_texts([config.template.replace(SLOT, value) for value in values])
     found = index.nearest_rows(query, top=max(TOP_K), engine="exact")[1]
     relevant = ids[found] == torch.arange(len(values))[:, None]
     measured = {f"P@{k}": precision_at(relevant, k) for k in TOP_K}
     measured |= _of_ranks(ranks(query, gallery, torch.arange(len(values)), ids))
     extra = {
-        **how,
         "entity": column,
-        "templates": settings.template,
-        "min_products": settings.min_products,
+        "templates": config.template,
+        "min_products": config.min_products,
         "rare_values": len(counts) - len(values),
         "chance": 100 * sum(counts[value] for value in values) / len(values) / len(index),
     }
-    return _records(measured, settings, context, BY_TAG, column, len(index), extra)
+    return _Measured(BY_TAG, column, measured, extra)
 
 
 def _of_ranks(found: Tensor) -> dict[str, Tensor]:
     return {f"hits@{k}": hits_at(found, k) for k in TOP_K} | {"MRR": found.double().reciprocal()}
 
 
-def _context(index: ProductIndex, encoder: Encoder, run: RunIdentity) -> RecordContext:
+def _context(index: ProductIndex, run: RunIdentity) -> RecordContext:
     origins = [shard.origin for shard in index.manifest.shards]
     fingerprints = list(dict.fromkeys(origin.fingerprint for origin in origins))
     splits = list(dict.fromkeys(split for origin in origins for split in origin.splits))
     whole = len(fingerprints) == 1 and not any(shard.removed for shard in index.manifest.shards)
-    # What was added or removed since makes other data of it.
-    return run.context(encoder.name, ",".join(splits), fingerprints[0] if whole else index.manifest.data_fingerprint)
+    # Products that were added or removed since make other data of it.
+    fingerprint = fingerprints[0] if whole else index.manifest.data_fingerprint
+    return run.context(index.checked_encoder().name, ",".join(splits), fingerprint)
 
 
 def _records(
-    measured: Mapping[str, Tensor],
-    settings: SearchSettings,
-    context: RecordContext,
-    protocol: str,
-    positives: str,
-    count: int,
-    extra: Mapping[str, Any],
+    measured: _Measured, index: ProductIndex, config: IndexEvaluateConfig, context: RecordContext
 ) -> list[ResultRecord]:
-    """One record per metric, of values by query (Q,)."""
-    values = torch.stack(list(measured.values()), dim=1).double()
+    """One record per metric, the mean over queries."""
+    encoder = index.checked_encoder()
+    if measured.protocol == BY_TEXT:
+        context = replace(context, text=encoder.template.template)
+    values = torch.stack(list(measured.values.values()), dim=1).double()
     queries = len(values)
     means = weighted_means(values, torch.arange(queries), queries)
-    low, high = interval(bootstrap(means, queries, settings.resamples, settings.seed))
+    low, high = interval(bootstrap(means, queries, config.resamples, config.seed))
+    transform = encoder.transform
+    encoding = {"image_size": transform.size, "resize": transform.resize, "precision": "fp16 index"}
     return [
         SEARCH.record(
             context,
             metric,
-            float(values[:, place].mean()),
-            float(low[place]),
-            float(high[place]),
-            protocol=protocol,
+            float(values[:, column].mean()),
+            float(low[column]),
+            float(high[column]),
+            protocol=measured.protocol,
             direction="t2i",
-            positives=positives,
+            positives=measured.positives,
             queries=queries,
-            candidates=float(count),
-            extra=extra,
+            candidates=float(len(index)),
+            extra={**encoding, **measured.extra},
         )
-        for place, metric in enumerate(measured)
+        for column, metric in enumerate(measured.values)
     ]

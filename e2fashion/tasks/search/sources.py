@@ -1,4 +1,4 @@
-"""Products to embed: the first view of every product of a catalogue, or pictures in files."""
+"""Products to embed: the first view of every product of a catalogue, or images in files."""
 
 from __future__ import annotations
 
@@ -20,55 +20,51 @@ from e2fashion.data.image_files import COMMON_FORMATS, find_images, is_image_fil
 from e2fashion.data.manifest import MANIFEST_FILE
 from e2fashion.data.text import TextTemplate
 from e2fashion.data.transforms import ImageTransform
-from e2fashion.tasks.search.manifest import Origin
-from e2fashion.tasks.search.shards import DESCRIPTION, PLACE, PRODUCT_ID
+from e2fashion.tasks.search.storage import DESCRIPTION, LOCATION, PRODUCT_ID, Origin
 from e2fashion.text_files import read_list
 from e2fashion.types import E2FashionError
 
 logger = logging.getLogger(__name__)
+_ALTERNATIVES = "give a catalogue, a folder of images, or a text file that lists images"
 
 
 @runtime_checkable
 class Products(Protocol):
-    """Products in a fixed order, each with one picture."""
+    """Products in a fixed order, each with one image; every id occurs once."""
 
     @property
     def origin(self) -> Origin:
         """Where they come from."""
-        ...
 
     @property
     def ids(self) -> pa.Array:
-        """Every product's id, once."""
-        ...
+        """Every product's id."""
 
     def square(self, position: int, transform: ImageTransform) -> Tensor:
-        """The picture of a product, uint8 (3, S, S); an E2FashionError names one that cannot be read."""
-        ...
+        """The image of a product, uint8 (3, S, S); an E2FashionError names one that cannot be read."""
 
     def table(self, positions: Sequence[int]) -> pa.Table:
         """``product_id``, ``description``, ``place`` and a column per tag, of these products."""
-        ...
 
 
-#: A catalogue (or its folder), a folder of pictures, a text file that lists some, their files, ids with files, or what
-#: is :class:`Products` already.
+#: A catalogue (or its folder), a folder of images, a text file that lists some, their files, ids with files, or
+#: :class:`Products`.
 ProductSource: TypeAlias = Products | Catalogue | Path | str | Sequence[Path | str] | Mapping[str, Path | str]
 
 
-def open_products(source: ProductSource, split: str = "all", all_exist: bool = True) -> Products:
-    """What ``source`` holds; ``split`` names splits of a catalogue, separated by commas, or ``all``.
+def open_products(source: ProductSource, splits: Sequence[str] = ("all",), all_exist: bool = True) -> Products:
+    """The products of ``source``; ``splits`` are of a catalogue.
 
-    ``all_exist`` False lets missing files pass, for :meth:`Products.square` to name.
+    With ``all_exist`` False missing files are left to :meth:`Products.square` to name.
 
     Raises:
-        E2FashionError: there is nothing there, or a product id occurs more than once.
+        E2FashionError: there is no product, or an id occurs more than once.
     """
     if isinstance(source, str | Path) and (Path(source) / MANIFEST_FILE).is_file():
         source = Catalogue.load(source)
     products: Products
     if isinstance(source, Catalogue):
-        products = CatalogueProducts(source, split)
+        products = CatalogueProducts(source, splits)
     else:
         products = source if isinstance(source, Products) else _files(source, all_exist)
     counts = pa.compute.value_counts(products.ids)
@@ -76,17 +72,17 @@ def open_products(source: ProductSource, split: str = "all", all_exist: bool = T
     if len(several):
         raise E2FashionError(
             f"{len(several)} product ids occur more than once in {products.origin.path}, the first is "
-            f"'{several[0]['values'].as_py()}': every product needs an id of its own"
+            f"'{several[0]['values'].as_py()}': every product needs a different id"
         )
     return products
 
 
 class CatalogueProducts:
-    """The first view of every product of some splits; pictures are read from the memory-mapped catalogue."""
+    """The first view of every product of some splits; images are read from the memory-mapped catalogue."""
 
-    def __init__(self, catalogue: Catalogue, split: str = "all") -> None:
-        names = [name.strip() for name in split.split(",") if name.strip()]
-        self.splits: list[str] = list(catalogue.split_names) if names in ([], ["all"]) else list(dict.fromkeys(names))
+    def __init__(self, catalogue: Catalogue, splits: Sequence[str] = ("all",)) -> None:
+        names = list(dict.fromkeys(splits))
+        self.splits: list[str] = list(catalogue.split_names) if names in ([], ["all"]) else names
         self.catalogue = catalogue
         # The transform of the rows is never used: square() is given the encoder's.
         self._rows = [
@@ -108,33 +104,35 @@ class CatalogueProducts:
             self.catalogue.split(name).with_format("arrow")["product_id"][:].take(pa.array(firsts))
             for name, firsts in zip(self.splits, self._firsts, strict=True)
         ]
-        return pa.concat_arrays([chunk.cast(pa.string()) for part in parts for chunk in _chunks(part)])
+        chunks = [part.chunks if isinstance(part, pa.ChunkedArray) else [part] for part in parts]
+        return pa.concat_arrays([chunk.cast(pa.string()) for part in chunks for chunk in part])
 
-    def _place(self, position: int) -> tuple[int, int]:
+    def _row_of(self, position: int) -> tuple[int, int]:
         """The split (its number) and the row in it."""
         number = int(np.searchsorted(self._starts, position, side="right")) - 1
         return number, int(self._firsts[number][position - self._starts[number]])
 
     def square(self, position: int, transform: ImageTransform) -> Tensor:
         """The first view."""
-        number, row = self._place(position)
+        number, row = self._row_of(position)
         return transform(self._rows[number].picture(row))
 
     def table(self, positions: Sequence[int]) -> pa.Table:
         """Texts and tags as the catalogue has them; ``place`` is ``<split>/<row>``."""
         columns = [PRODUCT_ID, DESCRIPTION, *self.catalogue.tag_columns]
         parts = []
-        places = [self._place(position) for position in positions]
-        for number in dict.fromkeys(number for number, _ in places):
-            rows = [row for own, row in places if own == number]
+        rows_of_splits: dict[int, list[int]] = {}
+        for number, row in map(self._row_of, positions):
+            rows_of_splits.setdefault(number, []).append(row)
+        for number, rows in rows_of_splits.items():
             split = self.splits[number]
             part = self.catalogue.split(split).select_columns(columns).with_format("arrow")[rows]
-            parts.append(part.append_column(PLACE, pa.array([f"{split}/{row}" for row in rows])))
+            parts.append(part.append_column(LOCATION, pa.array([f"{split}/{row}" for row in rows])))
         return _table(pa.concat_tables(parts), self.catalogue.tag_columns)
 
 
 class FileProducts:
-    """Pictures in files by product id, without texts or tags."""
+    """Images in files by product id, without texts or tags."""
 
     def __init__(self, files: Mapping[str, Path], path: str) -> None:
         self.files = list(files.values())
@@ -152,51 +150,56 @@ class FileProducts:
         return Origin("files", self._path, digest.hexdigest())
 
     def square(self, position: int, transform: ImageTransform) -> Tensor:
-        """The picture, upright and on white."""
+        """The image, upright and on white."""
         return transform(read_pixels(self.files[position]))
 
     def table(self, positions: Sequence[int]) -> pa.Table:
         """``place`` is the file."""
         files = [str(self.files[position]) for position in positions]
-        nothing = pa.nulls(len(files), pa.string())
-        return _table(
-            pa.table({PRODUCT_ID: self.ids.take(pa.array(positions)), DESCRIPTION: nothing, PLACE: files}), ()
-        )
+        ids, no_texts = self.ids.take(pa.array(positions)), pa.nulls(len(files), pa.string())
+        return _table(pa.table({PRODUCT_ID: ids, DESCRIPTION: no_texts, LOCATION: files}), ())
+
+
+def _table(rows: pa.Table, tags: Sequence[str]) -> pa.Table:
+    columns = [PRODUCT_ID, DESCRIPTION, LOCATION, *tags]
+    return rows.select(columns).cast(pa.schema([(column, pa.string()) for column in columns])).combine_chunks()
 
 
 def _files(source: Path | str | Sequence[Path | str] | Mapping[str, Path | str], all_exist: bool) -> FileProducts:
+    path = str(source) if isinstance(source, str | Path) else "files"
     if isinstance(source, Mapping):
-        files = {str(name): Path(file) for name, file in source.items()}
-        path = "files"
+        files = {str(name): _path(file) for name, file in source.items()}
     elif isinstance(source, str | Path):
-        place = Path(source)
-        listed, root = _listed(place)
-        files, path = _by_stem(listed, root), str(place)
+        files = _by_stem(*_listed(Path(source)))
     else:
-        files, path = _by_stem([Path(file) for file in source], None), "files"
+        files = _by_stem([_path(file) for file in source], None)
     if all_exist and (missing := next((file for file in files.values() if not file.is_file()), None)):
         raise E2FashionError(f"the image '{missing}' does not exist or is no regular file: give files that exist")
     if not files:
-        raise E2FashionError(
-            f"'{path}' holds no images ({COMMON_FORMATS}): give a catalogue, a folder of images or a list of files"
-        )
+        raise E2FashionError(f"'{path}' holds no images ({COMMON_FORMATS}): {_ALTERNATIVES}")
     return FileProducts(files, path)
 
 
-def _listed(place: Path) -> tuple[list[Path], Path | None]:
-    """The files of a folder, or those that a text file names one a line, relative to it."""
-    if place.is_dir():
-        found = find_images(place)
+def _path(file: Path | str) -> Path:
+    if not isinstance(file, Path | str):
+        raise E2FashionError(f"an index is built from files, and {type(file).__name__} is none: {_ALTERNATIVES}")
+    return Path(file)
+
+
+def _listed(source: Path) -> tuple[list[Path], Path | None]:
+    """The files of a folder, or those that a text file lists one a line, relative to it; and the folder of names."""
+    if source.is_dir():
+        found = find_images(source)
         if found.ignored:
-            logger.warning("%s: %s", place, found.words())
-        return found.files, place
-    if place.is_file() and is_image_file(place):
-        return [place], place.parent
-    if place.is_file():
-        lines = read_list(place, "a text file that lists images, one a line")
-        return [place.parent / line for line in lines], None
-    state = "is no regular file" if place.exists() else "does not exist"
-    raise E2FashionError(f"'{place}' {state}: give a catalogue, a folder of images, or a text file that lists images")
+            logger.warning("%s: %s", source, found.words())
+        return found.files, source
+    if source.is_file() and is_image_file(source):
+        return [source], source.parent
+    if source.is_file():
+        lines = read_list(source, "a text file that lists images, one a line")
+        return [source.parent / line for line in lines], None
+    state = "is no regular file" if source.exists() else "does not exist"
+    raise E2FashionError(f"'{source}' {state}: {_ALTERNATIVES}")
 
 
 def _by_stem(files: Sequence[Path], root: Path | None) -> dict[str, Path]:
@@ -211,12 +214,3 @@ def _by_stem(files: Sequence[Path], root: Path | None) -> dict[str, Path]:
             )
         found[name] = file
     return found
-
-
-def _table(rows: pa.Table, tags: Sequence[str]) -> pa.Table:
-    columns = [PRODUCT_ID, DESCRIPTION, PLACE, *tags]
-    return rows.select(columns).cast(pa.schema([(column, pa.string()) for column in columns])).combine_chunks()
-
-
-def _chunks(part: pa.Array | pa.ChunkedArray) -> list[pa.Array]:
-    return part.chunks if isinstance(part, pa.ChunkedArray) else [part]

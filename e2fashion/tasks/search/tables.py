@@ -21,7 +21,7 @@ def search_tables(records: Sequence[ResultRecord]) -> list[Table]:
         if record.task == SEARCH.task:
             key = (record.protocol, record.positives, record.split, record.data_fingerprint)
             kinds.setdefault((*key, str(record.extra.get("templates"))), []).append(record)
-    return [_table(own) for own in kinds.values()]
+    return [_table(group) for group in kinds.values()]
 
 
 def _table(records: Sequence[ResultRecord]) -> Table:

@@ -1,4 +1,4 @@
-"""Pictures of one colour each, in files."""
+"""Images of one color each, in files."""
 
 from pathlib import Path
 
@@ -18,9 +18,9 @@ SHADES = {
 
 @pytest.fixture
 def photos(tmp_path: Path) -> Path:
-    """Seven pictures, named after their colour."""
+    """Seven images, named after their color."""
     folder = tmp_path / "photos"
     folder.mkdir()
-    for name, colour in SHADES.items():
-        Image.new("RGB", (12, 16), colour).save(folder / f"{name}.png")
+    for name, color in SHADES.items():
+        Image.new("RGB", (12, 16), color).save(folder / f"{name}.png")
     return folder

@@ -7,8 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from e2fashion.tasks.search import exact
-from e2fashion.tasks.search.exact import nearest
-from e2fashion.tasks.search.gallery import ShardGallery
+from e2fashion.tasks.search.exact import Gallery, nearest
 from e2fashion.types import E2FashionError
 
 
@@ -19,7 +18,7 @@ def unit(*shape: int, seed: int) -> torch.Tensor:
 def by_hand(query: torch.Tensor, rows: torch.Tensor, top: int, tie: list[int]) -> list[list[int]]:
     """Sort all rows of every query in fp64: best score first, then the smaller tie."""
     scores = (query[:, None].double() * rows[None].double()).sum(-1).tolist()
-    return [sorted(range(len(rows)), key=lambda row: (-own[row], tie[row]))[:top] for own in scores]
+    return [sorted(range(len(rows)), key=lambda row: (-each[row], tie[row]))[:top] for each in scores]
 
 
 @settings(max_examples=60, deadline=None)
@@ -42,7 +41,7 @@ def test_results_equal_a_loop_over_all_rows(
     query = unit(3, 6, seed=seed + 1)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(exact, "CHUNK_ROWS", chunk_rows)
-        scores, found = nearest(query, ShardGallery([rows]), top, tie)
+        scores, found = nearest(query, Gallery([rows]), top, tie)
     assert found.tolist() == by_hand(query, rows.float(), top, tie.tolist())
     torch.testing.assert_close(scores, (query.double() @ rows.double().T).gather(1, found))
 
@@ -53,22 +52,22 @@ def test_blocks_of_large_chunks_lose_nothing(chunk_rows: int, monkeypatch: pytes
     monkeypatch.setattr(exact, "QUERIES_AT_ONCE", 7)
     rows, query = unit(6_001, 16, seed=1), unit(20, 16, seed=2)
     expected = (query.double() @ rows.double().T).topk(5, dim=1).indices
-    assert torch.equal(nearest(query, ShardGallery([rows]), 5)[1], expected)
+    assert torch.equal(nearest(query, Gallery([rows]), 5)[1], expected)
 
 
 def test_a_collapsed_encoder_gives_the_same_rows_each_time() -> None:
     rows = unit(1, 8, seed=0).expand(9_000, -1).contiguous()
-    scores, found = nearest(rows[:1], ShardGallery([rows]), 3)
-    assert torch.equal(nearest(rows[:1], ShardGallery([rows]), 3)[1], found)
+    scores, found = nearest(rows[:1], Gallery([rows]), 3)
+    assert torch.equal(nearest(rows[:1], Gallery([rows]), 3)[1], found)
     assert len(set(found[0].tolist())) == 3
     torch.testing.assert_close(scores, torch.ones(1, 3, dtype=torch.float64))
     tie = torch.arange(899, -1, -1)
-    assert nearest(rows[:1], ShardGallery([rows[:900]]), 3, tie)[1].tolist() == [[899, 898, 897]]
+    assert nearest(rows[:1], Gallery([rows[:900]]), 3, tie)[1].tolist() == [[899, 898, 897]]
 
 
 def test_shards_and_chosen_rows_read_as_one_matrix() -> None:
     rows = unit(10, 4, seed=3).half()
-    shards = ShardGallery([rows[:3], rows[3:4], rows[4:]])
+    shards = Gallery([rows[:3], rows[3:4], rows[4:]])
     assert torch.equal(shards.chunk(2, 7), rows[2:7].float())
     assert torch.equal(shards.rows(torch.tensor([9, 0, 3])), rows[[9, 0, 3]].float())
     chosen = shards.select(torch.tensor([1, 3, 8]))
@@ -78,7 +77,7 @@ def test_shards_and_chosen_rows_read_as_one_matrix() -> None:
 
 
 def test_what_cannot_be_searched() -> None:
-    gallery = ShardGallery([unit(3, 4, seed=0)])
+    gallery = Gallery([unit(3, 4, seed=0)])
     with pytest.raises(E2FashionError, match="top is 0; give a number of products from 1"):
         nearest(unit(1, 4, seed=1), gallery, 0)
     with pytest.raises(E2FashionError, match="1 of 1 queries are not finite"):

@@ -1,4 +1,4 @@
-"""Approximate search with faiss for large indexes: built once, kept beside the shards, its recall measured."""
+"""Approximate search with faiss for large indexes: built once, stored with the shards, its recall measured."""
 
 from __future__ import annotations
 
@@ -13,15 +13,13 @@ import torch
 from torch import Tensor
 
 from e2fashion.disk import atomic_file, write_json
-from e2fashion.tasks.search.exact import CHUNK_ROWS, SPARE, nearest
-from e2fashion.tasks.search.gallery import Gallery
-from e2fashion.tasks.search.rescoring import rescore
+from e2fashion.tasks.search.exact import SPARE, Gallery, nearest, rescore
 from e2fashion.types import E2FashionError
 
 logger = logging.getLogger(__name__)
 
 ROWS = 1_000_000
-"""Above so many products ``engine: auto`` searches approximately."""
+"""``engine: auto`` searches approximately above this number of products."""
 PROBES = 64
 """Lists that a query reads (ours): recall against speed."""
 TRAINING_ROWS_PER_LIST = 64
@@ -31,7 +29,7 @@ RECALL_AT = 10
 
 @dataclass(frozen=True)
 class Approximate:
-    """A faiss index of inverted lists over fp16 vectors, and what share of the exact best ten it finds.
+    """A faiss index of inverted lists over fp16 vectors, and its recall of the exact best ten.
 
     ``recall`` is over ``queries`` queries; ``of`` says what they were.
     """
@@ -43,15 +41,15 @@ class Approximate:
     of: str
 
     def nearest(self, query: Tensor, gallery: Gallery, top: int, tie: Tensor) -> tuple[Tensor, Tensor]:
-        """As :func:`~e2fashion.tasks.search.exact.nearest`, of the rows that faiss offers; fewer where it finds few."""
+        """As :func:`~e2fashion.tasks.search.exact.nearest`, of the rows that faiss finds, maybe fewer."""
         wanted = min(top + SPARE, len(gallery))
         found = torch.from_numpy(self.index.search(query.float().contiguous().numpy(), wanted)[1])
         found = found[:, : max(1, int((found >= 0).sum(1).min()))]  # -1 where the lists were too short
-        scores, places = rescore(query.float(), gallery, found, tie)
-        return scores[:, :top], places[:, :top]
+        scores, positions = rescore(query.float(), gallery, found, tie)
+        return scores[:, :top], positions[:, :top]
 
     def describe(self) -> str:
-        """One line for whoever searches."""
+        """One line about the method and its recall."""
         return (
             f"approximate (faiss, {self.lists} lists, {PROBES} read): finds {100 * self.recall:.1f} % of the exact "
             f"best {RECALL_AT} of {self.queries} {self.of}"
@@ -61,9 +59,9 @@ class Approximate:
 def open_approximate(
     folder: Path, fingerprint: str, gallery: Gallery, dimension: int, queries: Tensor | None = None
 ) -> Approximate:
-    """The approximate index of a gallery, read from ``folder`` or built there; ``fingerprint`` tells its content.
+    """The approximate index of a gallery, read from ``folder`` or built there; ``fingerprint`` is of its content.
 
-    Recall is measured when it is built, with ``queries`` (Q, C) (None: vectors of random products, which is kinder).
+    Recall is measured when it is built, with ``queries`` (Q, C) (None: vectors of random products, which are easier).
 
     Raises:
         E2FashionError: faiss is not installed, or the file is broken.
@@ -83,7 +81,7 @@ def open_approximate(
 
 
 def require_faiss() -> Any:
-    """The module, on as many threads as PyTorch.
+    """The module, with as many threads as PyTorch.
 
     Raises:
         E2FashionError: it is not installed.
@@ -103,8 +101,8 @@ def _build(faiss: Any, file: Path, gallery: Gallery, dimension: int, queries: Te
     generator = torch.Generator().manual_seed(0)
     sample = torch.randperm(len(gallery), generator=generator)[: lists * TRAINING_ROWS_PER_LIST].sort().values
     index.train(gallery.rows(sample).numpy())
-    for start in range(0, len(gallery), CHUNK_ROWS):
-        index.add(gallery.chunk(start, min(start + CHUNK_ROWS, len(gallery))).numpy())
+    for _, rows in gallery.chunks():
+        index.add(rows.numpy())
     index.nprobe = min(PROBES, lists)
     of = "descriptions of products"
     if queries is None:
@@ -113,8 +111,8 @@ def _build(faiss: Any, file: Path, gallery: Gallery, dimension: int, queries: Te
     exact = nearest(queries, gallery, RECALL_AT)[1]
     found = torch.from_numpy(index.search(queries.numpy(), exact.shape[1])[1])
     recall = float((exact[:, :, None] == found[:, None, :]).any(-1).double().mean())
-    approximate = Approximate(None, lists, recall, len(queries), of)
-    facts = {key: value for key, value in asdict(approximate).items() if key != "index"}
+    facts = asdict(Approximate(None, lists, recall, len(queries), of))
+    del facts["index"]
     write_json(file.with_suffix(".json"), facts, indent=None)
     with atomic_file(file) as partial:
         faiss.write_index(index, str(partial))
