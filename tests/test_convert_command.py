@@ -13,9 +13,9 @@ from transformers import CLIPModel, CLIPVisionModelWithProjection
 import e2fashion
 from e2fashion.__main__ import main
 from e2fashion.checkpoints.files import read_state_file, write_state_file
-from e2fashion.checkpoints.shapes import OpenAIShape, openai_shapes
+from e2fashion.checkpoints.openai import OpenAIShape, openai_shapes
 from e2fashion.data.catalogue import Catalogue
-from e2fashion.export.agreement import sample_pictures
+from e2fashion.export.write import sample_images
 from e2fashion.models.tokenizer import load_tokenizer
 from e2fashion.records import read_records
 
@@ -84,7 +84,7 @@ def test_openai_s_layout_becomes_a_folder_and_goes_back(capsys: Capture, synth_c
 
     said = said_by(capsys, 0, "models/mine", "target=openai", "output=back")
     assert "openai_clip.safetensors: read again, all" in said
-    assert "which is not CLIP's: the packages' own tokenizers give ids that mean other words here" in said
+    assert "which is not CLIP's: the packages' tokenizers give ids with other meanings here" in said
     back, original = (read_state_file(file).tensors for file in ("back/openai_clip.safetensors", "clip.pt"))
     assert back.keys() == original.keys()
     assert all(torch.equal(back[key], value) for key, value in original.items())
@@ -98,7 +98,7 @@ def test_open_clip_goes_both_ways_with_its_configuration(capsys: Capture) -> Non
     words = ("source=open_clip", "tokenizer=tokens", "resize=squeeze", "activation=gelu")
     said = said_by(capsys, 0, "run.pt", *words, "output=models/a")
     assert "activation: gelu (activation=)" in said
-    assert "lay under 'state_dict'; beside it, not read: epoch" in said
+    assert "was under 'state_dict'; not read: epoch" in said
     said_by(capsys, 0, "models/a", "target=open_clip", "output=back")
     content = json.loads(Path("back/open_clip_config.json").read_text(encoding="utf-8"))
     assert content["model_cfg"]["quick_gelu"] is False
@@ -127,7 +127,7 @@ def test_an_e2_as_a_plain_clip_says_what_is_lost(capsys: Capture, synth_catalogu
     build_tiny_encoder(synth_catalogue, [*SETTINGS, *settings]).save_pretrained(Path("bpe"))
     said = said_by(capsys, 0, "bpe", "target=open_clip", "output=plain", "lossy=true")
     assert "lost: 2 selection tokens of 1 entities (brand): 64 values" in said
-    assert "of three random pictures keep a cosine of" in said
+    assert "of three random images keep a cosine of" in said
     assert "texts were written as {brand} . {description}" in said
 
 
@@ -150,19 +150,21 @@ def test_an_e2_goes_to_the_official_layout_and_comes_back(capsys: Capture, synth
     words = ("source=e2_official", "tokenizer=ours", "resize=squeeze", "output=back", layers)
     said = said_by(capsys, 0, file, *words)
     assert "global text: {composition}.{sub_category}.{brand}.{season}.{description}" in said
-    back, pictures = e2fashion.load_encoder("back"), sample_pictures(encoder)
-    torch.testing.assert_close(back.embed_regions(pictures), encoder.embed_regions(pictures))
+    back, images = e2fashion.load_encoder("back"), sample_images(encoder)
+    torch.testing.assert_close(back.embed_regions(images), encoder.embed_regions(images))
     torch.testing.assert_close(back.embed_texts("a red dress"), encoder.embed_texts("a red dress"))
     command = ["evaluate", "back", f"data={synth_catalogue.path}", "output=r.jsonl", "text={brand}. {description}"]
     assert main([*command, "--quiet"]) == 0
 
 
-def test_pictures_alone_without_a_tokenizer(capsys: Capture) -> None:
+def test_images_alone_without_a_tokenizer(capsys: Capture) -> None:
     said = said_by(capsys, 0, "clip.pt", "source=openai", "tokenizer=none", "output=models/blind")
     assert "no tokenizer: texts cannot be embedded, and load_encoder refuses the folder" in said
     model = CLIPModel.from_pretrained("models/blind")
     assert model.get_image_features(torch.zeros(1, 3, 32, 32)).pooler_output.shape == (1, 16)
-    tower = CLIPVisionModelWithProjection.from_pretrained("models/blind")  # reads the size in its own configuration
+    tower = CLIPVisionModelWithProjection.from_pretrained(
+        "models/blind"
+    )  # reads the size in the configuration of the tower
     assert tower(torch.zeros(1, 3, 32, 32)).image_embeds.shape == (1, 16)
     with pytest.raises(e2fashion.E2FashionError, match="holds no tokenizer"):
         e2fashion.load_encoder("models/blind")
@@ -189,7 +191,7 @@ def test_pictures_alone_without_a_tokenizer(capsys: Capture) -> None:
             "config= belongs to source=open_",
         ),
         (["clip.pt", "source=e2_official", "tokenizer=none", "output=o"], "has 0 groups"),
-        (["a", "b", "source=openai", "output=o"], "Give one checkpoint"),
+        (["a", "b", "source=openai", "output=o"], "takes checkpoint and at most one configuration file"),
     ],
 )
 def test_what_is_not_said_or_does_not_fit_is_refused(words: list[str], message: str, capsys: Capture) -> None:

@@ -16,8 +16,9 @@ from tiny import save_random_clip
 from tiny_encoder import save_tiny_run
 from torch import Tensor
 
-from e2fashion.checkpoints.convert_from import ImportSettings, import_checkpoint
-from e2fashion.checkpoints.convert_to import export_checkpoint
+from e2fashion.checkpoints.config import ConvertConfig
+from e2fashion.checkpoints.read import import_checkpoint
+from e2fashion.checkpoints.write import export_checkpoint
 from e2fashion.data.catalogue import Catalogue
 from e2fashion.encoder import Encoder, EncoderIdentity, load_encoder
 from e2fashion.export.sentence_transformers import export_sentence_transformers
@@ -83,9 +84,10 @@ def converted(models: dict[str, Path], folder: Path) -> None:
     """The folder that a conversion to open_clip's layout and back leaves."""
     plain = load_encoder(str(models["clip"]))
     (folder / "there").mkdir()
-    export_checkpoint(plain, folder / "there", "open_clip", (), lossy=False)
-    settings = ImportSettings("open_clip", tokenizer=str(models["clip"]))
-    import_checkpoint(folder / "there" / "open_clip_model.safetensors", settings).save(folder / "model", "clip", "")
+    export_checkpoint(plain, folder / "there", ConvertConfig(target="open_clip"))
+    file = str(folder / "there" / "open_clip_model.safetensors")
+    config = ConvertConfig(file, source="open_clip", tokenizer=str(models["clip"]))
+    import_checkpoint(config).save(folder / "model", "clip", "")
 
 
 #: Folders that load_encoder reads, and what writes them; the damaged model is in their folder ``model``.

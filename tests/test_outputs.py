@@ -1,9 +1,8 @@
-"""Outputs of verbs survive kills, hold nothing of others, and are checked; run folders are locked."""
+"""Outputs of verbs survive kills, never replace files of others, and are checked; run folders are locked."""
 
 import json
 import shutil
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -11,11 +10,10 @@ import torch
 
 from e2fashion.config import load_config
 from e2fashion.data.catalogue import Catalogue
-from e2fashion.disk import DamagedError, FolderLockedError, list_files, read_json, seal, write_json
+from e2fashion.disk import DamagedError, FolderLockedError, read_json
+from e2fashion.disk.outputs import write_output
 from e2fashion.disk.tensors import load_tensors, save_tensors
-from e2fashion.export.config import ExportConfig
 from e2fashion.run_folder import RunFolder
-from e2fashion.runner import exporting
 from e2fashion.runner.captioning import check_caption_config
 from e2fashion.tasks.captioning.config import CaptionTrainConfig
 from e2fashion.tasks.retrieval.rankings import load_rankings, save_rankings
@@ -26,23 +24,18 @@ from tests.faults import in_child, kills
 
 
 @pytest.fixture
-def export(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
-    """Exports a stub of an encoder whose only weight is its fingerprint; returns what the folder holds of it."""
-
-    def write(encoder: SimpleNamespace, folder: Path, config: ExportConfig) -> None:
-        for name in ("model.safetensors", "1_Normalize/config.json", "README.md"):
-            (folder / name).parent.mkdir(exist_ok=True)
-            (folder / name).write_text(encoder.fingerprint, encoding="utf-8")
-        facts = {"format": config.format, "model": "m", "fingerprint": encoder.fingerprint, "image_size": 8}
-        facts |= {"context_length": 8, "largest_difference": 0.0, "files": list_files(folder)}
-        write_json(folder / "export.json", seal(facts))
-
-    monkeypatch.setattr(exporting, "_write", write)
-    monkeypatch.setattr(exporting, "load_named_encoder", lambda place: SimpleNamespace(fingerprint=place))
-    config = ExportConfig(model="", format="sentence_transformers", output=str(tmp_path / "out"))
+def export(tmp_path: Path) -> Any:
+    """Writes an output that holds nothing but a fingerprint; returns the fingerprint that the folder holds then."""
 
     def run(fingerprint: str, overwrite: bool = False) -> str:
-        exporting.export(ExportConfig(**{**vars(config), "model": fingerprint, "overwrite": overwrite}))
+        def write(folder: Path) -> dict[str, Any]:
+            for name in ("model.safetensors", "1_Normalize/config.json", "README.md"):
+                (folder / name).parent.mkdir(exist_ok=True)
+                (folder / name).write_text(fingerprint, encoding="utf-8")
+            return {"fingerprint": fingerprint, "image_size": 8}
+
+        wanted = {"fingerprint": fingerprint}
+        write_output(tmp_path / "out", "export.json", wanted, write, lambda facts: facts["fingerprint"], overwrite)
         return held(tmp_path / "out")
 
     return run
@@ -71,10 +64,10 @@ def test_a_killed_export_can_be_repeated_and_loses_nothing(export: Any, tmp_path
 def test_an_export_replaces_its_own_files_alone(export: Any, tmp_path: Path) -> None:
     export("old")
     letter = tmp_path / "out" / "1_Normalize" / "letter.txt"
-    letter.write_text("dear")
+    letter.write_text("hello")
     with pytest.raises(E2FashionError, match=r"also holds '1_Normalize/letter.txt', which e2fashion did not write"):
         export("new", overwrite=True)
-    assert letter.read_text() == "dear"
+    assert letter.read_text() == "hello"
     assert held(tmp_path / "out") == "old"
     letter.unlink()
     facts = json.loads((tmp_path / "out" / "export.json").read_text())
@@ -85,7 +78,7 @@ def test_an_export_replaces_its_own_files_alone(export: Any, tmp_path: Path) -> 
 
 def test_a_damaged_export_is_written_again(export: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     export("old")
-    (tmp_path / "out" / "README.md").write_text("a card of my words")  # no damage
+    (tmp_path / "out" / "README.md").write_text("an edited card")  # no damage
     export("old")
     assert not caplog.records
     (tmp_path / "out" / "model.safetensors").write_text("ol")

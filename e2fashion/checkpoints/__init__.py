@@ -1,1 +1,1 @@
-"""Checkpoints of others: OpenAI's CLIP, open_clip and the official E2 code, to our models and back."""
+"""Checkpoints of OpenAI's CLIP, open_clip and the official E2 code, to our models and back."""

@@ -24,7 +24,7 @@ PARALLEL = "module."
 
 @dataclass
 class StateFile:
-    """Tensors by name, text that lay beside them (a training run's ``name``), and what was done to get at them."""
+    """Tensors by name, text that was stored with them (a training run's ``name``), and notes on how they were read."""
 
     tensors: dict[str, Tensor]
     texts: dict[str, str] = field(default_factory=dict)
@@ -81,7 +81,7 @@ def _read_torch(path: Path) -> Any:
 
 def _torchscript_remedy(path: Path) -> str:
     return (
-        f"'{path}' is a TorchScript archive (as OpenAI publishes its CLIPs): it holds code beside the weights and is "
+        f"'{path}' is a TorchScript archive (as OpenAI publishes its CLIPs): it holds code besides the weights and is "
         "not run here. Take the state dict out of it where you trust it: "
         'python -c "import torch; from safetensors.torch import save_file; '
         f"save_file({{k: v.contiguous() for k, v in torch.jit.load('{path.name}', map_location='cpu')"
@@ -99,7 +99,7 @@ def _unwrapped(content: Any, path: Path) -> StateFile:
         if len(inner) > 1:
             raise E2FashionError(f"'{path}' holds several state dicts, {', '.join(inner)}: save the one that is meant")
         others = ", ".join(sorted(str(key) for key in content if key != inner[0])) or "nothing"
-        notes.append(f"the state dict lay under '{inner[0]}'; beside it, not read: {others}")
+        notes.append(f"the state dict was under '{inner[0]}'; not read: {others}")
         content = content[inner[0]]
         texts = {key: value for key, value in texts.items() if key != inner[0]}
     wrong = [str(key) for key, value in content.items() if not isinstance(value, Tensor)]

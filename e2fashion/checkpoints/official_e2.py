@@ -9,16 +9,21 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from e2fashion.checkpoints.names import Facts, filled, shape_of, to_openai, to_transformers, tower_configs
-from e2fashion.checkpoints.shapes import (
+from e2fashion.checkpoints.openai import (
     KINDS,
+    Facts,
     OpenAIShape,
     Shape,
     State,
     check_openai_rules,
     check_state,
     count_numbers,
+    filled,
     openai_shapes,
+    shape_of,
+    to_openai,
+    to_transformers,
+    tower_configs,
 )
 from e2fashion.models.configuration_e2 import E2Config
 from e2fashion.models.modeling_e2 import E2Model
@@ -52,7 +57,7 @@ def _region_shapes(groups: int, sizes: OpenAIShape) -> dict[str, Shape]:
 def _equal_tensors(entities: Sequence[str]) -> dict[str, str]:
     """Official names and ours of the tensors that are the same in both.
 
-    The 5-group model normalises its fifth group with the fourth group's LayerNorm; its own is never trained.
+    The 5-group model normalizes its fifth group with the fourth group's LayerNorm; that of the fifth is never trained.
     """
     return {
         f"region_heads.{entity}.layer_norm.{kind}": f"visual.ln_s{min(index + 1, 4)}.{kind}"
@@ -73,7 +78,7 @@ def _transposed(entities: Sequence[str], fusion_layers: Sequence[int]) -> dict[s
 def _token_names(index: int, groups: int) -> list[str]:
     """The names of a group's tokens in sequence: the code prepends them one by one, so the last stands first."""
     count, start = TOKENS_PER_ENTITY * groups, TOKENS_PER_ENTITY * index
-    return [f"visual.token_{count - start - place}_embedding" for place in range(TOKENS_PER_ENTITY)]
+    return [f"visual.token_{count - start - offset}_embedding" for offset in range(TOKENS_PER_ENTITY)]
 
 
 def _regions_from_official(state: State, entities: Sequence[str], fusion_layers: Sequence[int]) -> dict[str, Tensor]:
@@ -137,7 +142,7 @@ def e2_to_official(model: E2Model, fusion_layers: Sequence[int] = OFFICIAL_FUSIO
     """An E2 under the official names, with every key that the official class asks for.
 
     What its forward pass never reads is filled in: ``visual.proj`` with the image projection, the others with zeros
-    (LayerNorms: as they start). ``fusion_layers`` are the places in the code that will read it, which the state dict
+    (LayerNorms: as they start). ``fusion_layers`` are those of the code that will read it, which the state dict
     does not hold.
 
     Raises:
@@ -190,7 +195,7 @@ def official_obstacles(model: E2Model, fusion_layers: Sequence[int] = OFFICIAL_F
     reasons += [f"it does not know {departure}" for departure in model.departures()]
     if names == OFFICIAL_ENTITIES:
         state = model.state_dict()
-        own, used = (f"region_heads.{name}.layer_norm." for name in (names[4], names[3]))
-        if any(not torch.equal(state[own + kind], state[used + kind]) for kind in KINDS):
-            reasons.append("it normalises the fifth group with the fourth's LayerNorm, and this model's own differs")
+        unused, used = (f"region_heads.{name}.layer_norm." for name in (names[4], names[3]))
+        if any(not torch.equal(state[unused + kind], state[used + kind]) for kind in KINDS):
+            reasons.append("it normalizes the fifth group with the fourth's LayerNorm, and this model's fifth differs")
     return reasons

@@ -1,27 +1,35 @@
-"""open_clip's checkpoints: OpenAI's names, and a configuration file that says what the tensors do not."""
+"""open_clip's checkpoints: OpenAI's names, a configuration for what tensors do not say, and which activation."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
+import torch
+import torch.nn.functional as F
 from torch import Tensor
 from transformers import CLIPModel
+from transformers.activations import ACT2FN
+from transformers.models.clip.modeling_clip import CLIPMLP
 
-from e2fashion.checkpoints.names import shape_of
-from e2fashion.checkpoints.shapes import HEAD_WIDTH, OpenAIShape, State
+from e2fashion.checkpoints.files import read_state_file
+from e2fashion.checkpoints.openai import HEAD_WIDTH, OpenAIShape, State, shape_of
+from e2fashion.data.transforms import Resize
 from e2fashion.disk import reading
 from e2fashion.text_files import read_json
 from e2fashion.types import E2FashionError
 
 CONFIG_FILE, WEIGHTS_FILE = "open_clip_config.json", "open_clip_model.safetensors"
-#: What open_clip puts before the keys of a text tower that is a module of its own.
+#: Prefix of open_clip's keys of a text tower that is a separate module.
 TEXT_PREFIX = "text."
-RESIZE_MODES: dict[str, Literal["crop", "squeeze", "pad"]] = {"shortest": "crop", "squash": "squeeze", "longest": "pad"}
-"""open_clip's words for making a square, and ours."""
+RESIZE_MODES: dict[str, Resize] = {"shortest": "crop", "squash": "squeeze", "longest": "pad"}
+"""open_clip's names of the ways of making a square, and ours."""
 ACTIVATIONS = {True: "quick_gelu", False: "gelu"}
 """By ``quick_gelu`` of the configuration."""
+PAIRS = {"pixel_values": "image_features", "input_ids": "text_features"}
+"""Content of a file of reference features: input, and the features (N, C) that the original computes from it."""
 
 #: open_clip's defaults of what CLIP has.
 _DEFAULTS = {
@@ -57,17 +65,17 @@ _PREPROCESSING = {"mode": "RGB", "interpolation": "bicubic", "fill_color": 0}
 class OpenClipConfig:
     """What a configuration file adds to the tensors; None where it does not say."""
 
-    activation: str
-    vision_heads: int
-    text_heads: int
-    tokenizer: str | None
-    resize: Literal["crop", "squeeze", "pad"] | None = None
+    activation: str | None = None
+    vision_heads: int | None = None
+    text_heads: int | None = None
+    tokenizer: str | None = None
+    resize: Resize | None = None
     mean: tuple[float, ...] | None = None
     std: tuple[float, ...] | None = None
 
 
 def without_text_prefix(state: State) -> dict[str, Tensor]:
-    """The same tensors with the text tower where OpenAI has it, beside ``visual``.
+    """The same tensors with the text tower where OpenAI has it, next to ``visual``.
 
     Raises:
         E2FashionError: there are keys with the prefix and the same ones without it.
@@ -83,12 +91,12 @@ def without_text_prefix(state: State) -> dict[str, Tensor]:
 
 
 def read_open_clip_config(file: Path, sizes: OpenAIShape) -> OpenClipConfig:
-    """``open_clip_config.json`` of a checkpoint, or one of open_clip's own model configurations.
+    """``open_clip_config.json`` of a checkpoint, or one of the model configurations in open_clip.
 
     Raises:
         E2FashionError: no JSON of that kind, sizes other than the tensors', or a part that CLIP does not have.
     """
-    with reading(f"'{file}', a configuration of open_clip,", "Fetch it again, or name its own: config="):
+    with reading(f"'{file}', a configuration of open_clip,", "Fetch it again, or name the right one: config="):
         return _read_config(file, sizes)
 
 
@@ -105,7 +113,7 @@ def _read_config(file: Path, sizes: OpenAIShape) -> OpenClipConfig:
     for key, expected in _PREPROCESSING.items():
         if preprocessing.get(key, expected) != expected:
             raise E2FashionError(
-                f"'{file}': preprocess_cfg.{key} is {preprocessing[key]!r}, and pictures are read with {expected!r} "
+                f"'{file}': preprocess_cfg.{key} is {preprocessing[key]!r}, and images are read with {expected!r} "
                 "here: features would differ. Write that value into the file if you accept it"
             )
     mode = preprocessing.get("resize_mode", "shortest")
@@ -126,8 +134,8 @@ def _refuse_other_parts(parts: dict[str, dict[str, Any]], file: Path) -> None:
     """Every key that is not a size of CLIP's must say that a part is absent."""
     sizes = {"embed_dim", "quick_gelu", "heads", "head_width", *_DEFAULTS["vision_cfg"], *_DEFAULTS["text_cfg"]}
     other = [
-        f"{place}{key}={value!r}"
-        for place, values in parts.items()
+        f"{section}{key}={value!r}"
+        for section, values in parts.items()
         for key, value in values.items()
         if key not in sizes | _HARMLESS and value not in (None, False, {}) and value not in _NEUTRAL.get(key, ())
     ]
@@ -154,15 +162,19 @@ def _compare_sizes(model: dict[str, Any], sizes: OpenAIShape, file: Path) -> Non
         "text_cfg.vocab_size": (text["vocab_size"], sizes.vocabulary),
         "text_cfg.mlp_ratio": (int(text["width"] * text["mlp_ratio"]), sizes.text_mlp),
     }
-    wrong = [f"{key} means {said}, the tensors have {found}" for key, (said, found) in pairs.items() if said != found]
+    wrong = [
+        f"{key} means {given}, the tensors have {found}" for key, (given, found) in pairs.items() if given != found
+    ]
     if wrong:
-        raise E2FashionError(f"'{file}' does not belong to this state dict: {'; '.join(wrong)}. Name its own: config=")
+        raise E2FashionError(
+            f"'{file}' does not belong to this state dict: {'; '.join(wrong)}. Name the right one: config="
+        )
 
 
 def open_clip_config(
-    model: CLIPModel, resize: Literal["crop", "squeeze", "pad"], mean: tuple[float, ...], std: tuple[float, ...]
+    model: CLIPModel, resize: Resize, mean: tuple[float, ...], std: tuple[float, ...]
 ) -> dict[str, Any]:
-    """The configuration file for a model whose pictures become squares by ``resize``.
+    """The configuration file for a model whose images become squares by ``resize``.
 
     ``head_width`` and ``heads`` are written, so that no reader has to know a rule.
     """
@@ -198,3 +210,99 @@ def open_clip_config(
             "resize_mode": modes[resize],
         },
     }
+
+
+def named_activation(sources: Mapping[str, str]) -> dict[str, str]:
+    """Those of ``sources`` (a file's name, a training run's) whose text names quick_gelu; its absence means nothing."""
+    plain = {source: text.lower().replace("_", "").replace("-", "") for source, text in sources.items()}
+    return {source: ACTIVATIONS[True] for source, text in plain.items() if "quickgelu" in text}
+
+
+def agreed_activation(declared: Mapping[str, str], remedy: str) -> str:
+    """The one activation that all sources declare.
+
+    Raises:
+        E2FashionError: they contradict each other, or there is none.
+    """
+    named = sorted(set(declared.values()))
+    if not named:
+        raise E2FashionError(
+            f"quick_gelu or gelu? A state dict does not hold its activation, and a wrong one gives wrong features "
+            f"without an error: {remedy}"
+        )
+    if len(named) > 1:
+        listed = "; ".join(f"{where}: {what}" for where, what in declared.items())
+        raise E2FashionError(f"the activation is contradicted ({listed}). Find out which is true: {remedy}")
+    return named[0]
+
+
+def activation_of(model: CLIPModel) -> str:
+    """What the text tower computes with, and the image tower too in every model of this package."""
+    text: Any = model.config.text_config
+    return str(text.hidden_act)
+
+
+def set_activation(model: CLIPModel, name: str) -> None:
+    """Let both towers compute with another activation."""
+    towers: tuple[Any, Any] = (model.config.vision_config, model.config.text_config)
+    for config in towers:
+        config.hidden_act = name
+    for module in model.modules():
+        if isinstance(module, CLIPMLP):
+            module.activation_fn = ACT2FN[name]
+
+
+def read_reference(file: str | Path) -> dict[str, Tensor]:
+    """Reference features from a safetensors file.
+
+    Raises:
+        E2FashionError: it holds no complete pair of input and features.
+    """
+    tensors = read_state_file(file).tensors
+    kept = {key: tensors[key] for pair in PAIRS.items() if set(pair) <= set(tensors) for key in pair}
+    if not kept:
+        wanted = " or ".join(f"{given} with {made}" for given, made in PAIRS.items())
+        raise E2FashionError(f"'{file}' holds {', '.join(sorted(tensors))}; it needs {wanted}")
+    return kept
+
+
+@torch.no_grad()
+def feature_difference(model: CLIPModel, reference: Mapping[str, Tensor]) -> dict[str, float]:
+    """The largest difference of a component of L2-normalized features to the reference's, by kind of features."""
+    found: dict[str, Tensor] = {}
+    if "pixel_values" in reference:
+        found["image_features"] = model.get_image_features(pixel_values=reference["pixel_values"].float()).pooler_output
+    if "input_ids" in reference:
+        found["text_features"] = model.get_text_features(input_ids=reference["input_ids"].long()).pooler_output
+    return {
+        name: float((F.normalize(value, dim=-1) - F.normalize(reference[name].float(), dim=-1)).abs().max())
+        for name, value in found.items()
+    }
+
+
+def check_features(model: CLIPModel, reference: Mapping[str, Tensor], tolerance: float) -> tuple[float, float]:
+    """The largest difference to the features of the original, and that with the other activation.
+
+    Raises:
+        E2FashionError: it is above ``tolerance``, or the other activation is within it and nearer.
+    """
+    differences, name = feature_difference(model, reference), activation_of(model)
+    (other,) = {*ACTIVATIONS.values()} - {name}
+    set_activation(model, other)
+    swapped = max(feature_difference(model, reference).values())
+    set_activation(model, name)
+    largest = max(differences.values())
+    listed = ", ".join(
+        f"{kind} {tuple(reference[kind].shape)} by up to {value:.2g}" for kind, value in differences.items()
+    )
+    found = f"with {name} the features differ from those in the check file: {listed} (tolerance {tolerance:.2g})"
+    if swapped < largest and swapped <= tolerance:
+        raise E2FashionError(
+            f"{found}; with {other} by up to {swapped:.2g}. The original computes with {other}: activation={other}"
+        )
+    if largest > tolerance:
+        raise E2FashionError(
+            f"{found}; with {other} by up to {swapped:.2g}. So it is not the activation: compare pixels and token ids, "
+            "the heads (vision_heads=, text_heads=), and whether the features are this checkpoint's"
+        )
+    return largest, swapped

@@ -1,4 +1,4 @@
-"""``export`` and ``convert``: an encoder for others' code, a checkpoint in another layout."""
+"""``export`` and ``convert``: an encoder for other software, a checkpoint in another layout."""
 
 from __future__ import annotations
 
@@ -19,9 +19,14 @@ COMMANDS = Commands()
 )
 def export(config: ExportConfig, arguments: Arguments) -> str:
     """Write the folder and say how far it agrees."""
-    from e2fashion import runner
+    from e2fashion.export.write import export
 
-    return runner.export(config)
+    facts = export(config)
+    about = f", opset {facts['opset']}" if config.format == "onnx" else ""
+    return (
+        f"{config.output}: '{facts['model']}' as {config.format}{about}, images of {facts['image_size']} px, texts of "
+        f"up to {facts['context_length']} tokens; largest difference to the encoder {facts['largest_difference']:.2g}"
+    )
 
 
 @COMMANDS.add(
@@ -34,6 +39,6 @@ def export(config: ExportConfig, arguments: Arguments) -> str:
 )
 def convert(config: ConvertConfig, arguments: Arguments) -> str:
     """Write the folder and say what was read, left behind and lost."""
-    from e2fashion import runner
+    from e2fashion.checkpoints.convert import convert
 
-    return runner.convert(config)
+    return "\n".join([f"{config.output}:", *(f"- {note}" for note in convert(config))])

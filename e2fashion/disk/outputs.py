@@ -1,64 +1,89 @@
-"""Folders that exports and conversions write: whether they may be replaced, and whether they are still whole."""
+"""Folders that exports and conversions write: written whole, found again by a repeated command, never mixed up."""
 
 from __future__ import annotations
 
+import json
 import logging
+import os
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from e2fashion.disk import DamagedError, check_files, check_replaceable, read_json
+from e2fashion.disk import (
+    DamagedError,
+    atomic_folder,
+    check_files,
+    check_replaceable,
+    clear_leftovers,
+    list_files,
+    read_json,
+    recover,
+    seal,
+    write_json,
+)
 from e2fashion.types import E2FashionError
 
 logger = logging.getLogger(__name__)
 
 #: Names of files that exports and conversions write.
 _MODEL_FILES = frozenset(
-    [
-        "README.md",
-        "added_tokens.json",
-        "chat_template.jinja",
-        "config.json",
-        "config_sentence_transformers.json",
-        "generation_config.json",
-        "image.onnx",
-        "image.onnx.data",
-        "merges.txt",
-        "model.safetensors",
-        "modules.json",
-        "open_clip_config.json",
-        "open_clip_model.safetensors",
-        "open_clip_pytorch_model.bin",
-        "preprocessor_config.json",
-        "processor_config.json",
-        "sentence_bert_config.json",
-        "special_tokens_map.json",
-        "text.onnx",
-        "text.onnx.data",
-        "tokenizer.json",
-        "tokenizer_config.json",
-        "vocab.json",
-    ]
+    """README.md added_tokens.json chat_template.jinja config.json config_sentence_transformers.json
+    generation_config.json image.onnx image.onnx.data merges.txt model.safetensors modules.json open_clip_config.json
+    open_clip_model.safetensors open_clip_pytorch_model.bin preprocessor_config.json processor_config.json
+    sentence_bert_config.json special_tokens_map.json text.onnx text.onnx.data tokenizer.json tokenizer_config.json
+    vocab.json""".split()  # noqa: SIM905
 )
+_REMEDY = "Move it elsewhere, or choose another output."
 
 
-def check_room(folder: Path, held: str | None, kind: str, overwrite: bool) -> None:
-    """Refuse a folder that is not empty, unless it holds a ``kind`` of ours (``held`` says which) and may be replaced.
+def write_output(
+    folder: Path,
+    facts_file: str,
+    wanted: Mapping[str, Any],
+    write: Callable[[Path], Mapping[str, Any]],
+    held_as: Callable[[Mapping[str, Any]], str],
+    overwrite: bool = False,
+) -> dict[str, Any]:
+    """Write an output, or find the same one in ``folder``; returns what its ``facts_file`` says.
+
+    Args:
+        folder: the output.
+        facts_file: name of the JSON file in it that holds the facts and the list of files.
+        wanted: facts by which the same output is known.
+        write: fills an empty folder, which replaces ``folder`` when it is whole, and returns its facts.
+        held_as: names an output by its facts, for messages.
+        overwrite: whether an output of ours is replaced.
 
     Raises:
-        E2FashionError: the folder holds something that is not replaced.
+        E2FashionError: the folder holds something else, or an output that may not be replaced.
     """
-    if not folder.is_dir() or not any(folder.iterdir()):
-        return
-    if not overwrite:
-        raise E2FashionError(f"'{folder}' holds {held or 'something else'}: choose another output=, or overwrite=true.")
-    if held is None:
-        raise E2FashionError(f"'{folder}' holds no {kind}, so overwrite=true leaves it alone: choose another output=.")
+    recover(folder)
+    file = folder / facts_file
+    facts = read_json(file, "Remove the folder, or choose another output.") if os.path.lexists(file) else {}
+    wanted = json.loads(json.dumps(wanted))
+    same = bool(facts) and all(facts.get(key) == value for key, value in wanted.items())
+    if not same and folder.is_dir() and any(folder.iterdir()):
+        if not overwrite:
+            held = held_as(facts) if facts else "something else"
+            raise E2FashionError(f"'{folder}' holds {held}: choose another output=, or overwrite=true.")
+        if not facts:
+            raise E2FashionError(
+                f"'{folder}' holds no output of this command, so overwrite=true leaves it alone: choose another output="
+            )
+    if same and not overwrite and not _is_damaged(folder, facts):
+        clear_leftovers(folder)
+        return facts
+    with atomic_folder(folder, partial(_check_ours, facts_file=facts_file)) as fresh:
+        facts = dict(write(fresh))
+        write_json(fresh / facts_file, seal(facts | {"files": list_files(fresh)}))
+    return facts
 
 
-def is_damaged(folder: Path, facts: dict[str, Any]) -> bool:
+def _is_damaged(folder: Path, facts: dict[str, Any]) -> bool:
     """Whether an output is not what its ``facts`` list any more; a warning says so, and that it is written again."""
     try:
-        # A card is there to be edited.
+        # A card may be edited.
         listed = {name: about for name, about in facts.get("files", {}).items() if name != "README.md"}
         check_files(folder, listed, "It is written again.")
     except DamagedError as damage:
@@ -67,15 +92,14 @@ def is_damaged(folder: Path, facts: dict[str, Any]) -> bool:
     return False
 
 
-def check_ours(folder: Path, facts_file: str) -> None:
+def _check_ours(folder: Path, facts_file: str) -> None:
     """Refuse to replace an output that holds files which we did not write, by the list in its ``facts_file``.
 
     Raises:
         E2FashionError: it holds another file; the message names it.
     """
-    remedy = "Move it elsewhere, or choose another output."
-    listed = read_json(folder / facts_file, remedy).get("files")
+    listed = read_json(folder / facts_file, _REMEDY).get("files")
     names = [file.relative_to(folder).as_posix() for file in folder.rglob("*")]
     # Of an earlier version, which made no list.
     known = [name for name in names if name.rpartition("/")[2] in _MODEL_FILES] if listed is None else listed
-    check_replaceable(folder, [*known, facts_file], remedy)
+    check_replaceable(folder, [*known, facts_file], _REMEDY)

@@ -14,14 +14,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from e2fashion.encoder import Encoder, require_single_vectors
-from e2fashion.export.agreement import SAMPLE_TEXTS, TOLERANCE, check_agreement, sample_pictures, write_facts
+from e2fashion.export.config import ExportConfig
 from e2fashion.export.openai_clip import Preprocess
+from e2fashion.export.write import SAMPLE_TEXTS, check_agreement, sample_images
 from e2fashion.terminal import errors_alone
 from e2fashion.types import E2FashionError
 
-OPSET = 18
-#: The exporter speaks of its own passes at length.
-TALKATIVE = ("onnxscript", "onnx_ir", "torch.onnx")
+#: Loggers of the exporter, which report every pass.
+VERBOSE = ("onnxscript", "onnx_ir", "torch.onnx")
 IMAGE_FILE, TEXT_FILE = "image.onnx", "text.onnx"
 
 
@@ -41,7 +41,7 @@ class ImageTower(nn.Module):
 
 
 class TextTower(nn.Module):
-    """Token ids (B, L) int64 and their mask (B, L) int64 to L2-normalised ``text_embeds`` (B, C)."""
+    """Token ids (B, L) int64 and their mask (B, L) int64 to L2-normalized ``text_embeds`` (B, C)."""
 
     def __init__(self, encoder: Encoder) -> None:
         super().__init__()
@@ -53,10 +53,12 @@ class TextTower(nn.Module):
         return F.normalize(output.pooler_output, dim=-1)
 
 
-def export_onnx(encoder: Encoder, folder: Path, opset: int = OPSET, tolerance: float = TOLERANCE) -> float:
-    """Write both files, the tokenizer, the image processor and ``export.json``; returns the largest difference.
+def export_onnx(
+    encoder: Encoder, folder: Path, opset: int = ExportConfig.opset, tolerance: float = ExportConfig.tolerance
+) -> float:
+    """Write both files, the tokenizer and the image processor; returns the largest difference to the encoder.
 
-    The batch is dynamic, and so is the length of texts; the resolution is fixed at the encoder's. Weights lie in the
+    The batch is dynamic, and so is the length of texts; the resolution is fixed at the encoder's. Weights are in the
     files. Pixels are prepared outside (:class:`~e2fashion.export.openai_clip.Preprocess`, or the saved processor).
 
     Raises:
@@ -67,32 +69,30 @@ def export_onnx(encoder: Encoder, folder: Path, opset: int = OPSET, tolerance: f
             raise E2FashionError(f"{package} is not installed: pip install 'e2fashion[onnx]'.")
     require_single_vectors(encoder, "an ONNX export")
     folder.mkdir(parents=True, exist_ok=True)
-    own = replace(encoder, model=copy.deepcopy(encoder.model).cpu().float().eval())
-    own.model.set_attn_implementation("eager")  # plain operations, which every runtime knows
-    pixels, tokens = sample_input(own)
-    batch, length = torch.export.Dim("batch"), torch.export.Dim("length", max=own.context_length)
-    outputs = ["image_embeds", *(["region_embeds"] if own.entities else [])]
+    eager = replace(encoder, model=copy.deepcopy(encoder.model).cpu().float().eval())
+    eager.model.set_attn_implementation("eager")  # plain operations, which every runtime knows
+    pixels, tokens = sample_input(eager)
+    batch, length = torch.export.Dim("batch"), torch.export.Dim("length", max=eager.context_length)
+    outputs = ["image_embeds", *(["region_embeds"] if eager.entities else [])]
     text_names, text_shapes = ["input_ids", "attention_mask"], ({0: batch, 1: length}, {0: batch, 1: length})
-    _write(ImageTower(own), (pixels,), folder / IMAGE_FILE, opset, ["pixel_values"], outputs, ({0: batch},))
-    _write(TextTower(own), tokens, folder / TEXT_FILE, opset, text_names, ["text_embeds"], text_shapes)
-    own.tokenizer.save_pretrained(folder)
-    own.transform.to_processor().save_pretrained(folder)
-    difference = check_onnx(own, folder, tolerance)
-    write_facts(encoder, folder, "onnx", difference, opset=opset)
-    return difference
+    _write(ImageTower(eager), (pixels,), folder / IMAGE_FILE, opset, ["pixel_values"], outputs, ({0: batch},))
+    _write(TextTower(eager), tokens, folder / TEXT_FILE, opset, text_names, ["text_embeds"], text_shapes)
+    eager.tokenizer.save_pretrained(folder)
+    eager.transform.to_processor().save_pretrained(folder)
+    return check_onnx(eager, folder, tolerance)
 
 
 def sample_input(encoder: Encoder) -> tuple[Tensor, tuple[Tensor, Tensor]]:
-    """Pixels (3, 3, H, W), and token ids with their mask (3, L), of pictures and texts that differ."""
+    """Pixels (3, 3, H, W), and token ids with their mask (3, L), of different images and texts."""
     preprocess = Preprocess(encoder.transform)
-    pixels = torch.stack([preprocess(picture) for picture in sample_pictures(encoder)])
+    pixels = torch.stack([preprocess(image) for image in sample_images(encoder)])
     tokens = encoder.tokenizer(
         list(SAMPLE_TEXTS), padding=True, truncation=True, max_length=encoder.context_length, return_tensors="pt"
     )
     return pixels, (tokens["input_ids"], tokens["attention_mask"])
 
 
-def check_onnx(encoder: Encoder, folder: Path, tolerance: float = TOLERANCE) -> float:
+def check_onnx(encoder: Encoder, folder: Path, tolerance: float = ExportConfig.tolerance) -> float:
     """The largest difference between the files and the encoder, for batches of three and of one.
 
     Raises:
@@ -135,7 +135,7 @@ def _write(
     output_names: list[str],
     shapes: tuple[dict[int, Any], ...],
 ) -> None:
-    with errors_alone(TALKATIVE), warnings.catch_warnings(), torch.no_grad():
+    with errors_alone(VERBOSE), warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")
         program = torch.onnx.export(
             tower.eval(),

@@ -1,4 +1,4 @@
-"""An encoder as a folder of ``sentence-transformers``, whose ``encode`` takes pictures and texts."""
+"""An encoder as a folder of ``sentence-transformers``, whose ``encode`` takes images and texts."""
 
 from __future__ import annotations
 
@@ -11,22 +11,23 @@ from transformers import CLIPProcessor
 
 from e2fashion.disk import write_checksums
 from e2fashion.encoder import Encoder, require_single_vectors
-from e2fashion.export.agreement import SAMPLE_TEXTS, TOLERANCE, check_agreement, sample_pictures, write_facts
+from e2fashion.export.config import ExportConfig
+from e2fashion.export.write import SAMPLE_TEXTS, check_agreement, sample_images
 from e2fashion.models.opened_images import E2OpenedImageProcessorPil
 from e2fashion.types import E2FashionError
 
-#: How sentence-transformers asks a CLIP of Transformers for features.
+#: How sentence-transformers calls a CLIP of Transformers.
 MODALITIES = {
     "text": {"method": "get_text_features", "method_output_name": "pooler_output"},
     "image": {"method": "get_image_features", "method_output_name": "pooler_output"},
 }
 
 
-def export_sentence_transformers(encoder: Encoder, folder: Path, tolerance: float = TOLERANCE) -> float:
+def export_sentence_transformers(encoder: Encoder, folder: Path, tolerance: float = ExportConfig.tolerance) -> float:
     """Write the folder, read it again, and return the largest difference of its embeddings to the encoder's.
 
     The folder holds the model in the layout of Transformers, the pieces that sentence-transformers adds, and L2
-    normalisation. It is read after ``import e2fashion``, also that of a plain CLIP: its image processor is ours, which
+    normalization. It is read after ``import e2fashion``, also that of a plain CLIP: its image processor is ours, which
     refuses strings, because the library takes a text that is the name of an image for that image, or downloads it.
 
     Raises:
@@ -38,25 +39,24 @@ def export_sentence_transformers(encoder: Encoder, folder: Path, tolerance: floa
     from sentence_transformers.base.modules import Normalize, Transformer
 
     require_single_vectors(encoder, "sentence-transformers")
-    with tempfile.TemporaryDirectory(prefix="export-") as place:
-        encoder.save_pretrained(Path(place))
-        images = E2OpenedImageProcessorPil.from_pretrained(place, trust_remote_code=False, local_files_only=True)
-        CLIPProcessor(image_processor=images, tokenizer=encoder.tokenizer).save_pretrained(place)
+    with tempfile.TemporaryDirectory(prefix="export-") as temporary:
+        encoder.save_pretrained(Path(temporary))
+        images = E2OpenedImageProcessorPil.from_pretrained(temporary, trust_remote_code=False, local_files_only=True)
+        CLIPProcessor(image_processor=images, tokenizer=encoder.tokenizer).save_pretrained(temporary)
         tower: Any = Transformer(
-            place,
+            temporary,
             modality_config=MODALITIES,
             module_output_name="sentence_embedding",
             max_seq_length=encoder.context_length,
         )
         SentenceTransformer(modules=[tower, Normalize()], device="cpu").save(str(folder))
     read = SentenceTransformer(str(folder), device="cpu", trust_remote_code=False, local_files_only=True)
-    pictures: list[Any] = list(sample_pictures(encoder))
+    samples: list[Any] = list(sample_images(encoder))
     found = {
-        "images": read.encode(pictures, convert_to_tensor=True, show_progress_bar=False),
+        "images": read.encode(samples, convert_to_tensor=True, show_progress_bar=False),
         "texts": read.encode(list(SAMPLE_TEXTS), convert_to_tensor=True, show_progress_bar=False),
     }
-    expected = {"images": encoder.embed_images(pictures), "texts": encoder.embed_texts(SAMPLE_TEXTS)}
+    expected = {"images": encoder.embed_images(samples), "texts": encoder.embed_texts(SAMPLE_TEXTS)}
     difference = check_agreement(found, expected, tolerance, "sentence-transformers")
     write_checksums(folder)
-    write_facts(encoder, folder, "sentence_transformers", difference)
     return difference

@@ -13,19 +13,9 @@ if TYPE_CHECKING:
     from e2fashion.runner.catalogues import check, describe, prepare
     from e2fashion.runner.classification import classify, tags_fit, tags_predict
     from e2fashion.runner.composing import compose, composed
-    from e2fashion.runner.converting import convert
     from e2fashion.runner.explaining import explain
-    from e2fashion.runner.exporting import export
-    from e2fashion.runner.indexing import (
-        index_build,
-        index_change,
-        index_describe,
-        index_evaluate,
-        index_remove,
-    )
     from e2fashion.runner.probing import probe, probe_records
     from e2fashion.runner.reports import report
-    from e2fashion.runner.searching import recommend, search
 
 __all__ = [
     "caption_evaluate",
@@ -36,21 +26,12 @@ __all__ = [
     "classify",
     "compose",
     "composed",
-    "convert",
     "describe",
     "explain",
-    "export",
-    "index_build",
-    "index_change",
-    "index_describe",
-    "index_evaluate",
-    "index_remove",
     "prepare",
     "probe",
     "probe_records",
-    "recommend",
     "report",
-    "search",
     "tags_fit",
     "tags_predict",
     "train_decoder",
@@ -82,24 +63,11 @@ __getattr__ = lazy_names(
             "compose",
             "composed",
         ),
-        "e2fashion.runner.converting": ("convert",),
         "e2fashion.runner.explaining": ("explain",),
-        "e2fashion.runner.exporting": ("export",),
-        "e2fashion.runner.indexing": (
-            "index_build",
-            "index_change",
-            "index_describe",
-            "index_evaluate",
-            "index_remove",
-        ),
         "e2fashion.runner.probing": (
             "probe",
             "probe_records",
         ),
         "e2fashion.runner.reports": ("report",),
-        "e2fashion.runner.searching": (
-            "recommend",
-            "search",
-        ),
     },
 )

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from e2fashion.checkpoints.shapes import OpenAIShape, openai_shapes
+from e2fashion.checkpoints.openai import OpenAIShape, openai_shapes
 
 State = dict[str, Tensor]
 Activation = Callable[[Tensor], Tensor]

@@ -41,7 +41,7 @@ def test_a_training_checkpoint_is_opened_and_the_rest_named(tmp_path: Path) -> N
     assert {key: value.dtype for key, value in read.tensors.items()} == {"one": torch.half, "two": torch.half}
     assert read.texts == {"name": "ViT-B-32-quickgelu"}
     said = "; ".join(read.notes)
-    assert "lay under 'state_dict'; beside it, not read: epoch, name" in said
+    assert "was under 'state_dict'; not read: epoch, name" in said
     assert "'module.' of data-parallel training cut off" in said
     assert "weights in float16, written as float32" in said
 

@@ -14,17 +14,26 @@ import torch.nn.functional as F
 from openai_reference import PUBLISHED, TINY, State, encode_image, encode_text, logits, quick_gelu, random_state
 from transformers import CLIPModel
 
-from e2fashion.checkpoints.activation import (
+from e2fashion.checkpoints.files import write_state_file
+from e2fashion.checkpoints.open_clip import (
     agreed_activation,
     check_features,
     named_activation,
+    open_clip_config,
+    read_open_clip_config,
     read_reference,
+    without_text_prefix,
 )
-from e2fashion.checkpoints.files import write_state_file
-from e2fashion.checkpoints.names import Facts, clip_from_openai, to_openai
-from e2fashion.checkpoints.open_clip import open_clip_config, read_open_clip_config, without_text_prefix
-from e2fashion.checkpoints.plain import lost_parts, obstacles, plain_clip
-from e2fashion.checkpoints.shapes import OpenAIShape, check_openai_rules, check_state, openai_shapes
+from e2fashion.checkpoints.openai import (
+    Facts,
+    OpenAIShape,
+    check_openai_rules,
+    check_state,
+    clip_from_openai,
+    openai_shapes,
+    to_openai,
+)
+from e2fashion.checkpoints.write import lost_parts, obstacles, plain_clip
 from e2fashion.models import E2Model
 from e2fashion.types import E2FashionError
 
@@ -139,8 +148,8 @@ def test_features_of_the_original_tell_the_activation(tmp_path: Path) -> None:
     made |= {"input_ids": IDS, "text_features": encode_text(state, IDS, F.gelu) * 3}  # of any length
     write_state_file(made, tmp_path / "check.safetensors")
     reference = read_reference(tmp_path / "check.safetensors")
-    own, other = check_features(converted(state, "gelu"), reference, 1e-4)
-    assert own < 1e-5 < 1e-4 < other
+    difference, other = check_features(converted(state, "gelu"), reference, 1e-4)
+    assert difference < 1e-5 < 1e-4 < other
     model = converted(state, "quick_gelu")
     with pytest.raises(E2FashionError, match=r"with quick_gelu the features differ .*computes with gelu: activation=g"):
         check_features(model, reference, 1.0)  # the nearer one is the true one, however much is tolerated
@@ -180,7 +189,9 @@ def test_open_clip_s_configuration_is_read_and_written(tmp_path: Path) -> None:
     model = converted(random_state(TINY), config.activation, vision_heads=4)
     file.write_text(json.dumps(open_clip_config(model, "squeeze", (0.5,) * 3, (0.25,) * 3)), encoding="utf-8")
     assert read_open_clip_config(file, TINY) == config
-    file.write_text(json.dumps(json.loads(file.read_text())["model_cfg"]), encoding="utf-8")  # open_clip's own files
+    file.write_text(
+        json.dumps(json.loads(file.read_text())["model_cfg"]), encoding="utf-8"
+    )  # files of open_clip itself
     assert read_open_clip_config(file, TINY).activation == "quick_gelu"
 
 
@@ -191,7 +202,7 @@ def test_open_clip_s_configuration_is_read_and_written(tmp_path: Path) -> None:
         ({"model_cfg__text_cfg__vocab_size": 49408}, "text_cfg.vocab_size means 49408, the tensors have 60"),
         ({"model_cfg__vision_cfg__no_ln_pre": True}, "no CLIP of OpenAI's kind: vision_cfg.no_ln_pre=True"),
         ({"model_cfg__text_cfg__pool_type": "last"}, "text_cfg.pool_type='last'"),
-        ({"preprocess_cfg": {"interpolation": "bilinear"}}, "interpolation is 'bilinear', and pictures are read with"),
+        ({"preprocess_cfg": {"interpolation": "bilinear"}}, "interpolation is 'bilinear', and images are read with"),
         ({"preprocess_cfg": {"resize_mode": "stretch"}}, "resize_mode is 'stretch'; known: shortest, squash, longest"),
         ({"model_cfg": {"embed_dim": 3}}, "no configuration of open_clip: it lacks embed_dim, vision_cfg or text_cfg"),
         ({"model_cfg__vision_cfg__width": {"x": 1}}, "a configuration of open_clip, cannot be read"),
@@ -204,12 +215,12 @@ def test_a_configuration_that_does_not_fit_is_refused(changes: dict[str, Any], m
     assert read_open_clip_config(open_clip_file(tmp_path, model_cfg__text_cfg__pool_type="argmax"), TINY)
 
 
-def test_a_text_tower_of_its_own_is_found() -> None:
+def test_a_separate_text_tower_is_read() -> None:
     state = random_state(TINY)
-    own = {key if key.startswith(("visual.", "logit_")) else f"text.{key}": value for key, value in state.items()}
-    assert without_text_prefix(own).keys() == state.keys()
+    separate = {key if key.startswith(("visual.", "logit_")) else f"text.{key}": value for key, value in state.items()}
+    assert without_text_prefix(separate).keys() == state.keys()
     with pytest.raises(E2FashionError, match=r"has 1 keys twice, plain and with 'text.': text_projection"):
-        without_text_prefix(own | {"text_projection": state["text_projection"]})
+        without_text_prefix(separate | {"text_projection": state["text_projection"]})
 
 
 def test_what_stands_in_the_way_of_a_layout_is_named() -> None:

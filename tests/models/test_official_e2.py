@@ -13,7 +13,7 @@ from openai_reference import TINY, State, block, encode_text, norm
 from torch import Tensor
 
 from e2fashion.checkpoints.official_e2 import OFFICIAL_ENTITIES, e2_to_official, official_e2_to_e2
-from e2fashion.checkpoints.shapes import openai_shapes
+from e2fashion.checkpoints.openai import openai_shapes
 from e2fashion.models import E2Model
 from e2fashion.types import E2FashionError
 

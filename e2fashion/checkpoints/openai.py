@@ -1,37 +1,66 @@
-"""The sizes of a CLIP in OpenAI's layout, the shapes that follow from them, and what a state dict has instead."""
+"""A CLIP in OpenAI's layout: its sizes and shapes, what a state dict has instead, and its names in Transformers."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
+from transformers import CLIPConfig, CLIPModel, CLIPTextConfig, CLIPVisionConfig
+from transformers.initialization import no_init_weights
 
+from e2fashion.models.loading import load_module
 from e2fashion.types import E2FashionError
 
 Shape = tuple[int, ...]
 State = Mapping[str, Tensor]
+Model = TypeVar("Model", bound=CLIPModel)
 
 VISION_LAYERS, TEXT_LAYERS = "visual.transformer.resblocks", "transformer.resblocks"
 IMAGE_PROJECTION = "visual.proj"
 KINDS = ("weight", "bias")
+LAYOUT_NAMES = {"openai": "OpenAI's CLIP", "open_clip": "open_clip", "e2_official": "the official E2 code"}
+"""The layouts of others as messages call them."""
 HEAD_WIDTH = 64
 """OpenAI's code gives every head this width."""
 
-#: Numbers that OpenAI's archives hold beside the weights, by the size that they repeat.
+#: Numbers that OpenAI's archives hold besides the weights, by the size that they repeat.
 SIZE_ENTRIES = {"input_resolution": "image_size", "context_length": "context", "vocab_size": "vocabulary"}
 #: Known and left behind: those numbers, and buffers of older savers that any model makes for itself.
 KNOWN_EXTRAS = re.compile(rf"({'|'.join(SIZE_ENTRIES)}|(.+\.)?(attn_mask|position_ids))")
 #: Other families by keys that only they have, and what to do instead.
-_FOREIGN = {
+_OTHER_FAMILIES = {
     "visual.layer1.": "a CLIP with a ResNet as its image tower; only vision transformers can be converted",
-    "visual.trunk.": "an open_clip model with an image tower of timm; only OpenAI's own kind can be converted",
+    "visual.trunk.": "an open_clip model with an image tower of timm; only OpenAI's kind can be converted",
     "transformer.embeddings.": "an open_clip model with another text tower than CLIP's, which cannot be converted",
-    "vision_model.": "in the layout of Transformers already: put it beside its config.json as model.safetensors",
+    "vision_model.": "in the layout of Transformers already: name it model.safetensors next to its config.json",
 }
 _SHOWN = 5
+
+_LAYER_PARTS = {
+    "ln_1": "layer_norm1",
+    "ln_2": "layer_norm2",
+    "mlp.c_fc": "mlp.fc1",
+    "mlp.c_proj": "mlp.fc2",
+    "attn.out_proj": "self_attn.out_proj",
+}
+_NORMS = {
+    "visual.ln_pre": "vision_model.pre_layrnorm",
+    "visual.ln_post": "vision_model.post_layernorm",
+    "ln_final": "text_model.final_layer_norm",
+}
+_SINGLE = {
+    "logit_scale": "logit_scale",
+    "token_embedding.weight": "text_model.embeddings.token_embedding.weight",
+    "positional_embedding": "text_model.embeddings.position_embedding.weight",
+    "visual.class_embedding": "vision_model.embeddings.class_embedding",
+    "visual.conv1.weight": "vision_model.embeddings.patch_embedding.weight",
+    "visual.positional_embedding": "vision_model.embeddings.position_embedding.weight",
+}
+_JOINED = ("q_proj", "k_proj", "v_proj")
 
 
 @dataclass(frozen=True)
@@ -60,9 +89,9 @@ class OpenAIShape:
         """Sizes of the model that ``state`` holds; errors call it ``where``.
 
         Raises:
-            E2FashionError: a tensor that tells a size is missing or misshapen, or this is another kind of model.
+            E2FashionError: a tensor that defines a size is missing or misshapen, or this is another kind of model.
         """
-        for prefix, what in _FOREIGN.items():
+        for prefix, what in _OTHER_FAMILIES.items():
             if any(key.startswith(prefix) for key in state):
                 raise E2FashionError(f"{where} is {what} (it has keys {prefix}...)")
         patches = _shape(state, "visual.conv1.weight", 4, where)
@@ -148,7 +177,7 @@ def check_state(
 ) -> list[str]:
     """Every ``expected`` key there, in its shape and finite; the keys that are known and left behind.
 
-    ``unused`` matches keys of this layout that its own forward pass never reads.
+    ``unused`` matches keys of this layout that its forward pass never reads.
 
     Raises:
         E2FashionError: keys that are missing, unknown, misshapen or not finite, with counts and the first by name; a
@@ -183,7 +212,7 @@ def check_state(
 
 
 def check_openai_rules(sizes: OpenAIShape, what: str) -> None:
-    """Refuse sizes that OpenAI's own code, which derives heads and MLP widths, would not rebuild.
+    """Refuse sizes that OpenAI's code, which derives heads and MLP widths, would not rebuild.
 
     Raises:
         E2FashionError: a width that heads of 64 do not divide, or an MLP that is not four times as wide.
@@ -197,3 +226,137 @@ def check_openai_rules(sizes: OpenAIShape, what: str) -> None:
                 f"{what}: the {tower} tower has width {width} and MLP width {mlp}; OpenAI's code knows heads of width "
                 f"{HEAD_WIDTH} and MLPs of 4 x width alone. Take open_clip's layout, whose configuration says them"
             )
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What a state dict in OpenAI's layout does not hold: the activation, the heads, the special tokens.
+
+    Heads of None have width 64, as OpenAI's code gives them. Without ``special`` ids (``bos_token_id``, ...) start and
+    end are the last two of the vocabulary, as in CLIP's; the text is read at its largest id, so the end must be last.
+    """
+
+    activation: str
+    vision_heads: int | None = None
+    text_heads: int | None = None
+    special: dict[str, int] = field(default_factory=dict)
+
+
+def _layers(sizes: OpenAIShape) -> list[tuple[str, str]]:
+    """Each layer's prefix in both layouts."""
+    towers = ((VISION_LAYERS, "vision_model", sizes.vision_layers), (TEXT_LAYERS, "text_model", sizes.text_layers))
+    return [(f"{old}.{layer}", f"{new}.encoder.layers.{layer}") for old, new, n in towers for layer in range(n)]
+
+
+def _same(sizes: OpenAIShape) -> dict[str, str]:
+    """OpenAI's names, and Transformers', of the tensors that are the same in both."""
+    pairs = dict(_SINGLE)
+    for kind in KINDS:
+        pairs |= {f"{old}.{kind}": f"{new}.{kind}" for old, new in _NORMS.items()}
+        for old, new in _layers(sizes):
+            pairs |= {f"{old}.{part}.{kind}": f"{new}.{other}.{kind}" for part, other in _LAYER_PARTS.items()}
+    return pairs
+
+
+def _transposed(image_projection: str) -> dict[str, str]:
+    """Those that OpenAI multiplies from the right."""
+    return {"text_projection": "text_projection.weight", image_projection: "visual_projection.weight"}
+
+
+def to_transformers(state: State, sizes: OpenAIShape, image_projection: str = IMAGE_PROJECTION) -> dict[str, Tensor]:
+    """A state dict in OpenAI's layout under the names of ``CLIPModel``."""
+    mapped = {new: state[old] for old, new in _same(sizes).items()}
+    mapped |= {new: state[old].T for old, new in _transposed(image_projection).items()}
+    for old, new in _layers(sizes):
+        for kind in KINDS:
+            parts = state[f"{old}.attn.in_proj_{kind}"].chunk(len(_JOINED))
+            mapped |= {f"{new}.self_attn.{n}.{kind}": part for n, part in zip(_JOINED, parts, strict=True)}
+    return mapped
+
+
+def to_openai(model: CLIPModel, image_projection: str = IMAGE_PROJECTION) -> dict[str, Tensor]:
+    """The CLIP of a model under OpenAI's names; what an E2 adds is not among them."""
+    state, sizes = model.state_dict(), shape_of(model)
+    mapped = {old: state[new] for old, new in _same(sizes).items()}
+    mapped |= {old: state[new].T for old, new in _transposed(image_projection).items()}
+    for old, new in _layers(sizes):
+        for kind in KINDS:
+            parts = [state[f"{new}.self_attn.{name}.{kind}"] for name in _JOINED]
+            mapped[f"{old}.attn.in_proj_{kind}"] = torch.cat(parts)
+    return {key: value.detach().contiguous().clone() for key, value in mapped.items()}
+
+
+def shape_of(model: CLIPModel) -> OpenAIShape:
+    """The sizes of a model, from its configuration."""
+    vision: Any = model.config.vision_config
+    text: Any = model.config.text_config
+    return OpenAIShape(
+        vision_width=vision.hidden_size,
+        vision_mlp=vision.intermediate_size,
+        vision_layers=vision.num_hidden_layers,
+        patch_size=vision.patch_size,
+        grid=vision.image_size // vision.patch_size,
+        text_width=text.hidden_size,
+        text_mlp=text.intermediate_size,
+        text_layers=text.num_hidden_layers,
+        vocabulary=text.vocab_size,
+        context=text.max_position_embeddings,
+        joint=int(model.visual_projection.out_features),
+    )
+
+
+def tower_configs(sizes: OpenAIShape, facts: Facts) -> dict[str, Any]:
+    """``text_config`` and ``vision_config`` of a model of these sizes.
+
+    Raises:
+        E2FashionError: heads that do not divide a tower's width.
+    """
+    text_heads = facts.text_heads or max(1, sizes.text_width // HEAD_WIDTH)
+    vision_heads = facts.vision_heads or max(1, sizes.vision_width // HEAD_WIDTH)
+    for key, width, heads in (
+        ("text_heads", sizes.text_width, text_heads),
+        ("vision_heads", sizes.vision_width, vision_heads),
+    ):
+        if heads < 1 or width % heads:
+            raise E2FashionError(f"{key} is {heads}, which does not divide the tower's width {width}")
+    special: dict[str, Any] = dict(facts.special) or {
+        "bos_token_id": sizes.vocabulary - 2,
+        "eos_token_id": sizes.vocabulary - 1,
+        "pad_token_id": sizes.vocabulary - 1,
+    }
+    text = CLIPTextConfig(
+        vocab_size=sizes.vocabulary,
+        hidden_size=sizes.text_width,
+        intermediate_size=sizes.text_mlp,
+        num_hidden_layers=sizes.text_layers,
+        num_attention_heads=text_heads,
+        max_position_embeddings=sizes.context,
+        projection_dim=sizes.joint,
+        hidden_act=facts.activation,
+        **special,
+    )
+    vision = CLIPVisionConfig(
+        hidden_size=sizes.vision_width,
+        intermediate_size=sizes.vision_mlp,
+        num_hidden_layers=sizes.vision_layers,
+        num_attention_heads=vision_heads,
+        image_size=sizes.image_size,
+        patch_size=sizes.patch_size,
+        projection_dim=sizes.joint,  # read by the towers that are loaded alone
+        hidden_act=facts.activation,
+    )
+    return {"text_config": text.to_dict(), "vision_config": vision.to_dict()}
+
+
+def filled(model_class: type[Model], config: CLIPConfig, tensors: State) -> Model:
+    """A model of ``config`` that holds ``tensors``, float32, in evaluation mode."""
+    with no_init_weights():
+        model = model_class(config)
+    load_module(model, {key: value.float() for key, value in tensors.items()}, "the converted state dict")
+    return model.eval()
+
+
+def clip_from_openai(state: State, sizes: OpenAIShape, facts: Facts) -> CLIPModel:
+    """The CLIP that a checked state dict in OpenAI's layout holds."""
+    config = CLIPConfig(**tower_configs(sizes, facts), projection_dim=sizes.joint)
+    return filled(CLIPModel, config, to_transformers(state, sizes))
