@@ -16,12 +16,14 @@ if TYPE_CHECKING:
     from e2fashion.data.datamodule import CatalogueDataModule
     from e2fashion.encoder import Encoder, load_encoder
     from e2fashion.evaluation import evaluate
+    from e2fashion.export.open_clip import create_model_and_transforms, get_tokenizer
     from e2fashion.export.openai_clip import load
     from e2fashion.models import E2Config, E2Model, E2VisionModelWithProjection
     from e2fashion.tasks.classification.classifier import ZeroShotClassifier
     from e2fashion.tasks.classification.tags_file import load_tag_predictor
     from e2fashion.tasks.search.build import build_index
-    from e2fashion.tasks.search.index import ProductIndex, open_index
+    from e2fashion.tasks.search.index import ProductIndex, open_index, search
+    from e2fashion.tasks.search.recommend import recommend
     from e2fashion.training.module import ContrastiveModule
 
 __version__ = "0.1.0"
@@ -39,11 +41,15 @@ __all__ = [
     "ProductIndex",
     "ZeroShotClassifier",
     "build_index",
+    "create_model_and_transforms",
     "evaluate",
+    "get_tokenizer",
     "load",
     "load_encoder",
     "load_tag_predictor",
     "open_index",
+    "recommend",
+    "search",
     "train",
 ]
 
@@ -55,12 +61,14 @@ __getattr__ = lazy_names(
         "e2fashion.data.datamodule": ("CatalogueDataModule",),
         "e2fashion.encoder": ("Encoder", "load_encoder"),
         "e2fashion.evaluation": ("evaluate",),
+        "e2fashion.export.open_clip": ("create_model_and_transforms", "get_tokenizer"),
         "e2fashion.export.openai_clip": ("load",),
         "e2fashion.models": ("E2Config", "E2Model", "E2VisionModelWithProjection"),
         "e2fashion.tasks.classification.classifier": ("ZeroShotClassifier",),
         "e2fashion.tasks.classification.tags_file": ("load_tag_predictor",),
         "e2fashion.tasks.search.build": ("build_index",),
-        "e2fashion.tasks.search.index": ("ProductIndex", "open_index"),
+        "e2fashion.tasks.search.index": ("ProductIndex", "open_index", "search"),
+        "e2fashion.tasks.search.recommend": ("recommend",),
         "e2fashion.training.module": ("ContrastiveModule",),
     },
 )

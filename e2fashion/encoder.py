@@ -4,20 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, TypeAlias, cast, overload
 
-import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 from transformers import AutoConfig, AutoModel, CLIPModel, CLIPProcessor, PreTrainedTokenizerBase
 
-from e2fashion.data.decode import read_squares
+from e2fashion.data.decode import ImageSource, listed_images, read_squares
 from e2fashion.data.long_text import TextFitter, pad_ids
-from e2fashion.data.pictures import not_an_image
 from e2fashion.data.text import TextTemplate
 from e2fashion.data.transforms import ImageTransform, normalize
 from e2fashion.disk import write_checksums
@@ -38,8 +35,8 @@ SAME = 1e-7
 #: Keys of a configuration that say where a model comes from, not what it computes.
 NOT_IDENTITY = ("_name_or_path", "transformers_version", "architectures", "dtype")
 
-#: A picture in memory, or the file that holds one; one or several.
-ImageInput: TypeAlias = Image.Image | Path | str
+#: An image in memory, or the file that holds one; one or several (also as an array or tensor of four dimensions).
+ImageInput: TypeAlias = ImageSource
 ImageInputs: TypeAlias = ImageInput | Sequence[ImageInput]
 #: Embeddings of the readable images, and why others were skipped, by position.
 Readable: TypeAlias = tuple[Tensor, dict[int, str]]
@@ -275,7 +272,7 @@ class Encoder:
 
         An image that cannot be read joins ``skipped`` by its position; without it, it is an error.
         """
-        listed = _listed(images)
+        listed = listed_images(images)
         parts = [[empty] for empty in nothing]
         with evaluating(self.model):
             for start in range(0, len(listed), batch_size):
@@ -351,15 +348,6 @@ def _without(values: Any, keys: Sequence[str]) -> Any:
     if not isinstance(values, dict):
         return values
     return {key: _without(value, keys) for key, value in values.items() if key not in keys}
-
-
-def _listed(images: ImageInputs) -> list[ImageInput]:
-    """One image or several as a list; an array or tensor is refused, whose rows would be taken for images."""
-    if isinstance(images, Image.Image | Path | str):
-        return [images]
-    if isinstance(images, np.ndarray | Tensor | bytes) or not isinstance(images, Iterable):
-        raise not_an_image(images)
-    return list(images)
 
 
 @dataclass(frozen=True)

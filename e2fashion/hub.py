@@ -1,6 +1,6 @@
-"""Folders and names of the Hugging Face hub: which one a text means, where a stored one lies, and one quick question.
+"""Folders and names of the Hugging Face hub: which of them a text is, where a stored one is, and a hub that is silent.
 
-The network is asked for nothing but a hub name that a person wrote. A path never turns into such a name.
+The network is used only for a hub name that a person wrote. A path never turns into such a name.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ logger = logging.getLogger(__name__)
 
 #: First parts of the relative paths that this package's commands and documentation write to.
 USUAL_FOLDERS = ("runs", "models", "exports", "catalogues", "indexes", "checkpoints")
-#: Seconds within which the hub has to answer one question before anything is fetched; `HF_HUB_ETAG_TIMEOUT`, the hub's
-#: variable for such questions, replaces it.
+#: Seconds within which the hub has to answer one request before anything is fetched; `HF_HUB_ETAG_TIMEOUT`, the hub's
+#: variable for such requests, replaces it.
 ANSWER_WITHIN = 2.0
-#: Seconds for which an answer, or none, counts: the parts of one model are not asked for one by one.
+#: Seconds for which an answer, or none, counts: the files of one model cost one request.
 COUNTS_FOR = 60.0
-_heard: dict[str, tuple[float, str | None]] = {}
+_answers: dict[str, tuple[float, str | None]] = {}
 _from_cache: set[str] = set()
 OFFLINE_REMEDY = "Give a folder that holds it (model.checkpoint=<folder>, or model=<folder> of a verb)"
 
@@ -35,7 +35,7 @@ def checked_hub_name(name: str | Path, what: str) -> str:
 
     Raises:
         E2FashionError: it looks like a path: absolute, with more than one ``/``, or below a folder that exists or that
-            runs and models usually lie in.
+            runs and models are usually in.
     """
     text = str(name)
     path = Path(text).expanduser()
@@ -47,12 +47,14 @@ def checked_hub_name(name: str | Path, what: str) -> str:
     return text
 
 
-def hub_options(name: str, kept: str = "config.json", what: str = "", kind: str = "model") -> dict[str, Any]:
-    """Options of ``from_pretrained`` for a hub name: whether the hub is asked, or only what was fetched before.
+def hub_options(
+    name: str, kept: str = "config.json", what: str = "", kind: str = "model", cache: str | Path | None = None
+) -> dict[str, Any]:
+    """Options of ``from_pretrained`` for a hub name: whether the hub is used, or only its cache.
 
-    The hub is asked one question first, which it has to answer within :data:`ANSWER_WITHIN` seconds: its client would
-    go on asking for a minute. Without an answer, or with ``HF_HUB_OFFLINE``, what the cache holds is taken; ``kept`` is
-    the file whose presence there says so. Errors call the name ``what``.
+    One request comes first, which the hub has to answer within :data:`ANSWER_WITHIN` seconds: its client would repeat
+    it for a minute. Without an answer, or with ``HF_HUB_OFFLINE``, the cache is used; ``kept`` is the file whose
+    presence in it counts. Errors call the name ``what``.
 
     Raises:
         E2FashionError: no answer, and nothing in the cache.
@@ -61,7 +63,7 @@ def hub_options(name: str, kept: str = "config.json", what: str = "", kind: str 
     from huggingface_hub.errors import HFValidationError
 
     try:
-        cached = isinstance(try_to_load_from_cache(name, kept, repo_type=kind), str)
+        cached = isinstance(try_to_load_from_cache(name, kept, cache_dir=cache, repo_type=kind), str)
     except HFValidationError as error:
         raise E2FashionError(
             f"{what or repr(name)} is no folder, and '{name}' cannot be a name on the hub. {OFFLINE_REMEDY}"
@@ -74,13 +76,29 @@ def hub_options(name: str, kept: str = "config.json", what: str = "", kind: str 
         silence = "HF_HUB_OFFLINE is set"
     if not cached:
         raise E2FashionError(
-            f"{what or repr(name)} is no folder, so it was taken for a hub name, and the hub cannot be asked "
+            f"{what or repr(name)} is no folder, so it was taken for a hub name, and the hub does not answer "
             f"({silence}). {OFFLINE_REMEDY}"
         )
     if name not in _from_cache:
         _from_cache.add(name)
-        logger.warning("%s: the hub cannot be asked (%s); what was fetched before is taken", name, silence)
+        logger.warning("%s: the hub does not answer (%s); its cache is used", name, silence)
     return {"local_files_only": True}
+
+
+def fetch(name: str, cache: str | Path) -> str:
+    """The folder of a hub model below ``cache``, where it is fetched to unless it is there.
+
+    Raises:
+        E2FashionError: as :func:`checked_hub_name` and :func:`hub_options`, or the hub has no such model.
+    """
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+
+    options = hub_options(checked_hub_name(name, "model"), cache=cache)
+    try:
+        return snapshot_download(name, cache_dir=cache, allow_patterns=["*.json", "*.txt", "*.safetensors"], **options)
+    except (HfHubHTTPError, LocalEntryNotFoundError) as error:
+        raise E2FashionError(f"'{name}' cannot be fetched from the hub: {str(error).splitlines()[0]}") from error
 
 
 def source_options(source: str | Path, kept: str = "config.json", what: str = "") -> dict[str, Any]:
@@ -89,42 +107,42 @@ def source_options(source: str | Path, kept: str = "config.json", what: str = ""
 
 
 def silence_of_hub(name: str, file: str, kind: str) -> str | None:
-    """Why the hub does not answer a question about a ``file`` of a repository; None where it does, whatever it says.
+    """Why the hub does not answer a request for a ``file`` of a repository; None where it does, whatever the answer.
 
-    ``kind`` of the repository is ``model`` or ``dataset``. The question is asked in a thread of its own, for looking up
-    a host's name heeds no time limit. An answer counts for :data:`COUNTS_FOR` seconds.
+    ``kind`` of the repository is ``model`` or ``dataset``. The request is made in a separate thread, because the lookup
+    of a host's name has no time limit. An answer counts for :data:`COUNTS_FOR` seconds.
     """
     from huggingface_hub import constants, get_session, hf_hub_url
 
-    asked, answer = _heard.get(constants.ENDPOINT, (float("-inf"), None))
-    if time.monotonic() - asked < COUNTS_FOR:
+    time_of_answer, answer = _answers.get(constants.ENDPOINT, (float("-inf"), None))
+    if time.monotonic() - time_of_answer < COUNTS_FOR:
         return answer
     within = float(os.environ.get("HF_HUB_ETAG_TIMEOUT") or ANSWER_WITHIN)
-    said: list[str | None] = []
+    results: list[str | None] = []
 
-    def ask() -> None:
+    def request() -> None:
         try:
             url = hf_hub_url(name, file, repo_type=None if kind == "model" else kind)
             get_session().head(url, timeout=within)
-            said.append(None)
+            results.append(None)
         except Exception as error:  # of the hub's HTTP client, whichever its version has
-            said.append(str(error).splitlines()[0] if str(error) else type(error).__name__)
+            results.append(str(error).splitlines()[0] if str(error) else type(error).__name__)
 
-    asking = threading.Thread(target=ask, daemon=True, name="ask-hub")
-    asking.start()
-    asking.join(within)
-    answer = said[0] if said else f"no answer within {within:g} s"
-    _heard[constants.ENDPOINT] = time.monotonic(), answer
+    thread = threading.Thread(target=request, daemon=True, name="ask-hub")
+    thread.start()
+    thread.join(within)
+    answer = results[0] if results else f"no answer within {within:g} s"
+    _answers[constants.ENDPOINT] = time.monotonic(), answer
     return answer
 
 
 @dataclass(frozen=True)
 class StoredPlace:
-    """Where something that is stored says its model lies.
+    """Where the model of something that is stored is.
 
     Attributes:
-        source: a folder, absolute, or a hub name; of older files whatever the person wrote.
-        relative: the folder as seen from the one that stores this, to find both where they were moved together.
+        source: a folder, absolute, or a hub name; in older files whatever the person wrote.
+        relative: the folder relative to the one that stores this, for where both were moved together.
         hub: whether ``source`` is a hub name that a person wrote.
     """
 
@@ -134,7 +152,7 @@ class StoredPlace:
 
     @classmethod
     def of(cls, name_or_folder: str | Path, stored_in: str | Path) -> StoredPlace:
-        """The place of a model that was just loaded, to be stored in the folder ``stored_in``."""
+        """That of a model that was just loaded, to be stored in the folder ``stored_in``."""
         folder = Path(name_or_folder).expanduser()
         if not str(name_or_folder):
             return cls("")
@@ -145,20 +163,20 @@ class StoredPlace:
 
     @classmethod
     def read(cls, values: Mapping[str, Any]) -> StoredPlace:
-        """The place in a stored mapping, of today or older."""
+        """That in a stored mapping of this version or an older one."""
         return cls(str(values.get("source", "")), str(values.get("relative", "")), values.get("hub") is True)
 
     @classmethod
-    def remembered(cls, written: str, stored_in: str | Path, place: str | None = None) -> dict[str, Any]:
-        """What a record keeps for :meth:`recall` of a place that a configuration was ``written`` with.
+    def remembered(cls, written: str, stored_in: str | Path, source: str | None = None) -> dict[str, Any]:
+        """What a record keeps for :meth:`recall` of what is ``written`` in a configuration.
 
-        ``place`` is where it lies; None: as it is written.
+        ``source`` is where it is; None: as it is written.
         """
-        return {"written": written, **asdict(cls.of(place or written, stored_in))}
+        return {"written": written, **asdict(cls.of(source or written, stored_in))}
 
     @classmethod
     def recall(cls, written: str, record: Mapping[str, Any] | None, stored_in: str | Path, what: str) -> str:
-        """Where ``written`` lies, by what a record remembers of it, or as it is written where that is something else.
+        """Where ``written`` is according to a record, or as it is written where the record is of something else.
 
         Raises:
             E2FashionError: as :meth:`find`.
@@ -166,7 +184,7 @@ class StoredPlace:
         if not isinstance(record, Mapping) or record.get("written") != written:
             return written
         try:
-            return cls.read(record).find(stored_in, what, "Give another place.")
+            return cls.read(record).find(stored_in, what, "Give another folder.")
         except E2FashionError:
             if Path(written).expanduser().is_dir():
                 return written
@@ -175,19 +193,19 @@ class StoredPlace:
     def find(self, stored_in: str | Path, what: str, remedy: str) -> str:
         """The folder, or the hub name that a person wrote.
 
-        An older file does not say which of the two it means: where it is no folder, a hub name counts only if the
-        hub's cache holds it.
+        An older file does not say which of the two it holds: what is no folder is a hub name only if the hub's cache
+        holds it.
 
         Raises:
-            E2FashionError: no folder there; the message names the places that were tried, and ``remedy``.
+            E2FashionError: it is not there; the message names the folders that were tried, and ``remedy``.
         """
         if self.hub:
             return self.source
         moved = Path(os.path.normpath(Path(stored_in).absolute() / (self.relative or self.source)))
         tried = dict.fromkeys([Path(self.source).expanduser().absolute(), moved])
-        for place in tried:
-            if place.is_dir():
-                return str(place)
+        for folder in tried:
+            if folder.is_dir():
+                return str(folder)
         if not self.relative and _in_cache(self.source):
             return self.source
         raise E2FashionError(f"{what} is not where it was: tried {' and '.join(map(str, tried))}. {remedy}")

@@ -14,7 +14,7 @@ import pytest
 from e2fashion import hub
 from e2fashion.data.sources.datasets_tables import open_splits
 from e2fashion.encoder import load_encoder
-from e2fashion.hub import StoredPlace, checked_hub_name, hub_options, source_options
+from e2fashion.hub import StoredPlace, checked_hub_name, fetch, hub_options, source_options
 from e2fashion.types import E2FashionError
 
 
@@ -51,7 +51,7 @@ def endpoint(monkeypatch: pytest.MonkeyPatch, listening: bool) -> Iterator[int]:
 def empty_cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
-    monkeypatch.setattr(hub, "_heard", {})
+    monkeypatch.setattr(hub, "_answers", {})
     monkeypatch.setattr(hub, "_from_cache", set())
     for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "all_proxy"):
         monkeypatch.delenv(name, raising=False)
@@ -73,7 +73,7 @@ def test_a_hub_that_stays_silent_is_waited_for_no_longer_than_it_may_take(
     connections: list[object], empty_cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(hub, "ANSWER_WITHIN", 0.2)
-    with endpoint(monkeypatch, listening=True), pytest.raises(E2FashionError, match="cannot be asked"):
+    with endpoint(monkeypatch, listening=True), pytest.raises(E2FashionError, match="does not answer"):
         hub_options("nobody/no-such-clip")
     assert len(connections) == 1
     assert hub.ANSWER_WITHIN == 0.2
@@ -103,7 +103,7 @@ def test_offline_nothing_is_asked(
     connections: list[object], empty_cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
-    with pytest.raises(E2FashionError, match=r"cannot be asked \(HF_HUB_OFFLINE is set\)"):
+    with pytest.raises(E2FashionError, match=r"does not answer \(HF_HUB_OFFLINE is set\)"):
         hub_options("nobody/no-such-clip")
     assert connections == []
 
@@ -119,7 +119,7 @@ def in_cache(cache: Path, name: str) -> None:
     (refs / "main").write_text(commit)
 
 
-def test_what_was_fetched_before_is_taken_where_the_hub_is_silent(
+def test_the_cache_is_used_where_the_hub_does_not_answer(
     connections: list[object], empty_cache: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     in_cache(empty_cache, "some/clip")
@@ -127,10 +127,24 @@ def test_what_was_fetched_before_is_taken_where_the_hub_is_silent(
         for _ in range(3):  # the parts of a model
             assert hub_options("some/clip") == {"local_files_only": True}
     assert len(connections) == 1
-    assert caplog.text.count("what was fetched before is taken") == 1
+    assert caplog.text.count("its cache is used") == 1
 
 
-def test_a_folder_is_never_asked_for(connections: list[object], tmp_path: Path) -> None:
+def test_a_model_is_fetched_into_the_folder_that_is_named(
+    empty_cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    in_cache(tmp_path / "mine", "some/clip")
+    with endpoint(monkeypatch, listening=False):
+        found = Path(fetch("some/clip", tmp_path / "mine"))
+        assert found.is_relative_to(tmp_path / "mine")
+        assert (found / "config.json").is_file()
+        with pytest.raises(E2FashionError, match="the hub does not answer"):
+            fetch("some/clip", tmp_path / "other")
+    with pytest.raises(E2FashionError, match="is not a folder; give a model's folder"):
+        fetch("runs/mine", tmp_path / "mine")
+
+
+def test_a_folder_costs_no_request(connections: list[object], tmp_path: Path) -> None:
     assert source_options(tmp_path) == {"local_files_only": True}
     assert connections == []
 
@@ -145,7 +159,7 @@ def test_a_name_that_looks_like_a_path_never_goes_to_the_hub(name: str, tmp_path
 
 
 def stored_run(root: Path) -> tuple[Path, Path, StoredPlace]:
-    """A model folder, an index beside it, and what the index stores of the model, written from ``root``."""
+    """A model folder, an index next to it, and what the index stores of the model, written from ``root``."""
     model, index = root / "runs" / "mine", root / "indexes" / "shop"
     model.mkdir(parents=True)
     index.mkdir(parents=True)

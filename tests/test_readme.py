@@ -22,7 +22,6 @@ from tiny_encoder import build_tiny_encoder, save_tiny_run
 from transformers import CLIPConfig, CLIPModel, CLIPProcessor
 
 from e2fashion import commands as registered
-from e2fashion import runner
 from e2fashion.__main__ import argument_parser, main, parse
 from e2fashion.ablation.plan import load_ablation
 from e2fashion.commands import registry
@@ -34,6 +33,7 @@ from e2fashion.data.sources import SOURCES
 from e2fashion.data.transforms import ImageTransform
 from e2fashion.encoder import load_encoder
 from e2fashion.export.config import ExportConfig
+from e2fashion.export.write import export
 from e2fashion.losses.terms import LOSS_TERMS
 from e2fashion.models import E2Output
 from e2fashion.models.tokenizer import load_tokenizer
@@ -185,7 +185,7 @@ def test_the_python_of_the_readme_runs(
         Image.new("RGB", (40, 60), "navy").save(tmp_path / "photos" / name)
     monkeypatch.chdir(tmp_path)
     for kind, place in (("onnx", "exports/mine_onnx"), ("sentence_transformers", "exports/mine_st")):
-        runner.export(ExportConfig(model="runs/mine", format=kind, output=place))
+        export(ExportConfig(model="runs/mine", format=kind, output=place))
     names: dict[str, Any] = {}
     snippets = [*blocks(ROOT / "README.md", "python"), *blocks(ROOT / "docs" / "plugins.md", "python")]
     assert len(snippets) >= 3

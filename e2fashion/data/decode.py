@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from importlib.util import find_spec
 from pathlib import Path
+from typing import TypeAlias
 
 import numpy as np
 import torch
@@ -12,24 +13,45 @@ from PIL import Image
 from torch import Tensor
 
 from e2fashion.data.image_files import ImageError
-from e2fashion.data.pictures import MAX_PIXELS, PILLOW_MAX_PIXELS, read_image, read_stored
+from e2fashion.data.pictures import MAX_PIXELS, PILLOW_MAX_PIXELS, not_an_image, read_image, read_stored
 from e2fashion.types import E2FashionError
 
 _JPEG_START = b"\xff\xd8\xff"
 _HAS_SIMPLEJPEG = find_spec("simplejpeg") is not None
 
 
-def read_pixels(image: Image.Image | Path | str, max_pixels: int = MAX_PIXELS) -> Tensor:
-    """An image, or the file of one, as uint8 (3, H, W): the very pixels that a catalogue would hold of it.
+#: An image in memory (an array is uint8 RGB (H, W, 3), a tensor uint8 RGB (3, H, W)), or the file of one.
+ImageSource: TypeAlias = Image.Image | Path | str | np.ndarray | Tensor
+
+
+def read_pixels(image: ImageSource, max_pixels: int = MAX_PIXELS) -> Tensor:
+    """An image as uint8 (3, H, W): the very pixels that a catalogue would hold of it.
 
     Raises:
-        E2FashionError: as :func:`~e2fashion.data.pictures.read_image`.
+        E2FashionError: an array or tensor of another type or shape, or as :func:`~e2fashion.data.pictures.read_image`.
     """
+    if isinstance(image, np.ndarray | Tensor):
+        return _checked_pixels(image)
     return _as_tensor(np.array(read_image(image, max_pixels)))
 
 
+def listed_images(images: ImageSource | Iterable[ImageSource]) -> list[ImageSource]:
+    """One image or several as a list; an array or tensor of four dimensions is several.
+
+    Raises:
+        E2FashionError: it is neither.
+    """
+    if isinstance(images, Image.Image | Path | str):
+        return [images]
+    if isinstance(images, np.ndarray | Tensor) and images.ndim != 4:
+        return [_checked_pixels(images)]
+    if isinstance(images, bytes) or not isinstance(images, Iterable):
+        raise not_an_image(images)
+    return list(images)
+
+
 def read_squares(
-    images: Sequence[Image.Image | Path | str],
+    images: Sequence[ImageSource],
     transform: Callable[[Tensor], Tensor],
     skipped: dict[int, str] | None = None,
     first: int = 0,
@@ -70,6 +92,15 @@ def decode_image(data: bytes) -> Tensor:
     if pixels is None:
         pixels = _decode_with_pillow(data)
     return _as_tensor(pixels)
+
+
+def _checked_pixels(image: np.ndarray | Tensor) -> Tensor:
+    """The pixels of an array (H, W, 3) or a tensor (3, H, W), uint8."""
+    colors = image.shape[-1:] if isinstance(image, np.ndarray) else image.shape[:1]
+    if str(image.dtype).removeprefix("torch.") != "uint8" or image.ndim != 3 or tuple(colors) != (3,):
+        raise not_an_image(image)
+    # A copy: torch takes no negative strides, as of BGR turned into RGB, and warns of memory that is read-only.
+    return _as_tensor(np.array(image, order="C")) if isinstance(image, np.ndarray) else image.cpu()
 
 
 def _as_tensor(pixels: np.ndarray) -> Tensor:

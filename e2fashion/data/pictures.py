@@ -188,8 +188,8 @@ def _is_plain(image: Image.Image, data: bytes) -> bool:
 def not_an_image(value: object) -> E2FashionError:
     """The error of a value that is given where an image is due."""
     shape = getattr(value, "shape", None)
-    what = type(value).__name__ + ("" if shape is None else f" of shape {tuple(shape)}")
+    kind = "" if shape is None else f" of shape {tuple(shape)} and {getattr(value, 'dtype', '')}"
     return E2FashionError(
-        f"{what} is no image: give a file, an image of Pillow, or a list of them. PIL.Image.fromarray makes one of a "
-        "uint8 array (height, width, 3)."
+        f"{type(value).__name__}{kind} is no image: give a file, an image of Pillow, a uint8 array (height, width, 3), "
+        "a uint8 tensor (3, height, width), or a list of them."
     )

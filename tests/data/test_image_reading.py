@@ -121,7 +121,7 @@ def test_formats_that_start_programs_or_unpack_without_bound_are_not_read() -> N
         read_image(b"SIMPLE  =                    T".ljust(2_880))
 
 
-@pytest.mark.parametrize("value", [np.zeros((4, 4, 3), np.uint8), torch.zeros(3, 4, 4), b"bytes", None, 5, {"a": 1}])
+@pytest.mark.parametrize("value", [np.zeros((4, 4), np.uint8), torch.zeros(3, 4, 4), b"bytes", None, 5, {"a": 1}])
 def test_what_is_no_image_is_refused(value: Any) -> None:
     with pytest.raises(E2FashionError, match=r"is no image: give a file|cannot be read"):
         read_pixels(value)

@@ -1,4 +1,4 @@
-"""An E2 and a plain CLIP as folders, and pictures that no preparation changes."""
+"""An E2 and a plain CLIP as folders, and images that no preparation changes."""
 
 from pathlib import Path
 
@@ -9,7 +9,7 @@ from tiny_encoder import save_tiny_run
 
 from e2fashion.data.catalogue import Catalogue
 from e2fashion.encoder import Encoder, load_encoder
-from e2fashion.export.agreement import sample_pictures
+from e2fashion.export.write import sample_images
 
 TEXTS = ["a navy wool coat", "dress"]
 
@@ -35,6 +35,6 @@ def encoder(folder: Path) -> Encoder:
 
 
 @pytest.fixture(scope="session")
-def pictures(encoder: Encoder) -> list[Image.Image]:
-    """Three pictures of the encoder's size."""
-    return sample_pictures(encoder)
+def samples(encoder: Encoder) -> list[Image.Image]:
+    """Three images of the encoder's size."""
+    return sample_images(encoder)

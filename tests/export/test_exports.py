@@ -1,6 +1,5 @@
 """Exports, read by the libraries they are for."""
 
-import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -12,25 +11,25 @@ import torch
 from PIL import Image
 from sentence_transformers import SentenceTransformer
 
-from e2fashion import runner
+from e2fashion.__main__ import main
 from e2fashion.encoder import Encoder, load_encoder
-from e2fashion.export import agreement
 from e2fashion.export.config import ExportConfig
 from e2fashion.export.onnx import export_onnx
 from e2fashion.export.openai_clip import OpenAIStyleModel, Preprocess
 from e2fashion.export.sentence_transformers import export_sentence_transformers
+from e2fashion.export.write import check_agreement, export
 from e2fashion.types import E2FashionError
 
 TEXTS = ["a navy wool coat", "dress", "a long text " * 40]
 
 
 def test_sentence_transformers_encodes_as_the_encoder(
-    encoder: Encoder, pictures: list[Image.Image], tmp_path: Path
+    encoder: Encoder, samples: list[Image.Image], tmp_path: Path
 ) -> None:
     assert export_sentence_transformers(encoder, tmp_path / "st") < 1e-5
     model = SentenceTransformer(str(tmp_path / "st"), device="cpu")
-    images, texts = model.encode(pictures, convert_to_tensor=True), model.encode(TEXTS, convert_to_tensor=True)
-    torch.testing.assert_close(images.cpu(), encoder.embed_images(pictures), atol=1e-5, rtol=0)
+    images, texts = model.encode(samples, convert_to_tensor=True), model.encode(TEXTS, convert_to_tensor=True)
+    torch.testing.assert_close(images.cpu(), encoder.embed_images(samples), atol=1e-5, rtol=0)
     torch.testing.assert_close(texts.cpu(), encoder.embed_texts(TEXTS), atol=1e-5, rtol=0)
     assert model.get_embedding_dimension() == encoder.dimension
     again = load_encoder(str(tmp_path / "st"))  # it is still a model folder
@@ -54,17 +53,14 @@ def test_no_string_is_read_as_an_image_or_fetched(
         model.encode(["a dress", "dress.png"])
 
 
-def test_onnxruntime_computes_as_the_encoder(encoder: Encoder, pictures: list[Image.Image], tmp_path: Path) -> None:
+def test_onnxruntime_computes_as_the_encoder(encoder: Encoder, samples: list[Image.Image], tmp_path: Path) -> None:
     assert export_onnx(encoder, tmp_path) < 1e-5
-    facts = json.loads((tmp_path / "export.json").read_text())
-    assert (facts["opset"], facts["image_size"]) == (18, 32)
-    assert facts["entities"] == [entity.name for entity in encoder.entities]
-    pixels = torch.stack([Preprocess(encoder.transform)(picture) for picture in pictures[:2]])
+    pixels = torch.stack([Preprocess(encoder.transform)(image) for image in samples[:2]])
     image = onnxruntime.InferenceSession(str(tmp_path / "image.onnx"))
     outputs = image.run(None, {"pixel_values": pixels.numpy()})
-    torch.testing.assert_close(torch.from_numpy(outputs[0]), encoder.embed_images(pictures[:2]), atol=1e-4, rtol=0)
+    torch.testing.assert_close(torch.from_numpy(outputs[0]), encoder.embed_images(samples[:2]), atol=1e-4, rtol=0)
     if encoder.entities:
-        regions = encoder.embed_regions(pictures[:2])
+        regions = encoder.embed_regions(samples[:2])
         torch.testing.assert_close(torch.from_numpy(outputs[1]), regions, atol=1e-4, rtol=0)
     text = onnxruntime.InferenceSession(str(tmp_path / "text.onnx"))
     tokens = encoder.tokenizer(TEXTS[:2], padding=True, return_tensors="np")
@@ -75,7 +71,7 @@ def test_onnxruntime_computes_as_the_encoder(encoder: Encoder, pictures: list[Im
 
 def test_a_difference_is_an_error() -> None:
     with pytest.raises(E2FashionError, match=r"onnxruntime: 'image_embeds' differ .* by up to 1, more than 0.1"):
-        agreement.check_agreement({"image_embeds": torch.ones(1)}, {"image_embeds": torch.zeros(1)}, 0.1, "onnxruntime")
+        check_agreement({"image_embeds": torch.ones(1)}, {"image_embeds": torch.zeros(1)}, 0.1, "onnxruntime")
 
 
 def test_a_missing_library_is_named(encoder: Encoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -86,29 +82,30 @@ def test_a_missing_library_is_named(encoder: Encoder, tmp_path: Path, monkeypatc
         export_sentence_transformers(encoder, tmp_path)
 
 
-def test_the_verb_finds_its_export_and_spares_others(
-    folders: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_the_verb_finds_its_export_and_keeps_other_files(
+    folders: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run = tmp_path / "20261121"
     shutil.copytree(folders["e2"], run / "model")
-    # A run is called as it is configured.
+    # A run has the name in its configuration.
     (run / "config.yaml").write_text("name: winter\ndata: catalogue\n", encoding="utf-8")
     config = ExportConfig(model=str(run), format="sentence_transformers", output=str(tmp_path / "out"))
-    said = runner.export(config)
-    assert (
-        "'winter' as sentence_transformers, pictures of 32 px, texts of up to 12 tokens; largest difference to" in said
-    )
-    monkeypatch.setattr("e2fashion.runner.exporting.export_sentence_transformers", None)
-    assert runner.export(config) == said
+    assert main(["export", str(run), "format=sentence_transformers", f"output={tmp_path / 'out'}"]) == 0
+    said = capsys.readouterr().out
+    assert "'winter' as sentence_transformers, images of 32 px, texts of up to 12 tokens; largest difference to" in said
+    monkeypatch.setattr("e2fashion.export.sentence_transformers.export_sentence_transformers", None)
+    facts = export(config)
+    assert facts["model"] == "winter"
+    assert facts["entities"] == ["brand"]
     with pytest.raises(
         E2FashionError, match=r"holds the export of 'winter' as sentence_transformers: choose another output"
     ):
-        runner.export(replace(config, model=str(folders["clip"])))
+        export(replace(config, model=str(folders["clip"])))
     (tmp_path / "mine").mkdir()
-    (tmp_path / "mine" / "letter.txt").write_text("dear")
+    (tmp_path / "mine" / "letter.txt").write_text("hello")
     for overwrite, message in ((False, "holds something else"), (True, "overwrite=true leaves it alone")):
         with pytest.raises(E2FashionError, match=message):
-            runner.export(replace(config, output=str(tmp_path / "mine"), overwrite=overwrite))
+            export(replace(config, output=str(tmp_path / "mine"), overwrite=overwrite))
 
 
 def test_an_encoder_of_tokens_is_refused(encoder: Encoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,40 +13,40 @@ from e2fashion.tasks.classification.zero_shot import class_embeddings, label_sco
 LABELS = ["dress", "coat", "red shirt"]
 
 
-def test_the_zero_shot_pipeline_equals_our_own_classification(
-    folder: Path, encoder: Encoder, pictures: list[Image.Image]
+def test_the_zero_shot_pipeline_equals_our_classification(
+    folder: Path, encoder: Encoder, samples: list[Image.Image]
 ) -> None:
     classify = pipeline("zero-shot-image-classification", model=str(folder), device="cpu")
-    found = classify(pictures, candidate_labels=LABELS, hypothesis_template="a photo of {}")
+    found = classify(samples, candidate_labels=LABELS, hypothesis_template="a photo of {}")
     labels = class_embeddings(encoder.embed_texts, LABELS, ["a photo of {}"])
-    images = encoder.embed_images(pictures)
+    images = encoder.embed_images(samples)
     shares = (encoder.model.logit_scale.exp().detach() * images @ labels.T).softmax(-1)
-    for answers, own, nearest in zip(found, shares, label_scores(images, labels).argmax(-1), strict=True):
+    for answers, share, nearest in zip(found, shares, label_scores(images, labels).argmax(-1), strict=True):
         scores = {answer["label"]: answer["score"] for answer in answers}
-        torch.testing.assert_close(torch.tensor([scores[label] for label in LABELS]), own, atol=1e-4, rtol=0)
+        torch.testing.assert_close(torch.tensor([scores[label] for label in LABELS]), share, atol=1e-4, rtol=0)
         assert answers[0]["label"] == LABELS[int(nearest)]
 
 
 def test_auto_classes_and_the_processor_equal_the_encoder(
-    folder: Path, encoder: Encoder, pictures: list[Image.Image]
+    folder: Path, encoder: Encoder, samples: list[Image.Image]
 ) -> None:
     model, processor = AutoModel.from_pretrained(folder).eval(), AutoProcessor.from_pretrained(folder)
     assert type(processor) is CLIPProcessor
     with torch.no_grad():
-        output = model(**processor(text=["a navy wool coat"], images=pictures, return_tensors="pt", padding=True))
-    torch.testing.assert_close(output.image_embeds, encoder.embed_images(pictures), atol=1e-5, rtol=0)
+        output = model(**processor(text=["a navy wool coat"], images=samples, return_tensors="pt", padding=True))
+    torch.testing.assert_close(output.image_embeds, encoder.embed_images(samples), atol=1e-5, rtol=0)
     torch.testing.assert_close(output.text_embeds, encoder.embed_texts("a navy wool coat"), atol=1e-5, rtol=0)
 
 
 def test_the_image_tower_alone_equals_the_encoder(
-    folders: dict[str, Path], encoder: Encoder, pictures: list[Image.Image]
+    folders: dict[str, Path], encoder: Encoder, samples: list[Image.Image]
 ) -> None:
     if not encoder.entities:
         return
     tower = E2VisionModelWithProjection.from_pretrained(folders["e2"]).eval()
     processor = AutoProcessor.from_pretrained(folders["e2"])
     with torch.no_grad():
-        features = tower(**processor(images=pictures, return_tensors="pt")).image_embeds
+        features = tower(**processor(images=samples, return_tensors="pt")).image_embeds
     torch.testing.assert_close(
-        torch.nn.functional.normalize(features), encoder.embed_images(pictures), atol=1e-5, rtol=0
+        torch.nn.functional.normalize(features), encoder.embed_images(samples), atol=1e-5, rtol=0
     )
