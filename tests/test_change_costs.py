@@ -1,0 +1,109 @@
+"""What a change costs in files: each is made in a copy of the tree, used, and counted."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+class Tree:
+    """A copy of the package, the scripts and the documentation, and which of its files a change touches."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        for name in ("e2fashion", "scripts", "docs"):
+            shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+
+    def write(self, name: str, text: str) -> None:
+        """A new file."""
+        (self.folder / name).write_text(text, encoding="utf-8")
+
+    def replace(self, name: str, *changes: tuple[str, str]) -> None:
+        """Each first text of a file, which it must hold, by the second."""
+        text = (self.folder / name).read_text(encoding="utf-8")
+        for old, new in changes:
+            assert old in text, f"{name} does not hold {old!r}"
+            text = text.replace(old, new, 1)
+        self.write(name, text)
+
+    def python(self, *arguments: str) -> str:
+        """What Python prints when it runs with the copy as its package."""
+        environment = {**os.environ, "PYTHONPATH": str(self.folder), "PYTHONDONTWRITEBYTECODE": "1"}
+        command = [sys.executable, *arguments]
+        done = subprocess.run(command, cwd=self.folder, env=environment, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    def changed(self) -> list[str]:
+        """Files that are new or differ."""
+        files = (file.relative_to(self.folder) for file in self.folder.rglob("*") if file.is_file())
+        return sorted(str(file) for file in files if not self._is_same(file))
+
+    def _is_same(self, file: Path) -> bool:
+        original = ROOT / file
+        return original.is_file() and original.read_bytes() == (self.folder / file).read_bytes()
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Tree:
+    return Tree(tmp_path / "tree")
+
+
+VERB = '''"""``ids``: the product ids of a list, sorted."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from omegaconf import MISSING
+
+from e2fashion.commands.registry import Arguments, Commands
+
+COMMANDS = Commands()
+
+
+@dataclass
+class IdsConfig:
+    """A list of product ids."""
+
+    file: str = MISSING
+    """A text file with one product id a line."""
+    reverse: bool = False
+    """The last one first."""
+
+
+@COMMANDS.add("ids", "<file>", "sort product ids", IdsConfig, positional=("file",), page="search.md")
+def ids(config: IdsConfig, arguments: Arguments) -> str:
+    """The ids, one a line."""
+    from e2fashion.text_files import read_list
+
+    return "\\n".join(sorted(read_list(Path(config.file), "a list of ids"), reverse=config.reverse))
+'''
+
+
+def test_a_verb_costs_three_files(tree: Tree) -> None:
+    tree.write("e2fashion/commands/ids.py", VERB)
+    tree.replace(
+        "e2fashion/commands/__init__.py",
+        ("export, search", "export, ids, search"),
+        ("    **search.COMMANDS,", "    **ids.COMMANDS,\n    **search.COMMANDS,"),
+    )
+    tree.python("-m", "scripts.config_reference")
+    assert tree.changed() == ["docs/configuration.md", "e2fashion/commands/__init__.py", "e2fashion/commands/ids.py"]
+
+    main = "import sys; from e2fashion.__main__ import main; sys.exit(main(sys.argv[1:]))"
+    (tree.folder.parent / "list.txt").write_text("10\n30\n20\n", encoding="utf-8")
+    assert tree.python("-c", main, "ids", "../list.txt", "reverse=true") == "30\n20\n10\n"
+    explained = tree.python("-c", main, "ids", "--help")
+    assert "Sort product ids." in explained
+    assert "The last one first." in explained
+    assert "ids <file>" in tree.python("-c", main, "--help")
+    assert "| `reverse` |" in (tree.folder / "docs/configuration.md").read_text(encoding="utf-8")
