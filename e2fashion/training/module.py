@@ -61,7 +61,7 @@ class ContrastiveModule(pl.LightningModule):
     ) -> None:
         super().__init__()
         entities = [entity.name for entity in model.config.vision_config.entity_list]
-        self.model = model
+        self.model = model.train()  # what was loaded is in evaluation mode, without noise; Lightning leaves it there
         self.loss = loss or ContrastiveLoss(entity_names=entities, region_weight=0.5 if entities else 0.0)
         self.learning_rate = learning_rate
         self.config = config or OptimizerConfig()
