@@ -33,6 +33,8 @@ if TYPE_CHECKING:  # so that reading a configuration does not import PyTorch
 Split = Literal["train", "val", "test"]
 SPLITS: tuple[Split, ...] = ("train", "val", "test")
 
+#: How a selection token reads patches: the best ones (``hard``), a mixture of all, or any of them (a control).
+Selection = Literal["hard", "soft", "random"]
 #: What becomes of texts that are too long for a text encoder, see :class:`e2fashion.data.long_text.TextFitter`.
 TextOverflow = Literal["truncate", "first_sentences", "stretch"]
 

@@ -10,7 +10,7 @@ from huggingface_hub.dataclasses import strict
 from torch import nn
 from transformers import CLIPConfig, CLIPTextConfig, CLIPVisionConfig
 
-from e2fashion.types import E2FashionError, Entity
+from e2fashion.types import E2FashionError, Entity, Selection
 
 EntitiesLike = Mapping[str, Any] | Iterable[Any]
 """Names, ``Entity`` objects, ``{name, column, tokens}`` mappings, or a mapping from name to tokens or to the rest."""
@@ -109,7 +109,7 @@ class E2VisionConfig(CLIPVisionConfig):
 
     entities: list | tuple | dict | None = None
     fusion_layers: list[int] | tuple[int, ...] | None = None
-    selection: Literal["hard", "soft", "random"] = "hard"
+    selection: Selection = "hard"
     noise: Literal["gumbel", "none"] = "gumbel"
     selection_temperature: float | int = 1.0
     patches_per_token: int = 1
@@ -149,6 +149,10 @@ class E2VisionConfig(CLIPVisionConfig):
     def active_fusion_layers(self) -> tuple[int, ...]:
         """The layers behind which a fusion block does stand: none while there are no entities."""
         return tuple(self.fusion_layers or ()) if self.entities else ()
+
+
+#: What the vision configuration has that CLIP's has not, in its order.
+REGIONAL_FIELDS = tuple(name for name in E2VisionConfig.__annotations__ if name not in CLIPVisionConfig.__annotations__)
 
 
 @strict

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 from transformers import CLIPConfig
 
-from e2fashion.models.configuration_e2 import E2Config, E2VisionConfig, EntitiesLike, parse_entities
+from e2fashion.models.configuration_e2 import REGIONAL_FIELDS, E2Config, E2VisionConfig, EntitiesLike, parse_entities
 from e2fashion.models.loading import checked_source, load_weights, only_our_errors, read_config
 from e2fashion.types import E2FashionError
 
@@ -23,15 +23,7 @@ REGIONAL_PREFIXES = (
     "vision_model.token_gates.",
     "region_heads.",
 )
-OPTIONS = (
-    "selection",
-    "noise",
-    "selection_temperature",
-    "patches_per_token",
-    "drop_patches",
-    "token_gate",
-    "projection_init",
-)
+OPTIONS = tuple(name for name in REGIONAL_FIELDS if name not in ("entities", "fusion_layers"))
 """Fields of :class:`E2VisionConfig` that :func:`load_clip` takes."""
 JOINT_OPTIONS = ("similarity", "text_entities")
 """Those of :class:`E2Config`."""

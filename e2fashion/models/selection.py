@@ -5,7 +5,7 @@ from __future__ import annotations
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -13,9 +13,7 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
-from e2fashion.types import E2FashionError, Entity
-
-Selection = Literal["hard", "soft", "random"]
+from e2fashion.types import E2FashionError, Entity, Selection
 
 
 class SelectionTokens(nn.Module):
@@ -99,43 +97,48 @@ class FusionBlock(nn.Module):
     """Selection tokens read the patches that they pick; CLS and patches are not changed (official code).
 
     Scores are ``(tokens Wq) . (patches Wk) / sqrt(D)`` in float32 under any autocast, for a rounded score can flip a
-    choice. Each token becomes the mean of itself and the ``Wv`` projection of its patches. ``random`` gives every
-    patch the same chance and has no ``Wq`` and ``Wk``; outside training (and in training without noise) its draw
-    depends on the token and on ``salt`` alone.
+    choice. Each token becomes the mean of itself and the ``Wv`` projection of its patches: here of the best ones, with
+    the gradient of the softmax. A subclass scores or weighs patches in another way; :data:`FUSION_BLOCKS` names it.
     """
+
+    compares: ClassVar[bool] = True
+    """Whether the scores compare tokens with patches, which takes ``Wq`` and ``Wk``."""
 
     def __init__(
         self,
         width: int,
-        selection: Selection = "hard",
         temperature: float = 1.0,
         patches_per_token: int = 1,
         entities: Sequence[Entity] = (),
         salt: int = 0,
     ) -> None:
         super().__init__()
-        self.selection = selection
         self.temperature = float(temperature)
         self.patches_per_token = patches_per_token
-        self.token_keys = [
-            [zlib.crc32(f"{entity.name}/{token}".encode()), salt]
-            for entity in entities
-            for token in range(entity.tokens)
-        ]
-        if selection != "random":
+        if self.compares:
             self.query = nn.Linear(width, width, bias=False)
             self.key = nn.Linear(width, width, bias=False)
         self.value = nn.Linear(width, width, bias=False)
 
     def scores(self, tokens: Tensor, patches: Tensor) -> Tensor:
         """How well each patch answers each token: (B, S, D) and (B, P, D) to (B, S, P), float32, no noise."""
-        if self.selection == "random":
-            return self._fixed_random_scores(patches).expand(patches.shape[0], -1, -1)
         with torch.autocast(tokens.device.type, enabled=False):
             queries = F.linear(tokens.float(), self.query.weight.float())
             # q . (Wk p) = (q Wk) . p: the few tokens are projected instead of the many patches.
             queries = queries @ self.key.weight.float()
             return queries @ rearrange(patches.float(), "b p d -> b d p") * tokens.shape[-1] ** -0.5
+
+    def with_noise(self, scores: Tensor, generator: torch.Generator | None) -> Tensor:
+        """The scores (B, S, P) of a training step, drawn from ``generator`` (None: the global one)."""
+        return scores + gumbel_noise(scores.shape, scores.device, generator)
+
+    def weights(self, scores: Tensor, selected: Tensor) -> Tensor:
+        """The share of each patch in what a token reads: (B, S, P), of the ``selected`` ones (B, S, k)."""
+        return straight_through(selected, scores, self.temperature)
+
+    def probabilities(self, scores: Tensor) -> Tensor:
+        """How probable each patch is to be read without noise: (B, S, P)."""
+        return torch.softmax(scores / self.temperature, dim=-1)
 
     def forward(
         self,
@@ -147,26 +150,57 @@ class FusionBlock(nn.Module):
     ) -> Fusion:
         """Fuse (B, S, D) tokens with (B, P, D) patches; ``noise`` draws from ``generator`` (None: the global one)."""
         clean = self.scores(tokens, patches)
-        scores = self._with_noise(clean, generator) if noise else clean
+        scores = self.with_noise(clean, generator) if noise else clean
         selected = best_patches(scores, self.patches_per_token)
-        if self.selection == "soft":
-            weights = torch.softmax(scores / self.temperature, dim=-1)
-        else:
-            weights = straight_through(selected, scores, self.temperature)
         # Weighting before projecting is the same (Wv is linear) and projects S rows instead of P.
-        read = self.value(weights.to(patches.dtype) @ patches)
-        return Fusion((read + tokens) / 2, selected, self._probabilities(clean) if output_probabilities else None)
+        read = self.value(self.weights(scores, selected).to(patches.dtype) @ patches)
+        return Fusion((read + tokens) / 2, selected, self.probabilities(clean) if output_probabilities else None)
 
-    def _with_noise(self, scores: Tensor, generator: torch.Generator | None) -> Tensor:
-        if self.selection == "random":
-            return torch.rand(scores.shape, device=scores.device, generator=generator)
-        return scores + gumbel_noise(scores.shape, scores.device, generator)
 
-    def _probabilities(self, scores: Tensor) -> Tensor:
-        if self.selection == "random":
-            return torch.full_like(scores, 1.0 / scores.shape[-1])
-        return torch.softmax(scores / self.temperature, dim=-1)
+class SoftFusion(FusionBlock):
+    """A token reads a mixture of all patches (an ablation, ours)."""
 
-    def _fixed_random_scores(self, patches: Tensor) -> Tensor:
+    def weights(self, scores: Tensor, selected: Tensor) -> Tensor:
+        """The softmax of the scores."""
+        return self.probabilities(scores)
+
+
+class RandomFusion(FusionBlock):
+    """A token reads any patch (a control, ours): each has the same chance, and there are no ``Wq`` and ``Wk``.
+
+    Outside training, and in training without noise, the draw depends on the token and on ``salt`` alone.
+    """
+
+    compares: ClassVar[bool] = False
+
+    def __init__(
+        self,
+        width: int,
+        temperature: float = 1.0,
+        patches_per_token: int = 1,
+        entities: Sequence[Entity] = (),
+        salt: int = 0,
+    ) -> None:
+        super().__init__(width, temperature, patches_per_token)
+        self.token_keys = [
+            [zlib.crc32(f"{entity.name}/{token}".encode()), salt]
+            for entity in entities
+            for token in range(entity.tokens)
+        ]
+
+    def scores(self, tokens: Tensor, patches: Tensor) -> Tensor:
+        """Numbers drawn for each token, equal for all images: (B, S, P)."""
         rows = [np.random.default_rng(key).random(patches.shape[1], dtype=np.float32) for key in self.token_keys]
-        return torch.from_numpy(np.stack(rows)).to(patches.device)
+        return torch.from_numpy(np.stack(rows)).to(patches.device).expand(patches.shape[0], -1, -1)
+
+    def with_noise(self, scores: Tensor, generator: torch.Generator | None) -> Tensor:
+        """Fresh numbers."""
+        return torch.rand(scores.shape, device=scores.device, generator=generator)
+
+    def probabilities(self, scores: Tensor) -> Tensor:
+        """The same for every patch."""
+        return torch.full_like(scores, 1.0 / scores.shape[-1])
+
+
+FUSION_BLOCKS: dict[Selection, type[FusionBlock]] = {"hard": FusionBlock, "soft": SoftFusion, "random": RandomFusion}
+"""The fusion block of each kind of selection."""

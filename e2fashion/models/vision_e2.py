@@ -17,7 +17,7 @@ from e2fashion.models.configuration_e2 import E2VisionConfig
 from e2fashion.models.last_layer import PLAIN_ATTENTION, layer_for_read_tokens
 from e2fashion.models.loading import check_model_files, check_report, only_our_errors
 from e2fashion.models.region_heads import RegionHead
-from e2fashion.models.selection import Fusion, FusionBlock, SelectionNoise, SelectionTokens
+from e2fashion.models.selection import FUSION_BLOCKS, Fusion, FusionBlock, SelectionNoise, SelectionTokens
 from e2fashion.models.token_gates import TokenGates
 
 
@@ -116,9 +116,8 @@ class E2VisionModel(RegionalInitialization, CLIPVisionModel):
             self.selection_tokens = SelectionTokens(entities, config.hidden_size)
         self.fusion_blocks = nn.ModuleDict(
             {
-                str(layer): FusionBlock(
+                str(layer): FUSION_BLOCKS[config.selection](
                     config.hidden_size,
-                    selection=config.selection,
                     temperature=config.selection_temperature,
                     patches_per_token=config.patches_per_token,
                     entities=entities,

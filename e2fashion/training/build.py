@@ -26,7 +26,7 @@ from e2fashion.disk import reading
 from e2fashion.losses.contrastive import ContrastiveLoss
 from e2fashion.losses.filip import TokenContrast
 from e2fashion.losses.terms import LOSS_TERMS, TERM_POINT, WeightedTerm
-from e2fashion.models.configuration_e2 import E2Config
+from e2fashion.models.configuration_e2 import REGIONAL_FIELDS, E2Config
 from e2fashion.models.loading import checked_source
 from e2fashion.models.modeling_e2 import E2Model
 from e2fashion.models.stretch import stretch_text_positions
@@ -200,16 +200,8 @@ def build_model(config: RunConfig, tokenizer: PreTrainedTokenizerBase, trained: 
 def _new_model(config: RunConfig, tokenizer: PreTrainedTokenizerBase) -> E2Model:
     model = config.model
     entities = build_entities(model)
-    parts: dict[str, Any] = {
-        "fusion_layers": list(model.fusion_layers),
-        "selection": model.selection,
-        "noise": model.noise,
-        "selection_temperature": model.temperature,
-        "patches_per_token": model.patches_per_token,
-        "drop_patches": model.drop_patches,
-        "token_gate": model.token_gate,
-        "projection_init": model.projection_init,
-    }
+    named = {"selection_temperature": model.temperature} | vars(model)
+    parts = {name: named[name] for name in REGIONAL_FIELDS if name != "entities"}
     joint: dict[str, Any] = {"similarity": model.similarity, "text_entities": build_text_entities(model)}
     if model.checkpoint is not None:
         return E2Model.from_clip(model.checkpoint, entities=entities, **joint, **parts)

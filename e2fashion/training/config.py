@@ -11,7 +11,7 @@ from omegaconf import MISSING
 
 from e2fashion.config import flat
 from e2fashion.options import Accelerator, FitConfig, RunLoggingConfig, identity_values, joined_later
-from e2fashion.types import TextOverflow
+from e2fashion.types import Selection, TextOverflow
 
 
 @dataclass
@@ -75,7 +75,7 @@ class ModelConfig:
     fusion_layers: list[int] = field(default_factory=list)
     """Finished transformer layers behind which a fusion block follows; the paper's are 8 and 11. Source: official
     code."""
-    selection: Literal["hard", "soft", "random"] = "hard"
+    selection: Selection = "hard"
     """One patch per token (``hard``), a mixture of all (``soft``), or any patch (``random``, a control). Source:
     paper."""
     noise: Literal["gumbel", "none"] = "gumbel"

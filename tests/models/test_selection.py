@@ -9,22 +9,24 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from e2fashion.models.selection import (
+    FUSION_BLOCKS,
     FusionBlock,
+    RandomFusion,
     SelectionNoise,
     SelectionTokens,
     best_patches,
     gumbel_noise,
     straight_through,
 )
-from e2fashion.types import E2FashionError, Entity
+from e2fashion.types import E2FashionError, Entity, Selection
 
 ENTITIES = (Entity("brand", "brand", 2), Entity("season", "season", 1))
 D = 16
 
 
-def build(**options: object) -> FusionBlock:
+def build(selection: Selection = "hard", **options: object) -> FusionBlock:
     torch.manual_seed(0)
-    block = FusionBlock(D, entities=ENTITIES, **options)  # type: ignore[arg-type]
+    block = FUSION_BLOCKS[selection](D, entities=ENTITIES, **options)  # type: ignore[arg-type]
     for weight in block.parameters():
         torch.nn.init.normal_(weight, std=D**-0.5)
     return block
@@ -152,8 +154,8 @@ def test_random_selection_does_not_depend_on_the_image_and_needs_no_query(tokens
 
 
 def test_random_selection_belongs_to_the_token_not_to_its_place(tokens: Tensor, patches: Tensor) -> None:
-    forward = FusionBlock(D, "random", entities=ENTITIES)(tokens, patches).selected
-    backward = FusionBlock(D, "random", entities=ENTITIES[::-1])(tokens, patches).selected
+    forward = RandomFusion(D, entities=ENTITIES)(tokens, patches).selected
+    backward = RandomFusion(D, entities=ENTITIES[::-1])(tokens, patches).selected
     assert torch.equal(forward[:, [2, 0, 1]], backward)
 
 
