@@ -1,7 +1,7 @@
 """Regional contrastive learning of expressive fashion representations: E2 and CLIP fine-tuning.
 
-Importing the package is quick: what needs PyTorch is imported when a name is first used. Transformers' Auto classes
-know E2 from here on, whichever of the two packages is imported first.
+Importing the package is fast: PyTorch is imported when a name that needs it is first used. E2 is registered with
+Transformers' Auto classes, whichever of the two packages is imported first.
 """
 
 from typing import TYPE_CHECKING

@@ -1,4 +1,4 @@
-"""The program ``e2fashion``: from a command line to the command that does it, and its exit code."""
+"""The ``e2fashion`` program: parse the command line, run the command, return its exit code."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ if TYPE_CHECKING:
     from e2fashion.commands.registry import Arguments, Command
 
 
-def main(words: Sequence[str] | None = None) -> int:
+def main(args: Sequence[str] | None = None) -> int:
     """Run one command.
 
     Returns:
-        0 when done, 1 after an error of the user's that the message explains, 3 when ``data check`` finds a catalogue
-        unfit, 130 after Ctrl-C, 143 after SIGTERM.
+        0 on success, 1 after an error that the message explains, 3 if ``data check`` finds a catalogue unfit, 130
+        after Ctrl-C, 143 after SIGTERM.
     """
     end_with_parent()
-    flags, rest = argument_parser().parse_known_args(words)
+    flags, rest = argument_parser().parse_known_args(args)
     try:
         if text := _help(flags):
             print(text)
@@ -40,31 +40,31 @@ def main(words: Sequence[str] | None = None) -> int:
         with terminable():
             result = command.run(config, arguments)
         text, code = (result, 0) if isinstance(result, str) else result
-        if text:  # nothing, where this process only helps another one
+        if text:  # empty in the further processes of a distributed run
             print(visible(text, keep="\n\t"))
         return code
     except E2FashionError as error:
         if message := visible(str(error)):
             print(f"error: {message}" if error.exit_code == 1 else message, file=sys.stderr)
         return error.exit_code
-    except BrokenPipeError:  # whoever reads, say `head`, has seen enough
+    except BrokenPipeError:  # the reader of a pipe, such as `head`, has closed it
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
-    except OSError as error:  # a full disk, a folder that may not be written: nothing that a traceback explains
+    except OSError as error:  # a full disk, missing permission: a traceback would not help
         where = f"'{error.filename}': " if error.filename else ""
         print("error: " + visible(f"{where}{disk_trouble(error) or error.strerror or error}"), file=sys.stderr)
         return 1
     except KeyboardInterrupt as stop:
-        command_line = shlex.join(["e2fashion", *(sys.argv[1:] if words is None else words)])
-        print(f"stopped. What was there is as it was; repeat with: {command_line}", file=sys.stderr)
+        command_line = shlex.join(["e2fashion", *(sys.argv[1:] if args is None else args)])
+        print(f"stopped. Existing files are unchanged; repeat with: {command_line}", file=sys.stderr)
         return 128 + signal_of(stop)
 
 
 def argument_parser() -> argparse.ArgumentParser:
-    """Flags, and the words around them."""
+    """Flags, and the arguments around them."""
     parser = argparse.ArgumentParser(prog="e2fashion", add_help=False, allow_abbrev=False)
     parser.add_argument("verb", nargs="?")
-    parser.add_argument("words", nargs="*")
+    parser.add_argument("args", nargs="*")
     parser.add_argument("--quiet", action="store_true")
     parser.add_argument("--dry-run", action="store_true")
     parser.add_argument("--only", action="append")
@@ -75,26 +75,26 @@ def argument_parser() -> argparse.ArgumentParser:
 
 
 def parse(flags: argparse.Namespace, rest: Sequence[str]) -> tuple[Command, Arguments]:
-    """The command that was named, and what was typed behind it.
+    """The requested command and its arguments.
 
     Raises:
-        E2FashionError: no such command, or a flag that it does not take.
+        E2FashionError: an unknown command, or a flag that it does not take.
     """
     from e2fashion.commands.registry import SOME_FLAGS, Arguments, sort_arguments
 
-    command, words = _find_command(flags.verb, [*flags.words, *rest])
-    unknown = [word for word in words if word.startswith("-")]
+    command, args = _find_command(flags.verb, [*flags.args, *rest])
+    unknown = [arg for arg in args if arg.startswith("-")]
     unknown += [flag for flag in SOME_FLAGS if _given(flags, flag) and flag not in command.flags]
     if unknown:
         known = ", ".join(["--quiet", "--help", *command.flags])
         raise E2FashionError(f"Unknown flag '{unknown[0]}'. Flags: {known}. Settings are key=value.")
-    positional, overrides = sort_arguments(command, words)
+    positional, overrides = sort_arguments(command, args)
     only = tuple(name for part in flags.only or () for name in part.split(",") if name)
     return command, Arguments(positional, overrides, flags.quiet, flags.dry_run, only, _jobs(flags.jobs))
 
 
 def _help(flags: argparse.Namespace) -> str:
-    """What is printed instead of running a command; empty where one was asked for."""
+    """The help text if it was requested, else an empty string."""
     from e2fashion.commands import COMMANDS
     from e2fashion.commands.help import command_help, commands_help
 
@@ -102,9 +102,9 @@ def _help(flags: argparse.Namespace) -> str:
         return commands_help(COMMANDS.values())
     if not flags.help:
         return ""
-    if not flags.words and (group := _commands_of(flags.verb)) and flags.verb not in COMMANDS:
+    if not flags.args and (group := _commands_of(flags.verb)) and flags.verb not in COMMANDS:
         return commands_help(group)
-    return command_help(_find_command(flags.verb, flags.words)[0])
+    return command_help(_find_command(flags.verb, flags.args)[0])
 
 
 def _given(flags: argparse.Namespace, flag: str) -> bool:
@@ -117,18 +117,18 @@ def _jobs(given: str | None) -> int:
     return int(given or 1)
 
 
-def _find_command(name: str, words: list[str]) -> tuple[Command, list[str]]:
-    """The command whose verb is one word or two (``data prepare``), and the words behind it."""
+def _find_command(name: str, args: list[str]) -> tuple[Command, list[str]]:
+    """The command whose verb has one word or two (``data prepare``), and the remaining arguments."""
     from e2fashion.commands import COMMANDS
 
-    if words and f"{name} {words[0]}" in COMMANDS:
-        return COMMANDS[f"{name} {words[0]}"], words[1:]
+    if args and f"{name} {args[0]}" in COMMANDS:
+        return COMMANDS[f"{name} {args[0]}"], args[1:]
     if name in COMMANDS:
-        return COMMANDS[name], words
+        return COMMANDS[name], args
     if group := _commands_of(name):
-        given = f"; got '{words[0]}'" if words else ""
+        given = f"; got '{args[0]}'" if args else ""
         names = ", ".join(command.name for command in group)
-        raise E2FashionError(f"Say which: {names}{given}. `e2fashion {name} --help` explains them.")
+        raise E2FashionError(f"Choose one of {names}{given}. `e2fashion {name} --help` explains them.")
     near = get_close_matches(name, [*COMMANDS, *(verb.split()[0] for verb in COMMANDS)], n=1)
     hint = f" Did you mean '{near[0]}'?" if near else ""
     raise E2FashionError(f"There is no verb '{name}'.{hint} Verbs: {', '.join(COMMANDS)}.")

@@ -1,4 +1,4 @@
-"""What ``precision: auto`` and ``attention: auto`` mean on a device."""
+"""Resolve ``precision: auto`` and ``attention: auto`` for a device."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ Precision = Literal["fp32", "bf16", "fp16"]
 Attention = Literal["sdpa", "eager"]
 
 BF16_INSTRUCTIONS = ("avx512_bf16", "amx_bf16", "bf16")
-"""Names in ``torch.cpu.get_capabilities()`` (x86 and Arm) of instructions that multiply bfloat16."""
+"""Names in ``torch.cpu.get_capabilities()`` (x86 and Arm) of instructions for bfloat16 products."""
 BF16_ISA = ("AVX512_CORE_BF16", "AVX512_CORE_FP16", "AVX512_CORE_AMX", "AVX10", "ALL", "DEFAULT")
-"""How values of oneDNN's variable for the highest instruction set begin that leave those instructions on."""
+"""Prefixes of the values of oneDNN's maximum instruction set that leave those instructions enabled."""
 BF16_CUDA_CAPABILITY = (8, 0)
 
 AS_ASKED_FOR = "as asked for"
@@ -33,7 +33,7 @@ Value = TypeVar("Value", bound=str)
 
 @dataclass(frozen=True)
 class Choice(Generic[Value]):
-    """What is computed with, and why; ``emulated``: it was asked for, and the device lacks the instructions."""
+    """The value in use and the reason; ``emulated``: requested, but the device lacks the instructions."""
 
     value: Value
     reason: str = AS_ASKED_FOR
@@ -44,10 +44,9 @@ class Choice(Generic[Value]):
 
 
 def multiplies_bf16(device: torch.device) -> bool:
-    """Whether the device has instructions for products of bfloat16; elsewhere they are emulated, many times slower.
+    """Whether the device has instructions for bfloat16 products; without them they are emulated, many times slower.
 
-    ``ONEDNN_MAX_CPU_ISA`` is respected: it can switch the instructions of a processor off. Of MPS nothing is known,
-    and False is said.
+    ``ONEDNN_MAX_CPU_ISA``, which can disable the instructions of a CPU, is respected. MPS: False, for lack of a query.
     """
     if device.type == "cuda":
         return torch.cuda.get_device_capability(device) >= BF16_CUDA_CAPABILITY
@@ -59,10 +58,10 @@ def multiplies_bf16(device: torch.device) -> bool:
 
 
 def resolve_precision(precision: Literal["auto"] | Precision, device: torch.device) -> Choice[Precision]:
-    """The precision that is computed in.
+    """The precision to compute in.
 
-    ``auto`` is bf16 where the device multiplies it natively, else fp32. bf16 that was asked for where it is emulated
-    stays bf16, and the reason says how many times slower a product is.
+    ``auto`` is bf16 where the device multiplies it natively, else fp32. A requested bf16 that is emulated stays bf16;
+    the reason states how many times slower a product is.
     """
     native = multiplies_bf16(device)
     if precision == "auto":
@@ -83,30 +82,30 @@ def resolve_attention(
     if attention != "auto":
         return Choice(attention)
     if device.type == "cpu" and precision == "bf16":
-        return Choice("eager", "faster than sdpa in bf16 on a processor")
+        return Choice("eager", "faster than sdpa in bf16 on a CPU")
     return Choice("sdpa", "no slower than eager, in less memory")
 
 
 def with_recorded_reasons(choices: Mapping[str, Choice], recorded: Mapping[str, str]) -> dict[str, Choice]:
-    """The choices of a run that may be resumed: its configuration holds what ``auto`` was resolved to, its record why.
+    """The choices of a run that may be resumed, with the reasons from its record.
 
-    ``recorded`` maps names to choices as text.
+    The configuration of a run holds what ``auto`` was resolved to, not why; ``recorded`` maps names to choices as text.
     """
-    found = dict(choices)
+    result = dict(choices)
     for name, choice in choices.items():
         value, _, reason = str(recorded.get(name, "")).partition(": ")
         if choice == Choice(value) and reason:
-            found[name] = replace(choice, reason=reason)
-    return found
+            result[name] = replace(choice, reason=reason)
+    return result
 
 
 @cache
 def bf16_slowdown(rows: int = 1088, width: int = 128, columns: int = 512) -> float:
-    """How many times longer a product in bf16 takes than in fp32 on this processor; measured once per process."""
-    left, right = torch.ones(rows, width), torch.ones(width, columns)  # the run's random numbers stay its own
+    """How many times longer a product takes in bf16 than in fp32 on this CPU; measured once per process."""
+    left, right = torch.ones(rows, width), torch.ones(width, columns)  # not random: the run's generator stays as it is
 
     def seconds(one: torch.Tensor, other: torch.Tensor) -> float:
-        one @ other  # the first prepares the kernel
+        one @ other  # warm-up
         started = time.perf_counter()
         one @ other
         return time.perf_counter() - started
@@ -122,7 +121,7 @@ def build_device(accelerator: str) -> torch.device:
     """The device that ``accelerator`` (auto, cpu, gpu, cuda, mps) means on this machine.
 
     Raises:
-        E2FashionError: this machine has none of that kind.
+        E2FashionError: this machine has no such device.
     """
     available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
     kinds = {"auto": ["cuda", "mps", "cpu"], "gpu": ["cuda", "mps"]}.get(accelerator, [accelerator])
@@ -130,13 +129,13 @@ def build_device(accelerator: str) -> torch.device:
         if available.get(kind):
             return torch.device(kind)
     raise E2FashionError(
-        f"accelerator is '{accelerator}', but PyTorch finds none on this machine. Use accelerator=cpu, or install a "
+        f"accelerator is '{accelerator}', but PyTorch finds no such device. Use accelerator=cpu, or install a "
         f"build of PyTorch for your GPU."
     )
 
 
 def set_threads(threads: int | None) -> None:
-    """Let this process compute with so many threads; None leaves them as they are."""
+    """Set the number of threads of this process; None: unchanged."""
     if threads is None:
         return
     if threads < 1:
@@ -145,20 +144,20 @@ def set_threads(threads: int | None) -> None:
 
 
 def log_arithmetic(choices: Mapping[str, Choice]) -> None:
-    """Say what is computed in, and why; a warning where it is emulated."""
+    """Log each choice with its reason; a warning where it is emulated."""
     for name, choice in choices.items():
         logger.log(logging.WARNING if choice.emulated else logging.INFO, "%s %s: %s", name, choice.value, choice.reason)
 
 
 class ChoosesPrecision(Protocol):
-    """The keys that say in which arithmetic an encoder is measured, and where."""
+    """The keys that set the precision and device of a measurement."""
 
     accelerator: Accelerator
     precision: Literal["auto", "fp32", "bf16"]
 
 
 def measuring_precision(config: ChoosesPrecision) -> Literal["fp32", "bf16"]:
-    """The precision of an encoder that is only measured; the log says what ``auto`` means here."""
+    """The precision of an encoder that is only measured; what ``auto`` resolves to is logged."""
     choice = resolve_precision(config.precision, build_device(config.accelerator))
     if config.precision != "fp32":
         log_arithmetic({"precision": choice})

@@ -1,7 +1,7 @@
-"""Transformers' Auto classes know E2 as soon as ``e2fashion`` is imported, though neither PyTorch nor E2 is yet.
+"""Register E2 with Transformers' Auto classes when ``e2fashion`` is imported, without importing PyTorch or E2.
 
-Until a folder of ours is loaded, a configuration class that imports E2 stands for each model type. Every other
-registration is keyed by that class, so it is made in time when :mod:`e2fashion.models` is imported.
+Until a model folder is loaded, each model type has a placeholder configuration class that imports E2 on use. All other
+registrations are keyed by that class and follow when :mod:`e2fashion.models` is imported.
 """
 
 from __future__ import annotations
@@ -19,25 +19,25 @@ CONFIGS = {"e2": "E2Config", "e2_vision_model": "E2VisionConfig"}
 
 def announce_model_types() -> None:
     """Register E2's model types, now or when Transformers' AutoConfig is imported."""
-    when_imported("transformers.models.auto.configuration_auto", _register_stand_ins)
+    when_imported("transformers.models.auto.configuration_auto", _register_placeholders)
 
 
-def _register_stand_ins(module: ModuleType) -> None:
-    if "e2fashion.models" in sys.modules:  # which registers the classes themselves
+def _register_placeholders(module: ModuleType) -> None:
+    if "e2fashion.models" in sys.modules:  # it has registered the real classes
         return
     for model_type, name in CONFIGS.items():
-        stand_in = _stand_in(module.PreTrainedConfig, model_type, name)
-        module.AutoConfig.register(model_type, stand_in, exist_ok=True)
+        placeholder = _placeholder(module.PreTrainedConfig, model_type, name)
+        module.AutoConfig.register(model_type, placeholder, exist_ok=True)
 
 
-def _stand_in(base: type, model_type: str, name: str) -> type:
-    """A configuration class that becomes E2's when it is read or made."""
+def _placeholder(base: type, model_type: str, name: str) -> type:
+    """A configuration class that returns E2's when it is created or read."""
 
-    def made(cls: type, *args: Any, **kwargs: Any) -> Any:
+    def create(cls: type, *args: Any, **kwargs: Any) -> Any:
         return getattr(import_module("e2fashion.models"), name)(*args, **kwargs)
 
     def read(cls: type, values: dict[str, Any], **kwargs: Any) -> Any:
         return getattr(import_module("e2fashion.models"), name).from_dict(values, **kwargs)
 
-    members = {"__module__": __name__, "model_type": model_type, "__new__": made, "from_dict": classmethod(read)}
+    members = {"__module__": __name__, "model_type": model_type, "__new__": create, "from_dict": classmethod(read)}
     return type(name, (base,), members)

@@ -1,7 +1,7 @@
-"""How a file plus ``key=value`` overrides becomes an instance of a dataclass, its schema.
+"""Load a YAML file and ``key=value`` overrides into a dataclass, the schema.
 
 A file may name ``base: [relative paths]``; bases are merged in order, then the file, then the overrides, each
-strictly against the schema. Which schemas there are is not known here: each lies beside the code that it sets.
+strictly against the schema. Schemas are defined next to the code that they configure.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def load_config(
     ``changes`` maps dotted keys to values and comes last; errors call it ``origin``.
 
     Raises:
-        E2FashionError: a missing file, a cycle of bases, a key the schema lacks, a value of the wrong type.
+        E2FashionError: a missing file, a cycle of bases, an unknown key, a value of the wrong type.
     """
     merged = _defaults(schema)
     if file is not None:
@@ -69,10 +69,10 @@ def load_config(
 
 
 def read_yaml(file: str | Path, *schemas: type) -> DictConfig:
-    """What a YAML file holds, unchecked; what is text in the first of ``schemas`` that has its key is as written.
+    """The unchecked content of a YAML file; values that are text in the first matching schema are kept as written.
 
     Raises:
-        E2FashionError: the file does not exist, is no YAML, or holds no mapping.
+        E2FashionError: the file does not exist, is not YAML, or holds no mapping.
     """
     file = Path(file)
     if not file.is_file():
@@ -81,7 +81,7 @@ def read_yaml(file: str | Path, *schemas: type) -> DictConfig:
         content = read_typed_yaml(file.read_text(encoding="utf-8"), schemas)
         if content is None or isinstance(content, dict):
             return OmegaConf.create(content or {})
-    except Exception as error:  # a parser's, or a recursion that is too deep
+    except Exception as error:  # of the parser, or a RecursionError
         raise E2FashionError(f"{file} is not valid YAML: {' '.join(str(error).split())}.") from error
     raise E2FashionError(f"{file} holds a list or a bare value; a configuration is `key: value` lines.")
 
@@ -92,9 +92,9 @@ def load_with_options(
     overrides: Sequence[str],
     options_of: Callable[[DictConfig], type | None],
 ) -> tuple[Schema, dict[str, Any]]:
-    """The keys of ``schema``, and all other keys, unchecked, as the options of something that the schema names.
+    """An instance of ``schema``, and all other keys, unchecked, as the options of a part that the schema names.
 
-    ``options_of`` gives the dataclass of those options, which says which of them are text, or None if it is not known.
+    ``options_of`` gives the dataclass of those options, which defines which of them are text; None if unknown.
     """
     known = keys_of(schema)
     ours = [word for word in overrides if word.partition("=")[0].partition(".")[0] in known]
@@ -115,10 +115,10 @@ def load_with_options(
 
 
 def options_for(what: str, schema: type, options: Mapping[str, Any], more_keys: Iterable[str] = ()) -> dict[str, Any]:
-    """Arguments of the dataclass ``schema``: its defaults, changed by ``options``; messages call it ``what``.
+    """Arguments of the dataclass ``schema``: its defaults, overridden by ``options``; messages call it ``what``.
 
     Raises:
-        E2FashionError: an unknown option (those that exist are named), or a value of the wrong type.
+        E2FashionError: an unknown option (the known ones are listed), or a value of the wrong type.
     """
     known = sorted(keys_of(schema) | set(more_keys))
     known_text = ", ".join(known) or "none"
@@ -126,7 +126,7 @@ def options_for(what: str, schema: type, options: Mapping[str, Any], more_keys: 
         if key not in known:
             near = get_close_matches(str(key), known, n=1)
             hint = f" Did you mean: '{near[0]}'?" if near else ""
-            raise E2FashionError(f"{what} has no key '{key}'.{hint} Keys that can be given: {known_text}.")
+            raise E2FashionError(f"{what} has no key '{key}'.{hint} Its keys: {known_text}.")
     try:
         given = OmegaConf.create(encoded(options))
         _split_lists(given, schema)
@@ -134,9 +134,8 @@ def options_for(what: str, schema: type, options: Mapping[str, Any], more_keys: 
         merged.merge_with(given)
         return cast(dict[str, Any], decoded(OmegaConf.to_container(merged, throw_on_missing=True)))
     except (OmegaConfBaseException, TypeError, ValueError) as error:  # the last two where containers differ in kind
-        # OmegaConf's own words are for people already
         reason = str(error).split("\n", 1)[0] if isinstance(error, OmegaConfBaseException) else reason_of(error)
-        raise E2FashionError(f"{what}: {reason.rstrip('.')}. Keys that can be given: {known_text}.") from error
+        raise E2FashionError(f"{what}: {reason.rstrip('.')}. Its keys: {known_text}.") from error
 
 
 def _merged_layers(
@@ -155,33 +154,33 @@ def _merged_layers(
     return base
 
 
-def config_of_place(schema: type[Schema], place: Path, overrides: Sequence[str]) -> Schema:
-    """The configuration of a file, or that of a run folder, to resume it.
+def config_of_path(schema: type[Schema], path: Path, overrides: Sequence[str]) -> Schema:
+    """The configuration in a file, or that of a run folder, to resume the run.
 
     Raises:
-        E2FashionError: no such place, a folder without ``config.yaml``, or a mistake in the configuration.
+        E2FashionError: ``path`` does not exist or is a folder without ``config.yaml``, or an invalid configuration.
     """
-    if not place.exists():
-        raise E2FashionError(f"'{place}' does not exist. Give a configuration file, or the folder of a run.")
-    if not place.is_dir():
-        return load_config(schema, place, overrides)
-    file = place / "config.yaml"
+    if not path.exists():
+        raise E2FashionError(f"'{path}' does not exist. Give a configuration file, or the folder of a run.")
+    if not path.is_dir():
+        return load_config(schema, path, overrides)
+    file = path / "config.yaml"
     if not file.is_file():
-        raise E2FashionError(f"'{place}' is no run folder: it has no config.yaml. Give a configuration file.")
-    return load_config(schema, file, [f"output={place}", *overrides])
+        raise E2FashionError(f"'{path}' is not a run folder: it has no config.yaml. Give a configuration file.")
+    return load_config(schema, file, [f"output={path}", *overrides])
 
 
 def save_config(config: Any, file: str | Path) -> None:
-    """Write a configuration, every value spelt out, as YAML."""
+    """Write a configuration with all its values as YAML."""
     write_text(Path(file), OmegaConf.to_yaml(OmegaConf.structured(config)))
 
 
 def flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested mappings as one, with dotted keys."""
-    found: dict[str, Any] = {}
+    """Flatten nested mappings into one with dotted keys."""
+    result: dict[str, Any] = {}
     for key, value in values.items():
-        found |= flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
-    return found
+        result |= flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
+    return result
 
 
 def keys_of(schema: type) -> set[str]:
@@ -207,11 +206,11 @@ def split_numbers(key: str, value: str) -> list[int]:
 
 
 def _layers(file: Path, open_files: tuple[Path, ...], *schemas: type) -> list[tuple[Path, DictConfig]]:
-    """The file behind its bases, each as plain values, in the order in which they are merged."""
-    resolved = Path(os.path.realpath(file))  # unlike resolve(), also of a link that leads to itself
+    """The bases of a file, then the file, each as plain values, in the order in which they are merged."""
+    resolved = Path(os.path.realpath(file))  # unlike resolve(), it also takes a link to itself
     if resolved in open_files:
         chain = " -> ".join(path.name for path in (*open_files, resolved))
-        raise E2FashionError(f"{file}: its bases lead back to itself ({chain}). Remove one `base` entry.")
+        raise E2FashionError(f"{file}: its bases form a cycle ({chain}). Remove one `base` entry.")
     content = read_yaml(file, *schemas)
     given = content.pop("base", [])
     given = OmegaConf.to_container(given) if OmegaConf.is_config(given) else given
@@ -237,15 +236,15 @@ def _to_object(config: DictConfig, schema: type[Schema]) -> Schema:
 
 
 def _parse_override(override: str, *schemas: type) -> DictConfig:
-    """One ``key=value`` as a configuration; what the schemas hold as text is taken as it is written."""
+    """One ``key=value`` as a configuration; values that are text in the schemas are kept as written."""
     key, sign, value = override.partition("=")
     if not sign or not key:
-        raise E2FashionError(f"'{override}' is no override: write key=value, as in train.precision=bf16.")
-    found = locate(schemas, key)
+        raise E2FashionError(f"'{override}' is not an override: write key=value, as in train.precision=bf16.")
+    located = locate(schemas, key)
     try:
-        if found is None:
+        if located is None:
             return OmegaConf.from_dotlist([override])
-        parts, kind = found
+        parts, kind = located
         if is_text(kind):
             content: Any = encoded(read_text_value(value, kind))
         elif is_list(kind):
@@ -262,21 +261,21 @@ def _parse_override(override: str, *schemas: type) -> DictConfig:
 
 
 def _refuse_typed(key: str, value: Any, schema: type, origin: str) -> None:
-    """Say so where YAML made a number or a truth value of what should be text: as what it was written is lost."""
-    found = locate([schema], key)
-    typed = wrongly_typed(value, found[1]) if found is not None else None
+    """Raise if YAML parsed a number or a truth value where text belongs: the original spelling is lost."""
+    located = locate([schema], key)
+    typed = wrongly_typed(value, located[1]) if located is not None else None
     if typed is not None:
-        raise E2FashionError(f"{origin}, key '{key}': {typed!r} is no text. Put what is meant in quotation marks.")
+        raise E2FashionError(f"{origin}, key '{key}': {typed!r} is not text. Put the value in quotation marks.")
 
 
 def _defaults(schema: type) -> DictConfig:
-    """A schema's defaults, to merge others into."""
+    """A schema's defaults, as a copy to merge into."""
     return copy.deepcopy(_structured(schema))
 
 
 @cache
 def _structured(schema: type) -> DictConfig:
-    """Costs more than its copy."""
+    # Cached: building it costs more than copying it.
     return cast(DictConfig, OmegaConf.structured(schema))
 
 
@@ -292,19 +291,19 @@ def _merge(base: DictConfig, layer: DictConfig, origin: str) -> DictConfig:
         where = f"{origin}, key '{key}'" if key else origin
         raise E2FashionError(f"{where}: {_first_line(error)}{_keys_instead(error)}") from error
     except TypeError as error:  # a list where the schema has a mapping, or the other way round
-        raise E2FashionError(f"{origin}: {_first_line(error)}: a list stands where a mapping belongs.") from error
+        raise E2FashionError(f"{origin}: {_first_line(error)}: a list was given for a mapping.") from error
 
 
 def _split_lists(layer: DictConfig, kind: Any) -> None:
-    """Split each text at its commas where ``kind`` has a list; a number becomes a list of one.
+    """Split each text at its commas where ``kind`` has a list; a number becomes a list of one item.
 
-    The command line writes lists like this, and so do files from before a key was a list.
+    This is the form of the command line, and of files older than the list type of a key.
     """
     for key in layer:
-        node, kind_there = layer._get_node(key), kind_below(str(key), kind)
+        node, child_kind = layer._get_node(key), kind_below(str(key), kind)
         if isinstance(node, DictConfig) and not node._is_none() and not node._is_interpolation():
-            _split_lists(node, kind_there)
-        elif isinstance(node, ValueNode) and is_list(kind_there) and not node._is_interpolation():
+            _split_lists(node, child_kind)
+        elif isinstance(node, ValueNode) and is_list(child_kind) and not node._is_interpolation():
             value = node._value()
             if isinstance(value, str) and value != "???":
                 layer[key] = split_texts(value)
@@ -313,7 +312,7 @@ def _split_lists(layer: DictConfig, kind: Any) -> None:
 
 
 def _keys_instead(error: OmegaConfBaseException) -> str:
-    """The keys that exist, for a message about one that does not and resembles none."""
+    """The known keys, for a message about an unknown key that resembles none of them."""
     schema = getattr(error, "object_type", None)
     if not isinstance(error, ConfigKeyError) or not is_dataclass(schema) or "Did you mean" in str(error):
         return ""
@@ -321,15 +320,15 @@ def _keys_instead(error: OmegaConfBaseException) -> str:
 
 
 def _empty(base: DictConfig, layer: DictConfig) -> None:
-    """Empty what ``layer`` sets to ``{}``: an empty mapping removes everything, it does not add nothing."""
+    """Empty what ``layer`` sets to ``{}``, which merging would leave unchanged."""
     for key in layer:
-        given, there = layer._get_node(key), base._get_node(key, validate_access=False)
-        if not isinstance(given, DictConfig) or not isinstance(there, DictConfig) or there._is_none():
+        given, current = layer._get_node(key), base._get_node(key, validate_access=False)
+        if not isinstance(given, DictConfig) or not isinstance(current, DictConfig) or current._is_none():
             continue
-        if not given._is_none() and not given and OmegaConf.get_type(there) is dict:
+        if not given._is_none() and not given and OmegaConf.get_type(current) is dict:
             base[key] = {}
         else:
-            _empty(there, given)
+            _empty(current, given)
 
 
 def _first_line(error: Exception) -> str:

@@ -1,4 +1,4 @@
-"""Embed a split once with any CLIP-like model: every picture and every distinct text, normalised, in fp32."""
+"""Embed every image and every distinct text of a split with a CLIP-like model, L2-normalized, in fp32."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ EVERYTHING = slice(None)
 
 @dataclass(frozen=True)
 class EmbeddedSplit:
-    """What every protocol reads.
+    """The embeddings of a split, the input of every protocol.
 
-    ``image_embeds`` (M, C) and ``text_embeds`` (T, C) are L2-normalised fp32 on the CPU, or tokens (M, P, C) and
-    (T, L, C), zero where absent, of a model that compares those: :meth:`compare` knows how. ``image_product`` (M,) and
-    ``text_product`` (T,) int64 are places in ``product_ids``; ``image_view`` (M,) numbers the pictures of a product
-    from its first; ``text_group`` (T,) int64 is equal for equal texts. A product's texts are distinct.
-    ``categories`` holds the sub-category of every product, None where it is unknown.
+    ``image_embeds`` (M, C) and ``text_embeds`` (T, C) are L2-normalized fp32 on the CPU, or tokens (M, P, C) and
+    (T, L, C), zero where absent, of a model that compares tokens. ``image_product`` (M,) and ``text_product`` (T,)
+    int64 are indices into ``product_ids``; ``image_view`` (M,) numbers the images of a product from 0; ``text_group``
+    (T,) int64 is equal for equal texts. A product's texts are distinct. ``categories`` has the sub-category of every
+    product, None where it is unknown.
     """
 
     image_embeds: Tensor
@@ -41,7 +41,7 @@ class EmbeddedSplit:
     categories: tuple[str | None, ...]
 
     def compare(self, image_rows: Tensor | slice = EVERYTHING, text_rows: Tensor | slice = EVERYTHING) -> Comparison:
-        """The pictures and texts of these rows (default: all) under the model's similarity."""
+        """The images and texts of these rows (default: all) under the model's similarity."""
         return compare(self.image_embeds[image_rows], self.text_embeds[text_rows])
 
     @property
@@ -59,7 +59,7 @@ class EmbeddedSplit:
 
 def _first_rows(product: Tensor, order: Tensor, product_ids: tuple[str, ...], kind: str) -> Tensor:
     rows = torch.full((len(product_ids),), -1, dtype=torch.int64)
-    # Backwards, so that the earliest is written last.
+    # In reverse, so that the first row is written last.
     for row in order.flip(0).tolist():
         rows[product[row]] = row
     missing = (rows < 0).nonzero().flatten()
@@ -81,15 +81,15 @@ def embed_split(
     progress: bool = False,
     label: str = "embed",
 ) -> EmbeddedSplit:
-    """Embed the pictures and texts of ``batches`` on the device of ``model``.
+    """Embed the images and texts of ``batches`` on the device of ``model``.
 
     ``model`` has CLIP's ``get_image_features`` and ``get_text_features`` (Transformers 4 or 5). Views are numbered in
-    the order in which a product's pictures arrive. Each distinct text is encoded once, wherever it stands, so that
-    equal texts have equal embeddings to the bit; for a model that reads tags with its texts (those of
-    the batch), each distinct text with its tags. uint8 pixels are normalised with ``mean`` and ``std``; floats are
-    taken as they are. ``categories`` maps a product to its sub-category.
+    the order in which a product's images arrive. Each distinct text (with its tags, for a model that reads tags with
+    texts) is encoded once, so that equal texts have bit-equal embeddings. uint8 pixels are normalized with ``mean`` and
+    ``std``, floats are used unchanged. ``categories`` maps a product to its sub-category.
 
-    Raises E2FashionError when ``batches`` is empty.
+    Raises:
+        E2FashionError: ``batches`` is empty.
     """
     device = next(model.parameters()).device
     images: list[Tensor] = []
@@ -137,7 +137,7 @@ def embed_split(
 
 
 def _tags(model: nn.Module, batch: Batch, rows: list[int], device: torch.device) -> dict[str, Tensor]:
-    """The tags with which ``model`` reads the texts of these rows of a batch."""
+    """Keyword arguments with the tags that ``model`` reads with the texts of these rows of a batch."""
     present = batch.tag_present[rows].to(device)
     features = model.get_tag_features(  # type: ignore[operator]
         batch.tag_input_ids.to(device), batch.tag_attention_mask.to(device), batch.tag_index[rows].to(device), present
@@ -146,14 +146,14 @@ def _tags(model: nn.Module, batch: Batch, rows: list[int], device: torch.device)
 
 
 def one_vector(embeds: Tensor) -> Tensor:
-    """One L2-normalised vector an item: (N, C) as they are, of tokens (N, T, C) the mean of those present (ours)."""
+    """One L2-normalized vector per item: (N, C) unchanged, (N, T, C) averaged over the present tokens (ours)."""
     return F.normalize(embeds.sum(1), dim=-1) if is_tokenwise(embeds) else embeds
 
 
 def unit_features(features: Any) -> Tensor:
-    """L2-normalised fp32 on the CPU: (N, C) from an output with ``pooler_output`` (Transformers 5) or a tensor (4).
+    """L2-normalized fp32 on the CPU: (N, C) from an output with ``pooler_output`` (Transformers 5) or a tensor (4).
 
-    Tokens (N, T, C), zero where absent, from an output with ``local_features``, of a model that compares them.
+    An output with ``local_features``, of a model that compares tokens, gives (N, T, C), zero where absent.
     """
     local = getattr(features, "local_features", None)
     tensor = features if isinstance(features, Tensor) else features.pooler_output if local is None else local
@@ -161,7 +161,7 @@ def unit_features(features: Any) -> Tensor:
 
 
 def _occurrence(product: Tensor) -> Tensor:
-    """How many rows of the same product came before: (M,) int64."""
+    """The number of earlier rows of the same product: (M,) int64."""
     seen: dict[int, int] = {}
     numbers = []
     for item in product.tolist():
@@ -172,7 +172,7 @@ def _occurrence(product: Tensor) -> Tensor:
 
 @contextmanager
 def evaluating(model: nn.Module) -> Iterator[None]:
-    """Evaluation mode without gradients; the mode is as before when it ends."""
+    """Evaluation mode without gradients; the former mode is restored at the end."""
     training = model.training
     model.eval()
     try:

@@ -1,4 +1,4 @@
-"""An encoder with everything that prepares its input, as it is loaded from and saved to a Hugging Face folder."""
+"""A CLIP or E2 model with its preprocessing, loaded from and saved to a Hugging Face folder."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ from e2fashion.similarity import join_items
 from e2fashion.types import E2FashionError, Entity, TextOverflow
 
 MODEL_TYPES = ("clip", "e2")
-#: The template of a checkpoint that brings none.
+#: The template of a checkpoint without one.
 DESCRIPTION_ALONE = "{description}"
-#: Unit vectors whose components differ by no more are the same: rounding.
+#: Largest difference by rounding between components of equal unit vectors.
 SAME = 1e-7
 
-#: Keys of a configuration that say where a model comes from, not what it computes.
+#: Keys of a configuration that describe the origin of a model, not what it computes.
 NOT_IDENTITY = ("_name_or_path", "transformers_version", "architectures", "dtype")
 
 #: An image in memory, or the file that holds one; one or several (also as an array or tensor of four dimensions).
@@ -44,13 +44,13 @@ Readable: TypeAlias = tuple[Tensor, dict[int, str]]
 
 @dataclass(frozen=True)
 class Encoder:
-    """A CLIP or an E2 with its tokenizer, its way of making a square, and its template of the global text.
+    """A CLIP or E2 with its tokenizer, image transform and text template.
 
-    ``name`` is what tables call it; ``text_context_length`` is where texts are cut (None: at the last position that the
-    text encoder has), ``text_overflow`` how (:class:`e2fashion.data.long_text.TextFitter`). What :meth:`embed_images`
-    and :meth:`embed_texts` return is L2-normalised; the features of ``model`` are not. A model that
-    :attr:`compares_tokens` embeds an item as tokens, (N, T, C) where others have (N, C), zero where absent:
-    :func:`e2fashion.similarity.token_similarities` compares them.
+    ``name`` is used in tables; ``text_context_length`` is the length at which texts are cut (None: the positions of the
+    text encoder), ``text_overflow`` the method (:class:`e2fashion.data.long_text.TextFitter`). :meth:`embed_images` and
+    :meth:`embed_texts` return L2-normalized embeddings; the features of ``model`` are not normalized. A model that
+    :attr:`compares_tokens` embeds an item as tokens, (N, T, C) instead of (N, C), zero where absent, for
+    :func:`e2fashion.similarity.token_similarities`.
     """
 
     model: CLIPModel
@@ -70,17 +70,17 @@ class Encoder:
         resize: Literal["squeeze", "crop", "pad"] | None = None,
         size: int | None = None,
     ) -> Encoder:
-        """Load any CLIP or E2: a model folder, the folder of a run, or a hub name, which may need a network.
+        """Load any CLIP or E2: a model folder, a run folder, or a hub name (which may need the network).
 
-        ``template``, ``resize`` and ``size`` override what was saved with the model; a checkpoint that brings no
-        template reads the description alone. :func:`e2fashion.load_encoder` is this method.
+        ``template``, ``resize`` and ``size`` override the values saved with the model; a checkpoint without a template
+        reads the description alone. :func:`e2fashion.load_encoder` is this method.
 
         Raises:
-            E2FashionError: a folder that does not exist or holds something else, or a size that the patches do not
-                divide.
+            E2FashionError: a folder that does not exist or holds no model, or a size that is not a multiple of the
+                patch size.
         """
-        place = Path(name_or_folder)
-        folder = place / "model" if (place / "model" / "config.json").is_file() else place
+        path = Path(name_or_folder)
+        folder = path / "model" if (path / "model" / "config.json").is_file() else path
         if folder.is_dir() and not (folder / "config.json").is_file():
             raise E2FashionError(
                 f"'{name_or_folder}' holds no model: config.json is missing. Give a model folder, a run folder whose "
@@ -99,25 +99,25 @@ class Encoder:
         vision: Any = config.vision_config
         if not 1 <= transform.size <= LARGEST_SQUARE or transform.size % vision.patch_size:
             raise E2FashionError(
-                f"size is {transform.size}, which patches of {vision.patch_size} px do not divide (up to "
-                f"{LARGEST_SQUARE} px): the edge would be cut off. The model was made for {vision.image_size}."
+                f"size is {transform.size}; give a multiple of the patch size {vision.patch_size} up to "
+                f"{LARGEST_SQUARE}. The model was trained at {vision.image_size}."
             )
         if config.model_type == "clip" and transform.size != vision.image_size:
-            model = E2Model.from_clip(source)  # the same features, and positions at any resolution
+            model = E2Model.from_clip(source)  # the same features; interpolates its positions for other resolutions
         context_length, overflow = text_settings(config, what)
         with only_our_errors(what, "Correct text_template in its config.json."):
             text = TextTemplate(template or getattr(config, "text_template", None) or DESCRIPTION_ALONE)
-        label = name or (place.name if place.name != "model" else place.resolve().parent.name)
-        # A checkpoint may hold half precision, which evaluation would keep.
+        label = name or (path.name if path.name != "model" else path.resolve().parent.name)
+        # fp32, also from a half-precision checkpoint.
         model = cast(CLIPModel, model.float().eval())
         encoder = cls(model, load_tokenizer(source), transform, text, label, context_length, overflow)
         check_texts(encoder, what)
         return encoder
 
     def save_pretrained(self, folder: str | Path, origin: str = "Trained with e2fashion") -> None:
-        """Write model, processor, card and checksums as a folder that :meth:`from_pretrained` and Transformers read.
+        """Write model, processor, model card and checksums to a folder for :meth:`from_pretrained` and Transformers.
 
-        ``origin`` is what the card says of where the weights come from.
+        ``origin`` is the card's sentence on where the weights come from.
         """
         folder = Path(folder)
         config: Any = self.model.config
@@ -133,29 +133,29 @@ class Encoder:
         write_checksums(folder)
 
     def to(self, device: torch.device | str) -> Encoder:
-        """Move the weights to where they shall compute; the encoder itself, for chaining."""
+        """Move the weights to ``device``; returns the encoder."""
         cast(torch.nn.Module, self.model).to(device)
         return self
 
     @property
     def vision_config(self) -> Any:
-        """Shape of the image tower, and for an E2 its regional part."""
+        """Configuration of the image tower, including the regional part of an E2."""
         return self.model.config.vision_config
 
     @property
     def fusion_layers(self) -> tuple[int, ...]:
-        """Finished layers behind which a fusion block stands; empty for a plain CLIP."""
+        """The layers (from 1) that are followed by a fusion block; empty for a plain CLIP."""
         return tuple(getattr(self.vision_config, "fusion_layers", None) or ())
 
     @property
     def entities(self) -> tuple[Entity, ...]:
-        """What the model searches for; empty for a plain CLIP."""
+        """The tag entities of the image encoder; empty for a plain CLIP."""
         listed = getattr(self.vision_config, "entities", None) or []
         return tuple(Entity(**entity) for entity in listed)
 
     @property
     def text_entities(self) -> tuple[Entity, ...]:
-        """Tags that join a product's text in evaluation (EI-CLIP, our reading); :meth:`embed_texts` reads none."""
+        """Tags that join a product's text in evaluation (EI-CLIP, our interpretation), not in :meth:`embed_texts`."""
         listed = getattr(self.model.config, "text_entities", None) or []
         return tuple(Entity(**entity) for entity in listed)
 
@@ -166,26 +166,26 @@ class Encoder:
 
     @property
     def context_length(self) -> int:
-        """Longest text in tokens, start and end included: as in training, or what the text encoder can read."""
+        """Maximum text length in tokens, start and end included: as in training, or that of the text encoder."""
         text_config: Any = self.model.config.text_config
         positions = int(text_config.max_position_embeddings)
         return positions if self.text_context_length is None else self.text_context_length
 
     @property
     def text_stretched_from(self) -> int | None:
-        """How many tokens the text encoder read before its positions were stretched; None: they never were."""
+        """Context length before the text positions were stretched; None: not stretched."""
         return getattr(self.model.config, "text_stretched_from", None)
 
     @property
     def compares_tokens(self) -> bool:
-        """Whether the model compares patches with words (FILIP) instead of one vector each."""
+        """Whether the model compares patches with text tokens (FILIP) instead of one vector each."""
         return getattr(self.model.config, "similarity", "global") == "tokens"
 
     @property
     def fingerprint(self) -> str:
-        """SHA-256 over the configuration, the way of making a square, and every weight; computed at each call.
+        """SHA-256 over configuration, image transform and weights; computed at each access.
 
-        Where the model lies, and which version of Transformers wrote it, make no difference.
+        It does not depend on the model's path or the version of Transformers that wrote it.
         """
         config = _without(self.model.config.to_dict(), NOT_IDENTITY)
         digest = hashlib.sha256(json.dumps(config, sort_keys=True, default=str).encode())
@@ -195,7 +195,7 @@ class Encoder:
             digest.update(value.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().data)
         return digest.hexdigest()
 
-    def _nothing(self) -> Tensor:
+    def _empty(self) -> Tensor:
         """The embeddings of no items."""
         return torch.empty(0, 1, self.dimension) if self.compares_tokens else torch.empty(0, self.dimension)
 
@@ -208,34 +208,34 @@ class Encoder:
     def embed_images(
         self, images: ImageInputs, batch_size: int = 64, on_error: Literal["stop", "skip"] = "stop"
     ) -> Tensor | Readable:
-        """L2-normalised embeddings (N, C) fp32 on the CPU, of pictures or their files; one alone gives (1, C).
+        """L2-normalized embeddings (N, C) fp32 on the CPU of images or image files; a single one gives (1, C).
 
-        Pictures are turned upright, laid on white, made square as in training and normalised: give them as they are.
-        With ``on_error="skip"`` it returns two things: the embeddings (R, C) of the R readable images in their order,
-        and why each of the others was skipped, by its position in ``images``.
+        Images are rotated by their EXIF tag, composited on white, resized as in training and normalized here. With
+        ``on_error="skip"`` the result is a pair: the embeddings (R, C) of the R readable images in their order, and the
+        reason for each skipped one by its position in ``images``.
 
         Raises:
-            E2FashionError: a file is missing or holds no picture, and ``on_error`` is ``stop``.
+            E2FashionError: a file is missing or not an image, and ``on_error`` is ``stop``.
         """
         if on_error not in ("stop", "skip"):
             raise E2FashionError(f"on_error is '{on_error}'; give 'stop' or 'skip'")
         skipped: dict[int, str] = {}
         skipping = skipped if on_error == "skip" else None
-        embeds = self._embed_images(images, batch_size, [unit_features], [self._nothing()], skipping)[0]
+        embeds = self._embed_images(images, batch_size, [unit_features], [self._empty()], skipping)[0]
         return (embeds, skipped) if on_error == "skip" else embeds
 
     def image_features(self, pixel_values: Tensor) -> Tensor:
-        """Features (B, C), not normalised, of normalised squares (B, 3, S, S)."""
+        """Features (B, C), not normalized, of normalized squares (B, 3, S, S)."""
         features: Any = self.model.get_image_features(pixel_values=pixel_values)
         return features.pooler_output
 
     def embed_squares(self, squares: Tensor) -> Tensor:
-        """As :meth:`embed_images`, of pictures that ``transform`` has made square: uint8 (B, 3, S, S) to (B, C)."""
+        """As :meth:`embed_images` for squares made by ``transform``: uint8 (B, 3, S, S) to (B, C)."""
         with evaluating(self.model):
             return unit_features(self.model.get_image_features(pixel_values=self._pixel_values(squares)))
 
     def embed_regions(self, images: ImageInputs, batch_size: int = 64) -> Tensor:
-        """L2-normalised embeddings (N, E, C) fp32 on the CPU of what each entity's tokens read, in their order.
+        """L2-normalized region embeddings (N, E, C) fp32 on the CPU, in the order of the entities.
 
         Raises:
             E2FashionError: the model has no entities, or as :meth:`embed_images`.
@@ -243,20 +243,20 @@ class Encoder:
         return self._embed_images(images, batch_size, [_regions], [self._no_regions()])[0]
 
     def embed_images_and_regions(self, images: ImageInputs, batch_size: int = 64) -> tuple[Tensor, Tensor]:
-        """What :meth:`embed_images` and :meth:`embed_regions` return, by one pass instead of two.
+        """The results of :meth:`embed_images` and :meth:`embed_regions` in one pass.
 
         Raises:
             E2FashionError: as :meth:`embed_regions`.
         """
-        nothing = [self._nothing(), self._no_regions()]
-        whole, regions = self._embed_images(images, batch_size, [unit_features, _regions], nothing)
+        empty = [self._empty(), self._no_regions()]
+        whole, regions = self._embed_images(images, batch_size, [unit_features, _regions], empty)
         return whole, regions
 
     def _no_regions(self) -> Tensor:
-        """The region embeddings of no pictures; an error where the model has no entities."""
+        """The region embeddings of no images; raises if the model has no entities."""
         if not self.entities:
             raise E2FashionError(
-                f"'{self.name}' has no entities, so it embeds no regions: give a model trained with model.entities"
+                f"'{self.name}' has no entities and thus no regions: give a model trained with model.entities"
             )
         return torch.empty(0, len(self.entities), self.dimension)
 
@@ -265,49 +265,48 @@ class Encoder:
         images: ImageInputs,
         batch_size: int,
         readers: Sequence[Callable[[Any], Tensor]],
-        nothing: Sequence[Tensor],
+        empty: Sequence[Tensor],
         skipped: dict[int, str] | None = None,
     ) -> list[Tensor]:
-        """What each reader takes out of the tower's output, one pass for all; of no pictures ``nothing``.
+        """The result of each reader on the tower's output, in one pass; without images, ``empty``.
 
-        An image that cannot be read joins ``skipped`` by its position; without it, it is an error.
+        Unreadable images are added to ``skipped`` by position; without ``skipped`` they are an error.
         """
         listed = listed_images(images)
-        parts = [[empty] for empty in nothing]
+        results = [[none] for none in empty]
         with evaluating(self.model):
             for start in range(0, len(listed), batch_size):
                 squares = read_squares(listed[start : start + batch_size], self.transform, skipped, start)
                 if not squares:
                     continue
                 output = self.model.get_image_features(pixel_values=self._pixel_values(torch.stack(squares)))
-                for own, read in zip(parts, readers, strict=True):
-                    own.append(read(output))
-        return [join_items(own) for own in parts]
+                for parts, read in zip(results, readers, strict=True):
+                    parts.append(read(output))
+        return [join_items(parts) for parts in results]
 
     def _pixel_values(self, squares: Tensor) -> Tensor:
         return normalize(squares.to(self.model.device), self.transform.mean, self.transform.std)
 
     def embed_texts(self, texts: str | Sequence[str], batch_size: int = 256) -> Tensor:
-        """L2-normalised embeddings (N, C) fp32 on the CPU; one text alone gives (1, C).
+        """L2-normalized embeddings (N, C) fp32 on the CPU; a single text gives (1, C).
 
-        Texts are taken as they are: ``encoder.template.render(tags, description)`` joins a product's tags and
-        description as in training. Longer ones than ``context_length`` tokens are cut, the end token kept, or keep
-        their first whole sentences where ``text_overflow`` says so.
+        The template is not applied: ``encoder.template.render(tags, description)`` joins a product's tags and
+        description as in training. ``text_overflow`` shortens texts of more than ``context_length`` tokens.
         """
-        return self._embed_texts(texts, batch_size, unit_features, self._nothing())
+        return self._embed_texts(texts, batch_size, unit_features, self._empty())
 
     def embed_tags(self, tags: str | Sequence[str], batch_size: int = 256) -> Tensor:
-        """As :meth:`embed_texts`, of tag strings: one vector each, (N, C), whatever the model compares."""
+        """As :meth:`embed_texts` for tag strings: one vector each, (N, C), also if the model compares tokens."""
         return self._embed_texts(
             tags, batch_size, lambda output: unit_features(output.pooler_output), torch.empty(0, self.dimension)
         )
 
     def _embed_texts(
-        self, texts: str | Sequence[str], batch_size: int, read: Callable[[Any], Tensor], nothing: Tensor
+        self, texts: str | Sequence[str], batch_size: int, read: Callable[[Any], Tensor], empty: Tensor
     ) -> Tensor:
         listed = [texts] if isinstance(texts, str) else list(texts)
         fit = TextFitter(self.tokenizer, self.context_length, self.text_overflow)
-        parts = [nothing]
+        parts = [empty]
         with evaluating(self.model):
             for start in range(0, len(listed), batch_size):
                 rows = [text.ids for text in fit(listed[start : start + batch_size])]
@@ -316,16 +315,15 @@ class Encoder:
         return join_items(parts)
 
 
-#: The encoder of a folder or a hub name, for those who prefer a function. ``e2fashion.load`` is something else: the
-#: interface of OpenAI's ``clip``.
+#: :meth:`Encoder.from_pretrained` as a function. ``e2fashion.load`` is different: the interface of OpenAI's ``clip``.
 load_encoder = Encoder.from_pretrained
 
 
 def check_texts(encoder: Encoder, what: str) -> None:
-    """Refuse an encoder that cannot tell two texts apart: by its tokens' ids, and by two embeddings.
+    """Refuse an encoder that does not distinguish two texts by their token ids and embeddings.
 
     Raises:
-        E2FashionError: see :func:`e2fashion.models.tokenizer.check_token_ids`; or both embeddings are the same.
+        E2FashionError: see :func:`e2fashion.models.tokenizer.check_token_ids`; or both embeddings are equal.
     """
     check_token_ids(encoder.tokenizer, encoder.model.config.text_config, what)
     first, second = two_texts(encoder.tokenizer)
@@ -333,18 +331,18 @@ def check_texts(encoder: Encoder, what: str) -> None:
         embeds = encoder.embed_tags([first, second])
     if not bool(torch.isfinite(embeds).all()) or bool((embeds[0] - embeds[1]).abs().max() <= SAME):
         raise E2FashionError(
-            f"{what} embeds the texts '{first}' and '{second}' equally, so it tells no texts apart: its training "
-            "diverged, or its tokenizer, text configuration and weights do not belong together."
+            f"{what} gives the texts '{first}' and '{second}' equal embeddings: its training diverged, or its "
+            "tokenizer, text configuration and weights do not match. Give another model."
         )
 
 
 def _regions(output: Any) -> Tensor:
-    """The region embeddings (B, E, C) in an image tower's output."""
+    """The region embeddings (B, E, C) of an image tower's output."""
     return unit_features(output.region_features)
 
 
 def _without(values: Any, keys: Sequence[str]) -> Any:
-    """A nested mapping without some keys, wherever they stand."""
+    """A nested mapping without some keys, at any depth."""
     if not isinstance(values, dict):
         return values
     return {key: _without(value, keys) for key, value in values.items() if key not in keys}
@@ -352,7 +350,7 @@ def _without(values: Any, keys: Sequence[str]) -> Any:
 
 @dataclass(frozen=True)
 class EncoderIdentity:
-    """Which encoder something was made with: its name for messages, the fingerprint of its weights, its width C."""
+    """Identifies an encoder: its name for messages, the fingerprint of its weights, its dimension C."""
 
     name: str
     fingerprint: str
@@ -360,13 +358,13 @@ class EncoderIdentity:
 
 
 def require_single_vectors(encoder: Encoder, task: str) -> None:
-    """Refuse an encoder that embeds an item as many vectors where ``task`` needs one.
+    """Refuse an encoder that embeds an item as several vectors.
 
     Raises:
-        E2FashionError: it compares tokens.
+        E2FashionError: the encoder compares tokens, and ``task`` needs one vector per item.
     """
     if encoder.compares_tokens:
         raise E2FashionError(
-            f"'{encoder.name}' compares patches with words (FILIP) and embeds no item as one vector, which {task} "
-            "needs: give a model with similarity 'global'"
+            f"'{encoder.name}' compares tokens (FILIP), but {task} needs one vector per item: give a model with "
+            "similarity 'global'"
         )

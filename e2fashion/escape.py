@@ -1,8 +1,7 @@
-"""Text that comes from data, made harmless for each output format: terminal, Markdown, LaTeX.
+"""Escape text from data for the terminal, Markdown and LaTeX, and find invisible and control characters.
 
-A product's text may hold ANSI escape sequences, line breaks, or marks that reverse the direction of what follows; a
-table, a report or a message must show them instead of obeying them. Each function here takes one text and returns one
-line.
+A product's text may hold ANSI escape sequences, line breaks, or directional marks; tables, reports and messages must
+print them instead of interpreting them. Each escaping function takes one text and returns one line.
 """
 
 from __future__ import annotations
@@ -11,17 +10,17 @@ import re
 import unicodedata
 from typing import Literal
 
-#: C0 controls but tab, line feed and carriage return; DEL; C1 controls.
+#: C0 controls except tab, line feed and carriage return; DEL; C1 controls.
 _CONTROLS = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
 _C1_CONTROLS = re.compile(r"[\x80-\x9f]")
-#: Drawn as nothing without being white space or of the category Cf: joiners, fillers, variation selectors.
+#: Invisible, but neither white space nor of the category Cf: joiners, fillers, variation selectors.
 _INVISIBLE = re.compile("[\u034f\u115f\u1160\u17b4\u17b5\u2800\u3164\ufe00-\ufe0f\uffa0\U000e0100-\U000e01ef]")
-#: Marks of nothing at the ends of a value: zero-width space, word joiner, byte order mark.
+#: Trimmed from the ends of a value: zero-width space, word joiner, byte order mark.
 _EMPTY_ENDS = "\u200b\u2060\ufeff"
 _ENDS = re.compile(rf"^[\s{_EMPTY_ENDS}]+|[\s{_EMPTY_ENDS}]+$")
-#: Categories of characters that have no shape but an effect: controls, line and paragraph separators, surrogates.
+#: Categories without a glyph but with an effect: controls, line and paragraph separators, surrogates.
 _ACTIVE = ("Cc", "Zl", "Zp", "Cs")
-#: Directional marks, embeddings, overrides and isolates. Other format characters, such as joiners, belong to scripts.
+#: Directional marks, embeddings, overrides and isolates. Other format characters, such as joiners, are part of scripts.
 _BIDIRECTIONAL = "\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
 
 _MARKDOWN = re.compile(r"[\\|<>`*~]|(?<=\])(?=[(\[:])|(?<![^\W_])_|_(?![^\W_])|&(?=#?\w+;)")
@@ -40,7 +39,7 @@ _LATEX = {
 def visible(text: str, keep: Literal["", "\n", "\n\t"] = "") -> str:
     r"""``text`` with control characters, line separators and directional marks as escapes, as in ``\x1b`` or ``\n``.
 
-    ``keep`` may be a line break, and the tab between columns, for text of several lines that is ours.
+    ``keep`` exempts line breaks and tabs, for our own text of several lines.
     """
     if text.isascii() and text.isprintable():
         return text
@@ -48,12 +47,12 @@ def visible(text: str, keep: Literal["", "\n", "\n\t"] = "") -> str:
 
 
 def markdown(text: str) -> str:
-    """``text`` for a line or a table's cell of Markdown, without markup and HTML of its own."""
+    """``text`` for a line or a table cell of Markdown, its markup and HTML escaped."""
     return _MARKDOWN.sub(lambda match: f"\\{match[0]}", visible(text))
 
 
 def markdown_code(text: str) -> str:
-    """``text`` as a code span of Markdown, also in a table's cell."""
+    """``text`` as a Markdown code span, also within a table cell."""
     text = visible(text).replace("|", "\\|")
     fence = "`" * (max(map(len, re.findall("`+", text)), default=0) + 1)
     space = " " if text[:1] in ("`", " ", "") or text[-1:] in ("`", " ") else ""
@@ -61,7 +60,7 @@ def markdown_code(text: str) -> str:
 
 
 def latex(text: str) -> str:
-    r"""``text`` for LaTeX; one that begins with ``[`` or ``*`` does not become an argument of the ``\\`` before it."""
+    r"""``text`` for LaTeX; a leading ``[`` or ``*`` is protected from becoming an argument of a preceding ``\\``."""
     escaped = "".join(_LATEX.get(sign, sign) for sign in visible(text))
     return f"{{{escaped[0]}}}{escaped[1:]}" if escaped[:1] in ("[", "*") and escaped else escaped
 
@@ -75,10 +74,8 @@ def _escaped(sign: str) -> str:
 
 
 def is_blank(text: str) -> bool:
-    """Whether a reader sees nothing: white space, zero-width and other invisible characters, or no character."""
-    if not text or text.isspace():
-        return True
-    return all(_unseen(character) for character in text)
+    """Whether a text has no visible character."""
+    return not text or text.isspace() or all(map(_is_invisible, text))
 
 
 def trimmed(text: str) -> str:
@@ -87,17 +84,17 @@ def trimmed(text: str) -> str:
 
 
 def first_control(text: str) -> str | None:
-    """The first control character but tab and line ends, or None."""
-    found = _CONTROLS.search(text)
-    return found.group() if found else None
+    """The first control character except tab and line ends, or None."""
+    match = _CONTROLS.search(text)
+    return match.group() if match else None
 
 
 def is_c1_control(character: str) -> bool:
-    """Whether it is one of U+0080 to U+009F, which cp1252 has letters and quotation marks for."""
+    """Whether it is one of U+0080 to U+009F, which are letters and quotation marks in cp1252."""
     return bool(_C1_CONTROLS.fullmatch(character))
 
 
-def _unseen(character: str) -> bool:
+def _is_invisible(character: str) -> bool:
     return (
         character.isspace() or unicodedata.category(character) in ("Cf", "Cc") or bool(_INVISIBLE.fullmatch(character))
     )

@@ -1,4 +1,4 @@
-"""Parts that live in a user's own package: found by entry point where no built-in part has the name."""
+"""Sources, loss terms and protocols from other packages, by entry point."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ Part = TypeVar("Part")
 
 @dataclass(frozen=True)
 class ExtensionPoint:
-    """A kind of part that installed packages may add to.
+    """A kind of part that installed packages can register.
 
-    ``kind`` is what error messages call it, ``group`` the entry-point group, and ``members`` the attributes that a
-    part's class must have. A part is a dataclass: its fields are its options.
+    ``kind`` is its name in error messages, ``group`` the entry-point group, and ``members`` the attributes that the
+    class of a part must have. A part is a dataclass whose fields are its options.
     """
 
     kind: str
@@ -25,15 +25,15 @@ class ExtensionPoint:
     members: tuple[str, ...]
 
     def names(self, built_in: Mapping[str, Any]) -> list[str]:
-        """Every name that :meth:`find` knows, sorted; nothing is loaded."""
+        """All names that :meth:`find` accepts, sorted; nothing is loaded."""
         return sorted({*built_in, *entry_points(group=self.group).names})
 
     def find(self, name: str, built_in: Mapping[str, type[Part]]) -> type[Part] | None:
-        """The class called ``name``: the built-in one, else what an installed package registers; None: neither.
+        """The built-in class called ``name``, else the one that an installed package registers, else None.
 
         Raises:
-            E2FashionError: the package's part cannot be imported, is no dataclass with the members of its kind, or
-                several packages register the name.
+            E2FashionError: the registered part cannot be imported or is not a dataclass with the members of its kind,
+                or several packages register the name.
         """
         if name in built_in:
             return built_in[name]
@@ -46,17 +46,17 @@ class ExtensionPoint:
         return cast(type[Part], self._loaded(listed[0]))
 
     def _loaded(self, entry: EntryPoint) -> type:
-        said = f"{self.kind} '{entry.name}' of {_origin(entry)}"
+        label = f"{self.kind} '{entry.name}' of {_origin(entry)}"
         try:
             part = entry.load()
-        except Exception as error:  # whatever a user's module raises when it is imported
+        except Exception as error:  # importing foreign code can raise anything
             raise E2FashionError(
-                f"{said} cannot be loaded: {type(error).__name__}: {error}. Mend or uninstall that package."
+                f"{label} cannot be loaded: {type(error).__name__}: {error}. Fix or uninstall that package."
             ) from error
         if not isinstance(part, type) or not is_dataclass(part):
-            raise E2FashionError(f"{said} is {part!r}, not a dataclass, whose fields would be its options")
-        if lacking := [member for member in self.members if not hasattr(part, member)]:
-            raise E2FashionError(f"{said} lacks {', '.join(lacking)}: give the class every member of a {self.kind}")
+            raise E2FashionError(f"{label} is {part!r}, not a dataclass, whose fields would be its options")
+        if missing := [member for member in self.members if not hasattr(part, member)]:
+            raise E2FashionError(f"{label} lacks {', '.join(missing)}: give the class every member of a {self.kind}")
         return part
 
 

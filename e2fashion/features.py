@@ -1,4 +1,4 @@
-"""Image features of a split, global and by entity, extracted once and kept beside the results."""
+"""Image features of a split, global and by entity, extracted once and cached next to the results."""
 
 from __future__ import annotations
 
@@ -32,14 +32,14 @@ KINDS = ("global", "region", "both")
 
 @dataclass(frozen=True)
 class SplitFeatures:
-    """Every product's first view: ``image`` (N, C) and ``regions`` (N, C) by entity, L2-normalised fp32 on the CPU."""
+    """Every product's first view: ``image`` (N, C), ``regions`` (N, C) by entity; L2-normalized fp32 on the CPU."""
 
     product_ids: tuple[str, ...]
     image: Tensor
     regions: dict[str, Tensor]
 
     def of(self, kind: str, entity: str) -> Tensor:
-        """The ``global`` features, the ``region`` features of ``entity``, or ``both`` side by side (N, 2C)."""
+        """The ``global`` features, the ``region`` features of ``entity``, or ``both`` concatenated (N, 2C)."""
         if kind == "global":
             return self.image
         region = self.regions[entity]
@@ -47,14 +47,18 @@ class SplitFeatures:
 
 
 def check_kinds(kinds: Sequence[str], entities: Sequence[str], encoder: Encoder) -> None:
-    """Raise an E2FashionError for a kind of features that there is not, or that the encoder has not for an entity."""
+    """Refuse an unknown kind of features, and region features of an entity that the encoder lacks.
+
+    Raises:
+        E2FashionError: such a kind.
+    """
     for kind in kinds:
         if kind not in KINDS:
             raise E2FashionError(f"features is '{kind}'; choose from {', '.join(KINDS)}.")
-    there = [entity.name for entity in encoder.entities]
+    known = [entity.name for entity in encoder.entities]
     for entity in entities:
-        if entity not in there and set(kinds) - {"global"}:
-            has = f"its entities are {', '.join(there)}" if there else "it is a plain CLIP without entities"
+        if entity not in known and set(kinds) - {"global"}:
+            has = f"its entities are {', '.join(known)}" if known else "it is a plain CLIP without entities"
             raise E2FashionError(
                 f"'{encoder.name}' has no region features of '{entity}': {has}. Write features=global for it."
             )
@@ -69,10 +73,10 @@ def extract_features(
     precision: Literal["fp32", "bf16"] = "fp32",
     progress: bool = True,
 ) -> SplitFeatures:
-    """Run the image encoder over the first view of every product of a split, on the device where it is."""
+    """Run the image encoder over the first view of every product of a split, on its present device."""
     data = CatalogueDataModule(
         catalogue=catalogue,
-        template=TextTemplate("{description}"),  # texts play no part: any template that every catalogue has
+        template=TextTemplate("{description}"),  # texts are not used, and every catalogue has this column
         transform=encoder.transform,
         tokenizer=encoder.tokenizer,
         context_length=encoder.context_length,
@@ -112,11 +116,10 @@ def cached_features(
     progress: bool = True,
     fingerprint: str | None = None,
 ) -> SplitFeatures:
-    """The features in ``folder``, mapped into memory, or extracted and written there.
+    """The features cached in ``folder``, or extracted and cached there.
 
-    The file's name tells the split, the precision, and the fingerprints of model (``fingerprint`` where the caller
-    has it already) and catalogue: another model or another catalogue never finds it. Where the file is damaged, a
-    warning says so and the features are extracted again.
+    The file is named after the split, the precision, and the fingerprints of model (``fingerprint``, if the caller has
+    it) and catalogue. A damaged file gives a warning, and the features are extracted again.
 
     Raises:
         E2FashionError: the file belongs to another model or catalogue.
@@ -129,11 +132,11 @@ def cached_features(
             return _read(file, identity)
         except DamagedError as damage:
             logger.warning("%s", damage)
-    found = extract_features(encoder, catalogue, split, batch_size, workers, precision, progress)
-    tensors = {"image": found.image, **{f"region/{name}": region for name, region in found.regions.items()}}
-    header = {"format": str(FORMAT), "identity": json.dumps(identity), "products": json.dumps(found.product_ids)}
+    features = extract_features(encoder, catalogue, split, batch_size, workers, precision, progress)
+    tensors = {"image": features.image, **{f"region/{name}": region for name, region in features.regions.items()}}
+    header = {"format": str(FORMAT), "identity": json.dumps(identity), "products": json.dumps(features.product_ids)}
     save_tensors(file, tensors, header)
-    return found
+    return features
 
 
 def _read(file: Path, identity: list[str]) -> SplitFeatures:
@@ -147,7 +150,7 @@ def _read(file: Path, identity: list[str]) -> SplitFeatures:
         raise DamagedError(f"{file} is damaged ({error!r}). {_REMEDY}") from error
     if any(len(tensor) != len(products) for tensor in (image, *tensors.values())):
         raise DamagedError(f"{file} is damaged: its tensors are not of {len(products)} products. {_REMEDY}")
-    return SplitFeatures(products, image, {name.removeprefix("region/"): own for name, own in tensors.items()})
+    return SplitFeatures(products, image, {name.removeprefix("region/"): region for name, region in tensors.items()})
 
 
 _REMEDY = "It is extracted again."

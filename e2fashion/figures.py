@@ -1,4 +1,4 @@
-"""Figures of a report: what each model retrieved, and the patches that each entity's tokens selected."""
+"""Figures of images: retrieved products, selected patches, and contact sheets."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ import numpy as np
 from einops import rearrange
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont, ImageOps
-from torch import Tensor
 
 from e2fashion.plots import save_figure
 from e2fashion.types import E2FashionError, Entity
@@ -20,9 +19,10 @@ from e2fashion.types import E2FashionError, Entity
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from torch import Tensor
 
 RIGHT, WRONG, QUIET = "#1a7f37", "#d1242f", "#57606a"
-LINES = 8  #: of a query's text beside its pictures
+LINES = 8  #: of a query's text next to its images
 DPI = 130
 CELL, MARGIN, LINE = 180, 14, 16
 ACROSS = 5
@@ -31,13 +31,13 @@ ImageArray = NDArray[np.uint8]
 
 
 def as_array(pixels: Tensor) -> ImageArray:
-    """Pixels (3, H, W) as a picture (H, W, 3)."""
+    """Pixels (3, H, W) as an array (H, W, 3)."""
     return rearrange(pixels.numpy(), "channels height width -> height width channels", channels=3)
 
 
 @dataclass(frozen=True)
 class RetrievedRow:
-    """One text query: the picture it belongs to, and each model's best pictures with whether they are right."""
+    """One text query: its image, and each model's top images with whether they are relevant."""
 
     text: str
     truth: ImageArray
@@ -47,7 +47,7 @@ class RetrievedRow:
 
 @dataclass(frozen=True)
 class Look:
-    """A picture (H, W, 3) as one model sees it, where that model looks (P,), and the patches that count as chosen."""
+    """The input (H, W, 3) of a model, its heat map (P,), and the selected patches."""
 
     picture: ImageArray
     heat: NDArray[np.float32]
@@ -56,10 +56,10 @@ class Look:
 
 @dataclass(frozen=True)
 class SelectionRow:
-    """One picture (H, W, 3) with, per entity, its tag (None: unknown), soft map (P,) and selected patches.
+    """One image (H, W, 3) with, per entity, its tag (None: unknown), soft map (P,) and selected patches.
 
-    ``boxes`` are true regions in fractions of the image, left, top, right, bottom, where they are known; ``beside`` is
-    where another model looks, whatever the entity.
+    ``boxes`` are the known true regions in fractions of the image (left, top, right, bottom); ``beside`` is the map of
+    another model, which does not depend on the entity.
     """
 
     picture: ImageArray
@@ -71,25 +71,25 @@ class SelectionRow:
 
 
 def draw_retrieved(rows: Sequence[RetrievedRow], file: Path, title: str, dpi: int = DPI) -> None:
-    """A line per query: the true picture, then every model's best pictures; right ones framed in green."""
+    """A row per query: its image, then every model's top images, relevant ones framed in green."""
     models = list(rows[0].found)
     shown = len(rows[0].found[models[0]])
     columns = 1 + len(models) * shown
     figure, axes = _grid(len(rows), columns, cell=1.25, top=0.9, left=2.6)
     for line, row in zip(axes, rows, strict=True):
-        _picture(line[0], row.truth, QUIET)
+        _show(line[0], row.truth, QUIET)
         text = "\n".join(textwrap.wrap(row.text, 34, max_lines=LINES, placeholder=" ..."))
         line[0].set_ylabel(text, fontsize=7.5, rotation=0, ha="right", va="center", labelpad=6)
         cells = iter(line[1:])
         for model in models:
-            for place, (picture, right) in enumerate(row.found[model], start=1):
+            for position, (image, right) in enumerate(row.found[model], start=1):
                 cell = next(cells)
-                _picture(cell, picture, RIGHT if right else WRONG)
-                if place == 1:
-                    cell.set_xlabel(f"true one at rank {row.rank[model]}", fontsize=7, loc="left", labelpad=2)
+                _show(cell, image, RIGHT if right else WRONG)
+                if position == 1:
+                    cell.set_xlabel(f"first hit at rank {row.rank[model]}", fontsize=7, loc="left", labelpad=2)
     axes[0][0].set_title("query's product", fontsize=8)
     for index, model in enumerate(models):
-        axes[0][1 + index * shown].set_title(f"{model}: best {shown}", fontsize=9, loc="left", fontweight="bold")
+        axes[0][1 + index * shown].set_title(f"{model}: top {shown}", fontsize=9, loc="left", fontweight="bold")
     _title(figure, title)
     save_figure(figure, file, dpi)
 
@@ -104,30 +104,30 @@ def draw_selection(
     cell: float = 1.75,
     dpi: int = DPI,
 ) -> None:
-    """A line per product: the picture, then per entity the map of its tokens and the patches they picked.
+    """A row per product: the image, then per entity the map of its tokens and the selected patches.
 
-    Brightness is the mean probability over the entity's tokens, frames are the picks, dashes the true region. Where
-    the rows have it, a last column headed ``beside`` shows where another model looks. ``across`` products stand in a
-    line, pictures of ``cell`` inches.
+    Brightness is the mean probability over the entity's tokens; frames mark the selected patches, dashes the true
+    region. A last column titled ``beside`` shows the map of another model if the rows have one. Each row has ``across``
+    products, with images of ``cell`` inches.
     """
-    headings = ["picture", *(entity.name for entity in entities), *([beside] if rows[0].beside else [])]
-    # A narrow empty column parts one product from the next.
+    headings = ["image", *(entity.name for entity in entities), *([beside] if rows[0].beside else [])]
+    # A narrow empty column separates the products.
     widths = ([1.0] * len(headings) + [0.12]) * across
     figure, axes = _grid(-(-len(rows) // across), len(widths) - 1, cell, top=0.7, widths=widths[:-1])
     letters = int(15 * cell)
-    for place, product in enumerate(rows):
-        first = place % across * (len(headings) + 1)
-        line = axes[place // across][first : first + len(headings)]
-        _picture(line[0], product.picture, QUIET)
+    for number, product in enumerate(rows):
+        first = number % across * (len(headings) + 1)
+        line = axes[number // across][first : first + len(headings)]
+        _show(line[0], product.picture, QUIET)
         for shown, entity in zip(line[1:], entities, strict=False):
-            own = Look(product.picture, product.maps[entity.name], product.selected[entity.name])
-            _overlay(shown, own, product.boxes.get(entity.name, []))
+            look = Look(product.picture, product.maps[entity.name], product.selected[entity.name])
+            _overlay(shown, look, product.boxes.get(entity.name, []))
             tag = product.tags.get(entity.name)
             tag = tag if tag is None or len(tag) <= letters else tag[: letters - 3].rstrip() + "..."
             shown.set_xlabel(tag or "(unknown)", fontsize=8 if cell > 1.5 else 7, labelpad=3)
         if product.beside is not None:
             _overlay(line[-1], product.beside, [])
-        if place < across:
+        if number < across:
             for shown, heading in zip(line, headings, strict=True):
                 shown.set_title(heading, fontsize=9 if cell > 1.5 else 8, fontweight="bold")
     for empty in axes.flat:
@@ -146,12 +146,12 @@ def draw_looks(
     across: int,
     cell: float = 1.9,
 ) -> None:
-    """One picture (H, W, 3) as it is, then every look with its heading and, below, its caption of up to two lines."""
+    """One image (H, W, 3), then every map with its heading above and its caption of up to two lines below."""
     columns = min(across, 1 + len(looks))
     figure, axes = _grid(-(-(1 + len(looks)) // columns), columns, cell, top=0.7, below=0.62, gap=0.36)
     cells = list(axes.flat)
-    _picture(cells[0], picture, QUIET)
-    cells[0].set_title("picture", fontsize=8.5, fontweight="bold")
+    _show(cells[0], picture, QUIET)
+    cells[0].set_title("image", fontsize=8.5, fontweight="bold")
     for shown, look, heading, caption in zip(cells[1:], looks, headings, captions, strict=False):
         _overlay(shown, look, [])
         shown.set_title(heading, fontsize=8.5, fontweight="bold")
@@ -213,35 +213,35 @@ def _grid(
     return figure, axes
 
 
-def _picture(cell: Axes, picture: ImageArray, colour: str) -> None:
-    cell.imshow(picture)
-    _frame(cell, colour, 0.6 if colour == QUIET else 2.2)
+def _show(cell: Axes, image: ImageArray, color: str) -> None:
+    cell.imshow(image)
+    _frame(cell, color, 0.6 if color == QUIET else 2.2)
 
 
-def _frame(cell: Axes, colour: str, width: float) -> None:
+def _frame(cell: Axes, color: str, width: float) -> None:
     cell.set_xticks([])
     cell.set_yticks([])
     for spine in cell.spines.values():
-        spine.set_edgecolor(colour)
+        spine.set_edgecolor(color)
         spine.set_linewidth(width)
 
 
 def _title(figure: Figure, title: str) -> None:
-    """A line at the upper edge, in inches from it, so that a tall page keeps it clear of the headings."""
+    # In inches from the upper edge, so that tall figures keep it clear of the headings.
     height = 1 - 0.12 / figure.get_figheight()
     figure.suptitle(title, fontsize=10, x=0.01, y=height, ha="left", va="top")
 
 
 @dataclass(frozen=True)
 class Pane:
-    """A picture and the lines below it, the first in bold ink."""
+    """An image and the lines below it, the first of them darker."""
 
     picture: Image.Image
     lines: Sequence[str]
 
 
 def draw_sheet(panes: Sequence[Pane], file: Path, title: str, most_across: int = ACROSS) -> Path:
-    """Write the panes in rows of ``most_across`` below a title, as PNG."""
+    """Write a contact sheet as PNG: a title, then the panes in rows of ``most_across``."""
     lines = max((len(pane.lines) for pane in panes), default=0)
     across = max(1, min(most_across, len(panes)))
     height = CELL + 8 + lines * LINE + MARGIN
@@ -254,8 +254,8 @@ def draw_sheet(panes: Sequence[Pane], file: Path, title: str, most_across: int =
     for number, pane in enumerate(panes):
         left = MARGIN + number % across * (CELL + MARGIN)
         top = MARGIN + 26 + number // across * height
-        picture = ImageOps.contain(pane.picture, (CELL, CELL), Image.Resampling.LANCZOS)
-        sheet.paste(picture, (left + (CELL - picture.width) // 2, top + (CELL - picture.height) // 2))
+        image = ImageOps.contain(pane.picture, (CELL, CELL), Image.Resampling.LANCZOS)
+        sheet.paste(image, (left + (CELL - image.width) // 2, top + (CELL - image.height) // 2))
         pen.rectangle((left, top, left + CELL - 1, top + CELL - 1), outline="#d0d7de")
         for line, text in enumerate(pane.lines):
             ink = INK if line == 0 else QUIET
@@ -266,7 +266,7 @@ def draw_sheet(panes: Sequence[Pane], file: Path, title: str, most_across: int =
 
 
 def _cut(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: int) -> str:
-    """As much of a text as ``width`` pixels hold."""
+    """The beginning of a text that fits into ``width`` pixels."""
     text = " ".join(text.split())
     if font.getlength(text) <= width:
         return text

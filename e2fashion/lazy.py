@@ -1,6 +1,6 @@
-"""Imports that wait: a package's names until they are used, an action until another library is imported.
+"""Deferred imports: names of a package that are imported on first use, and actions that follow another import.
 
-What a library of seconds would cost a command that never needs it, such as ``--help``, is saved this way.
+Commands such as ``--help`` thereby skip libraries that take seconds to import.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from typing import Any
 
 
 def lazy_names(package: str, homes: Mapping[str, Sequence[str]]) -> Callable[[str], Any]:
-    """The ``__getattr__`` of a package (PEP 562) that imports its names when they are first used.
+    """The ``__getattr__`` of a package (PEP 562) that imports its names on first use.
 
     Args:
         package: its ``__name__``.
-        homes: the names by the module that defines them. A module that has the name of one of them may not be imported
-            by others, for it would replace it.
+        homes: the names by defining module. No submodule of the package may have one of these names: importing it
+            would replace the name.
     """
     home_of = {name: home for home, names in homes.items() for name in names}
 
@@ -28,15 +28,15 @@ def lazy_names(package: str, homes: Mapping[str, Sequence[str]]) -> Callable[[st
         if name not in home_of:
             raise AttributeError(f"module {package!r} has no attribute {name!r}")
         home = import_module(home_of[name])
-        found = {own: getattr(home, own) for own in homes[home_of[name]]}
-        vars(sys.modules[package]).update(found)
-        return found[name]
+        values = {item: getattr(home, item) for item in homes[home_of[name]]}
+        vars(sys.modules[package]).update(values)
+        return values[name]
 
     return find
 
 
 def when_imported(name: str, action: Callable[[ModuleType], object]) -> None:
-    """Call ``action`` with the module ``name``: now if it is imported already, else right after it will be, once."""
+    """Call ``action`` once with the module ``name``: now if it is imported already, else right after its import."""
     module = sys.modules.get(name)
     if module is not None and not getattr(module.__spec__, "_initializing", False):
         action(module)
@@ -45,7 +45,7 @@ def when_imported(name: str, action: Callable[[ModuleType], object]) -> None:
 
 
 class _Watcher(MetaPathFinder):
-    """Finds one module as Python would, and acts when it has been executed."""
+    """Finds one module as Python would, and runs an action after its execution."""
 
     def __init__(self, name: str, action: Callable[[ModuleType], object]) -> None:
         self.name = name
@@ -54,7 +54,7 @@ class _Watcher(MetaPathFinder):
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
-        """The spec of the module that is waited for; None for all others."""
+        """The spec of the watched module; None for all others."""
         if fullname != self.name or self not in sys.meta_path:
             return None
         sys.meta_path.remove(self)
@@ -65,19 +65,19 @@ class _Watcher(MetaPathFinder):
 
 
 class _ActingLoader(Loader):
-    """A loader that acts after it has executed its module, and is the wrapped loader in everything else."""
+    """Wraps a loader to run an action after it has executed its module."""
 
     def __init__(self, loader: Any, action: Callable[[ModuleType], object]) -> None:
         self._loader = loader
         self._action = action
 
     def create_module(self, spec: ModuleSpec) -> ModuleType | None:
-        """As the wrapped loader does."""
+        """As the wrapped loader."""
         created: ModuleType | None = self._loader.create_module(spec)
         return created
 
     def exec_module(self, module: ModuleType) -> None:
-        """Execute the module, then act."""
+        """Execute the module, then run the action."""
         self._loader.exec_module(module)
         self._action(module)
 

@@ -1,4 +1,4 @@
-"""How long a process lives: SIGTERM ends it as Ctrl-C does, and the end of its parent where it was started so."""
+"""Termination of a process: by SIGTERM as by Ctrl-C, and with its parent if the parent requests it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from types import FrameType
 
 PARENT = "E2FASHION_PARENT"
-"""Environment variable with the number of the process that this one must not outlive."""
+"""Environment variable with the id of the process that this one must not outlive."""
 _PR_SET_PDEATHSIG = 1
 
 
@@ -22,17 +22,17 @@ class Terminated(KeyboardInterrupt):
 
 
 def signal_of(stop: BaseException | None) -> int:
-    """The number of the signal behind an interrupt: SIGTERM, or SIGINT for Ctrl-C."""
+    """The signal number of an interrupt: SIGTERM, or SIGINT for Ctrl-C."""
     return signal.SIGTERM if isinstance(stop, Terminated) else getattr(stop, "number", signal.SIGINT)
 
 
 @contextmanager
 def terminable() -> Iterator[None]:
-    """Raise :class:`Terminated` on SIGTERM during the block (in the main thread; elsewhere nothing is changed)."""
+    """Raise :class:`Terminated` on SIGTERM during the block (in the main thread; no effect in others)."""
     process = os.getpid()
 
     def terminate(number: int, frame: FrameType | None) -> None:
-        if os.getpid() != process:  # a forked helper: it ends as it would have without us
+        if os.getpid() != process:  # a forked child: default behavior
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
             os.kill(os.getpid(), signal.SIGTERM)
         raise Terminated
@@ -49,10 +49,9 @@ def terminable() -> Iterator[None]:
 
 
 def end_with_parent() -> None:
-    """Die when the process that started this one dies, also by SIGKILL, if it has asked for that (:data:`PARENT`).
+    """End with the parent process, also on SIGKILL, if it has set :data:`PARENT`; child processes then do as well.
 
-    Outputs are whole at any moment, and a run goes on from its last checkpoint. Processes that this one starts in its
-    turn end with it.
+    This is safe: outputs are complete at any moment, and a run resumes from its last checkpoint.
     """
     if not (parent := os.environ.get(PARENT, "")).isdecimal():
         return
@@ -61,7 +60,7 @@ def end_with_parent() -> None:
         ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
     else:
         threading.Thread(target=_watch, args=(int(parent),), daemon=True).start()
-    if os.getppid() != int(parent):  # it died before this line
+    if os.getppid() != int(parent):  # it has ended before this line
         os._exit(128 + signal.SIGTERM)
 
 

@@ -93,10 +93,10 @@ Fusion blocks behind layers: {", ".join(map(str, fusion)) or "none"}.
 import e2fashion
 
 encoder = e2fashion.load_encoder("<this folder>")
-images = encoder.embed_images(["shirt.jpg"])  # (1, {config.projection_dim}), L2-normalised
+images = encoder.embed_images(["shirt.jpg"])  # (1, {config.projection_dim}), L2-normalized
 texts = encoder.embed_texts(["a blue shirt"])
 ```
 
 `import e2fashion` also registers the model type: `AutoModel` and `AutoProcessor` of Transformers then load this folder.
-Their `get_image_features` is not normalised.
+Their `get_image_features` is not normalized.
 """

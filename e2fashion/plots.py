@@ -1,4 +1,4 @@
-"""Line and bar figures for print: one style, told apart without colour."""
+"""Line and bar figures for print, in one style that also works without color."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-#: Colour (readable as grey), marker, line and hatch of the first, second, ... series.
+#: Color (readable as gray), marker, line and hatch of the first, second, ... series.
 STYLES = (
     ("#000000", "o", "-", ""),
     ("#d55e00", "s", "--", "///"),
@@ -39,21 +39,21 @@ class Point:
 def draw_curves(
     curves: Mapping[str, Sequence[Point]], file: Path, x_label: str, y_label: str, log_x: bool = False
 ) -> Path:
-    """A marked line per series, whiskers where a point has bounds, ticks at the measured places."""
+    """A line with markers per series, error bars where a point has bounds, ticks at the measured x values."""
     _check(curves, file)
     figure, axes = new_axes()
-    for (name, points), (colour, marker, line, _) in zip(curves.items(), _styles(curves), strict=True):
+    for (name, points), (color, marker, line, _) in zip(curves.items(), _styles(curves), strict=True):
         ordered = sorted(points, key=lambda point: point.x)
         x, y = [point.x for point in ordered], [point.value for point in ordered]
-        whiskers = [
+        errors = [
             [0.0 if point.low is None else point.value - point.low for point in ordered],
             [0.0 if point.high is None else point.high - point.value for point in ordered],
         ]
-        axes.errorbar(x, y, yerr=whiskers, color=colour, marker=marker, linestyle=line, capsize=3, ms=5, label=name)
-    places = sorted({point.x for points in curves.values() for point in points})
+        axes.errorbar(x, y, yerr=errors, color=color, marker=marker, linestyle=line, capsize=3, ms=5, label=name)
+    ticks = sorted({point.x for points in curves.values() for point in points})
     if log_x:
         axes.set_xscale("log", base=2)
-    axes.set_xticks(places, [f"{place:g}" for place in places])
+    axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
     axes.minorticks_off()
     _label(axes, x_label, y_label, len(curves))
     return save_figure(figure, file)
@@ -62,30 +62,31 @@ def draw_curves(
 def draw_bars(
     bars: Mapping[str, Mapping[str, Point]], file: Path, y_label: str, groups: Sequence[str] | None = None
 ) -> Path:
-    """Bars of every series (``bars``: series, then group) side by side in each group, from zero; ``x`` is not read."""
+    """Grouped bars from zero (``bars``: series, then group); ``x`` is not used."""
     _check(bars, file)
-    names = list(dict.fromkeys(group for own in bars.values() for group in own)) if groups is None else list(groups)
+    names = list(dict.fromkeys(group for by_group in bars.values() for group in by_group))
+    names = names if groups is None else list(groups)
     figure, axes = new_axes(width=max(4.8, 1.3 * len(names) + 1.0))
     width = 0.8 / len(bars)
-    for place, ((series, own), (colour, _, _, hatch)) in enumerate(zip(bars.items(), _styles(bars), strict=True)):
+    for index, ((series, points), (color, _, _, hatch)) in enumerate(zip(bars.items(), _styles(bars), strict=True)):
         for number, group in enumerate(names):
-            if group not in own:
+            if group not in points:
                 continue
-            point = own[group]
+            point = points[group]
             bounds = None
             if point.low is not None and point.high is not None:
                 bounds = [[max(point.value - point.low, 0.0)], [max(point.high - point.value, 0.0)]]
             axes.bar(
-                number + (place - (len(bars) - 1) / 2) * width,
+                number + (index - (len(bars) - 1) / 2) * width,
                 point.value,
                 0.92 * width,
                 yerr=bounds,
                 capsize=2.5,
-                facecolor="white" if hatch else colour,
-                edgecolor=colour,
+                facecolor="white" if hatch else color,
+                edgecolor=color,
                 hatch=hatch,
                 error_kw={"elinewidth": 0.9, "ecolor": "#b0b0b0" if not hatch else "#000000"},
-                label=series if group == next(iter(g for g in names if g in own)) else None,
+                label=series if group == next(iter(g for g in names if g in points)) else None,
             )
     axes.set_xticks(range(len(names)), names)
     _label(axes, "", y_label, len(bars))
@@ -93,20 +94,20 @@ def draw_bars(
 
 
 def draw_frequencies(counts: Mapping[str, Sequence[int]], file: Path, unit: str) -> Path:
-    """The long tail: the n-th most frequent ``unit`` against its number of products, both axes logarithmic."""
+    """The number of products of the n-th most frequent ``unit``, on logarithmic axes."""
     _check(counts, file)
     figure, axes = new_axes()
-    for (name, own), (colour, marker, line, _) in zip(counts.items(), _styles(counts), strict=True):
-        ordered = sorted(own, reverse=True)
+    for (name, values), (color, marker, line, _) in zip(counts.items(), _styles(counts), strict=True):
+        ordered = sorted(values, reverse=True)
         marked = sorted({round(10 ** (step / 4)) - 1 for step in range(40)})  # evenly spaced on a logarithmic axis
         axes.plot(
             range(1, len(ordered) + 1),
             ordered,
-            color=colour,
+            color=color,
             linestyle=line,
             marker=marker,
             ms=4.5,
-            markevery=[place for place in marked if place < len(ordered)],
+            markevery=[index for index in marked if index < len(ordered)],
             label=f"{name} ({len(ordered):,} {unit}s)",
         )
     axes.set_xscale("log")
@@ -116,9 +117,10 @@ def draw_frequencies(counts: Mapping[str, Sequence[int]], file: Path, unit: str)
 
 
 def new_axes(width: float = 4.8, height: float = 3.4) -> tuple[Figure, Axes]:
-    """An empty figure of that many inches with one pair of axes.
+    """An empty figure of this size in inches, with its axes.
 
-    Raises E2FashionError when matplotlib is not installed.
+    Raises:
+        E2FashionError: matplotlib is not installed.
     """
     try:
         from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -135,7 +137,7 @@ def new_axes(width: float = 4.8, height: float = 3.4) -> tuple[Figure, Axes]:
 
 
 def save_figure(figure: Figure, file: Path, dpi: int = DPI) -> Path:
-    """Write a figure; its folder is made. Its texts may hold data: a ``$`` in them begins no formula."""
+    """Write a figure and create its folder. Texts may come from data: a ``$`` does not start a formula."""
     _take_texts_literally(figure)
     with atomic_file(file) as partial:
         kind = file.suffix.removeprefix(".") or "png"
@@ -146,8 +148,8 @@ def save_figure(figure: Figure, file: Path, dpi: int = DPI) -> Path:
 def _take_texts_literally(figure: Figure) -> None:
     from matplotlib.text import Text
 
-    axes = [axis for own in figure.axes for axis in (own.xaxis, own.yaxis)]
-    # Matplotlib writes the powers at a logarithmic axis as formulas.
+    axes = [axis for axes in figure.axes for axis in (axes.xaxis, axes.yaxis)]
+    # Matplotlib writes the powers of a logarithmic axis as formulas.
     powers = {label for axis in axes if axis.get_scale() == "log" for label in axis.get_ticklabels(which="both")}
     for artist in figure.findobj(Text):
         if isinstance(artist, Text) and artist not in powers:
@@ -160,7 +162,7 @@ def _label(axes: Axes, x_label: str, y_label: str, series: int) -> None:
     if series > 1:
         names = axes.get_legend_handles_labels()[1]
         columns = 1 if max(map(len, names)) > 20 else min(len(names), 4)
-        # Above the axes: it never covers a value.
+        # Above the axes, where it covers no value.
         axes.legend(
             frameon=False, fontsize=9, loc="lower left", bbox_to_anchor=(0, 1.0), ncols=columns, borderaxespad=0.2
         )
@@ -174,4 +176,4 @@ def _check(series: Mapping[str, object], file: Path) -> None:
     if not series or not all(series.values()):
         raise E2FashionError(f"there is nothing to draw in {file.name}: {list(series) or 'no series'} without values")
     if len(series) > len(STYLES):
-        raise E2FashionError(f"{file.name} has {len(series)} series; more than {len(STYLES)} cannot be told apart")
+        raise E2FashionError(f"{file.name} has {len(series)} series; there are styles for at most {len(STYLES)}")

@@ -1,6 +1,6 @@
 """How embeddings are compared: one vector each by inner product, or token by token (FILIP's late interaction).
 
-An item is one vector (C,) or a row of T tokens (T, C), all L2-normalised. Items of fewer tokens than their neighbours
+An item is one vector (C,) or a row of T tokens (T, C), all L2-normalized. Items of fewer tokens than their neighbors
 are filled up with zeros: a token that is exactly zero is absent. The similarity of a query with a gallery item is then
 the mean over the query's tokens of the maximum over the item's tokens (Yao et al., ICLR 2022), which differs by
 direction; with one token each it is the inner product.

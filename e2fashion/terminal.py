@@ -21,7 +21,7 @@ TALKATIVE = ("pytorch_lightning", "lightning", "lightning_fabric", "httpx", "fss
 
 #: Warnings about what we do on purpose, by their first words.
 KNOWN_WARNINGS = (
-    r"You have overridden `on_after_batch_transfer` in `LightningModule`",  # uint8 pixels are normalised there
+    r"You have overridden `on_after_batch_transfer` in `LightningModule`",  # uint8 pixels are normalized there
     r".*does not have many workers",  # loader.workers is the user's
     r"`isinstance\(treespec, LeafSpec\)` is deprecated",  # inside Lightning
     r"barrier\(\): using the device under current context",

@@ -16,7 +16,7 @@ F     fusion blocks
 N     gallery size
 ====  =======================================================================
 
-``*_features`` are projected and not normalised; ``*_embeds`` of our own outputs are L2-normalised.
+``*_features`` are projected and not normalized; ``*_embeds`` of our own outputs are L2-normalized.
 ``logit_scale`` is the logarithm of the inverse temperature, as in CLIP.
 """
 
@@ -100,7 +100,7 @@ class Sample:
 class Batch:
     """What the model reads in one step.
 
-    Shapes: ``pixel_values`` (B, 3, H, W), uint8 as it leaves the loader and normalised float once it is on its
+    Shapes: ``pixel_values`` (B, 3, H, W), uint8 as it leaves the loader and normalized float once it is on its
     device; ``input_ids`` and ``attention_mask`` (B, L); ``tag_input_ids`` and ``tag_attention_mask`` (U, Lt), the
     distinct tag strings of the batch; ``tag_index`` (B, E) int64, each product's row among them (0 where absent);
     ``tag_present`` (B, E) bool; ``tag_value`` (B, E) and ``text_group`` (B,) int64 identifiers of a tag's and a
@@ -141,7 +141,7 @@ class Batch:
 class LossOutput:
     """A loss and what it is made of.
 
-    ``total`` () is what is minimised; ``terms`` are its unweighted parts by name: ``global``, ``region/<entity>``.
+    ``total`` () is what is minimized; ``terms`` are its unweighted parts by name: ``global``, ``region/<entity>``.
     """
 
     total: Tensor

@@ -260,7 +260,7 @@ def test_an_encoder_that_compares_tokens_is_refused(
     plain = [word for word in SETTINGS if "entities" not in word and "fusion" not in word]
     build_tiny_encoder(synth_catalogue, [*plain, "model.similarity=tokens"]).save_pretrained(tmp_path / "filip")
     given = [*words, f"encoder={tmp_path}/filip", f"output={tmp_path}/run"]
-    with pytest.raises(E2FashionError, match="'filip' compares patches with words"):
+    with pytest.raises(E2FashionError, match="'filip' compares tokens"):
         runner.train_decoder(load_config(CaptionTrainConfig, CONFIGS / "decap_small.yaml", given), progress=False)
 
 

@@ -151,7 +151,7 @@ def test_help_is_wrapped_to_the_terminal(columns: int, capsys: Capture, monkeypa
         (["compare", "a.yaml"], "'data' is not given"),
         (["data", "describe", "gone"], "gone is not a catalogue"),
         (["data", "describe"], "Give the catalogue (A prepared catalogue). Usage: e2fashion data describe"),
-        (["data", "prepare"], "Say what to prepare"),
+        (["data", "prepare"], "Give one source"),
         (["data", "prepare", "kagl", "path=gone", "output=o"], "gone"),
         (["data", "prepare", "magic", "output=o"], "There is no source 'magic'"),
         (["data", "prepare", "synthetic", "output=o", "prodcts=3"], "Did you mean: 'products'?"),
@@ -163,7 +163,7 @@ def test_a_mistake_is_one_line_on_stderr(arguments: list[str], message: str, cap
     assert message in refused(capsys, *arguments)
 
 
-def test_a_misspelt_key_in_a_file_names_file_and_right_key(capsys: Capture) -> None:
+def test_a_misspelled_key_in_a_file_names_file_and_right_key(capsys: Capture) -> None:
     Path("run.yaml").write_text("trian: {precision: bf16}\n", encoding="utf-8")
     line = refused(capsys, "train", "run.yaml", "data=c")
     assert "run.yaml, key 'trian'" in line

@@ -210,7 +210,7 @@ def test_an_encoder_of_tokens_is_refused(
     build_tiny_encoder(synth_catalogue, [*settings, "model.similarity=tokens"]).save_pretrained(tmp_path / "filip")
     words = [str(tmp_path / "filip"), f"data={synth_catalogue.path}", *LINES, f"output={tmp_path / 'run'}"]
     assert main(["compose", *words, "--quiet"]) == 1
-    assert "compares patches with words (FILIP)" in capsys.readouterr().err
+    assert "compares tokens (FILIP)" in capsys.readouterr().err
 
 
 def test_long_pictures_are_padded_and_others_are_not() -> None:

@@ -27,13 +27,13 @@ def test_overrides_win_over_the_file_and_the_file_over_its_bases(tmp_path: Path)
     assert (config.seed, config.name, config.loader.workers, config.loader.batch_size) == (1, "mid", 3, 64)
 
 
-def test_a_misspelt_key_names_the_right_one(tmp_path: Path) -> None:
+def test_a_misspelled_key_names_the_right_one(tmp_path: Path) -> None:
     file = write(tmp_path, "run.yaml", "train: {precison: bf16}\n")
     with pytest.raises(E2FashionError, match=r"run\.yaml, key 'train\.precison'.*Did you mean.*'precision'"):
         load_config(RunConfig, file, MINIMAL)
 
 
-def test_a_misspelt_override_is_an_error() -> None:
+def test_a_misspelled_override_is_an_error() -> None:
     with pytest.raises(E2FashionError, match=r"command line \(loader\.batchsize=3\).*batch_size"):
         load_config(RunConfig, None, [*MINIMAL, "loader.batchsize=3"])
 
@@ -162,7 +162,7 @@ def test_identity_counts_all_processes_however_they_are_spread() -> None:
 
 
 @pytest.mark.parametrize(("word", "meant"), [("ouput=out", "output"), ("outptu=out", "output")])
-def test_a_misspelt_key_that_must_be_given_is_recognised(word: str, meant: str) -> None:
+def test_a_misspelled_key_that_must_be_given_is_recognized(word: str, meant: str) -> None:
     with pytest.raises(E2FashionError, match=f"'{meant}' is not given, but .*Did you mean: '{meant}'"):
         load_prepare_config(None, ["source=kagl", "path=here", word])
 

@@ -1,4 +1,4 @@
-"""Embedding a split: normalised, each distinct text once, views numbered, the model left as it was."""
+"""Embedding a split: normalized, each distinct text once, views numbered, the model left as it was."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""An encoder as its user meets it: pictures and texts in, normalised rows out, equal to what evaluation computes."""
+"""An encoder as its user meets it: pictures and texts in, normalized rows out, equal to what evaluation computes."""
 
 import dataclasses
 import io
@@ -73,7 +73,7 @@ def test_regions_are_embedded_as_features_are_extracted(encoder: Encoder, synth_
 def test_an_encoder_is_what_tasks_ask_for(encoder: Encoder) -> None:
     asked: Encoder = encoder
     require_single_vectors(asked, "search")
-    with pytest.raises(E2FashionError, match=r"'filip' compares patches with words .* which search needs"):
+    with pytest.raises(E2FashionError, match=r"'filip' compares tokens .* but search needs"):
         require_single_vectors(cast(Encoder, SimpleNamespace(name="filip", compares_tokens=True)), "search")
 
 

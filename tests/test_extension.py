@@ -148,7 +148,7 @@ def test_parts_of_a_package_of_one_s_own(tmp_path: Path, monkeypatch: pytest.Mon
 @pytest.mark.parametrize(
     ("code", "said"),
     [
-        ("import a_module_that_is_not_there", r"cannot be loaded: ModuleNotFoundError: .*Mend or uninstall"),
+        ("import a_module_that_is_not_there", r"cannot be loaded: ModuleNotFoundError: .*Fix or uninstall"),
         ("raise RuntimeError('no licence')", r"cannot be loaded: RuntimeError: no licence"),
         ("other = 1", r"cannot be loaded: AttributeError"),
         ("class Part: pass", r"is <class 'shop.Part'>, not a dataclass"),

@@ -90,12 +90,12 @@ COMMANDS = commands()
 def configured(words: Sequence[str], monkeypatch: pytest.MonkeyPatch) -> Any:
     """The configuration that a command reads, as far as the command itself does before it begins."""
     monkeypatch.chdir(ROOT)
-    monkeypatch.setattr(registry, "config_of_place", config_of_place)
+    monkeypatch.setattr(registry, "config_of_path", config_of_path)
     command, arguments = parse(*argument_parser().parse_known_args(words))
     return command.configure(arguments)
 
 
-def config_of_place(schema: type[Any], place: Path, overrides: Sequence[str]) -> Any:
+def config_of_path(schema: type[Any], place: Path, overrides: Sequence[str]) -> Any:
     """As the real one, for folders of runs that only the reader has."""
     if place.suffix == ".yaml":
         return load_config(schema, place, overrides)

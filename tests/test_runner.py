@@ -20,7 +20,7 @@ from e2fashion import runner
 from e2fashion.ablation.comparison import compare
 from e2fashion.ablation.config import load_comparison
 from e2fashion.ablation.run import train as train_run
-from e2fashion.config import config_of_place, load_config
+from e2fashion.config import config_of_path, load_config
 from e2fashion.data.catalogue import Catalogue
 from e2fashion.encoder import load_encoder
 from e2fashion.models import added_parameters
@@ -230,7 +230,7 @@ def test_ctrl_c_and_train_with_the_folder_end_with_the_same_model(
     checkpoint = output / "checkpoints" / at[0] / "last.ckpt"
     assert torch.load(checkpoint, weights_only=True)["global_step"] == at[1] + 1
     assert "Go on with" in RunFolder(output).log.read_text(encoding="utf-8")
-    assert train_run(config_of_place(RunConfig, output, []), progress=False).results.is_file()
+    assert train_run(config_of_path(RunConfig, output, []), progress=False).results.is_file()
     assert same_weights(saved_weights(output / "model"), saved_weights(trained.model))
     assert not checkpoint.exists()
     log = RunFolder(output).log.read_text(encoding="utf-8").splitlines()
@@ -258,7 +258,7 @@ def test_a_damaged_checkpoint_lets_its_stage_begin_again_and_changes_no_result(
     content = bytearray(checkpoint.read_bytes())
     content[len(content) // 2] ^= 0x40
     checkpoint.write_bytes(content)
-    train_run(config_of_place(RunConfig, folder.path, []), progress=False)
+    train_run(config_of_path(RunConfig, folder.path, []), progress=False)
     assert same_weights(saved_weights(folder.model), saved_weights(trained.model))
     assert "last.ckpt is damaged (the checksum of its part" in caplog.text
     assert f"stage {at[0]} begins again from its start" in folder.log.read_text(encoding="utf-8")
@@ -277,7 +277,7 @@ def test_a_run_that_goes_on_goes_on_with_its_logs(synth_catalogue: Catalogue, tm
         with pytest.raises(RunInterruptedError):
             train_run(config, progress=False)
     begun = folder.read_record()["loggers"]["main"]
-    train_run(config_of_place(RunConfig, folder.path, []), progress=False)
+    train_run(config_of_path(RunConfig, folder.path, []), progress=False)
     assert folder.read_record()["loggers"]["main"] == begun
 
     table = pd.read_csv(folder.path / "logs/csv/main/metrics.csv")
@@ -376,15 +376,15 @@ def test_the_log_handler_is_given_back(trained: RunFolder) -> None:
 
 
 def test_a_folder_without_configuration_is_no_run(tmp_path: Path) -> None:
-    with pytest.raises(E2FashionError, match=r"is no run folder: it has no config\.yaml"):
-        config_of_place(RunConfig, tmp_path, [])
+    with pytest.raises(E2FashionError, match=r"is not a run folder: it has no config\.yaml"):
+        config_of_path(RunConfig, tmp_path, [])
 
 
 def test_a_place_that_does_not_exist_is_neither_file_nor_run(tmp_path: Path) -> None:
     with pytest.raises(
         E2FashionError, match=r"gone' does not exist\. Give a configuration file, or the folder of a run"
     ):
-        config_of_place(RunConfig, tmp_path / "gone", [])
+        config_of_path(RunConfig, tmp_path / "gone", [])
 
 
 def test_runs_are_compared_in_one_report(synth_catalogue: Catalogue, tmp_path: Path) -> None:

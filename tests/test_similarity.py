@@ -12,7 +12,7 @@ from e2fashion.types import E2FashionError
 
 
 def items(lengths: list[int], seed: int = 0, width: int = 5, longest: int | None = None) -> Tensor:
-    """Normalised tokens (N, T, C) of these lengths, zeros behind them."""
+    """Normalized tokens (N, T, C) of these lengths, zeros behind them."""
     generator = torch.Generator().manual_seed(seed)
     tokens = F.normalize(torch.randn(len(lengths), longest or max(lengths), width, generator=generator), dim=-1)
     return tokens * (torch.arange(tokens.shape[1]) < torch.tensor(lengths)[:, None])[..., None]

@@ -51,7 +51,7 @@ EXPLAINED = [
 ]
 MISTAKES = {
     "train run.yaml data=x sed=1": "Key 'sed' not in 'RunConfig'",
-    "train . data=x": "no run folder",
+    "train . data=x": "not a run folder",
     "compare run.yaml data=x spilt=test": "Key 'spilt' not in 'RunConfig'",
     "ablate ablation.yaml data=x sed=1": "Key 'sed' not in 'RunConfig'",
     "caption train run.yaml data=x encoder=y sed=1": "Key 'sed' not in 'CaptionTrainConfig'",

@@ -167,7 +167,7 @@ def _check_settings(file: Path, config: AblationConfig, shared: Sequence[str]) -
 
 
 def _rows(file: Path, config: AblationConfig, base: RunConfig) -> tuple[dict[str, dict[str, Any]], dict[str, str]]:
-    """The rows as flat keys and values, ``*`` spelt out; and the optional ones that the base has nothing for."""
+    """The rows as flat keys and values, ``*`` spelled out; and the optional ones that the base has nothing for."""
     values = asdict(base)
     rows: dict[str, dict[str, Any]] = {}
     left_out: dict[str, str] = {}

@@ -11,7 +11,7 @@ COMMANDS = Commands()
 @COMMANDS.add(
     "caption train",
     "<config.yaml | decoder folder> encoder=<model> data=<catalogue>",
-    "train a caption decoder on texts alone (DeCap, CapDec), or go on with one",
+    "train a caption decoder on texts alone (DeCap, CapDec), or resume one",
     CaptionTrainConfig,
     load=load_run,
     page="captioning.md",
@@ -41,7 +41,7 @@ def run(config: CaptionRunConfig, arguments: Arguments) -> str:
 @COMMANDS.add(
     "caption evaluate",
     "<decoder folder> data=<catalogue> split=test reading=direct,nearest,project",
-    "measure captions of a split: BLEU, METEOR, ROUGE-L, CIDEr-D beside baselines",
+    "measure captions of a split against baselines: BLEU, METEOR, ROUGE-L, CIDEr-D",
     CaptionEvaluateConfig,
     positional=("decoder",),
     page="captioning.md",

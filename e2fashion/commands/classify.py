@@ -1,4 +1,4 @@
-"""``classify``, ``tags fit``, ``tags predict`` and ``explain``: names and tags of images, and why."""
+"""``classify``, ``tags fit``, ``tags predict`` and ``explain``."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ COMMANDS = Commands()
 @COMMANDS.add(
     "classify",
     "<model> [config.yaml] data=<catalogue> column=<tag> features=global split=test",
-    "name products without training on the names: accuracy, F1, confusion figure",
+    "zero-shot classification of products: accuracy, F1, confusion figure",
     ClassifyConfig,
     positional=("model",),
     page="classification.md",
@@ -27,7 +27,7 @@ def classify(config: ClassifyConfig, arguments: Arguments) -> str:
 @COMMANDS.add(
     "tags fit",
     "<model> data=<catalogue> [columns=brand,season] [accuracy=0.9]",
-    "choose on val when a model answers with a tag, and measure it on test",
+    "fit the thresholds of tag prediction on val and measure it on test",
     TagsFitConfig,
     positional=("model",),
     page="classification.md",
@@ -42,7 +42,7 @@ def fit_tags(config: TagsFitConfig, arguments: Arguments) -> str:
 @COMMANDS.add(
     "tags predict",
     "<model> <image> ... [threshold=0]",
-    "predict the tags of images, or say that the model is not sure",
+    "predict the tags of images, or none where the model is uncertain",
     TagsPredictConfig,
     positional=("model", "images..."),
     page="classification.md",

@@ -11,7 +11,7 @@ COMMANDS = Commands()
 @COMMANDS.add(
     "compose",
     "[config.yaml] <model> ... data=<catalogue | FashionIQ's folder> task=other_colour arms=image,text,sum",
-    "search by an image and what shall be different from it, with one encoder or several",
+    "search by an image and a text that modifies it, with one or several encoders",
     ComposeConfig,
     positional=("model...",),
     page="composed.md",

@@ -11,7 +11,7 @@ from e2fashion.types import E2FashionError
 COMMANDS = Commands()
 
 UNFIT = 3
-"""Exit code of ``data check`` when findings are at least as grave as ``fail_on``; errors stay 1."""
+"""Exit code of ``data check`` when findings are at least as severe as ``fail_on``; errors stay 1."""
 
 
 def _load_prepare(command: Command, arguments: Arguments) -> tuple[PrepareConfig, dict[str, Any]]:
@@ -20,7 +20,7 @@ def _load_prepare(command: Command, arguments: Arguments) -> tuple[PrepareConfig
     sources = [f"source={argument}" for argument in arguments.positional if argument not in files]
     if not arguments.positional or len(files) > 1 or len(sources) > 1:
         raise E2FashionError(
-            "Say what to prepare: a source, or a configuration file that names one. Usage: e2fashion " + command.usage
+            "Give one source, or a configuration file that names one. Usage: e2fashion " + command.usage
         )
     return load_prepare_config(files[0] if files else None, [*sources, *arguments.overrides])
 
@@ -28,7 +28,7 @@ def _load_prepare(command: Command, arguments: Arguments) -> tuple[PrepareConfig
 @COMMANDS.add(
     "data prepare",
     "<source> [config.yaml] path=... output=<catalogue> [on_error=skip]",
-    "turn a source (kagl, fashiongen, fashion_iq, folder, hub, labelled, synthetic ...) into a catalogue",
+    "convert a source (kagl, fashiongen, fashion_iq, folder, hub, labelled, synthetic ...) to a catalogue",
     PrepareConfig,
     positional=("source",),
     load=_load_prepare,
@@ -44,7 +44,7 @@ def prepare(config: tuple[PrepareConfig, dict[str, Any]], arguments: Arguments) 
 @COMMANDS.add(
     "data describe",
     "<catalogue> [tokenizer=<model>] [template=...]",
-    "count what a catalogue holds",
+    "count the products, images, texts and tags of a catalogue",
     DescribeConfig,
     positional=("catalogue",),
     page="data.md",
@@ -59,7 +59,7 @@ def describe(config: DescribeConfig, arguments: Arguments) -> str:
 @COMMANDS.add(
     "data check",
     "[config.yaml] <catalogue> [fail_on=look|leak|broken|never]",
-    "say whether a catalogue is fit: duplicates, leaks, damage, spellings, skew, long texts (exit code 3 if not)",
+    "check a catalogue: duplicates, leaks, damage, spellings, skew, long texts (exit code 3 if unfit)",
     CheckConfig,
     positional=("data",),
     page="data_check.md",

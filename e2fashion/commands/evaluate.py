@@ -1,4 +1,4 @@
-"""``evaluate``, ``probe`` and ``report``: what measures models and shows what was measured."""
+"""``evaluate``, ``probe`` and ``report``: measure models and print the results."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def evaluate(config: EvaluateConfig, arguments: Arguments) -> str:
 @COMMANDS.add(
     "probe",
     "<model> data=<catalogue> entity=brand,season features=global split=test",
-    "fit linear probes: how well image features tell the values of an entity apart",
+    "fit linear probes: how well image features separate the values of an entity",
     ProbeConfig,
     positional=("model",),
     page="probing.md",
@@ -44,18 +44,18 @@ def probe(config: ProbeConfig, arguments: Arguments) -> str:
 
 @dataclass
 class ReportConfig:
-    """Tables of what was measured already."""
+    """Tables of existing records."""
 
     sources: list[str] = field(default_factory=list)
     """Run folders and ``results.jsonl`` files; the arguments."""
     output: str | None = None
-    """Markdown file of the tables, figures of probes next to it; null: they are only printed."""
+    """Markdown file for the tables, with figures of probes next to it; null: print only."""
 
 
 @COMMANDS.add(
     "report",
     "<run folder or results.jsonl> ... output=<file.md>",
-    "make a table from records that are there",
+    "make tables from existing records",
     ReportConfig,
     positional=("sources...",),
 )

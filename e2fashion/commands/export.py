@@ -12,7 +12,7 @@ COMMANDS = Commands()
 @COMMANDS.add(
     "export",
     "<model> format=onnx output=<folder>",
-    "write an encoder as ONNX or for sentence-transformers, and compare it with itself",
+    "write an encoder as ONNX or for sentence-transformers, and compare it with the original",
     ExportConfig,
     positional=("model",),
     page="plugins.md",
@@ -32,7 +32,7 @@ def export(config: ExportConfig, arguments: Arguments) -> str:
 @COMMANDS.add(
     "convert",
     "[config.yaml] [checkpoint] source=openai|open_clip|e2_official tokenizer=<folder> output=<folder>",
-    "turn others' state dicts into a model folder, or with target= a model folder into theirs",
+    "convert other state dicts to a model folder or, with target=, a model folder to another layout",
     ConvertConfig,
     positional=("checkpoint",),
     page="checkpoints.md",

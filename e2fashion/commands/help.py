@@ -1,4 +1,4 @@
-"""What ``--help`` prints: the verbs, or one of them and each of its keys with its type, default and meaning."""
+"""The text of ``--help``: the verbs, or one of them with its keys, their types, defaults and meanings."""
 
 from __future__ import annotations
 
@@ -12,18 +12,17 @@ from e2fashion.commands.registry import SOME_FLAGS, Command
 from e2fashion.data.config import PrepareConfig
 from e2fashion.settings import SECTION, Setting, class_doc, settings_of
 
-#: Explained in the help of the verbs that take them.
 FLAGS = {
-    "--quiet": "no progress bars (drawn on a terminal alone)",
+    "--quiet": "no progress bars (only terminals have them)",
     "--dry-run": "list what would run, and run nothing",
     "--only": "ROW: these rows only, separated by commas",
-    "--jobs": "N: processes that train side by side",
+    "--jobs": "N: processes that train in parallel",
 }
 _WIDEST, _NARROWEST = 110, 40
 
 
 def commands_help(commands: Iterable[Command]) -> str:
-    """How a command is written, and what each of these verbs does."""
+    """The general usage, and a summary of each of these verbs."""
     lines = ["usage: e2fashion <verb> [config.yaml] [key=value ...] [--flags]", "", "verbs:"]
     for command in commands:
         lines += [_wrapped(f"e2fashion {command.usage}", 2, hanging=6), _wrapped(command.help, 6)]
@@ -32,7 +31,7 @@ def commands_help(commands: Iterable[Command]) -> str:
 
 
 def command_help(command: Command) -> str:
-    """Usage of one command, its flags, and all its keys."""
+    """Usage, flags and keys of one command."""
     flags = ["--quiet", *(flag for flag in SOME_FLAGS if flag in command.flags)]
     parts = [
         _wrapped(f"usage: e2fashion {command.usage} [--quiet]", 0, hanging=11),
@@ -49,7 +48,7 @@ def command_help(command: Command) -> str:
 
 
 def keys_help(settings: Iterable[Setting]) -> str:
-    """Keys with type, default and meaning; those of a section below it, indented."""
+    """Keys with type, default and meaning; those of a section are indented below it."""
     lines = []
     for item in settings:
         depth = 2 + 2 * item.section.count(".") + (2 if item.section else 0)
@@ -65,7 +64,7 @@ def keys_help(settings: Iterable[Setting]) -> str:
 
 
 def plain(text: str) -> str:
-    """A docstring or a type for the terminal: literals without their backticks."""
+    """A docstring or a type for the terminal, without backticks."""
     return text.replace("`", "").replace(" / ", "|")
 
 
@@ -82,7 +81,7 @@ def _sources_help() -> list[str]:
 
 
 def _paragraphs(text: str, indent: int = 0) -> str:
-    """A docstring's paragraphs, wrapped; blank lines between them stay."""
+    """A docstring's paragraphs, wrapped, with blank lines between them."""
     blocks = [
         " ".join(lines) for blank, lines in groupby(text.splitlines(), key=lambda line: not line.strip()) if not blank
     ]

@@ -1,4 +1,4 @@
-"""What a command is, and how its arguments become its configuration."""
+"""Commands, and how their arguments become their configuration."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, TypeVar
 
-from e2fashion.config import config_of_place, keys_of, load_config
+from e2fashion.config import config_of_path, keys_of, load_config
 from e2fashion.literals import quoted
 from e2fashion.settings import REQUIRED, field_docs, settings_of
 from e2fashion.types import E2FashionError
@@ -21,7 +21,7 @@ Function = TypeVar("Function", bound=Callable[..., "str | tuple[str, int]"])
 
 @dataclass(frozen=True)
 class Arguments:
-    """What was typed behind the verb: arguments without ``=``, then ``key=value``, then flags."""
+    """The arguments of a verb: those without ``=``, those of the form ``key=value``, and flags."""
 
     positional: list[str] = field(default_factory=list)
     overrides: list[str] = field(default_factory=list)
@@ -38,12 +38,12 @@ class Arguments:
 
 @dataclass(frozen=True)
 class Command:
-    """A verb, the dataclass of its keys, and the function that does it.
+    """A verb, the dataclass of its keys, and the function that runs it.
 
-    ``run`` takes the configuration and the arguments, and returns what is printed, if need be with an exit code.
-    ``positional`` names the keys that arguments without ``=`` give, in this order; with ``...`` behind it the last one
-    takes all that are left. ``load`` makes the configuration; ``passed`` is a second dataclass, whose keys go to every
-    run of a comparison or an ablation.
+    ``run`` takes the configuration and the arguments and returns the text to print, optionally with an exit code.
+    ``positional`` names the keys that arguments without ``=`` set, in this order; a last name that ends with ``...``
+    takes all remaining ones. ``load`` builds the configuration; ``passed`` is a second dataclass whose keys go to
+    every run of a comparison or an ablation.
     """
 
     name: str
@@ -59,21 +59,21 @@ class Command:
 
     @property
     def usage(self) -> str:
-        """The verb and what may stand behind it."""
+        """The verb and its arguments."""
         return f"{self.name} {self.arguments}"
 
     def configure(self, arguments: Arguments) -> Any:
-        """The configuration that the arguments give; nothing heavy is imported for it.
+        """The configuration given by the arguments; imports nothing heavy.
 
         Raises:
-            E2FashionError: a key that does not exist or is given twice, a value of the wrong type, a missing argument.
+            E2FashionError: an unknown or repeated key, a value of the wrong type, a missing argument.
         """
         _check_given(self, arguments)
         return (self.load or load_positional)(self, arguments)
 
 
 class Commands(dict[str, Command]):
-    """The commands of one file by their verb."""
+    """The commands of one file by verb."""
 
     def add(self, name: str, arguments: str, help: str, config: type, **more: Any) -> Callable[[Function], Function]:
         """Register the decorated function as the command ``name``; ``more`` are further fields of :class:`Command`."""
@@ -86,10 +86,10 @@ class Commands(dict[str, Command]):
 
 
 def load_positional(command: Command, arguments: Arguments) -> Any:
-    """A configuration from at most one YAML file, the positional arguments and ``key=value`` words.
+    """A configuration from at most one YAML file, the positional arguments and ``key=value`` overrides.
 
     Raises:
-        E2FashionError: two files, more arguments than the command takes, or a missing one.
+        E2FashionError: two files, too many arguments, or a missing one.
     """
     files = [argument for argument in arguments.positional if _is_yaml(argument)]
     values = [argument for argument in arguments.positional if not _is_yaml(argument)]
@@ -103,7 +103,7 @@ def load_positional(command: Command, arguments: Arguments) -> Any:
     named = [f"{key}={value}" for key, value in zip(names, values, strict=False)]
     if rest and len(values) >= len(names):
         named[-1:] = [f"{names[-1]}={','.join(map(quoted, values[len(names) - 1 :]))}"]
-    given = {word.partition("=")[0] for word in (*named, *arguments.overrides)}
+    given = {override.partition("=")[0] for override in (*named, *arguments.overrides)}
     required = {item.path for item in settings_of(command.config) if item.default == REQUIRED}
     missing = [name for name in names if name in required and name not in given]
     if missing and not files:
@@ -113,44 +113,44 @@ def load_positional(command: Command, arguments: Arguments) -> Any:
 
 
 def load_run(command: Command, arguments: Arguments) -> Any:
-    """The configuration of a file, or of the run folder that is to be continued.
+    """The configuration in a file, or that of a run folder to resume.
 
     Raises:
-        E2FashionError: not exactly one of them, or a mistake in it.
+        E2FashionError: not exactly one of them, or an invalid configuration.
     """
     if len(arguments.positional) != 1:
         given = ", ".join(arguments.positional) or "nothing"
         raise E2FashionError(
-            f"Give one configuration file, or the folder of a run to go on with; got {given}. Usage: e2fashion "
+            f"Give one configuration file, or the folder of a run to resume; got {given}. Usage: e2fashion "
             f"{command.usage}"
         )
-    return config_of_place(command.config, Path(arguments.positional[0]), arguments.overrides)
+    return config_of_path(command.config, Path(arguments.positional[0]), arguments.overrides)
 
 
-def sort_arguments(command: Command, words: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Positional arguments and ``key=value`` words, each in their order.
+def sort_arguments(command: Command, args: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Positional arguments and ``key=value`` overrides, each in their order.
 
-    A word without ``=`` is positional, and so is a path with one, as in ``photos/a=b.jpg``; a word whose beginning is
-    a key of the command never is: ``./model=a.jpg`` is positional.
+    An argument without ``=`` is positional, and so is a path that contains one, as in ``photos/a=b.jpg``, unless it
+    begins with a key of the command; ``./model=a.jpg`` is positional.
     """
-    positional = [word for word in words if _is_positional(word, command)]
-    return positional, [word for word in words if not _is_positional(word, command)]
+    positional = [arg for arg in args if _is_positional(arg, command)]
+    return positional, [arg for arg in args if not _is_positional(arg, command)]
 
 
-def _is_positional(word: str, command: Command) -> bool:
-    key, sign, _ = word.partition("=")
+def _is_positional(arg: str, command: Command) -> bool:
+    key, sign, _ = arg.partition("=")
     if not sign:
         return True
-    if "/" not in key and not Path(word).exists():
+    if "/" not in key and not Path(arg).exists():
         return False
     return key.partition(".")[0] not in {item.name for item in fields(command.config)}
 
 
 def _check_given(command: Command, arguments: Arguments) -> None:
-    """Refuse a key that is given twice with different values, and an empty value that means nothing.
+    """Refuse a key with two different values, and an empty value where it has no meaning.
 
     Raises:
-        E2FashionError: such a key; the message names both values, or how to say what is meant.
+        E2FashionError: such a key; the message names both values, or the remedy.
     """
     values = [argument for argument in arguments.positional if not _is_yaml(argument)]
     positional = dict(zip((name.removesuffix("...") for name in command.positional), values, strict=False))
@@ -168,7 +168,7 @@ def _check_given(command: Command, arguments: Arguments) -> None:
 
 
 def _kind_without_empty(command: Command, key: str) -> str | None:
-    """What a key takes if that cannot be an empty text; None for an optional text and for keys that do not exist."""
+    """The type of a key that cannot be an empty text; None for an optional text and for unknown keys."""
     for config in filter(None, (command.config, command.passed)):
         for item in settings_of(config) if key.partition(".")[0] in keys_of(config) else ():
             if re.fullmatch(re.escape(item.path).replace("<name>", "[^.]+"), key):

@@ -28,7 +28,7 @@ CELL = 40
 @COMMANDS.add(
     "index build",
     "<catalogue, folder or list of images> model=<model> output=<index> [split=all]",
-    "embed products into an index that can be searched, or go on with one that was interrupted",
+    "embed products into a search index, or resume an interrupted build",
     IndexBuildConfig,
     positional=("source",),
     page="search.md",
@@ -58,7 +58,7 @@ def add(config: IndexChangeConfig, arguments: Arguments) -> str:
 @COMMANDS.add(
     "index update",
     "<index> <catalogue, folder or list of images>",
-    "embed products of an index anew",
+    "embed products of an index again",
     IndexChangeConfig,
     positional=("index", "source"),
     page="search.md",
@@ -88,7 +88,7 @@ def remove(config: IndexRemoveConfig, arguments: Arguments) -> str:
 @COMMANDS.add(
     "index describe",
     "<index>",
-    "say what an index holds, and check that it is whole",
+    "describe an index and check that it is complete",
     IndexConfig,
     positional=("index",),
     page="search.md",
@@ -103,7 +103,7 @@ def describe(config: IndexConfig, arguments: Arguments) -> str:
 @COMMANDS.add(
     "index evaluate",
     "<index> columns=brand,season [min_products=10]",
-    "measure how well products are found by their text, and categories by their name",
+    "measure retrieval of products by their text, and of categories by their name",
     IndexEvaluateConfig,
     positional=("index",),
     page="search.md",
@@ -144,7 +144,7 @@ def search(config: SearchConfig, arguments: Arguments) -> str:
 @COMMANDS.add(
     "recommend",
     "<index> product=<id> text=... [away=...] [where.<tag>=<value>] [figure=<file.png>]",
-    "go from a product towards a text: a graded list",
+    "move from a product towards a text: a graded list",
     RecommendConfig,
     positional=("index",),
     page="search.md",

@@ -1,4 +1,4 @@
-"""``train``, ``compare`` and ``ablate``: what makes models."""
+"""``train``, ``compare`` and ``ablate``."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ COMMANDS = Commands()
 @COMMANDS.add(
     "train",
     "<config.yaml | run folder> data=<catalogue>",
-    "train one run, or go on with one that was interrupted",
+    "train one run, or resume an interrupted one",
     RunConfig,
     load=load_run,
 )
@@ -62,7 +62,7 @@ def compare(config: tuple[CompareConfig, list[RunConfig]], arguments: Arguments)
         records = train_and_compare(*config, progress=arguments.progress)
     except RunInterruptedError as interruption:
         command = shlex.join(["e2fashion", "compare", *arguments.positional, *arguments.overrides])
-        raise RunInterruptedError(f"interrupted. Go on with: {command}", interruption.number) from interruption
+        raise RunInterruptedError(f"interrupted. Resume with: {command}", interruption.number) from interruption
     return RunFolder(Path(config[0].output)).report.read_text(encoding="utf-8") if records else ""
 
 
@@ -77,7 +77,7 @@ def _load_ablation(command: Command, arguments: Arguments) -> Ablation:
 @COMMANDS.add(
     "ablate",
     "<ablation.yaml> data=<catalogue> [--dry-run] [--only ROW] [--jobs N]",
-    "train what an ablation lacks, every row with every seed, and write its report",
+    "train the missing runs of an ablation, every row with every seed, and write its report",
     AblationConfig,
     load=_load_ablation,
     flags=SOME_FLAGS,

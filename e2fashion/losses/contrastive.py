@@ -115,7 +115,7 @@ class ContrastiveLoss(nn.Module):
         """The loss of a batch and its unweighted terms ``global`` and ``region/<entity>``.
 
         ``image_embeds`` and ``text_embeds`` (B, C), or what ``global_term`` reads; ``region_embeds`` and
-        ``tag_embeds`` (B, E, C): L2-normalised; ``tag_present`` (B, E) bool, ``tag_value`` (B, E) int64 (read
+        ``tag_embeds`` (B, E, C): L2-normalized; ``tag_present`` (B, E) bool, ``tag_value`` (B, E) int64 (read
         for ``same_value`` only), ``logit_scale`` ()
         the logarithm of the inverse temperature. The regional ones may be None when nothing regional is read.
         Terms that left the mean are not listed.

@@ -58,7 +58,7 @@ def token_info_nce(
     gather: bool = True,
     half_precision: bool = False,
 ) -> Tensor:
-    """InfoNCE of images (B, P, C) and texts (B, L, C) by their tokens, L2-normalised and zero where absent: ().
+    """InfoNCE of images (B, P, C) and texts (B, L, C) by their tokens, L2-normalized and zero where absent: ().
 
     Image to text and text to image have similarities of their own, see :mod:`e2fashion.similarity`; their products run
     in autocast's precision (fp32 without autocast), means and softmax in fp32.

@@ -1,4 +1,4 @@
-"""Symmetric InfoNCE over normalised embeddings, with absent members and with several positives per row."""
+"""Symmetric InfoNCE over normalized embeddings, with absent members and with several positives per row."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def info_nce(
 ) -> Tensor:
     """Mean of the cross-entropies a -> b and b -> a over the members that are present.
 
-    ``a`` and ``b`` (..., B, C) are L2-normalised and row i of one belongs to row i of the other; ``logit_scale``
+    ``a`` and ``b`` (..., B, C) are L2-normalized and row i of one belongs to row i of the other; ``logit_scale``
     () is the logarithm of the inverse temperature. Leading dimensions are independent problems: the result has
     shape (...). The sum runs in fp32, whatever autocast says.
 
@@ -95,11 +95,11 @@ def _row_terms(logits: Tensor, present: Tensor, value: Tensor | None, first: int
     row_present = present[..., first : first + logits.shape[-2]]
     # A problem without any member keeps its columns: logsumexp over nothing has a NaN gradient.
     column_present = present | ~present.any(-1, keepdim=True)
-    normaliser = logits.masked_fill(~column_present.unsqueeze(-2), -torch.inf).logsumexp(-1)
+    normalizer = logits.masked_fill(~column_present.unsqueeze(-2), -torch.inf).logsumexp(-1)
     if value is None:
         positive = logits.diagonal(offset=first, dim1=-2, dim2=-1)
     else:
         row_value = value[..., first : first + logits.shape[-2]]
         same = (row_value.unsqueeze(-1) == value.unsqueeze(-2)) & present.unsqueeze(-2)
         positive = (logits * same).sum(-1) / same.sum(-1).clamp(min=1)
-    return torch.where(row_present, normaliser - positive, torch.zeros_like(normaliser))
+    return torch.where(row_present, normalizer - positive, torch.zeros_like(normalizer))

@@ -30,7 +30,7 @@ class _AllGather(torch.autograd.Function):
 
 
 class _AllSum(torch.autograd.Function):
-    """Sum over ranks in both directions: what is minimised is the sum of every rank's copy of the result.
+    """Sum over ranks in both directions: what is minimized is the sum of every rank's copy of the result.
 
     DDP divides that by the number of ranks, so that parameters get the gradient of one copy.
     """

@@ -24,7 +24,7 @@ class LossTerm(Protocol):
         """The unweighted term () of a batch, with gradient.
 
         ``output`` is the model's (:class:`e2fashion.models.outputs.E2Output`): ``image_embeds`` and ``text_embeds``
-        (B, C), ``region_embeds`` and ``tag_embeds`` (B, E, C), all L2-normalised, and ``logit_scale`` (). With several
+        (B, C), ``region_embeds`` and ``tag_embeds`` (B, E, C), all L2-normalized, and ``logit_scale`` (). With several
         processes both hold the products of this one.
         """
         ...

@@ -128,7 +128,7 @@ def word_tokens(texts: Sequence[str]) -> list[str]:
 
 
 def clip_scores(image_embeds: Tensor, caption_embeds: Tensor) -> Tensor:
-    """CLIPScore of each pair of L2-normalised embeddings (N, C), in percent: 2.5 * max(cosine, 0) (N,)."""
+    """CLIPScore of each pair of L2-normalized embeddings (N, C), in percent: 2.5 * max(cosine, 0) (N,)."""
     return 100 * CLIP_SCORE_WEIGHT * (image_embeds * caption_embeds).sum(-1).clamp(min=0).double()
 
 

@@ -40,7 +40,7 @@ class Comparison(Protocol):
 
 
 def compare(image_embeds: Tensor, text_embeds: Tensor) -> Comparison:
-    """The comparison of embeddings (M, C) and (N, C), or of tokens (M, P, C) and (N, L, C), L2-normalised.
+    """The comparison of embeddings (M, C) and (N, C), or of tokens (M, P, C) and (N, L, C), L2-normalized.
 
     Raises E2FashionError when one side has tokens and the other has not.
     """

@@ -142,7 +142,7 @@ class CrossModalRecall(Metric):
     def update(
         self, image_embeds: Tensor, text_embeds: Tensor, image_ids: Tensor, text_ids: Tensor | None = None
     ) -> None:
-        """Add images (M, C) and texts (T, C), L2-normalised, with int64 ids (M,) and (T,) (default: those of images).
+        """Add images (M, C) and texts (T, C), L2-normalized, with int64 ids (M,) and (T,) (default: those of images).
 
         Or tokens (M, P, C) and (T, L, C) of one L for all batches and ranks (:func:`e2fashion.similarity.pad_tokens`).
         Equal ids are positives: number the products, or the equal texts (``Batch.text_group``).

@@ -24,7 +24,7 @@ class EntityText(nn.Module):
     over the entity instead of taking the word at its face: ``P(image | do(text))`` is the sum over e of
     ``P(image | text, e) P(e)``. Here, after the abstract alone, for the formulas could not be read: entity-aware
     learning is a map of the tag's own text feature for each type, ``P(e)`` a learned gate for each type that selects
-    which of them matter (confounding entity selection), and the sum is taken of features, before they are normalised.
+    which of them matter (confounding entity selection), and the sum is taken of features, before they are normalized.
 
     The maps start at zero: training starts as CLIP fine-tuning. The gates start half open (sigmoid of 0).
     """
@@ -41,7 +41,7 @@ class EntityText(nn.Module):
         return [module.weight for module in self.maps.values() if isinstance(module, nn.Linear)]
 
     def forward(self, text: Tensor, tags: Tensor, present: Tensor) -> Tensor:
-        """Text features (B, C) and tag features (B, E, C), none normalised, to text features (B, C).
+        """Text features (B, C) and tag features (B, E, C), none normalized, to text features (B, C).
 
         A tag that is not ``present`` (B, E) adds exactly zero.
         """
@@ -113,5 +113,5 @@ class EiClipModel(E2Model):
         tag_index: Tensor,
         tag_present: Tensor,
     ) -> Tensor:
-        """Features (B, T, C) of the text entities' tags alone, not normalised, zero where ``tag_present`` is false."""
+        """Features (B, T, C) of the text entities' tags alone, not normalized, zero where ``tag_present`` is false."""
         return of_products(self.distinct_tags(tag_input_ids, tag_attention_mask), tag_index, tag_present)

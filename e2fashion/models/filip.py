@@ -20,14 +20,14 @@ from e2fashion.similarity import token_similarities
 
 @dataclass
 class FilipVisionOutput(E2VisionOutput):
-    """E2's vision output, then ``local_features`` (B, P, C), not normalised: the projected patches."""
+    """E2's vision output, then ``local_features`` (B, P, C), not normalized: the projected patches."""
 
     local_features: Tensor | None = None
 
 
 @dataclass
 class FilipTextOutput(BaseModelOutputWithPooling):
-    """CLIP's text output, then ``local_features`` (B, L, C): the projected tokens, not normalised, zero at padding."""
+    """CLIP's text output, then ``local_features`` (B, L, C): the projected tokens, not normalized, zero at padding."""
 
     local_features: Tensor | None = None
 
@@ -36,7 +36,7 @@ class FilipTextOutput(BaseModelOutputWithPooling):
 class FilipOutput(E2Output):
     """E2's output, whose logits (in training only with ``return_loss``) and ``loss`` come from tokens.
 
-    ``image_local_embeds`` (B, P, C) and ``text_local_embeds`` (B, L, C) are L2-normalised, zero at padding.
+    ``image_local_embeds`` (B, P, C) and ``text_local_embeds`` (B, L, C) are L2-normalized, zero at padding.
     """
 
     image_local_embeds: Tensor | None = None

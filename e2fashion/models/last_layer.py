@@ -87,7 +87,7 @@ def trim_padding(
         return input_ids[:, : int(ends.max()) + 1], None
     before_end = torch.arange(input_ids.shape[1], device=input_ids.device) <= ends[:, None]
     hidden = (before_end & (attention_mask == 0)).any()
-    last, any_hidden = torch.stack([ends.max(), hidden.long()]).tolist()  # one synchronisation for both
+    last, any_hidden = torch.stack([ends.max(), hidden.long()]).tolist()  # one synchronization for both
     return input_ids[:, : last + 1], attention_mask[:, : last + 1] if any_hidden else None
 
 

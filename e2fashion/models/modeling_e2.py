@@ -141,7 +141,7 @@ class E2Model(RegionalInitialization, CLIPModel):
     def text_options(self, distinct: Tensor, tag_index: Tensor, tag_present: Tensor) -> dict[str, Tensor]:
         """Keywords of :meth:`get_text_features` that a batch's tags yield: none here.
 
-        ``distinct`` (U, C) are the features of the batch's tag strings, not normalised; ``tag_index`` and
+        ``distinct`` (U, C) are the features of the batch's tag strings, not normalized; ``tag_index`` and
         ``tag_present`` (B, E + T), the tags of regions first.
         """
         del distinct, tag_index, tag_present
@@ -163,7 +163,7 @@ class E2Model(RegionalInitialization, CLIPModel):
         complete_states: bool | None = None,
         **kwargs: Any,
     ) -> E2VisionOutput:
-        """Images (B, 3, H, W): ``pooler_output`` (B, C) projected, ``region_features`` (B, E, C), not normalised."""
+        """Images (B, 3, H, W): ``pooler_output`` (B, C) projected, ``region_features`` (B, E, C), not normalized."""
         output = self.vision_model(
             pixel_values=pixel_values,
             interpolate_pos_encoding=interpolate_pos_encoding,
@@ -177,7 +177,7 @@ class E2Model(RegionalInitialization, CLIPModel):
         return output
 
     def get_region_features(self, pixel_values: Tensor, interpolate_pos_encoding: bool = False) -> Tensor:
-        """Region features (B, E, C) of images (B, 3, H, W), in the order of the entities, not normalised."""
+        """Region features (B, E, C) of images (B, 3, H, W), in the order of the entities, not normalized."""
         output = self.get_image_features(
             pixel_values, interpolate_pos_encoding, complete_states=False, return_dict=True
         )
@@ -192,7 +192,7 @@ class E2Model(RegionalInitialization, CLIPModel):
         complete_states: bool | None = None,
         **kwargs: Any,
     ) -> BaseModelOutputWithPooling:
-        """Texts (B, L): ``pooler_output`` (B, C) projected, not normalised.
+        """Texts (B, L): ``pooler_output`` (B, C) projected, not normalized.
 
         Without ``complete_states`` the columns of padding behind the longest text are cut off as well.
         """
@@ -252,8 +252,8 @@ class E2Model(RegionalInitialization, CLIPModel):
             if tag_index is None or tag_present is None:
                 raise ValueError("tag_input_ids need tag_index and tag_present (B, E): whose tags are they?")
             distinct, regions = self.distinct_tags(tag_input_ids, tag_attention_mask), len(self.region_heads)
-            normalised = F.normalize(full_precision(distinct), dim=-1)
-            tag_embeds = of_products(normalised, tag_index[:, :regions], tag_present[:, :regions])
+            normalized = F.normalize(full_precision(distinct), dim=-1)
+            tag_embeds = of_products(normalized, tag_index[:, :regions], tag_present[:, :regions])
             kwargs |= self.text_options(distinct, tag_index, tag_present)
         texts = self.get_text_features(
             input_ids, attention_mask=attention_mask, position_ids=position_ids, return_dict=True, **kwargs
@@ -293,12 +293,12 @@ class E2Model(RegionalInitialization, CLIPModel):
         tag_index: Tensor | None,
         tag_present: Tensor | None,
     ) -> Tensor:
-        """Normalised tag embeddings (B, E, C), exactly zero in value and gradient where ``tag_present`` is false."""
+        """Normalized tag embeddings (B, E, C), exactly zero in value and gradient where ``tag_present`` is false."""
         distinct = self.distinct_tags(tag_input_ids, tag_attention_mask)
         return of_products(F.normalize(full_precision(distinct), dim=-1), tag_index, tag_present)
 
     def distinct_tags(self, tag_input_ids: Tensor, tag_attention_mask: Tensor | None) -> Tensor:
-        """Features (U, C) of distinct tag strings (U, Lt), each encoded once, not normalised."""
+        """Features (U, C) of distinct tag strings (U, Lt), each encoded once, not normalized."""
         return self.get_text_features(
             tag_input_ids, tag_attention_mask, complete_states=False, return_dict=True
         ).pooler_output
@@ -341,7 +341,7 @@ class E2VisionModelWithProjection(RegionalInitialization, CLIPVisionModelWithPro
         output_selection_maps: bool = False,
         **kwargs: Any,
     ) -> E2VisionModelOutput:
-        """Images (B, 3, H, W): ``image_embeds`` (B, C) and ``region_features`` (B, E, C), neither normalised."""
+        """Images (B, 3, H, W): ``image_embeds`` (B, C) and ``region_features`` (B, E, C), neither normalized."""
         output = self.vision_model(
             pixel_values=pixel_values,
             interpolate_pos_encoding=interpolate_pos_encoding,

@@ -13,7 +13,7 @@ class E2Output(CLIPOutput):
     """CLIP's output, then the regions.
 
     ``image_embeds`` and ``text_embeds`` (B, C), ``region_embeds`` (B, E, C) and ``tag_embeds`` (B, E, C; zeros where a
-    tag is absent; None when no tags were given) are L2-normalised. ``logit_scale`` () is the log of the inverse
+    tag is absent; None when no tags were given) are L2-normalized. ``logit_scale`` () is the log of the inverse
     temperature. ``selection_maps`` (B, F, S, P) and ``selected_patches`` (B, F, S, k): on request, see
     :class:`~e2fashion.models.vision_e2.E2VisionOutput`. ``loss`` is CLIP's own, of images and texts alone.
     """
@@ -35,7 +35,7 @@ class E2Output(CLIPOutput):
 @dataclass
 class E2VisionModelOutput(CLIPVisionModelOutput):
     """CLIP's projected vision output, then ``region_features`` (B, E, C), ``selection_maps`` (B, F, S, P) and
-    ``selected_patches`` (B, F, S, k). As in CLIP's class, ``image_embeds`` are *not* normalised; nor are the regions.
+    ``selected_patches`` (B, F, S, k). As in CLIP's class, ``image_embeds`` are *not* normalized; nor are the regions.
     """
 
     region_features: Tensor | None = None

@@ -11,7 +11,7 @@ from e2fashion.types import Entity
 
 
 class RegionHead(nn.Module):
-    """Normalise each token, average them, project: (B, K, D) to (B, C) (official code)."""
+    """Normalize each token, average them, project: (B, K, D) to (B, C) (official code)."""
 
     def __init__(self, width: int, joint_dimension: int, epsilon: float = 1e-5) -> None:
         super().__init__()
@@ -19,7 +19,7 @@ class RegionHead(nn.Module):
         self.projection = nn.Linear(width, joint_dimension, bias=False)
 
     def forward(self, tokens: Tensor) -> Tensor:
-        """Region feature (B, C), not normalised."""
+        """Region feature (B, C), not normalized."""
         return self.projection(self.layer_norm(tokens).mean(dim=1))
 
 
@@ -32,7 +32,7 @@ class RegionHeads(nn.ModuleDict):
         self.joint_dimension = joint_dimension
 
     def forward(self, tokens: Tensor) -> Tensor:
-        """All selection tokens (B, S, D) to features (B, E, C), not normalised; (B, 0, C) without entities."""
+        """All selection tokens (B, S, D) to features (B, E, C), not normalized; (B, 0, C) without entities."""
         if not self.tokens_per_entity:
             return tokens.new_zeros(tokens.shape[0], 0, self.joint_dimension)
         parts = tokens.split(self.tokens_per_entity, dim=1)

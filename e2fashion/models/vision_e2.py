@@ -30,7 +30,7 @@ class E2VisionOutput(BaseModelOutputWithPooling):
     ``patch_states`` (B, P, D) the last patch states there are: the last layer's, or those that the last fusion block
     read (None where the last layer ran without them and no block read any). ``selection_maps`` (B, F, S, P), on
     request: noise-free probabilities per fusion block; ``selected_patches`` (B, F, S, k) int64, with them: what each
-    token really read, best first. ``region_features`` (B, E, C), not normalised: set by the models that have
+    token really read, best first. ``region_features`` (B, E, C), not normalized: set by the models that have
     region heads.
     """
 

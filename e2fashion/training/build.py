@@ -116,7 +116,7 @@ def resolve_arithmetic(config: RunConfig, device: torch.device | None = None) ->
 
 
 def build_transform(config: RunConfig) -> ImageTransform:
-    """How a picture becomes a square, with CLIP's colour statistics."""
+    """How a picture becomes a square, with CLIP's color statistics."""
     return ImageTransform(size=config.image.size, resize=config.image.resize, mean=CLIP_MEAN, std=CLIP_STD)
 
 

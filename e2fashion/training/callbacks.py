@@ -85,7 +85,7 @@ class BestModel(pl.Callback):
 class ResumeCheckpoint(pl.Callback):
     """Keep one checkpoint to resume from, and turn Ctrl-C (or SIGTERM) into a stop between two batches.
 
-    Saved every ``every_steps`` optimiser steps, at the end of every epoch (after validation) and on a signal. A
+    Saved every ``every_steps`` optimizer steps, at the end of every epoch (after validation) and on a signal. A
     second Ctrl-C stops at once and loses what came after the last save. Processes that train together stop behind
     the same batch, whichever of them heard the signal.
     """

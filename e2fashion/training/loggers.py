@@ -73,7 +73,7 @@ def check_loggers(to: Sequence[str], online: bool) -> None:
 
 
 def resumed_step(checkpoint: Path) -> int:
-    """Optimiser steps that were done when a Lightning checkpoint was saved; 0 where there is none."""
+    """Optimizer steps that were done when a Lightning checkpoint was saved; 0 where there is none."""
     if not checkpoint.is_file():
         return 0
     step: int = torch.load(checkpoint, weights_only=True, mmap=True)["global_step"]

@@ -76,7 +76,7 @@ class ContrastiveModule(pl.LightningModule):
         self.save_hyperparameters({"learning_rate": learning_rate, "seed": seed, **values}, logger=False)
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
-        """Normalise the loader's uint8 pixels once they are on the device: a quarter of the bytes travel."""
+        """Normalize the loader's uint8 pixels once they are on the device: a quarter of the bytes travel."""
         if batch.pixel_values.dtype == torch.uint8:
             batch.pixel_values = normalize(batch.pixel_values, self.pixel_mean, self.pixel_std)
         return batch

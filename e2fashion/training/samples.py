@@ -20,7 +20,7 @@ from e2fashion.types import Batch
 class SeenProducts:
     """The N products that this process embedded in validation.
 
-    ``image_embeds`` and ``text_embeds`` (N, C) are L2-normalised, or tokens (N, P, C) and (N, L, C); equal
+    ``image_embeds`` and ``text_embeds`` (N, C) are L2-normalized, or tokens (N, P, C) and (N, L, C); equal
     ``text_group`` (N,) mean equal texts.
     """
 

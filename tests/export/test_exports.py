@@ -111,5 +111,5 @@ def test_the_verb_finds_its_export_and_keeps_other_files(
 def test_an_encoder_of_tokens_is_refused(encoder: Encoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Encoder, "compares_tokens", True)
     for refused in (lambda: export_onnx(encoder, tmp_path), lambda: OpenAIStyleModel(encoder)):
-        with pytest.raises(E2FashionError, match=r"embeds no item as one vector, which .* needs"):
+        with pytest.raises(E2FashionError, match=r"compares tokens .FILIP., but .* needs one vector"):
             refused()

@@ -32,8 +32,8 @@ def slow_info_nce(
         for i in here:
             logits = {j: math.exp(logit_scale) * float(left[i].double() @ right[j].double()) for j in here}
             positives = [j for j in here if (value is None and i == j) or (value is not None and value[i] == value[j])]
-            normaliser = math.log(sum(math.exp(logit) for logit in logits.values()))
-            total += normaliser - sum(logits[j] for j in positives) / len(positives)
+            normalizer = math.log(sum(math.exp(logit) for logit in logits.values()))
+            total += normalizer - sum(logits[j] for j in positives) / len(positives)
     return total / (2 * len(here))
 
 

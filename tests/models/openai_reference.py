@@ -86,7 +86,7 @@ def layers(state: State, prefix: str) -> int:
 
 
 def encode_image(state: State, pixels: Tensor, activation: Activation = quick_gelu, heads: int | None = None) -> Tensor:
-    """Features (B, C) of pixels (B, 3, H, W), not normalised."""
+    """Features (B, C) of pixels (B, 3, H, W), not normalized."""
     size = state["visual.conv1.weight"].shape[-1]
     patches = F.conv2d(pixels, state["visual.conv1.weight"], stride=size).flatten(2).transpose(1, 2)
     cls = state["visual.class_embedding"].expand(len(pixels), 1, -1)
@@ -97,7 +97,7 @@ def encode_image(state: State, pixels: Tensor, activation: Activation = quick_ge
 
 
 def encode_text(state: State, ids: Tensor, activation: Activation = quick_gelu, heads: int | None = None) -> Tensor:
-    """Features (B, C) of token ids (B, L), read at the largest id, not normalised."""
+    """Features (B, C) of token ids (B, L), read at the largest id, not normalized."""
     length = ids.shape[1]
     states = state["token_embedding.weight"][ids] + state["positional_embedding"][:length]
     mask = torch.full((length, length), float("-inf")).triu(1)

@@ -95,7 +95,7 @@ def forward(model: E2Model, pixels: Tensor, texts: dict[str, Tensor], **changes:
     return model(pixel_values=pixels, **texts, **{**tags, **changes})
 
 
-def test_own_embeddings_are_normalised_features(e2: E2Model, pixels: Tensor, texts: dict[str, Tensor]) -> None:
+def test_own_embeddings_are_normalized_features(e2: E2Model, pixels: Tensor, texts: dict[str, Tensor]) -> None:
     output = forward(e2, pixels, texts)
     torch.testing.assert_close(output.region_embeds, F.normalize(e2.get_region_features(pixels), dim=-1))
     torch.testing.assert_close(output.image_embeds, F.normalize(e2.get_image_features(pixels).pooler_output, dim=-1))

@@ -9,7 +9,7 @@ from e2fashion.types import Entity
 ENTITIES = (Entity("brand", "brand", 2), Entity("season", "season", 1), Entity("sub_category", "sub_category", 3))
 
 
-def test_each_region_is_its_tokens_normalised_averaged_and_projected() -> None:
+def test_each_region_is_its_tokens_normalized_averaged_and_projected() -> None:
     torch.manual_seed(0)
     heads = RegionHeads(ENTITIES, width=8, joint_dimension=5)
     for parameter in heads.parameters():

@@ -29,7 +29,7 @@ def tokens(length: int, rows: int = 3) -> torch.Tensor:
 
 
 def test_77_to_248_is_the_rule_of_long_clip() -> None:
-    """Quarters between neighbours behind the first 20; behind the last the line goes on."""
+    """Quarters between neighbors behind the first 20; behind the last the line goes on."""
     old = torch.randn(77, 5, generator=torch.Generator().manual_seed(0))
     expected = [*old[:20]]
     for place in range(20, 76):

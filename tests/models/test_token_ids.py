@@ -101,5 +101,5 @@ def test_weights_that_make_all_texts_equal_are_refused(clip: Path, tmp_path: Pat
         model.text_model.embeddings.position_embedding.weight.zero_()
     shutil.copytree(clip, tmp_path / "clip")
     model.save_pretrained(tmp_path / "clip")
-    with pytest.raises(E2FashionError, match="equally, so it tells no texts apart: its training diverged"):
+    with pytest.raises(E2FashionError, match="equal embeddings: its training diverged"):
         load_encoder(str(tmp_path / "clip"))

@@ -161,12 +161,12 @@ def test_auto_prefers_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("key", "meant"), [("product", "products"), ("on_eror", "on_error"), ("max_pixel", "max_pixels")]
 )
-def test_a_misspelt_key_of_preparing_names_the_likely_one(key: str, meant: str) -> None:
+def test_a_misspelled_key_of_preparing_names_the_likely_one(key: str, meant: str) -> None:
     message = rf"'synthetic' has no key '{key}'. Did you mean: '{meant}'\? Keys that can be given: .*image_size"
     with pytest.raises(E2FashionError, match=message):
         build.build_source("synthetic", {key: 3})
 
 
 def test_an_option_of_the_wrong_kind_names_it() -> None:
-    with pytest.raises(E2FashionError, match=r"source 'synthetic': Value 'many'.*Keys that can be given"):
+    with pytest.raises(E2FashionError, match=r"source 'synthetic': Value 'many'.*Its keys"):
         build.build_source("synthetic", {"products": "many"})

@@ -54,7 +54,7 @@ def batch(data: CatalogueDataModule) -> Batch:
     return next(iter(data.train_dataloader()))
 
 
-def test_uint8_pixels_are_normalised_once(module: ContrastiveModule, batch: Batch) -> None:
+def test_uint8_pixels_are_normalized_once(module: ContrastiveModule, batch: Batch) -> None:
     raw = batch.pixel_values.clone()
     prepared = module.on_after_batch_transfer(batch, 0).pixel_values
     mean, std = (torch.tensor(values).view(1, 3, 1, 1) for values in (CLIP_MEAN, CLIP_STD))

@@ -29,7 +29,7 @@ from e2fashion.types import E2FashionError
 
 
 class StopAfter(pl.Callback):
-    """Do something once ``step`` optimiser steps are done: what a person or a scheduler does from outside."""
+    """Do something once ``step`` optimizer steps are done: what a person or a scheduler does from outside."""
 
     def __init__(self, step: int, action: Callable[[pl.Trainer], None]) -> None:
         self.step = step

@@ -94,7 +94,7 @@ def test_one_pass_gives_what_two_give(regional: Encoder, plain: Encoder, picture
     torch.testing.assert_close(regions, regional.embed_regions(pictures), rtol=0, atol=1e-6)
     assert [part.shape for part in regional.embed_images_and_regions([])] == [(0, 16), (0, 1, 16)]
     for embed in (plain.embed_regions, plain.embed_images_and_regions):
-        with pytest.raises(E2FashionError, match="'tiny' has no entities, so it embeds no regions"):
+        with pytest.raises(E2FashionError, match="'tiny' has no entities and thus no regions"):
             embed(pictures)
 
 

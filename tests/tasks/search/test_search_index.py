@@ -201,7 +201,7 @@ def test_an_index_of_another_model_is_refused_with_both_names(index: ProductInde
 
 def test_an_encoder_that_compares_tokens_is_refused(photos: Path, tmp_path: Path, index: ProductIndex) -> None:
     filip: Any = ColorEncoder(compares_tokens=True)
-    with pytest.raises(E2FashionError, match="'colors' compares patches with words"):
+    with pytest.raises(E2FashionError, match="'colors' compares tokens"):
         build_index(filip, photos, tmp_path / "tokens")
     assert not (tmp_path / "tokens").exists()
 
