@@ -133,7 +133,7 @@ def test_help_is_wrapped_to_the_terminal(columns: int, capsys: Capture, monkeypa
     ("arguments", "message"),
     [
         (["fly"], "There is no verb 'fly'. Verbs: data prepare"),
-        (["data", "fly"], "Say which: data prepare, data describe, data check; got 'fly'"),
+        (["data", "fly"], "Choose one of data prepare, data describe, data check; got 'fly'"),
         (["train"], "Give one configuration file"),
         (["train", "a.yaml", "b.yaml"], "got a.yaml, b.yaml"),
         (["train", "run.yaml", "data=c"], "'run.yaml' does not exist"),

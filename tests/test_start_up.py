@@ -66,7 +66,7 @@ MISTAKES = {
     "evaluate model data=x output=": "'output=' has no value. Give text or null",
     "train run.yaml data=x model.entities.brand.tokens=": "'model.entities.brand.tokens=' has no value. Give integer",
     "evaulate model": "Did you mean 'evaluate'?",
-    "data chekc x": "Say which: data prepare, data describe, data check; got 'chekc'",
+    "data chekc x": "Choose one of data prepare, data describe, data check; got 'chekc'",
 }
 
 
