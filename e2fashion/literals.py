@@ -1,7 +1,7 @@
-"""Values as they are written, on a command line or in a YAML file, where a schema says that they are text.
+"""Read text values from a command line or a YAML file exactly as written.
 
-YAML makes ``010`` the number 8, ``no`` false, ``~`` nothing, and ``Line #9`` the text ``Line``. Where a field is text,
-or a list or mapping of texts, none of this applies: the text is what was written.
+YAML parses ``010`` as the number 8, ``no`` as false, ``~`` as null, and ``Line #9`` as ``Line``. None of this applies
+to fields that a schema declares as text, or as a list or mapping of texts.
 """
 
 from __future__ import annotations
@@ -27,22 +27,19 @@ _YAML_NULL = "tag:yaml.org,2002:null"
 
 
 class TextOrTexts:
-    """Stands, as a type, for a text, a list of texts, or null."""
+    """A type marker: a text, a list of texts, or null."""
 
 
 def locate(schemas: Sequence[type], key: str) -> tuple[list[str], Any] | None:
-    """The parts of a dotted ``key`` and the type that the first schema that knows it gives its value.
+    """The parts of a dotted ``key`` and the type of its value in the first schema that has it; None: unknown key.
 
-    The key of a mapping of plain values may hold dots itself, and is one part.
+    The key of a mapping of plain values may contain dots itself and is one part.
     """
-    for schema in schemas:
-        if (found := _locate(schema, key)) is not None:
-            return found
-    return None
+    return next((located for schema in schemas if (located := _locate(schema, key)) is not None), None)
 
 
 def is_text(kind: Any) -> bool:
-    """Whether a type is text, a list of texts, or one of a few texts; null aside."""
+    """Whether a type is text, a list of texts, or a choice of texts; optional or not."""
     kind = _without_none(kind)
     if get_origin(kind) is list:
         return is_text(get_args(kind)[0])
@@ -52,33 +49,32 @@ def is_text(kind: Any) -> bool:
 
 
 def holds_values(kind: Any) -> bool:
-    """Whether a type is a mapping or a dataclass; null aside."""
+    """Whether a type is a mapping or a dataclass; optional or not."""
     kind = _without_none(kind)
     return get_origin(kind) is dict or (isinstance(kind, type) and is_dataclass(kind))
 
 
 def is_list(kind: Any) -> bool:
-    """Whether a type is a list of texts, numbers or truth values; null aside."""
+    """Whether a type is a list of texts, numbers or truth values; optional or not."""
     kind = _without_none(kind)
     return get_origin(kind) is list and not holds_values(get_args(kind)[0])
 
 
 def kind_below(key: str, kind: Any) -> Any:
-    """The type of the value of ``key`` in a dataclass or mapping; None if it is neither, or has no such key."""
+    """The type of the value of ``key`` in a dataclass or mapping; None for other types and unknown keys."""
     kind = _without_none(kind)
     if is_dataclass(kind) and isinstance(kind, type):
-        found = locate([kind], key)
-        return None if found is None else found[1]
+        located = locate([kind], key)
+        return None if located is None else located[1]
     return get_args(kind)[1] if get_origin(kind) is dict else None
 
 
 def read_text_value(written: str, kind: Any) -> str | list[str] | None:
-    """What is written on the command line for a field whose type is text, see :func:`is_text`.
+    """Parse a command-line value for a field whose type is text, see :func:`is_text`.
 
-    A list is ``[a, b]`` or ``a,b``; its items may be quoted, to hold a comma, a bracket or a blank at an end. ``null``
-    and nothing at all are None where the type allows that. A text in quotation marks is what they enclose. In the value
-    of a tag (:data:`TEXT_VALUES`) quotation marks are part of the text, and only brackets make a list: a value that is
-    called null is ``[null]``.
+    A list is ``[a, b]`` or ``a,b``; items with commas, brackets or outer blanks are quoted. ``null`` and an empty value
+    are None if the type allows that. Quotation marks around a text are removed. In tag values (:data:`TEXT_VALUES`)
+    quotation marks are part of the text, and only brackets make a list: a value called null is ``[null]``.
     """
     optional = kind is TextOrTexts or NoneType in get_args(kind)
     if optional and (written == _NULL or (not written and kind is not TextOrTexts)):
@@ -92,46 +88,46 @@ def read_text_value(written: str, kind: Any) -> str | list[str] | None:
 
 
 def split_texts(written: str) -> list[str]:
-    """The parts between commas, without the white space around them; a part in quotation marks is what they enclose."""
+    """The parts between commas, without outer white space and quotation marks."""
     parts = []
-    place = 0
-    while place < len(written):
-        part, place = _next_part(written, place)
+    position = 0
+    while position < len(written):
+        part, position = _next_part(written, position)
         if part.strip():
             parts.append(_unquoted(part.strip()))
     return parts
 
 
 def join_texts(items: Sequence[Any]) -> str:
-    """What :func:`split_texts` splits into ``items``; one that holds a comma or begins with a quote is quoted."""
+    """The inverse of :func:`split_texts`: items with a comma or a leading quotation mark are quoted."""
     return ",".join(quoted(str(item)) for item in items)
 
 
 def quoted(item: str) -> str:
-    """An item of a list as :func:`split_texts` takes it, whatever characters it has."""
+    """An item of a list, quoted if :func:`split_texts` needs it."""
     return item if split_texts(item) == [item] and item[0] not in _QUOTES else "'" + item.replace("'", "''") + "'"
 
 
 def read_typed_yaml(content: str, schemas: Sequence[type]) -> Any:
-    """The values in YAML, with text as it is written wherever the first of ``schemas`` that has a key says text.
+    """Parse YAML, keeping values as written that are text in the first of ``schemas`` with their key.
 
     Raises:
-        yaml.YAMLError: it is no YAML.
+        yaml.YAMLError: invalid YAML.
     """
 
     def keep(node: yaml.Node) -> None:
         for key, value in node.value if isinstance(node, yaml.MappingNode) else ():
-            if isinstance(key, yaml.ScalarNode) and (found := locate(schemas, key.value)) is not None:
-                _keep_text(value, found[1])
+            if isinstance(key, yaml.ScalarNode) and (located := locate(schemas, key.value)) is not None:
+                _keep_text(value, located[1])
 
     return _construct(content, keep)
 
 
 def read_typed_value(content: str, kind: Any) -> Any:
-    """One value in YAML, with text as it is written wherever its type says text.
+    """Parse one YAML value, keeping text as written where ``kind`` is text.
 
     Raises:
-        yaml.YAMLError: it is no YAML.
+        yaml.YAMLError: invalid YAML.
     """
     return _construct(content, lambda node: _keep_text(node, kind))
 
@@ -149,7 +145,7 @@ def _construct(content: str, keep: Callable[[yaml.Node], None]) -> Any:
 
 
 def wrongly_typed(value: Any, kind: Any) -> Any | None:
-    """What in ``value`` YAML took for a number or a truth value where ``kind`` is text; None if nothing."""
+    """The first number or truth value in ``value`` where ``kind`` is text; None if there is none."""
     if not is_text(kind):
         return None
     return next(
@@ -191,26 +187,26 @@ def _without_none(kind: Any) -> Any:
     return kind
 
 
-def _next_part(written: str, place: int) -> tuple[str, int]:
-    """The part that begins at ``place``, and where the next one begins."""
-    start = place + len(written[place:]) - len(written[place:].lstrip())
+def _next_part(written: str, position: int) -> tuple[str, int]:
+    """The part that begins at ``position``, and the position of the next one."""
+    start = position + len(written[position:]) - len(written[position:].lstrip())
     if written[start : start + 1] in _QUOTES and start < len(written):
         mark, end = written[start], start + 1
         while (end := written.find(mark, end)) >= 0:
-            if written.startswith(mark, end + 1):  # doubled: a character of the text
+            if written.startswith(mark, end + 1):  # doubled: part of the text
                 end += 2
                 continue
             rest = written[end + 1 :].lstrip()
             if not rest or rest.startswith(","):
                 return written[start : end + 1], len(written) - len(rest) + 1
             break
-    end = written.find(",", place)
+    end = written.find(",", position)
     end = len(written) if end < 0 else end
-    return written[place:end], end + 1
+    return written[position:end], end + 1
 
 
 def _unquoted(written: str) -> str:
-    """What quotation marks around the whole enclose, doubled ones inside as one; any other text as it is."""
+    """Remove enclosing quotation marks and undouble those inside; other texts are unchanged."""
     if len(written) < 2 or written[0] not in _QUOTES or written[-1] != written[0]:
         return written
     mark, inside = written[0], written[1:-1]
@@ -218,10 +214,10 @@ def _unquoted(written: str) -> str:
 
 
 def _keep_text(node: yaml.Node, kind: Any, in_list: bool = False, above: tuple[yaml.Node, ...] = ()) -> None:
-    """Mark what a node holds as text where ``kind`` says so.
+    """Tag the scalars below a node as text where ``kind`` is text.
 
     Raises:
-        yaml.YAMLError: it holds itself, through an alias.
+        yaml.YAMLError: the node contains itself through an alias, or is nested too deeply.
     """
     if node in above or len(above) > _DEEPEST:
         raise yaml.constructor.ConstructorError(None, None, "nested too deeply", node.start_mark)
@@ -246,7 +242,7 @@ def _keep_text(node: yaml.Node, kind: Any, in_list: bool = False, above: tuple[y
 
 
 def encoded(value: Any) -> Any:
-    """``value`` with its texts, at any depth, in a form that OmegaConf takes for no interpolation or missing value."""
+    """``value`` with its texts, at any depth, escaped: OmegaConf sees no interpolation or missing value in them."""
     if isinstance(value, Mapping):
         return {key: encoded(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
@@ -257,7 +253,7 @@ def encoded(value: Any) -> Any:
 
 
 def decoded(value: Any) -> Any:
-    """What :func:`encoded` was given, at any depth of dataclasses, mappings and lists."""
+    """The inverse of :func:`encoded`, at any depth of dataclasses, mappings and lists."""
     if isinstance(value, str):
         return _decoded_text(value) if _ESCAPE in value else value
     if isinstance(value, list):
@@ -270,7 +266,7 @@ def decoded(value: Any) -> Any:
     return value
 
 
-_ESCAPE = "\ue0f5"  # of a private use area: no text holds it
+_ESCAPE = "\ue0f5"  # of a private use area, which does not occur in texts
 _ESCAPES = {_ESCAPE: f"{_ESCAPE}e", "$": f"{_ESCAPE}d", "?": f"{_ESCAPE}q"}
 
 

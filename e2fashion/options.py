@@ -1,4 +1,4 @@
-"""What several configurations share: keys, types, and keys that join a schema after runs were trained by it."""
+"""Shared configuration keys and types, and keys that are added to a schema after runs were trained with it."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ Accelerator = Literal["auto", "cpu", "gpu", "cuda", "mps"]
 
 @dataclass
 class Computing:
-    """Where a verb computes, and with how many threads."""
+    """Device and threads of a computation."""
 
     accelerator: Accelerator = "auto"
-    """Device that computes; ``auto`` uses a GPU if there is one."""
+    """Device; ``auto`` uses a GPU if there is one."""
     threads: int | None = None
-    """Processor threads; null: all."""
+    """CPU threads; null: all."""
 
 
 @dataclass
@@ -27,14 +27,14 @@ class Preprocessing:
     """Overrides of an encoder's saved image processor."""
 
     resize: Literal["squeeze", "crop", "pad"] | None = None
-    """How an image becomes square; null: as the saved processor does."""
+    """How images are made square; null: as in the saved processor."""
     size: int | None = None
-    """Pixels along the square; null: the saved processor's size."""
+    """Side of the square in pixels; null: as in the saved processor."""
 
 
 @dataclass
 class Measuring(Computing, Preprocessing):
-    """What every measurement of an encoder on a catalogue needs."""
+    """Keys of every measurement of an encoder on a catalogue."""
 
     model: str = REQUIRED
     """Run folder, model folder, or hub name of a CLIP."""
@@ -47,7 +47,7 @@ class Measuring(Computing, Preprocessing):
     workers: int = 0
     """Processes that prepare batches; 0: the main process."""
     precision: Literal["auto", "fp32", "bf16"] = "fp32"
-    """Precision of the encoder; what is computed from its features is fp32 either way. ``auto``: bf16 where the device
+    """Precision of the encoder; computations on its features are fp32 in any case. ``auto``: bf16 where the device
     multiplies it natively, else fp32; the default gives the same numbers on every machine."""
     output: str | None = None
     """Records file; null: ``results.jsonl`` of the run folder, else of ``runs/<verb>/<model>``."""
@@ -55,16 +55,16 @@ class Measuring(Computing, Preprocessing):
 
 @dataclass
 class FitConfig:
-    """How a training computes and keeps its place, whatever it trains."""
+    """Precision, gradient clipping and checkpoints of any training."""
 
     gradient_clip: float | None = None
-    """Largest norm of the gradient; null: no bound. Source: official code."""
+    """Maximum norm of the gradient; null: no clipping. Source: official code."""
     checkpoint_every_steps: int = 200
     """Steps between checkpoints to resume from."""
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     """Autocast precision; weights stay fp32. ``auto``: bf16 where the device multiplies it natively (CUDA 8.0,
-    AVX512-BF16, AMX, Arm bf16), else fp32; a run's identity counts what was used. ``fp16`` needs a GPU; the official
-    code uses it."""
+    AVX512-BF16, AMX, Arm bf16), else fp32; the resolved value is part of a run's identity. ``fp16`` needs a GPU; the
+    official code uses it."""
 
 
 @dataclass
@@ -74,8 +74,8 @@ class LoggingConfig:
     to: list[Literal["tensorboard", "wandb", "mlflow"]] = field(default_factory=lambda: ["tensorboard"])
     """``tensorboard``, ``wandb``, ``mlflow``; ``[]``: none."""
     online: bool = False
-    """Whether W&B and MLflow may reach the servers that their environment variables name; false: everything stays in
-    the folder."""
+    """Whether W&B and MLflow may connect to the servers in their environment variables; false: all logs stay in the run
+    folder."""
 
 
 @dataclass
@@ -86,18 +86,18 @@ class RunLoggingConfig(LoggingConfig):
     """Epochs between sample figures of val; 0: none."""
 
 
-#: In a field's metadata: the key joined its schema after runs had been trained without it.
+#: In a field's metadata: the key was added to its schema after runs had been trained without it.
 _JOINED_LATER = "joined_later"
 
 
 def joined_later(default: Any = MISSING, *, default_factory: Any = MISSING) -> Any:
-    """A field whose key joins a schema that runs were trained by before; its default **must** be what those did.
+    """A field that is added to a schema after runs were trained with it; its default **must** be their behavior.
 
-    The key is part of an identity only where it differs from its default, so that earlier runs keep theirs, and
-    ``config.yaml`` files that lack it are read. ``default_factory`` is for a list, a mapping or a section of keys.
+    The key is part of an identity only if it differs from its default, so that earlier runs keep theirs and their
+    ``config.yaml`` files can be read. ``default_factory`` is for a list, a mapping or a section of keys.
     """
     if default is MISSING and default_factory is MISSING:
-        raise TypeError("a key that joins later needs a default: what runs did before it existed")
+        raise TypeError("a key that joins later needs a default: the behavior of runs before it existed")
     return field(default=default, default_factory=default_factory, metadata={_JOINED_LATER: True})
 
 
@@ -106,9 +106,9 @@ _FORMERLY_TEXT = "formerly_text"
 
 
 def formerly_text(*default: Any, later: bool = False) -> Any:
-    """A list whose key was a comma-separated text before: identities count it as that text, so that they stay.
+    """A list whose key was a comma-separated text before and is still hashed as that text, so that identities stay.
 
-    ``default`` are its items; ``later`` says that the key joined its schema later as well, see :func:`joined_later`.
+    ``default`` are its items; ``later``: the key was also added to its schema later, see :func:`joined_later`.
     """
     return field(default_factory=lambda: list(default), metadata={_FORMERLY_TEXT: True, _JOINED_LATER: later})
 
@@ -116,7 +116,7 @@ def formerly_text(*default: Any, later: bool = False) -> Any:
 def identity_values(config: Any) -> Any:
     """A configuration as plain values, for a hash.
 
-    Keys, at any depth, that joined later and equal their default are left out; lists that were texts are texts.
+    Keys, at any depth, that were added later and equal their default are left out; lists that were texts are texts.
     """
     if is_dataclass(config) and not isinstance(config, type):
         return {
@@ -135,7 +135,7 @@ def _as_text(value: list[Any] | None) -> str | None:
 
 
 def _as_before(config: Any, item: Any) -> bool:
-    """Whether a field joined later and says what was done before it existed."""
+    """Whether a field was added later and has its default."""
     if not item.metadata.get(_JOINED_LATER):
         return False
     default = item.default if item.default_factory is MISSING else item.default_factory()

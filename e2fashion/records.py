@@ -1,4 +1,4 @@
-"""Result records: what each task declares of its own, their one constructor, and their file of JSON lines."""
+"""Result records: what each task declares, their constructor, and their JSON lines file."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ IDENTITY = (
     "config_hash",
     "data_fingerprint",
 )
-"""Fields that identify a record of any task, together with what its task declares."""
+"""Fields that, with the keys declared by the task, identify a record."""
 
 ENCODING = ("image_size", "resize", "precision")
-"""Keys of ``extra`` that identify what an encoder embedded."""
+"""Keys of ``extra`` that identify how images were encoded."""
 
 DECLARED_IN = {
     "retrieval": "e2fashion.tasks.retrieval.rankings",
@@ -47,7 +47,7 @@ DECLARED_IN = {
     "data_statistics": "e2fashion.data.statistics",
     "model": "e2fashion.records",
 }
-"""The module that declares a task: records of a file must mean the same whether or not that module is in use."""
+"""The module that declares each task, imported when records of the task are read."""
 
 REMEDY = "Remove the line, and measure again."
 
@@ -69,14 +69,14 @@ VALUES: dict[str, Any] = {
     "deviation": dict[str, float],
     "texts": dict[str, Any],
 }
-"""Types by key, the same in every task; other keys are not shown, or shown as they are."""
+"""Types of the values in ``extra`` that tables and figures show, by key and for every task."""
 
 _kinds: dict[str, RecordKind] = {}
 
 
 @dataclass(frozen=True)
 class RecordContext:
-    """What the records of one evaluation share, see :class:`e2fashion.types.ResultRecord`."""
+    """The shared fields of the records of one evaluation, see :class:`e2fashion.types.ResultRecord`."""
 
     run: str
     model: str
@@ -90,14 +90,14 @@ class RecordContext:
 
 @dataclass(frozen=True)
 class RunIdentity:
-    """What made the measured model: empty for a checkpoint from elsewhere."""
+    """The run that trained the measured model; empty for other checkpoints."""
 
     identity: str = ""
     commit: str = ""
     seed: int = 0
 
     def context(self, model: str, split: str, data_fingerprint: str, text: str = "") -> RecordContext:
-        """What all records of this model on a split share."""
+        """The shared fields of all records of this model on a split."""
         return RecordContext(
             run=self.identity,
             model=model,
@@ -112,11 +112,11 @@ class RunIdentity:
 
 @dataclass(frozen=True)
 class RecordKind:
-    """What a task declares of its records.
+    """The declaration of a task's records.
 
-    Two records that agree in :data:`IDENTITY` and in the keys ``identified_by`` of ``extra`` measure the same thing:
-    the later replaces the earlier. Keys of ``reports`` are outcomes. A key that is neither identifies as well when it
-    is read, and is refused when a record is made, unless the kind is ``extensible`` (protocols of other packages).
+    Of two records that agree in :data:`IDENTITY` and in the keys ``identified_by`` of ``extra``, the later replaces the
+    earlier. Keys in ``reports`` are outcomes. Any other key identifies too when a record is read, and is refused when
+    one is created, unless the kind is ``extensible`` (protocols of other packages).
     """
 
     task: str
@@ -139,7 +139,7 @@ class RecordKind:
         candidates: float = 0.0,
         extra: Mapping[str, Any] | None = None,
     ) -> ResultRecord:
-        """A record of this task; every record that is not read from a file is made here.
+        """A new record of this task.
 
         Raises:
             E2FashionError: a key of ``extra`` that the task does not declare.
@@ -167,7 +167,7 @@ class RecordKind:
         )
 
     def settings(self, record: ResultRecord) -> dict[str, Any]:
-        """The keys of ``extra`` that identify a record, with hashable values; a key that is None counts as absent."""
+        """The keys of ``extra`` that identify a record, with hashable values, without those that are None."""
         return {
             name: json.dumps(value, sort_keys=True) if isinstance(value, dict | list) else value
             for name, value in sorted(record.extra.items())
@@ -178,10 +178,10 @@ class RecordKind:
 def declare(
     task: str, identified_by: Iterable[str] = (), reports: Iterable[str] = (), extensible: bool = False
 ) -> RecordKind:
-    """Declare the records of a task, once.
+    """Declare the records of a task.
 
     Raises:
-        E2FashionError: it is declared otherwise already, or a key is in both lists.
+        E2FashionError: the task has another declaration, or a key is in both lists.
     """
     kind = RecordKind(task, tuple(identified_by), tuple(reports), extensible)
     if both := sorted(set(kind.identified_by) & set(kind.reports)):
@@ -192,7 +192,7 @@ def declare(
 
 
 def kind_of(task: str) -> RecordKind:
-    """What a task has declared; of an unknown task every key of ``extra`` identifies, so that no record is lost."""
+    """The declaration of a task; for an unknown one every key of ``extra`` identifies, so that no record is lost."""
     if task not in _kinds and task in DECLARED_IN:
         importlib.import_module(DECLARED_IN[task])
     return _kinds.get(task, RecordKind(task))
@@ -203,7 +203,7 @@ MODEL = declare("model")
 
 
 def settings_of(record: ResultRecord) -> dict[str, Any]:
-    """What identifies a record beside :data:`IDENTITY`, see :meth:`RecordKind.settings`."""
+    """What identifies a record besides :data:`IDENTITY`, see :meth:`RecordKind.settings`."""
     return kind_of(record.task).settings(record)
 
 
@@ -212,9 +212,10 @@ REQUIRED = {name for name, item in FIELDS.items() if item.default is MISSING and
 
 
 def append_records(path: Path, records: Iterable[ResultRecord]) -> None:
-    """Add ``records`` to the file, all of them or none, whatever moment the process is killed at.
+    """Append ``records`` to the file atomically.
 
-    Raises E2FashionError for a value that is not a finite number; nothing is written then.
+    Raises:
+        E2FashionError: a value is not a finite number; nothing is written.
     """
     lines = []
     for record in records:
@@ -229,51 +230,52 @@ def append_records(path: Path, records: Iterable[ResultRecord]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     with turn_at(path):
         before = path.read_bytes()
-        if before and not before.endswith(b"\n"):  # a line that was cut off must not swallow the first new one
+        if before and not before.endswith(b"\n"):  # keep a truncated line apart from the first new one
             before += b"\n"
         with atomic_file(path) as partial:
             partial.write_bytes(before + data)
 
 
 def read_records(path: Path, latest: bool = True) -> list[ResultRecord]:
-    """The records of a file in its order; of those that measure the same thing the last, unless ``latest`` is False.
+    """The records of a file in their order, without those that a later one replaces, unless ``latest`` is False.
 
-    A line that is no JSON was cut off by a crash: it is left out with a warning that names it.
+    A line that is not JSON was truncated by a crash; it is skipped with a warning.
 
-    Raises E2FashionError when the file is missing or a line holds something else than a record.
+    Raises:
+        E2FashionError: the file is missing, or a line is not a record.
     """
     if not path.is_file():
-        raise E2FashionError(f"there are no records at {path}: evaluate a model first, or name its results.jsonl")
+        raise E2FashionError(f"there are no records at {path}: evaluate a model first, or give its results.jsonl")
     records = []
     for number, record in _lines(path):
         if record is not None:
             records.append(record)
             continue
         warnings.warn(
-            f"{path} line {number} is cut off and was left out: evaluate again to replace what it held",
+            f"{path} line {number} is truncated and was skipped: evaluate again to replace it",
             stacklevel=2,
         )
     return latest_records(records) if latest else records
 
 
 def interrupted_measurements(path: Path) -> set[tuple[str, str]]:
-    """Split and protocol of records that stand before a cut-off line and were not measured again behind it.
+    """Split and protocol of records that precede a truncated line and were not measured again after it.
 
-    The evaluation that wrote them may have had more to write.
+    The evaluation that wrote them may be incomplete.
     """
-    found: set[tuple[str, str]] = set()
+    interrupted: set[tuple[str, str]] = set()
     last: tuple[str, str] | None = None
     for _, record in _lines(path):
         if record is None:
-            found |= {last} if last else set()
+            interrupted |= {last} if last else set()
         else:
             last = (record.split, record.protocol)
-            found.discard(last)
-    return found
+            interrupted.discard(last)
+    return interrupted
 
 
 def _lines(path: Path) -> Iterator[tuple[int, ResultRecord | None]]:
-    """The number of each line that is not blank, and its record; None where it is cut off."""
+    """The number of each line that is not blank, and its record; None if it is truncated."""
     for number, line in enumerate(path.read_bytes().split(b"\n"), start=1):
         if not line.strip():
             continue
@@ -286,7 +288,7 @@ def _lines(path: Path) -> Iterator[tuple[int, ResultRecord | None]]:
 
 
 def latest_records(records: Iterable[ResultRecord]) -> list[ResultRecord]:
-    """Of the records that measure the same thing the last one, in the order in which they were last written."""
+    """The last of the records that measure the same thing, in the order in which they were last written."""
     kept: dict[tuple[Any, ...], ResultRecord] = {}
     for record in records:
         key = (*(getattr(record, name) for name in IDENTITY), *settings_of(record).items())
@@ -295,43 +297,30 @@ def latest_records(records: Iterable[ResultRecord]) -> list[ResultRecord]:
     return list(kept.values())
 
 
-def _record(values: Any, place: str) -> ResultRecord:
+def _record(values: Any, where: str) -> ResultRecord:
     if not isinstance(values, dict):
-        raise E2FashionError(f"{place} holds {values!r}: a record is a JSON object")
+        raise E2FashionError(f"{where} holds {values!r}: a record is a JSON object")
     if unknown := sorted(set(values) - set(FIELDS)):
         raise E2FashionError(
-            f"{place} has the unknown field '{unknown[0]}': it was written by another version, or edited"
+            f"{where} has the unknown field '{unknown[0]}': it was written by another version, or edited"
         )
     if missing := sorted(REQUIRED - set(values)):
-        raise E2FashionError(f"{place} lacks the field '{missing[0]}': a record needs {sorted(REQUIRED)}")
-    record = stored_as(ResultRecord, values, place, REMEDY)
-    return replace(record, extra=checked_extra(record.extra, place))
+        raise E2FashionError(f"{where} lacks the field '{missing[0]}': a record needs {sorted(REQUIRED)}")
+    record = stored_as(ResultRecord, values, where, REMEDY)
+    for key in record.extra.keys() & VALUES.keys():
+        check_value(VALUES[key], record.extra[key], f"extra.{key}", where, REMEDY)
+    return replace(record, extra=StoredExtra(record.extra, where))
 
 
 class StoredExtra(dict[str, Any]):
-    """``extra`` of a record of a file: a key that a table needs and the file lacks names the line.
+    """``extra`` of a record from a file: a missing key that a table needs is an error that names the line."""
 
-    An error of ours elsewhere in a table stays what it is.
-    """
-
-    def __init__(self, values: Any = (), place: str = "a record") -> None:
+    def __init__(self, values: Any = (), where: str = "a record") -> None:
         super().__init__(values)
-        self.place = place
+        self.where = where
 
     def __missing__(self, key: str) -> Any:
         raise E2FashionError(
-            f"{self.place} lacks '{key}' in extra, which its table shows: another version wrote it, or it was edited. "
+            f"{self.where} lacks '{key}' in extra, which its table shows: another version wrote it, or it was edited. "
             f"{REMEDY}"
         )
-
-
-def checked_extra(values: Mapping[str, Any], place: str) -> StoredExtra:
-    """The same values, those of :data:`VALUES` of their types.
-
-    Raises:
-        DamagedError: a value of another type, by its key.
-    """
-    for key, value in values.items():
-        if key in VALUES:
-            check_value(VALUES[key], value, f"extra.{key}", place, REMEDY)
-    return StoredExtra(values, place)

@@ -1,4 +1,4 @@
-"""A run's folder: where each thing lies in it, and the record of what made it."""
+"""The files of a run folder, and the record of how the run was made."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ class RunFolder:
 
     @property
     def config(self) -> Path:
-        """The resolved configuration."""
+        """Resolved configuration."""
         return self.path / "config.yaml"
 
     @property
     def record(self) -> Path:
-        """Commit, versions, device, fingerprint, time and memory."""
+        """Commit, versions, device, fingerprint, duration and memory."""
         return self.path / "record.json"
 
     @property
@@ -47,17 +47,17 @@ class RunFolder:
 
     @property
     def model(self) -> Path:
-        """The best model on val, as a Hugging Face folder."""
+        """Best model on val, as a Hugging Face folder."""
         return self.path / "model"
 
     @property
     def results(self) -> Path:
-        """Result records, one JSON object a line."""
+        """Result records, one JSON object per line."""
         return self.path / "results.jsonl"
 
     @property
     def rankings(self) -> Path:
-        """The rank of every query under protocol ``full``, one file a split and catalogue."""
+        """The rank of every query under protocol ``full``, one file per split and catalogue."""
         return self.path / "rankings"
 
     @property
@@ -67,21 +67,21 @@ class RunFolder:
 
     @property
     def report(self) -> Path:
-        """Tables and figures to read."""
+        """Report with tables and figures."""
         return self.path / "report.md"
 
     @property
     def log(self) -> Path:
-        """What was logged."""
+        """Log file."""
         return self.path / "log.txt"
 
     def read_record(self) -> dict[str, Any]:
-        """The record, empty before the run began.
+        """The record; empty before the run has begun.
 
         Raises:
-            DamagedError: it cannot be read, or is not what was written.
+            DamagedError: it cannot be read, or was changed.
         """
-        if not os.path.lexists(self.record):  # what is there and no file is damage
+        if not os.path.lexists(self.record):  # anything there but a file is damage
             return {}
         content = read_json(self.record, REMEDY)
         stages = content.get("stages", {})
@@ -90,28 +90,28 @@ class RunFolder:
         return content
 
     def update_record(self, **values: Any) -> None:
-        """Add values to the record, which is whole at any moment."""
+        """Add values to the record atomically."""
         write_json(self.record, seal(self.read_record() | values), sort_keys=True)
 
     def locked(self) -> AbstractContextManager[None]:
-        """Be the only process that writes the folder; see :func:`e2fashion.disk.locked`."""
+        """Lock the folder for writing, see :func:`e2fashion.disk.locked`."""
         return locked(self.path)
 
     def open(self, identity: str, data_fingerprint: str, device: torch.device, differences: str = "") -> None:
-        """Make the folder, or check that the run that lies there is the same one.
+        """Create the folder, or check that it holds the same run.
 
-        A run that ended before its first checkpoint, by a mistake in its configuration say, makes room for another.
-        ``differences`` says in words what the run that lies there has otherwise, for the message.
+        A run that ended before its first checkpoint, for example by an invalid configuration, is replaced.
+        ``differences`` describes, for the message, how the existing run differs.
 
         Raises:
-            E2FashionError: another run lies in the folder.
+            E2FashionError: the folder holds another run.
         """
-        found = self.read_record().get("identity")
-        if found not in (None, identity):
-            if any(place.exists() for place in (self.checkpoints, self.model, self.results)):
+        existing = self.read_record().get("identity")
+        if existing not in (None, identity):
+            if any(path.exists() for path in (self.checkpoints, self.model, self.results)):
                 raise E2FashionError(
-                    f"'{self.path}' holds another run (identity {found}, this one is {identity}): "
-                    f"{differences or 'the catalogue is another one'}. Choose another folder with output=<folder>, or "
+                    f"'{self.path}' holds another run (identity {existing}, this one is {identity}): "
+                    f"{differences or 'the catalogue differs'}. Choose another folder with output=<folder>, or "
                     "remove the old one."
                 )
             self.record.unlink()
@@ -129,7 +129,7 @@ class RunFolder:
         )
 
     def log_to_file(self) -> logging.Handler:
-        """Append this package's log lines to ``log.txt``; the caller removes the handler when done."""
+        """Append this package's log lines to ``log.txt``; the caller removes the handler."""
         handler = logging.FileHandler(self.log, encoding="utf-8")
         handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
         package = logging.getLogger("e2fashion")
@@ -139,12 +139,11 @@ class RunFolder:
 
 
 def git_commit() -> str:
-    """The commit that this code was checked out from, marked ``-dirty`` when changed; empty outside a checkout."""
-    here = Path(__file__).resolve().parent
+    """The commit of this code, marked ``-dirty`` if it has changes; empty outside a checkout."""
     try:
-        found = subprocess.run(
+        described = subprocess.run(
             ["git", "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"],
-            cwd=here,
+            cwd=Path(__file__).resolve().parent,
             capture_output=True,
             text=True,
             timeout=10,
@@ -152,11 +151,11 @@ def git_commit() -> str:
         )
     except (OSError, subprocess.TimeoutExpired):
         return ""
-    return found.stdout.strip() if found.returncode == 0 else ""
+    return described.stdout.strip() if described.returncode == 0 else ""
 
 
 def environment(device: torch.device | None = None) -> dict[str, Any]:
-    """Versions and threads of this process, and the name of ``device`` (None: the GPU if there is one)."""
+    """Package versions, threads, and the name of ``device`` (None: the GPU if there is one)."""
     import torch
 
     device = device or torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -173,6 +172,6 @@ def environment(device: torch.device | None = None) -> dict[str, Any]:
 
 
 def peak_memory_mb() -> float:
-    """Largest resident memory of this process so far, in MB (10^6 bytes)."""
+    """Peak resident memory of this process in MB (10^6 bytes)."""
     unit = 1 if sys.platform == "darwin" else 1024  # macOS counts in bytes, Linux in KiB
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6

@@ -1,13 +1,12 @@
-"""What a dataclass can be set to: the name, type, default and meaning of each field, read from the dataclass itself.
+"""Name, type, default and meaning of each field of a configuration dataclass, for ``--help`` and the documentation.
 
-A field's meaning is the string literal right after it, an attribute docstring. It may end with where the default comes
-from::
+A field's meaning is its attribute docstring, the string literal right after it, which may end with the source of the
+default::
 
     region_weight: float = 0.5
     "Weight w of the regional terms; 0 is CLIP fine-tuning. Source: paper."
 
-``--help`` and ``docs/configuration.md`` are both made from it. Python drops these strings, so they are read from the
-source, once per module.
+Python drops these strings, so they are read from the source file, once per module.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ from functools import cache
 from itertools import pairwise
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
-#: What a field without a default holds in OmegaConf.
+#: OmegaConf's value of a field without a default.
 _MANDATORY = "???"
 REQUIRED = "required"
 SECTION = "section"
@@ -40,7 +39,7 @@ _TYPE_NAMES: dict[Any, str] = {
 
 @dataclass(frozen=True)
 class FieldDoc:
-    """What a field means, and where its default comes from (empty: ours, or no default)."""
+    """The meaning of a field and the source of its default (empty: ours, or no default)."""
 
     meaning: str
     source: str = ""
@@ -48,10 +47,10 @@ class FieldDoc:
 
 @dataclass(frozen=True)
 class Setting:
-    """One key: ``path`` is dotted, ``name`` the field of ``owner`` behind it; ``type`` and ``default`` are for reading.
+    """One key: its dotted ``path``, the field ``name`` of ``owner``, and readable ``type`` and ``default``.
 
-    ``default`` is :data:`REQUIRED` where there is none. A mapping of keys of its own has the type :data:`SECTION`, no
-    default, and is followed by its keys.
+    ``default`` is :data:`REQUIRED` if there is none. A nested dataclass has the type :data:`SECTION` and no default;
+    its keys follow.
     """
 
     path: str
@@ -64,19 +63,19 @@ class Setting:
 
     @property
     def section(self) -> str:
-        """The path of the mapping that holds the key; empty at the top."""
+        """The path of the enclosing section; empty at the top level."""
         return self.path.rpartition(".")[0]
 
 
 def settings_of(owner: type, prefix: str = "", instance: Any = None) -> Iterator[Setting]:
     """The keys of a dataclass in its order, those of nested dataclasses with their dotted path.
 
-    Optional keys that it inherits stand last. ``<name>`` stands for the free keys of a mapping to a dataclass.
+    Inherited optional keys come last. ``<name>`` stands for the free keys of a mapping to a dataclass.
 
     Args:
         owner: a dataclass.
-        prefix: put before every path.
-        instance: defaults are read from it instead of from the fields.
+        prefix: of every path.
+        instance: the object to read defaults from instead of the fields.
     """
     hints, docs = get_type_hints(owner), field_docs(owner)
     declared = inspect.get_annotations(owner)
@@ -97,21 +96,21 @@ def settings_of(owner: type, prefix: str = "", instance: Any = None) -> Iterator
 
 @cache
 def field_docs(owner: type) -> dict[str, FieldDoc]:
-    """What the fields of a dataclass mean, those that it inherits included; fields without a docstring are absent."""
-    found: dict[str, FieldDoc] = {}
+    """The documentation of a dataclass's own and inherited fields; fields without a docstring are absent."""
+    docs: dict[str, FieldDoc] = {}
     for base in reversed(owner.__mro__):
-        found |= _parsed_docs(base)
-    return found
+        docs |= _parsed_docs(base)
+    return docs
 
 
 def class_doc(owner: type) -> str:
-    """A class's docstring without what it raises; empty where Python generated it or there is none."""
+    """A class's docstring without its ``Raises``; empty if there is none or Python generated it."""
     text = inspect.cleandoc(owner.__doc__ or "").split("\nRaises:")[0].strip()
     return "" if text.startswith(f"{owner.__name__}(") else text
 
 
 def type_name(hint: Any) -> str:
-    """A type as a reader of YAML calls it."""
+    """A type in the terms of YAML."""
     if get_origin(hint) is Literal:
         return " / ".join(f"`{choice}`" for choice in get_args(hint))
     if get_origin(hint) in (types.UnionType, Union):
@@ -125,7 +124,7 @@ def type_name(hint: Any) -> str:
 
 
 def written(value: Any) -> str:
-    """A default as it would be written in YAML, between backticks; :data:`REQUIRED` for none."""
+    """A default as in YAML, between backticks; :data:`REQUIRED` for none."""
     if value == _MANDATORY:
         return REQUIRED
     if value is None or isinstance(value, bool):
@@ -150,13 +149,13 @@ def _dataclass_of_values(hint: Any) -> type | None:
 def _parsed_docs(owner: type) -> dict[str, FieldDoc]:
     node = _classes_in(owner.__module__).get(owner.__qualname__)
     body = node.body if node is not None else []
-    found = {}
-    for declared, behind in pairwise(body):
+    docs = {}
+    for declared, following in pairwise(body):
         if not (isinstance(declared, ast.AnnAssign) and isinstance(declared.target, ast.Name)):
             continue
-        if isinstance(behind, ast.Expr) and isinstance(behind.value, ast.Constant):
-            found[declared.target.id] = _split_source(" ".join(str(behind.value.value).split()))
-    return found
+        if isinstance(following, ast.Expr) and isinstance(following.value, ast.Constant):
+            docs[declared.target.id] = _split_source(" ".join(str(following.value.value).split()))
+    return docs
 
 
 def _split_source(text: str) -> FieldDoc:
@@ -166,7 +165,7 @@ def _split_source(text: str) -> FieldDoc:
 
 @cache
 def _classes_in(module: str) -> dict[str, ast.ClassDef]:
-    """The classes of a module by their qualified name; none where its source is not available."""
+    """The classes of a module by qualified name; empty if its source is not available."""
     try:
         tree = ast.parse(inspect.getsource(sys.modules[module]))
     except (KeyError, OSError, TypeError, SyntaxError):

@@ -1,9 +1,9 @@
-"""How embeddings are compared: one vector each by inner product, or token by token (FILIP's late interaction).
+"""Similarity of embeddings: the inner product of vectors, or token-wise late interaction (FILIP).
 
-An item is one vector (C,) or a row of T tokens (T, C), all L2-normalized. Items of fewer tokens than their neighbors
-are filled up with zeros: a token that is exactly zero is absent. The similarity of a query with a gallery item is then
-the mean over the query's tokens of the maximum over the item's tokens (Yao et al., ICLR 2022), which differs by
-direction; with one token each it is the inner product.
+An item is one vector (C,) or T tokens (T, C), all L2-normalized. Items with fewer tokens are padded with zeros: a token
+that is exactly zero is absent. The token-wise similarity of a query and a gallery item is the mean over the query's
+tokens of the maximum over the item's tokens (Yao et al., ICLR 2022). It differs by direction; with one token each it is
+the inner product.
 """
 
 from __future__ import annotations
@@ -24,17 +24,17 @@ def is_tokenwise(embeds: Tensor) -> bool:
 
 
 def present_tokens(tokens: Tensor) -> Tensor:
-    """Which tokens are there: (N, T, C) -> (N, T) bool."""
+    """Which tokens are present: (N, T, C) -> (N, T) bool."""
     return tokens.ne(0).any(-1)
 
 
 def pad_tokens(tokens: Tensor, length: int) -> Tensor:
-    """Items with zeros behind their tokens: (N, T, C) -> (N, length, C)."""
+    """Pad items with zero tokens: (N, T, C) -> (N, length, C)."""
     return F.pad(tokens, (0, 0, 0, length - tokens.shape[1])) if tokens.shape[1] < length else tokens
 
 
 def join_items(parts: list[Tensor]) -> Tensor:
-    """Items of several batches under each other: (N_i, C) or (N_i, T_i, C), filled up to the largest T_i."""
+    """Concatenate the items of several batches: (N_i, C), or (N_i, T_i, C) padded to the largest T_i."""
     if not is_tokenwise(parts[0]):
         return torch.cat(parts)
     length = max(part.shape[1] for part in parts)
@@ -42,10 +42,10 @@ def join_items(parts: list[Tensor]) -> Tensor:
 
 
 def most_active(tokens: Tensor, others: Tensor, keep: float) -> Tensor:
-    """The share ``keep`` of every item's tokens that some token of ``others`` resembles most, in their old order.
+    """The share ``keep`` of every item's tokens with the highest similarity to any token of ``others``, in order.
 
-    ``tokens`` (N, T, C) against ``others`` (M, S, C) -> (N, ceil(keep * T), C), zeros behind items of fewer tokens.
-    FILIP keeps a quarter at large batch; the choice carries no gradient, the tokens do.
+    ``tokens`` (N, T, C) against ``others`` (M, S, C) -> (N, ceil(keep * T), C), padded with zeros. FILIP keeps
+    a quarter at large batch size; the tokens have a gradient, the choice has none.
     """
     if keep >= 1.0:
         return tokens
@@ -56,7 +56,7 @@ def most_active(tokens: Tensor, others: Tensor, keep: float) -> Tensor:
         activity = torch.stack([(item @ flat).amax(-1) for item in tokens]).masked_fill(~present, -torch.inf)
         order = activity.argsort(dim=1, descending=True, stable=True)[:, : max(1, int(kept.max()))]
         within = torch.arange(order.shape[1], device=order.device) < kept[:, None]
-        # Tokens beyond an item's share move behind its last one, where they are set to zero.
+        # Tokens beyond an item's share are sorted to its end and set to zero there.
         order = order.masked_fill(~within, tokens.shape[1]).sort(dim=1).values
         within = order < tokens.shape[1]
     chosen = tokens.gather(1, order.clamp(max=tokens.shape[1] - 1)[..., None].expand(-1, -1, tokens.shape[-1]))
@@ -66,8 +66,8 @@ def most_active(tokens: Tensor, others: Tensor, keep: float) -> Tensor:
 def token_similarity(query: Tensor, gallery: Tensor) -> Tensor:
     """Mean over each query's tokens of the maximum over each item's: (Q, T, C) and (N, S, C) -> (Q, N) fp32.
 
-    Computed at once, in the precision of the inputs: the products are (Q, T, N, S), see
-    :mod:`e2fashion.metrics.comparison` for galleries.
+    Computed in one piece, in the precision of the inputs: the products are (Q, T, N, S). For large galleries see
+    :mod:`e2fashion.metrics.comparison`.
     """
     best = _Best.apply(_products(query, _filled(gallery)), False)[0]
     return _mean_over_own(best, query)
@@ -86,7 +86,7 @@ def token_similarities(one: Tensor, other: Tensor) -> tuple[Tensor, Tensor]:
 class _Best(torch.autograd.Function):
     """Maxima of (M, T, N, S) over S, and over T when ``both``: (M, T, N) and (M, N, S).
 
-    The gradient goes to the maximum alone; writing it in one buffer costs half of autograd's two.
+    The gradient goes to the maximum alone; one buffer for both directions costs half of autograd's two.
     """
 
     @staticmethod
@@ -123,7 +123,7 @@ def _products(one: Tensor, other: Tensor) -> Tensor:
 
 
 def _filled(tokens: Tensor) -> Tensor:
-    """Absent tokens replaced by the item's first one, which changes no maximum and saves a mask over all products."""
+    """Replace absent tokens by the item's first one, which changes no maximum and saves a mask over all products."""
     present = present_tokens(tokens)
     first = present.int().argmax(1)[:, None, None].expand(-1, 1, tokens.shape[-1])
     return torch.where(present[..., None], tokens, tokens.gather(1, first))

@@ -1,7 +1,7 @@
-"""One engine for every table of results: records become mean ± deviation, intervals and best values, in three formats.
+"""Result tables: records to mean ± deviation, intervals and best values, in Markdown, LaTeX and CSV.
 
-A table of a task is a view: which records make a row, which a column (:func:`pivot`). :func:`to_markdown`,
-:func:`to_latex` and :func:`to_csv` write it; the last two carry what was measured, so that they can be pasted alone.
+A task defines which records make a row and which a column (:func:`pivot`). :func:`to_markdown`, :func:`to_latex` and
+:func:`to_csv` write the table; LaTeX also states what was measured, so that it can be pasted alone.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ Labels = tuple[str, ...]
 
 @dataclass(frozen=True)
 class Value:
-    """The number behind a cell: mean of ``n`` runs, their deviation, or the 95 % interval of a single one."""
+    """The number of a cell: the mean of ``n`` runs with their deviation, or the 95 % interval of a single run."""
 
     mean: float
     sd: float | None = None
@@ -33,7 +33,7 @@ class Value:
 
 @dataclass(frozen=True)
 class Cell:
-    """A text of a table; ``best`` when no other row of its column is as good; ``value`` is the number behind it."""
+    """A text of a table; ``best``: strictly better than all other rows of its column; ``value``: its number."""
 
     text: str
     best: bool = False
@@ -42,7 +42,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class Measured:
-    """What a table's numbers were measured on; the numbers of a ``smoke`` test mean nothing."""
+    """What a table's numbers were measured on; those of a ``smoke`` test are meaningless."""
 
     data: str = ""
     scale: str = ""
@@ -52,7 +52,7 @@ class Measured:
 
     @classmethod
     def of(cls, records: Iterable[ResultRecord]) -> Measured:
-        """What the records say themselves: data by the beginning of its fingerprint."""
+        """The facts in the records themselves; data by the first digits of its fingerprint."""
         records = list(records)
         prints = dict.fromkeys(record.data_fingerprint[:12] for record in records if record.data_fingerprint)
         protocols = dict.fromkeys(record.protocol for record in records if record.protocol)
@@ -62,21 +62,21 @@ class Measured:
             protocol=", ".join(protocols),
         )
 
-    def words(self) -> str:
-        """One line; empty where nothing is known."""
+    def line(self) -> str:
+        """One line of text; empty if nothing is known."""
         parts = {
             "data": self.data,
             "scale": self.scale,
             "seeds": ", ".join(map(str, self.seeds)),
             "protocol": self.protocol,
         }
-        said = "; ".join(f"{name}: {value}" for name, value in parts.items() if value)
-        return ("SMOKE TEST, the numbers mean nothing; " if self.smoke else "") + said
+        known = "; ".join(f"{name}: {value}" for name, value in parts.items() if value)
+        return ("SMOKE TEST, the numbers are meaningless; " if self.smoke else "") + known
 
 
 @dataclass(frozen=True)
 class Table:
-    """Headings, rows of cells, a caption (Markdown) and what was measured."""
+    """Header, rows of cells, a caption (Markdown) and what was measured."""
 
     header: tuple[str, ...]
     rows: tuple[tuple[Cell, ...], ...]
@@ -88,9 +88,9 @@ class Table:
 class Column:
     """A column of numbers: the records that ``key`` selects.
 
-    ``best`` says which rounded value is bold, "" none; ``interval`` shows the 95 % interval of a single record;
-    ``spread`` gives the deviation of records that are means themselves (None: over the records of a cell); ``note``
-    follows the number.
+    ``best`` is the rounded value to print in bold ("": none); ``interval`` shows the 95 % interval of a single record;
+    ``spread`` gives the deviation of records that are means themselves (None: over the records of a cell); ``note`` is
+    appended to the number.
     """
 
     title: str
@@ -118,7 +118,7 @@ class Column:
 
 @dataclass(frozen=True)
 class Fact:
-    """A column of text that the records of a row give."""
+    """A column of text derived from the records of a row."""
 
     title: str
     text: Callable[[Sequence[ResultRecord]], str]
@@ -126,9 +126,9 @@ class Fact:
 
 @dataclass(frozen=True)
 class KnownRow:
-    """A row of known numbers by the columns' keys, with no part in what is best; what is not known is ``n/a``.
+    """A row of known numbers by the columns' keys (missing ones are ``n/a``), never counted as best.
 
-    It stands first, or ``last``, or behind the measured row of the key ``after`` where there is one.
+    It comes first, ``last``, or after the measured row with the key ``after`` if there is one.
     """
 
     labels: Labels
@@ -152,9 +152,9 @@ def pivot(
 ) -> Table:
     """A row per value of ``row``, in the order of the records or of ``rows``; cells by ``column``.
 
-    Several records of a cell become mean ± standard deviation. The best value of a column is bold among the rows of
-    equal ``rivals`` (default: all of them), by what is printed; equal best values are not bold. ``labels`` are the
-    texts under ``heads`` (default: the row's key, a text or a tuple of texts).
+    Several records of a cell become mean ± standard deviation. The best printed value of a column is bold among the
+    rows of equal ``rivals`` (default: all rows); ties are not bold. ``labels`` are the texts below ``heads`` (default:
+    the row's key, a text or a tuple of texts).
     """
     of_row: dict[Hashable, list[ResultRecord]] = {key: [] for key in rows or ()}
     for record in records:
@@ -179,7 +179,7 @@ def pivot(
         lines += [known_row(one, columns) for one in known if one.after == key and not one.last]
     lines += [known_row(one, columns) for one in known if one.last]
     header = (*heads, *(item.title for item in columns))
-    return Table(header, tuple(lines), caption, Measured.of(record for own in of_row.values() for record in own))
+    return Table(header, tuple(lines), caption, Measured.of(record for group in of_row.values() for record in group))
 
 
 def _values(
@@ -187,12 +187,12 @@ def _values(
 ) -> dict[Hashable, Value]:
     """Mean, deviation, interval and number of runs of a column by row."""
     keys = list(of_row)
-    chosen = [(place, one) for place, key in enumerate(keys) for one in of_row[key] if column(one) == item.key]
+    chosen = [(index, one) for index, key in enumerate(keys) for one in of_row[key] if column(one) == item.key]
     if not chosen:
         return {}
     frame = pd.DataFrame(
         {
-            "row": [place for place, _ in chosen],
+            "row": [index for index, _ in chosen],
             "value": [one.value for _, one in chosen],
             "low": [one.low for _, one in chosen],
             "high": [one.high for _, one in chosen],
@@ -200,13 +200,13 @@ def _values(
         }
     ).astype(float)
     groups = frame.groupby("row", sort=False)
-    found = groups["value"].agg(["mean", "std", "count"]).join(groups[["low", "high"]].first())
-    found["spread"] = groups["spread"].mean()
+    summary = groups["value"].agg(["mean", "std", "count"]).join(groups[["low", "high"]].first())
+    summary["spread"] = groups["spread"].mean()
     values = {}
-    for place, line in found.iterrows():
+    for index, line in summary.iterrows():
         several = line["count"] > 1
         sd = line["spread"] if item.spread else line["std"]
-        values[keys[int(str(place).partition(".")[0])]] = Value(
+        values[keys[int(str(index).partition(".")[0])]] = Value(
             mean=float(line["mean"]),
             sd=None if pd.isna(sd) else float(sd),
             low=None if several or pd.isna(line["low"]) else float(line["low"]),
@@ -217,7 +217,7 @@ def _values(
 
 
 def _best(item: Column, values: Mapping[Hashable, Value], rivals: Callable[[Any], Hashable]) -> set[Hashable]:
-    """The rows whose value is better than that of every rival."""
+    """The rows whose value is better than those of all rivals."""
     if not item.best or not values:
         return set()
     printed = pd.Series([float(f"{value.mean:.{item.digits}f}") for value in values.values()])
@@ -242,7 +242,7 @@ def known_row(row: KnownRow, columns: Sequence[Column | Fact]) -> tuple[Cell, ..
 def with_columns(
     table: Table, titles: Sequence[str], cells: Mapping[str, Sequence[Cell]], place: int | None = None
 ) -> Table:
-    """The table with more columns before ``place`` (None: at the end): cells by a row's first text, else ``n/a``."""
+    """The table with further columns at index ``place`` (None: the end): cells by a row's first text, else ``n/a``."""
     place = len(table.header) if place is None else place
     unknown = [Cell(MISSING_VALUE)] * len(titles)
     rows = tuple((*row[:place], *cells.get(row[0].text, unknown), *row[place:]) for row in table.rows)
@@ -250,7 +250,7 @@ def with_columns(
 
 
 def without_repeats(tables: Mapping[str, Table]) -> dict[str, Table]:
-    """The tables by name without those whose cells an earlier one has; its caption says whose they are as well."""
+    """The tables by name without those that repeat an earlier one, whose caption then mentions the repetition."""
     kept: dict[str, Table] = {}
     for name, table in tables.items():
         same = next(
@@ -259,7 +259,7 @@ def without_repeats(tables: Mapping[str, Table]) -> dict[str, Table]:
         if same is None:
             kept[name] = table
         else:
-            caption = f"{kept[same].caption} The same values hold for: {table.caption}"
+            caption = f"{kept[same].caption} The values are the same for: {table.caption}"
             kept[same] = replace(kept[same], caption=caption)
     return kept
 
@@ -280,16 +280,16 @@ def to_markdown(table: Table) -> str:
 
 
 def to_latex(table: Table) -> str:
-    """A ``table`` with booktabs rules; what was measured stands in a comment above and in the caption."""
+    """A ``table`` with booktabs rules; a comment above and the caption state what was measured."""
 
     def shown(cell: Cell) -> str:
         text = escape.latex(cell.text)
         return f"\\textbf{{{text}}}" if cell.best else text
 
-    measured = table.measured.words()
+    measured = table.measured.line()
     comments = [f"% {escape.visible(text)}" for text in (measured, table.caption) if text]
     caption = " ".join([_prose_latex(table.caption), *([f"({escape.latex(measured)})"] if measured else [])]).strip()
-    numbers = [any(row[place].value for row in table.rows) for place in range(len(table.header))]
+    numbers = [any(row[index].value for row in table.rows) for index in range(len(table.header))]
     lines = [*comments, r"\begin{table}[t]", r"\centering", *([f"\\caption{{{caption}}}"] if caption else [])]
     lines += [f"\\begin{{tabular}}{{{''.join('r' if number else 'l' for number in numbers)}}}", r"\toprule"]
     lines += [" & ".join(map(escape.latex, table.header)) + r" \\", r"\midrule"]
@@ -301,32 +301,32 @@ def _prose_latex(text: str) -> str:
     """Markdown prose for LaTeX: code spans in a typewriter font."""
     parts = re.split(r"(`+)(.*?)\1", text)
     return "".join(
-        f"\\texttt{{{escape.latex(part.strip())}}}" if place % 3 == 2 else escape.latex(part) if place % 3 == 0 else ""
-        for place, part in enumerate(parts)
+        f"\\texttt{{{escape.latex(part.strip())}}}" if index % 3 == 2 else escape.latex(part) if index % 3 == 0 else ""
+        for index, part in enumerate(parts)
     )
 
 
 def to_frame(table: Table) -> pd.DataFrame:
-    """A line per number: the row's texts, ``metric`` (its heading), ``value``, ``sd``, ``low``, ``high`` and ``n``.
+    """A row per number: the row's texts, ``metric`` (its heading), ``value``, ``sd``, ``low``, ``high`` and ``n``.
 
-    ``n`` counts the runs of a mean and is missing for known numbers. A table without numbers comes as it is.
+    ``n`` is the number of runs of a mean, missing for known numbers. A table without numbers is unchanged.
     """
-    numbers = [place for place in range(len(table.header)) if any(row[place].value for row in table.rows)]
-    texts = [place for place in range(len(table.header)) if place not in numbers]
+    numbers = [index for index in range(len(table.header)) if any(row[index].value for row in table.rows)]
+    texts = [index for index in range(len(table.header)) if index not in numbers]
     if not numbers:
         return pd.DataFrame([[cell.text for cell in row] for row in table.rows], columns=list(table.header))
     lines = []
     for row in table.rows:
-        for place in numbers:
-            value = row[place].value or Value(float("nan"))
-            own = [row[text].text for text in texts]
-            lines.append([*own, table.header[place], value.mean, value.sd, value.low, value.high, value.n])
-    header = [*(table.header[place] for place in texts), "metric", "value", "sd", "low", "high", "n"]
+        for index in numbers:
+            value = row[index].value or Value(float("nan"))
+            labels = [row[text].text for text in texts]
+            lines.append([*labels, table.header[index], value.mean, value.sd, value.low, value.high, value.n])
+    header = [*(table.header[index] for index in texts), "metric", "value", "sd", "low", "high", "n"]
     frame = pd.DataFrame(lines, columns=header)
     return frame.astype({"value": float, "sd": float, "low": float, "high": float, "n": "Int64"})
 
 
 def to_csv(table: Table) -> str:
-    """:func:`to_frame` as comma-separated values; what is not known is empty."""
+    """:func:`to_frame` as comma-separated values; unknown values are empty."""
     text: str = to_frame(table).to_csv(index=False, float_format="%.10g", lineterminator="\n")
     return text

@@ -1,6 +1,6 @@
-"""What a person sees on the terminal: our messages and progress bars, and not the small talk of the libraries.
+"""Terminal output: log lines and progress bars of this package, without the chatter of libraries.
 
-:func:`prepare_terminal` is for the command line alone; whoever imports the package keeps every library's own settings.
+:func:`prepare_terminal` is for the command line only; importing the package changes no settings of other libraries.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from typing import Any
 from e2fashion.escape import visible
 from e2fashion.lazy import when_imported
 
-#: Libraries that speak of themselves below WARNING: what hardware they looked for, what else they sell.
-TALKATIVE = ("pytorch_lightning", "lightning", "lightning_fabric", "httpx", "fsspec", "datasets")
+#: Libraries whose messages below WARNING are noise: detected hardware, advertisements.
+NOISY = ("pytorch_lightning", "lightning", "lightning_fabric", "httpx", "fsspec", "datasets")
 
-#: Warnings about what we do on purpose, by their first words.
+#: Warnings about intended behavior, by their beginning.
 KNOWN_WARNINGS = (
     r"You have overridden `on_after_batch_transfer` in `LightningModule`",  # uint8 pixels are normalized there
     r".*does not have many workers",  # loader.workers is the user's
@@ -28,19 +28,19 @@ KNOWN_WARNINGS = (
 )
 
 
-class _OursOrWarnings(logging.Filter):
-    """Lets everything of ours pass, and of the talkative libraries what is at least a warning."""
+class _WithoutNoise(logging.Filter):
+    """Drops messages of noisy libraries below WARNING."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Whether the line is shown."""
-        return record.levelno >= logging.WARNING or record.name.partition(".")[0] not in TALKATIVE
+        return record.levelno >= logging.WARNING or record.name.partition(".")[0] not in NOISY
 
 
 class _Lines(logging.Handler):
-    """Writes above the progress bar, if there is one: information as it is, everything graver behind its level."""
+    """Writes above the progress bar, if there is one; warnings and errors with their level."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Write one line to what stderr is now."""
+        """Write one line to the current stderr."""
         from tqdm.auto import tqdm  # type: ignore[import-untyped]
 
         message = visible(self.format(record), keep="\n")
@@ -50,15 +50,15 @@ class _Lines(logging.Handler):
 
 
 def draws_bars() -> bool:
-    """Whether a progress bar is drawn where it is asked for: on a terminal and in a notebook.
+    """Whether progress bars can be drawn: on a terminal or in a notebook.
 
-    In a file or a pipe each refresh of a bar would be a line of its own.
+    In a file or a pipe each refresh would be a new line.
     """
     return sys.stderr.isatty() or "ipykernel" in sys.modules
 
 
 def progress_bar(items: Iterable[Any] | None = None, *, shown: bool, **options: Any) -> Any:
-    """The bar of tqdm over ``items`` or of a ``total``, drawn where ``shown`` and :func:`draws_bars` say so."""
+    """A tqdm bar over ``items`` or of a ``total``, drawn if ``shown`` and :func:`draws_bars`."""
     from tqdm.auto import tqdm
 
     return tqdm(items, disable=not (shown and draws_bars()), **options)
@@ -66,7 +66,7 @@ def progress_bar(items: Iterable[Any] | None = None, *, shown: bool, **options: 
 
 @contextmanager
 def errors_alone(names: Sequence[str]) -> Iterator[None]:
-    """Let the loggers of these names say errors alone; as before when it ends."""
+    """Restrict the loggers of these names to errors during the block."""
     loggers = [logging.getLogger(name) for name in names]
     levels = [logger.level for logger in loggers]
     for logger in loggers:
@@ -79,26 +79,23 @@ def errors_alone(names: Sequence[str]) -> Iterator[None]:
 
 
 def prepare_terminal() -> None:
-    """Show our log lines and real warnings on stderr, and switch off progress bars that last a moment.
-
-    Downloads keep their bars, and so do preparing, training and embedding.
-    """
+    """Show our log lines and real warnings on stderr, and disable the bars of Transformers except for downloads."""
     root = logging.getLogger()
     if not any(isinstance(handler, _Lines) for handler in root.handlers):
         handler = _Lines()
-        handler.addFilter(_OursOrWarnings())
+        handler.addFilter(_WithoutNoise())
         root.addHandler(handler)
     logging.getLogger("e2fashion").setLevel(logging.INFO)
     for message in KNOWN_WARNINGS:
         warnings.filterwarnings("ignore", message=message)
-    when_imported("transformers.utils.logging", _quieten)
+    when_imported("transformers.utils.logging", _silence)
 
 
-def _quieten(transformers_logging: ModuleType) -> None:
-    """Show no warnings and bars of Transformers, but those of downloads."""
+def _silence(transformers_logging: ModuleType) -> None:
+    """Disable the warnings and bars of Transformers, except the bars of downloads."""
     from huggingface_hub.utils import enable_progress_bars
 
-    # What it warns of is an error of ours, or of no use to anybody: the ids of CLIP's own text configuration, say.
+    # Its warnings are either errors of ours or irrelevant, such as the token ids of CLIP's text configuration.
     transformers_logging.set_verbosity_error()
     transformers_logging.disable_progress_bar()  # loading and writing weights
-    enable_progress_bars()  # the hub's, which the line above switched off too
+    enable_progress_bars()  # those of the hub, which the line above disables as well

@@ -1,6 +1,6 @@
-"""What flows through the code base: entities, samples, batches, losses and result records, with their shapes.
+"""Shared types: entities, samples, batches, losses and result records.
 
-One dimension legend serves every file of the repository:
+Dimension letters in the whole repository:
 
 ====  =======================================================================
 B     products in a batch
@@ -35,14 +35,14 @@ SPLITS: tuple[Split, ...] = ("train", "val", "test")
 
 #: How a selection token reads patches: the best ones (``hard``), a mixture of all, or any of them (a control).
 Selection = Literal["hard", "soft", "random"]
-#: What becomes of texts that are too long for a text encoder, see :class:`e2fashion.data.long_text.TextFitter`.
+#: Treatment of texts that are too long for a text encoder, see :class:`e2fashion.data.long_text.TextFitter`.
 TextOverflow = Literal["truncate", "first_sentences", "stretch"]
 
 
 class E2FashionError(Exception):
-    """An error that its user can mend: the message names the culprit, the value received and the remedy.
+    """An error that the user can fix: the message names the culprit, the value received and the remedy.
 
-    ``exit_code`` is what the command line returns for it.
+    ``exit_code`` is the exit code of the command line.
     """
 
     exit_code: ClassVar[int] = 1
@@ -50,10 +50,10 @@ class E2FashionError(Exception):
 
 @dataclass(frozen=True)
 class Entity:
-    """A kind of tag that the image encoder looks for.
+    """A kind of tag for which the image encoder has selection tokens.
 
-    ``name`` is what the configuration, the losses and the tables call it, ``column`` the catalogue column that
-    holds its tags, ``tokens`` the number K of selection tokens that search for it.
+    ``name`` is used in configurations, losses and tables; ``column`` is the catalogue column of its tags, ``tokens``
+    its number K of selection tokens.
     """
 
     name: str
@@ -72,17 +72,17 @@ class Box:
 
     @property
     def area(self) -> float:
-        """Share of the image that the box covers."""
+        """Share of the image covered by the box."""
         return (self.right - self.left) * (self.bottom - self.top)
 
 
 @dataclass(frozen=True)
 class Sample:
-    """One picture (view) of a product, as every source yields it and as the catalogue stores it.
+    """One image (view) of a product, as yielded by a source and stored in the catalogue.
 
-    ``image`` holds the encoded bytes (JPEG, PNG, ...). A missing tag is ``None``: unknown, never a class.
-    ``group`` is what must not cross splits (a product line, say); ``regions`` are the true boxes of tags by
-    column, where they are known. ``row`` says where the sample stands in its source, for error messages.
+    ``image`` is the encoded file (JPEG, PNG, ...). A missing tag is ``None``: unknown, never a class. Products of one
+    ``group``, such as a product line, must not cross splits; ``regions`` are the known true boxes of tags by column.
+    ``row`` is the position in the source, for error messages.
     """
 
     product_id: str
@@ -98,13 +98,13 @@ class Sample:
 
 @dataclass
 class Batch:
-    """What the model reads in one step.
+    """The model's input of one step.
 
-    Shapes: ``pixel_values`` (B, 3, H, W), uint8 as it leaves the loader and normalized float once it is on its
-    device; ``input_ids`` and ``attention_mask`` (B, L); ``tag_input_ids`` and ``tag_attention_mask`` (U, Lt), the
-    distinct tag strings of the batch; ``tag_index`` (B, E) int64, each product's row among them (0 where absent);
-    ``tag_present`` (B, E) bool; ``tag_value`` (B, E) and ``text_group`` (B,) int64 identifiers of a tag's and a
-    text's content that are the same on every rank; ``product_ids`` B strings.
+    Shapes: ``pixel_values`` (B, 3, H, W), uint8 from the loader and normalized float on the device; ``input_ids`` and
+    ``attention_mask`` (B, L); ``tag_input_ids`` and ``tag_attention_mask`` (U, Lt), the distinct tag strings of the
+    batch; ``tag_index`` (B, E) int64, each product's row among them (0 where absent); ``tag_present`` (B, E) bool;
+    ``tag_value`` (B, E) and ``text_group`` (B,) int64, identifiers of a tag's and a text's content, equal on all
+    ranks; ``product_ids`` B strings.
     """
 
     pixel_values: Tensor
@@ -139,10 +139,7 @@ class Batch:
 
 @dataclass
 class LossOutput:
-    """A loss and what it is made of.
-
-    ``total`` () is what is minimized; ``terms`` are its unweighted parts by name: ``global``, ``region/<entity>``.
-    """
+    """A loss: ``total`` () is minimized; ``terms`` are its unweighted parts: ``global``, ``region/<entity>``, ..."""
 
     total: Tensor
     terms: dict[str, Tensor]
@@ -150,10 +147,10 @@ class LossOutput:
 
 @dataclass(frozen=True)
 class ResultRecord:
-    """One measured number with everything needed to tell it from another one: a line of ``results.jsonl``.
+    """One measured number with all that identifies it: a line of ``results.jsonl``.
 
-    ``low`` and ``high`` bound the value with 95 % confidence (bootstrap over queries) and are None where no
-    interval was computed; ``extra`` holds what is particular to one kind of measurement.
+    ``low`` and ``high`` are the bounds of the 95 % interval (bootstrap over queries), None if none was computed;
+    ``extra`` has the facts of one kind of measurement.
     """
 
     run: str

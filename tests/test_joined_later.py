@@ -100,7 +100,7 @@ def test_values_keep_what_did_not_join_later() -> None:
 
 
 def test_a_key_that_joins_later_needs_a_default() -> None:
-    with pytest.raises(TypeError, match="what runs did before"):
+    with pytest.raises(TypeError, match="the behavior of runs before"):
         joined_later()
 
 

@@ -111,7 +111,7 @@ def test_equal_tables_are_not_repeated() -> None:
     second, other = replace(first, caption="By text."), table([record("a", "x", 2)])
     kept = without_repeats({"": first, "_text": second, "_other": other})
     assert list(kept) == ["", "_other"]
-    assert kept[""].caption == "By product. The same values hold for: By text."
+    assert kept[""].caption == "By product. The values are the same for: By text."
 
 
 def test_csv_has_the_numbers_in_columns() -> None:
@@ -133,7 +133,7 @@ def test_latex_carries_what_was_measured() -> None:
     made = replace(table([record("a_b", "x", 1), record("c", "x", 2, seed=3)]), caption="Protocol `full_x` at 50 %.")
     measured = replace(made.measured, data="Fashion-Gen", scale="small", smoke=True)
     text = to_latex(replace(made, measured=measured))
-    said = "SMOKE TEST, the numbers mean nothing; data: Fashion-Gen; scale: small; seeds: 0, 3; protocol: full"
+    said = "SMOKE TEST, the numbers are meaningless; data: Fashion-Gen; scale: small; seeds: 0, 3; protocol: full"
     assert text.splitlines()[:2] == [f"% {said}", "% Protocol `full_x` at 50 %."]
     assert f"\\caption{{Protocol \\texttt{{full\\_x}} at 50 \\%. ({said})}}" in text
     assert "\\begin{tabular}{lr}" in text
@@ -143,7 +143,7 @@ def test_latex_carries_what_was_measured() -> None:
 
 def test_records_say_what_was_measured() -> None:
     assert table([record("a", "x", 1)]).measured == Measured("catalogue ffffffffffff", "", (0,), "full")
-    assert Measured().words() == ""
+    assert Measured().line() == ""
 
 
 def test_text_of_data_stays_text() -> None:

@@ -42,7 +42,7 @@ def test_another_run_is_refused_with_both_identities_and_the_difference(folder: 
 
 def test_a_run_on_other_data_is_refused(folder: RunFolder) -> None:
     folder.model.mkdir()
-    with pytest.raises(E2FashionError, match="the catalogue is another one"):
+    with pytest.raises(E2FashionError, match="the catalogue differs"):
         folder.open("bbb", "other data", CPU)
 
 

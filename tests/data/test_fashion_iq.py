@@ -55,7 +55,7 @@ def test_what_is_not_there_is_named(data: FashionIQ, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("{", "is no JSON"),
+        ("{", "is not JSON"),
         ("{}", "holds a dict, not a list"),
         ("[]", "the gallery is empty"),
     ],

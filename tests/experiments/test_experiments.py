@@ -81,7 +81,7 @@ def test_seeds_become_mean_and_spread_and_the_table_can_be_drawn_again(
     assert "| E2 (Fashion-Gen, published) | 62.8 | n/a | n/a | 64.5 |" in content
     assert content.startswith("# Full candidates: SynthFashion (drawn)\n")
     latex = files[1].read_text()
-    assert latex.startswith("% SMOKE TEST, the numbers mean nothing; data: SynthFashion (drawn); scale: ")
+    assert latex.startswith("% SMOKE TEST, the numbers are meaningless; data: SynthFashion (drawn); scale: ")
     assert "seeds: 0, 1; protocol: full" in latex
     assert {record.seed for record in read_records(files[-1])} == {0, 1}
     assert "Difference to CLIP in percentage points, protocol `full` on test" in content
