@@ -75,6 +75,4 @@ def read_json(file: Path, what: str) -> Any:
     except RecursionError as error:
         raise E2FashionError(f"{file} is not {what}: its brackets are nested too deeply. Fetch it again.") from error
     except ValueError as error:
-        raise E2FashionError(
-            f"{file} is not JSON ({error}): an incomplete download? Fetch it again."
-        ) from error
+        raise E2FashionError(f"{file} is not JSON ({error}): an incomplete download? Fetch it again.") from error
