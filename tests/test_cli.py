@@ -189,7 +189,7 @@ def test_sigterm_stops_a_command_as_ctrl_c_does(capsys: Capture, monkeypatch: py
     before = signal.getsignal(signal.SIGTERM)
     monkeypatch.setitem(COMMANDS, "report", Command("report", "", "r", ReportConfig, run, ("sources...",)))
     assert main(["report", "a b"]) == 143
-    assert capsys.readouterr().err == ("stopped. What was there is as it was; repeat with: e2fashion report 'a b'\n")
+    assert capsys.readouterr().err == ("stopped. Existing files are unchanged; repeat with: e2fashion report 'a b'\n")
     assert signal.getsignal(signal.SIGTERM) is before
 
 
@@ -198,8 +198,8 @@ def test_sigterm_stops_a_command_as_ctrl_c_does(capsys: Capture, monkeypatch: py
     [
         (RunInterruptedError("interrupted. Go on with: e2fashion train r"), 130, "Go on with: e2fashion train r"),
         (RunInterruptedError("interrupted.", signal.SIGTERM), 143, "interrupted."),
-        (KeyboardInterrupt(), 130, "stopped. What was there is as it was; repeat with: e2fashion report"),
-        (Terminated(), 143, "stopped. What was there is as it was; repeat with: e2fashion report"),
+        (KeyboardInterrupt(), 130, "stopped. Existing files are unchanged; repeat with: e2fashion report"),
+        (Terminated(), 143, "stopped. Existing files are unchanged; repeat with: e2fashion report"),
         (
             PermissionError(13, "Permission denied", "runs"),
             1,

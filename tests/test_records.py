@@ -55,7 +55,7 @@ def test_a_cut_off_last_line_is_left_out_with_a_warning(tmp_path: Path) -> None:
     path = tmp_path / "r.jsonl"
     append_records(path, [RECORD, OTHER])
     path.write_bytes(path.read_bytes()[:-20])
-    with pytest.warns(UserWarning, match=r"r\.jsonl line 2 is cut off and was left out"):
+    with pytest.warns(UserWarning, match=r"r\.jsonl line 2 is truncated and was skipped"):
         assert read_records(path) == [RECORD]
 
 

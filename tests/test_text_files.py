@@ -29,7 +29,7 @@ def test_lists_in_every_unicode_encoding(encoding: str, end: str, tmp_path: Path
     ("content", "message"),
     [
         (b"1.jpg\n\xff\xe9", r"list.txt' line 2 is no utf-8 text: save a list of images as UTF-8"),
-        ("1.jpg\n2.jpg".encode("utf-16-le"), r"list.txt' line 1 holds the control character '.x00'"),
+        ("1.jpg\n2.jpg".encode("utf-16-le"), r"list.txt' line 1 has the control character '.x00'"),
         (b"\x00" * 1000, r"control character"),
         (b"\xff\xd8\xff\xe0 JFIF", r"is no utf-8 text"),
         (b"\xff\xfea", r"is no utf-16 text"),

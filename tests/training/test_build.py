@@ -162,7 +162,7 @@ def test_auto_prefers_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     ("key", "meant"), [("product", "products"), ("on_eror", "on_error"), ("max_pixel", "max_pixels")]
 )
 def test_a_misspelled_key_of_preparing_names_the_likely_one(key: str, meant: str) -> None:
-    message = rf"'synthetic' has no key '{key}'. Did you mean: '{meant}'\? Keys that can be given: .*image_size"
+    message = rf"'synthetic' has no key '{key}'. Did you mean: '{meant}'\? Its keys: .*image_size"
     with pytest.raises(E2FashionError, match=message):
         build.build_source("synthetic", {key: 3})
 
