@@ -168,10 +168,10 @@ def open_clip_file(folder: Path, **changes: Any) -> Path:
     content = {"model_cfg": {"embed_dim": 32, "vision_cfg": vision, "text_cfg": text}, "preprocess_cfg": {}}
     for key, value in changes.items():
         *path, last = key.split("__")
-        place: dict[str, Any] = content
+        section: dict[str, Any] = content
         for step in path:
-            place = place[step]
-        place[last] = value
+            section = section[step]
+        section[last] = value
     file = folder / "open_clip_config.json"
     file.write_text(json.dumps(content), encoding="utf-8")
     return file

@@ -35,9 +35,9 @@ SIZES = OpenAIShape(
 )
 
 
-def said_by(capsys: Capture, code: int, *words: str) -> str:
+def said_by(capsys: Capture, code: int, *args: str) -> str:
     """What ``convert`` says when it returns ``code``."""
-    assert main(["convert", *words]) == code
+    assert main(["convert", *args]) == code
     said = capsys.readouterr()
     return said.err if code else said.out
 
@@ -45,18 +45,18 @@ def said_by(capsys: Capture, code: int, *words: str) -> str:
 @pytest.fixture(scope="module")
 def workshop(synth_catalogue: Catalogue, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A checkpoint of random weights in OpenAI's layout, a tokenizer that fits, and an E2 with a word tokenizer."""
-    place = tmp_path_factory.mktemp("workshop")
-    clip = save_random_clip(place / "tokens", list(synth_catalogue.split("train")["description"]))
+    folder = tmp_path_factory.mktemp("workshop")
+    clip = save_random_clip(folder / "tokens", list(synth_catalogue.split("train")["description"]))
     vocabulary = len(load_tokenizer(clip))
     generator = torch.Generator().manual_seed(0)
     shapes = openai_shapes(OpenAIShape(**{**vars(SIZES), "vocabulary": vocabulary}))
     state = {key: torch.randn(shape, generator=generator) * 0.1 for key, shape in shapes.items()}
     numbers = {"input_resolution": 32, "context_length": 77, "vocab_size": vocabulary}
-    write_state_file(state | {key: torch.tensor(value) for key, value in numbers.items()}, place / "clip.safetensors")
-    torch.save(state, place / "clip.pt")
-    torch.save({"epoch": 1, "state_dict": {f"module.{key}": value for key, value in state.items()}}, place / "run.pt")
-    save_tiny_run(synth_catalogue, place / "e2")
-    return place
+    write_state_file(state | {key: torch.tensor(value) for key, value in numbers.items()}, folder / "clip.safetensors")
+    torch.save(state, folder / "clip.pt")
+    torch.save({"epoch": 1, "state_dict": {f"module.{key}": value for key, value in state.items()}}, folder / "run.pt")
+    save_tiny_run(synth_catalogue, folder / "e2")
+    return folder
 
 
 @pytest.fixture(autouse=True)
@@ -66,13 +66,13 @@ def in_a_copy(workshop: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_openai_s_layout_becomes_a_folder_and_goes_back(capsys: Capture, synth_catalogue: Catalogue) -> None:
-    words = ("clip.safetensors", "source=openai", "tokenizer=tokens", "output=models/mine")
-    said = said_by(capsys, 0, *words)
+    args = ("clip.safetensors", "source=openai", "tokenizer=tokens", "output=models/mine")
+    said = said_by(capsys, 0, *args)
     assert "2 layers of width 64, 1 heads, patches of 8 px at 32 px" in said
     assert "activation: quick_gelu (OpenAI's CLIP knows no other)" in said
     assert "left behind, for nothing reads them (3): context_length, input_resolution, vocab_size" in said
     written = Path("models/mine/model.safetensors").stat().st_mtime_ns
-    assert said_by(capsys, 0, *words) == said  # the same conversion is found, not repeated
+    assert said_by(capsys, 0, *args) == said  # the same conversion is found, not repeated
     assert Path("models/mine/model.safetensors").stat().st_mtime_ns == written
     assert "from `clip.safetensors` (layout: openai)" in Path("models/mine/README.md").read_text(encoding="utf-8")
 
@@ -95,8 +95,8 @@ def test_open_clip_goes_both_ways_with_its_configuration(capsys: Capture) -> Non
     said = said_by(capsys, 1, "run.pt", "source=open_clip", "tokenizer=tokens", "output=models/a")
     assert "quick_gelu or gelu? A state dict does not hold its activation" in said
     assert not Path("models/a").exists()
-    words = ("source=open_clip", "tokenizer=tokens", "resize=squeeze", "activation=gelu")
-    said = said_by(capsys, 0, "run.pt", *words, "output=models/a")
+    args = ("source=open_clip", "tokenizer=tokens", "resize=squeeze", "activation=gelu")
+    said = said_by(capsys, 0, "run.pt", *args, "output=models/a")
     assert "activation: gelu (activation=)" in said
     assert "was under 'state_dict'; not read: epoch" in said
     said_by(capsys, 0, "models/a", "target=open_clip", "output=back")
@@ -110,7 +110,7 @@ def test_open_clip_goes_both_ways_with_its_configuration(capsys: Capture) -> Non
     said = said_by(capsys, 1, weights, "source=open_clip", "tokenizer=tokens", "output=c", "activation=quick_gelu")
     assert "contradicted (open_clip_config.json: gelu; activation=: quick_gelu)" in said
     Path("vit-quickgelu.pt").write_bytes(Path("clip.pt").read_bytes())
-    said = said_by(capsys, 1, "vit-quickgelu.pt", *words, "output=c")
+    said = said_by(capsys, 1, "vit-quickgelu.pt", *args, "output=c")
     assert "the file's name vit-quickgelu.pt: quick_gelu; activation=: gelu" in said
 
 
@@ -147,8 +147,8 @@ def test_an_e2_goes_to_the_official_layout_and_comes_back(capsys: Capture, synth
     assert "visual.ln_selection.bias, visual.ln_selection.weight, visual.proj, visual.proj_cls_mid" in said
     assert "pools the first token of 'season' alone" in said
     file = "official/official_e2.safetensors"
-    words = ("source=e2_official", "tokenizer=ours", "resize=squeeze", "output=back", layers)
-    said = said_by(capsys, 0, file, *words)
+    args = ("source=e2_official", "tokenizer=ours", "resize=squeeze", "output=back", layers)
+    said = said_by(capsys, 0, file, *args)
     assert "global text: {composition}.{sub_category}.{brand}.{season}.{description}" in said
     back, images = e2fashion.load_encoder("back"), sample_images(encoder)
     torch.testing.assert_close(back.embed_regions(images), encoder.embed_regions(images))
@@ -171,7 +171,7 @@ def test_images_alone_without_a_tokenizer(capsys: Capture) -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "message"),
+    ("args", "message"),
     [
         (["clip.pt", "output=o"], "source is folder and target is folder: name the layout"),
         (["clip.pt", "source=openai", "target=open_clip", "output=o"], "source is openai and target is open_clip"),
@@ -194,8 +194,8 @@ def test_images_alone_without_a_tokenizer(capsys: Capture) -> None:
         (["a", "b", "source=openai", "output=o"], "takes checkpoint and at most one configuration file"),
     ],
 )
-def test_what_is_not_said_or_does_not_fit_is_refused(words: list[str], message: str, capsys: Capture) -> None:
-    said = said_by(capsys, 1, *words)
+def test_what_is_not_said_or_does_not_fit_is_refused(args: list[str], message: str, capsys: Capture) -> None:
+    said = said_by(capsys, 1, *args)
     assert said.startswith("error: ")
     assert message in said
     assert not Path("o").exists()

@@ -17,9 +17,9 @@ TEXTS = ["a navy wool coat", "dress"]
 @pytest.fixture(scope="session")
 def folders(synth_catalogue: Catalogue, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """Model folders by kind."""
-    place = tmp_path_factory.mktemp("plugins")
+    folder = tmp_path_factory.mktemp("plugins")
     texts = [f"{text} number {number}" for text in (*TEXTS, "red cotton shirt") for number in range(3)]
-    return {"e2": save_tiny_run(synth_catalogue, place / "e2"), "clip": save_random_clip(place / "clip", texts)}
+    return {"e2": save_tiny_run(synth_catalogue, folder / "e2"), "clip": save_random_clip(folder / "clip", texts)}
 
 
 @pytest.fixture(scope="session", params=["e2", "clip"])

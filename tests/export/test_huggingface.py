@@ -1,4 +1,4 @@
-"""Transformers' own pipeline on our folders."""
+"""Transformers' pipeline on our folders."""
 
 from pathlib import Path
 

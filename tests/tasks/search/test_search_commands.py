@@ -23,31 +23,31 @@ from e2fashion.types import E2FashionError
 
 
 @pytest.fixture(scope="module")
-def place(synth_catalogue: Catalogue, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def workspace(synth_catalogue: Catalogue, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A model in ``mine/model`` and an index ``index`` of val, as commands make them."""
     folder = tmp_path_factory.mktemp("search")
     save_tiny_run(synth_catalogue, folder / "mine")
-    words = [f"model={folder / 'mine'}", f"output={folder / 'index'}", "split=val", "accelerator=cpu", "--quiet"]
-    assert main(["index", "build", str(synth_catalogue.path), *words]) == 0
+    args = [f"model={folder / 'mine'}", f"output={folder / 'index'}", "split=val", "accelerator=cpu", "--quiet"]
+    assert main(["index", "build", str(synth_catalogue.path), *args]) == 0
     return folder
 
 
 @pytest.fixture
-def index(place: Path) -> ProductIndex:
-    return open_index(place / "index", load_encoder(str(place / "mine")))
+def index(workspace: Path) -> ProductIndex:
+    return open_index(workspace / "index", load_encoder(str(workspace / "mine")))
 
 
-def run(capsys: pytest.CaptureFixture[str], *words: str, fails: bool = False) -> str:
-    assert main([*words]) == int(fails)
+def run(capsys: pytest.CaptureFixture[str], *args: str, fails: bool = False) -> str:
+    assert main([*args]) == int(fails)
     said = capsys.readouterr()
     return said.err if fails else said.out
 
 
 def test_search_prints_a_table_and_draws_a_sheet(
-    place: Path, index: ProductIndex, capsys: pytest.CaptureFixture[str]
+    workspace: Path, index: ProductIndex, capsys: pytest.CaptureFixture[str]
 ) -> None:
     brand = next(value for value in index.products["brand"].to_pylist() if value)
-    sheet = place / "sheet.png"
+    sheet = workspace / "sheet.png"
     said = run(capsys, "search", str(index.path), "text=a coat", f"where.brand={brand}", "top=3", f"figure={sheet}")
     lines = said.splitlines()
     assert lines[0] == f"'a coat' where brand {brand} among {len(index)} products of {index.path} (exact)"
@@ -70,16 +70,16 @@ def test_search_prints_a_table_and_draws_a_sheet(
 
 def test_an_index_finds_its_model_from_anywhere_and_never_on_the_hub(
     synth_catalogue: Catalogue,
-    place: Path,
+    workspace: Path,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     shop = tmp_path / "shop"
-    shutil.copytree(place / "mine", shop / "runs" / "mine")
+    shutil.copytree(workspace / "mine", shop / "runs" / "mine")
     monkeypatch.chdir(shop)
-    words = ["model=runs/mine", "output=index", "split=val", "accelerator=cpu", "--quiet"]
-    run(capsys, "index", "build", str(synth_catalogue.path), *words)
+    args = ["model=runs/mine", "output=index", "split=val", "accelerator=cpu", "--quiet"]
+    run(capsys, "index", "build", str(synth_catalogue.path), *args)
     monkeypatch.chdir(tmp_path)
     assert "'a coat' among" in run(capsys, "search", "shop/index", "text=a coat")
     shop.rename(tmp_path / "moved")
@@ -89,28 +89,28 @@ def test_an_index_finds_its_model_from_anywhere_and_never_on_the_hub(
     assert f"tried {shop}/runs/mine and {tmp_path}/moved/runs/mine. Give model=<folder or hub name>." in said
 
 
-def test_recommend_prints_grades(place: Path, index: ProductIndex, capsys: pytest.CaptureFixture[str]) -> None:
+def test_recommend_prints_grades(workspace: Path, index: ProductIndex, capsys: pytest.CaptureFixture[str]) -> None:
     product = index.product_ids[0]
-    sheet = place / "path.png"
-    words = [f"product={product}", "text=a red coat", "steps=3", "support=3", f"figure={sheet}"]
-    said = run(capsys, "recommend", str(index.path), *words)
+    sheet = workspace / "path.png"
+    args = [f"product={product}", "text=a red coat", "steps=3", "support=3", f"figure={sheet}"]
+    said = run(capsys, "recommend", str(index.path), *args)
     assert said.startswith(f"from product {product} towards 'a red coat'")
     assert sheet.is_file()
 
 
 def test_an_index_changes_by_commands(
-    synth_catalogue: Catalogue, place: Path, capsys: pytest.CaptureFixture[str]
+    synth_catalogue: Catalogue, workspace: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    model, changed = str(place / "mine"), str(place / "changed")
-    words = [f"model={model}", f"output={changed}", "split=test", "shard_rows=5", "--quiet"]
-    assert "split" not in run(capsys, "index", "build", str(synth_catalogue.path), *words)
+    model, changed = str(workspace / "mine"), str(workspace / "changed")
+    args = [f"model={model}", f"output={changed}", "split=test", "shard_rows=5", "--quiet"]
+    assert "split" not in run(capsys, "index", "build", str(synth_catalogue.path), *args)
     size = len(open_index(changed))
     said = run(capsys, "index", "add", changed, str(synth_catalogue.path), "split=val", "--quiet")
     assert f"{size + synth_catalogue.manifest.splits['val']['products']} products" in said
     run(capsys, "index", "update", changed, str(synth_catalogue.path), "split=val", "--quiet")
     first, second, third = open_index(changed).product_ids[:3]
-    (place / "ids.txt").write_text(f"{third}\n", encoding="utf-8")
-    said = run(capsys, "index", "remove", changed, f"ids={first},{second}", f"file={place / 'ids.txt'}")
+    (workspace / "ids.txt").write_text(f"{third}\n", encoding="utf-8")
+    said = run(capsys, "index", "remove", changed, f"ids={first},{second}", f"file={workspace / 'ids.txt'}")
     assert "rows removed" in said
     assert run(capsys, "index", "describe", changed) == said
     assert "tags: " in said
@@ -120,22 +120,22 @@ def test_an_index_changes_by_commands(
 
 
 def test_a_model_elsewhere_is_the_same_one(
-    place: Path, tmp_path: Path, synth_catalogue: Catalogue, capsys: pytest.CaptureFixture[str]
+    workspace: Path, tmp_path: Path, synth_catalogue: Catalogue, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Its fingerprint is of what it computes, not of where it lies."""
     save_tiny_run(synth_catalogue, tmp_path / "moved")
-    run(capsys, "search", str(place / "index"), "text=a coat", f"model={tmp_path / 'moved'}")
+    run(capsys, "search", str(workspace / "index"), "text=a coat", f"model={tmp_path / 'moved'}")
     other = build_tiny_encoder(synth_catalogue)
     with torch.no_grad():
         other.model.visual_projection.weight.mul_(2)
     with pytest.raises(E2FashionError, match=r"was built with 'mine' .* not with 'tiny'"):
-        open_index(place / "index", other)
+        open_index(workspace / "index", other)
 
 
-def test_search_is_measured(place: Path, index: ProductIndex, capsys: pytest.CaptureFixture[str]) -> None:
-    output = place / "results.jsonl"
-    words = ["columns=sub_category", "min_products=2", "resamples=20", f"output={output}"]
-    said = run(capsys, "index", "evaluate", str(index.path), *words)
+def test_search_is_measured(workspace: Path, index: ProductIndex, capsys: pytest.CaptureFixture[str]) -> None:
+    output = workspace / "results.jsonl"
+    args = ["columns=sub_category", "min_products=2", "resamples=20", f"output={output}"]
+    said = run(capsys, "index", "evaluate", str(index.path), *args)
     records = read_records(output)
     assert {record.task for record in records} == {"search"}
     assert len(records) == 8 + 7
@@ -155,8 +155,8 @@ def _values(index: ProductIndex) -> list[str]:
     return sorted(value for value in set(values) if values.count(value) >= 2)
 
 
-def test_what_cannot_be_measured(index: ProductIndex, place: Path, tmp_path: Path) -> None:
-    encoder = load_encoder(str(place / "mine"))
+def test_what_cannot_be_measured(index: ProductIndex, workspace: Path, tmp_path: Path) -> None:
+    encoder = load_encoder(str(workspace / "mine"))
     with pytest.raises(E2FashionError, match="has no tag 'colours'; its tags: "):
         measure_search(index, IndexEvaluateConfig(columns=["colours"]))
     with pytest.raises(E2FashionError, match="no value of 'brand' has 999 products"):

@@ -176,12 +176,12 @@ def test_what_is_added_and_removed_leaves_the_former_results(
 @given(order=st.permutations(range(3)))
 def test_the_order_of_shards_does_not_matter(index: ProductIndex, photos: Path, order: list[int]) -> None:
     expected = index.search("red green", where=None, top=7)
-    shuffled = replace(index.manifest, shards=[index.manifest.shards[place] for place in order])
+    shuffled = replace(index.manifest, shards=[index.manifest.shards[number] for number in order])
     found = ProductIndex(index.path, shuffled, ENCODER).search("red green", top=7)
     assert [(hit.product_id, hit.score) for hit in found] == [(hit.product_id, hit.score) for hit in expected]
 
 
-def test_equal_pictures_stand_in_the_order_of_their_ids(photos: Path, tmp_path: Path) -> None:
+def test_equal_images_are_in_the_order_of_their_ids(photos: Path, tmp_path: Path) -> None:
     for name in ("b", "a", "c"):
         Image.new("RGB", (12, 16), (250, 5, 5)).save(photos / f"red_{name}.png")
     index = build_index(ENCODER, photos, tmp_path / "equal", CONFIG)
