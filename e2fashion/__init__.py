@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from e2fashion.export.open_clip import create_model_and_transforms, get_tokenizer
     from e2fashion.export.openai_clip import load
     from e2fashion.models import E2Config, E2Model, E2VisionModelWithProjection
+    from e2fashion.tasks.captioning.captioner import caption, load_captioner
     from e2fashion.tasks.classification.classifier import ZeroShotClassifier
     from e2fashion.tasks.classification.tags_file import load_tag_predictor
     from e2fashion.tasks.search.build import build_index
@@ -41,10 +42,12 @@ __all__ = [
     "ProductIndex",
     "ZeroShotClassifier",
     "build_index",
+    "caption",
     "create_model_and_transforms",
     "evaluate",
     "get_tokenizer",
     "load",
+    "load_captioner",
     "load_encoder",
     "load_tag_predictor",
     "open_index",
@@ -64,6 +67,7 @@ __getattr__ = lazy_names(
         "e2fashion.export.open_clip": ("create_model_and_transforms", "get_tokenizer"),
         "e2fashion.export.openai_clip": ("load",),
         "e2fashion.models": ("E2Config", "E2Model", "E2VisionModelWithProjection"),
+        "e2fashion.tasks.captioning.captioner": ("caption", "load_captioner"),
         "e2fashion.tasks.classification.classifier": ("ZeroShotClassifier",),
         "e2fashion.tasks.classification.tags_file": ("load_tag_predictor",),
         "e2fashion.tasks.search.build": ("build_index",),

@@ -33,6 +33,7 @@ from e2fashion.literals import (
     split_texts,
     wrongly_typed,
 )
+from e2fashion.options import RENAMED
 from e2fashion.types import E2FashionError
 
 Schema = TypeVar("Schema")
@@ -129,7 +130,7 @@ def options_for(what: str, schema: type, options: Mapping[str, Any], more_keys: 
             raise E2FashionError(f"{what} has no key '{key}'.{hint} Its keys: {known_text}.")
     try:
         given = OmegaConf.create(encoded(options))
-        _split_lists(given, schema)
+        _modernize(given, schema)
         merged = _defaults(schema)
         merged.merge_with(given)
         return cast(dict[str, Any], decoded(OmegaConf.to_container(merged, throw_on_missing=True)))
@@ -281,7 +282,7 @@ def _structured(schema: type) -> DictConfig:
 
 def _merge(base: DictConfig, layer: DictConfig, origin: str) -> DictConfig:
     """``base``, changed in place by ``layer``; errors call that ``origin``."""
-    _split_lists(layer, OmegaConf.get_type(base))
+    _modernize(layer, OmegaConf.get_type(base))
     try:
         _empty(base, layer)
         base.merge_with(layer)
@@ -294,15 +295,19 @@ def _merge(base: DictConfig, layer: DictConfig, origin: str) -> DictConfig:
         raise E2FashionError(f"{origin}: {_first_line(error)}: a list was given for a mapping.") from error
 
 
-def _split_lists(layer: DictConfig, kind: Any) -> None:
-    """Split each text at its commas where ``kind`` has a list; a number becomes a list of one item.
+def _modernize(layer: DictConfig, kind: Any) -> None:
+    """Rename keys that ``kind`` renamed, and split each text at its commas where it has a list; a number is one item.
 
     This is the form of the command line, and of files older than the list type of a key.
     """
+    for item in fields(kind) if is_dataclass(kind) else ():
+        before = item.metadata.get(RENAMED)
+        if before is not None and before in layer:
+            layer[item.name] = layer.pop(before)
     for key in layer:
         node, child_kind = layer._get_node(key), kind_below(str(key), kind)
         if isinstance(node, DictConfig) and not node._is_none() and not node._is_interpolation():
-            _split_lists(node, child_kind)
+            _modernize(node, child_kind)
         elif isinstance(node, ValueNode) and is_list(child_kind) and not node._is_interpolation():
             value = node._value()
             if isinstance(value, str) and value != "???":

@@ -113,14 +113,26 @@ def formerly_text(*default: Any, later: bool = False) -> Any:
     return field(default_factory=lambda: list(default), metadata={_FORMERLY_TEXT: True, _JOINED_LATER: later})
 
 
+#: In a field's metadata: the name that its key had before.
+RENAMED = "renamed"
+
+
+def renamed(before: str, *default: Any) -> Any:
+    """A list whose key was a comma-separated text called ``before``, which files and command lines may still use."""
+    return field(default_factory=lambda: list(default), metadata={_FORMERLY_TEXT: True, RENAMED: before})
+
+
 def identity_values(config: Any) -> Any:
     """A configuration as plain values, for a hash.
 
-    Keys, at any depth, that were added later and equal their default are left out; lists that were texts are texts.
+    Keys, at any depth, that were added later and equal their default are left out; lists that were texts are texts, and
+    keys that were renamed have their former name.
     """
     if is_dataclass(config) and not isinstance(config, type):
         return {
-            item.name: _as_text(value) if item.metadata.get(_FORMERLY_TEXT) else identity_values(value)
+            item.metadata.get(RENAMED, item.name): _as_text(value)
+            if item.metadata.get(_FORMERLY_TEXT)
+            else identity_values(value)
             for item in fields(config)
             if not _as_before(config, item)
             for value in (getattr(config, item.name),)

@@ -1,21 +1,21 @@
-"""Text-guided retrieval with CLIP-FT and E2: another colour of a product line, and FashionIQ.
+"""Text-guided retrieval with CLIP-FT and E2: another color of a product line, and FashionIQ.
 
-Claim: an encoder that E2 trained serves text-guided retrieval better than CLIP-FT, under the same arms. The paper puts
-its encoder into CIReVL (mean R@10 28.3 -> 31.7 on FashionIQ); here the captioner is the nearest training text and rules
-stand in for the language model, so that nothing else is pretrained.
-Runs: CLIP-FT and E2 of table 1; FILIP-FT has no one vector per picture.
+Claim: an encoder that E2 trained serves text-guided retrieval better than CLIP-FT, in the same query modes. The paper
+puts its encoder into CIReVL (mean R@10 28.3 -> 31.7 on FashionIQ); here the captioner is the nearest training text, and
+rules replace the language model, so that nothing else is pretrained.
+Runs: CLIP-FT and E2 of table 1; FILIP-FT has no single vector per image.
 Protocol: the reference stays in the gallery; the weight of `sum` is chosen on val (FashionIQ: train); R@k on test
-(FashionIQ: val, both galleries). Differences to CLIP-FT by paired bootstrap over product lines or reference pictures.
+(FashionIQ: val, both galleries). Differences to CLIP-FT by paired bootstrap over product lines or reference images.
 
 Command::
 
     python -m experiments.composed_retrieval --data fashiongen=<catalogue> --data fashioniq=<its folder>
     python -m experiments.composed_retrieval --scale small --data kagl=<catalogue> --records docs/results/composed.jsonl
 
-Cost: that of table 1, whose runs it shares; another colour on KAGL takes about a minute a model on two cores, FashionIQ
-embeds some 15,000 pictures a model.
+Cost: that of table 1, whose runs it shares; another color on KAGL takes about a minute a model on two cores, FashionIQ
+embeds about 15,000 images a model.
 Deviations: no CIReVL: its captioner and its language model are not here. Without `--data fashioniq=` its table is left
-out; a catalogue without a column `colour` has no other colours (drawn garments: other seasons).
+out; a catalogue without a column `colour` has no other colors (drawn garments: other seasons).
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
-from e2fashion import runner
 from e2fashion.data.catalogue import Catalogue
 from e2fashion.tables import Table
+from e2fashion.tasks.composed.compose import compose
 from e2fashion.tasks.composed.config import ComposeConfig
 from e2fashion.tasks.composed.measure import COMPOSED, DIFFERENCES
 from e2fashion.tasks.composed.tables import composed_difference_table, composed_table, known_composed_rows
@@ -46,15 +46,16 @@ def view(material: Material) -> list[Path]:
     figures: list[Path] = []
     for config in tasks(material, catalogue):
         for seed in range(max(len(folders) for folders in material.folders.values())):
-            folders = {title: own[seed] for title, own in material.folders.items()}
+            folders = {title: listed[seed] for title, listed in material.folders.items()}
             output = material.output / config.task / f"seed{seed}"
-            own = replace(
+            of_seed = replace(
                 config,
-                model=",".join(str(folder.path) for folder in folders.values()),
-                name=",".join(folders),
+                model=[str(folder.path) for folder in folders.values()],
+                name=list(folders),
                 output=str(output),
             )
-            records += runner.composed(own, progress=not material.smoke)[0]
+            results = compose(of_seed, progress=not material.smoke)
+            records += [*results.records, *results.differences]
             figures += sorted((output / "figures").glob("*.png"))
     tables: dict[str, Table] = {}
     for protocol in dict.fromkeys(record.protocol for record in records):
@@ -69,23 +70,23 @@ def view(material: Material) -> list[Path]:
 
 
 def tasks(material: Material, catalogue: Catalogue) -> list[ComposeConfig]:
-    """What can be asked of this catalogue and of what lies beside it."""
+    """The tasks that the data allow."""
     shared = ComposeConfig(data=str(catalogue.path), resamples=50 if material.smoke else 1000)
-    found = []
+    configs = []
     if "colour" in catalogue.tag_columns:
-        same = [column for column in ("brand", "gender", "article_type") if column in catalogue.tag_columns]
-        found.append(replace(shared, line_columns=",".join(same)))
+        same: list[str] = [column for column in ("brand", "gender", "article_type") if column in catalogue.tag_columns]
+        configs.append(replace(shared, line_columns=same))
     elif material.smoke:
-        found.append(replace(shared, line_columns="sub_category", line_name=False, colour_column="season"))
+        configs.append(replace(shared, line_columns=["sub_category"], line_name=False, colour_column="season"))
     if "fashioniq" in material.raw:
         folder = str(material.raw["fashioniq"])
-        found.append(replace(shared, task="fashion_iq", data=folder, memory=str(catalogue.path)))
-    if not found:
+        configs.append(replace(shared, task="fashion_iq", data=folder, memory=str(catalogue.path)))
+    if not configs:
         raise E2FashionError(
-            f"{catalogue.path} has no column 'colour', and FashionIQ was not given: nothing can be asked. Give it with "
+            f"{catalogue.path} has no column 'colour', and FashionIQ was not given: there is no task. Give it with "
             "--data fashioniq=<its folder>."
         )
-    return found
+    return configs
 
 
 EXPERIMENT = Experiment(

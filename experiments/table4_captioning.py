@@ -1,9 +1,9 @@
 """Table 4: captioning without paired training, DeCap and CapDec with and without E2.
 
-Claim: a decoder that was taught from texts alone tells pictures better when E2 embeds them than when CLIP-FT does.
+Claim: a decoder that was trained on texts alone captions images better when E2 embeds them than when CLIP-FT does.
 Runs: ``configs/run/<recipe>_clip_ft.yaml``, ``_e2.yaml`` as encoders; on each the decoders of ``configs/caption``
-(``_small`` at that scale): DeCap read directly and projected, with noise, CapDec, and of E2 DeCap behind the tags
-nearest to its regions (beyond the paper).
+(``_small`` at that scale): DeCap on embeddings as they are and projected, with noise, CapDec, and for E2 DeCap
+prompted with the tags nearest to its regions (beyond the paper).
 Protocol: descriptions of test's products, BLEU, METEOR, ROUGE-L and CIDEr-D through ``pycocoevalcap``; epochs of
 decoders are chosen by the loss on val's texts; baselines are the most frequent caption of train and the nearest one.
 
@@ -12,7 +12,7 @@ Command::
     python -m experiments.table4_captioning --data fashiongen=<catalogue>
     python -m experiments.table4_captioning --scale small --data kagl=<catalogue>
 
-``--view`` trains no encoder, but decoders that are not there.
+``--view`` trains no encoder, but decoders that are missing.
 Cost: that of table 1's CLIP-FT and E2, whose runs it shares; at the paper's scale decoders have not been trained here,
 small ones take about four minutes each on one core. Without Java the tokenizer is `words`, which the
 table says, and METEOR is n/a.
@@ -31,16 +31,16 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from e2fashion import load_encoder, runner
+from e2fashion import load_encoder
 from e2fashion.config import load_config
 from e2fashion.data.catalogue import Catalogue
 from e2fashion.metrics.captioning import has_java
 from e2fashion.options import identity_values
 from e2fashion.run_folder import RunFolder
-from e2fashion.tasks.captioning.config import CaptionEvaluateConfig, CaptionTrainConfig
-from e2fashion.tasks.captioning.measure import Told, read_told
-from e2fashion.tasks.captioning.sheet import sheet_rows, write_sheet
-from e2fashion.tasks.captioning.tables import caption_table, published_caption_rows
+from e2fashion.tasks.captioning.config import CaptionEvaluateConfig, CaptionTrainConfig, Reading
+from e2fashion.tasks.captioning.measure import ProductCaption, captions_file, evaluate_captions, read_captions
+from e2fashion.tasks.captioning.tables import caption_table, published_caption_rows, sheet_rows, write_sheet
+from e2fashion.tasks.captioning.train import train_decoder
 from e2fashion.types import ResultRecord
 from experiments._command import main
 from experiments._experiment import FASHIONGEN, ROOT, Experiment, Material, Row
@@ -60,32 +60,32 @@ TINY = (
 
 
 @dataclass(frozen=True)
-class Arm:
-    """A decoder on every encoder: its configuration, what it has otherwise, how pictures are read.
+class Variant:
+    """A decoder for every encoder: its configuration, changes to it, and the readings to measure.
 
-    ``prompted`` puts the tags of all the encoder's entities in front: only of encoders that have some.
+    ``prompted``: the tags of all the encoder's entities are the prompt; encoders without entities are left out.
     """
 
     config: str
     overrides: tuple[str, ...] = ()
-    readings: str = "project"
+    reading: tuple[Reading, ...] = ("project",)
     prompted: bool = False
 
 
-ARMS = (
-    Arm("decap", readings="nearest,direct,project"),
-    Arm("decap", ("noise_variance=0.016",), readings="direct,project"),
-    Arm("capdec", readings="direct"),
-    Arm("decap", prompted=True),
+VARIANTS = (
+    Variant("decap", reading=("nearest", "direct", "project")),
+    Variant("decap", ("noise_variance=0.016",), reading=("direct", "project")),
+    Variant("capdec", reading=("direct",)),
+    Variant("decap", prompted=True),
 )
 
 
 @dataclass(frozen=True)
 class Job:
-    """One decoder of one encoder: the row's title, what it is trained with, its readings."""
+    """One decoder of one encoder, with the title of its row."""
 
     title: str
-    arm: Arm
+    variant: Variant
     config: CaptionTrainConfig
 
 
@@ -95,44 +95,42 @@ def view(material: Material) -> list[Path]:
     suffix = "" if name == "fashiongen" else "_small"
     jobs = list(_jobs(material, catalogue, suffix))
     for job in jobs:
-        runner.train_decoder(job.config, progress=False)
+        train_decoder(job.config, progress=False)
     records: list[ResultRecord] = []
-    told: dict[str, list[Told]] = {}
+    captions: dict[str, list[ProductCaption]] = {}
     for number, job in enumerate(jobs):
-        results, found = runner.caption_evaluation(_evaluation(job, catalogue, material.smoke, number == 0), False)
-        records += [replace(record, model=record.model and job.title) for record in found]
-        if job.arm == ARMS[0]:
+        results, measured = evaluate_captions(_evaluation(job, catalogue, material.smoke, number == 0), False)
+        records += [replace(record, model=record.model and job.title) for record in measured]
+        if job.variant == VARIANTS[0]:
+            title = "DeCap" if job.title == "CLIP-FT" else f"DeCap + {job.title}"
             # Of several seeds the sheet shows the first.
-            told.setdefault(
-                "DeCap" if job.title == "CLIP-FT" else f"DeCap + {job.title}",
-                read_told(results.parent / "captions" / f"{SPLIT}-{SHEET}.jsonl"),
-            )
+            captions.setdefault(title, read_captions(captions_file(results, SPLIT, SHEET)))
     table = caption_table(records, published_caption_rows(material.published))
     files = write_tables(replace(material, records=records), {"": table}, source_notes(material.published))
-    words = f"{material.caption}\nProducts of {SPLIT} drawn once; pictures are read by projection into the memory."
-    rows = sheet_rows(catalogue, SPLIT, told)
-    return [*files, *write_sheet(rows, material.output / "captions.md", "Captions without paired training", words)]
+    note = f"{material.caption}\nProducts of {SPLIT} drawn once; image embeddings are projected onto the memory."
+    rows = sheet_rows(catalogue, SPLIT, captions)
+    return [*files, *write_sheet(rows, material.output / "captions.md", "Captions without paired training", note)]
 
 
 def _jobs(material: Material, catalogue: Catalogue, suffix: str) -> Iterator[Job]:
-    for arm in ARMS:
+    for variant in VARIANTS:
         for title, folders in material.folders.items():
             for folder in folders:
                 entities = [entity.name for entity in load_encoder(str(folder.path)).entities]
-                if arm.prompted and not entities:
+                if variant.prompted and not entities:
                     continue
-                prompt = [f"prompt_entities={','.join(entities)}"] if arm.prompted else []
-                yield Job(title, arm, _config(material, catalogue, folder, arm, suffix, prompt))
+                prompt = [f"prompt_entities={','.join(entities)}"] if variant.prompted else []
+                yield Job(title, variant, _config(material, catalogue, folder, variant, suffix, prompt))
 
 
 def _config(
-    material: Material, catalogue: Catalogue, folder: RunFolder, arm: Arm, suffix: str, prompt: list[str]
+    material: Material, catalogue: Catalogue, folder: RunFolder, variant: Variant, suffix: str, prompt: list[str]
 ) -> CaptionTrainConfig:
     record = folder.read_record()
-    words = [*(TINY if material.smoke else ()), *arm.overrides, *prompt, f"seed={record['seed']}"]
+    words = [*(TINY if material.smoke else ()), *variant.overrides, *prompt, f"seed={record['seed']}"]
     words += [f"data={catalogue.path}", f"encoder={folder.path}", f"memory={material.output / 'memory'}"]
-    config = load_config(CaptionTrainConfig, CONFIGS / f"{arm.config}{suffix}.yaml", words)
-    # Named by what it is taught with, so that a decoder is found again and never mistaken for another.
+    config = load_config(CaptionTrainConfig, CONFIGS / f"{variant.config}{suffix}.yaml", words)
+    # Named by its settings, data and encoder, so that each decoder has its folder.
     values = [identity_values(config) | {"data": catalogue.fingerprint, "encoder": record["identity"], "memory": ""}]
     digest = hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:12]
     return replace(config, output=str(material.output / "decoders" / f"{config.name}-{digest}"))
@@ -144,7 +142,7 @@ def _evaluation(job: Job, catalogue: Catalogue, smoke: bool, baselines: bool) ->
         decoder=job.config.output,
         data=str(catalogue.path),
         split=SPLIT,
-        reading=job.arm.readings,
+        reading=list(job.variant.reading),
         baselines=baselines,
         tokenizer="ptb" if java and not smoke else "words",
         meteor=java and not smoke,

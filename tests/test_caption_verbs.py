@@ -1,4 +1,4 @@
-"""``e2fashion caption train | run | evaluate`` from configuration files to captions and records, and their mistakes."""
+"""``e2fashion caption train | run | evaluate`` from configuration files to captions and records, and their errors."""
 
 import csv
 import json
@@ -11,7 +11,7 @@ from PIL import Image
 from tiny_encoder import SETTINGS, build_tiny_encoder
 from transformers import GPT2Config, GPT2LMHeadModel
 
-from e2fashion import runner
+import e2fashion
 from e2fashion.__main__ import main
 from e2fashion.config import load_config
 from e2fashion.data.catalogue import Catalogue
@@ -19,12 +19,12 @@ from e2fashion.encoder import load_encoder
 from e2fashion.metrics import captioning as metrics
 from e2fashion.records import read_records
 from e2fashion.run_folder import RunFolder
-from e2fashion.tasks.captioning.captioner import Captioner, NearestCaption
-from e2fashion.tasks.captioning.config import CaptionEvaluateConfig, CaptionTrainConfig
-from e2fashion.tasks.captioning.loading import load_captioner
-from e2fashion.tasks.captioning.measure import read_told
+from e2fashion.tasks.captioning.captioner import Captioner, NearestCaption, load_captioner
+from e2fashion.tasks.captioning.config import CaptionEvaluateConfig, CaptionRunConfig, CaptionTrainConfig
+from e2fashion.tasks.captioning.measure import evaluate_captions, read_captions
 from e2fashion.tasks.captioning.module import CaptionModule
 from e2fashion.tasks.captioning.tokens import CaptionBatch
+from e2fashion.tasks.captioning.train import check_caption_config, train_decoder
 from e2fashion.training.callbacks import ResumeCheckpoint
 from e2fashion.types import E2FashionError
 
@@ -63,7 +63,7 @@ def decoder(words: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_caption_configuration_is_valid_and_called_like_its_file(file: Path) -> None:
     config = load_config(CaptionTrainConfig, file, ["data=x", "encoder=y"])
     assert config.name == file.stem
-    runner.captioning.check_caption_config(config)
+    check_caption_config(config)
 
 
 def test_a_finished_decoder_explains_itself_and_is_not_trained_again(
@@ -104,11 +104,11 @@ def test_a_decoder_finds_its_encoder_from_anywhere_and_never_on_the_hub(
     assert f"tried {tmp_path}/models/tiny and {run}/models/tiny. Give encoder=<folder or hub name>." in said
 
 
-def test_training_teaches(words: list[str], tmp_path: Path) -> None:
+def test_training_lowers_the_loss(words: list[str], tmp_path: Path) -> None:
     config = load_config(
         CaptionTrainConfig, CONFIGS / "decap_small.yaml", [*words, f"output={tmp_path}/run", "train.epochs=8"]
     )
-    folder = runner.train_decoder(config, progress=False)
+    folder = train_decoder(config, progress=False)
     losses = [float(line.split(",")[-1] or "nan") for line in _losses(folder)]
     assert losses[-1] < losses[0] - 1.0
     captioner = load_captioner(folder.path, load_encoder(config.encoder))
@@ -128,7 +128,7 @@ def test_an_interrupted_training_ends_as_one_in_one_go(words: list[str], tmp_pat
             CONFIGS / "decap_small.yaml",
             [*words, f"output={tmp_path / name}", f"memory={tmp_path}/memory", "train.epochs=3", *options],
         )
-        folder = runner.train_decoder(config, progress=False)
+        folder = train_decoder(config, progress=False)
         return dict(GPT2LMHeadModel.from_pretrained(folder.model / "language_model").state_dict())
 
     whole = train("whole")
@@ -168,39 +168,43 @@ def test_every_reading_and_baseline_is_measured(
     (cider,) = [record for record in records if (record.metric, record.protocol) == ("CIDEr", "nearest")]
     assert cider.low is not None
     assert cider.low <= cider.value <= (cider.high or 0.0)
-    told = read_told(tmp_path / "captions" / "test-direct.jsonl")
-    assert len(told) == cider.queries
-    assert told[0].prompt in {row["brand"] for row in synth_catalogue.split("train")}
+    captions = read_captions(tmp_path / "captions" / "test-direct.jsonl")
+    assert len(captions) == cider.queries
+    assert captions[0].prompt in {row["brand"] for row in synth_catalogue.split("train")}
 
 
-def test_pictures_are_told(decoder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], encoder: Path) -> None:
+def test_images_are_captioned(decoder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], encoder: Path) -> None:
     for name, colour in (("a.png", "red"), ("b.png", "blue")):
         Image.new("RGB", (40, 30), colour).save(tmp_path / name)
-    given = ["caption", "run", str(decoder), str(tmp_path), f"output={tmp_path}/told.csv", "accelerator=cpu"]
+    given = ["caption", "run", str(decoder), str(tmp_path), f"output={tmp_path}/captions.csv", "accelerator=cpu"]
     assert main(given) == 0
     lines = capsys.readouterr().out.splitlines()
     assert [line.split("\t")[0] for line in lines] == [str(tmp_path / "a.png"), str(tmp_path / "b.png")]
-    assert (tmp_path / "told.csv").read_text().startswith("picture,caption")
+    assert (tmp_path / "captions.csv").read_text().startswith("image,caption")
     loaded = load_encoder(str(encoder))
-    embeds = loaded.embed_images([tmp_path / "a.png"])
+    given = [f"decoder={decoder}", f"images={tmp_path}/b.png", "reading=nearest", "accelerator=cpu"]
+    (captioned,) = e2fashion.caption(load_config(CaptionRunConfig, None, given), progress=False)
+    assert captioned.file == tmp_path / "b.png"
+    embeds = loaded.embed_images([tmp_path / "a.png", captioned.file])
     assert isinstance(load_captioner(decoder, loaded), Captioner)
     nearest = load_captioner(decoder, loaded, reading="nearest")
     assert isinstance(nearest, NearestCaption)
-    assert nearest.caption(embeds)[0] in nearest.memory.captions
+    assert nearest.caption(embeds)[1] == captioned.caption
+    assert captioned.caption in nearest.memory.captions
 
 
-def test_capdec_is_called_what_it_is(words: list[str], tmp_path: Path, encoder: Path) -> None:
+def test_capdec_without_a_pretrained_model_is_labeled(words: list[str], tmp_path: Path, encoder: Path) -> None:
     config = load_config(CaptionTrainConfig, CONFIGS / "capdec.yaml", [*words, f"output={tmp_path}/scratch"])
-    assert runner.train_decoder(config, progress=False).read_record()["method"] == "CapDec (scratch LM)"
+    assert train_decoder(config, progress=False).read_record()["method"] == "CapDec (scratch LM)"
     tokenizer = load_encoder(str(encoder)).tokenizer
     pretrained = GPT2LMHeadModel(GPT2Config(vocab_size=len(tokenizer), n_positions=64, n_embd=16, n_layer=1, n_head=2))
     pretrained.save_pretrained(tmp_path / "gpt2")
     tokenizer.save_pretrained(tmp_path / "gpt2")
     config.lm, config.output = str(tmp_path / "gpt2"), str(tmp_path / "pretrained")
-    assert runner.train_decoder(config, progress=False).read_record()["method"] == "CapDec"
+    assert train_decoder(config, progress=False).read_record()["method"] == "CapDec"
     config.length, config.output = 70, str(tmp_path / "long")
     with pytest.raises(E2FashionError, match="reads 64 tokens; prefix, prompt and caption need 73"):
-        runner.train_decoder(config, progress=False)
+        train_decoder(config, progress=False)
 
 
 @pytest.mark.parametrize(
@@ -220,7 +224,7 @@ def test_capdec_is_called_what_it_is(words: list[str], tmp_path: Path, encoder: 
 )
 def test_a_mistake_in_training_is_named(words: list[str], options: list[str], message: str, tmp_path: Path) -> None:
     with pytest.raises(E2FashionError, match=f"(?s){message}"):
-        runner.train_decoder(
+        train_decoder(
             load_config(CaptionTrainConfig, CONFIGS / "decap_small.yaml", [*words, f"output={tmp_path}/x", *options]),
             progress=False,
         )
@@ -229,7 +233,10 @@ def test_a_mistake_in_training_is_named(words: list[str], options: list[str], me
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["reading=projected"], "reading 'projected' does not exist.*did you mean 'project'"),
+        (
+            ["reading=projected"],
+            r"key 'reading\[0\]': Invalid value 'projected', expected one of .*'project'",
+        ),
         (["reading=,"], "reading is empty"),
         (["length=30"], "length is 30, but the decoder was trained for captions of 20 tokens"),
         (["split=valid"], "has no split 'valid'"),
@@ -244,7 +251,7 @@ def test_a_mistake_in_evaluation_is_named(
     given = [f"decoder={decoder}", f"data={synth_catalogue.path}", "accelerator=cpu"]
     given += [option.replace("{encoder}", str(encoder)) for option in options]
     with pytest.raises(E2FashionError, match=message):
-        runner.caption_evaluation(load_config(CaptionEvaluateConfig, None, given), progress=False)
+        evaluate_captions(load_config(CaptionEvaluateConfig, None, given), progress=False)
 
 
 def test_another_encoder_is_refused_with_both_names(decoder: Path, synth_catalogue: Catalogue, tmp_path: Path) -> None:
@@ -261,10 +268,10 @@ def test_an_encoder_that_compares_tokens_is_refused(
     build_tiny_encoder(synth_catalogue, [*plain, "model.similarity=tokens"]).save_pretrained(tmp_path / "filip")
     given = [*words, f"encoder={tmp_path}/filip", f"output={tmp_path}/run"]
     with pytest.raises(E2FashionError, match="'filip' compares tokens"):
-        runner.train_decoder(load_config(CaptionTrainConfig, CONFIGS / "decap_small.yaml", given), progress=False)
+        train_decoder(load_config(CaptionTrainConfig, CONFIGS / "decap_small.yaml", given), progress=False)
 
 
-def test_without_java_what_needs_it_is_missing_and_said(
+def test_without_java_its_metrics_are_missing_with_a_warning(
     decoder: Path, synth_catalogue: Catalogue, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture,
     capsys: pytest.CaptureFixture[str], tmp_path: Path,
 ) -> None:  # fmt: skip

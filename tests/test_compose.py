@@ -1,4 +1,4 @@
-"""``e2fashion compose`` from the command line: another colour of a line, FashionIQ, and what both refuse."""
+"""``e2fashion compose`` from the command line: another color of a line, FashionIQ, and errors of both."""
 
 import json
 import shutil
@@ -12,16 +12,17 @@ from e2fashion.config import load_config
 from e2fashion.data.catalogue import Catalogue
 from e2fashion.encoder import load_encoder
 from e2fashion.features import extract_features
+from e2fashion.options import identity_values
 from e2fashion.records import read_records
 from e2fashion.run_folder import RunFolder
-from e2fashion.tasks.captioning.loading import load_captioner
+from e2fashion.tasks.captioning.captioner import load_captioner
 from e2fashion.tasks.composed.config import ComposeConfig
-from e2fashion.tasks.composed.sets import pad_to_aspect
+from e2fashion.tasks.composed.sources import pad_to_aspect
 from e2fashion.types import E2FashionError
 from tests.data.fashion_iq_layout import MISSING, write_fashion_iq
 from tests.tiny_encoder import SETTINGS, build_tiny_encoder, save_tiny_run
 
-#: SynthFashion has no colours: its seasons stand for them.
+#: SynthFashion has no colors: its seasons are used instead.
 LINES = [
     "line_columns=sub_category",
     "line_name=false",
@@ -56,21 +57,21 @@ def measured(models: list[str], synth_catalogue: Catalogue, tmp_path_factory: py
 
 def test_both_models_are_measured_and_compared(measured: RunFolder) -> None:
     records = read_records(measured.results)
-    own = [record for record in records if record.task == "composed_retrieval"]
-    assert len(own) == 2 * 5 * 4
-    assert {record.extra["arm"] for record in own} == {"image", "text", "sum", "concat", "slots"}
-    assert all(record.low is not None and record.low <= record.value <= (record.high or 0) for record in own)
-    assert all(0 <= record.extra["weight"] <= 1 for record in own if record.extra["arm"] == "sum")
+    single = [record for record in records if record.task == "composed_retrieval"]
+    assert len(single) == 2 * 5 * 4
+    assert {record.extra["arm"] for record in single} == {"image", "text", "sum", "concat", "slots"}
+    assert all(record.low is not None and record.low <= record.value <= (record.high or 0) for record in single)
+    assert all(0 <= record.extra["weight"] <= 1 for record in single if record.extra["arm"] == "sum")
     differences = [record for record in records if record.task == "composed_retrieval_difference"]
     assert len(differences) == 5 * 4
-    values = {(record.model, record.extra["arm"], record.metric): record.value for record in own}
+    values = {(record.model, record.extra["arm"], record.metric): record.value for record in single}
     for record in differences:
-        metric, arm = record.metric.partition(" - ")[0], record.extra["arm"]
-        assert record.value == pytest.approx(values["two", arm, metric] - values["one", arm, metric])
+        metric, mode = record.metric.partition(" - ")[0], record.extra["arm"]
+        assert record.value == pytest.approx(values["two", mode, metric] - values["one", mode, metric])
     report = measured.report.read_text(encoding="utf-8")
     assert "CIReVL-style (rule composer)" in report
     assert "Difference to one" in report
-    assert load_config(ComposeConfig, measured.config, []).name == "one,two"
+    assert load_config(ComposeConfig, measured.config, []).name == ["one", "two"]
 
 
 def test_every_query_has_a_trace_and_the_figure_is_drawn(measured: RunFolder) -> None:
@@ -93,10 +94,33 @@ def test_the_same_command_measures_nothing_again(
     def fail(*_: object) -> None:
         raise AssertionError("measured again")
 
-    monkeypatch.setattr("e2fashion.runner.composing.measure_composed", fail)
+    monkeypatch.setattr("e2fashion.tasks.composed.compose.measure_composed", fail)
     words = [*models, f"data={synth_catalogue.path}", "name=one,two", f"output={measured.path}", *LINES]
     assert main(["compose", *words, "--quiet"]) == 0
     assert read_records(measured.results) == before
+
+
+#: As an earlier version wrote it, with lists as texts and the modes as arms.
+EARLIER = """model: runs/one,runs/two
+data: catalogues/mine
+arms: image,sum
+name: one,two
+decoder: null
+line_columns: brand,group
+categories: dress
+galleries: original,val
+figure_arms: ''
+"""
+
+
+def test_a_configuration_of_an_earlier_version_is_read_and_identifies_the_same(tmp_path: Path) -> None:
+    (tmp_path / "config.yaml").write_text(EARLIER)
+    config = load_config(ComposeConfig, tmp_path / "config.yaml")
+    assert (config.model, config.modes, config.name) == (["runs/one", "runs/two"], ["image", "sum"], ["one", "two"])
+    assert (config.line_columns, config.categories, config.figure_modes) == (["brand", "group"], ["dress"], [])
+    values = identity_values(config)
+    written = {key: values[key] for key in ("arms", "line_columns", "categories", "galleries", "figure_arms")}
+    assert list(written.values()) == ["image,sum", "brand,group", "dress", "original,val", ""]
 
 
 @pytest.fixture(scope="module")
@@ -124,10 +148,10 @@ def test_fashion_iq_under_both_galleries(
     assert dress.extra["candidates_without_picture"] == len(MISSING)
     shirt = next(r for r in records if (r.protocol, r.direction) == ("fashion_iq_original", "shirt"))
     assert (shirt.queries, shirt.extra["empty_captions"]) == (6, 1)
-    of_arm = {r.direction: r.value for r in records if r.extra["arm"] == "slots" and r.metric == "R@1"}
-    assert of_arm["mean"] == pytest.approx((of_arm["dress"] + of_arm["shirt"] + of_arm["toptee"]) / 3)
+    of_mode = {r.direction: r.value for r in records if r.extra["arm"] == "slots" and r.metric == "R@1"}
+    assert of_mode["mean"] == pytest.approx((of_mode["dress"] + of_mode["shirt"] + of_mode["toptee"]) / 3)
     assert (tmp_path / "run" / "missing_pictures.txt").read_text().split() == list(MISSING)
-    assert "3 pictures are missing" in capsys.readouterr().out
+    assert "3 images are missing" in capsys.readouterr().out
 
 
 def test_answers_of_a_language_model_are_asked_for_in_a_file(
@@ -135,7 +159,7 @@ def test_answers_of_a_language_model_are_asked_for_in_a_file(
 ) -> None:
     (tmp_path / "captions.txt").write_text("a red dress\n")
     (tmp_path / "answers.json").write_text(json.dumps({"format": 1, "model": "by hand", "answers": {}}))
-    words = [models[0], "task=fashion_iq", f"data={fashion_iq}", f"memory={tmp_path / 'captions.txt'}", "arms=llm"]
+    words = [models[0], "task=fashion_iq", f"data={fashion_iq}", f"memory={tmp_path / 'captions.txt'}", "modes=llm"]
     words += [f"answers={tmp_path / 'answers.json'}", f"output={tmp_path / 'run'}", "categories=toptee", "weight=0.5"]
     assert main(["compose", *words, "resamples=20", "accelerator=cpu", "--quiet"]) == 0
     records = read_records(tmp_path / "run" / "results.jsonl")
@@ -159,11 +183,11 @@ def test_a_decoder_captions_the_references(models: list[str], synth_catalogue: C
     assert {record.extra["captioner"] for record in records} == {"project by the decoder decoder"}
     encoder = load_encoder(models[0])
     features = extract_features(encoder, synth_catalogue, "test", progress=False)
-    told = load_captioner(decoder, encoder, "project").caption(features.image)
-    for arm in ("slots", "llm"):
-        (file,) = run.glob(f"*/traces/other_colour-all-{arm}-test.jsonl")
+    generated = load_captioner(decoder, encoder, "project").caption(features.image)
+    for mode in ("slots", "llm"):
+        (file,) = run.glob(f"*/traces/other_colour-all-{mode}-test.jsonl")
         traces = [json.loads(line) for line in file.read_text().splitlines()]
-        captions = dict(zip(features.product_ids, told, strict=True))
+        captions = dict(zip(features.product_ids, generated, strict=True))
         assert [trace["caption"] for trace in traces] == [captions[trace["reference"]] for trace in traces]
     unanswered = json.loads((run / "unanswered.json").read_text())["answers"]
     assert {entry["caption"] for entry in unanswered.values()} == {trace["caption"] for trace in traces}
@@ -182,24 +206,24 @@ def test_what_cannot_be_done_is_one_clear_error(
     iq = ["task=fashion_iq", f"data={fashion_iq}"]
     lines = [f"data={synth_catalogue.path}", *LINES]
     for words, message in (
-        ([*lines, "arms=image,both"], "no arm 'both'"),
-        ([*lines, "arms=,"], "no arm was named"),
-        ([*lines, "arms=llm"], "needs a language model: lm="),
-        ([*lines, "arms=llm", f"lm={tmp_path}/nowhere"], "cannot be loaded"),
+        ([*lines, "modes=image,both"], "key 'modes[1]': Invalid value 'both'"),
+        ([*lines, "modes=,"], "modes is empty: name at least one"),
+        ([*lines, "modes=llm"], "needs a language model: lm="),
+        ([*lines, "modes=llm", f"lm={tmp_path}/nowhere"], "cannot be loaded"),
         ([f"data={synth_catalogue.path}"], "no column 'gender'"),
-        ([*lines, "arms=sum", "weights=[2.0]"], "from 0 to 1"),
-        ([*iq, "arms=slots"], "there are none: name texts to caption them from with memory="),
-        ([*iq, "categories=shoes"], "no category 'shoes'"),
-        ([*iq, "galleries=all"], "gallery is 'all'"),
+        ([*lines, "modes=sum", "weights=[2.0]"], "from 0 to 1"),
+        ([*iq, "modes=slots"], "there are none: name texts to caption them from with memory="),
+        ([*iq, "categories=shoes"], "key 'categories[0]': Invalid value 'shoes'"),
+        ([*iq, "galleries=all"], "key 'galleries[0]': Invalid value 'all'"),
         ([*iq, f"images={tmp_path}/nowhere"], "pictures are missing"),
-        (["task=fashion_iq", f"data={empty}"], "none of 6 triplets has both of its pictures"),
-        ([*lines, "arms=slots", f"decoder={tmp_path}/nowhere"], "nowhere"),
+        (["task=fashion_iq", f"data={empty}"], "none of 6 triplets has both of its images"),
+        ([*lines, "modes=slots", f"decoder={tmp_path}/nowhere"], "nowhere"),
         ([*lines, "name=one,two"], "name has 2 parts for 1 models"),
     ):
         assert main(["compose", models[0], f"output={tmp_path / 'run'}", "--quiet", *words]) == 1, words
         assert message in capsys.readouterr().err, words
     assert main(["compose", "data=catalogues/mine"]) == 1
-    assert "Give at least one model" in capsys.readouterr().err
+    assert "Give the model (Run folders" in capsys.readouterr().err
 
 
 def test_an_encoder_of_tokens_is_refused(
@@ -213,7 +237,7 @@ def test_an_encoder_of_tokens_is_refused(
     assert "compares tokens (FILIP)" in capsys.readouterr().err
 
 
-def test_long_pictures_are_padded_and_others_are_not() -> None:
+def test_long_images_are_padded_and_others_are_not() -> None:
     assert pad_to_aspect(Image.new("RGB", (100, 200), "white"), 1.25).size == (160, 200)
     assert pad_to_aspect(Image.new("RGB", (200, 100), "white"), 1.25).size == (200, 160)
     square = Image.new("RGB", (100, 110), "white")

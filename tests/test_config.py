@@ -6,6 +6,7 @@ import pytest
 
 from e2fashion.config import load_config, options_for, save_config
 from e2fashion.data.config import load_prepare_config
+from e2fashion.options import renamed
 from e2fashion.training.config import EntityConfig, RunConfig, run_identity
 from e2fashion.types import E2FashionError
 
@@ -232,3 +233,17 @@ def test_a_wrong_item_of_a_list_is_named() -> None:
 
 def test_options_may_hold_lists_as_texts_too() -> None:
     assert options_for("part", Inner, {"shots": "1,2", "choices": "a"}) == {"shots": [1, 2], "choices": ["a"]}
+
+
+@dataclass
+class Renamed:
+    modes: list[Literal["a", "b"]] = renamed("arms", "a", "b")
+
+
+@pytest.mark.parametrize("words", [["arms=b"], ["arms=[b]"], ["modes=a", "arms=b"], ["modes=b"]])
+def test_a_renamed_key_may_have_its_former_name(words: list[str], tmp_path: Path) -> None:
+    assert load_config(Renamed, None, words) == Renamed(["b"])
+    assert load_config(Renamed, write(tmp_path, "run.yaml", "arms: b,a\n")).modes == ["b", "a"]
+    assert load_config(Renamed) == Renamed(["a", "b"])
+    with pytest.raises(E2FashionError, match=r"key 'modes\[0\]': Invalid value 'c'"):
+        load_config(Renamed, None, ["arms=c"])

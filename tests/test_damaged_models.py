@@ -24,8 +24,15 @@ from e2fashion.encoder import Encoder, EncoderIdentity, load_encoder
 from e2fashion.export.sentence_transformers import export_sentence_transformers
 from e2fashion.models import E2Model
 from e2fashion.models.tokenizer import load_tokenizer
-from e2fashion.tasks.captioning.decoder import CaptionDecoder, LanguageModelShape, PrefixShape
-from e2fashion.tasks.captioning.storage import DecoderFacts, StoredDecoder, load_decoder, save_decoder
+from e2fashion.tasks.captioning.config import CaptionModelConfig
+from e2fashion.tasks.captioning.decoder import CaptionDecoder, build_language_model, build_prefix
+from e2fashion.tasks.captioning.storage import (
+    DecoderFacts,
+    PrefixFacts,
+    StoredDecoder,
+    load_decoder,
+    save_decoder,
+)
 from e2fashion.tasks.captioning.tokens import CaptionTokens
 from e2fashion.tasks.classification.tag_predictor import TagPredictor, TagValues
 from e2fashion.tasks.classification.tags_file import load_tag_predictor, save_tag_predictor
@@ -158,11 +165,13 @@ def encoder(models: dict[str, Path]) -> Encoder:
 def decoder(encoder: Encoder, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A decoder with random weights behind a transformer, in its folder."""
     folder = tmp_path_factory.mktemp("decoder")
-    tokens, shape = CaptionTokens(encoder.tokenizer, 8), PrefixShape("transformer", 3, 1, 2)
+    tokens, prefix = CaptionTokens(encoder.tokenizer, 8), PrefixFacts(3, 1, 2, "transformer")
     torch.manual_seed(0)
-    language_model = LanguageModelShape(1, 2, 8).build(len(tokens.tokenizer), 16, tokens.start, tokens.end)
-    facts = DecoderFacts("capdec", EncoderIdentity("tiny", "f" * 64, 16), shape, "scratch", 8, "{a}", "{b}", "memory")
-    stored = StoredDecoder(CaptionDecoder(shape.build(16, 8), language_model), tokens, facts, torch.ones(16))
+    shape = CaptionModelConfig(layers=1, heads=2, width=8)
+    language_model = build_language_model(shape, len(tokens.tokenizer), 16, tokens.start, tokens.end)
+    facts = DecoderFacts("capdec", EncoderIdentity("tiny", "f" * 64, 16), prefix, "scratch", 8, "{a}", "{b}", "memory")
+    decoder = CaptionDecoder(build_prefix(16, 8, prefix), language_model)
+    stored = StoredDecoder(decoder, tokens, facts, torch.ones(16))
     save_decoder(stored, folder)
     return folder
 
@@ -227,8 +236,24 @@ def test_a_damaged_prefix_is_compared_with_its_shape(decoder: Path, tmp_path: Pa
         tensors = load_file(folder / "prefix.safetensors")
         damage(tensors, how)
         save_file(tensors, folder / "prefix.safetensors")
+        with pytest.raises(E2FashionError, match=r"prefix\.safetensors is damaged: .*delete checksums\.json"):
+            load_decoder(folder)
+        (folder / "checksums.json").unlink()  # an earlier version's folder
         with pytest.raises(E2FashionError, match=said):
             load_decoder(folder)
+
+
+@pytest.mark.parametrize("name", ["prefix.safetensors", "language_model/model.safetensors", "offset.safetensors"])
+def test_a_flipped_bit_of_a_decoder_is_noticed(name: str, decoder: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "decoder"
+    shutil.copytree(decoder, folder)
+    content = bytearray((folder / name).read_bytes())
+    content[-4] ^= 1  # the lowest bit of the last number's fraction: it stays finite
+    (folder / name).write_bytes(content)
+    with pytest.raises(E2FashionError, match=r"safetensors is damaged: its content is not what was written\."):
+        load_decoder(folder)
+    (folder / "checksums.json").unlink()
+    load_decoder(folder)
 
 
 def test_damaged_tags_fail_in_one_line(encoder: Encoder, tmp_path: Path) -> None:

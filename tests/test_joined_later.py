@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from e2fashion.config import load_config, save_config
-from e2fashion.options import formerly_text, identity_values, joined_later
+from e2fashion.options import formerly_text, identity_values, joined_later, renamed
 from e2fashion.training.config import EntityConfig, ModelConfig, RunConfig, TextConfig, differences, run_identity
 
 WORDS = [
@@ -109,13 +109,16 @@ def test_a_list_that_was_a_text_counts_as_that_text() -> None:
     class Before:
         names: str = "a,b"
         one: str = "x"
+        arms: str = "image,text"
 
     @dataclass
     class After:
         names: list[str] = formerly_text("a", "b")
         one: list[str] = formerly_text("x")
         numbers: list[int] = formerly_text(1, 2, later=True)
+        modes: list[str] = renamed("arms", "image", "text")
 
     assert identity_values(After()) == identity_values(Before())
-    assert identity_values(After(names=[], numbers=[3])) == {"names": "", "one": "x", "numbers": "3"}
+    changed = identity_values(After(names=[], numbers=[3]))
+    assert changed == {"names": "", "one": "x", "arms": "image,text", "numbers": "3"}
     assert identity_values(After(one=["it's", "a, b"]))["one"] == "it's,'a, b'"

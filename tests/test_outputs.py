@@ -14,8 +14,8 @@ from e2fashion.disk import DamagedError, FolderLockedError, read_json
 from e2fashion.disk.outputs import write_output
 from e2fashion.disk.tensors import load_tensors, save_tensors
 from e2fashion.run_folder import RunFolder
-from e2fashion.runner.captioning import check_caption_config
 from e2fashion.tasks.captioning.config import CaptionTrainConfig
+from e2fashion.tasks.captioning.train import check_caption_config
 from e2fashion.tasks.retrieval.rankings import load_rankings, save_rankings
 from e2fashion.training.checks import check_run
 from e2fashion.training.config import RunConfig

@@ -17,7 +17,7 @@ from e2fashion.commands.evaluate import ReportConfig
 from e2fashion.commands.registry import Arguments, Command
 from e2fashion.report import interval_lines, long_text_lines
 from e2fashion.tables import Cell, Table, to_markdown
-from e2fashion.tasks.captioning.sheet import SheetRow, write_sheet
+from e2fashion.tasks.captioning.tables import SheetRow, write_sheet
 from e2fashion.terminal import draws_bars, prepare_terminal, progress_bar
 from e2fashion.types import E2FashionError, ResultRecord
 

@@ -18,9 +18,14 @@ COMMANDS = Commands()
 )
 def train(config: CaptionTrainConfig, arguments: Arguments) -> str:
     """Train a decoder and show how good it is."""
-    from e2fashion import runner
+    from e2fashion.tasks.captioning.train import train_decoder
 
-    return runner.caption_train(config, progress=arguments.progress)
+    folder = train_decoder(config, arguments.progress)
+    record = folder.read_record()
+    return (
+        f"{folder.path}: {record['method']} for the encoder '{record['encoder']}', best epoch {record['best_epoch']} "
+        f"by its loss on val, {-record['best']:.3f} per token; {record['seconds']:.0f} s"
+    )
 
 
 @COMMANDS.add(
@@ -32,10 +37,19 @@ def train(config: CaptionTrainConfig, arguments: Arguments) -> str:
     page="captioning.md",
 )
 def run(config: CaptionRunConfig, arguments: Arguments) -> str:
-    """The caption of each image."""
-    from e2fashion import runner
+    """One line per image; ``output`` keeps them as CSV."""
+    import csv
+    from pathlib import Path
 
-    return runner.caption_run(config, progress=arguments.progress)
+    from e2fashion.disk import open_text
+    from e2fashion.escape import visible
+    from e2fashion.tasks.captioning.captioner import caption
+
+    captioned = caption(config, arguments.progress)
+    if config.output:
+        with open_text(Path(config.output)) as stream:
+            csv.writer(stream).writerows([("image", "caption"), *captioned])
+    return "\n".join(f"{visible(str(item.file))}\t{visible(item.caption)}" for item in captioned)
 
 
 @COMMANDS.add(
@@ -48,6 +62,7 @@ def run(config: CaptionRunConfig, arguments: Arguments) -> str:
 )
 def evaluate(config: CaptionEvaluateConfig, arguments: Arguments) -> str:
     """Append records and show them as tables."""
-    from e2fashion import runner
+    from e2fashion.report import keep_records
+    from e2fashion.tasks.captioning.measure import evaluate_captions
 
-    return runner.caption_evaluate(config, progress=arguments.progress)
+    return keep_records(*evaluate_captions(config, arguments.progress), config.decoder)

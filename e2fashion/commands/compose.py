@@ -10,7 +10,7 @@ COMMANDS = Commands()
 
 @COMMANDS.add(
     "compose",
-    "[config.yaml] <model> ... data=<catalogue | FashionIQ's folder> task=other_colour arms=image,text,sum",
+    "[config.yaml] <model> ... data=<catalogue | FashionIQ's folder> task=other_colour modes=image,text,sum",
     "search by an image and a text that modifies it, with one or several encoders",
     ComposeConfig,
     positional=("model...",),
@@ -18,6 +18,7 @@ COMMANDS = Commands()
 )
 def compose(config: ComposeConfig, arguments: Arguments) -> str:
     """Measure every model and show the report."""
-    from e2fashion import runner
+    from e2fashion.tasks.composed.compose import compose
 
-    return runner.compose(config, progress=arguments.progress)
+    results = compose(config, arguments.progress)
+    return f"{results.folder.report}\n\n{results.report}"

@@ -8,24 +8,15 @@ from typing import TYPE_CHECKING
 from e2fashion.lazy import lazy_names
 
 if TYPE_CHECKING:
-    from e2fashion.runner.caption_use import caption_evaluate, caption_evaluation, caption_run
-    from e2fashion.runner.captioning import caption_train, train_decoder
     from e2fashion.runner.catalogues import check, describe, prepare
     from e2fashion.runner.classification import classify, tags_fit, tags_predict
-    from e2fashion.runner.composing import compose, composed
     from e2fashion.runner.explaining import explain
     from e2fashion.runner.probing import probe, probe_records
     from e2fashion.runner.reports import report
 
 __all__ = [
-    "caption_evaluate",
-    "caption_evaluation",
-    "caption_run",
-    "caption_train",
     "check",
     "classify",
-    "compose",
-    "composed",
     "describe",
     "explain",
     "prepare",
@@ -34,21 +25,11 @@ __all__ = [
     "report",
     "tags_fit",
     "tags_predict",
-    "train_decoder",
 ]
 
 __getattr__ = lazy_names(
     __name__,
     {
-        "e2fashion.runner.caption_use": (
-            "caption_evaluate",
-            "caption_evaluation",
-            "caption_run",
-        ),
-        "e2fashion.runner.captioning": (
-            "caption_train",
-            "train_decoder",
-        ),
         "e2fashion.runner.catalogues": (
             "check",
             "describe",
@@ -58,10 +39,6 @@ __getattr__ = lazy_names(
             "classify",
             "tags_fit",
             "tags_predict",
-        ),
-        "e2fashion.runner.composing": (
-            "compose",
-            "composed",
         ),
         "e2fashion.runner.explaining": ("explain",),
         "e2fashion.runner.probing": (

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from e2fashion.tasks.captioning.decoder import CaptionDecoder, LanguageModelShape, PrefixShape
-from e2fashion.tasks.captioning.generate import Decoding, generate
+from e2fashion.tasks.captioning.config import CaptionModelConfig
+from e2fashion.tasks.captioning.decoder import CaptionDecoder, build_language_model, build_prefix, generate
 from scripts.bench.context import Context
 from scripts.bench.harness import Result, compare, interleave
 
@@ -19,7 +19,7 @@ CAPTIONS, DIMENSION, VOCABULARY = 16, 512, 49_408
 
 @dataclass(frozen=True)
 class Captions:
-    """A decoder of random weights and the embeddings (N, C) that it tells, ``length`` tokens each: none ends early."""
+    """A decoder of random weights, and embeddings (N, C) to caption with ``length`` tokens each: none ends early."""
 
     decoder: CaptionDecoder
     embeds: Tensor
@@ -30,8 +30,7 @@ class Captions:
     def cached(self) -> list[list[int]]:
         """As the captioner does it."""
         prompts: list[list[int]] = [[] for _ in self.embeds]
-        decoding = Decoding(self.length)
-        return generate(self.decoder, self.embeds, prompts, self.start, [self.end], decoding)
+        return generate(self.decoder, self.embeds, prompts, self.start, [self.end], self.length)
 
     @torch.inference_mode()
     def uncached(self) -> list[list[int]]:
@@ -47,7 +46,7 @@ class Captions:
 
 
 def draw(
-    shape: LanguageModelShape,
+    shape: CaptionModelConfig,
     captions: int = CAPTIONS,
     length: int = LENGTH,
     dimension: int = DIMENSION,
@@ -56,8 +55,8 @@ def draw(
     """Random weights and embeddings; the last id of the vocabulary is the end token."""
     torch.manual_seed(0)
     start, end = vocabulary - 2, vocabulary - 1
-    model = shape.build(vocabulary, length + 2, start, end)
-    decoder = CaptionDecoder(PrefixShape().build(dimension, shape.width), model).eval()
+    model = build_language_model(shape, vocabulary, length + 2, start, end)
+    decoder = CaptionDecoder(build_prefix(dimension, shape.width), model).eval()
     with torch.no_grad():
         model.transformer.wte.weight[end] = 0.0  # its logit is 0, and the largest of many is not
     embeds = torch.nn.functional.normalize(torch.randn(captions, dimension), dim=-1)
@@ -66,7 +65,7 @@ def draw(
 
 def captions(context: Context) -> list[Result]:
     """Time both on DeCap's decoder."""
-    drawn = draw(LanguageModelShape())
+    drawn = draw(CaptionModelConfig())
     timing = interleave({"uncached": drawn.uncached, "cached": drawn.cached}, max(1, context.turns // 2))
     detail = (
         f"DeCap's decoder (4 layers, width 768, {VOCABULARY:,} tokens), {CAPTIONS} captions at once; cached "

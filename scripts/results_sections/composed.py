@@ -5,20 +5,20 @@ from scripts.results_sections.section import Section
 
 SECTIONS = (
     Section(
-        title="Text-guided retrieval: another colour of the same line",
+        title="Text-guided retrieval: another color of the same line",
         records="composed.jsonl",
-        before="""The two encoders of the first table, asked with a product's picture and "in <colour>" for the same
-product line in that colour (docs/composed.md). The captions that two arms begin with are training texts; no language
-model had a part in it. Command: `python -m experiments.composed_retrieval --scale small --data kagl=<catalogue>`.
+        before="""The two encoders of the first table, asked with a product's image and "in <color>" for the same
+product line in that color (docs/composed.md). The captions that two modes begin with are training texts; there is no
+language model. Command: `python -m experiments.composed_retrieval --scale small --data kagl=<catalogue>`.
 """,
         tables=composed_tables,
-        after="""What it says: rewriting the caption helps more than either encoder does. The picture alone
-finds the line and not the colour, the instruction alone neither; their weighted mean gains little, and for E2
-val chose the picture alone. E2's pictures lie nearer to those of their line, its instructions further from the
-pictures they ask for; under the rule composer the two encoders cannot be told apart. The task suits these
-rules: every instruction is one colour, and training texts name colours. Nothing here says how the arms fare on
-FashionIQ's free captions. One seed each; intervals draw product lines and know nothing of seeds. Test was
-looked at once before: the composer then wrote its own word for a colour and not the asker's.
+        after="""What it says: rewriting the caption matters more than the encoder. The image alone
+retrieves the line and not the color, the instruction alone neither; their weighted mean gains little, and for E2
+val chose the image alone. E2's image embeddings are nearer to those of their line, its instructions further from the
+target images; with the rule composer the encoders do not differ significantly. The task suits these
+rules: every instruction is one color, and training texts name colors. This says nothing about FashionIQ's free
+captions. One seed each; intervals draw product lines, not seeds. Test was evaluated once before: the composer then
+wrote our name of a color instead of the instruction's.
 """,
     ),
 )

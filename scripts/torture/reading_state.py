@@ -160,7 +160,7 @@ def _read_decoder(run: str) -> Read:
     encoder = load_encoder(run)
 
     def read(place: Path, _: Path) -> object:
-        from e2fashion.tasks.captioning.loading import load_captioner
+        from e2fashion.tasks.captioning.captioner import load_captioner
 
         return load_captioner(place / "decoder", encoder).caption(encoder.embed_images(_picture()))
 

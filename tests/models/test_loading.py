@@ -253,7 +253,7 @@ LM_LAYER = "transformer.h.0.mlp.c_fc.weight"
 @pytest.mark.parametrize("damage", ["missing", "not finite", "of another shape"])
 def test_language_models_are_compared_too(way: str, damage: str, gpt2: Path, tmp_path: Path) -> None:
     def load(folder: Path) -> Any:
-        return load_language_model(str(folder)) if way == "compose" else load_caption_language_model(str(folder), str)
+        return load_language_model(str(folder)) if way == "compose" else load_caption_language_model(str(folder))
 
     def change(tensors: dict[str, Tensor]) -> None:
         found = tensors.pop(LM_LAYER)
@@ -277,7 +277,7 @@ def test_other_tensors_of_a_language_model_are_said(
     assert load_language_model(str(folder))
     assert "1 tensors of its files are not read: score.weight" in caplog.text
     with pytest.raises(E2FashionError, match=r"unknown \(1\): score\.weight"):
-        load_caption_language_model(str(folder), str)
+        load_caption_language_model(str(folder))
 
 
 def test_weights_that_are_pickles_are_named(clip: Path, tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from e2fashion.data.collate import Collator
 from e2fashion.data.dataset import ProductDataset
 from e2fashion.data.transforms import ImageTransform
 from e2fashion.models import E2Model
-from e2fashion.tasks.captioning.decoder import LanguageModelShape
+from e2fashion.tasks.captioning.config import CaptionModelConfig
 from e2fashion.tasks.probing.linear import LogisticProblem
 from e2fashion.tasks.search.sources import CatalogueProducts
 from scripts.bench import images, probe, training_loop
@@ -247,7 +247,7 @@ def test_an_image_per_band_gives_the_same_heat_as_bands_of_tensors() -> None:
 
 
 def test_cached_and_uncached_decoding_give_the_same_captions() -> None:
-    drawn = draw_captions(LanguageModelShape(layers=2, heads=2, width=16), 3, length=7, dimension=8, vocabulary=500)
+    drawn = draw_captions(CaptionModelConfig(layers=2, heads=2, width=16), 3, length=7, dimension=8, vocabulary=500)
     cached = drawn.cached()
     assert cached == drawn.uncached()
     assert [len(row) for row in cached] == [7] * 3

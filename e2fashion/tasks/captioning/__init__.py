@@ -1,1 +1,1 @@
-"""Captioning without paired training: texts teach a decoder, pictures are told by it."""
+"""Captioning without paired training: a decoder is trained on texts and captions images."""

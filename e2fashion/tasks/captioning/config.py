@@ -9,6 +9,9 @@ from omegaconf import MISSING
 
 from e2fashion.options import Accelerator, Computing, FitConfig, LoggingConfig, formerly_text
 
+Reading = Literal["project", "direct", "shifted", "nearest"]
+"""How an image embedding enters a decoder that was trained on text embeddings."""
+
 
 @dataclass
 class CaptionModelConfig:
@@ -109,17 +112,9 @@ class CaptionTrainConfig:
 
 
 @dataclass
-class Decoding(Computing):
-    """How a trained decoder generates captions."""
+class Decoding:
+    """How a decoder generates captions."""
 
-    decoder: str = MISSING
-    """Folder of a finished ``caption train``."""
-    encoder: str | None = None
-    """Current path of the decoder's encoder; null: the path it had in training."""
-    reading: str = "project"
-    """How an image embedding enters the decoder: ``project`` (onto the memory), ``direct``, ``shifted`` (by the
-    modality offset), ``nearest`` (CLIPRe: the nearest caption of the memory). ``caption evaluate`` takes several,
-    separated by commas. Source: DeCap."""
     temperature: float = 100.0
     """Factor of the similarities before the softmax of ``project``. Source: DeCap."""
     beams: int = 1
@@ -133,23 +128,38 @@ class Decoding(Computing):
 
 
 @dataclass
-class CaptionRunConfig(Decoding):
+class TrainedDecoder(Decoding, Computing):
+    """A trained decoder with its encoder, and how it generates captions."""
+
+    decoder: str = MISSING
+    """Folder of a finished ``caption train``."""
+    encoder: str | None = None
+    """Current path of the decoder's encoder; null: the path it had in training."""
+
+
+@dataclass
+class CaptionRunConfig(TrainedDecoder):
     """Captions of images by a trained decoder."""
 
     images: list[str] = MISSING
     """Images and folders of images to caption; the further arguments."""
+    reading: Reading = "project"
+    """How an image embedding enters the decoder: ``project`` (onto the memory), ``direct``, ``shifted`` (by the
+    modality offset), ``nearest`` (CLIPRe: the nearest caption of the memory, without the decoder). Source: DeCap."""
     output: str | None = None
     """CSV file of images and captions; null: none."""
 
 
 @dataclass
-class CaptionEvaluateConfig(Decoding):
+class CaptionEvaluateConfig(TrainedDecoder):
     """Captions of a split, compared with the true ones."""
 
     data: str = MISSING
     """A prepared catalogue."""
     split: str = "test"
     """``train``, ``val`` or ``test``."""
+    reading: list[Reading] = field(default_factory=lambda: ["project"])
+    """How image embeddings enter the decoder, as in ``caption run``; each is measured. Source: DeCap."""
     baselines: bool = True
     """Also measure the most frequent caption of train, given to every image."""
     tokenizer: Literal["ptb", "words"] = "ptb"

@@ -1,10 +1,12 @@
-"""Captions of a split: the texts behind them, what a decoder tells, and the records of how the two compare."""
+"""Captions of a split compared with the true ones: one record per metric for each reading and baseline."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+import logging
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,14 +14,21 @@ import torch
 from torch import Tensor
 
 from e2fashion.data.catalogue import Catalogue
-from e2fashion.data.text import DESCRIPTION, TextTemplate
-from e2fashion.disk import write_text
+from e2fashion.data.text import TextTemplate
+from e2fashion.disk import file_name, write_text
+from e2fashion.encoder import Encoder
+from e2fashion.features import SplitFeatures, cached_features
+from e2fashion.measuring import identity_of, load_named_encoder, to_device
 from e2fashion.metrics.bootstrap import bootstrap, interval, weighted_means
-from e2fashion.metrics.captioning import CLIP_SCORE, CaptionScores
-from e2fashion.records import RunIdentity, declare
-from e2fashion.tasks.captioning.entity_prompt import join_tags
-from e2fashion.tasks.captioning.memory import MemoryEntry
+from e2fashion.metrics.captioning import CLIP_SCORE, NO_JAVA, CaptionScores, caption_scores, clip_scores, has_java
+from e2fashion.records import RecordContext, RunIdentity, declare
+from e2fashion.run_folder import git_commit
+from e2fashion.tasks.captioning.captioner import Captioner, identity_of_encoder, open_decoder
+from e2fashion.tasks.captioning.config import CaptionEvaluateConfig
+from e2fashion.tasks.captioning.products import product_texts
 from e2fashion.types import E2FashionError, ResultRecord
+
+logger = logging.getLogger(__name__)
 
 CAPTIONING = declare(
     "captioning",
@@ -29,62 +38,13 @@ CAPTIONING = declare(
     ),
     reports=("implementation", "left_out"),
 )
+NEAREST_CAPTION = "nearest caption (CLIPRe)"
+MOST_FREQUENT = "most frequent caption"
 
 
 @dataclass(frozen=True)
-class ProductTexts:
-    """A product in words: the distinct texts and captions of its views, and the tags of the prompt, as one text."""
-
-    product_id: str
-    entries: tuple[MemoryEntry, ...]
-    prompt: str = ""
-
-    @property
-    def captions(self) -> tuple[str, ...]:
-        """What may be told of it, each once."""
-        return tuple(dict.fromkeys(entry.caption for entry in self.entries))
-
-
-def product_texts(
-    catalogue: Catalogue, split: str, caption: TextTemplate, text: TextTemplate, prompt_columns: Sequence[str] = ()
-) -> list[ProductTexts]:
-    """Every product of a split in its order; one without a caption has no entries.
-
-    Raises:
-        E2FashionError: a template or the prompt names a column that the catalogue lacks.
-    """
-    for template in (caption, text):
-        template.validate(catalogue.tag_columns)
-    if unknown := [column for column in prompt_columns if column not in catalogue.tag_columns]:
-        raise E2FashionError(
-            f"The prompt reads the column '{unknown[0]}', which the catalogue {catalogue.path} lacks. Its columns: "
-            f"{', '.join(catalogue.tag_columns)}."
-        )
-    columns = sorted({*caption.columns, *text.columns, *prompt_columns})
-    entries: dict[str, dict[MemoryEntry, None]] = {}
-    prompts: dict[str, str] = {}
-    for row in catalogue.split(split).select_columns(["product_id", DESCRIPTION, *columns]):
-        product, told = row["product_id"], caption.render(row, row[DESCRIPTION]).strip()
-        own = entries.setdefault(product, {})
-        if told:
-            own.setdefault(MemoryEntry(text.render(row, row[DESCRIPTION]), told))
-        prompts.setdefault(product, join_tags([row[column] for column in prompt_columns]))
-    return [ProductTexts(product, tuple(own), prompts[product]) for product, own in entries.items()]
-
-
-def training_tags(catalogue: Catalogue, columns: Mapping[str, str]) -> dict[str, list[str]]:
-    """The distinct tags of train by entity (its column), in the order of their letters."""
-    found = {}
-    for entity, column in columns.items():
-        found[entity] = sorted({tag.strip() for tag in catalogue.split("train")[column] if tag and tag.strip()})
-        if not found[entity]:
-            raise E2FashionError(f"The column '{column}' of train holds no tag: leave '{entity}' out of the prompt.")
-    return found
-
-
-@dataclass(frozen=True)
-class Told:
-    """A product's true captions and what was told of it, behind which prompt."""
+class ProductCaption:
+    """A product's true captions and the generated one, with its prompt."""
 
     product_id: str
     truth: tuple[str, ...]
@@ -92,82 +52,160 @@ class Told:
     prompt: str = ""
 
 
-def save_told(file: Path, told: Sequence[Told]) -> None:
-    """One JSON object a line."""
-    write_text(file, "".join(json.dumps(vars(item), ensure_ascii=False) + "\n" for item in told))
+def save_captions(file: Path, captions: Sequence[ProductCaption]) -> None:
+    """One JSON object per line."""
+    write_text(file, "".join(json.dumps(vars(item), ensure_ascii=False) + "\n" for item in captions))
 
 
-def read_told(file: Path) -> list[Told]:
-    """What :func:`save_told` wrote."""
+def read_captions(file: Path) -> list[ProductCaption]:
+    """The content of a file that :func:`save_captions` wrote."""
     if not file.is_file():
         raise E2FashionError(f"there are no captions at {file}: run `e2fashion caption evaluate` first")
     lines = file.read_text(encoding="utf-8").splitlines()
-    return [Told(**(values | {"truth": tuple(values["truth"])})) for values in map(json.loads, lines)]
+    return [ProductCaption(**(values | {"truth": tuple(values["truth"])})) for values in map(json.loads, lines)]
 
 
-@dataclass(frozen=True)
-class CaptionContext:
-    """What a caption record says beside its numbers: the method as tables call it, how the picture was read, and with
-    which settings; ``left_out`` counts products without a caption."""
+def captions_file(results: Path, split: str, reading: str) -> Path:
+    """The file of one reading's captions beside a records file; an empty reading is the most frequent caption."""
+    name = f"{split}-{reading or 'most_frequent'}"
+    return results.parent / "captions" / f"{file_name(name)}.jsonl"
 
-    method: str
-    reading: str
-    encoder: str
-    split: str
-    run: RunIdentity
-    data_fingerprint: str
-    caption: str
-    left_out: int = 0
-    settings: dict[str, Any] = field(default_factory=dict)
+
+def most_frequent_caption(captions: Sequence[str]) -> str:
+    """The most frequent of ``captions``, the first of equally frequent ones.
+
+    Raises:
+        E2FashionError: every caption is empty, or there are none.
+    """
+    counted = Counter(caption for caption in captions if caption.strip())
+    if not counted:
+        raise E2FashionError("There are no captions to count: every one is empty.")
+    return counted.most_common(1)[0][0]
+
+
+def evaluate_captions(config: CaptionEvaluateConfig, progress: bool = True) -> tuple[Path, list[ResultRecord]]:
+    """Measure every reading and baseline; the records, and the file where they belong, with captions beside it.
+
+    Products without a caption are left out and counted.
+
+    Raises:
+        E2FashionError: a mistake in the configuration, or a decoder, encoder or catalogue that cannot be read.
+    """
+    if not config.reading:
+        raise E2FashionError("reading is empty: give project, direct, shifted or nearest.")
+    if config.tokenizer == "ptb" and config.clip_score is None and not has_java():
+        raise E2FashionError(NO_JAVA)
+    catalogue = Catalogue.load(config.data)
+    catalogue.split(config.split)
+    judge = load_named_encoder(config.clip_score) if config.clip_score else None
+    opened = open_decoder(config)
+    facts, encoder = opened.stored.facts, opened.encoder
+    if judge is not None and identity_of_encoder(judge).fingerprint == facts.encoder.fingerprint:
+        raise E2FashionError(
+            f"clip_score names '{judge.name}', the encoder that the captions are made from: CLIPScore would measure "
+            "how well it agrees with itself. Name a separate one."
+        )
+    results = Path(config.output) if config.output else opened.run.results
+    captioners = {reading: opened.captioner(reading, config) for reading in config.reading}
+    templates = TextTemplate(facts.caption), TextTemplate(facts.text)
+    listed = product_texts(catalogue, config.split, *templates)
+    kept = [row for row, product in enumerate(listed) if product.entries]
+    if not kept:
+        raise E2FashionError(f"There are no captions on {config.split}: every product's is empty.")
+    products = [listed[row] for row in kept]
+    features = _features(encoder, catalogue, config, results, progress)
+    embeds = features.image[kept]
+    prompts = opened.prompts({name: region[kept] for name, region in features.regions.items()})
+    judged = None if judge is None else _features(judge, catalogue, config, results, progress).image[kept]
+    records: list[ResultRecord] = []
+
+    def measure(
+        captions: Sequence[str],
+        method: str,
+        reading: str,
+        model: str,
+        run: RunIdentity,
+        settings: Mapping[str, Any],
+        prompts: Sequence[str] | None = None,
+    ) -> None:
+        rows = zip(products, captions, prompts or [""] * len(products), strict=True)
+        saved = [ProductCaption(item.product_id, item.captions, caption, prompt) for item, caption, prompt in rows]
+        save_captions(captions_file(results, config.split, reading), saved)
+        scores = caption_scores([item.truth for item in saved], captions, config.tokenizer, config.meteor)
+        for reason in dict.fromkeys(scores.missing.values()):
+            logger.warning("%s", reason)
+        clip_score = None
+        if judge is not None and judged is not None:
+            clip_score = (judge.name, clip_scores(judged, judge.embed_texts(list(captions))))
+        context = run.context(model, config.split, catalogue.fingerprint, facts.caption)
+        extra = {"caption_method": method, "left_out": len(listed) - len(products), **settings}
+        records.extend(caption_records(scores, len(products), context, reading, extra, clip_score))
+
+    none = RunIdentity("", git_commit(), 0)
+    if config.baselines:
+        texts = [caption for item in product_texts(catalogue, "train", *templates) for caption in item.captions]
+        measure([most_frequent_caption(texts)] * len(products), MOST_FREQUENT, "", "", none, {})
+    length = facts.length if config.length is None else config.length
+    shared = {"caption_length": length, "memory_size": len(opened.memory), "memory_text": facts.text}
+    generation = {
+        "beams": config.beams,
+        "length_penalty": config.length_penalty,
+        "noise_variance": facts.noise_variance,
+        "prompt": facts.prompt,
+    }
+    run = identity_of(opened.run.read_record())
+    for reading, captioner in captioners.items():
+        if not isinstance(captioner, Captioner):
+            measure(captioner.caption(embeds), NEAREST_CAPTION, reading, encoder.name, none, shared)
+            continue
+        settings = shared | generation
+        if reading == "project":
+            settings["temperature"] = config.temperature
+        captions = captioner.caption(embeds, prompts, progress)
+        measure(captions, facts.title, reading, encoder.name, run, settings, prompts)
+    return results, records
 
 
 def caption_records(
-    scores: CaptionScores, number: int, context: CaptionContext, clip_score: tuple[str, Tensor] | None = None
+    scores: CaptionScores,
+    number: int,
+    context: RecordContext,
+    reading: str,
+    extra: Mapping[str, Any],
+    clip_score: tuple[str, Tensor] | None = None,
 ) -> list[ResultRecord]:
-    """One record a metric, with N, tokenizer and implementation; 95 % intervals where a metric is a mean over items.
+    """One record per metric, with N, tokenizer and implementation; 95 % intervals of metrics that are means of items.
 
     ``clip_score`` is the name of its fixed encoder and the values (N,).
     """
-    items = dict(scores.items)
-    values = dict(scores.values)
+    items, values = dict(scores.items), dict(scores.values)
     if clip_score is not None:
         items[CLIP_SCORE] = clip_score[1]
         values[CLIP_SCORE] = float(clip_score[1].mean())
     records = []
     for metric, value in values.items():
         low, high = _interval(items[metric]) if metric in items else (None, None)
-        extra = {
-            "caption_method": context.method,
-            "caption_tokenizer": scores.tokenizer,
-            "implementation": scores.implementation,
-            "left_out": context.left_out,
-            **context.settings,
-        }
+        made_by = {"caption_tokenizer": scores.tokenizer, "implementation": scores.implementation}
         if metric == CLIP_SCORE and clip_score is not None:
-            extra |= {"caption_tokenizer": "", "implementation": "ours", "clip_score_encoder": clip_score[0]}
-        records.append(
-            CAPTIONING.record(
-                context.run.context(context.encoder, context.split, context.data_fingerprint, context.caption),
-                metric,
-                value,
-                low,
-                high,
-                protocol=context.reading,
-                queries=number,
-                extra=extra,
-            )
+            made_by = {"caption_tokenizer": "", "implementation": "ours", "clip_score_encoder": clip_score[0]}
+        record = CAPTIONING.record(
+            context, metric, value, low, high, protocol=reading, queries=number, extra={**extra, **made_by}
         )
+        records.append(record)
     return records
 
 
 def _interval(values: Tensor) -> tuple[float, float]:
-    """Bootstrap over items; the words' weights in CIDEr stay those of the whole set."""
+    """Bootstrap over items; weights of words in CIDEr stay those of the whole set."""
     unit = torch.arange(len(values))
     low, high = interval(bootstrap(weighted_means(values[:, None], unit, len(values)), len(values)))
     return float(low), float(high)
 
 
-def told_by(products: Sequence[ProductTexts], captions: Sequence[str], prompts: Sequence[str]) -> Iterator[Told]:
-    """Products with what was told of them."""
-    for product, caption, prompt in zip(products, captions, prompts, strict=True):
-        yield Told(product.product_id, product.captions, caption, prompt)
+def _features(
+    encoder: Encoder, catalogue: Catalogue, config: CaptionEvaluateConfig, results: Path, progress: bool
+) -> SplitFeatures:
+    to_device(encoder, config.accelerator)
+    return cached_features(
+        encoder, catalogue, config.split, results.parent / "features", workers=config.workers, progress=progress
+    )

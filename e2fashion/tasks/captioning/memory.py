@@ -1,4 +1,4 @@
-"""A support memory: the captions of training as normalised text embeddings, computed once and mapped into memory."""
+"""A support memory: the captions of training as text embeddings, computed once and memory-mapped, and its lookups."""
 
 from __future__ import annotations
 
@@ -23,21 +23,22 @@ from e2fashion.types import E2FashionError
 logger = logging.getLogger(__name__)
 
 EmbedTexts = Callable[[Sequence[str]], Tensor]
-"""Texts to L2-normalised embeddings (N, C), as ``Encoder.embed_texts``."""
+"""Texts to L2-normalized embeddings (N, C), as ``Encoder.embed_texts``."""
 
 FORMAT = 1
 DESCRIPTION_FILE, EMBEDS_FILE, CAPTIONS_FILE = "memory.json", "embeds.npy", "captions.json"
 REMEDY = "Delete the folder of the memory, and train the decoder again."
 BATCH = 256
 MAXIMUM = 500_000
-"""How many captions a memory holds at most (DeCap)."""
+"""The most captions of a memory (DeCap)."""
+QUERY_CHUNK, MEMORY_CHUNK = 256, 16_384
 
 
 @dataclass(frozen=True)
 class SupportMemory:
-    """``embeds`` (N, C) fp32, L2-normalised, mapped from disk where it has a folder, and the ``captions`` behind them.
+    """``embeds`` (N, C) fp32, L2-normalized, memory-mapped, and their ``captions``; rows are distinct.
 
-    What is embedded may say more than its caption: a product's tags and description, say. Rows are distinct.
+    An embedded text may hold more than its caption: a product's tags and description, say.
     """
 
     embeds: Tensor
@@ -50,30 +51,30 @@ class SupportMemory:
 
 @dataclass(frozen=True)
 class MemoryEntry:
-    """``text`` is what the encoder embeds, ``caption`` what is told of it."""
+    """``text`` is what the encoder embeds, ``caption`` what is generated."""
 
     text: str
     caption: str
 
 
 def distinct_entries(entries: Iterable[MemoryEntry], maximum: int = MAXIMUM, seed: int = 0) -> list[MemoryEntry]:
-    """Entries that have a text and a caption, each once, in order; of more than ``maximum`` a seeded choice.
+    """Entries with a text and a caption, each once, in order; of more than ``maximum`` a seeded sample.
 
     Raises:
         E2FashionError: there are none, or ``maximum`` is below 1.
     """
     if maximum < 1:
         raise E2FashionError(f"memory_size is {maximum}; give a number from 1.")
-    found = list(dict.fromkeys(entry for entry in entries if entry.text.strip() and entry.caption.strip()))
-    if not found:
+    distinct = list(dict.fromkeys(entry for entry in entries if entry.text.strip() and entry.caption.strip()))
+    if not distinct:
         raise E2FashionError(
             "There are no captions: the split is empty, or every caption is. Choose another catalogue, or a caption "
             "template whose columns are filled, as in caption={description}."
         )
-    if len(found) <= maximum:
-        return found
-    chosen = torch.randperm(len(found), generator=torch.Generator().manual_seed(seed))[:maximum].sort().values
-    return [found[row] for row in chosen.tolist()]
+    if len(distinct) <= maximum:
+        return distinct
+    chosen = torch.randperm(len(distinct), generator=torch.Generator().manual_seed(seed))[:maximum].sort().values
+    return [distinct[row] for row in chosen.tolist()]
 
 
 def memory_key(entries: Sequence[MemoryEntry], encoder: EncoderIdentity) -> str:
@@ -93,41 +94,41 @@ def open_memory(
 ) -> SupportMemory:
     """The memory of these entries below ``folder``, embedded now if no earlier call did or if it is damaged.
 
-    Each distinct text is embedded once, and written as it comes: main memory holds one batch.
+    Each distinct text is embedded once and written batch by batch.
 
     Raises:
         E2FashionError: an encoder that compares tokens.
     """
-    place = folder / memory_key(entries, encoder)
-    if (place / DESCRIPTION_FILE).is_file():
+    path = folder / memory_key(entries, encoder)
+    if (path / DESCRIPTION_FILE).is_file():
         try:
-            return load_memory(place, encoder)
+            return load_memory(path, encoder)
         except DamagedError as damage:
             logger.warning("%s It is embedded again.", damage)
-    with atomic_folder(place) as partial:
+    with atomic_folder(path) as partial:
         _write(partial, entries, encoder, embed_texts, progress)
-    return load_memory(place, encoder)
+    return load_memory(path, encoder)
 
 
-def load_memory(place: Path, encoder: EncoderIdentity) -> SupportMemory:
-    """The memory of one folder, mapped.
+def load_memory(path: Path, encoder: EncoderIdentity) -> SupportMemory:
+    """The memory of one folder, memory-mapped.
 
     Raises:
-        E2FashionError: there is none, it is damaged, or another encoder's (both are named).
+        E2FashionError: it is missing or damaged, or was made with another encoder (both are named).
     """
-    recover(place)
-    about = read_json(place / DESCRIPTION_FILE, REMEDY)
+    recover(path)
+    about = read_json(path / DESCRIPTION_FILE, REMEDY)
     try:
-        check_files(place, about.get("files", {}), REMEDY)
-        captions = tuple(json.loads((place / CAPTIONS_FILE).read_text(encoding="utf-8")))
-        # Copy on write: PyTorch wants memory that it may write to, and the file stays as it is.
-        mapped = np.load(place / EMBEDS_FILE, mmap_mode="c", allow_pickle=False)
+        check_files(path, about.get("files", {}), REMEDY)
+        captions = tuple(json.loads((path / CAPTIONS_FILE).read_text(encoding="utf-8")))
+        # Copy on write: PyTorch requires writable memory, and the file stays as it is.
+        mapped = np.load(path / EMBEDS_FILE, mmap_mode="c", allow_pickle=False)
         made_with, version = EncoderIdentity(**about["encoder"]), int(about["format"])
     except (OSError, EOFError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise DamagedError(f"The support memory {place} cannot be read ({error}). {REMEDY}") from error
+        raise DamagedError(f"The support memory {path} cannot be read ({error}). {REMEDY}") from error
     if version != FORMAT or mapped.shape != (len(captions), made_with.dimension):
-        raise DamagedError(f"The support memory {place} is damaged or of another version. {REMEDY}")
-    check_same_encoder(f"the support memory {place}", made_with, encoder)
+        raise DamagedError(f"The support memory {path} is damaged or of another version. {REMEDY}")
+    check_same_encoder(f"the support memory {path}", made_with, encoder)
     return SupportMemory(torch.from_numpy(mapped), captions, made_with)
 
 
@@ -142,20 +143,63 @@ def check_same_encoder(what: str, made_with: EncoderIdentity, given: EncoderIden
 
 
 def checked_embeds(embeds: Tensor, encoder: str) -> Tensor:
-    """``embeds`` (N, C) L2-normalised fp32 on the CPU; an error for tokens (N, T, C)."""
+    """``embeds`` (N, C) L2-normalized fp32 on the CPU; an error for tokens (N, T, C)."""
     if is_tokenwise(embeds):
         raise E2FashionError(
-            f"The encoder '{encoder}' compares tokens and has no one vector per picture and text, which captioning "
-            "starts from. Give an encoder of one vector each: a CLIP, CLIP-FT or E2."
+            f"The encoder '{encoder}' compares tokens and has no single vector per image and text, which captioning "
+            "needs. Give an encoder of one vector each: a CLIP, CLIP-FT or E2."
         )
     return F.normalize(embeds.float(), dim=-1).cpu()
+
+
+def project(
+    embeds: Tensor,
+    memory: Tensor,
+    temperature: float = 100.0,
+    query_chunk: int = QUERY_CHUNK,
+    memory_chunk: int = MEMORY_CHUNK,
+) -> Tensor:
+    """Embeddings moved into the space of texts: normalize(softmax(temperature * v M^T) M) (DeCap).
+
+    ``embeds`` (N, C) and ``memory`` (M, C) are L2-normalized; returns (N, C), L2-normalized. The softmax runs over
+    chunks of the memory with a running maximum, so that nothing of size (N, M) is in memory.
+    """
+    parts = [_project_chunk(rows, memory, temperature, memory_chunk) for rows in embeds.split(query_chunk)]
+    return torch.cat(parts) if parts else embeds
+
+
+def _project_chunk(rows: Tensor, memory: Tensor, temperature: float, memory_chunk: int) -> Tensor:
+    maximum = torch.full((len(rows), 1), -torch.inf, device=rows.device)
+    mixed = torch.zeros_like(rows)
+    for chunk in memory.split(memory_chunk):
+        chunk = chunk.to(rows.device)
+        logits = temperature * rows @ chunk.T
+        larger = torch.maximum(maximum, logits.amax(1, keepdim=True))
+        # The sum of weights is not needed: the result is normalized.
+        mixed = mixed * (maximum - larger).exp() + (logits - larger).exp() @ chunk
+        maximum = larger
+    return F.normalize(mixed, dim=-1)
+
+
+def nearest(embeds: Tensor, memory: Tensor, query_chunk: int = QUERY_CHUNK, memory_chunk: int = MEMORY_CHUNK) -> Tensor:
+    """The row of ``memory`` (M, C) nearest to every row of ``embeds`` (N, C), the first of equal ones: (N,) int64."""
+    parts = []
+    for rows in embeds.split(query_chunk):
+        best = torch.full((len(rows),), -torch.inf, device=rows.device)
+        best_row = torch.zeros(len(rows), dtype=torch.int64, device=rows.device)
+        for start in range(0, len(memory), memory_chunk):
+            score, row = (rows @ memory[start : start + memory_chunk].to(rows.device).T).max(1)
+            best_row = torch.where(score > best, row + start, best_row)
+            best = torch.maximum(score, best)
+        parts.append(best_row)
+    return torch.cat(parts) if parts else torch.empty(0, dtype=torch.int64)
 
 
 def _write(
     folder: Path, entries: Sequence[MemoryEntry], encoder: EncoderIdentity, embed_texts: EmbedTexts, progress: bool
 ) -> None:
     if not entries:
-        raise E2FashionError("There are no captions to remember: give some.")
+        raise E2FashionError("There are no captions for a memory: give some.")
     rows = np.lib.format.open_memmap(
         folder / EMBEDS_FILE, mode="w+", dtype=np.float32, shape=(len(entries), encoder.dimension)
     )

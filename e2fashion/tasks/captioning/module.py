@@ -1,8 +1,8 @@
-"""The LightningModule that teaches a decoder to tell texts from their embeddings: no picture is read."""
+"""The LightningModule that trains a decoder to reconstruct texts from their embeddings, and its data: no images."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence, Sized
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,19 +16,21 @@ from torch.utils.data import Dataset
 from e2fashion.data.loader import ResumableLoader
 from e2fashion.data.sampler import EpochSampler
 from e2fashion.tasks.captioning.config import CaptionFitConfig
+from e2fashion.tasks.captioning.memory import SupportMemory
+from e2fashion.tasks.captioning.tokens import CaptionBatch, CaptionTokens
 from e2fashion.training.config import OptimizerConfig
 from e2fashion.training.optimizers import build_optimizer
 from e2fashion.training.schedules import linear_with_warmup
 from e2fashion.types import E2FashionError
 
 SCORE = "score"
-"""What chooses the epoch: minus the loss on val, of which more is better."""
+"""Chooses the epoch: minus the loss on val."""
 
 
 class CaptionModule(pl.LightningModule):
     """Cross-entropy of captions; ``decoder`` maps a batch to its loss and reads ``training``.
 
-    All randomness of a step comes from (seed, step), so that a resumed run repeats what an uninterrupted one does.
+    All randomness of a step comes from (seed, step), so that a resumed run equals an uninterrupted one.
     """
 
     def __init__(self, decoder: nn.Module, config: CaptionFitConfig, seed: int) -> None:
@@ -55,7 +57,7 @@ class CaptionModule(pl.LightningModule):
         return loss
 
     def validation_step(self, batch: Any, batch_idx: int) -> None:
-        """Collect the loss of val's texts, without noise, smoothing and dropout."""
+        """Collect the loss on texts of val, without noise, smoothing and dropout."""
         self._losses.append((float(self.decoder(batch)), int(batch.targets.sum())))
 
     def on_validation_epoch_end(self) -> None:
@@ -67,7 +69,7 @@ class CaptionModule(pl.LightningModule):
         self.log(SCORE, -loss, logger=False)
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
-        """AdamW with a linear decay behind a warm-up (DeCap, CapDec)."""
+        """AdamW with a linear decay after a warm-up (DeCap, CapDec)."""
         adamw = OptimizerConfig(weight_decay=self.config.weight_decay)
         optimizer = build_optimizer(self.decoder, adamw, self.config.learning_rate)
         data: pl.LightningDataModule = self.trainer.datamodule  # type: ignore[attr-defined]
@@ -76,31 +78,52 @@ class CaptionModule(pl.LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
 
-class _Numbers(Dataset[int]):
-    """Items by number; the sampler also says the epoch, which plays no part here."""
+@dataclass(frozen=True)
+class TrainingExample:
+    """A row of the memory, and the prompt before its caption; empty: none."""
 
-    def __init__(self, number: int) -> None:
-        self.number = number
+    row: int
+    prompt: str = ""
+
+
+class TrainingExamples(Dataset[int]):
+    """Examples by number, and batches of them: a memory's embeddings with its captions, tokenized once."""
+
+    def __init__(self, memory: SupportMemory, examples: Sequence[TrainingExample], tokens: CaptionTokens) -> None:
+        if not examples:
+            raise E2FashionError("There are no captions to train on: every product's is empty.")
+        self.memory = memory
+        self.tokens = tokens
+        self.rows = [example.row for example in examples]
+        self._captions = tokens.captions(memory.captions)
+        prompts = list(dict.fromkeys(example.prompt for example in examples))
+        ids = dict(zip(prompts, tokens.prompts(prompts), strict=True))
+        self._prompts = [ids[example.prompt] for example in examples]
 
     def __len__(self) -> int:
-        return self.number
+        return len(self.rows)
 
-    def __getitem__(self, place: tuple[int, int]) -> int:
-        return place[0]
+    def __getitem__(self, item: tuple[int, int]) -> int:
+        """The number, of a number and an epoch."""
+        return item[0]
 
+    def batch(self, numbers: Sequence[int]) -> CaptionBatch:
+        """The examples of these numbers."""
+        rows = [self.rows[number] for number in numbers]
+        captions = [self._captions[row] for row in rows]
+        return self.tokens.batch(self.memory.embeds[rows], captions, [self._prompts[number] for number in numbers])
 
-@dataclass(frozen=True)
-class CaptionItems:
-    """Captions to train on: how many, and what makes a batch of some of their numbers."""
-
-    items: Sized
-    collate: Callable[[Sequence[int]], Any]
+    def mean_embed(self) -> Tensor:
+        """The mean of the examples' embeddings, each as often as it occurs: (C,)."""
+        embeds = self.memory.embeds
+        counts = torch.bincount(torch.tensor(self.rows), minlength=len(embeds)).to(embeds.dtype)
+        return counts @ embeds / counts.sum()
 
 
 class CaptionData(pl.LightningDataModule):
     """Loaders over texts that are embedded already; the order of an epoch comes from (seed, epoch)."""
 
-    def __init__(self, train: CaptionItems, val: CaptionItems, batch_size: int, seed: int) -> None:
+    def __init__(self, train: TrainingExamples, val: TrainingExamples, batch_size: int, seed: int) -> None:
         super().__init__()
         self.train, self.val = train, val
         self.batch_size, self.seed = batch_size, seed
@@ -113,12 +136,11 @@ class CaptionData(pl.LightningDataModule):
         """In order."""
         return self._loader(self.val, shuffle=False)
 
-    def _loader(self, of: CaptionItems, shuffle: bool) -> ResumableLoader:
-        sampler = EpochSampler(len(of.items), self.batch_size, seed=self.seed, shuffle=shuffle, drop_last=shuffle)
+    def _loader(self, examples: TrainingExamples, shuffle: bool) -> ResumableLoader:
+        sampler = EpochSampler(len(examples), self.batch_size, seed=self.seed, shuffle=shuffle, drop_last=shuffle)
         done = self._batches_done if shuffle else None
-        items: Any = _Numbers(len(of.items))
-        collate: Any = of.collate  # the loader hands on what it is given, whatever a batch is
-        return ResumableLoader(items, sampler, collate, batches_done=done)
+        items: Any = examples  # of another type than the loader's, as its batches are
+        return ResumableLoader(items, sampler, items.batch, batches_done=done)
 
     def _batches_done(self) -> int:
         """Batches of the current epoch that are finished; not 0 only when a run resumes."""

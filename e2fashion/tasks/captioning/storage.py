@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Literal
 
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerBase
 
-from e2fashion.disk import read_json, stored_as
+from e2fashion.disk import read_json, seal, stored_as, write_checksums, write_json
 from e2fashion.encoder import EncoderIdentity
 from e2fashion.models.loading import (
+    check_model_files,
+    checked_source,
     load_config,
     load_module,
     load_weights,
@@ -24,9 +25,9 @@ from e2fashion.models.loading import (
     refuse_other_tensors,
 )
 from e2fashion.models.tokenizer import read_tokenizer
-from e2fashion.tasks.captioning.decoder import CaptionDecoder, Method, PrefixShape, method_title
-from e2fashion.tasks.captioning.spelling import Spelling
-from e2fashion.tasks.captioning.tokens import CaptionTokens
+from e2fashion.tasks.captioning.config import CaptionMapperConfig
+from e2fashion.tasks.captioning.decoder import CaptionDecoder, build_prefix
+from e2fashion.tasks.captioning.tokens import CaptionTokens, Spelling
 from e2fashion.types import E2FashionError
 
 FORMAT = 1
@@ -37,19 +38,31 @@ GPT2 = "gpt2"
 REMEDY = "Train the decoder again."
 
 
+@dataclass
+class PrefixFacts(CaptionMapperConfig):
+    """The prefix of a decoder: ``linear``, or a ``transformer`` of this shape."""
+
+    kind: Literal["linear", "transformer"] = "linear"
+
+    @property
+    def mapper(self) -> CaptionMapperConfig | None:
+        """The shape of the transformer; None of a linear prefix."""
+        return self if self.kind == "transformer" else None
+
+
 @dataclass(frozen=True)
 class DecoderFacts:
-    """What has to be known of a decoder beside its weights.
+    """What is stored of a decoder besides its weights.
 
-    ``caption`` and ``text`` are templates: what is told, and what the encoder embedded in training. ``prompt_tags`` are
-    the tags, by entity, of which the nearest to a picture's regions stand before its caption; ``language_model`` is
-    ``scratch`` or where the pretrained one came from. ``memory`` is the folder of the support memory, as seen from the
-    decoder's, ``spelling`` what :class:`~e2fashion.tasks.captioning.spelling.Spelling` learnt.
+    ``caption`` and ``text`` are templates: of captions, and of what the encoder embedded in training. ``prompt_tags``
+    are the tags, by entity, of which those nearest to an image's regions are the prompt; ``language_model`` is
+    ``scratch`` or the source of the pretrained one. ``memory`` is the folder of the support memory, relative to the
+    decoder's, ``spelling`` what :class:`~e2fashion.tasks.captioning.tokens.Spelling` learned.
     """
 
-    method: Method
+    method: Literal["decap", "capdec"]
     encoder: EncoderIdentity
-    prefix: PrefixShape
+    prefix: PrefixFacts
     language_model: str
     length: int
     caption: str
@@ -63,8 +76,10 @@ class DecoderFacts:
 
     @property
     def title(self) -> str:
-        """What tables call the method."""
-        return method_title(self.method, self.language_model == SCRATCH)
+        """The method in tables: CapDec without a pretrained language model is not CapDec."""
+        if self.method == "decap":
+            return "DeCap"
+        return "CapDec (scratch LM)" if self.language_model == SCRATCH else "CapDec"
 
     @property
     def prompt(self) -> str:
@@ -83,22 +98,22 @@ class StoredDecoder:
 
 
 def save_decoder(stored: StoredDecoder, folder: Path) -> None:
-    """Write everything that :func:`load_decoder` reads."""
+    """Write everything that :func:`load_decoder` reads, with checksums."""
     stored.decoder.language_model.save_pretrained(folder / LANGUAGE_MODEL)
     stored.tokens.tokenizer.save_pretrained(folder / TOKENIZER)
     prefix = {name: value.contiguous() for name, value in stored.decoder.prefix.state_dict().items()}
     save_file(prefix, folder / PREFIX_FILE)
     if stored.offset is not None:
         save_file({"offset": stored.offset.contiguous()}, folder / OFFSET_FILE)
-    content = {"format": FORMAT, **asdict(stored.facts)}
-    (folder / FACTS_FILE).write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    write_json(folder / FACTS_FILE, seal({"format": FORMAT, **asdict(stored.facts)}))
+    write_checksums(folder)
 
 
 def read_facts(folder: Path) -> DecoderFacts:
     """The facts of a decoder's folder.
 
     Raises:
-        E2FashionError: it is none, or of another version.
+        E2FashionError: it holds no decoder, or one of another version.
     """
     file = folder / FACTS_FILE
     if not file.is_file():
@@ -107,8 +122,8 @@ def read_facts(folder: Path) -> DecoderFacts:
             "`e2fashion caption train`."
         )
     content = read_json(file, REMEDY)
-    if (found := content.pop("format", None)) != FORMAT:
-        raise E2FashionError(f"{file} has the format {found!r}, this version reads {FORMAT}. {REMEDY}")
+    if (version := content.pop("format", None)) != FORMAT:
+        raise E2FashionError(f"{file} has the format {version!r}, this version reads {FORMAT}. {REMEDY}")
     return stored_as(DecoderFacts, content, str(file), REMEDY)
 
 
@@ -116,9 +131,10 @@ def load_decoder(folder: Path) -> StoredDecoder:
     """The decoder of a folder, in evaluation mode on the CPU.
 
     Raises:
-        E2FashionError: it is none, or files of it are damaged or missing.
+        E2FashionError: it holds no decoder, or its files are damaged or missing.
     """
     facts, what = read_facts(folder), f"the caption decoder '{folder}'"
+    check_model_files(folder)
     if not (folder / LANGUAGE_MODEL).is_dir():
         raise E2FashionError(f"{what} lacks its folder {LANGUAGE_MODEL}. {REMEDY}")
     read_config(folder / LANGUAGE_MODEL, (GPT2,), what)
@@ -136,8 +152,8 @@ def load_decoder(folder: Path) -> StoredDecoder:
         )
     with only_our_errors(what, REMEDY):
         with torch.device("meta"):  # compared before it takes any memory
-            refuse_other_tensors(facts.prefix.build(dimension, width), tensors, what)
-        prefix = facts.prefix.build(dimension, width)
+            refuse_other_tensors(build_prefix(dimension, width, facts.prefix.mapper), tensors, what)
+        prefix = build_prefix(dimension, width, facts.prefix.mapper)
     load_module(prefix, tensors, what)
     if offset is not None and (offset.shape[-1:] != (dimension,) or not_finite({"offset": offset})):
         raise E2FashionError(f"{what}: {OFFSET_FILE} is no finite vector of width {dimension}. {REMEDY}")
@@ -147,24 +163,22 @@ def load_decoder(folder: Path) -> StoredDecoder:
     return StoredDecoder(decoder, tokens, facts, offset)
 
 
-def load_language_model(
-    name_or_folder: str, checked: Callable[[str], str]
-) -> tuple[GPT2LMHeadModel, PreTrainedTokenizerBase]:
-    """A pretrained GPT-2 and its tokenizer, of a folder or a hub name; ``checked`` refuses paths that do not exist.
+def load_language_model(name_or_folder: str) -> tuple[GPT2LMHeadModel, PreTrainedTokenizerBase]:
+    """A pretrained GPT-2 and its tokenizer, of a folder or a hub name.
 
     Raises:
-        E2FashionError: it is not there, or no GPT-2; the message says how to do without.
+        E2FashionError: it is missing, or no GPT-2; the message names the alternative.
     """
     without = f"Give the folder or hub name of a GPT-2, or lm={SCRATCH} (tables then say 'CapDec (scratch LM)')."
     what = f"lm='{name_or_folder}'"
     try:
-        source = checked(name_or_folder)
+        source = checked_source(name_or_folder)
     except E2FashionError as error:
         raise E2FashionError(f"{what} is no folder of a model and no hub name. {without}") from error
     try:
-        found = read_config(source, (), what).get("model_type")
-        if found != GPT2:
-            raise E2FashionError(f"{what} is a model of type '{found}', not a GPT-2.")
+        kind = read_config(source, (), what).get("model_type")
+        if kind != GPT2:
+            raise E2FashionError(f"{what} is a model of type '{kind}', not a GPT-2.")
         model = load_weights(GPT2LMHeadModel, source, load_config(GPT2Config, source, what), what)
         tokenizer = read_tokenizer(source, f"the tokenizer of {what}")
         _check_vocabulary(tokenizer, model, what)
@@ -177,6 +191,6 @@ def _check_vocabulary(tokenizer: PreTrainedTokenizerBase, model: GPT2LMHeadModel
     highest, rows = max(tokenizer.get_vocab().values()), int(model.config.vocab_size)
     if highest >= rows:
         raise E2FashionError(
-            f"{what}: its tokenizer has ids up to {highest}, and the language model embeds {rows} tokens: they do not "
-            "belong together."
+            f"{what}: its tokenizer has ids up to {highest}, but the language model embeds {rows} tokens: they belong "
+            "to different models."
         )

@@ -1,27 +1,41 @@
-"""Tables of captions: one row per method, encoder and way of reading, one column per metric."""
+"""Captions to look at: tables of their metrics, and a sheet of products with the captions of several decoders."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import random
+import textwrap
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 
+import numpy as np
+
+from e2fashion.data.catalogue import Catalogue
+from e2fashion.data.pictures import read_stored
+from e2fashion.disk import write_text
+from e2fashion.escape import markdown
+from e2fashion.figures import ImageArray
 from e2fashion.metrics.captioning import BLEU, CAPTION_METRICS, CIDER, CLIP_SCORE, METEOR, ROUGE_L
+from e2fashion.plots import save_figure
 from e2fashion.published import PublishedRow
 from e2fashion.tables import Column, KnownRow, Table, pivot
-from e2fashion.tasks.captioning.measure import CAPTIONING
-from e2fashion.types import ResultRecord
-
-NEAREST_METHOD = "nearest caption (CLIPRe)"
-OWN_CAPTION = "most frequent caption"
-BASELINES = (OWN_CAPTION, NEAREST_METHOD)
+from e2fashion.tasks.captioning.measure import CAPTIONING, ProductCaption
+from e2fashion.types import E2FashionError, ResultRecord
 
 Key = tuple[str, str, str, str, str]
-"""Method, encoder, how the picture is read, training noise, prompt."""
+"""Method, encoder, reading, training noise, prompt."""
 
-HEADER = ("method", "encoder", "read", "noise", "prompt")
-#: Settings of decoding with their defaults.
-USUAL = {"beams": 1, "temperature": 100.0, "length_penalty": 1.0}
+HEADER = ("method", "encoder", "reading", "noise", "prompt")
+#: Settings of decoding that a row names where they differ.
+DEFAULTS = {"beams": 1, "temperature": 100.0, "length_penalty": 1.0}
 PUBLISHED_NAMES = {**{name: name for name in BLEU}, CIDER: "CIDEr", METEOR: "METEOR", ROUGE_L: "ROUGE"}
-"""Our metrics as the file of published values calls them."""
+"""Our metrics by their names in the file of published values."""
+
+TRUTH = "truth"
+PRODUCTS = 24
+SIDE = 160  #: pixels of an image's longer edge
+ACROSS, LETTERS, LINES = 3, 40, 3
+COLORS = ("#1a7f37", "#57606a", "#0550ae", "#953800")
 
 
 def caption_tables(records: Sequence[ResultRecord]) -> list[Table]:
@@ -34,8 +48,8 @@ def caption_tables(records: Sequence[ResultRecord]) -> list[Table]:
     scored = [record for record in records if record.task == CAPTIONING.task and record.metric == CLIP_SCORE]
     tables = []
     for (split, text, data, _), alike in kinds.items():
-        own = [r for r in scored if (r.split, r.text, r.data_fingerprint) == (split, text, data)]
-        tables.append(caption_table([*alike, *own]))
+        clip_scores = [r for r in scored if (r.split, r.text, r.data_fingerprint) == (split, text, data)]
+        tables.append(caption_table([*alike, *clip_scores]))
     return tables
 
 
@@ -46,8 +60,7 @@ def caption_table(
 ) -> Table:
     """All metrics in percent; CIDEr of a single record has its 95 % interval over products.
 
-    ``published`` are known rows (:func:`published_caption_rows`). What is not known or could not be computed is
-    ``n/a``.
+    ``published`` are known rows (:func:`published_caption_rows`). Values that are not known are ``n/a``.
     """
     metrics = [*CAPTION_METRICS, *([CLIP_SCORE] if any(r.metric == CLIP_SCORE for r in records) else [])]
     return pivot(
@@ -63,7 +76,7 @@ def caption_table(
 
 def published_caption_rows(rows: Sequence[PublishedRow]) -> list[KnownRow]:
     """Published systems as rows of the table."""
-    ours = {theirs: own for own, theirs in PUBLISHED_NAMES.items()}
+    ours = {theirs: metric for metric, theirs in PUBLISHED_NAMES.items()}
     return [
         KnownRow((row.label(), "", "", "", ""), {ours.get(name, name): value for name, value in row.values.items()})
         for row in rows
@@ -71,16 +84,16 @@ def published_caption_rows(rows: Sequence[PublishedRow]) -> list[KnownRow]:
 
 
 def row_key(record: ResultRecord, among: Sequence[ResultRecord] = ()) -> Key:
-    """Which row of the table a record belongs to.
+    """The row of the table that a record belongs to.
 
-    Settings of decoding stand behind the way of reading where they are not the usual ones, lengths and memories where
-    they differ ``among`` the records: only what was told alike may be averaged.
+    Settings of decoding follow the reading where they are not the defaults, lengths and memories where they differ
+    ``among`` the records: only captions of the same settings are averaged.
     """
     noise, read = record.extra.get("noise_variance"), record.protocol
     shown = "" if noise is None else f"{noise:g}"
     base = (record.extra["caption_method"], record.model, read, shown, record.extra.get("prompt", ""))
-    for name, usual in USUAL.items():
-        if (value := record.extra.get(name, usual)) != usual:
+    for name, default in DEFAULTS.items():
+        if (value := record.extra.get(name, default)) != default:
             read += f", {name.replace('_', ' ')} {value:g}"
     for name in ("caption_length", "memory_size"):
         if len({other.extra.get(name) for other in among if row_key(other)[:2] == base[:2]}) > 1:
@@ -103,3 +116,99 @@ def _caption(records: Sequence[ResultRecord]) -> str:
         + f"; tokenizer `{tokenizers}`, {implementations}; CIDEr is CIDEr-D, which depends on the N products."
         + (f" CLIPScore by {scored}." if scored else "")
     )
+
+
+@dataclass(frozen=True)
+class SheetRow:
+    """A product's first image (H, W, 3) and its texts by title, the true caption first."""
+
+    product_id: str
+    image: ImageArray
+    texts: Mapping[str, str]
+
+
+def sheet_rows(
+    catalogue: Catalogue,
+    split: str,
+    captions: Mapping[str, Sequence[ProductCaption]],
+    products: int = PRODUCTS,
+    seed: int = 0,
+) -> list[SheetRow]:
+    """Products drawn by ``seed``, with the captions that each title has for them.
+
+    Raises:
+        E2FashionError: there are no captions, or titles have captions of different products.
+    """
+    by_title = {title: {item.product_id: item for item in items} for title, items in captions.items()}
+    if not by_title:
+        raise E2FashionError("There are no captions for a sheet: evaluate a decoder first.")
+    ids = [list(items) for items in by_title.values()]
+    if any(sorted(items) != sorted(ids[0]) for items in ids):
+        raise E2FashionError(
+            "The captions of a sheet must be of the same products: evaluate all decoders on one split."
+        )
+    chosen = random.Random(seed).sample(sorted(ids[0]), min(products, len(ids[0])))
+    first_row: dict[str, int] = {}
+    for row, product in enumerate(catalogue.split(split)["product_id"]):
+        first_row.setdefault(product, row)
+    images = catalogue.split(split).select_columns(["image"])
+    rows = []
+    for product in chosen:
+        image = read_stored(images[first_row[product]]["image"])
+        image.thumbnail((SIDE, SIDE))
+        truth = next(iter(by_title.values()))[product].truth[0]
+        texts = {TRUTH: truth} | {title: items[product].caption for title, items in by_title.items()}
+        rows.append(SheetRow(product, np.array(image), texts))
+    return rows
+
+
+def write_sheet(rows: Sequence[SheetRow], file: Path, title: str, note: str = "") -> list[Path]:
+    """``file`` (Markdown, one row per product), and the PNG beside it that it shows."""
+    figure = draw_sheet(rows, file.with_suffix(".png"), title)
+    titles = list(rows[0].texts)
+
+    def line(cells: Sequence[str]) -> str:
+        return "| " + " | ".join(markdown(" ".join(cell.split())) for cell in cells) + " |"
+
+    table = [line(["product", *titles]), line(["---"] * (len(titles) + 1))]
+    table += [line([row.product_id, *(row.texts[name] for name in titles)]) for row in rows]
+    parts = [
+        f"# {markdown(title)}\n",
+        *([note + "\n"] if note else []),
+        f"![{markdown(title)}]({figure.name})\n",
+        *table,
+    ]
+    write_text(file, "\n".join(parts) + "\n")
+    return [file, figure]
+
+
+def draw_sheet(rows: Sequence[SheetRow], file: Path, title: str) -> Path:
+    """Images three to a line, texts to their right, one color per title."""
+    try:
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise E2FashionError("Figures need matplotlib. Install it: pip install 'e2fashion[report]'.") from error
+    lines, texts = -(-len(rows) // ACROSS), len(rows[0].texts)
+    cell = 0.25 + 0.44 * texts
+    height = lines * cell + 0.5
+    figure = Figure(figsize=(ACROSS * 4.1, height))
+    FigureCanvasAgg(figure)
+    axes = figure.subplots(lines, 2 * ACROSS, squeeze=False, gridspec_kw={"width_ratios": [1.0, 2.1] * ACROSS})
+    figure.subplots_adjust(left=0.01, right=0.995, top=1 - 0.42 / height, bottom=0.005, wspace=0.04, hspace=0.08)
+    for cell_number in range(lines * ACROSS):
+        shown, text_axes = axes[cell_number // ACROSS][2 * (cell_number % ACROSS) : 2 * (cell_number % ACROSS) + 2]
+        shown.axis("off")
+        text_axes.axis("off")
+        if cell_number >= len(rows):
+            continue
+        row = rows[cell_number]
+        shown.imshow(row.image)
+        for number, (name, text) in enumerate(row.texts.items()):
+            wrapped = "\n".join(textwrap.wrap(text, LETTERS, max_lines=LINES, placeholder=" ...")) or "(nothing)"
+            top, color = 1 - number / texts, COLORS[number % len(COLORS)]
+            options = {"transform": text_axes.transAxes, "va": "top", "color": color}
+            text_axes.text(0.0, top, name, fontsize=6.5, fontweight="bold", **options)
+            text_axes.text(0.0, top - 0.115 * 3 / texts, wrapped, fontsize=7.5, **options)
+    figure.suptitle(title, fontsize=10, x=0.01, y=1 - 0.1 / height, ha="left", va="top")
+    return save_figure(figure, file)

@@ -2,15 +2,74 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
+from itertools import pairwise
 
 import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
-from e2fashion.tasks.captioning.spelling import Spelling
 from e2fashion.types import E2FashionError
+
+PIECE = re.compile(r"\w+|[^\w\s]")
+BEFORE, AFTER = "before ", "behind "
+"""Prefixes of a rule for one mark and any neighbor; a piece has no space, so that no pair looks like them."""
+
+
+@dataclass(frozen=True)
+class Spelling:
+    """Spaces around marks, which CLIP's tokenizer drops: "t - shirt" is written "t-shirt".
+
+    ``joined`` says of two neighbors ("t -", in lower case, one of them a mark) whether there is no space between them;
+    "before -" and "behind -" say so for neighbors that were never seen with the mark. Learned from the training
+    captions (ours); {} leaves texts as they are.
+    """
+
+    joined: Mapping[str, bool]
+
+    @classmethod
+    def of(cls, captions: Iterable[str]) -> Spelling:
+        """The majority in ``captions``."""
+        together: Counter[str] = Counter()
+        seen: Counter[str] = Counter()
+        for caption in captions:
+            pieces = list(PIECE.finditer(caption.lower()))
+            for left, right in pairwise(pieces):
+                for name in _names(left.group(), right.group()):
+                    seen[name] += 1
+                    together[name] += left.end() == right.start()
+        return cls({name: 2 * together[name] > number for name, number in seen.items()})
+
+    def restore(self, text: str) -> str:
+        """``text`` with the spaces around its marks as in training; other spaces stay."""
+        if not self.joined:
+            return text
+        pieces = list(PIECE.finditer(text))
+        written = ""
+        for left, right in zip(pieces, [*pieces[1:], None], strict=True):
+            written += left.group()
+            if right is None:
+                break
+            names = _names(left.group().lower(), right.group().lower())
+            known = next((self.joined[name] for name in names if name in self.joined), None)
+            apart = left.end() < right.start() if known is None else not known
+            written += " " if apart else ""
+        return written
+
+
+def _names(left: str, right: str) -> list[str]:
+    """The rules that apply to a pair, the most specific first; none for two words."""
+    marks = [f"{AFTER}{left}"] if _is_mark(left) else []
+    marks += [f"{BEFORE}{right}"] if _is_mark(right) else []
+    return [f"{left} {right}", *marks] if marks else []
+
+
+def _is_mark(piece: str) -> bool:
+    return not (piece[0].isalnum() or piece[0] == "_")
+
 
 NO_SPELLING = Spelling({})
 
@@ -19,9 +78,8 @@ NO_SPELLING = Spelling({})
 class CaptionBatch:
     """What a decoder is trained on in one step.
 
-    ``embeds`` (B, C) L2-normalised; ``input_ids`` (B, L): prompt, start, caption, end, filled up behind;
-    ``attention_mask`` (B, L) bool, False behind the end; ``targets`` (B, L) bool, True where a token has to be told
-    from what stands before it: the caption and its end.
+    ``embeds`` (B, C) L2-normalized; ``input_ids`` (B, L): prompt, start, caption, end, padding; ``attention_mask``
+    (B, L) bool, False on padding; ``targets`` (B, L) bool, True on tokens that are predicted: the caption and its end.
     """
 
     embeds: Tensor
@@ -43,8 +101,8 @@ class CaptionTokens:
     """A tokenizer with its start and end token, and bounds in tokens.
 
     ``length`` bounds a caption with its end token, ``prompt_length`` a prompt. GPT-2 has one token for start and end.
-    ``stop`` is a text of one token behind which a caption ends too (CapDec: a full stop); None: only its end token.
-    ``spelling`` restores the blanks that a tokenizer forgets.
+    ``stop`` is a text of one token after which a caption ends too (CapDec: a full stop); None: only its end token.
+    ``spelling`` restores the spaces that a tokenizer drops.
     """
 
     tokenizer: PreTrainedTokenizerBase
@@ -69,16 +127,16 @@ class CaptionTokens:
 
     @property
     def end(self) -> int:
-        """The token behind a caption."""
+        """The token after a caption."""
         return int(self.tokenizer.eos_token_id)
 
     @property
     def ends(self) -> list[int]:
-        """All tokens behind which nothing more is told."""
+        """All tokens that end a caption."""
         return [self.end] + ([] if self.stop is None else self._ids([self.stop])[0])
 
     def captions(self, texts: Sequence[str]) -> list[list[int]]:
-        """Every text as start, its tokens, end; cut so that ``length`` tokens stand behind the start."""
+        """Every text as start, its tokens, end; cut to ``length`` tokens after the start."""
         return [[self.start, *ids[: self.length - 1], self.end] for ids in self._ids(texts)]
 
     def count_cut(self, texts: Sequence[str]) -> int:
@@ -98,23 +156,18 @@ class CaptionTokens:
         listed = list(texts)
         if not listed:
             return []
-        found: list[list[int]] = self.tokenizer(listed, add_special_tokens=False, verbose=False)["input_ids"]
-        return found
+        ids: list[list[int]] = self.tokenizer(listed, add_special_tokens=False, verbose=False)["input_ids"]
+        return ids
 
     def batch(self, embeds: Tensor, captions: Sequence[list[int]], prompts: Sequence[list[int]]) -> CaptionBatch:
-        """A training batch of ``embeds`` (B, C) with what :meth:`captions` and :meth:`prompts` made."""
+        """A training batch of ``embeds`` (B, C) with results of :meth:`captions` and :meth:`prompts`."""
         rows = [[*prompt, *caption] for prompt, caption in zip(prompts, captions, strict=True)]
         before = torch.tensor([len(prompt) + 1 for prompt in prompts])
         lengths = torch.tensor([len(row) for row in rows])
-        places = torch.arange(int(lengths.max()))
-        # Filled with the end token and told apart by mask: every id may be a real token.
-        ids = torch.full((len(rows), len(places)), self.end)
+        positions = torch.arange(int(lengths.max()))
+        # The mask marks padding, not its id: every id may be a real token.
+        ids = torch.full((len(rows), len(positions)), self.end)
         for row, values in enumerate(rows):
             ids[row, : len(values)] = torch.tensor(values)
-        present = places < lengths[:, None]
-        return CaptionBatch(embeds, ids, present, present & (places >= before[:, None]))
-
-
-def in_batches(number: int, size: int) -> Iterator[slice]:
-    """Slices of at most ``size`` that cover ``number`` items."""
-    return (slice(start, start + size) for start in range(0, number, size))
+        present = positions < lengths[:, None]
+        return CaptionBatch(embeds, ids, present, present & (positions >= before[:, None]))

@@ -1,1 +1,1 @@
-"""Text-guided image retrieval: a picture and what shall be different become one query."""
+"""Text-guided image retrieval: an image and a text of what shall differ from it are one query."""

@@ -7,23 +7,29 @@ from typing import Literal
 
 from omegaconf import MISSING
 
-from e2fashion.options import Computing, Preprocessing
+from e2fashion.options import Computing, Preprocessing, formerly_text, renamed
+from e2fashion.tasks.captioning.config import Reading
+
+Mode = Literal["image", "text", "sum", "concat", "slots", "llm"]
+"""How a query embedding is made of an image and an instruction."""
 
 
 @dataclass
 class ComposeConfig(Preprocessing, Computing):
     """Retrieval by an image and a text that says what shall differ, with one encoder or several."""
 
-    model: str = MISSING
-    """Run folders, model folders, or hub names of CLIPs, separated by commas; the first is the baseline."""
+    model: list[str] = MISSING
+    """Run folders, model folders, or hub names of CLIPs; the first is the baseline."""
     data: str = MISSING
     """``task=other_colour``: a prepared catalogue; ``fashion_iq``: the data set's folder."""
     task: Literal["other_colour", "fashion_iq"] = "other_colour"
     """Queries: another color of a product line, or FashionIQ's captions."""
-    arms: str = "image,text,sum,concat,slots"
-    """Query modes: ``image``, ``text``, ``sum``, ``concat``, ``slots``, ``llm``, separated by commas. Source: field."""
-    name: str | None = None
-    """Names of the models in tables, separated by commas; null: their folders' names."""
+    modes: list[Mode] = renamed("arms", "image", "text", "sum", "concat", "slots")
+    """Query modes to measure: the reference ``image`` alone, the instruction (``text``) alone, the weighted ``sum`` of
+    both embeddings, ``concat`` (caption, instruction), the caption rewritten by rules (``slots``) or by a language
+    model (``llm``). Source: field."""
+    name: list[str] | None = None
+    """Names of the models in tables; null: their folders' names."""
     split: str | None = None
     """Split of the queries; null: test, of FashionIQ val. Source: field."""
     tuning_split: str | None = None
@@ -35,13 +41,12 @@ class ComposeConfig(Preprocessing, Computing):
     weights: list[float] = field(default_factory=lambda: [0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0])
     """The shares to choose from."""
     memory: str | None = None
-    """Texts of which the nearest captions a reference: the train split of a catalogue, or a text file with one caption
-    a line; null: of ``other_colour`` the catalogue itself."""
-    decoder: str | None = None
-    """Folders of ``caption train``, one per model, separated by commas, that caption references; null: ``memory``
-    does."""
-    reading: str = "project"
-    """How a decoder reads an image: ``project``, ``direct``, ``shifted``, ``nearest``. Source: DeCap."""
+    """Captions, of which the nearest describes a reference: the train split of a catalogue, or a text file with one
+    caption per line; null: for ``other_colour`` the catalogue itself."""
+    decoder: list[str] | None = None
+    """Folders of ``caption train``, one per model, that caption the references; null: the nearest of ``memory``."""
+    reading: Reading = "project"
+    """How an image embedding enters the decoder, as in ``caption run``. Source: DeCap."""
     protect_column: str = "brand"
     """Column of the memory whose values (brands) the rule composer does not change."""
     lm: str | None = None
@@ -49,20 +54,19 @@ class ComposeConfig(Preprocessing, Computing):
     lm_tokens: int = 60
     """``llm``: the most tokens of an answer."""
     answers: str | None = None
-    """``llm``: JSON file of answers; with ``lm`` they are kept there, without they must be there."""
-    line_columns: str = "brand,gender,article_type"
-    """``other_colour``: columns that agree within a product line, separated by commas."""
+    """``llm``: JSON file of answers; ``lm`` adds its answers to it, without ``lm`` it must exist."""
+    line_columns: list[str] = formerly_text("brand", "gender", "article_type")
+    """``other_colour``: columns that agree within a product line."""
     line_name: bool = True
-    """``other_colour``: the description without its color words agrees too."""
+    """``other_colour``: the description without names of colors agrees too."""
     colour_column: str = "colour"
     """``other_colour``: the column that differs."""
     instruction: str = "in {}"
     """``other_colour``: the text of a query; ``{}`` becomes the other color."""
-    categories: str = "dress,shirt,toptee"
-    """``fashion_iq``: categories, separated by commas. Source: field."""
-    galleries: str = "original,val"
-    """``fashion_iq``: ``original`` (split files), ``val`` (references and targets), separated by commas. Source:
-    field."""
+    categories: list[Literal["dress", "shirt", "toptee"]] = formerly_text("dress", "shirt", "toptee")
+    """``fashion_iq``: categories. Source: field."""
+    galleries: list[Literal["original", "val"]] = formerly_text("original", "val")
+    """``fashion_iq``: ``original`` (split files), ``val`` (references and targets). Source: field."""
     images: str | None = None
     """``fashion_iq``: folder of the images; null: ``images`` in ``data``."""
     tuning_triplets: int = 500
@@ -71,8 +75,8 @@ class ComposeConfig(Preprocessing, Computing):
     """``fashion_iq``: longer images are padded to this ratio of sides; null: not padded. Source: field."""
     figure_queries: int = 6
     """Queries of the figure; 0: no figure."""
-    figure_arms: str = "slots"
-    """Query modes of the figure, separated by commas."""
+    figure_modes: list[Mode] = renamed("figure_arms", "slots")
+    """Query modes of the figure."""
     resamples: int = 1000
     """Bootstrap resamples of the confidence intervals."""
     batch_size: int = 64

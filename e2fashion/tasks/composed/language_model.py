@@ -1,9 +1,10 @@
-"""The arm that asks a language model: any local causal model of Transformers, or answers that were made elsewhere."""
+"""The mode ``llm``: any local causal model of Transformers, or answers that were made elsewhere."""
 
 from __future__ import annotations
 
 import hashlib
 import json
+import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,12 +14,15 @@ import torch
 from e2fashion.disk import write_json
 from e2fashion.models.loading import checked_source, load_config, load_weights, read_config
 from e2fashion.models.tokenizer import read_tokenizer
-from e2fashion.tasks.composed.rewriting import Question, Rewriting
+from e2fashion.tasks.composed.config import ComposeConfig
+from e2fashion.tasks.composed.modes import NO_LANGUAGE_MODEL, Question, Rewriting
 from e2fashion.types import E2FashionError
+
+logger = logging.getLogger(__name__)
 
 FORMAT = 1
 Ask = Callable[[Sequence[str]], list[str]]
-"""Prompts to what the model goes on with."""
+"""Prompts to their continuations."""
 
 PROMPT = """Rewrite the description of a garment so that it describes the wished garment. Answer with one line.
 
@@ -36,7 +40,7 @@ Rewritten:"""
 
 
 def question_key(caption: str, instruction: str) -> str:
-    """What names a question: the first 16 letters of the SHA-256 of its content as JSON."""
+    """The key of a question: the first 16 digits of the SHA-256 of its content as JSON."""
     return hashlib.sha256(json.dumps([caption, instruction]).encode()).hexdigest()[:16]
 
 
@@ -67,7 +71,7 @@ class Answers:
         self.entries = content["answers"]
 
     def get(self, question: Question) -> str | None:
-        """The answer, stripped and possibly empty; None where the question was never asked."""
+        """The answer, stripped and possibly empty; None if the question was never asked."""
         entry = self.entries.get(question_key(question.caption, question.instruction))
         return None if entry is None else entry["answer"].strip()
 
@@ -77,23 +81,16 @@ class Answers:
         self.entries[key] = {"caption": question.caption, "instruction": question.instruction, "answer": answer}
 
     def save(self) -> None:
-        """Write the file whole, so that an interrupt leaves the former one."""
-        save_answers(self.path, self.model, self.entries)
-
-
-def save_answers(path: Path, model: str, entries: dict[str, dict[str, str]]) -> None:
-    """Write a file of answers, which is whole at any moment."""
-    write_json(path, {"format": FORMAT, "model": model, "answers": entries})
+        """Write the file; an interrupt leaves the former one."""
+        write_json(self.path, {"format": FORMAT, "model": self.model, "answers": self.entries})
 
 
 class LanguageModelComposer:
-    """CIReVL's idea with whatever model there is; the instruction alone where it answers nothing, as there.
+    """CIReVL's idea with any model; the instruction alone if the answer is empty, as there.
 
-    Questions that ``answers`` holds are not asked again; new answers are saved after every ``batch_size`` of them.
-    Without ``ask`` every question must have been answered before; the others are kept in :attr:`unanswered`.
+    Questions with an answer in ``answers`` are not asked again; new answers are saved after every ``batch_size`` of
+    them. Without ``ask`` the questions that have no answer are kept in :attr:`unanswered`.
     """
-
-    reads_captions = True
 
     def __init__(self, answers: Answers, ask: Ask | None = None, batch_size: int = 16) -> None:
         self.answers, self.ask, self.batch_size = answers, ask, batch_size
@@ -106,13 +103,29 @@ class LanguageModelComposer:
             self.unanswered += list(new.values())
         else:
             self._ask(list(new.values()), self.ask)
-        found = []
-        for question in questions:
-            answer = self.answers.get(question) if question.instruction else question.caption
-            fell_back = not answer
-            trace = {"answer": answer}
-            found.append(Rewriting(answer or question.instruction, fell_back, trace))
-        return found
+        answers = [self.answers.get(item) if item.instruction else item.caption for item in questions]
+        return [
+            Rewriting(answer or question.instruction, not answer, {"answer": answer})
+            for question, answer in zip(questions, answers, strict=True)
+        ]
+
+    def list_unanswered(self, file: Path) -> None:
+        """Write the questions without an answer, if any, to be filled in and given as ``answers=``."""
+        if not self.unanswered:
+            return
+        questions = {
+            question_key(item.caption, item.instruction): {
+                "caption": item.caption,
+                "instruction": item.instruction,
+                "answer": "",
+            }
+            for item in self.unanswered
+        }
+        write_json(file, {"format": FORMAT, "model": self.answers.model, "answers": questions})
+        logger.warning(
+            f"{len(questions)} questions have no answer in {self.answers.path}; they fell back on the instruction "
+            f"alone. {file} lists them, to be filled in"
+        )
 
     def _ask(self, questions: list[Question], ask: Ask) -> None:
         for start in range(0, len(questions), self.batch_size):
@@ -124,12 +137,25 @@ class LanguageModelComposer:
 
 
 def first_line(text: str) -> str:
-    """The first line of an answer that says something; empty if none does."""
+    """The first line of an answer that is not blank; empty if there is none."""
     return next((line.strip().strip('"') for line in text.splitlines() if line.strip()), "")
 
 
+def open_composer(config: ComposeConfig) -> LanguageModelComposer:
+    """The model and the answers of a configuration.
+
+    Raises:
+        E2FashionError: it names neither, or one that cannot be read.
+    """
+    if config.lm is None and config.answers is None:
+        raise E2FashionError(NO_LANGUAGE_MODEL)
+    ask = None if config.lm is None else load_language_model(config.lm, config.lm_tokens)
+    file = config.answers or f"runs/compose/answers/{Path(config.lm or '').name}.json"
+    return LanguageModelComposer(Answers(Path(file), config.lm), ask)
+
+
 def load_language_model(name_or_folder: str, longest: int = 60) -> Ask:
-    """A causal language model from a folder or the hub, that goes on greedily for at most ``longest`` tokens.
+    """A causal language model from a folder or the hub, with greedy continuations of at most ``longest`` tokens.
 
     Raises:
         E2FashionError: no such folder, or nothing in it that Transformers can load as one.
@@ -176,8 +202,8 @@ def _load(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict) or content.get("format") != FORMAT or not isinstance(content.get("answers"), dict):
         raise E2FashionError(f"{path} holds no answers of format {FORMAT}: {remedy}")
     for key, entry in content["answers"].items():
-        words = [entry.get(name) for name in ("caption", "instruction", "answer")] if isinstance(entry, dict) else []
-        if not words or not all(isinstance(word, str) for word in words):
+        texts = [entry.get(name) for name in ("caption", "instruction", "answer")] if isinstance(entry, dict) else []
+        if not texts or not all(isinstance(text, str) for text in texts):
             raise E2FashionError(f"{path}, answer '{key}' is {entry!r}: {remedy}")
         if key != question_key(entry["caption"], entry["instruction"]):
             raise E2FashionError(f"{path}, answer '{key}' does not belong to its caption and instruction: {remedy}")

@@ -1,19 +1,24 @@
-"""Tables of text-guided retrieval: a line per arm and model, recalls per category and their mean, and differences."""
+"""Text-guided retrieval to look at: tables of recalls and differences per mode and model, and a figure of queries."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
+from e2fashion.figures import ImageArray, RetrievedRow, draw_retrieved
 from e2fashion.published import PublishedRow
 from e2fashion.tables import Column, KnownRow, Table, pivot
-from e2fashion.tasks.composed.arms import ARMS, TITLES
 from e2fashion.tasks.composed.measure import COMPOSED, DIFFERENCES, MEAN, TOP_K
+from e2fashion.tasks.composed.modes import MODES, TITLES
 from e2fashion.tasks.retrieval.tables import compared_metric, p_value
 from e2fashion.types import ResultRecord
 
 ALIKE = ("line", "instruction", "pad_aspect")
-"""Settings of the task: what differs in them stands in different tables."""
+"""Settings of the task: records that differ in them are in different tables."""
+SHOWN = 5
+"""Results of a query in the figure."""
 
 
 def composed_tables(records: Sequence[ResultRecord]) -> list[Table]:
@@ -32,22 +37,22 @@ def composed_tables(records: Sequence[ResultRecord]) -> list[Table]:
 
 
 def composed_table(records: Sequence[ResultRecord], known: Sequence[KnownRow] = ()) -> Table:
-    """Records of one task as a table; ``known`` rows (published values) stand above.
+    """Records of one task as a table, below ``known`` rows (published values).
 
-    One category shows all R@k with intervals; several show R@10 and R@50 each, and of their mean.
+    A single category has all R@k with intervals; several have R@10 and R@50 each, and of their mean.
     """
     several = len({record.direction for record in records if record.direction != MEAN}) > 1
     return pivot(
         records,
-        ("arm", "model", "with"),
+        ("mode", "model", "with"),
         [
             Column(f"{category} {metric}" if several else metric, (category, metric), interval=not several)
             for category, metric in _columns(records)
         ],
-        row=_arm_and_model,
+        row=_mode_and_model,
         column=lambda record: (record.direction, record.metric),
         rows=_rows(records),
-        labels=lambda key, own: (TITLES.get(key[0], key[0]), key[1], _notes(own)),
+        labels=lambda key, alike: (TITLES.get(key[0], key[0]), key[1], _notes(alike)),
         known=known,
         caption=_caption(records),
     )
@@ -58,16 +63,16 @@ def known_composed_rows(published: Sequence[PublishedRow]) -> list[KnownRow]:
     return [KnownRow(("published", row.label(), row.note), row.columns()) for row in published]
 
 
-def _arm_and_model(record: ResultRecord) -> tuple[str, str]:
+def _mode_and_model(record: ResultRecord) -> tuple[str, str]:
     return record.extra["arm"], record.model
 
 
 def _rows(records: Sequence[ResultRecord]) -> list[tuple[str, str]]:
-    """Arms in their order, within them models in that of the records."""
+    """Modes in their order, for each the models in that of the records."""
     models = list(dict.fromkeys(record.model for record in records))
-    there = set(map(_arm_and_model, records))
-    arms = dict.fromkeys((*ARMS, *(arm for arm, _ in there)))
-    return [(arm, model) for arm in arms for model in models if (arm, model) in there]
+    keys = set(map(_mode_and_model, records))
+    modes = dict.fromkeys((*MODES, *(mode for mode, _ in keys)))
+    return [(mode, model) for mode in modes for model in models if (mode, model) in keys]
 
 
 def _columns(records: Sequence[ResultRecord]) -> list[tuple[str, str]]:
@@ -80,7 +85,7 @@ def _columns(records: Sequence[ResultRecord]) -> list[tuple[str, str]]:
 
 
 def composed_difference_table(records: Sequence[ResultRecord]) -> Table:
-    """What a model gains on the baseline under each arm, in percentage points: paired bootstrap over the units."""
+    """The difference to the baseline in each mode, in percentage points: paired bootstrap over the units."""
     columns = list(dict.fromkeys((record.direction, compared_metric(record)) for record in records))
     several = len({direction for direction, _ in columns}) > 1
     seeds = {record.seed for record in records}
@@ -95,11 +100,11 @@ def composed_difference_table(records: Sequence[ResultRecord]) -> Table:
 
     return pivot(
         records,
-        ("arm", "model"),
+        ("mode", "model"),
         [shown(*column) for column in columns],
         row=row,
         column=lambda record: (record.direction, compared_metric(record)),
-        rows=sorted({row(record): None for record in records}, key=lambda key: (*ARMS, key[0]).index(key[0])),
+        rows=sorted({row(record): None for record in records}, key=lambda key: (*MODES, key[0]).index(key[0])),
         labels=lambda key, _: (TITLES.get(key[0], key[0]), key[1]),
         caption=f"Difference to {first.extra['against']} in percentage points, protocol `{first.protocol}` on "
         f"{first.split}: paired bootstrap of the same queries, those of one unit drawn together; 95 % intervals, "
@@ -116,12 +121,12 @@ def _kind(record: ResultRecord) -> tuple[Any, ...]:
     return (record.split, record.protocol, record.data_fingerprint, *settings)
 
 
-def _notes(own: Sequence[ResultRecord]) -> str:
-    """What an arm was run with: the weight it got, the model it asked, how often it fell back."""
-    extra = own[0].extra
-    notes = [f"picture's share {extra['weight']:g}"] if "weight" in extra else []
+def _notes(records: Sequence[ResultRecord]) -> str:
+    """Settings and outcomes of a mode: its weight, its language model, how often it fell back."""
+    extra = records[0].extra
+    notes = [f"image's share {extra['weight']:g}"] if "weight" in extra else []
     notes += [extra["language_model"]] if extra.get("language_model") else []
-    per_category = {record.direction: record for record in own if record.direction != MEAN}
+    per_category = {record.direction: record for record in records if record.direction != MEAN}
     fallbacks = sum(record.extra.get("fallbacks", 0) for record in per_category.values())
     if fallbacks:
         asked = sum(record.queries for record in per_category.values())
@@ -133,17 +138,62 @@ def _caption(records: Sequence[ResultRecord]) -> str:
     first = records[0]
     parts = []
     for category in dict.fromkeys(record.direction for record in records if record.direction != MEAN):
-        own = next(record for record in records if record.direction == category)
-        said = f"{own.queries:,} queries of {own.extra['units']:,} units among {own.candidates:,.0f} pictures"
-        parts.append(said if category == "all" else f"{category}: {said}")
-    read_captions = [record for record in records if "memory" in record.extra]
-    told = {record.extra.get("captioner") or f"the nearest of {record.extra['memory']}" for record in read_captions}
-    captions = f" Captions: {'; '.join(sorted(told))}." if told else ""
+        record = next(record for record in records if record.direction == category)
+        numbers = f"{record.queries:,} queries of {record.extra['units']:,} units among {record.candidates:,.0f} images"
+        parts.append(numbers if category == "all" else f"{category}: {numbers}")
+    with_captions = [record.extra for record in records if "memory" in record.extra]
+    captioners = {extra.get("captioner") or f"the nearest of {extra['memory']}" for extra in with_captions}
+    captions = f" Captions: {'; '.join(sorted(captioners))}." if captioners else ""
     orders = {record.extra["both_orders"] for record in records if "both_orders" in record.extra}
     averaged = " Both orders of two captions averaged." if orders == {True} and first.protocol != "other_colour" else ""
     line = first.extra.get("line")
-    same = f" A line: the same {line} but for the colour." if line else ""
+    same = f" A line: the same {line}, another color." if line else ""
     return (
         f"Protocol `{first.protocol}` on {first.split}; the reference stays in the gallery. {'; '.join(parts)}."
         f"{same}{captions}{averaged}"
     )
+
+
+def read_traces(file: Path) -> list[dict[str, Any]]:
+    """The queries of a traces file, in their order."""
+    return [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines() if line.strip()]
+
+
+def draw_composed(
+    traces: Mapping[str, Sequence[Mapping[str, Any]]],
+    images: Callable[[Sequence[str]], Mapping[str, ImageArray]],
+    file: Path,
+    queries: int,
+    title: str,
+    units: Sequence[int] | None = None,
+) -> None:
+    """A row per query: the reference, the instruction, and the best images of every label, hits in green.
+
+    ``traces`` are those of each label (model or mode) of the same queries; ``images`` returns pixels by id. The queries
+    are spread evenly over the units, one each, whatever their results.
+    """
+    first = next(iter(traces.values()))
+    rows_of: dict[Any, int] = {}
+    for row in range(len(first)):
+        rows_of.setdefault(units[row] if units is not None else first[row]["reference"], row)
+    candidates = list(rows_of.values())
+    number = min(queries, len(candidates))
+    chosen = [candidates[item * len(candidates) // number] for item in range(number)]
+    shown = min(SHOWN, *(len(listed[row]["found"]) for listed in traces.values() for row in chosen))
+    needed = [first[row]["reference"] for row in chosen]
+    needed += [name for listed in traces.values() for row in chosen for name in listed[row]["found"][:shown]]
+    pixels = images(list(dict.fromkeys(needed)))
+    lines = []
+    for row in chosen:
+        entry = first[row]
+        best = {
+            label: [
+                (pixels[name], bool(hit))
+                for name, hit in list(zip(listed[row]["found"], listed[row]["hits"], strict=True))[:shown]
+            ]
+            for label, listed in traces.items()
+        }
+        ranks = {label: int(listed[row]["rank"]) for label, listed in traces.items()}
+        text = " and ".join(entry["instructions"]) or "(no instruction)"
+        lines.append(RetrievedRow(f"this, but: {text}", pixels[entry["reference"]], best, ranks))
+    draw_retrieved(lines, file, title)

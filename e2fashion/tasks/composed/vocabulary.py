@@ -1,11 +1,11 @@
-"""The words of the rule composer: slots of a garment, the phrases of their values, and scales that comparatives climb.
+"""The vocabulary of the rule composer: slots of a garment, phrases of their values, and the scales of comparatives.
 
-Ours, from the everyday English of shop texts; British and American spellings.
+Ours, from the English of shop texts; British and American spellings.
 """
 
 from __future__ import annotations
 
-COLOURS = (
+COLORS = (
     "black", "white", "off white", "grey", "light grey", "charcoal", "silver", "blue", "light blue", "navy blue",
     "turquoise", "teal", "red", "maroon", "burgundy", "pink", "light pink", "magenta", "peach", "purple", "lavender",
     "mauve", "dark purple", "green", "mint", "olive", "dark green", "yellow", "mustard", "gold", "cream", "orange",
@@ -14,10 +14,10 @@ COLOURS = (
     "metallic", "multicoloured",
 )  # fmt: skip
 
-#: Slot -> value as it is written into a text -> its phrases besides the value itself.
+#: Slot -> value as the composer writes it -> its other phrases.
 SLOTS: dict[str, dict[str, tuple[str, ...]]] = {
     "colour": {
-        **dict.fromkeys(COLOURS, ()),
+        **dict.fromkeys(COLORS, ()),
         "grey": ("gray",),
         "light grey": ("light gray", "pale grey"),
         "light blue": ("pale blue", "sky blue", "baby blue"),
@@ -109,14 +109,14 @@ SLOTS: dict[str, dict[str, tuple[str, ...]]] = {
     },
 }  # fmt: skip
 
-#: Words for a whole slot: what a negation in front of them deletes.
+#: Names of a whole slot, which a negation deletes.
 SLOT_NAMES: dict[str, tuple[str, ...]] = {
     "pattern": ("pattern", "patterns", "patterned"),
     "print": ("prints", "design", "designs"),
     "colour": ("colour", "color"),
 }
 
-#: Values in order, least first; a comparative goes one step, and an end is where it stays. A value may stand in one.
+#: Values in order, least first; a comparative moves one step, at most to an end. A value is in at most one scale.
 SCALES: dict[str, tuple[tuple[str, ...], ...]] = {
     "colour": (
         ("white", "light grey", "grey", "charcoal", "black"),
@@ -133,7 +133,7 @@ SCALES: dict[str, tuple[tuple[str, ...], ...]] = {
     "fit": (("tight fit", "slim fit", "regular fit", "loose fit", "oversized"),),
 }
 
-#: Comparatives: slot, direction on its scale, and what is written where the reference's own value is not known.
+#: Comparatives: slot, direction on its scale, and the text if the value of the reference is unknown.
 COMPARATIVES: dict[str, tuple[str, int, str]] = {
     "darker": ("colour", 1, "dark"),
     "lighter": ("colour", -1, "light"),
@@ -156,19 +156,19 @@ COMPARATIVES: dict[str, tuple[str, int, str]] = {
     "higher": ("neck", -1, "turtle neck"),
 }
 
-#: Words that, in the clause of a comparative, say which slot it is about; with what an unknown value becomes.
+#: Words in the clause of a comparative that change its slot, with the text for an unknown value.
 TURNS: dict[tuple[str, str], tuple[str, dict[int, str]]] = {
     (comparative, word): ("sleeve", {1: "long sleeve", -1: "short sleeve"})
     for comparative in ("longer", "shorter")
     for word in ("sleeve", "sleeves", "sleeved", "arms")
 }
 
-#: Comparatives that mean a slot only where one of these words stands in their clause.
+#: Comparatives that are about a slot only with one of these words in their clause.
 NEEDED: dict[str, tuple[str, ...]] = dict.fromkeys(
     ("lower", "deeper", "higher"), ("neck", "neckline", "cut", "v", "collar")
 )
 
-#: Words in front of a comparative that make it two steps.
+#: Words before a comparative that make it two steps.
 STRONG = ("much", "far", "way", "lot")
 
 NEGATIONS = (
@@ -176,8 +176,8 @@ NEGATIONS = (
     "rather than", "no longer", "never", "minus", "removes", "remove",
 )  # fmt: skip
 
-#: What ends the clause of a negation or a comparative.
+#: Ends of the clause of a negation or a comparative.
 CLAUSE_ENDS = (",", ";", ".", "and", "but", "with", "is", "has")
 
-#: Words between two values of a slot that belong to them: "black and white", "red/blue".
+#: Connectors between two values of a slot: "black and white", "red/blue".
 CONNECTORS = ("and", "&", "/", "or", "with", "in", "on", "a", "an", "of", "-")

@@ -1,4 +1,4 @@
-"""The support memory, the projection into it, and captions that are read from it."""
+"""The support memory, the projection onto it, and its captions as baselines."""
 
 import json
 from collections.abc import Sequence
@@ -10,9 +10,16 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from e2fashion.encoder import EncoderIdentity
-from e2fashion.tasks.captioning.captioner import MostFrequentCaption, NearestCaption
-from e2fashion.tasks.captioning.memory import MemoryEntry, distinct_entries, load_memory, open_memory
-from e2fashion.tasks.captioning.projection import nearest, project
+from e2fashion.tasks.captioning.captioner import NearestCaption
+from e2fashion.tasks.captioning.measure import most_frequent_caption
+from e2fashion.tasks.captioning.memory import (
+    MemoryEntry,
+    distinct_entries,
+    load_memory,
+    nearest,
+    open_memory,
+    project,
+)
 from e2fashion.types import E2FashionError
 
 ENCODER = EncoderIdentity("tiny", "a" * 64, 4)
@@ -20,7 +27,7 @@ ENTRIES = [MemoryEntry(f"Nike . {word}", word) for word in ("shirt", "shoe", "ba
 
 
 class Words:
-    """A text's letters as a vector, and what was asked for."""
+    """A text's letters as a vector; ``asked`` keeps the texts."""
 
     def __init__(self) -> None:
         self.asked: list[str] = []
@@ -90,10 +97,10 @@ def test_entries_are_distinct_filled_and_at_most_so_many() -> None:
 
 @pytest.mark.parametrize("temperature", [1.0, 100.0])
 def test_projection_in_chunks_is_the_formula(temperature: float) -> None:
-    pictures, memory = unit(7, 0), unit(50, 1)
-    weights = torch.softmax(temperature * pictures.double() @ memory.double().T, dim=1)
+    images, memory = unit(7, 0), unit(50, 1)
+    weights = torch.softmax(temperature * images.double() @ memory.double().T, dim=1)
     expected = F.normalize(weights @ memory.double(), dim=-1)
-    got = project(pictures, memory, temperature, query_chunk=3, memory_chunk=8)
+    got = project(images, memory, temperature, query_chunk=3, memory_chunk=8)
     assert torch.allclose(got.double(), expected, atol=1e-6)
 
 
@@ -102,18 +109,18 @@ def test_projection_far_from_everything_is_finite() -> None:
     assert torch.allclose(project(-memory, memory), memory)
 
 
-def test_the_nearest_caption_is_told() -> None:
-    pictures, memory = unit(9, 2), unit(40, 3)
-    expected = (pictures @ memory.T).argmax(1)
-    assert torch.equal(nearest(pictures, memory, query_chunk=4, memory_chunk=7), expected)
+def test_the_nearest_row_of_a_memory() -> None:
+    images, memory = unit(9, 2), unit(40, 3)
+    expected = (images @ memory.T).argmax(1)
+    assert torch.equal(nearest(images, memory, query_chunk=4, memory_chunk=7), expected)
 
 
-def test_baselines_tell_every_picture(tmp_path: Path) -> None:
+def test_baselines_caption_every_image(tmp_path: Path) -> None:
     memory = open_memory(tmp_path, ENTRIES, ENCODER, Words())
     assert NearestCaption(memory).caption(3.0 * memory.embeds[[2, 0]]) == ["bag", "shirt"]
     assert NearestCaption(memory).caption(torch.empty(0, 4)) == []
     with pytest.raises(E2FashionError, match="compares tokens"):
         NearestCaption(memory).caption(torch.ones(1, 2, 4))
-    assert MostFrequentCaption.of(["a", "b", "b", ""]).caption(torch.ones(2, 4)) == ["b", "b"]
+    assert most_frequent_caption(["a", "b", "b", ""]) == "b"
     with pytest.raises(E2FashionError, match="no captions to count"):
-        MostFrequentCaption.of([" "])
+        most_frequent_caption([" "])

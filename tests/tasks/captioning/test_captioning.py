@@ -1,4 +1,4 @@
-"""Products in words, tables of captions, and the sheet to read."""
+"""Texts and prompts of products, tables of captions, and the sheet of products."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -10,9 +10,15 @@ from e2fashion.data.text import TextTemplate
 from e2fashion.published import PublishedRow
 from e2fashion.report import write_tables
 from e2fashion.tables import to_markdown
-from e2fashion.tasks.captioning.measure import Told, product_texts, read_told, save_told, training_tags
-from e2fashion.tasks.captioning.sheet import sheet_rows, write_sheet
-from e2fashion.tasks.captioning.tables import caption_table, caption_tables, published_caption_rows
+from e2fashion.tasks.captioning.measure import ProductCaption, read_captions, save_captions
+from e2fashion.tasks.captioning.products import product_texts, training_tags
+from e2fashion.tasks.captioning.tables import (
+    caption_table,
+    caption_tables,
+    published_caption_rows,
+    sheet_rows,
+    write_sheet,
+)
 from e2fashion.types import E2FashionError, ResultRecord
 
 DESCRIPTION = TextTemplate("{description}")
@@ -27,7 +33,7 @@ def record(metric: str, value: float, model: str = "E2", reading: str = "project
     )  # fmt: skip
 
 
-def test_products_bring_texts_captions_and_prompts(synth_catalogue: Catalogue) -> None:
+def test_products_have_texts_captions_and_prompts(synth_catalogue: Catalogue) -> None:
     text = TextTemplate("{brand} . {description}")
     products = product_texts(synth_catalogue, "test", DESCRIPTION, text, ["brand", "season"])
     assert len(products) == synth_catalogue.manifest.splits["test"]["products"]
@@ -40,17 +46,17 @@ def test_products_bring_texts_captions_and_prompts(synth_catalogue: Catalogue) -
         product_texts(synth_catalogue, "test", DESCRIPTION, text, ["fit"])
 
 
-def test_training_tags_are_distinct_and_in_order(synth_catalogue: Catalogue) -> None:
+def test_training_tags_are_distinct_and_sorted(synth_catalogue: Catalogue) -> None:
     (brands,) = training_tags(synth_catalogue, {"brand": "brand"}).values()
     assert brands == sorted({brand for brand in synth_catalogue.split("train")["brand"] if brand})
 
 
-def test_told_captions_come_back(tmp_path: Path) -> None:
-    told = [Told("1", ("a", "b"), "c", "Nike"), Told("2", ("ä",), "")]
-    save_told(tmp_path / "captions" / "x.jsonl", told)
-    assert read_told(tmp_path / "captions" / "x.jsonl") == told
+def test_saved_captions_are_read_again(tmp_path: Path) -> None:
+    captions = [ProductCaption("1", ("a", "b"), "c", "Nike"), ProductCaption("2", ("ä",), "")]
+    save_captions(tmp_path / "captions" / "x.jsonl", captions)
+    assert read_captions(tmp_path / "captions" / "x.jsonl") == captions
     with pytest.raises(E2FashionError, match="there are no captions at"):
-        read_told(tmp_path / "y.jsonl")
+        read_captions(tmp_path / "y.jsonl")
 
 
 def test_a_table_has_intervals_best_values_and_what_is_missing() -> None:
@@ -79,7 +85,7 @@ def test_seeds_are_averaged_and_settings_are_not() -> None:
     assert "project, memory size 20" in to_markdown(caption_table(memories))
 
 
-def test_tokenizers_and_catalogues_have_tables_of_their_own() -> None:
+def test_tokenizers_and_catalogues_have_separate_tables() -> None:
     records = [record("CIDEr", 50.0), record("CIDEr", 60.0, caption_tokenizer="words")]
     records += [replace(records[0], data_fingerprint="other")]
     assert len(caption_tables(records)) == 3
@@ -92,17 +98,20 @@ def test_tokenizers_and_catalogues_have_tables_of_their_own() -> None:
 
 def test_a_sheet_shows_the_same_products_of_all(synth_catalogue: Catalogue, tmp_path: Path) -> None:
     ids = list(dict.fromkeys(synth_catalogue.split("test")["product_id"]))
-    told = {name: [Told(product, (f"truth {product}",), f"{name} | told") for product in ids] for name in ("A", "B")}
-    rows = sheet_rows(synth_catalogue, "test", told, products=5)
-    again = sheet_rows(synth_catalogue, "test", told, products=5)
+    captions = {
+        name: [ProductCaption(product, (f"truth {product}",), f"{name} | made") for product in ids]
+        for name in ("A", "B")
+    }
+    rows = sheet_rows(synth_catalogue, "test", captions, products=5)
+    again = sheet_rows(synth_catalogue, "test", captions, products=5)
     assert [row.product_id for row in rows] == [row.product_id for row in again]
     assert len({row.product_id for row in rows}) == 5
-    assert dict(rows[0].texts) == {"truth": f"truth {rows[0].product_id}", "A": "A | told", "B": "B | told"}
-    files = write_sheet(rows, tmp_path / "sheet.md", "Captions", "Words.")
+    assert dict(rows[0].texts) == {"truth": f"truth {rows[0].product_id}", "A": "A | made", "B": "B | made"}
+    files = write_sheet(rows, tmp_path / "sheet.md", "Captions", "A note.")
     content = files[0].read_text()
-    assert f"| {rows[0].product_id} | truth {rows[0].product_id} | A \\| told | B \\| told |" in content
+    assert f"| {rows[0].product_id} | truth {rows[0].product_id} | A \\| made | B \\| made |" in content
     assert files[1].stat().st_size > 10_000
-    with pytest.raises(E2FashionError, match="must have told of the same products"):
-        sheet_rows(synth_catalogue, "test", {"A": told["A"], "B": told["B"][1:]})
+    with pytest.raises(E2FashionError, match="must be of the same products"):
+        sheet_rows(synth_catalogue, "test", {"A": captions["A"], "B": captions["B"][1:]})
     with pytest.raises(E2FashionError, match="no captions for a sheet"):
         sheet_rows(synth_catalogue, "test", {})

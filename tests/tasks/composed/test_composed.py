@@ -1,4 +1,4 @@
-"""The arms of text-guided retrieval behind one interface, a language model's answers, and pairs of a catalogue."""
+"""The query modes of text-guided retrieval, a language model's answers, and queries of a catalogue."""
 
 import csv
 import json
@@ -15,16 +15,16 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from e2fashion.data.catalogue import Catalogue
-from e2fashion.tasks.composed.arms import ComposedQueries, blend, compose, rewriters
+from e2fashion.tasks.composed.config import ComposeConfig, Mode
 from e2fashion.tasks.composed.language_model import Answers, LanguageModelComposer, load_language_model, question_key
-from e2fashion.tasks.composed.parser import parse_instruction
-from e2fashion.tasks.composed.queries import LineColumns, other_colour_queries
-from e2fashion.tasks.composed.rewriting import Question
+from e2fashion.tasks.composed.modes import ComposedQueries, Question, blend, compose, rewriters
+from e2fashion.tasks.composed.queries import other_color_queries
+from e2fashion.tasks.composed.rules import parse_instruction
 from e2fashion.types import E2FashionError
 
 
 def embed(texts: Sequence[str]) -> Tensor:
-    """A vector of each text's own."""
+    """A different vector for each text."""
     rows = [torch.randn(6, generator=torch.Generator().manual_seed(zlib.crc32(text.encode()))) for text in texts]
     return F.normalize(torch.stack(rows), dim=-1)
 
@@ -37,16 +37,16 @@ QUERIES = ComposedQueries(
 )
 
 
-def texts_of(arm: str, **options: Any) -> list[list[str]]:
-    made = compose(arm, QUERIES, embed, rewriters(**options))
-    return [[item.text for item in own] for own in made.rewritings]
+def texts_of(mode: Mode, **options: Any) -> list[list[str]]:
+    made = compose(mode, QUERIES, embed, rewriters(**options))
+    return [[item.text for item in of_query] for of_query in made.rewritings]
 
 
-def test_the_picture_alone_is_its_embedding() -> None:
+def test_the_image_alone_is_its_embedding() -> None:
     assert torch.equal(compose("image", QUERIES, embed, {}).embeds, IMAGES)
 
 
-def test_text_is_the_mean_over_both_orders_and_the_caption_where_nothing_is_asked() -> None:
+def test_text_is_the_mean_over_both_orders_and_the_caption_without_an_instruction() -> None:
     made = compose("text", QUERIES, embed, rewriters())
     both = embed(["is blue and has stripes", "has stripes and is blue"]).mean(0)
     assert torch.allclose(made.embeds[0], F.normalize(both, dim=0), atol=1e-6)
@@ -54,18 +54,18 @@ def test_text_is_the_mean_over_both_orders_and_the_caption_where_nothing_is_aske
     assert torch.allclose(made.embeds.norm(dim=1), torch.ones(3))
 
 
-@pytest.mark.parametrize("arm", ["text", "sum", "concat", "slots"])
-def test_the_order_of_two_captions_makes_no_difference(arm: str) -> None:
-    swapped = ComposedQueries(IMAGES, [own[::-1] for own in QUERIES.instructions], QUERIES.captions)
+@pytest.mark.parametrize("mode", ["text", "sum", "concat", "slots"])
+def test_the_order_of_two_captions_makes_no_difference(mode: Mode) -> None:
+    swapped = ComposedQueries(IMAGES, [listed[::-1] for listed in QUERIES.instructions], QUERIES.captions)
     assert torch.equal(
-        compose(arm, QUERIES, embed, rewriters()).embeds, compose(arm, swapped, embed, rewriters()).embeds
+        compose(mode, QUERIES, embed, rewriters()).embeds, compose(mode, swapped, embed, rewriters()).embeds
     )
-    one = compose(arm, QUERIES, embed, rewriters(), both_orders=False).embeds
-    other = compose(arm, swapped, embed, rewriters(), both_orders=False).embeds
-    assert torch.equal(one[0], other[0]) == (arm == "slots")  # these two captions fill different slots
+    one = compose(mode, QUERIES, embed, rewriters(), both_orders=False).embeds
+    other = compose(mode, swapped, embed, rewriters(), both_orders=False).embeds
+    assert torch.equal(one[0], other[0]) == (mode == "slots")  # these two captions fill different slots
 
 
-def test_sum_lies_between_picture_and_text() -> None:
+def test_sum_lies_between_image_and_text() -> None:
     text = compose("text", QUERIES, embed, rewriters()).embeds
     for weight, end in ((1.0, IMAGES), (0.0, text)):
         made = compose("sum", QUERIES, embed, rewriters(), weight=weight)
@@ -73,22 +73,22 @@ def test_sum_lies_between_picture_and_text() -> None:
     assert torch.equal(compose("sum", QUERIES, embed, rewriters()).embeds, blend(IMAGES, text, 0.5))
 
 
-def test_texts_of_the_rewriting_arms() -> None:
+def test_texts_of_the_rewriting_modes() -> None:
     assert texts_of("concat")[1:] == [["a black shirt, is elegant"], ["a hat"]]
     assert texts_of("slots") == [["a blue dress, striped", "a blue dress, striped"], ["is elegant"], ["a hat"]]
     assert compose("slots", QUERIES, embed, rewriters()).fallbacks == 1
 
 
-def test_arms_that_cannot_be_say_why() -> None:
-    with pytest.raises(E2FashionError, match="no arm 'both': choose from image, text, sum, concat, slots, llm"):
-        compose("both", QUERIES, embed, rewriters())
+def test_modes_without_their_inputs_are_refused() -> None:
+    with pytest.raises(E2FashionError, match="no mode 'both': choose from image, text, sum, concat, slots, llm"):
+        compose(cast(Mode, "both"), QUERIES, embed, rewriters())
     with pytest.raises(E2FashionError, match="needs a language model"):
         compose("llm", QUERIES, embed, rewriters())
     with pytest.raises(E2FashionError, match=r"'slots' rewrites captions .* there are none"):
         compose("slots", ComposedQueries(IMAGES, QUERIES.instructions), embed, rewriters())
 
 
-def test_a_language_model_is_asked_once_and_nothing_said_falls_back(tmp_path: Path) -> None:
+def test_a_language_model_is_asked_once_and_an_empty_answer_falls_back(tmp_path: Path) -> None:
     asked: list[str] = []
 
     def ask(prompts: Sequence[str]) -> list[str]:
@@ -100,21 +100,25 @@ def test_a_language_model_is_asked_once_and_nothing_said_falls_back(tmp_path: Pa
     file = tmp_path / "answers.json"
     for _ in range(2):
         composer = LanguageModelComposer(Answers(file, "some-model"), ask, batch_size=2)
-        made = compose("llm", QUERIES, embed, rewriters(language_model=composer))
+        made = compose("llm", QUERIES, embed, rewriters(language_model=composer.rewrite))
     assert len(asked) == 3
-    assert [[item.text for item in own] for own in made.rewritings] == [["a blue dress"] * 2, ["is elegant"], ["a hat"]]
+    assert [[item.text for item in of_query] for of_query in made.rewritings] == [
+        ["a blue dress"] * 2,
+        ["is elegant"],
+        ["a hat"],
+    ]
     assert made.fallbacks == 1
     with pytest.raises(E2FashionError, match="answers of 'some-model', not of 'other'"):
         Answers(file, "other")
 
 
-def test_answers_made_elsewhere_are_enough_and_what_they_lack_is_kept(tmp_path: Path) -> None:
+def test_answers_made_elsewhere_are_enough_and_unanswered_questions_are_kept(tmp_path: Path) -> None:
     file = tmp_path / "answers.json"
     entry = {"caption": "a black shirt", "instruction": "is elegant", "answer": "an elegant black shirt"}
     answers = {question_key("a black shirt", "is elegant"): entry}
     file.write_text(json.dumps({"format": 1, "model": "by hand", "answers": answers}))
     composer = LanguageModelComposer(Answers(file))
-    made = compose("llm", QUERIES, embed, rewriters(language_model=composer))
+    made = compose("llm", QUERIES, embed, rewriters(language_model=composer.rewrite))
     assert made.rewritings[1][0].text == "an elegant black shirt"
     assert made.fallbacks == 1
     assert [item.caption for item in composer.unanswered] == ["a red dress", "a red dress"]
@@ -178,14 +182,14 @@ def catalogue_of(rows: Sequence[tuple[str, str, str | None, str | None]]) -> Cat
     return cast(Catalogue, stub)
 
 
-LINE = LineColumns(same=("brand",))
+LINE = ComposeConfig(line_columns=["brand"])
 
 
-def test_other_colours_of_a_line_are_the_queries() -> None:
-    queries = other_colour_queries(catalogue_of(ROWS), "test", LINE)
+def test_other_colors_of_a_line_are_the_queries() -> None:
+    queries = other_color_queries(catalogue_of(ROWS), "test", LINE)
     asked = [
-        (queries.pictures[int(reference)], own[0])
-        for reference, own in zip(queries.reference, queries.instructions, strict=True)
+        (queries.images[int(reference)], instructions[0])
+        for reference, instructions in zip(queries.reference, queries.instructions, strict=True)
     ]
     assert asked == [
         ("1", "in navy blue"),
@@ -205,8 +209,8 @@ def test_other_colours_of_a_line_are_the_queries() -> None:
     assert queries.counts["products_without_a_colour"] == 1
 
 
-def test_queries_do_not_depend_on_a_second_look() -> None:
-    first, second = (other_colour_queries(catalogue_of(ROWS), "test", LINE) for _ in range(2))
+def test_queries_are_deterministic() -> None:
+    first, second = (other_color_queries(catalogue_of(ROWS), "test", LINE) for _ in range(2))
     assert first.instructions == second.instructions
     assert torch.equal(first.wanted, second.wanted)
 
@@ -214,19 +218,19 @@ def test_queries_do_not_depend_on_a_second_look() -> None:
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        (LineColumns(same=("maker",)), "no column 'maker'"),
-        (LineColumns(same=(), name=False), "every product would be of one line"),
-        (LineColumns(same=("brand",), instruction="another colour"), "has no slot"),
+        (ComposeConfig(line_columns=["maker"]), "no column 'maker'"),
+        (ComposeConfig(line_columns=[], line_name=False), "every product would be of one line"),
+        (ComposeConfig(line_columns=["brand"], instruction="another color"), "has no slot"),
     ],
 )
-def test_lines_that_cannot_be_say_why(line: LineColumns, message: str) -> None:
+def test_impossible_lines_are_refused(line: ComposeConfig, message: str) -> None:
     with pytest.raises(E2FashionError, match=message):
-        other_colour_queries(catalogue_of(ROWS), "test", line)
+        other_color_queries(catalogue_of(ROWS), "test", line)
 
 
-def test_a_catalogue_without_lines_of_two_colours_is_refused() -> None:
-    with pytest.raises(E2FashionError, match="no product line of two colours"):
-        other_colour_queries(catalogue_of(ROWS[4:5]), "test", LINE)
+def test_a_catalogue_without_lines_of_two_colors_is_refused() -> None:
+    with pytest.raises(E2FashionError, match="no product line of two colors"):
+        other_color_queries(catalogue_of(ROWS[4:5]), "test", LINE)
 
 
 @pytest.mark.real_data
@@ -237,8 +241,8 @@ def test_lines_of_fashion_product_images(real_data: Path) -> None:
     columns = {"product_id": [row["id"] for row in rows], "description": [row["name"] for row in rows]}
     split = Dataset.from_dict(columns | {tag: [row[tag] or None for row in rows] for tag in tags})
     stub = SimpleNamespace(path=Path("kagl"), tag_columns=tags, split=lambda name: split)
-    queries = other_colour_queries(cast(Catalogue, stub), "test", LineColumns())
+    queries = other_color_queries(cast(Catalogue, stub), "test", ComposeConfig())
     assert (len(queries), len(queries.gallery)) == (214, 1120)
     assert queries.counts["lines_of_several_colours"] == 51
-    unread = {own[0] for own in queries.instructions if not parse_instruction(own[0])}
-    assert not unread, "colours that the rule composer does not know"
+    unknown = {listed[0] for listed in queries.instructions if not parse_instruction(listed[0])}
+    assert not unknown, "colors that the rule composer does not know"

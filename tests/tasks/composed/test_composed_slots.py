@@ -1,12 +1,11 @@
-"""The rule composer: what it reads in captions and instructions, and the laws it obeys."""
+"""The rule composer: values in captions and instructions, and properties of its results."""
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from e2fashion.tasks.composed.parser import find_values, parse_instruction
-from e2fashion.tasks.composed.rewriting import orders_of
-from e2fashion.tasks.composed.slots import rewrite_slots
+from e2fashion.tasks.composed.modes import orders_of
+from e2fashion.tasks.composed.rules import find_values, parse_instruction, rewrite_slots
 from e2fashion.tasks.composed.vocabulary import COMPARATIVES, SCALES, SLOTS
 
 
@@ -32,7 +31,7 @@ def test_the_instruction_wins(caption: str, instruction: str, wanted: str) -> No
     assert rewrite_slots(caption, instruction)[0] == wanted
 
 
-def test_the_trace_says_what_was_done() -> None:
+def test_the_trace_lists_all_changes() -> None:
     trace = rewrite_slots("a red floral midi dress", "is blue, shorter, elegant and not floral")[1]
     assert trace.parsed == {"colour": ("red",), "pattern": ("floral",), "length": ("midi",)}
     assert trace.overridden == {"colour": (("red",), ("blue",))}
@@ -42,28 +41,28 @@ def test_the_trace_says_what_was_done() -> None:
     assert trace.understood
 
 
-def test_an_instruction_about_no_slot_is_taken_alone() -> None:
+def test_an_instruction_about_no_slot_is_the_text() -> None:
     text, trace = rewrite_slots("a blue shirt", "is more elegant")
     assert text == "is more elegant"
     assert not trace.understood
 
 
-def test_a_protected_brand_is_no_colour() -> None:
+def test_a_protected_brand_is_no_color() -> None:
     assert rewrite_slots("Red Tape men black shoe", "in brown", protected=["Red Tape"])[0] == "Red Tape men brown shoe"
     assert rewrite_slots("Red Tape men shoe", "in brown")[0] == "brown Tape men shoe"
 
 
-def test_tags_say_where_a_comparative_starts() -> None:
+def test_tags_are_the_start_of_a_comparative() -> None:
     assert rewrite_slots("a shirt", "is darker", {"colour": "Blue"})[0] == "a shirt, navy blue"
     assert rewrite_slots("a shirt", "is darker")[0] == "a shirt, dark"
 
 
-def test_lower_is_about_the_neck_only_beside_a_word_for_it() -> None:
+def test_lower_is_about_the_neck_only_with_a_word_for_it() -> None:
     assert not parse_instruction("is at a lower price")
     assert parse_instruction("is cut lower at the neck").moves[0].slot == "neck"
 
 
-def test_every_phrase_is_found_as_what_it_means() -> None:
+def test_every_phrase_is_parsed_as_its_value() -> None:
     for slot, values in SLOTS.items():
         for value, phrases in values.items():
             for phrase in (value, *phrases):
@@ -106,7 +105,7 @@ def test_what_is_negated_is_gone(caption: str, value: tuple[str, str]) -> None:
 
 @settings(max_examples=100, deadline=None)
 @given(CAPTIONS.map(" ".join), VALUE)
-def test_what_is_asked_for_is_there_and_alone_in_its_slot(caption: str, value: tuple[str, str]) -> None:
+def test_the_asked_value_is_the_only_one_of_its_slot(caption: str, value: tuple[str, str]) -> None:
     text = rewrite_slots(caption, f"is {value[1]}")[0]
     assert {item.value for item in find_values(text) if item.slot == value[0]} == {value[1]}
 

@@ -1,0 +1,268 @@
+"""Training of a caption decoder on texts alone: it reconstructs each text from the encoder's embedding of it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import cast
+
+import pytorch_lightning as pl
+import torch
+from torch import Tensor, nn
+
+from e2fashion.arithmetic import Choice, build_device, log_arithmetic, resolve_precision, set_threads
+from e2fashion.config import save_config
+from e2fashion.data.catalogue import Catalogue
+from e2fashion.data.text import TextTemplate
+from e2fashion.disk import checked_name
+from e2fashion.encoder import Encoder, EncoderIdentity
+from e2fashion.features import cached_features
+from e2fashion.hub import StoredPlace
+from e2fashion.measuring import load_named_encoder
+from e2fashion.options import identity_values
+from e2fashion.run_folder import RunFolder, peak_memory_mb
+from e2fashion.tasks.captioning.captioner import identity_of_encoder
+from e2fashion.tasks.captioning.config import CaptionTrainConfig
+from e2fashion.tasks.captioning.decoder import build_decoder
+from e2fashion.tasks.captioning.memory import distinct_entries, memory_key, open_memory
+from e2fashion.tasks.captioning.module import (
+    SCORE,
+    CaptionData,
+    CaptionModule,
+    TrainingExample,
+    TrainingExamples,
+)
+from e2fashion.tasks.captioning.products import ProductTexts, check_prompt_entities, product_texts, training_tags
+from e2fashion.tasks.captioning.storage import (
+    SCRATCH,
+    DecoderFacts,
+    PrefixFacts,
+    StoredDecoder,
+    load_language_model,
+    save_decoder,
+)
+from e2fashion.tasks.captioning.tokens import CaptionTokens, Spelling
+from e2fashion.training.callbacks import BestModel, RunInterruptedError
+from e2fashion.training.fit import Machine, fit_stage
+from e2fashion.training.loggers import LogSettings, check_loggers
+from e2fashion.training.resume import remove_checkpoints
+from e2fashion.training.stages import begin_anew_if_damaged, recorded_loggers
+from e2fashion.types import E2FashionError
+
+logger = logging.getLogger(__name__)
+
+STAGE = "captions"
+NOT_IDENTITY = ("name", "encoder", "data", "output", "memory", "threads", "accelerator", "logging")
+
+
+def train_decoder(config: CaptionTrainConfig, progress: bool = True) -> RunFolder:
+    """Train a decoder, or resume or return the one in the folder; the epoch with the least loss on val is kept.
+
+    Raises:
+        E2FashionError: a mistake in the configuration or the data, another decoder in the folder, a loss that is not
+            finite, or an interrupt (the message gives the command that resumes).
+    """
+    set_threads(config.threads)
+    check_caption_config(config)
+    catalogue = Catalogue.load(config.data)
+    device = build_device(config.accelerator)
+    precision = resolve_precision(config.train.precision, device)
+    config = replace(config, train=replace(config.train, precision=precision.value))
+    folder = RunFolder(Path(config.output))
+    with folder.locked():
+        _train_locked(config, catalogue, folder, device, {"precision": precision}, progress)
+    return folder
+
+
+def _train_locked(
+    config: CaptionTrainConfig,
+    catalogue: Catalogue,
+    folder: RunFolder,
+    device: torch.device,
+    arithmetic: dict[str, Choice],
+    progress: bool,
+) -> None:
+    record = folder.read_record()
+    path = StoredPlace.recall(config.encoder, record.get("encoder_place"), folder.path, "the encoder")
+    encoder = load_named_encoder(path)
+    identity = identity_of_encoder(encoder)
+    check_prompt_entities(config.prompt_entities, [entity.name for entity in encoder.entities], encoder.name)
+    run = caption_identity(config, catalogue.fingerprint, identity)
+    other = ""
+    if record.get("encoder_fingerprint", identity.fingerprint) != identity.fingerprint:
+        other = f"the encoder is '{record['encoder']}' there and '{identity.name}' here"
+    folder.open(run, catalogue.fingerprint, device, other or "its settings or its catalogue differ")
+    folder.update_record(
+        encoder=identity.name,
+        encoder_fingerprint=identity.fingerprint,
+        encoder_place=StoredPlace.remembered(config.encoder, folder.path, path),
+    )
+    save_config(config, folder.config)
+    if record.get("done") and record.get("identity") == run:
+        return
+    handler = folder.log_to_file()
+    try:
+        log_arithmetic(arithmetic)
+        cast(nn.Module, encoder.model).to(device)
+        _Training(config, catalogue, encoder, identity, folder, progress).run()
+    except RunInterruptedError as interruption:
+        message = f"interrupted. Go on with: e2fashion caption train {folder.path}"
+        raise RunInterruptedError(message, interruption.number) from interruption
+    except E2FashionError as error:
+        handler.handle(logger.makeRecord(logger.name, logging.ERROR, "", 0, str(error), (), None))
+        raise
+    finally:
+        logging.getLogger("e2fashion").removeHandler(handler)
+        handler.close()
+
+
+def caption_identity(config: CaptionTrainConfig, data_fingerprint: str, encoder: EncoderIdentity) -> str:
+    """Twelve hexadecimal digits, equal for decoders that are trained alike on the same texts and encoder."""
+    values = {key: value for key, value in identity_values(config).items() if key not in NOT_IDENTITY}
+    content = json.dumps([values, data_fingerprint, encoder.fingerprint], sort_keys=True)
+    return hashlib.sha256(content.encode()).hexdigest()[:12]
+
+
+def check_caption_config(config: CaptionTrainConfig) -> None:
+    """Raise an E2FashionError for a number out of range, or a language model that the method does not use."""
+    checked_name("name", config.name)
+    bounds = {
+        "train.epochs": (config.train.epochs, 1),
+        "train.batch_size": (config.train.batch_size, 1),
+        "train.learning_rate": (config.train.learning_rate, 0),
+        "train.warmup_steps": (config.train.warmup_steps, 0),
+        "train.label_smoothing": (config.train.label_smoothing, 0),
+        "train.checkpoint_every_steps": (config.train.checkpoint_every_steps, 1),
+        "noise_variance": (config.noise_variance, 0),
+        "prompt_length": (config.prompt_length, 1),
+        "memory_size": (config.memory_size, 1),
+        "mapper.length": (config.mapper.length, 1),
+    }
+    for key, (value, least) in bounds.items():
+        if value < least:
+            raise E2FashionError(f"{key} is {value}; give a number from {least}.")
+    check_loggers(config.logging.to, config.logging.online)
+    if config.method == "decap" and config.lm != SCRATCH:
+        raise E2FashionError(
+            f"lm is '{config.lm}', but DeCap's language model is trained from scratch: write lm={SCRATCH}, or "
+            "method=capdec."
+        )
+
+
+@dataclass(frozen=True)
+class _Training:
+    """The steps of one training."""
+
+    config: CaptionTrainConfig
+    catalogue: Catalogue
+    encoder: Encoder
+    identity: EncoderIdentity
+    folder: RunFolder
+    progress: bool
+
+    def run(self) -> None:
+        """Train, and record the result."""
+        config = self.config
+        pl.seed_everything(config.seed, workers=True, verbose=False)
+        column_of = {entity.name: entity.column for entity in self.encoder.entities}
+        columns = {entity: column_of[entity] for entity in config.prompt_entities}
+        caption, text = TextTemplate(config.caption), TextTemplate(config.text or self.encoder.template.template)
+        products = {
+            split: product_texts(self.catalogue, split, caption, text, list(columns.values()))
+            for split in ("train", "val")
+        }
+        language_model, tokenizer = None, self.encoder.tokenizer
+        if config.lm != SCRATCH:
+            language_model, tokenizer = load_language_model(config.lm)
+        tokens = CaptionTokens(tokenizer, config.length, config.prompt_length, config.stop)
+        train, memory = self.examples(products["train"], tokens)
+        val, _ = self.examples(products["val"], tokens)
+        decoder = build_decoder(config, tokens, self.identity.dimension, language_model)
+        captions = train.memory.captions
+        facts = DecoderFacts(
+            method=config.method,
+            encoder=self.identity,
+            prefix=PrefixFacts(**asdict(config.mapper), kind="linear" if config.method == "decap" else "transformer"),
+            language_model=config.lm,
+            length=config.length,
+            caption=caption.template,
+            text=text.template,
+            memory=os.path.relpath(memory, self.folder.model),
+            noise_variance=config.noise_variance,
+            prompt_tags=training_tags(self.catalogue, columns),
+            prompt_length=config.prompt_length,
+            stop=config.stop,
+            # A GPT-2's tokenizer keeps spaces; that of a CLIP does not.
+            spelling=dict(Spelling.of(captions).joined) if language_model is None else {},
+        )
+        if cut := tokens.count_cut(captions):
+            logger.info("%d of %d training captions are cut at length=%d tokens", cut, len(train.memory), config.length)
+        best = self.fit(StoredDecoder(decoder, tokens, facts, self.offset(train)), train, val)
+        counts = {
+            "products": len(products["train"]),
+            "without_caption": sum(not item.entries for item in products["train"]),
+            "memory": len(train.memory),
+            "lessons": len(train),
+            "cut": cut,
+        }
+        self.folder.update_record(
+            done=True,
+            method=facts.title,
+            best=best.best,
+            best_epoch=best.best_epoch + 1,
+            parameters=sum(parameter.numel() for parameter in decoder.parameters()),
+            seed=config.seed,
+            peak_memory_mb=round(peak_memory_mb()),
+            captions=counts,
+        )
+        remove_checkpoints(self.folder.path, STAGE)
+
+    def examples(self, products: Sequence[ProductTexts], tokens: CaptionTokens) -> tuple[TrainingExamples, Path]:
+        """A split's captions with the memory that embeds them, each text once, and that memory's folder."""
+        memories = Path(self.config.memory) if self.config.memory else self.folder.path / "memory"
+        entries = distinct_entries((entry for item in products for entry in item.entries), self.config.memory_size)
+        memory = open_memory(memories, entries, self.identity, self.encoder.embed_texts, self.progress)
+        row_of = {entry: row for row, entry in enumerate(entries)}
+        listed = [TrainingExample(row_of[e], item.prompt) for item in products for e in item.entries if e in row_of]
+        return TrainingExamples(memory, listed, tokens), memories / memory_key(entries, self.identity)
+
+    def offset(self, train: TrainingExamples) -> Tensor | None:
+        """Mean text minus mean image of train (C,), if wanted; which image has which text plays no part."""
+        if not self.config.modality_offset:
+            return None
+        features = self.folder.path / "features"
+        images = cached_features(self.encoder, self.catalogue, "train", features, progress=self.progress).image
+        return train.mean_embed() - images.mean(0)
+
+    def fit(self, stored: StoredDecoder, train: TrainingExamples, val: TrainingExamples) -> BestModel:
+        """Fit, and keep the epoch with the least loss on val; the time counts even after an interrupt."""
+        config = self.config.train
+        before = self.folder.read_record().get("seconds", 0.0)
+        started = time.perf_counter()
+        best = BestModel(self.folder.model, partial(save_decoder, stored), SCORE)
+        begin_anew_if_damaged(self.folder, STAGE, best.folder)
+        try:
+            log_settings = LogSettings.of(self.config.logging, self.config.name, self.config)
+            with recorded_loggers(log_settings, self.folder, STAGE) as loggers:
+                fit_stage(
+                    CaptionModule(stored.decoder, config, self.config.seed),
+                    CaptionData(train, val, config.batch_size, self.config.seed),
+                    config,
+                    config.epochs,
+                    self.folder.path,
+                    STAGE,
+                    best,
+                    loggers=loggers,
+                    machine=Machine(self.config.accelerator),
+                    progress=self.progress,
+                )
+        finally:
+            self.folder.update_record(seconds=round(before + time.perf_counter() - started, 1))
+        return best

@@ -1,0 +1,279 @@
+"""``compose``: search by an image and what shall differ from it, with one encoder or several, and compare them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from e2fashion.arithmetic import set_threads
+from e2fashion.config import save_config
+from e2fashion.data.catalogue import Catalogue
+from e2fashion.disk import file_name, write_text
+from e2fashion.encoder import Encoder, load_encoder
+from e2fashion.measuring import identity_of, name_of_run, to_device
+from e2fashion.options import identity_values
+from e2fashion.records import RecordContext, append_records, read_records
+from e2fashion.run_folder import RunFolder, git_commit
+from e2fashion.tables import to_markdown
+from e2fashion.tasks.captioning.captioner import AnyCaptioner, NearestCaption, identity_of_encoder, load_captioner
+from e2fashion.tasks.captioning.memory import MemoryEntry, distinct_entries, open_memory
+from e2fashion.tasks.composed.config import ComposeConfig, Mode
+from e2fashion.tasks.composed.language_model import LanguageModelComposer, open_composer
+from e2fashion.tasks.composed.measure import (
+    COMPOSED,
+    MADE_BY,
+    SETTINGS,
+    Key,
+    TextSources,
+    compared_records,
+    composed_records,
+    measure_composed,
+    ranks_file,
+    save_results,
+    traces_file,
+)
+from e2fashion.tasks.composed.modes import CAPTION_MODES, rewriters
+from e2fashion.tasks.composed.queries import QuerySet
+from e2fashion.tasks.composed.sources import QuerySource, open_source
+from e2fashion.tasks.composed.tables import composed_tables, draw_composed, read_traces
+from e2fashion.tasks.retrieval.rankings import Ranking, load_rankings
+from e2fashion.text_files import read_list
+from e2fashion.types import E2FashionError, ResultRecord
+
+logger = logging.getLogger(__name__)
+
+#: Keys, by their names in identities, that change no result: they are no part of what identifies a measurement.
+NOT_IDENTITY = (
+    *("model", "name", "decoder", "arms", "figure_queries", "figure_arms"),
+    *("batch_size", "accelerator", "threads", "output"),
+)
+
+
+@dataclass(frozen=True)
+class ComposedResults:
+    """Records of every model and mode, differences to the first model, and the folder with the ``report``."""
+
+    folder: RunFolder
+    records: list[ResultRecord]
+    differences: list[ResultRecord]
+    report: str
+
+
+@dataclass(frozen=True)
+class _Measured:
+    """One encoder's records under a configuration; its ranks and traces are in ``folder``."""
+
+    name: str
+    folder: Path
+    records: list[ResultRecord]
+    context: RecordContext
+
+    def rankings(self) -> dict[Key, Ranking]:
+        """By protocol, mode and category."""
+        rankings: dict[Key, Ranking] = {}
+        for record in self.records:
+            file = ranks_file(self.folder, _key(record), self.context.split, self.context.data_fingerprint)
+            if _key(record) not in rankings and file.is_file():
+                rankings[_key(record)] = load_rankings(file)[0][0]
+        return rankings
+
+
+def compose(config: ComposeConfig, progress: bool = True) -> ComposedResults:
+    """Measure every model, compare the later ones with the first, and write the report.
+
+    Modes that the folder has results of are not measured again.
+
+    Raises:
+        E2FashionError: a mistake in the configuration, the data, or a model that compares tokens.
+    """
+    set_threads(config.threads)
+    for key in ("model", "modes"):
+        if not getattr(config, key):
+            raise E2FashionError(f"{key} is empty: name at least one")
+    names, decoders = (_one_each(key, getattr(config, key), config.model) for key in ("name", "decoder"))
+    source = open_source(config)
+    folder = RunFolder(Path(config.output or f"runs/compose/{config.task}"))
+    sets = source.queries()
+    counts = [f"{protocol}, {queries.describe()}" for protocol, listed in sets.items() for queries in listed]
+    for line in counts:
+        logger.info(line)
+    measured = [
+        _measure_one(config, model, name, decoder, source, folder, progress)
+        for model, name, decoder in zip(config.model, names, decoders, strict=True)
+    ]
+    name, times = Counter(item.name for item in measured).most_common(1)[0]
+    if times > 1:
+        raise E2FashionError(f"two models are called '{name}': name them with name=one,other")
+    records = [record for item in measured for record in item.records]
+    differences = _differences(measured)
+    append_records(folder.results, differences)
+    save_config(config, folder.config)
+    lines = [f"# Text-guided retrieval: {config.task}\n", *(f"- {line}" for line in counts), ""]
+    if missing := source.missing():
+        write_text(folder.path / "missing_pictures.txt", "\n".join(missing) + "\n")
+        lines.append(f"{len(missing):,} images are missing; `missing_pictures.txt` lists them.\n")
+    report = "\n".join([*lines, *map(to_markdown, composed_tables([*records, *differences]))])
+    figure = _draw(config, source, measured, next(iter(sets.items())), folder.figures)
+    write_text(folder.report, "\n".join([report, *([f"![queries](figures/{figure.name})\n"] if figure else [])]))
+    return ComposedResults(folder, records, differences, report)
+
+
+def _one_each(key: str, given: list[str] | None, models: Sequence[str]) -> Sequence[str | None]:
+    """The parts of a key that has one for every model; as many None where it is null."""
+    parts: Sequence[str | None] = given or [None] * len(models)
+    if len(parts) != len(models):
+        raise E2FashionError(f"{key} has {len(parts)} parts for {len(models)} models: give one each, or none")
+    return parts
+
+
+def _measure_one(
+    config: ComposeConfig,
+    model: str,
+    name: str | None,
+    decoder: str | None,
+    source: QuerySource,
+    folder: RunFolder,
+    progress: bool,
+) -> _Measured:
+    run = RunFolder(Path(model))
+    encoder = load_encoder(model, name=name or name_of_run(run), resize=config.resize, size=config.size)
+    context = identity_of(run.read_record()).context(encoder.name, source.split, source.fingerprint)
+    of_model = folder.path / file_name(encoder.name)
+    measurement = _measurement(config, decoder, encoder, source)
+    stored = read_records(folder.results) if folder.results.is_file() else []
+    records = [item for item in stored if item.task == COMPOSED.task and item.extra.get("measurement") == measurement]
+    done = {record.extra["arm"] for record in records}
+    if missing := [mode for mode in config.modes if mode not in done]:
+        to_device(encoder, config.accelerator)
+        texts, composer = _texts(config, decoder, encoder, missing, folder.path / "memory", progress)
+        results = measure_composed(encoder, source, replace(config, modes=missing), texts, progress)
+        save_results(results, of_model, context)
+        if composer is not None:
+            composer.list_unanswered(folder.path / "unanswered.json")
+        made_by = {"measurement": measurement, "measured_commit": git_commit()}
+        new = composed_records(results, context, config.resamples, made_by)
+        append_records(folder.results, new)
+        records += new
+    return _Measured(encoder.name, of_model, [item for item in records if item.extra["arm"] in config.modes], context)
+
+
+def _texts(
+    config: ComposeConfig, decoder: str | None, encoder: Encoder, modes: Sequence[Mode], memory: Path, progress: bool
+) -> tuple[TextSources, LanguageModelComposer | None]:
+    """Captioner and rewriters of the modes, and the composer of ``llm``."""
+    captioner: AnyCaptioner | None = None
+    origin: dict[str, str] = {}
+    if set(modes) & set(CAPTION_MODES) and not encoder.compares_tokens:
+        captioner, origin = _captioner(config, decoder, encoder, memory, progress)
+    composer = open_composer(config) if "llm" in modes else None
+    by_mode = rewriters(_protected_phrases(config), None if composer is None else composer.rewrite)
+    extra: dict[str, dict[str, Any]] = {mode: {"memory": "", **origin} for mode in CAPTION_MODES}
+    if composer is not None:
+        extra["llm"]["language_model"] = composer.answers.model
+    return TextSources(captioner, by_mode, extra), composer
+
+
+def _captioner(
+    config: ComposeConfig, decoder: str | None, encoder: Encoder, folder: Path, progress: bool
+) -> tuple[AnyCaptioner | None, dict[str, str]]:
+    """What captions the references, and how records name it; nothing without a decoder and a memory."""
+    if decoder is not None:
+        title = f"{config.reading} by the decoder {Path(decoder).name}"
+        return load_captioner(decoder, encoder, config.reading), {"captioner": title}
+    path = _memory_path(config)
+    if path is None:
+        return None, {}
+    if path.is_file():
+        texts, title = read_list(path, "a catalogue, or a text file with one caption a line"), path.name
+    else:
+        catalogue = Catalogue.load(path)
+        texts, title = _training_texts(catalogue, encoder), f"{catalogue.manifest.name} train"
+    entries = distinct_entries(MemoryEntry(text, text) for text in texts)
+    memory = open_memory(folder, entries, identity_of_encoder(encoder), encoder.embed_texts, progress)
+    return NearestCaption(memory), {"memory": f"{len(entries):,} texts of {title}"}
+
+
+def _memory_path(config: ComposeConfig) -> Path | None:
+    """The catalogue or text file of the captions, if any."""
+    path = config.memory or (config.data if config.task == "other_colour" else None)
+    return None if path is None else Path(path)
+
+
+def _training_texts(catalogue: Catalogue, encoder: Encoder) -> list[str]:
+    """The texts of a catalogue's train split in the encoder's template, tags included."""
+    encoder.template.validate(catalogue.tag_columns)
+    columns = list(encoder.template.columns)
+    rows = catalogue.split("train").select_columns([*columns, "description"]).to_dict()
+    return [
+        encoder.template.render({column: rows[column][row] for column in columns}, text or "")
+        for row, text in enumerate(rows["description"])
+    ]
+
+
+def _protected_phrases(config: ComposeConfig) -> list[str]:
+    """The values of the protected column in the memory's catalogue, if it has that column."""
+    path = _memory_path(config)
+    if path is None or path.is_file():
+        return []
+    catalogue = Catalogue.load(path)
+    if config.protect_column not in catalogue.tag_columns:
+        return []
+    return sorted({value for value in catalogue.split("train")[config.protect_column] if value and value.strip()})
+
+
+def _measurement(config: ComposeConfig, decoder: str | None, encoder: Encoder, source: QuerySource) -> str:
+    """Twelve hexadecimal digits of what is measured: settings, encoder, data, and the answers of a language model."""
+    values = {key: value for key, value in identity_values(config).items() if key not in NOT_IDENTITY}
+    values["decoder"] = decoder
+    if config.answers and Path(config.answers).is_file() and config.lm is None:
+        values["answers"] = Path(config.answers).read_text(encoding="utf-8", errors="replace")
+    content = json.dumps([values, encoder.name, encoder.fingerprint, source.fingerprint], sort_keys=True, default=str)
+    return hashlib.sha256(content.encode()).hexdigest()[:12]
+
+
+def _key(record: ResultRecord) -> Key:
+    return record.protocol, str(record.extra["arm"]), record.direction
+
+
+def _differences(measured: Sequence[_Measured]) -> list[ResultRecord]:
+    """Every later model against the first, mode by mode."""
+    if len(measured) < 2:
+        return []
+    baseline = measured[0].rankings()
+    records = []
+    for item in measured[1:]:
+        extra = {
+            _key(record): {key: record.extra[key] for key in (*SETTINGS, *MADE_BY) if key in record.extra}
+            for record in item.records
+        }
+        records += compared_records(item.rankings(), baseline, item.context, measured[0].name, extra)
+    return records
+
+
+def _draw(
+    config: ComposeConfig,
+    source: QuerySource,
+    measured: Sequence[_Measured],
+    first: tuple[str, list[QuerySet]],
+    figures: Path,
+) -> Path | None:
+    """Some queries of the first protocol's first category, for every model in the modes of the figure."""
+    protocol, (queries, *_) = first
+    modes = [mode for mode in config.figure_modes if mode in config.modes]
+    if not modes or config.figure_queries < 1:
+        return None
+    traces = {}
+    for item in measured:
+        for mode in modes:
+            label = mode if len(measured) == 1 else item.name if len(modes) == 1 else f"{item.name}, {mode}"
+            traces[label] = read_traces(traces_file(item.folder, (protocol, mode, queries.category), source.split))
+    file = figures / f"{protocol}_{'_'.join(modes)}.png"
+    title = f"Text-guided retrieval, {protocol} on {source.split}: query mode {', '.join(modes)}"
+    draw_composed(traces, source.pixels, file, config.figure_queries, title, queries.unit.tolist())
+    return file
