@@ -28,11 +28,11 @@ def test_lists_in_every_unicode_encoding(encoding: str, end: str, tmp_path: Path
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"1.jpg\n\xff\xe9", r"list.txt' line 2 is no utf-8 text: save a list of images as UTF-8"),
+        (b"1.jpg\n\xff\xe9", r"list.txt' line 2 is not valid utf-8: save a list of images as UTF-8"),
         ("1.jpg\n2.jpg".encode("utf-16-le"), r"list.txt' line 1 has the control character '.x00'"),
         (b"\x00" * 1000, r"control character"),
-        (b"\xff\xd8\xff\xe0 JFIF", r"is no utf-8 text"),
-        (b"\xff\xfea", r"is no utf-16 text"),
+        (b"\xff\xd8\xff\xe0 JFIF", r"is not valid utf-8"),
+        (b"\xff\xfea", r"is not valid utf-16"),
     ],
 )
 def test_files_that_are_no_lists(content: bytes, message: str, tmp_path: Path) -> None:
@@ -45,7 +45,7 @@ def test_what_is_no_file_or_too_large(tmp_path: Path, monkeypatch: pytest.Monkey
     with pytest.raises(E2FashionError, match="does not exist: give a list of images"):
         read_list(tmp_path / "nowhere", WHAT)
     os.mkfifo(tmp_path / "pipe")
-    with pytest.raises(E2FashionError, match="is no regular file"):
+    with pytest.raises(E2FashionError, match="is not a regular file"):
         read_list(tmp_path / "pipe", WHAT)
     (tmp_path / "list.txt").write_text("123456")
     monkeypatch.setattr(text_files, "LARGEST_TEXT_FILE", 5)

@@ -18,29 +18,27 @@ from e2fashion.types import Batch, E2FashionError, LossOutput
 RegionTargets = Literal["diagonal", "same_value"]
 
 GlobalTerm = Callable[[Tensor, Tensor, Tensor], Tensor]
-"""What images and texts, in the shapes that a model compares, and the logit scale () give: a loss ()."""
+"""Maps image and text embeddings, in the shapes that a model compares, and the logit scale () to a loss ()."""
 
 
 class ContrastiveLoss(nn.Module):
     """``(1 - w) * global + w * mean over entities``, with w = ``region_weight``.
 
-    An entity with fewer than two tags in the batch (of all ranks together) leaves the mean. The weights belong
-    to the terms that exist: when no entity is left, or none is configured, the loss is the global term alone
-    (ours). ``region_weight`` 0 is CLIP fine-tuning and computes nothing regional. Default 0.5: paper.
+    An entity with fewer than two tags in the batch (of all ranks) is left out of the mean. Without any entity the loss
+    is the global term alone (ours). ``region_weight`` 0 is CLIP fine-tuning. Default 0.5: paper.
 
     ``region_targets``: ``diagonal`` (official code) counts products that share a tag as each other's negatives,
     ``same_value`` (ours) as positives, see :func:`e2fashion.losses.functional.info_nce`.
 
-    ``gather`` contrasts with the products of all ranks where ``torch.distributed`` runs. Each rank computes the
-    rows of its own products against everybody's columns; the loss that it returns is that of the joined batch,
-    on every rank, and DDP's mean over ranks of the parameters' gradients is the joined batch's gradient. Ranks
-    may hold different numbers of products.
+    ``gather`` contrasts with the products of all ranks under ``torch.distributed``. Each rank computes the rows of its
+    products against the columns of all ranks and returns the loss of the joined batch; DDP's mean of the gradients over
+    ranks is the gradient of the joined batch. Ranks may have different numbers of products.
 
-    ``global_term`` takes the place of InfoNCE over one vector each, for models that compare something else
-    (:class:`e2fashion.losses.filip.TokenContrast`). ``terms`` are added to the sum by their weights, see :meth:`of`.
+    ``global_term`` replaces InfoNCE over one vector each, for models that compare tokens
+    (:class:`e2fashion.losses.filip.TokenContrast`). ``terms`` are added with their weights, see :meth:`of`.
 
     Raises:
-        E2FashionError: an unknown ``region_targets``, a weight out of range, or a term called like one of the loss.
+        E2FashionError: an unknown ``region_targets``, a weight out of range, or a reserved name of a term.
     """
 
     def __init__(
@@ -58,7 +56,7 @@ class ContrastiveLoss(nn.Module):
         if region_targets not in ("diagonal", "same_value"):
             raise E2FashionError(f"region_targets is {region_targets!r}: choose 'diagonal' or 'same_value'")
         if taken := [name for name in terms or {} if name in ("global", "total") or name.startswith("region/")]:
-            raise E2FashionError(f"the loss term {taken[0]!r} is called like a term of the loss itself: rename it")
+            raise E2FashionError(f"the loss term {taken[0]!r} has the name of a built-in term: rename it")
         self.entity_names = tuple(entity_names)
         self.region_weight = region_weight
         self.region_targets = region_targets
@@ -73,14 +71,14 @@ class ContrastiveLoss(nn.Module):
 
     @property
     def reads_regions(self) -> bool:
-        """Whether the regional embeddings are read at all, by the regional terms or a further one."""
+        """Whether any term reads the regional embeddings."""
         return self.has_regions or any(weighted.term.reads_regions for weighted in self.terms.values())
 
     def of(self, output: Any, batch: Batch) -> LossOutput:
         """The loss of a batch of B products and the model's ``output`` for it, with the further terms.
 
-        ``output`` is that of :class:`e2fashion.models.modeling_e2.E2Model`. The batch's tags begin with those of the
-        regions.
+        ``output`` is that of :class:`e2fashion.models.modeling_e2.E2Model`. The tags of the regions come first in the
+        batch.
 
         Raises:
             E2FashionError: as :meth:`forward`.
@@ -114,14 +112,14 @@ class ContrastiveLoss(nn.Module):
     ) -> LossOutput:
         """The loss of a batch and its unweighted terms ``global`` and ``region/<entity>``.
 
-        ``image_embeds`` and ``text_embeds`` (B, C), or what ``global_term`` reads; ``region_embeds`` and
-        ``tag_embeds`` (B, E, C): L2-normalized; ``tag_present`` (B, E) bool, ``tag_value`` (B, E) int64 (read
-        for ``same_value`` only), ``logit_scale`` ()
-        the logarithm of the inverse temperature. The regional ones may be None when nothing regional is read.
-        Terms that left the mean are not listed.
+        ``image_embeds`` and ``text_embeds`` (B, C), or the input of ``global_term``, ``region_embeds`` and
+        ``tag_embeds`` (B, E, C) are L2-normalized; ``tag_present`` (B, E) bool; ``tag_value`` (B, E) int64, read for
+        ``same_value`` only; ``logit_scale`` () is the logarithm of the inverse temperature. The regional inputs may be
+        None if no term reads them. Terms that are left out of the mean are not listed.
 
-        Raises E2FashionError when a regional input is missing or has another number of entities, or embeddings have
-        a shape that the global term does not compare.
+        Raises:
+            E2FashionError: a regional input is missing or has another number of entities, or embeddings have a shape
+                that the global term does not take.
         """
         if self.global_term is None and image_embeds.dim() != 2:
             raise E2FashionError(
@@ -141,13 +139,13 @@ class ContrastiveLoss(nn.Module):
                 if tag_value is None or tag_value.shape != tag_present.shape:
                     raise E2FashionError("region_targets 'same_value' needs tag_value of the shape of tag_present")
                 value = tag_value
-        found: list[tuple[Tensor, Tensor]] = []
+        terms: list[tuple[Tensor, Tensor]] = []
         if self.global_term is not None:
             loss = self.global_term(image_embeds, text_embeds, logit_scale)
-            found.append((loss[None], torch.full((1,), len(image_embeds), device=loss.device)))
+            terms.append((loss[None], torch.full((1,), len(image_embeds), device=loss.device)))
         if image:
-            found.append(self._terms(torch.cat(image, 1), torch.cat(text, 1), present, value, logit_scale))
-        losses, counts = (torch.cat(parts) for parts in zip(*found, strict=True))
+            terms.append(self._terms(torch.cat(image, 1), torch.cat(text, 1), present, value, logit_scale))
+        losses, counts = (torch.cat(parts) for parts in zip(*terms, strict=True))
         return self._combine(losses, counts)
 
     def _terms(
@@ -155,22 +153,22 @@ class ContrastiveLoss(nn.Module):
     ) -> tuple[Tensor, Tensor]:
         """InfoNCE of the global problem (without ``global_term``) and each entity: (B, 1 + E, C) -> two of (1 + E,).
 
-        ``value`` (B, E) may speak of the last E problems. Returns losses and numbers of members.
+        ``value`` (B, E) refers to the last E problems. Returns losses and numbers of members.
         """
-        everybody, first = None, 0
+        joint, first = None, 0
         distributed = self.gather and is_distributed()
         if distributed:
             rows = row_counts(a)
             first = sum(rows[: this_rank()])
             joined = rearrange(gather_rows(torch.stack([a, b], dim=1), rows), "n two t c -> two t n c", two=2)
-            everybody = (joined[0], joined[1])
+            joint = (joined[0], joined[1])
             present = gather_rows(present.to(torch.uint8), rows).bool()
             value = None if value is None else gather_rows(value, rows)
         a, b, present = a.transpose(0, 1), b.transpose(0, 1), present.transpose(0, 1)
         if value is None:
-            losses = info_nce_share(a, b, logit_scale, everybody, first, present)
+            losses = info_nce_share(a, b, logit_scale, joint, first, present)
         else:
-            # The global term keeps its diagonal; the tags' values speak of the entities only.
+            # The global term keeps its diagonal targets: the values are those of tags.
             plain = len(a) - value.shape[1]
             losses = torch.cat(
                 [
@@ -178,7 +176,7 @@ class ContrastiveLoss(nn.Module):
                         a[part],
                         b[part],
                         logit_scale,
-                        None if everybody is None else (everybody[0][part], everybody[1][part]),
+                        None if joint is None else (joint[0][part], joint[1][part]),
                         first,
                         present[part],
                         targets,
@@ -194,7 +192,7 @@ class ContrastiveLoss(nn.Module):
         if not self.has_regions:
             return LossOutput(total=losses[0], terms=terms)
         kept = [number >= MINIMUM_PRESENT for number in counts[1:].tolist()]
-        # Entities out of the mean are exactly zero, and stay in the graph: DDP waits for every parameter.
+        # Entities that are left out are exactly zero but stay in the graph, since DDP expects all gradients.
         regional = losses[1:].sum() / max(sum(kept), 1)
         weight = self.region_weight if any(kept) else 0.0
         for name, loss, keep in zip(self.entity_names, losses[1:], kept, strict=True):
@@ -214,7 +212,7 @@ class ContrastiveLoss(nn.Module):
         for name, item in (("region_embeds", regions), ("tag_embeds", tags), ("tag_present", present)):
             if item.shape[1] != number:
                 raise E2FashionError(
-                    f"{name} holds {item.shape[1]} entities, the loss was built for {number} "
+                    f"{name} has {item.shape[1]} entities, the loss was built for {number} "
                     f"{list(self.entity_names)}: build both from the same entities"
                 )
         return regions, tags, present

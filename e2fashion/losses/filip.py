@@ -25,7 +25,7 @@ class TokenContrast:
     """:func:`token_info_nce` with its options, as the global term of a contrastive loss.
 
     Raises:
-        E2FashionError: ``keep`` is no share above 0.0.
+        E2FashionError: ``keep`` is not in (0, 1].
     """
 
     keep: float = 1.0
@@ -40,7 +40,7 @@ class TokenContrast:
         """Images (B, P, C) and texts (B, L, C) to ().
 
         Raises:
-            E2FashionError: they are vectors.
+            E2FashionError: they are not tokens.
         """
         if not (is_tokenwise(image) and is_tokenwise(text)):
             raise E2FashionError(
@@ -60,13 +60,13 @@ def token_info_nce(
 ) -> Tensor:
     """InfoNCE of images (B, P, C) and texts (B, L, C) by their tokens, L2-normalized and zero where absent: ().
 
-    Image to text and text to image have similarities of their own, see :mod:`e2fashion.similarity`; their products run
-    in autocast's precision (fp32 without autocast), means and softmax in fp32.
+    The similarities of the two directions differ, see :mod:`e2fashion.similarity`; products run in autocast's precision
+    (fp32 without autocast), means and softmax in fp32.
 
-    At large batch FILIP bounds the work in two ways, both off by default: ``keep`` is the share of each item's tokens
-    that is compared, those most similar to any token of this process's other side (FILIP: 0.25); ``half_precision``
-    sends tokens between processes as bf16. ``gather`` contrasts with the products of all ranks, as in
-    :class:`~e2fashion.losses.contrastive.ContrastiveLoss`.
+    FILIP reduces the cost of large batches in two ways, both off by default: ``keep`` is the share of each item's
+    tokens to compare, those most similar to any token of the other modality on this process (FILIP: 0.25);
+    ``half_precision`` exchanges tokens between processes as bf16. ``gather`` contrasts with the products of all ranks,
+    as in :class:`~e2fashion.losses.contrastive.ContrastiveLoss`.
     """
     image, text = most_active(image, text, keep), most_active(text, image, keep)
     scale = logit_scale.float().exp()
@@ -82,6 +82,6 @@ def token_info_nce(
 
 
 def _gathered(tokens: Tensor, rows: list[int], half_precision: bool) -> Tensor:
-    """The tokens of all ranks, filled up to the longest item of any: (B, T, C) -> (sum of rows, longest T, C)."""
+    """The tokens of all ranks, padded to the longest item: (B, T, C) -> (sum of rows, longest T, C)."""
     tokens = pad_tokens(tokens, largest_over_ranks(tokens.shape[1], tokens.device))
     return gather_rows(tokens.to(torch.bfloat16) if half_precision else tokens, rows).to(tokens.dtype)

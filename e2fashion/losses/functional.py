@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 MINIMUM_PRESENT = 2
-"""A contrast needs something to contrast with: with fewer members the term is zero and leaves the mean."""
+"""With fewer members there are no negatives: the term is zero and left out of the mean."""
 
 
 def info_nce(
@@ -19,8 +19,8 @@ def info_nce(
     shape (...). The sum runs in fp32, whatever autocast says.
 
     ``present`` (..., B) bool: a member that is False leaves the rows and the columns, and gets a gradient of
-    exactly zero, whatever its embeddings hold. With fewer than two present members the result and its gradients
-    are exactly zero; :func:`count_present` tells such a zero from a perfect one.
+    exactly zero, whatever its embeddings are. With fewer than two present members the result and its gradients
+    are exactly zero; :func:`count_present` distinguishes this from a perfect loss.
 
     ``value`` (..., B) int64: present members of equal value are positives of each other. The target of a row is
     uniform over its positives, so that its term is ``logsumexp(logits) - mean(logits of the positives)``. It
@@ -34,35 +34,34 @@ def info_nce_share(
     a: Tensor,
     b: Tensor,
     logit_scale: Tensor,
-    everybody: tuple[Tensor, Tensor] | None = None,
+    joint: tuple[Tensor, Tensor] | None = None,
     first: int = 0,
     present: Tensor | None = None,
     value: Tensor | None = None,
 ) -> Tensor:
-    """What R consecutive members add to the InfoNCE of all N: the shares of all ranks sum to :func:`info_nce`.
+    """The contribution of R consecutive members to the InfoNCE of all N; the shares of all ranks sum to it.
 
-    ``a`` and ``b`` (..., R, C) are members ``first`` to ``first + R`` of the two tensors (..., N, C) of
-    ``everybody``, who are only themselves when it is None; ``present`` and ``value`` (..., N) speak of all N.
-    Returns shape (...).
+    ``a`` and ``b`` (..., R, C) are members ``first`` to ``first + R`` of the two tensors (..., N, C) in ``joint``
+    (None: they are all members); ``present`` and ``value`` (..., N) refer to all N. Returns shape (...).
     """
     with torch.autocast(device_type=a.device.type, enabled=False):
         if present is None:
-            members = a if everybody is None else everybody[0]
+            members = a if joint is None else joint[0]
             present = torch.ones(members.shape[:-1], dtype=torch.bool, device=a.device)
         scale = logit_scale.float().exp()
-        own = present[..., first : first + a.shape[-2]]
-        a, b = _blank(a, own), _blank(b, own)
-        if everybody is None:
+        local = present[..., first : first + a.shape[-2]]
+        a, b = _blank(a, local), _blank(b, local)
+        if joint is None:
             a_to_b = scale * (a @ b.mT)
             b_to_a = a_to_b.mT
         else:
-            all_a, all_b = (_blank(item, present) for item in everybody)
+            all_a, all_b = (_blank(item, present) for item in joint)
             a_to_b, b_to_a = scale * (a @ all_b.mT), scale * (b @ all_a.mT)
         return _share(a_to_b, b_to_a, present, value, first)
 
 
 def info_nce_of_logits(a_to_b: Tensor, b_to_a: Tensor, first: int = 0) -> Tensor:
-    """:func:`info_nce_share` for similarities that are no inner products, every member present and its own positive.
+    """:func:`info_nce_share` for given similarities, every member present and the positive of itself.
 
     ``a_to_b`` and ``b_to_a`` (R, N): logits, the temperature applied, of members ``first`` to ``first + R`` against all
     N. Returns ().
@@ -73,7 +72,7 @@ def info_nce_of_logits(a_to_b: Tensor, b_to_a: Tensor, first: int = 0) -> Tensor
 
 
 def _share(a_to_b: Tensor, b_to_a: Tensor, present: Tensor, value: Tensor | None, first: int) -> Tensor:
-    """Both directions' logits (..., R, N) to what these rows add to the loss of all N: (...)."""
+    """Both directions' logits (..., R, N) to the contribution of these rows to the loss of all N: (...)."""
     total = _row_terms(a_to_b, present, value, first) + _row_terms(b_to_a, present, value, first)
     number = count_present(present)
     share = total.sum(-1) / (2 * number.clamp(min=1))
@@ -86,14 +85,14 @@ def count_present(present: Tensor) -> Tensor:
 
 
 def _blank(embeds: Tensor, present: Tensor) -> Tensor:
-    # Zeroes before the product: 0 * NaN would carry an absent member's NaN into everybody's gradient.
+    # Set to zero before the product: 0 * NaN would spread an absent member's NaN to all gradients.
     return embeds.float().masked_fill(~present.unsqueeze(-1), 0.0)
 
 
 def _row_terms(logits: Tensor, present: Tensor, value: Tensor | None, first: int) -> Tensor:
     """Cross-entropy of each row, zero where the row is absent: ``logits`` (..., R, N) -> (..., R)."""
     row_present = present[..., first : first + logits.shape[-2]]
-    # A problem without any member keeps its columns: logsumexp over nothing has a NaN gradient.
+    # A problem without members keeps its columns: logsumexp over an empty set has a NaN gradient.
     column_present = present | ~present.any(-1, keepdim=True)
     normalizer = logits.masked_fill(~column_present.unsqueeze(-2), -torch.inf).logsumexp(-1)
     if value is None:

@@ -1,4 +1,4 @@
-"""Gradient-carrying collectives: everybody's rows on every rank, and one sum over ranks."""
+"""Differentiable collectives: the rows of all ranks on every rank, and a sum over ranks."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ class _AllGather(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> Tensor:
-        # gloo has no reduce-scatter: sum everything, keep the own part.
+        # gloo has no reduce-scatter: sum everything, keep this rank's part.
         gradient = gradients[0].contiguous()
         dist.all_reduce(gradient)
         return gradient[dist.get_rank()]
 
 
 class _AllSum(torch.autograd.Function):
-    """Sum over ranks in both directions: what is minimized is the sum of every rank's copy of the result.
+    """Sum over ranks, forward and backward: the sum of all ranks' copies of the result is minimized.
 
-    DDP divides that by the number of ranks, so that parameters get the gradient of one copy.
+    DDP divides by the number of ranks, so that parameters get the gradient of one copy.
     """
 
     @staticmethod
@@ -54,38 +54,39 @@ def is_distributed() -> bool:
 
 
 def this_rank() -> int:
-    """Number of this process among all."""
+    """Rank of this process."""
     return dist.get_rank()
 
 
 def largest_over_ranks(number: int, device: torch.device) -> int:
     """The largest ``number`` of all ranks."""
-    found = torch.tensor(number, device=device)
-    dist.all_reduce(found, dist.ReduceOp.MAX)
-    return int(found)
+    largest = torch.tensor(number, device=device)
+    dist.all_reduce(largest, dist.ReduceOp.MAX)
+    return int(largest)
 
 
 def row_counts(local: Tensor) -> list[int]:
-    """Rows of ``local`` on every rank, in the order of ranks.
+    """The number of rows of ``local`` on every rank.
 
-    Raises E2FashionError on all ranks when the shapes behind the first dimension differ, which would hang.
+    Raises:
+        E2FashionError: shapes differ behind the first dimension (on all ranks, since gathering them would hang).
     """
     shape = torch.tensor(local.shape, dtype=torch.int64, device=local.device)
     shapes = [torch.empty_like(shape) for _ in range(dist.get_world_size())]
     dist.all_gather(shapes, shape)
-    found = torch.stack(shapes).tolist()
-    if any(item[1:] != found[0][1:] for item in found):
+    listed = torch.stack(shapes).tolist()
+    if any(item[1:] != listed[0][1:] for item in listed):
         raise E2FashionError(
-            f"the ranks hold embeddings of different shapes {found}: "
+            f"the ranks have embeddings of different shapes {listed}: "
             "give every process the same entities and joint dimension"
         )
-    return [item[0] for item in found]
+    return [item[0] for item in listed]
 
 
 def gather_rows(local: Tensor, counts: list[int]) -> Tensor:
     """The rows of all ranks in the order of ranks: (B_rank, ...) -> (sum of counts, ...), with gradient.
 
-    Ranks may hold different numbers of rows (the last batch of an epoch): they are padded on the way only.
+    Ranks may have different numbers of rows (the last batch of an epoch); padding is removed again.
     """
     longest = max(counts)
     padding = [0, 0] * (local.dim() - 1) + [0, longest - local.shape[0]]

@@ -1,4 +1,4 @@
-"""Further terms of the training loss, each with a weight, by name or from a user's own package."""
+"""Additional weighted terms of the training loss, built in or from other packages."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from e2fashion.types import Batch
 
 
 class LossTerm(Protocol):
-    """A dataclass whose fields are its options, and whose call is the term.
+    """A dataclass whose fields are the options of the term that it computes when called.
 
-    ``reads_regions`` says whether the term reads ``region_embeds`` of the model's output, which is None for the others:
-    what nothing reads is frozen.
+    ``reads_regions``: whether the term reads ``region_embeds`` of the model's output, which is None for other terms.
+    Parameters that no term depends on are frozen.
     """
 
     reads_regions: ClassVar[bool]
@@ -25,7 +25,7 @@ class LossTerm(Protocol):
 
         ``output`` is the model's (:class:`e2fashion.models.outputs.E2Output`): ``image_embeds`` and ``text_embeds``
         (B, C), ``region_embeds`` and ``tag_embeds`` (B, E, C), all L2-normalized, and ``logit_scale`` (). With several
-        processes both hold the products of this one.
+        processes, ``output`` and ``batch`` have the products of this process.
         """
         ...
 

@@ -1,4 +1,4 @@
-"""Confidence by resampling products: weights for every resample, intervals, and paired differences."""
+"""Bootstrap over products: resampling weights, intervals, and paired differences."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Difference:
 def resample_weights(units: int, resamples: int = RESAMPLES, seed: int = 0) -> Iterator[Tensor]:
     """How often each of ``units`` is drawn, with replacement, in blocks (<= 50, units) fp32 of ``resamples`` rows.
 
-    The same seed gives the same draws, so that two models are compared on the same resamples.
+    Equal seeds give equal draws, so that models are compared on the same resamples.
     """
     generator = torch.Generator().manual_seed(seed)
     for first in range(0, resamples, BLOCK):
@@ -66,10 +66,10 @@ def weighted_means(values: Tensor, unit: Tensor, units: int) -> Callable[[Tensor
 def paired_bootstrap(
     a: Tensor, b: Tensor, unit: Tensor | None = None, resamples: int = 10_000, seed: int = 0
 ) -> Difference:
-    """Is a better than b on the same queries? ``a`` and ``b`` (Q,) are scores of one query each, hits for example.
+    """Paired comparison of a and b on the same queries; ``a`` and ``b`` (Q,) are scores per query, such as hits.
 
-    ``unit`` (Q,) names the product of each query (default: each its own). The p-value is twice the smaller share
-    of resampled differences on either side of zero, at least ``1 / resamples``.
+    ``unit`` (Q,) is the product of each query (default: all distinct). The p-value is twice the smaller share of
+    resampled differences on either side of zero, at least ``1 / resamples``.
     """
     if a.shape != b.shape or a.dim() != 1 or not len(a):
         raise ValueError(f"scores of shapes {tuple(a.shape)} and {tuple(b.shape)} are not paired")

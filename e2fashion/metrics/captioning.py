@@ -1,4 +1,4 @@
-"""Caption metrics as COCO computes them, through ``pycocoevalcap`` (extra ``captioning``); CLIPScore beside them."""
+"""COCO caption metrics through ``pycocoevalcap`` (extra ``captioning``), and CLIPScore."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ CLIP_SCORE_WEIGHT = 2.5
 PACKAGE = "pycocoevalcap"
 PTB_CLASS = "edu.stanford.nlp.process.PTBTokenizer"
 NO_JAVA = (
-    "Java is not on the path: METEOR and COCO's PTB tokenizer, which the other caption metrics read, are n/a. Install "
-    "Java 8 or newer, or take tokenizer=words, whose numbers are comparable with each other alone (METEOR stays n/a)."
+    "Java is not on the path: METEOR and COCO's PTB tokenizer, which the other caption metrics need, are n/a. Install "
+    "Java 8 or newer, or use tokenizer=words, whose numbers are only comparable with each other (METEOR stays n/a)."
 )
 
 
@@ -58,30 +58,29 @@ def caption_scores(
 ) -> CaptionScores:
     """BLEU-1 to 4, METEOR, ROUGE-L (beta 1.2) and CIDEr-D of ``candidates`` (N) against their ``references`` (N).
 
-    CIDEr weighs words by how many of the N items mention them: it says nothing without N. Without Java what needs it
-    is ``missing``. ``ptb`` is COCO's tokenizer (punctuation dropped, lower case); ``words`` (ours) keeps runs of
-    letters and digits. ``meteor`` False leaves METEOR out, whose tables take seconds and 2 GB to load.
+    CIDEr weights words by their frequency among the N items, so it depends on N. Without Java, metrics that need it are
+    ``missing``. ``ptb`` is COCO's tokenizer (without punctuation, lower case); ``words`` (ours) keeps runs of letters
+    and digits. ``meteor`` False skips METEOR, which needs seconds and 2 GB to load its tables.
 
     Raises:
-        E2FashionError: the extra is not installed, nothing to score, or an item without a reference.
+        E2FashionError: the extra is not installed, there are no captions, or an item has no reference.
     """
     if len(references) != len(candidates) or not candidates:
         raise E2FashionError(
             f"{len(candidates)} captions for {len(references)} items: give one each, and at least one."
         )
-    bare = next((number for number, texts in enumerate(references) if all(map(is_blank, texts))), None)
-    if bare is not None:
-        raise E2FashionError(f"item {bare} has no reference caption: leave it out, and count it.")
+    blank = next((number for number, texts in enumerate(references) if all(map(is_blank, texts))), None)
+    if blank is not None:
+        raise E2FashionError(f"item {blank} has no reference caption: leave it out and count it.")
     scorers = _scorers()
     implementation = f"{PACKAGE} {version(PACKAGE)}"
     java = has_java()
     if tokenizer == "ptb" and not java:
         return CaptionScores({}, {}, tokenizer, implementation, dict.fromkeys(CAPTION_METRICS, NO_JAVA))
     split = {"ptb": ptb_tokens, "words": word_tokens}[tokenizer]
-    told = split(candidates)
     flat = iter(split([text for texts in references for text in texts]))
     truth = {number: [next(flat) for _ in texts] for number, texts in enumerate(references)}
-    given = {number: [text] for number, text in enumerate(told)}
+    given = {number: [text] for number, text in enumerate(split(candidates))}
     values: dict[str, float] = {}
     items: dict[str, Tensor] = {}
     bleu = scorers["bleu"]().compute_score(truth, given, verbose=0)[0]
@@ -90,7 +89,7 @@ def caption_scores(
         mean, single = scorers[name]().compute_score(truth, given)
         values[name] = 100 * float(mean)
         items[name] = 100 * torch.as_tensor(single, dtype=torch.float64)
-    missing = {} if java and meteor else {METEOR: NO_JAVA if meteor else "METEOR was not asked for"}
+    missing = {} if java and meteor else {METEOR: NO_JAVA if meteor else "METEOR was not requested"}
     if not missing:
         values[METEOR] = 100 * float(scorers[METEOR]().compute_score(truth, given)[0])
     return CaptionScores(
@@ -99,10 +98,10 @@ def caption_scores(
 
 
 def ptb_tokens(texts: Sequence[str]) -> list[str]:
-    """Texts as COCO's tokenizer splits them: lower case, words apart, punctuation left out. Needs Java.
+    """Texts tokenized by COCO's tokenizer: lower case, without punctuation. Needs Java.
 
-    The package's own class is not used: it writes into its installation, reports on stderr, and loses count of lines
-    where a text holds an unusual line break.
+    The package's own class is not used: it writes into its installation folder, prints to stderr, and miscounts lines
+    of texts with unusual line breaks.
     """
     from pycocoevalcap.tokenizer import ptbtokenizer
 
@@ -123,7 +122,7 @@ def ptb_tokens(texts: Sequence[str]) -> list[str]:
 
 
 def word_tokens(texts: Sequence[str]) -> list[str]:
-    """Texts in lower case with every mark as a blank (ours)."""
+    """Texts in lower case, all characters but letters and digits replaced by blanks (ours)."""
     return [" ".join("".join(sign if sign.isalnum() else " " for sign in text.lower()).split()) for text in texts]
 
 

@@ -1,4 +1,4 @@
-"""Classification from labels: accuracy, F1 by class, macro and weighted, with intervals over examples."""
+"""Classification metrics from labels: accuracy and F1 (by class, macro, weighted), with bootstrap intervals."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ METRICS = ("accuracy", "macro_f1", "weighted_f1")
 
 
 def accuracy(truth: Tensor, predicted: Tensor) -> Tensor:
-    """Share of the predictions (N,) that are the true label (N,), in percent: ()."""
+    """Share of the predictions (N,) that equal the true label (N,), in percent: ()."""
     return 100 * (truth == predicted).double().mean()
 
 
 def class_f1(truth: Tensor, predicted: Tensor, classes: int) -> Tensor:
-    """F1 of every class in percent (classes,) from int64 labels (N,): NaN where nobody has or predicts the class."""
+    """F1 of every class in percent (classes,) from int64 labels (N,); NaN for classes that do not occur."""
     weights = torch.ones(1, len(truth))
     true_positives, support, chosen = _counts(truth, predicted, classes, weights)
     return _f1(true_positives, support, chosen)[0]
@@ -29,7 +29,7 @@ def macro_f1(truth: Tensor, predicted: Tensor, classes: int) -> Tensor:
 
 
 def weighted_f1(truth: Tensor, predicted: Tensor, classes: int) -> Tensor:
-    """Mean F1 in percent, each class weighted by how often it is true: ()."""
+    """Mean F1 in percent, weighted by the support of each class: ()."""
     support = torch.bincount(truth, minlength=classes).double()
     return (class_f1(truth, predicted, classes).nan_to_num() * support).sum() / support.sum()
 
@@ -39,8 +39,8 @@ def summarize_classes(
 ) -> dict[str, Estimate]:
     """:data:`METRICS` in percent of int64 labels (N,) below ``classes``.
 
-    With ``resamples`` > 0 each carries the 95 % percentile interval of a seeded bootstrap over the N examples. A
-    class that a resample lacks has no part in that resample's mean.
+    With ``resamples`` > 0 each has the 95 % percentile interval of a seeded bootstrap over the N examples; classes
+    missing from a resample are left out of its mean.
     """
     truth, predicted = truth.cpu(), predicted.cpu()
 
@@ -55,8 +55,8 @@ def summarize_classes(
         return {name: Estimate(value) for name, value in values.items()}
     low, high = interval(bootstrap(statistic, len(truth), resamples, seed))
     return {
-        name: Estimate(value, float(low[place]), float(high[place]))
-        for place, (name, value) in enumerate(values.items())
+        name: Estimate(value, float(low[index]), float(high[index]))
+        for index, (name, value) in enumerate(values.items())
     }
 
 
@@ -69,5 +69,5 @@ def _counts(truth: Tensor, predicted: Tensor, classes: int, weights: Tensor) -> 
 
 
 def _f1(true_positives: Tensor, support: Tensor, chosen: Tensor) -> Tensor:
-    """Of counts (R, classes), in percent; 0 / 0 is NaN: such a class does not occur."""
+    """F1 from counts (R, classes) in percent; NaN for classes that do not occur."""
     return 200 * true_positives / (support + chosen)

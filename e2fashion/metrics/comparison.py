@@ -1,4 +1,4 @@
-"""Images against texts, ranked in both directions: by one vector each, or token by token."""
+"""Comparison of images and texts in both directions, by one vector each or token by token."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from e2fashion.similarity import is_tokenwise, present_tokens, token_similaritie
 from e2fashion.types import E2FashionError
 
 BLOCK_TOKENS = 4096
-"""Tokens of either side that are multiplied at once: products of 64 MB."""
+"""Tokens of either side in one matrix product, of 64 MB."""
 
 
 class Comparison(Protocol):
-    """M images and N texts under one similarity; ``direction`` is ``i2t`` (images ask) or ``t2i`` (texts ask)."""
+    """M images and N texts under one similarity; ``direction`` is ``i2t`` (image queries) or ``t2i`` (text queries)."""
 
     def ranks(
         self,
@@ -42,7 +42,8 @@ class Comparison(Protocol):
 def compare(image_embeds: Tensor, text_embeds: Tensor) -> Comparison:
     """The comparison of embeddings (M, C) and (N, C), or of tokens (M, P, C) and (N, L, C), L2-normalized.
 
-    Raises E2FashionError when one side has tokens and the other has not.
+    Raises:
+        E2FashionError: only one side has tokens.
     """
     tokenwise = is_tokenwise(image_embeds), is_tokenwise(text_embeds)
     if len(set(tokenwise)) > 1:
@@ -83,9 +84,9 @@ class VectorComparison:
 class TokenComparison:
     """Late interaction of images (M, P, C) and texts (N, L, C), zero where a token is absent.
 
-    Both directions come from one pass over blocks of at most :data:`BLOCK_TOKENS` squared products; what is kept is
-    one score of a pair and direction, 8 M N bytes. The product of all tokens is never in memory. Equal items are
-    scored once, for a matrix product may round two equal columns differently, and a tie would be broken by that.
+    Both directions are computed in one pass over blocks of at most :data:`BLOCK_TOKENS` squared products; only one
+    score per pair and direction is kept, 8 M N bytes. Equal items are scored once: a matrix product may round equal
+    columns differently, which would break ties.
     """
 
     def __init__(self, image: Tensor, text: Tensor) -> None:
@@ -105,8 +106,8 @@ class TokenComparison:
                     forth, back = token_similarities(some, text.distinct[columns, :words].float())
                     i2t[rows, columns], t2i[columns, rows] = forth, back
         return {
-            "i2t": i2t[image.place][:, text.place],
-            "t2i": t2i[text.place][:, image.place],
+            "i2t": i2t[image.index][:, text.index],
+            "t2i": t2i[text.index][:, image.index],
         }
 
     def ranks(
@@ -135,21 +136,21 @@ class TokenComparison:
 
     def _scores_of(self, direction: str, query: int, rows: Tensor | None) -> Tensor:
         """Scores of one query's gallery, or of these rows of it: (rows,)."""
-        asking, gallery = self.sides[direction], self.sides["t2i" if direction == "i2t" else "i2t"]
-        places = gallery.place if rows is None else gallery.place[rows]
-        own = asking.distinct[asking.place[query]][None].float()
-        needed, back = places.unique(return_inverse=True)
-        found = torch.empty(len(needed), device=own.device)
-        with full_precision(own):
+        queries, gallery = self.sides[direction], self.sides["t2i" if direction == "i2t" else "i2t"]
+        indices = gallery.index if rows is None else gallery.index[rows]
+        tokens = queries.distinct[queries.index[query]][None].float()
+        needed, inverse = indices.unique(return_inverse=True)
+        scores = torch.empty(len(needed), device=tokens.device)
+        with full_precision(tokens):
             for part, length in _blocks(gallery.lengths[needed]):
-                found[part] = token_similarity(own, gallery.distinct[needed[part], :length].float())[0]
-        return found[back]
+                scores[part] = token_similarity(tokens, gallery.distinct[needed[part], :length].float())[0]
+        return scores[inverse]
 
 
 class _Items:
-    """The ``distinct`` items among (N, T, C), the shortest first, and the ``place`` (N,) of each among them.
+    """The ``distinct`` items among (N, T, C), the shortest first, and the ``index`` (N,) of each item among them.
 
-    ``lengths`` (distinct,): where each item's tokens end.
+    ``lengths`` (distinct,): number of tokens of each distinct item.
     """
 
     def __init__(self, tokens: Tensor) -> None:
@@ -157,16 +158,16 @@ class _Items:
         lengths = (present_tokens(tokens) * steps).amax(1).clamp(min=1)
         tokens = tokens[:, : int(lengths.max())]
         seen: dict[bytes, int] = {}
-        places, first = [], []
+        indices, first = [], []
         for row, item in enumerate(tokens.cpu()):
             content = hashlib.blake2b(item.float().contiguous().numpy().tobytes(), digest_size=16).digest()
             if content not in seen:
                 seen[content] = len(seen)
                 first.append(row)
-            places.append(seen[content])
+            indices.append(seen[content])
         rows = torch.tensor(first, device=tokens.device)
         order = lengths[rows].argsort(stable=True)
-        self.place = order.argsort()[torch.tensor(places, device=tokens.device)]
+        self.index = order.argsort()[torch.tensor(indices, device=tokens.device)]
         rows = rows[order]
         self.lengths = lengths[rows]
         unchanged = len(rows) == len(tokens) and torch.equal(rows, torch.arange(len(rows), device=rows.device))
@@ -174,7 +175,7 @@ class _Items:
 
 
 def _blocks(lengths: Tensor) -> list[tuple[slice, int]]:
-    """Slices over items of these ascending lengths, of about :data:`BLOCK_TOKENS` tokens, each with its longest."""
+    """Slices of about :data:`BLOCK_TOKENS` tokens over items of these ascending lengths, each with its maximum."""
     listed, blocks, start = lengths.tolist(), [], 0
     while start < len(listed):
         end = start + 1

@@ -1,9 +1,9 @@
-"""Do chosen patches lie on a true region? Pure functions of patch grids, each with its exact value under chance.
+"""Localization metrics on patch grids: whether selected patches are on a true region, with exact chance levels.
 
-A picture is a grid of P patches, read row by row. A region is a union of boxes. *On* the region is a patch whose area
-the region covers at least half as far as that of the patch it covers best (:func:`patches_on_region`). Where a region
-fills whole patches that means "at least half covered"; a logo that is smaller than a patch still has its one or two.
-Equally high patches of a map count with their expected value under a random order, so that a flat map scores chance.
+An image is a grid of P patches in row-major order; a region is a union of boxes. A patch is *on* the region if the
+region covers at least half as much of it as of the patch it covers most (:func:`patches_on_region`). For regions that
+fill whole patches that means "at least half covered"; a logo smaller than a patch still has one or two patches. Ties in
+a map count with their expected value under a random order, so that a flat map scores chance.
 """
 
 from __future__ import annotations
@@ -16,15 +16,13 @@ from torch import Tensor
 
 from e2fashion.types import Box
 
-#: Regions that cover a smaller share of the picture are small: there, chance is low and pointing means something.
+#: Regions below this share of the image are small: chance is low for them, which makes pointing informative.
 SMALL_REGION = 0.15
 
 
 def patch_coverage(boxes: Sequence[Box], side: int) -> Tensor:
-    """Which share of every patch the union of ``boxes`` covers, exactly: (P,) float64 with P = side * side.
-
-    Boxes are cut at each other's edges and at the grid's; every piece lies in one patch and is in the union or not.
-    """
+    """The exact share of every patch that the union of ``boxes`` covers: (P,) float64 with P = side * side."""
+    # Cut at all edges of boxes and grid: each piece is in exactly one patch, and inside or outside of the union.
     lines = np.arange(side + 1) / side
     across = np.unique(np.concatenate([lines, [edge for box in boxes for edge in (box.left, box.right)]]))
     down = np.unique(np.concatenate([lines, [edge for box in boxes for edge in (box.top, box.bottom)]]))
@@ -62,8 +60,8 @@ def best_on_region(maps: Tensor, on: Tensor, count: int = 1) -> Tensor:
     ``count`` 1 is the pointing game.
     """
     counts = torch.full(maps.shape[:-1], count, device=maps.device)
-    sure, tied, tied_on, open_places = _highest(maps, on, counts)
-    return (sure + open_places * tied_on.double() / tied) / count
+    sure, tied, tied_on, free = _highest(maps, on, counts)
+    return (sure + free * tied_on.double() / tied) / count
 
 
 def best_iou(maps: Tensor, on: Tensor) -> Tensor:
@@ -78,25 +76,25 @@ def chance_iou(on: Tensor) -> Tensor:
 
 
 def lift(values: Tensor, chances: Tensor) -> Tensor:
-    """Mean value over mean chance: 1 is chance. Not a mean of ratios, which would hang on the smallest regions."""
+    """Mean value over mean chance: 1 is chance. A mean of ratios would be dominated by the smallest regions."""
     return values.double().mean() / chances.double().mean()
 
 
 def _highest(maps: Tensor, on: Tensor, counts: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """The ``counts`` (N,) highest patches: surely chosen ones on the region, ties for the rest, those on it, places."""
-    places = counts.clamp(min=1)[..., None] - 1
-    threshold = maps.sort(dim=-1, descending=True).values.gather(-1, places)
+    """The ``counts`` (N,) highest patches: those above ties and on the region, ties, ties on it, ties to draw."""
+    last = counts.clamp(min=1)[..., None] - 1
+    threshold = maps.sort(dim=-1, descending=True).values.gather(-1, last)
     above, equal = maps > threshold, maps == threshold
     sure = (above & on).sum(-1)
     return sure, equal.sum(-1), (equal & on).sum(-1), counts - above.sum(-1)
 
 
-def _expected_iou(size: Tensor, sure: Tensor, tied: Tensor, tied_on: Tensor, places: Tensor) -> Tensor:
-    """Mean of hits / (2 size - hits) where ``places`` of the ``tied`` patches are drawn: hits are hypergeometric."""
+def _expected_iou(size: Tensor, sure: Tensor, tied: Tensor, tied_on: Tensor, free: Tensor) -> Tensor:
+    """Mean of hits / (2 size - hits) where ``free`` of the ``tied`` patches are drawn: hits are hypergeometric."""
     hits = torch.arange(int(size.max()) + 1 if size.numel() else 1, dtype=torch.float64, device=size.device)
-    sure, tied, tied_on, places, whole = (item.double()[..., None] for item in (sure, tied, tied_on, places, size))
-    possible = (hits <= tied_on) & (hits <= places) & (places - hits <= tied - tied_on)
-    logs = _log_choose(tied_on, hits) + _log_choose(tied - tied_on, places - hits) - _log_choose(tied, places)
+    sure, tied, tied_on, free, whole = (item.double()[..., None] for item in (sure, tied, tied_on, free, size))
+    possible = (hits <= tied_on) & (hits <= free) & (free - hits <= tied - tied_on)
+    logs = _log_choose(tied_on, hits) + _log_choose(tied - tied_on, free - hits) - _log_choose(tied, free)
     chance = torch.where(possible, logs.exp(), 0.0)
     return (chance * (sure + hits) / (2 * whole - sure - hits).clamp(min=1)).sum(-1)
 

@@ -1,4 +1,4 @@
-"""The rank of the best positive of every query, counted in chunks with ties against the model."""
+"""The rank of every query's best positive, computed in chunks, with ties counted against the model."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import Tensor
 from e2fashion.types import E2FashionError
 
 CHUNK_BYTES = 64 * 2**20
-"""Scores held at once: 167 rows against 100,000; matrix products are no faster with more rows."""
+"""Scores in memory: 167 rows against 100,000 items; more rows are not faster."""
 CHUNK_ROWS = 512
 BYTES_PER_POSITIVE = 40
 FLOAT_COUNTS_UP_TO = 2**24
@@ -27,12 +27,12 @@ def ranks(
     """1 + the number of non-positives that score at least as high as the query's best positive: (Q,) int64.
 
     ``query`` (Q, C) and ``gallery`` (N, C) are scored by inner product in fp32. A gallery item is a positive of a
-    query when ``query_ids`` (Q,) and ``gallery_ids`` (N,) int64 agree; without ids, row i belongs to row i and
-    Q = N. Equal scores count against the model, so that a collapsed encoder ranks last; the positive's score is
-    read from the same matrix product as its rivals'. ``chunk`` queries are scored at a time (default: 64 MB).
+    query if ``query_ids`` (Q,) and ``gallery_ids`` (N,) int64 agree; without ids, row i belongs to row i and Q = N.
+    Equal scores count against the model, so that a collapsed encoder ranks last; the positive's score comes from the
+    same matrix product as the others. ``chunk`` queries are scored at a time (default: 64 MB).
 
-    Raises E2FashionError for embeddings that are not finite, for shapes that do not fit, and for queries without
-    a positive.
+    Raises:
+        E2FashionError: embeddings that are not finite, incompatible shapes, or a query without a positive.
     """
     check_embeddings(query, gallery)
     with full_precision(query):
@@ -57,7 +57,7 @@ def ranks_by(
 ) -> Tensor:
     """:func:`ranks` under any similarity: (Q,) int64.
 
-    ``scores`` gives the scores (rows, N) fp32 of a slice of the queries, to be written over; ``shape`` is (Q, N).
+    ``scores`` returns the scores (rows, N) fp32 of a slice of the queries, which are overwritten; ``shape`` is (Q, N).
     """
     queries, items = shape
     pairs = _Positives(queries, items, query_ids, gallery_ids, torch.device(device))
@@ -66,26 +66,27 @@ def ranks_by(
         chunk = max(1, min(CHUNK_ROWS, CHUNK_BYTES // max(4 * items, BYTES_PER_POSITIVE * most)))
     result = torch.empty(queries, dtype=torch.int64, device=device)
     for first in range(0, queries, chunk):
-        own_scores = scores(slice(first, first + chunk))
-        rows, columns = pairs.within(first, len(own_scores))
-        positive = own_scores[rows, columns]
-        best = own_scores.new_full((len(own_scores),), -torch.inf)
+        part = scores(slice(first, first + chunk))
+        rows, columns = pairs.within(first, len(part))
+        positive = part[rows, columns]
+        best = part.new_full((len(part),), -torch.inf)
         best.scatter_reduce_(0, rows, positive, "amax")
-        # Minus the positives that were counted among their rivals; 0.0 / 1.0 in place is 20 times as fast as bool.
+        # Positives do not count as rivals. 0.0 / 1.0 in place is 20 times as fast as bool.
         dtype = torch.float32 if items <= FLOAT_COUNTS_UP_TO else torch.float64
-        counted = own_scores.ge_(best[:, None]).sum(1, dtype=dtype).long()
-        own = (positive >= best[rows]).long()
-        result[first : first + len(own_scores)] = 1 + counted.scatter_add_(0, rows, -own)
+        counted = part.ge_(best[:, None]).sum(1, dtype=dtype).long()
+        counted_positives = (positive >= best[rows]).long()
+        result[first : first + len(part)] = 1 + counted.scatter_add_(0, rows, -counted_positives)
     return result
 
 
 def ranks_among(query: Tensor, gallery: Tensor, candidates: Tensor, chunk: int = 256) -> Tensor:
     """The rank of each query's positive among its own candidates: (Q,) int64, ties against the model.
 
-    ``query`` (Q, C), ``gallery`` (N, C); ``candidates`` (Q, K) int64 holds rows of the gallery, the positive
-    first, and -1 behind a list that is shorter than K.
+    ``query`` (Q, C), ``gallery`` (N, C); ``candidates`` (Q, K) int64 are rows of the gallery, the positive first,
+    padded with -1.
 
-    Raises E2FashionError for embeddings that are not finite, shapes that do not fit and empty lists.
+    Raises:
+        E2FashionError: embeddings that are not finite, incompatible shapes, or empty lists.
     """
     check_embeddings(query, gallery)
     if candidates.shape[0] != len(query) or candidates.shape[1] < 1 or bool((candidates[:, 0] < 0).any()):
@@ -96,10 +97,10 @@ def ranks_among(query: Tensor, gallery: Tensor, candidates: Tensor, chunk: int =
     result = torch.empty(len(query), dtype=torch.int64, device=query.device)
     with full_precision(query):
         for first in range(0, len(query), chunk):
-            own = candidates[first : first + chunk]
-            rivals = gallery[own.clamp(min=0)].float()
+            listed = candidates[first : first + chunk]
+            rivals = gallery[listed.clamp(min=0)].float()
             scores = torch.bmm(rivals, query[first : first + chunk].float().unsqueeze(-1)).squeeze(-1)
-            scores.masked_fill_(own < 0, -torch.inf)
+            scores.masked_fill_(listed < 0, -torch.inf)
             result[first : first + chunk] = 1 + (scores[:, 1:] >= scores[:, :1]).sum(1)
     return result
 
@@ -126,11 +127,11 @@ class _Positives:
         query_ids = query_ids.to(device).contiguous()
         self.start = torch.searchsorted(ordered, query_ids)
         self.number = torch.searchsorted(ordered, query_ids, right=True) - self.start
-        lonely = (self.number == 0).nonzero().flatten()
-        if len(lonely):
+        without = (self.number == 0).nonzero().flatten()
+        if len(without):
             raise E2FashionError(
-                f"{len(lonely)} of {queries} queries have no positive in the gallery, the first is row "
-                f"{int(lonely[0])} with id {int(query_ids[lonely[0]])}: leave them out or add their items"
+                f"{len(without)} of {queries} queries have no positive in the gallery, the first is row "
+                f"{int(without[0])} with id {int(query_ids[without[0]])}: leave them out or add their items"
             )
 
     def within(self, first: int, rows: int) -> tuple[Tensor, Tensor]:
@@ -142,9 +143,10 @@ class _Positives:
 
 
 def check_embeddings(query: Tensor, gallery: Tensor, dimensions: int = 2) -> None:
-    """Refuse queries (Q, C) and items (N, C), or with ``dimensions`` 3 tokens (Q, T, C) and (N, S, C), to rank.
+    """Check queries (Q, C) and items (N, C), or with ``dimensions`` 3 tokens (Q, T, C) and (N, S, C).
 
-    Raises E2FashionError for other shapes, none at all, and embeddings that are not finite.
+    Raises:
+        E2FashionError: other shapes, no embeddings, or embeddings that are not finite.
     """
     if query.dim() != dimensions or gallery.dim() != dimensions or query.shape[-1] != gallery.shape[-1]:
         raise E2FashionError(
@@ -164,7 +166,7 @@ def check_embeddings(query: Tensor, gallery: Tensor, dimensions: int = 2) -> Non
 
 @contextmanager
 def full_precision(like: Tensor) -> Iterator[None]:
-    """Products in fp32, whatever autocast or the process-wide matmul precision say."""
+    """Products in fp32 regardless of autocast and the process-wide matmul precision."""
     before = torch.get_float32_matmul_precision()
     torch.set_float32_matmul_precision("highest")
     try:

@@ -42,15 +42,15 @@ def mean_reciprocal_rank(found: Tensor) -> Tensor:
 
 
 def precision_at(relevant: Tensor, k: int) -> Tensor:
-    """Share of right ones among the best ``k`` of each query, in percent: (Q, K) bool, the best first, to (Q,) fp64.
+    """Precision among the top ``k`` of each query in percent: ``relevant`` (Q, K) bool, best first, to (Q,) fp64.
 
-    A list that is shorter than ``k`` lacks right ones: the share is of ``k``.
+    Items that a list shorter than ``k`` lacks count as irrelevant.
     """
     return 100 * relevant[:, :k].sum(1).double() / k
 
 
 def hits_at(ranks: Tensor, k: int) -> Tensor:
-    """Whether the first right one is among the best ``k``, in percent: ranks (Q,) from 1 to (Q,) fp64."""
+    """Whether the first relevant item is among the top ``k``, in percent: ranks (Q,) from 1 to (Q,) fp64."""
     return 100 * (ranks <= k).double()
 
 
@@ -63,10 +63,9 @@ def summarize(
 ) -> dict[str, Estimate]:
     """Every metric of ranks by direction: ``<direction>/R@k`` and ``SumR`` in percent, ``/median_rank``, ``/MRR``.
 
-    ``found`` maps a direction to its ranks (Q,), and ``unit`` to the product of each query (Q,) (default: each its
-    own, the same in both directions). SumR adds the R@k of all directions. With ``resamples`` > 0 each estimate
-    carries the 95 % percentile interval of a seeded bootstrap over products, whose queries of both directions are
-    drawn together.
+    ``found`` maps a direction to its ranks (Q,), and ``unit`` to the product of each query (Q,) (default: query i is of
+    product i, in both directions). SumR adds the R@k of all directions. With ``resamples`` > 0 each estimate has the
+    95 % percentile interval of a seeded bootstrap over products; the queries of a product are drawn together.
     """
     found = {direction: item.cpu() for direction, item in found.items()}
     values: dict[str, float] = {}
@@ -119,10 +118,10 @@ def _resampled(found: Tensor, unit: Tensor, units: int, top_k: Sequence[int]) ->
 
 
 class CrossModalRecall(Metric):
-    """Image-to-text and text-to-image retrieval over everything that was seen, see :func:`summarize`.
+    """Image-to-text and text-to-image retrieval over all updates, see :func:`summarize`.
 
     ``compute`` returns scalars under the names of :func:`summarize`; with ``resamples`` > 0 also ``<name>/low``
-    and ``<name>/high``. Sampler padding is not removed: what is seen twice counts twice.
+    and ``<name>/high``. Sampler padding is not removed: repeated products count twice.
     """
 
     full_state_update = False

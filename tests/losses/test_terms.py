@@ -111,5 +111,5 @@ def test_what_does_not_exist_is_named(words: str, said: str) -> None:
 
 @pytest.mark.parametrize("name", ["global", "region/brand"])
 def test_a_term_is_not_called_like_one_of_the_loss(name: str) -> None:
-    with pytest.raises(E2FashionError, match=f"'{name}' is called like a term of the loss itself"):
+    with pytest.raises(E2FashionError, match=f"'{name}' has the name of a built-in term"):
         ContrastiveLoss(terms={name: WeightedTerm(Closeness())})

@@ -33,7 +33,7 @@ def test_cider_of_the_truth_is_ten_and_of_nothing_zero() -> None:
     told = [truth[0][0], "", "yellow hat"]
     scores = caption_scores(truth, told, "words", meteor=False)
     assert scores.items["CIDEr"].tolist() == pytest.approx([1000.0, 0.0, 0.0])
-    assert scores.missing == {"METEOR": "METEOR was not asked for"}
+    assert scores.missing == {"METEOR": "METEOR was not requested"}
 
 
 def test_words_are_letters_and_digits() -> None:
