@@ -1,4 +1,4 @@
-"""Reports to read: tables from records, and the figures of a comparison."""
+"""Reports: tables from records, and the figures of a comparison."""
 
 from __future__ import annotations
 
@@ -38,10 +38,10 @@ from e2fashion.types import ResultRecord
 
 
 def write_tables(records: Sequence[ResultRecord], file: Path | None = None) -> str:
-    """One Markdown table per split, protocol, notion of a hit, text, catalogue and setting; kept in ``file``.
+    """One Markdown table per split, protocol, definition of a hit, text, catalogue and settings; written to ``file``.
 
-    Only what was measured alike stands in one table, and only that is averaged. Settings are named where they differ.
-    Linear probes follow in tables of their own.
+    Only records with equal conditions share a table and are averaged. Settings are stated where they differ. Other
+    tasks follow in further tables.
 
     Raises:
         E2FashionError: records from a file lack what the tables of their task show.
@@ -90,7 +90,7 @@ def write_comparison(
     lines: Sequence[str] = (),
     progress: bool = True,
 ) -> None:
-    """A comparison's report beside its ``figures/``: tables, retrieved products, selected patches."""
+    """Write the report of a comparison and its ``figures/``: tables, retrieved products, selected patches."""
     figures = file.parent / "figures"
     heading = markdown(" against ".join(encoder.name for encoder in encoders))
     parts = [f"# {heading}\n", *lines, "", write_tables(records)]
@@ -100,7 +100,7 @@ def write_comparison(
     rows = retrieved_rows(encoders, catalogue, split, products, embedded=embedded)
     draw_retrieved(rows, figures / "retrieved.png", f"Text-to-image retrieval among the products of {split}")
     parts += [
-        f"## Retrieved products\n\nRandom queries of {split}; green frames are right (the product, or one with the "
+        f"## Retrieved products\n\nRandom queries of {split}; green frames mark hits (the product, or one with the "
         "same text).\n\n![retrieved products](figures/retrieved.png)\n"
     ]
     for encoder in encoders:
@@ -110,15 +110,15 @@ def write_comparison(
         selection = selection_rows(encoder, catalogue, split, products)
         draw_selection(selection, encoder.entities, figures / name, f"{encoder.name}: patches selected per entity")
         parts += [
-            f"## Selected patches: {markdown(encoder.name)}\n\nLast fusion block. Bright: where the entity's tokens "
-            "look (mean probability); yellow frames: the patches they read; blue dashes: the tag's true region, where "
-            f"it is known.\n\n![selected patches](figures/{name})\n"
+            f"## Selected patches: {markdown(encoder.name)}\n\nLast fusion block. Brightness: mean probability over "
+            "the entity's tokens; yellow frames: selected patches; blue dashes: the tag's true region, if known."
+            f"\n\n![selected patches](figures/{name})\n"
         ]
     write_text(file, "\n".join(parts))
 
 
 def interval_lines(records: Sequence[ResultRecord]) -> str:
-    """SumR of every model with its 95 % interval, and the ceiling that equal texts impose; what long texts lost."""
+    """SumR of every model with its 95 % interval and the ceiling due to equal texts; the treatment of long texts."""
     lines = []
     for record in records:
         if record.metric != "SumR" or record.low is None or record.high is None:
@@ -135,7 +135,7 @@ def interval_lines(records: Sequence[ResultRecord]) -> str:
 
 
 def long_text_lines(records: Sequence[ResultRecord]) -> str:
-    """What became of texts that are longer than a model reads; empty where none is."""
+    """The treatment of texts that are longer than a model's context; empty if there are none."""
     counted = [record for record in records if "texts" in record.extra]
     lines = dict.fromkeys(
         f"- {markdown(record.model)}, {record.split}, {markdown_code(record.text)}: {_text_counts(record).sentence()}"
@@ -150,13 +150,13 @@ def _text_counts(record: ResultRecord) -> TextCounts:
 
 
 def difference_tables(encoders: Sequence[Encoder], embedded: Sequence[EmbeddedSplit], split: str) -> list[str]:
-    """Each model against the first one, protocol ``full``, a hit by equal text: paired bootstrap over products."""
+    """Paired bootstrap over products of each model against the first: protocol ``full``, hits by equal text."""
     contexts = [RecordContext(run="", model=encoder.name, split=split) for encoder in encoders]
     rankings = [FullGallery().rank(item, context) for item, context in zip(embedded, contexts, strict=True)]
     tables = []
-    for own, context in list(zip(rankings, contexts, strict=True))[1:]:
-        found = compare_rankings(own, rankings[0], context, FullGallery.name, encoders[0].name)
-        table = difference_table(found, "text", dict.fromkeys(map(compared_metric, found)))
+    for ranking, context in list(zip(rankings, contexts, strict=True))[1:]:
+        records = compare_rankings(ranking, rankings[0], context, FullGallery.name, encoders[0].name)
+        table = difference_table(records, "text", dict.fromkeys(map(compared_metric, records)))
         names = f"{markdown(context.model)} against {markdown(encoders[0].name)}"
         tables.append(f"{names}:\n\n{to_markdown(table)}")
     return tables
@@ -170,9 +170,9 @@ def retrieved_rows(
     progress: bool = True,
     embedded: Sequence[EmbeddedSplit] | None = None,
 ) -> list[RetrievedRow]:
-    """The best pictures of every encoder for the same random products' texts (seed 0).
+    """The top images of every encoder for the texts of the same random products (seed 0).
 
-    ``embedded`` saves embedding the split again where the caller has done it.
+    ``embedded`` are the embeddings of the split, if the caller has them.
     """
     if embedded is None:
         settings = MeasureSettings(progress=progress)
@@ -199,9 +199,9 @@ def retrieved_rows(
 def selection_rows(
     encoder: Encoder, catalogue: Catalogue, split: str, products: int, beside: Encoder | None = None
 ) -> list[SelectionRow]:
-    """Maps and picks of the last fusion block for random products' first views (seed 0).
+    """Maps and selected patches of the last fusion block for random products' first views (seed 0).
 
-    ``beside`` is a CLIP whose attention from CLS to the patches stands beside them, its two highest patches framed.
+    ``beside`` is a CLIP whose attention from CLS to the patches is added, its two highest patches framed.
     """
     columns = [entity.column for entity in encoder.entities]
     rows = CatalogueRows(catalogue.split(split), columns, encoder.template, encoder.transform)
@@ -211,7 +211,7 @@ def selection_rows(
 
 
 def attention_looks(encoder: Encoder, pictures: Sequence[torch.Tensor], framed: int = 2) -> list[Look]:
-    """Where CLS of any CLIP or E2 attends in decoded pictures (3, H, W), with the ``framed`` highest patches."""
+    """The attention of CLS in any CLIP or E2 for decoded images (3, H, W), with the ``framed`` highest patches."""
     squares = torch.stack([encoder.transform(picture) for picture in pictures])
     pixels = normalize(squares.to(encoder.model.device), encoder.transform.mean, encoder.transform.std)
     with evaluating(encoder.model):
@@ -224,7 +224,7 @@ def attention_looks(encoder: Encoder, pictures: Sequence[torch.Tensor], framed: 
 
 
 def _best_pictures(embedded: EmbeddedSplit, queries: Sequence[int]) -> list[tuple[list[tuple[int, bool]], int]]:
-    """See :func:`best_pictures`: of these products' first texts, among the first pictures of all."""
+    """:func:`best_pictures` for these products' first texts among the first images of all products."""
     images, texts = embedded.first_images, embedded.first_texts
     group = embedded.text_group[texts]
     asked = embedded.text_embeds[texts[list(queries)]]
@@ -236,7 +236,7 @@ def _picture(rows: CatalogueRows, product: int) -> ImageArray:
 
 
 def keep_records(results: Path, records: Sequence[ResultRecord], model: str = "") -> str:
-    """Append records and show them as tables; where they are those of the run ``model``, its report is written anew."""
+    """Append records and return their tables; for records of the run ``model`` its report is updated."""
     append_records(results, records)
     run = RunFolder(Path(model))
     if run.config.is_file() and run.results == results:

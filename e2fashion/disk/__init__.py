@@ -1,8 +1,8 @@
-"""State on disk: outputs that appear whole, locks that die with their process, checksums, and names of files.
+"""State on disk: atomic outputs, locks that end with their process, checksums, and file names.
 
-Every file and folder that a verb writes goes through :mod:`~e2fashion.disk.atomic`; what is written over a longer
-time is locked (:mod:`~e2fashion.disk.locks`); what is opened again is compared with the list of its files
-(:mod:`~e2fashion.disk.listing`). Nothing here imports PyTorch except :mod:`~e2fashion.disk.tensors`.
+All files and folders are written through :mod:`~e2fashion.disk.atomic`; folders that are written over a longer time are
+locked (:mod:`~e2fashion.disk.locks`), and checked against their file list when they are opened
+(:mod:`~e2fashion.disk.listing`). Only :mod:`~e2fashion.disk.tensors` imports PyTorch.
 """
 
 from e2fashion.disk.atomic import (

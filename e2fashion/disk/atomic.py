@@ -1,8 +1,8 @@
-"""Files and folders that are whole or not there: written beside their place, flushed to the disk, then renamed.
+"""Atomic writing of files and folders: to a temporary sibling, flushed to the disk, then renamed.
 
-A kill at any moment leaves the former content or the new one. What it leaves beside them begins with ``.<name>.`` and
-is removed by the next writer of the same name, never that of a process that still runs: a file that is being written
-is locked, and so is a folder's name.
+A kill at any moment leaves the former content or the new one. Leftover siblings begin with ``.<name>.`` and are removed
+by the next writer of the same name. Files and folders that are being written are locked, so that those of running
+processes are never removed.
 """
 
 from __future__ import annotations
@@ -24,19 +24,19 @@ from e2fashion.disk.locks import FolderLockedError, lock_file, locked
 from e2fashion.disk.trouble import naming
 from e2fashion.types import E2FashionError
 
-#: What stands behind the name of a file or folder while it is written, and of a folder that makes room for another.
+#: Suffixes of a sibling that is being written, and of a folder that is being replaced.
 PARTIAL, REPLACED = "partial", "replaced"
 _RENAME_EXCHANGE, _AT_FDCWD = 2, -100
 
 
 @contextmanager
 def atomic_file(target: Path) -> Iterator[Path]:
-    """Yield a path beside ``target`` to write to, which takes its place when the block ends without an error.
+    """Yield a sibling path of ``target`` to write to, which replaces it when the block ends without an error.
 
-    A link is followed; the folder is made. What is no regular file (``/dev/stdout``) is written directly.
+    Links are followed and the folder is created. Special files (``/dev/stdout``) are written directly.
 
     Raises:
-        E2FashionError: ``target`` is a folder, or the disk refuses (full, read-only, removed).
+        E2FashionError: ``target`` is a folder, or the disk is full, read-only or removed.
     """
     with naming(target):
         real = Path(os.path.realpath(target))
@@ -61,33 +61,33 @@ def atomic_file(target: Path) -> Iterator[Path]:
 
 @contextmanager
 def open_text(target: Path, newline: str | None = "", errors: str = "strict") -> Iterator[TextIO]:
-    """A UTF-8 stream (``newline`` as :mod:`csv` wants it) that becomes ``target`` as a whole."""
+    """A UTF-8 stream (``newline`` as :mod:`csv` needs it) that replaces ``target`` atomically."""
     with atomic_file(target) as partial, partial.open("w", encoding="utf-8", newline=newline, errors=errors) as stream:
         yield stream
 
 
 def write_text(target: Path, text: str) -> None:
-    """Write a text as UTF-8; ``target`` is whole at any moment."""
+    """Write a text as UTF-8, atomically."""
     with open_text(target) as stream:
         stream.write(text)
 
 
 def write_json(target: Path, content: Any, *, indent: int | None = 1, sort_keys: bool = False) -> None:
-    """Write plain values as JSON; ``target`` is whole at any moment."""
+    """Write plain values as JSON, atomically."""
     write_text(target, json.dumps(content, indent=indent, sort_keys=sort_keys, ensure_ascii=False) + "\n")
 
 
 @contextmanager
 def atomic_folder(target: Path, may_replace: Callable[[Path], None] | None = None) -> Iterator[Path]:
-    """Yield an empty folder beside ``target`` that takes its place when the block ends without an error.
+    """Yield an empty sibling folder of ``target`` that replaces it when the block ends without an error.
 
-    ``target`` is locked meanwhile. What lies there is exchanged for the new folder in one step, and then deleted;
-    ``may_replace`` is called with it before the work and again before the exchange, and raises if it must stay. A
-    link is followed: it then leads to the new folder.
+    ``target`` is locked meanwhile. An existing folder is exchanged for the new one in one step and then deleted;
+    ``may_replace`` is called with it before the block and before the exchange, and raises to keep it. Links are
+    followed.
 
     Raises:
         FolderLockedError: another process writes ``target``.
-        E2FashionError: ``target`` is a file, or the disk refuses (full, read-only, removed).
+        E2FashionError: ``target`` is a file, or the disk is full, read-only or removed.
     """
     with naming(target):
         real = Path(os.path.realpath(target))
@@ -96,21 +96,21 @@ def atomic_folder(target: Path, may_replace: Callable[[Path], None] | None = Non
         with locked(target):
             _recover(real)
             _check(real, may_replace)
-            partial = _beside(real, PARTIAL)
+            partial = _sibling(real, PARTIAL)
             partial.mkdir()
             try:
                 yield partial
                 _check(real, may_replace)
                 _sync_tree(partial)
-                _take_place(partial, real)
+                _replace(partial, real)
             finally:
                 shutil.rmtree(partial, ignore_errors=True)
 
 
 def recover(target: Path) -> None:
-    """Bring back a folder that a killed process had moved aside and not replaced yet, unless somebody writes it.
+    """Restore a folder that a killed process had moved aside and not replaced yet, unless it is being written.
 
-    For readers, where the disk cannot exchange two folders in one step.
+    For readers, on disks that cannot exchange two folders in one step.
     """
     real = Path(os.path.realpath(target))
     if real.exists() or not _leftovers(real, REPLACED):
@@ -120,7 +120,7 @@ def recover(target: Path) -> None:
 
 
 def clear_leftovers(target: Path) -> None:
-    """Remove what killed writers left beside a file or folder that is not going to be written now."""
+    """Remove what killed writers of a file or folder left next to it."""
     real = Path(os.path.realpath(target))
     _remove_dead_files(real)
     if lock_file(real).exists() or _leftovers(real, PARTIAL) or _leftovers(real, REPLACED):
@@ -129,7 +129,7 @@ def clear_leftovers(target: Path) -> None:
 
 
 def remove_folder(target: Path) -> None:
-    """Remove a folder, which is gone in one step; what a kill leaves of it goes with the next write of its name.
+    """Remove a folder atomically; what a kill leaves of it is removed by the next writer of its name.
 
     Raises:
         FolderLockedError: another process writes ``target``.
@@ -141,7 +141,7 @@ def remove_folder(target: Path) -> None:
         return
     with naming(target), locked(target):
         _recover(real)
-        partial = _beside(real, PARTIAL)
+        partial = _sibling(real, PARTIAL)
         real.rename(partial)
         _sync(real.parent)
         shutil.rmtree(partial, ignore_errors=True)
@@ -164,12 +164,12 @@ def _recover(real: Path) -> None:
             shutil.rmtree(partial, ignore_errors=True)
 
 
-def _take_place(partial: Path, real: Path) -> None:
-    """Put a finished folder where it belongs; what was there lies at ``partial`` then, or is gone."""
+def _replace(partial: Path, real: Path) -> None:
+    """Move a finished folder to its path; the former one is then at ``partial``, or removed."""
     if not real.exists():
         partial.rename(real)
     elif not _exchange(partial, real):
-        aside = _beside(real, REPLACED)
+        aside = _sibling(real, REPLACED)
         real.rename(aside)
         try:
             partial.rename(real)
@@ -182,7 +182,7 @@ def _take_place(partial: Path, real: Path) -> None:
 
 
 def _exchange(one: Path, other: Path) -> bool:
-    """Let two folders change places in one step; False where the system or the disk cannot."""
+    """Exchange two folders in one step; False if the system or the disk cannot."""
     library = ctypes.CDLL(None, use_errno=True)
     if not hasattr(library, "renameat2"):
         return False
@@ -207,18 +207,18 @@ def _remove_dead_files(real: Path) -> None:
 
 
 def _new_file(real: Path) -> tuple[Path, int]:
-    """An empty file beside another one, locked, with that one's permissions."""
+    """An empty sibling file, locked, with the same permissions."""
     mode = stat.S_IMODE(real.stat().st_mode) if real.exists() else 0o666
     while True:
-        partial = _beside(real, PARTIAL)
+        partial = _sibling(real, PARTIAL)
         handle = os.open(partial, os.O_RDWR | os.O_CREAT | os.O_EXCL, mode)
-        # Between the two lines another writer may have taken it for a dead one's, and removed it.
+        # Before it is locked another writer may have removed it as a leftover.
         if _try_lock(handle) is not None and partial.exists():
             return partial, handle
         os.close(handle)
 
 
-def _beside(real: Path, kind: str) -> Path:
+def _sibling(real: Path, kind: str) -> Path:
     return real.with_name(f".{real.name}.{kind}-{os.getpid()}-{secrets.token_hex(4)}")
 
 
@@ -231,7 +231,7 @@ def _leftovers(real: Path, kind: str) -> list[Path]:
 
 
 def _try_lock(handle: int) -> bool | None:
-    """Lock an open file for as long as it is open; None where another one has, False on a disk without locks."""
+    """Lock an open file until it is closed; None if it is locked by another process, False on a disk without locks."""
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -242,14 +242,14 @@ def _try_lock(handle: int) -> bool | None:
 
 
 def _sync_tree(folder: Path) -> None:
-    for place, _, files in os.walk(folder):
+    for path, _, files in os.walk(folder):
         for file in files:
-            _sync(Path(place, file))
-        _sync(Path(place))
+            _sync(Path(path, file))
+        _sync(Path(path))
 
 
 def _sync(path: Path) -> None:
-    """Have a file's content, or a folder's names, on the disk when this returns."""
+    """Flush a file's content, or a folder's names, to the disk."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)

@@ -1,4 +1,4 @@
-"""JSON files that describe what lies beside them: read with one error for all damage, and sealed against changes."""
+"""JSON files with checksums, and their values as dataclasses: all damage is a :class:`DamagedError`."""
 
 from __future__ import annotations
 
@@ -18,27 +18,27 @@ from e2fashion.disk.trouble import DamagedError
 Stored = TypeVar("Stored")
 
 SEAL = "checksum"
-"""The key that holds the checksum of all others."""
+"""The key with the checksum of all others."""
 
 
 def seal(content: Mapping[str, Any]) -> dict[str, Any]:
-    """The same values with a checksum over them, which :func:`read_json` compares."""
+    """The same values with a checksum over them, which :func:`read_json` verifies."""
     values = {key: value for key, value in content.items() if key != SEAL}
     return values | {SEAL: _digest(values)}
 
 
 def read_json(file: Path, remedy: str) -> dict[str, Any]:
-    """The JSON object that a file holds; where it has a seal, that is compared and left out.
+    """The JSON object in a file, without its checksum, which is verified if present.
 
     Args:
         file: the file to read.
-        remedy: a sentence that says what to do about a damaged file.
+        remedy: the last sentence of error messages.
 
     Raises:
-        DamagedError: the file is missing or cannot be read, holds no JSON object, or was changed since it was sealed.
+        DamagedError: the file is missing or unreadable, is not a JSON object, or does not match its checksum.
     """
-    if os.path.lexists(file) and not file.is_file():  # a pipe would never end
-        raise DamagedError(f"{file} cannot be read (it is no regular file). {remedy}")
+    if os.path.lexists(file) and not file.is_file():  # reading a pipe would block
+        raise DamagedError(f"{file} cannot be read (it is not a regular file). {remedy}")
     try:
         values = json.loads(file.read_text(encoding="utf-8"))
     except OSError as error:
@@ -46,29 +46,29 @@ def read_json(file: Path, remedy: str) -> dict[str, Any]:
     except (ValueError, RecursionError) as error:
         raise DamagedError(f"{file} is damaged ({type(error).__name__}: {error}). {remedy}") from error
     if not isinstance(values, dict):
-        raise DamagedError(f"{file} is damaged: it holds no JSON object but a {type(values).__name__}. {remedy}")
+        raise DamagedError(f"{file} is damaged: it holds a {type(values).__name__}, not a JSON object. {remedy}")
     if (expected := values.pop(SEAL, None)) is not None and expected != _digest(values):
         raise DamagedError(f"{file} is damaged or was edited: its content does not match its checksum. {remedy}")
     return values
 
 
 def _digest(values: Mapping[str, Any]) -> str:
-    # As read back: a tuple is a list there, a key is text, and the same number has one spelling.
+    # As read back from JSON, where tuples are lists and keys are text.
     content = json.dumps(json.loads(json.dumps(values)), sort_keys=True)
     return xxhash.xxh3_128_hexdigest(content.encode())
 
 
 def stored_as(schema: type[Stored], values: Any, what: str, remedy: str) -> Stored:
-    """``values`` of a JSON file as a dataclass, every field of the type that it is declared with.
+    """``values`` of a JSON file as a dataclass, with the types of its fields checked.
 
     Args:
         schema: the dataclass.
-        values: what the file holds.
+        values: the content of the file.
         what: the file, for the message.
-        remedy: a sentence that says what to do about it.
+        remedy: the last sentence of the message.
 
     Raises:
-        DamagedError: a field that is missing, unknown or of another type, by name.
+        DamagedError: a field is missing, unknown or of another type; the message names it.
     """
     try:
         return cast(Stored, _value(schema, values, ""))
@@ -77,7 +77,7 @@ def stored_as(schema: type[Stored], values: Any, what: str, remedy: str) -> Stor
 
 
 def check_value(kind: Any, value: Any, name: str, what: str, remedy: str) -> None:
-    """Refuse a ``value`` of JSON that is not of the type ``kind``; ``name`` is its key, the rest as for stored_as.
+    """Check that a JSON ``value`` is of the type ``kind``; ``name`` is its key, the rest as for :func:`stored_as`.
 
     Raises:
         DamagedError: it is of another type.
@@ -93,7 +93,7 @@ class _UnfitError(Exception):
 
 
 def _value(kind: Any, value: Any, name: str) -> Any:
-    """A JSON value as ``kind``; lists become the tuples that are asked for."""
+    """A JSON value as ``kind``; lists become tuples if ``kind`` is one."""
     origin, parts = get_origin(kind), get_args(kind)
     if kind is Any:
         return value
@@ -111,7 +111,7 @@ def _value(kind: Any, value: Any, name: str) -> Any:
             return _dataclass(kind, value, name)
     elif origin in (list, tuple, Sequence):
         if isinstance(value, list):
-            items = [_value(parts[0], item, f"{name}[{place}]") for place, item in enumerate(value)]
+            items = [_value(parts[0], item, f"{name}[{index}]") for index, item in enumerate(value)]
             return tuple(items) if origin is tuple else items
     elif origin in (dict, Mapping):
         if isinstance(value, dict):
@@ -126,15 +126,15 @@ def _value(kind: Any, value: Any, name: str) -> Any:
 
 def _dataclass(schema: Any, values: dict[str, Any], name: str) -> Any:
     hints = get_type_hints(schema)
-    own = {item.name: item for item in fields(schema) if item.init}
-    if unknown := sorted(values.keys() - own.keys()):
+    known = {item.name: item for item in fields(schema) if item.init}
+    if unknown := sorted(values.keys() - known.keys()):
         raise _UnfitError(f"{name or 'it'} has the unknown key {unknown[0]!r}")
-    needed = [key for key, item in own.items() if item.default is MISSING and item.default_factory is MISSING]
+    needed = [key for key, item in known.items() if item.default is MISSING and item.default_factory is MISSING]
     if missing := [key for key in needed if key not in values]:
         raise _UnfitError(f"{name or 'it'} lacks {missing[0]!r}")
     return schema(**{key: _value(hints[key], value, f"{name}.{key}".lstrip(".")) for key, value in values.items()})
 
 
 def _short(value: Any) -> str:
-    said = repr(value)
-    return said if len(said) <= 60 else said[:57] + "..."
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."

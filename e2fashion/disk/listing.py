@@ -1,7 +1,7 @@
-"""Lists of a folder's files with size and checksum: what is missing, damaged, and what is not ours.
+"""Lists of a folder's files with size and checksum, to detect missing, damaged and foreign files.
 
-Sizes are compared whenever a folder is opened. Checksums (XXH3, about as fast as memory is read) are computed once
-per state of a file: what was compared is kept in the user's cache folder, by size, time of change and inode.
+Sizes are compared whenever a folder is opened. Checksums (XXH3, about as fast as memory is read) are computed once per
+state of a file: results are cached in the user's cache folder by size, modification time and inode.
 """
 
 from __future__ import annotations
@@ -24,16 +24,16 @@ from e2fashion.types import E2FashionError
 Listing = Mapping[str, Mapping[str, Any]]
 """Relative path to ``{"bytes": size, "xxh3": checksum}``."""
 
-#: Lists the files of a model folder, in it.
+#: The list of files in a model folder.
 CHECKSUMS_FILE = "checksums.json"
 
 _SETTLED = 2.0
-"""Seconds after its last change from which a file's time of change tells a further change."""
+"""Seconds after a change from which the modification time reveals any further change."""
 _BLOCK = 4 << 20
 
 
 def list_files(folder: Path, leave_out: Iterable[str] = ()) -> dict[str, dict[str, Any]]:
-    """Every file of a folder but those of ``leave_out`` (relative paths), with size and checksum."""
+    """Size and checksum of all files of a folder, except those in ``leave_out`` (relative paths)."""
     omitted = set(leave_out)
     return {
         name: {"bytes": (folder / name).stat().st_size, "xxh3": file_checksum(folder / name)}
@@ -43,12 +43,12 @@ def list_files(folder: Path, leave_out: Iterable[str] = ()) -> dict[str, dict[st
 
 
 def check_files(folder: Path, files: Listing, remedy: str, *, again: bool = False) -> None:
-    """Compare the files of a folder with their list; files that are not listed do not matter.
+    """Compare the files of a folder with their list; files that are not listed are ignored.
 
-    ``again`` computes checksums also of files that have not changed since they were last compared.
+    ``again`` also computes the checksums of files that have not changed since the last comparison.
 
     Raises:
-        DamagedError: a file is missing, or its size or content is not the listed one; ``remedy`` ends the message.
+        DamagedError: a file is missing or has another size or content; ``remedy`` ends the message.
     """
     known = {} if again else _known(folder)
     compared: dict[str, list[Any]] = {}
@@ -68,24 +68,24 @@ def check_files(folder: Path, files: Listing, remedy: str, *, again: bool = Fals
         if time.time() - status.st_mtime > _SETTLED:
             compared[name] = stamp
     if not again and known | compared != known:
-        with suppress(OSError, E2FashionError):  # a cache that cannot be written costs time alone
+        with suppress(OSError, E2FashionError):  # without the cache it only takes longer
             write_json(_cache_file(folder), known | compared, indent=None)
 
 
 def write_checksums(folder: Path) -> None:
-    """List the files of a finished folder in it, with their checksums, for :func:`check_checksums`."""
+    """Write the list of a finished folder's files with their checksums, for :func:`check_checksums`."""
     write_json(folder / CHECKSUMS_FILE, seal({"files": list_files(folder, [CHECKSUMS_FILE])}))
 
 
 def check_checksums(
     folder: Path, remedy: str, counts: Callable[[str], bool] = lambda name: True, *, again: bool = False
 ) -> None:
-    """Compare the files of a folder that ``counts`` accepts (by relative path) with the list that lies in it.
+    """Compare the files of a folder that ``counts`` accepts (by relative path) with the list in the folder.
 
-    A folder without a list, as earlier versions and other programs write it, passes.
+    A folder without a list, from earlier versions or other programs, passes.
 
     Raises:
-        DamagedError: a listed file, or the list, is missing or is not what was written; ``remedy`` ends the message.
+        DamagedError: the list is damaged, or a listed file is missing or damaged; ``remedy`` ends the message.
     """
     if not os.path.lexists(folder / CHECKSUMS_FILE):
         return
@@ -93,18 +93,18 @@ def check_checksums(
     if not isinstance(listed, dict) or not all(
         isinstance(facts, dict) and facts.keys() >= {"bytes", "xxh3"} for facts in listed.values()
     ):
-        return  # another program's
+        return  # of another program
     check_files(folder, {name: facts for name, facts in listed.items() if counts(name)}, remedy, again=again)
 
 
 def check_replaceable(folder: Path, files: Iterable[str], remedy: str) -> None:
-    """Refuse to replace a folder that holds anything but the files that we wrote there (relative paths).
+    """Refuse to replace a folder with files other than ``files`` (relative paths), which we wrote.
 
     Raises:
-        E2FashionError: the folder holds another file; the message names it.
+        E2FashionError: the folder has another file; the message names it.
     """
-    ours = set(files)
-    foreign = [name for name in _names(folder) if name not in ours]
+    written = set(files)
+    foreign = [name for name in _names(folder) if name not in written]
     if foreign:
         more = f" and {len(foreign) - 1} more" if len(foreign) > 1 else ""
         raise E2FashionError(f"'{folder}' also holds '{foreign[0]}'{more}, which e2fashion did not write. {remedy}")
@@ -121,11 +121,11 @@ def file_checksum(file: Path) -> str:
 
 def _names(folder: Path) -> Iterator[str]:
     """Relative paths of all files and links below a folder."""
-    for place, folders, files in os.walk(folder):
+    for path, folders, files in os.walk(folder):
         folders.sort()
-        links = [name for name in folders if Path(place, name).is_symlink()]
+        links = [name for name in folders if Path(path, name).is_symlink()]
         for name in sorted([*files, *links]):
-            yield Path(place, name).relative_to(folder).as_posix()
+            yield Path(path, name).relative_to(folder).as_posix()
 
 
 def _cache_file(folder: Path) -> Path:

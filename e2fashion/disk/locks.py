@@ -1,4 +1,4 @@
-"""One writer per folder: a lock file whose lock the system drops when its process ends, however it ends."""
+"""Locks for one writer per folder, which the system releases however their process ends."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from e2fashion.types import E2FashionError
 
 logger = logging.getLogger(__name__)
 
-#: What ``flock`` answers on a file system without locks.
+#: Error numbers of ``flock`` on a file system without locks.
 NO_LOCKS = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL)
 
 
@@ -41,11 +41,11 @@ _guard = threading.Lock()
 
 @contextmanager
 def locked(folder: Path, *, shared: bool = False) -> Iterator[None]:
-    """Be the only writer of ``folder`` during the block; nested calls of one thread are one lock.
+    """Lock ``folder`` for writing during the block; nested calls in one thread share the lock.
 
-    The lock is that of the file ``.<name>.lock`` beside the folder, which is removed at the end. The system drops it
-    when the process ends, also by SIGKILL; a file that such a process leaves is used again. Readers need no lock.
-    ``shared`` lets several writers in that share the folder by agreement, and keeps out the others.
+    The lock is on the sibling file ``.<name>.lock``, which is removed at the end. The system releases it when the
+    process ends, also by SIGKILL; a leftover file is reused. Readers need no lock. ``shared`` admits other writers that
+    also lock the folder as ``shared``.
 
     Raises:
         FolderLockedError: another process holds the lock; the message names the folder and the process.
@@ -75,9 +75,9 @@ def locked(folder: Path, *, shared: bool = False) -> Iterator[None]:
 
 @contextmanager
 def turn_at(file: Path) -> Iterator[None]:
-    """Wait for the turn to replace a file by one that continues it; an absent one is made, empty.
+    """Lock a file in order to replace it by a longer one, waiting for other writers; a missing file is created empty.
 
-    The lock is that of the file itself, which the system drops with its process: no lock file is left over.
+    The lock is on the file itself, so that no lock file is left over.
     """
     while True:
         handle = os.open(file, os.O_RDWR | os.O_CREAT, 0o666)
@@ -87,7 +87,7 @@ def turn_at(file: Path) -> Iterator[None]:
             except OSError as error:
                 if error.errno not in NO_LOCKS:
                     raise
-            if _is_still(file, handle):  # else another process has replaced it meanwhile
+            if _is_still(file, handle):  # else another process has replaced it
                 yield
                 return
         finally:
@@ -95,13 +95,13 @@ def turn_at(file: Path) -> Iterator[None]:
 
 
 def lock_file(folder: Path) -> Path:
-    """The lock file of a folder: beside it, and beside what a link leads to."""
+    """The lock file of a folder, next to it, or to the target if it is a link."""
     real = Path(os.path.realpath(folder))
     return real.with_name(f".{real.name}.lock")
 
 
 def lock_holder(folder: Path) -> str | None:
-    """Which other process writes ``folder`` at this moment, in words; None when none does."""
+    """A description of the other process that writes ``folder`` now; None if there is none."""
     file = lock_file(folder)
     if file in _held:
         return None
@@ -112,7 +112,7 @@ def lock_holder(folder: Path) -> str | None:
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        return _said(handle)
+        return _holder(handle)
     except OSError:
         return None
     else:
@@ -127,10 +127,10 @@ def _acquire(folder: Path, file: Path, shared: bool) -> int:
         try:
             if _lock(folder, handle, shared) and _sign(file, handle):
                 return handle
-        except BaseException:  # Ctrl-C too: an open handle would hold the lock
+        except BaseException:  # also Ctrl-C: an open handle would keep the lock
             os.close(handle)
             raise
-        os.close(handle)  # the former holder has removed the file meanwhile
+        os.close(handle)  # the former holder has removed the file
 
 
 def _lock(folder: Path, handle: int, shared: bool) -> bool:
@@ -138,17 +138,17 @@ def _lock(folder: Path, handle: int, shared: bool) -> bool:
         fcntl.flock(handle, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
     except BlockingIOError:
         raise FolderLockedError(
-            f"'{folder}' is being written by {_said(handle)}: wait until it ends, or choose another folder."
+            f"'{folder}' is being written by {_holder(handle)}: wait until it ends, or choose another folder."
         ) from None
     except OSError as error:
         if error.errno not in NO_LOCKS:
             raise
-        logger.warning("%s lies on a disk without locks: start no second command that writes it", folder)
+        logger.warning("%s is on a disk without locks: start no second command that writes it", folder)
     return True
 
 
 def _sign(file: Path, handle: int) -> bool:
-    """Write into the lock file who holds it; False where it is not the file at this path any more."""
+    """Write the holder into the lock file; False if it is no longer the file at this path."""
     if not _is_still(file, handle):
         return False
     content = {"pid": os.getpid(), "host": socket.gethostname(), "command": " ".join(sys.argv[1:])}
@@ -164,20 +164,20 @@ def _release(file: Path, handle: int) -> None:
         if _is_still(file, handle):
             file.unlink()
     except OSError:
-        pass  # shared by others, or the folder around it was removed
+        pass  # shared by others, or its folder was removed
     finally:
         os.close(handle)
 
 
 def _is_still(file: Path, handle: int) -> bool:
     try:
-        there, ours = file.stat(), os.fstat(handle)
+        current, opened = file.stat(), os.fstat(handle)
     except OSError:
         return False
-    return (there.st_dev, there.st_ino) == (ours.st_dev, ours.st_ino)
+    return (current.st_dev, current.st_ino) == (opened.st_dev, opened.st_ino)
 
 
-def _said(handle: int) -> str:
+def _holder(handle: int) -> str:
     try:
         content = json.loads(os.pread(handle, 4096, 0))
         here = "" if content["host"] == socket.gethostname() else f" on {content['host']}"
@@ -187,7 +187,7 @@ def _said(handle: int) -> str:
 
 
 def _forget() -> None:
-    """In a forked child: the locks are its parent's, and must end with the parent."""
+    """In a forked child: close the parent's locks, which must end with the parent."""
     global _guard
     _guard = threading.Lock()
     for held in _held.values():

@@ -1,4 +1,4 @@
-"""Names that become names of files and folders: none of them leads out of where it belongs."""
+"""Names of files and folders that cannot lead to another folder."""
 
 from __future__ import annotations
 
@@ -8,22 +8,22 @@ import unicodedata
 from e2fashion.types import E2FashionError
 
 LONGEST = 200
-"""Bytes of UTF-8 in a name; a file system takes 255, of which endings and marks need some."""
+"""Bytes of UTF-8 in a name; file systems allow 255, of which suffixes need some."""
 
 
 def checked_name(key: str, value: str) -> str:
-    """``value`` if it can name a folder inside another one.
+    """``value``, if it can be the name of a subfolder.
 
     Raises:
-        E2FashionError: it is empty, ``.`` or ``..``, begins with a dot, is too long, or holds a slash, a backslash or
-            a control character; the message names ``key``.
+        E2FashionError: it is empty, begins with a dot, is too long, or contains a slash, a backslash or a control
+            character; the message names ``key``.
     """
     if not value.strip() or value.startswith("."):
         problem = "is empty" if not value.strip() else "begins with a dot"
     elif re.search(r"[/\\]", value):
-        problem = "holds a slash or backslash"
+        problem = "contains a slash or backslash"
     elif any(unicodedata.category(character) in ("Cc", "Cs", "Zl", "Zp") for character in value):
-        problem = "holds a control character"
+        problem = "contains a control character"
     elif len(value.encode()) > LONGEST:
         problem = f"is longer than {LONGEST} bytes"
     else:
@@ -32,6 +32,6 @@ def checked_name(key: str, value: str) -> str:
 
 
 def file_name(text: str) -> str:
-    """A name made of any text: letters, digits, ``_``, ``-`` and inner dots stay, every other run becomes ``_``."""
+    """A file name from any text: other characters than letters, digits, ``_``, ``-`` and dots become ``_``."""
     name = re.sub(r"[^\w.-]+", "_", text).lstrip(".").encode()[:LONGEST].decode(errors="ignore")
     return name or "_"

@@ -1,4 +1,4 @@
-"""Tensors in a safetensors file that is written whole and whose content is compared when it is read."""
+"""Tensors in a safetensors file, written atomically and verified by a checksum when read."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ from e2fashion.disk.atomic import atomic_file
 from e2fashion.disk.trouble import DamagedError
 
 CHECKSUM = "xxh3"
-"""Key of the metadata that holds the checksum over all tensors."""
+"""Metadata key with the checksum over all tensors."""
 
 
 def save_tensors(file: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
-    """Write tensors with their checksum; ``file`` is whole at any moment."""
+    """Write tensors with their checksum, atomically."""
     contiguous = {name: tensor.contiguous() for name, tensor in tensors.items()}
     with atomic_file(file) as partial:
         save_file(contiguous, partial, metadata={**metadata, CHECKSUM: _checksum(contiguous)})
 
 
 def load_tensors(file: Path, remedy: str) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """The tensors of a file and its metadata; those of an earlier version have no checksum to compare.
+    """The tensors and metadata of a file; files of earlier versions have no checksum.
 
     Raises:
-        DamagedError: the file cannot be read, or is not what was written; ``remedy`` ends the message.
+        DamagedError: the file cannot be read or does not match its checksum; ``remedy`` ends the message.
     """
     try:
         with safe_open(file, framework="pt") as content:

@@ -40,7 +40,7 @@ def test_what_is_no_file_is_refused_and_never_waited_for(kind: str, tmp_path: Pa
     run = RunFolder(tmp_path)
     assert run.read_record() == {}
     ODD[kind](run.record)
-    with pytest.raises(DamagedError, match="it is no regular file"):
+    with pytest.raises(DamagedError, match="it is not a regular file"):
         read_json(run.record, "Restore it.")
     with pytest.raises(DamagedError, match=r"record\.json cannot be read"):
         run.read_record()
