@@ -46,7 +46,7 @@ class RetrievedRow:
 
 
 @dataclass(frozen=True)
-class Look:
+class Heatmap:
     """The input (H, W, 3) of a model, its heat map (P,), and the selected patches."""
 
     picture: ImageArray
@@ -67,7 +67,7 @@ class SelectionRow:
     maps: dict[str, NDArray[np.float32]]
     selected: dict[str, list[int]]
     boxes: dict[str, list[tuple[float, float, float, float]]]
-    beside: Look | None = None
+    beside: Heatmap | None = None
 
 
 def draw_retrieved(rows: Sequence[RetrievedRow], file: Path, title: str, dpi: int = DPI) -> None:
@@ -120,8 +120,8 @@ def draw_selection(
         line = axes[number // across][first : first + len(headings)]
         _show(line[0], product.picture, QUIET)
         for shown, entity in zip(line[1:], entities, strict=False):
-            look = Look(product.picture, product.maps[entity.name], product.selected[entity.name])
-            _overlay(shown, look, product.boxes.get(entity.name, []))
+            heatmap = Heatmap(product.picture, product.maps[entity.name], product.selected[entity.name])
+            _overlay(shown, heatmap, product.boxes.get(entity.name, []))
             tag = product.tags.get(entity.name)
             tag = tag if tag is None or len(tag) <= letters else tag[: letters - 3].rstrip() + "..."
             shown.set_xlabel(tag or "(unknown)", fontsize=8 if cell > 1.5 else 7, labelpad=3)
@@ -136,9 +136,9 @@ def draw_selection(
     save_figure(figure, file, dpi)
 
 
-def draw_looks(
+def draw_heatmaps(
     picture: ImageArray,
-    looks: Sequence[Look],
+    heatmaps: Sequence[Heatmap],
     headings: Sequence[str],
     captions: Sequence[str],
     file: Path,
@@ -147,34 +147,34 @@ def draw_looks(
     cell: float = 1.9,
 ) -> None:
     """One image (H, W, 3), then every map with its heading above and its caption of up to two lines below."""
-    columns = min(across, 1 + len(looks))
-    figure, axes = _grid(-(-(1 + len(looks)) // columns), columns, cell, top=0.7, below=0.62, gap=0.36)
+    columns = min(across, 1 + len(heatmaps))
+    figure, axes = _grid(-(-(1 + len(heatmaps)) // columns), columns, cell, top=0.7, below=0.62, gap=0.36)
     cells = list(axes.flat)
     _show(cells[0], picture, QUIET)
     cells[0].set_title("image", fontsize=8.5, fontweight="bold")
-    for shown, look, heading, caption in zip(cells[1:], looks, headings, captions, strict=False):
-        _overlay(shown, look, [])
+    for shown, heatmap, heading, caption in zip(cells[1:], heatmaps, headings, captions, strict=False):
+        _overlay(shown, heatmap, [])
         shown.set_title(heading, fontsize=8.5, fontweight="bold")
         shown.set_xlabel(caption, fontsize=8, labelpad=3)
-    for empty in cells[1 + len(looks) :]:
+    for empty in cells[1 + len(heatmaps) :]:
         empty.set_axis_off()
     _title(figure, title)
     save_figure(figure, file, DPI)
 
 
-def _overlay(cell: Axes, look: Look, boxes: Sequence[tuple[float, float, float, float]]) -> None:
+def _overlay(cell: Axes, heatmap: Heatmap, boxes: Sequence[tuple[float, float, float, float]]) -> None:
     from matplotlib.patches import Rectangle
 
-    height, width = look.picture.shape[:2]
-    heat = look.heat
+    height, width = heatmap.picture.shape[:2]
+    heat = heatmap.heat
     side = round(len(heat) ** 0.5)
     grid = rearrange(heat, "(rows columns) -> rows columns", rows=side, columns=side)
     strength = grid / max(float(grid.max()), 1e-9)
-    cell.imshow(look.picture)
+    cell.imshow(heatmap.picture)
     veil = np.zeros((side, side, 4))
     veil[..., 3] = 0.62 * (1.0 - strength)
     cell.imshow(veil, extent=(0, width, height, 0), interpolation="nearest")
-    for patch in sorted(set(look.selected)):
+    for patch in sorted(set(heatmap.selected)):
         top, left = divmod(patch, side)
         corner = (left * width / side, top * height / side)
         cell.add_patch(Rectangle(corner, width / side, height / side, fill=False, edgecolor="#ffb000", linewidth=2))

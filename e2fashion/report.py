@@ -17,7 +17,7 @@ from e2fashion.disk import file_name, stored_as, write_text
 from e2fashion.embedding import EmbeddedSplit, evaluating
 from e2fashion.encoder import Encoder
 from e2fashion.escape import markdown, markdown_code
-from e2fashion.figures import ImageArray, Look, RetrievedRow, SelectionRow, draw_retrieved, draw_selection
+from e2fashion.figures import Heatmap, ImageArray, RetrievedRow, SelectionRow, draw_retrieved, draw_selection
 from e2fashion.records import REMEDY, RecordContext, append_records, read_records, settings_of
 from e2fashion.run_folder import RunFolder
 from e2fashion.tables import to_markdown
@@ -33,7 +33,7 @@ from e2fashion.tasks.retrieval.rankings import RETRIEVAL
 from e2fashion.tasks.retrieval.significance import compare_rankings
 from e2fashion.tasks.retrieval.tables import compared_metric, difference_table, retrieval_table
 from e2fashion.tasks.search.tables import search_tables
-from e2fashion.training.sample_sheets import best_pictures, first_view, selection_of, some_of, subjects_of
+from e2fashion.training.sample_sheets import best_images, first_view, selection_of, some_of, subjects_of
 from e2fashion.types import ResultRecord
 
 
@@ -179,7 +179,7 @@ def retrieved_rows(
         embedded = [embed_catalogue(encoder, catalogue, split, settings=settings) for encoder in encoders]
     rows = CatalogueRows(catalogue.split(split), (), encoders[0].template, encoders[0].transform)
     chosen = some_of(rows.product_count, queries)
-    found = [_best_pictures(item, chosen) for item in embedded]
+    found = [_best_images(item, chosen) for item in embedded]
     result = []
     for place, product in enumerate(chosen):
         result.append(
@@ -207,10 +207,10 @@ def selection_rows(
     rows = CatalogueRows(catalogue.split(split), columns, encoder.template, encoder.transform)
     chosen = some_of(rows.product_count, products)
     subjects = subjects_of(rows, catalogue.split(split), encoder.entities, chosen)
-    return selection_of(encoder, subjects, attention_looks(beside, subjects.pictures) if beside else None)
+    return selection_of(encoder, subjects, attention_heatmaps(beside, subjects.pictures) if beside else None)
 
 
-def attention_looks(encoder: Encoder, pictures: Sequence[torch.Tensor], framed: int = 2) -> list[Look]:
+def attention_heatmaps(encoder: Encoder, pictures: Sequence[torch.Tensor], framed: int = 2) -> list[Heatmap]:
     """The attention of CLS in any CLIP or E2 for decoded images (3, H, W), with the ``framed`` highest patches."""
     squares = torch.stack([encoder.transform(picture) for picture in pictures])
     pixels = normalize(squares.to(encoder.model.device), encoder.transform.mean, encoder.transform.std)
@@ -218,17 +218,17 @@ def attention_looks(encoder: Encoder, pictures: Sequence[torch.Tensor], framed: 
         heat = attention_map(encoder.model, pixels)[0].cpu()
     shown = rearrange(squares.numpy(), "b channels height width -> b height width channels", channels=3)
     return [
-        Look(picture, own.numpy(), own.topk(min(framed, len(own))).indices.tolist())
+        Heatmap(picture, own.numpy(), own.topk(min(framed, len(own))).indices.tolist())
         for picture, own in zip(shown, heat, strict=True)
     ]
 
 
-def _best_pictures(embedded: EmbeddedSplit, queries: Sequence[int]) -> list[tuple[list[tuple[int, bool]], int]]:
-    """:func:`best_pictures` for these products' first texts among the first images of all products."""
+def _best_images(embedded: EmbeddedSplit, queries: Sequence[int]) -> list[tuple[list[tuple[int, bool]], int]]:
+    """:func:`best_images` for these products' first texts among the first images of all products."""
     images, texts = embedded.first_images, embedded.first_texts
     group = embedded.text_group[texts]
     asked = embedded.text_embeds[texts[list(queries)]]
-    return best_pictures(embedded.image_embeds[images], asked, group, group[list(queries)])
+    return best_images(embedded.image_embeds[images], asked, group, group[list(queries)])
 
 
 def _picture(rows: CatalogueRows, product: int) -> ImageArray:

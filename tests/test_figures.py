@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from e2fashion.figures import Look, RetrievedRow, SelectionRow, draw_retrieved, draw_selection
+from e2fashion.figures import Heatmap, RetrievedRow, SelectionRow, draw_retrieved, draw_selection
 from e2fashion.types import Entity
 
 pytest.importorskip("matplotlib", reason="matplotlib is not installed: pip install e2fashion[report]")
@@ -81,7 +81,7 @@ def test_selected_patches(tmp_path: Path, boxes: bool) -> None:
 
 @pytest.mark.parametrize("products", [1, 5])
 def test_products_side_by_side_with_another_model(tmp_path: Path, products: int) -> None:
-    look = Look(picture(8), np.linspace(0, 1, 16, dtype=np.float32), [15])
+    look = Heatmap(picture(8), np.linspace(0, 1, 16, dtype=np.float32), [15])
     rows = [replace(selected(2), beside=look)] * products
     entities = [Entity(f"entity_{number}", "column") for number in range(2)]
     draw_selection(rows, entities, tmp_path / "wide.png", "Selection", beside="attention", across=2, cell=1.2)

@@ -13,7 +13,7 @@ from e2fashion.disk import write_checksums
 from e2fashion.encoder import Encoder, require_single_vectors
 from e2fashion.export.config import ExportConfig
 from e2fashion.export.write import SAMPLE_TEXTS, check_agreement, sample_images
-from e2fashion.models.opened_images import E2OpenedImageProcessorPil
+from e2fashion.models.registration import E2OpenedImageProcessorPil
 from e2fashion.types import E2FashionError
 
 #: How sentence-transformers calls a CLIP of Transformers.

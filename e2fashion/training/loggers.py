@@ -123,7 +123,7 @@ def ids_of(loggers: Sequence[Logger]) -> dict[str, str]:
     return {name: str(own.version) for own in loggers for kind, name in kinds.items() if isinstance(own, kind)}
 
 
-def log_picture(target: Logger, name: str, file: Path, step: int) -> None:
+def log_image(target: Logger, name: str, file: Path, step: int) -> None:
     """Log a PNG with a logger that takes pictures: all but CSV, beside which the file itself lies."""
     if isinstance(target, WandbLogger):
         target.log_image(name, [str(file)], step)

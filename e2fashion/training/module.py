@@ -21,8 +21,7 @@ from e2fashion.models.modeling_e2 import E2Model
 from e2fashion.models.outputs import E2Output
 from e2fashion.similarity import is_tokenwise, pad_tokens
 from e2fashion.training.config import OptimizerConfig
-from e2fashion.training.optimizers import build_optimizer
-from e2fashion.training.schedules import cosine_with_warmup
+from e2fashion.training.optimization import build_optimizer, cosine_with_warmup
 from e2fashion.types import Batch, E2FashionError, LossOutput
 
 #: CLIP's bound on the inverse temperature: logits are never scaled by more than 100.

@@ -17,7 +17,7 @@ from e2fashion.data.storage import REGIONS_COLUMN, decode_regions
 from e2fashion.data.transforms import normalize
 from e2fashion.embedding import evaluating
 from e2fashion.encoder import Encoder
-from e2fashion.figures import ImageArray, Look, RetrievedRow, SelectionRow, as_array, draw_retrieved, draw_selection
+from e2fashion.figures import Heatmap, ImageArray, RetrievedRow, SelectionRow, as_array, draw_retrieved, draw_selection
 from e2fashion.metrics.comparison import compare
 from e2fashion.tasks.localization.measure import selects, token_slices
 from e2fashion.tasks.localization.regions import boxes_in_square
@@ -69,9 +69,9 @@ def subjects_of(
 
 
 def selection_of(
-    encoder: Encoder, subjects: Subjects, looks: Sequence[Look | None] | None = None
+    encoder: Encoder, subjects: Subjects, heatmaps: Sequence[Heatmap | None] | None = None
 ) -> list[SelectionRow]:
-    """Maps and picks of the last fusion block; ``looks`` stand beside them."""
+    """Maps and picks of the last fusion block; ``heatmaps`` stand beside them."""
     with evaluating(encoder.model):
         pixels = normalize(subjects.squares.to(encoder.model.device), encoder.transform.mean, encoder.transform.std)
         output: Any = encoder.model.get_image_features(pixels, output_selection_maps=True)
@@ -83,13 +83,13 @@ def selection_of(
         for name, tokens in token_slices(encoder.entities).items():
             entity_maps[name] = maps[place, tokens].mean(axis=0)
             entity_picks[name] = [int(patch) for patch in picks[place, tokens].ravel()]
-        beside = looks[place] if looks is not None else None
+        beside = heatmaps[place] if heatmaps is not None else None
         boxes = subjects.boxes[place]
         result.append(SelectionRow(as_array(square), subjects.tags[place], entity_maps, entity_picks, boxes, beside))
     return result
 
 
-def best_pictures(
+def best_images(
     image_embeds: Tensor, text_embeds: Tensor, image_group: Tensor, text_group: Tensor
 ) -> list[tuple[list[tuple[int, bool]], int]]:
     """Per text its best pictures with whether they are right, and the rank of the first right one.
@@ -141,7 +141,7 @@ class SampleSheets:
         """The best pictures, among those that were seen, for the texts of a few of them."""
         chosen = some_of(len(seen.product_ids), SAMPLES)
         group = seen.text_group
-        found = best_pictures(seen.image_embeds, seen.text_embeds[chosen], group, group[chosen])
+        found = best_images(seen.image_embeds, seen.text_embeds[chosen], group, group[chosen])
         starts = [self.starts[product_id] for product_id in seen.product_ids]
         name = self.encoder.name
         return [

@@ -11,7 +11,7 @@ import pytorch_lightning as pl
 from torch import Tensor
 from torchmetrics.utilities import dim_zero_cat
 
-from e2fashion.training.loggers import log_picture
+from e2fashion.training.loggers import log_image
 from e2fashion.training.module import ContrastiveModule
 from e2fashion.types import Batch
 
@@ -71,4 +71,4 @@ class SampleFigures(pl.Callback):
         for name, file in self.draw(seen, epoch, self.folder).items():
             for logger in trainer.loggers:
                 # Where Lightning logs what validation measured: at the step that was done last.
-                log_picture(logger, name, file, trainer.global_step - 1)
+                log_image(logger, name, file, trainer.global_step - 1)

@@ -30,7 +30,7 @@ from e2fashion.training.config import RunConfig, StageConfig
 from e2fashion.training.fit import Machine, fit_stage
 from e2fashion.training.loggers import LogSettings, ids_of, open_loggers, quiet_loggers, resumed_step
 from e2fashion.training.module import ContrastiveModule
-from e2fashion.training.optimizers import freeze_disconnected, select_trainable
+from e2fashion.training.optimization import freeze_disconnected, select_trainable
 from e2fashion.training.resume import last_checkpoint, remove_checkpoints, set_aside_damaged
 from e2fashion.training.sample_sheets import SampleSheets
 from e2fashion.training.samples import SampleFigures

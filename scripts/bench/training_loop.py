@@ -31,8 +31,7 @@ from e2fashion.training.config import RunConfig
 from e2fashion.training.fit import fit_stage
 from e2fashion.training.loggers import LogSettings, open_loggers
 from e2fashion.training.module import ContrastiveModule
-from e2fashion.training.optimizers import build_optimizer
-from e2fashion.training.schedules import cosine_with_warmup
+from e2fashion.training.optimization import build_optimizer, cosine_with_warmup
 from e2fashion.types import Batch
 from scripts.bench.context import Context, Products
 from scripts.bench.harness import Result, Variant, compare, in_turns, interleave

@@ -21,7 +21,7 @@ from e2fashion.models.modeling_e2 import E2Model
 from e2fashion.models.tokenizer import train_tokenizer
 from e2fashion.training.config import OptimizerConfig
 from e2fashion.training.module import ContrastiveModule
-from e2fashion.training.optimizers import build_optimizer
+from e2fashion.training.optimization import build_optimizer
 from e2fashion.types import Batch, E2FashionError
 from scripts.bench.context import Context, Products
 from scripts.bench.encoders import VIT_B32, random_e2

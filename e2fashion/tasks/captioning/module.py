@@ -19,8 +19,7 @@ from e2fashion.tasks.captioning.config import CaptionFitConfig
 from e2fashion.tasks.captioning.memory import SupportMemory
 from e2fashion.tasks.captioning.tokens import CaptionBatch, CaptionTokens
 from e2fashion.training.config import OptimizerConfig
-from e2fashion.training.optimizers import build_optimizer
-from e2fashion.training.schedules import linear_with_warmup
+from e2fashion.training.optimization import build_optimizer, linear_with_warmup
 from e2fashion.types import E2FashionError
 
 SCORE = "score"

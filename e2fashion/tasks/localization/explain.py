@@ -14,7 +14,7 @@ from torch import Tensor
 from e2fashion.data.transforms import normalize
 from e2fashion.embedding import evaluating
 from e2fashion.encoder import Encoder, require_single_vectors
-from e2fashion.figures import Look, as_array
+from e2fashion.figures import Heatmap, as_array
 from e2fashion.tasks.localization.attribution import (
     BAND_BATCH,
     BAND_GRID,
@@ -39,7 +39,7 @@ class Explanation:
     method: str
     heading: str
     subject: str
-    look: Look
+    look: Heatmap
 
 
 @dataclass(frozen=True)
@@ -147,6 +147,6 @@ def _own_square(encoder: Encoder, picture: Tensor) -> tuple[Tensor, Tensor]:
     return square, normalize(square[None].to(encoder.model.device), encoder.transform.mean, encoder.transform.std)
 
 
-def _look(square: Tensor, heat: Tensor, selected: Sequence[int] = ()) -> Look:
+def _look(square: Tensor, heat: Tensor, selected: Sequence[int] = ()) -> Heatmap:
     values: NDArray[np.float32] = heat.float().cpu().numpy()
-    return Look(as_array(square), values, list(selected))
+    return Heatmap(as_array(square), values, list(selected))

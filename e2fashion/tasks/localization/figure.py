@@ -6,7 +6,7 @@ import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 
-from e2fashion.figures import ImageArray, draw_looks
+from e2fashion.figures import ImageArray, draw_heatmaps
 from e2fashion.tasks.localization.explain import Explanation
 
 ACROSS = 5  #: panels in a line
@@ -17,7 +17,7 @@ def draw_explanations(picture: ImageArray, found: Sequence[Explanation], file: P
     """Write the picture (H, W, 3) as it is and beside it every map: bright where it looks, frames are picks."""
     captions = [_below(explanation) for explanation in found]
     headings = [explanation.heading for explanation in found]
-    draw_looks(picture, [explanation.look for explanation in found], headings, captions, file, title, ACROSS)
+    draw_heatmaps(picture, [explanation.look for explanation in found], headings, captions, file, title, ACROSS)
     return file
 
 
