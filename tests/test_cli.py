@@ -196,7 +196,7 @@ def test_sigterm_stops_a_command_as_ctrl_c_does(capsys: Capture, monkeypatch: py
 @pytest.mark.parametrize(
     ("error", "code", "line"),
     [
-        (RunInterruptedError("interrupted. Go on with: e2fashion train r"), 130, "Go on with: e2fashion train r"),
+        (RunInterruptedError("interrupted. Resume with: e2fashion train r"), 130, "Resume with: e2fashion train r"),
         (RunInterruptedError("interrupted.", signal.SIGTERM), 143, "interrupted."),
         (KeyboardInterrupt(), 130, "stopped. Existing files are unchanged; repeat with: e2fashion report"),
         (Terminated(), 143, "stopped. Existing files are unchanged; repeat with: e2fashion report"),
@@ -379,7 +379,7 @@ def test_the_text_can_be_changed_and_lose_its_tags(
         (["split=vall"], "has no split 'vall'"),
         (["protocol=ful"], "did you mean 'full'?"),
         (["text={brnd}"], "Did you mean '{brand}'?"),
-        (["size=33"], "size is 33, which patches of 8 px do not divide"),
+        (["size=33"], "size is 33; give a multiple of the patch size 8"),
         (["threads=0"], "threads is 0"),
         (["batch_size=0"], "batch_size"),
         (["accelerator=quantum"], "expected one of ['auto', 'cpu', 'gpu'"),

@@ -64,7 +64,7 @@ def test_series_differ_without_colour() -> None:
     [
         ({}, "nothing to draw in c.png: no series"),
         ({"E2": []}, r"nothing to draw in c.png: \['E2'\] without values"),
-        ({str(number): [Point(1, 1)] for number in range(7)}, "has 7 series; more than 6 cannot be told apart"),
+        ({str(number): [Point(1, 1)] for number in range(7)}, "has 7 series; there are styles for at most 6"),
     ],
 )
 def test_what_cannot_be_drawn_is_said(curves: dict[str, list[Point]], message: str, tmp_path: Path) -> None:

@@ -64,7 +64,7 @@ def test_a_line_cut_within_a_letter_is_left_out(tmp_path: Path) -> None:
     append_records(path, [RECORD, RECORD])
     data = path.read_bytes()
     path.write_bytes(data[: data.rindex("±".encode()) + 1])
-    with pytest.warns(UserWarning, match="line 2 is cut off"):
+    with pytest.warns(UserWarning, match="line 2 is truncated"):
         assert read_records(path) == [RECORD]
 
 
@@ -73,7 +73,7 @@ def test_appending_after_a_crash_keeps_the_new_record(tmp_path: Path) -> None:
     append_records(path, [RECORD, RECORD])
     path.write_bytes(path.read_bytes()[:-20])
     append_records(path, [OTHER])
-    with pytest.warns(UserWarning, match="line 2 is cut off"):
+    with pytest.warns(UserWarning, match="line 2 is truncated"):
         assert read_records(path) == [RECORD, OTHER]
 
 
@@ -151,7 +151,7 @@ def test_a_line_that_is_nested_without_end_counts_as_cut_off(tmp_path: Path) -> 
     append_records(tmp_path / "r.jsonl", [RECORD])
     with (tmp_path / "r.jsonl").open("a", encoding="utf-8") as stream:
         stream.write("[" * 100_000 + "\n")
-    with pytest.warns(UserWarning, match="line 2 is cut off"):
+    with pytest.warns(UserWarning, match="line 2 is truncated"):
         assert read_records(tmp_path / "r.jsonl") == [RECORD]
 
 

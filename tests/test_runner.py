@@ -225,11 +225,11 @@ def test_ctrl_c_and_train_with_the_folder_end_with_the_same_model(
     config = run_config(synth_catalogue, output, *STAGES)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(training, "fit_stage", interrupted_by(lambda: signal.raise_signal(signal.SIGINT), at))
-        with pytest.raises(RunInterruptedError, match=rf"Go on with: e2fashion train {output}"):
+        with pytest.raises(RunInterruptedError, match=rf"Resume with: e2fashion train {output}"):
             train_run(config, progress=False)
     checkpoint = output / "checkpoints" / at[0] / "last.ckpt"
     assert torch.load(checkpoint, weights_only=True)["global_step"] == at[1] + 1
-    assert "Go on with" in RunFolder(output).log.read_text(encoding="utf-8")
+    assert "Resume with" in RunFolder(output).log.read_text(encoding="utf-8")
     assert train_run(config_of_path(RunConfig, output, []), progress=False).results.is_file()
     assert same_weights(saved_weights(output / "model"), saved_weights(trained.model))
     assert not checkpoint.exists()
@@ -399,7 +399,7 @@ def test_runs_are_compared_in_one_report(synth_catalogue: Catalogue, tmp_path: P
     records = compare(*load_comparison(files, [*overrides, *tiny]), progress=False)
     report = (tmp_path / "compare/report.md").read_text(encoding="utf-8")
     assert "# baseline against regional" in report
-    assert "| run | parameters | of these E2's |" in report
+    assert "| run | parameters | added by E2 |" in report
     assert "| 0.00 M, + 0.0 % |" in report.partition("| baseline |")[2].splitlines()[0]
     assert {path.name for path in (tmp_path / "compare/figures").iterdir()} == {
         "retrieved.png",
@@ -414,7 +414,7 @@ def test_runs_are_compared_in_one_report(synth_catalogue: Catalogue, tmp_path: P
 def test_two_runs_of_one_name_are_not_compared(synth_catalogue: Catalogue, tmp_path: Path) -> None:
     file = tmp_path / "a.yaml"
     file.write_text("name: a\n", encoding="utf-8")
-    with pytest.raises(E2FashionError, match="Two configurations are called 'a'"):
+    with pytest.raises(E2FashionError, match="Two configurations are named 'a'"):
         load_comparison([file, file], [f"data={synth_catalogue.path}", *TINY])
 
 

@@ -1,1 +1,1 @@
-"""Several runs and the report that sets them side by side: ablations, comparisons, the rows of an experiment."""
+"""Several runs and their joint report: ablations, comparisons, the rows of an experiment."""

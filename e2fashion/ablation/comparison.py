@@ -1,4 +1,4 @@
-"""Several runs on one catalogue, and one report that sets them side by side."""
+"""Several runs on one catalogue with one report."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def compare(config: CompareConfig, runs: Sequence[RunConfig], progress: bool = T
     """Train and evaluate every run that is not finished, the baseline first, and write ``report.md``.
 
     Returns:
-        The records of all runs on the split that the report is about; none in a process that only helps to train.
+        The records of all runs on the split of the report; none in the further processes of a distributed run.
 
     Raises:
         E2FashionError: a run that does not fit the catalogue, before any is trained, or one that fails.
@@ -48,11 +48,11 @@ def compare(config: CompareConfig, runs: Sequence[RunConfig], progress: bool = T
 
 
 def _comparison_lines(catalogue: Catalogue, split: str, output: Path, names: Sequence[str]) -> list[str]:
-    """What was compared on what, and what it cost."""
+    """The catalogue, and the size and training time of each run."""
     lines = [
-        f"Catalogue {markdown_code(catalogue.manifest.name)} ({catalogue.fingerprint[:12]}), {split}. The model of "
-        "the best epoch on val; hits and candidates as each table says.\n",
-        "| run | parameters | of these E2's | minutes | best epoch |\n|---|---:|---:|---:|---:|",
+        f"Catalogue {markdown_code(catalogue.manifest.name)} ({catalogue.fingerprint[:12]}), {split}. Models of the "
+        "best epoch on val; hits and candidates as stated in each table.\n",
+        "| run | parameters | added by E2 | minutes | best epoch |\n|---|---:|---:|---:|---:|",
     ]
     for name in names:
         record = RunFolder(output / name).read_record()

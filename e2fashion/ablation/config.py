@@ -1,4 +1,4 @@
-"""The keys of what trains several runs and compares them."""
+"""The keys of comparisons and ablations."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from e2fashion.types import E2FashionError
 
 @dataclass
 class CompareConfig:
-    """Several runs trained on one catalogue, and one report of all.
+    """Several runs trained on one catalogue, with one report.
 
     Every other key goes to every run, as in ``train.precision=bf16``.
     """
@@ -26,7 +26,7 @@ class CompareConfig:
     output: str = "runs/compare"
     """Folder of the report; each run gets a folder in it."""
     split: str = "test"
-    """Split that the report is about."""
+    """Split of the report."""
     gallery_products: int = 6
     """Rows of each figure of retrieved products."""
 
@@ -43,14 +43,14 @@ class AblationConfig:
     base: str = MISSING
     """Run configuration that the rows change, relative to the file that names it."""
     rows: dict[str, Any] = field(default_factory=dict)
-    """What each row changes: dotted keys of a run and their values, as in ``soft: {model.selection: soft, model.noise:
+    """Changes of each row: dotted keys of a run and their values, as in ``soft: {model.selection: soft, model.noise:
     none}``; ``{}`` is the base itself, ``model.entities.*.tokens`` means every entity of the base."""
     seeds: list[int] = field(default_factory=lambda: [0, 1, 2])
     """Each row is trained once with each seed."""
     baseline: str | None = None
     """Row that the others are compared with; null: no differences."""
     optional: list[str] = field(default_factory=list)
-    """Rows that are left out, and listed, where the base lacks what they remove or change."""
+    """Rows that are left out, and listed, if the base lacks what they remove or change."""
     split: str = "val"
     """Splits on which every run is evaluated, separated by commas."""
     name: str | None = None
@@ -58,7 +58,7 @@ class AblationConfig:
     output: str = "runs/ablate/${name}"
     """Folder of the report and of the runs, ``<row>/seed<k>``."""
     reuse: list[str] = field(default_factory=list)
-    """Folders whose finished runs of the same identity are not trained again."""
+    """Folders with finished runs to reuse instead of training runs of the same identity."""
 
 
 def load_comparison(files: Sequence[Path], overrides: Sequence[str]) -> tuple[CompareConfig, list[RunConfig]]:
@@ -67,14 +67,14 @@ def load_comparison(files: Sequence[Path], overrides: Sequence[str]) -> tuple[Co
     Raises:
         E2FashionError: a mistake in a configuration, or two runs of the same name.
     """
-    own = [word for word in overrides if word.partition("=")[0] in keys_of(CompareConfig)]
+    own = [override for override in overrides if override.partition("=")[0] in keys_of(CompareConfig)]
     config = load_config(CompareConfig, None, own)
-    shared = [*(word for word in overrides if word not in own), f"data={config.data}"]
+    shared = [*(override for override in overrides if override not in own), f"data={config.data}"]
     runs = []
     for file in files:
         name = load_config(RunConfig, file, shared).name
         runs.append(load_config(RunConfig, file, [*shared, f"output={Path(config.output) / name}"]))
     names = [run.name for run in runs]
     if doubled := next((name for name in names if names.count(name) > 1), None):
-        raise E2FashionError(f"Two configurations are called '{doubled}'. Give each a name of its own.")
+        raise E2FashionError(f"Two configurations are named '{doubled}'. Give each another name.")
     return config, runs

@@ -1,4 +1,4 @@
-"""Several runs side by side, each a process of its own that gets its share of the threads."""
+"""Train several runs in parallel, one process each, with an equal share of the threads."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from e2fashion.lifetime import PARENT
 logger = logging.getLogger(__name__)
 
 PATIENCE = 60.0
-"""Seconds that an interrupted process has to reach the end of its batch and save."""
+"""Seconds for an interrupted process to finish its batch and save."""
 
 
-def train_side_by_side(items: Sequence[FoundRun], jobs: int, folder: Path) -> Iterator[tuple[FoundRun, str]]:
-    """Each run as its process ends, with the reason where it failed (else empty).
+def train_in_parallel(items: Sequence[FoundRun], jobs: int, folder: Path) -> Iterator[tuple[FoundRun, str]]:
+    """Yield each run when its process ends, with the reason if it failed (else empty).
 
-    A process writes what it says to ``<folder>/processes/<row>_seed<k>.log`` and reads its configuration from the
-    ``.yaml`` beside it. On an interrupt all of them are asked to stop, which lets them save.
+    The output of a process goes to ``<folder>/processes/<row>_seed<k>.log``; its configuration is the ``.yaml`` of the
+    same name. On an interrupt all processes get SIGTERM, so that they save.
     """
     waiting = list(items)
     running: dict[subprocess.Popen[bytes], tuple[FoundRun, Path]] = {}
@@ -60,7 +60,7 @@ def _start(item: FoundRun, jobs: int, folder: Path) -> tuple[subprocess.Popen[by
     environment = {**os.environ, "OMP_NUM_THREADS": str(threads), PARENT: str(os.getpid())}
     command = [sys.executable, "-m", "e2fashion", "train", str(config), "--quiet"]
     with log.open("wb") as stream:
-        # A session of its own: Ctrl-C reaches this process alone, which then asks each of them to stop, once.
+        # In a new session, so that Ctrl-C reaches this process alone, which then terminates each of them once.
         process = subprocess.Popen(
             command, stdout=stream, stderr=subprocess.STDOUT, env=environment, start_new_session=True
         )
@@ -71,11 +71,9 @@ def _reason(code: int, log: Path) -> str:
     if code == 0:
         return ""
     lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
-    said = [line.removeprefix("error: ") for line in lines if line.startswith("error: ")]
+    errors = [line.removeprefix("error: ") for line in lines if line.startswith("error: ")]
     killed = f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
-    return (
-        said[-1] if said else f"its process ended ({killed}): {lines[-1] if lines else 'it said nothing'} (see {log})"
-    )
+    return errors[-1] if errors else f"its process ended ({killed}): {lines[-1] if lines else 'no output'} (see {log})"
 
 
 def _stop(processes: Sequence[subprocess.Popen[bytes]]) -> None:

@@ -1,4 +1,4 @@
-"""From an ablation file to the runs it means: each row checked against the base, each run known by its identity."""
+"""Read an ablation file into its runs: each row checked against the base, each run with its identity."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from e2fashion.disk import checked_name
 from e2fashion.training.config import NOT_IDENTITY, NOT_IDENTITY_LOADER, RunConfig, differences, run_identity
 from e2fashion.types import E2FashionError
 
-#: Mappings whose names the base chooses.
+#: Mappings with free keys.
 MAPPINGS = ("model.entities", "train.stages")
-#: Keys of a run that a row may not change: they belong to the sweep, or change nothing that is computed.
+#: Keys of a run that a row may not change: they belong to the sweep, or do not affect the result.
 NOT_A_ROWS = ("seed", *NOT_IDENTITY, *(f"loader.{key}" for key in NOT_IDENTITY_LOADER))
 
 
 @dataclass(frozen=True)
 class PlannedRun:
-    """One row with one seed: its configuration and ``identity`` (equal exactly where the same is computed)."""
+    """One row with one seed: its configuration and ``identity``, which is equal for equal computations."""
 
     row: str
     seed: int
@@ -32,22 +32,22 @@ class PlannedRun:
 
     @property
     def name(self) -> str:
-        """What it is called in lists and behind ``--only``."""
+        """Name in lists and for ``--only``."""
         return f"{self.row}/seed{self.seed}"
 
     @property
     def folder(self) -> Path:
-        """Where it lies unless a finished run of the same identity lies elsewhere."""
+        """Its folder, unless a finished run of the same identity is elsewhere."""
         return Path(self.config.output)
 
 
 @dataclass(frozen=True)
 class Ablation:
-    """An ablation with everything read and checked.
+    """A checked ablation.
 
-    ``changes`` says by row what differs from the base: dotted keys with the base's and the row's value; ``words`` says
-    the same as one would type it, and ``arguments`` what the whole was read from. ``left_out`` gives the reason for
-    each optional row that the base has nothing for.
+    ``changes`` are the differences from the base by row: dotted keys with the base's and the row's value; ``words`` are
+    the same as overrides of the command line, ``arguments`` the file and overrides of the ablation. ``left_out`` has
+    the reason for each optional row that does not apply to the base.
     """
 
     name: str
@@ -66,11 +66,11 @@ class Ablation:
 
     @property
     def folders(self) -> list[Path]:
-        """Where finished runs of the same identity may lie."""
+        """Folders to search for finished runs of the same identity."""
         return [*([self.folder] if self.folder.is_dir() else []), *self.reuse]
 
     def on(self, data_fingerprint: str) -> Ablation:
-        """The same ablation with the identities that its runs have on a catalogue of this fingerprint."""
+        """The same ablation with the identities of its runs on a catalogue with this fingerprint."""
         runs = (replace(run, identity=run_identity(run.config, data_fingerprint)) for run in self.runs)
         return replace(self, runs=tuple(runs))
 
@@ -78,7 +78,7 @@ class Ablation:
         """The runs of the rows (``soft``) or single runs (``soft/seed1``) in ``only``; all where it is empty.
 
         Raises:
-            E2FashionError: a name that is neither; the message suggests the nearest.
+            E2FashionError: an unknown name; the message suggests the nearest.
         """
         names = [*self.changes, *(run.name for run in self.runs)]
         for wanted in only:
@@ -90,23 +90,23 @@ class Ablation:
 
 
 def load_ablation(file: str | Path, overrides: Sequence[str] = ()) -> Ablation:
-    """Read an ablation file, and resolve and check every row of it before anything is trained.
+    """Read an ablation file, and resolve and check all its rows.
 
-    ``overrides`` are ``key=value`` words: those of :class:`AblationConfig` steer the ablation, all others change the
-    base. Identities are those without data, see :meth:`Ablation.on`.
+    ``overrides`` of the form ``key=value`` change the ablation if the key is one of :class:`AblationConfig`, else the
+    base. Identities are without data, see :meth:`Ablation.on`.
 
     Raises:
-        E2FashionError: a key that does not exist, a row that changes a key it does not name, two rows that compute
-            the same thing, a baseline that is no row.
+        E2FashionError: an unknown key, a row that changes a key without naming it, two rows that compute the same, an
+            unknown baseline.
     """
     file = Path(file)
-    own = [word for word in overrides if word.partition("=")[0].partition(".")[0] in keys_of(AblationConfig)]
-    shared = [word for word in overrides if word not in own]
+    own = [item for item in overrides if item.partition("=")[0].partition(".")[0] in keys_of(AblationConfig)]
+    shared = [item for item in overrides if item not in own]
     config = load_config(AblationConfig, file, own)
-    if config.name is None:  # the folder is called after it
+    if config.name is None:  # the folder is named after it
         config = load_config(AblationConfig, file, [*own, f"name={file.stem}"])
     _check_settings(file, config, shared)
-    base_file = Path(config.base) if any(word.startswith("base=") for word in own) else file.parent / config.base
+    base_file = Path(config.base) if any(item.startswith("base=") for item in own) else file.parent / config.base
     splits = split_names(config.split)
     shared += [f"data={config.data}", f"evaluate_splits={','.join(splits)}"]
     base = load_config(RunConfig, base_file, shared)
@@ -132,20 +132,20 @@ def load_ablation(file: str | Path, overrides: Sequence[str] = ()) -> Ablation:
         words={row: _typed(rows[row], changes[row]) for row in rows},
         left_out=left_out,
         runs=tuple(runs),
-        reuse=tuple(Path(place) for place in config.reuse),
+        reuse=tuple(map(Path, config.reuse)),
         arguments=(str(file), *overrides),
     )
 
 
 def _planned(row: str, seed: int, changed: RunConfig, folder: Path) -> PlannedRun:
-    from e2fashion.training import build  # only here: a mistake in the file is reported before PyTorch is imported
+    from e2fashion.training import build  # here, so that errors in the file are reported before PyTorch is imported
 
     run, _ = build.resolve_arithmetic(replace(changed, name=row, seed=seed, output=str(folder / row / f"seed{seed}")))
     return PlannedRun(row, seed, run, run_identity(run, ""))
 
 
 def _check_settings(file: Path, config: AblationConfig, shared: Sequence[str]) -> None:
-    """What can be said without the base: seeds, names of rows, the baseline, words that the sweep sets itself."""
+    """Checks that need no base: seeds, names of rows, the baseline, keys that the sweep sets."""
     checked_name("name", config.name or "")
     if not config.rows:
         raise E2FashionError(
@@ -160,14 +160,14 @@ def _check_settings(file: Path, config: AblationConfig, shared: Sequence[str]) -
         for name in names:
             if name not in config.rows:
                 raise E2FashionError(f"{file}: {named} is '{name}', which is no row.{_suggestion(name, config.rows)}")
-    for word in shared:
-        key = word.partition("=")[0]
+    for override in shared:
+        key = override.partition("=")[0]
         if instead := {"seed": "seeds=[0,1,2]", "evaluate_splits": "split=val,test"}.get(key):
-            raise E2FashionError(f"'{word}' is set for each run of an ablation: write {instead}.")
+            raise E2FashionError(f"'{override}' is set for each run of an ablation: write {instead}.")
 
 
 def _rows(file: Path, config: AblationConfig, base: RunConfig) -> tuple[dict[str, dict[str, Any]], dict[str, str]]:
-    """The rows as flat keys and values, ``*`` spelled out; and the optional ones that the base has nothing for."""
+    """The rows as flat keys and values, with ``*`` expanded; and the optional ones that do not apply to the base."""
     values = asdict(base)
     rows: dict[str, dict[str, Any]] = {}
     left_out: dict[str, str] = {}
@@ -175,9 +175,9 @@ def _rows(file: Path, config: AblationConfig, base: RunConfig) -> tuple[dict[str
         origin = f"{file}, row '{name}'"
         if not isinstance(given, Mapping | None):
             raise E2FashionError(f"{origin} is {given!r}; a row maps keys to values, as in {{model.selection: soft}}.")
-        row = dict(_spelt_out(values, _flat_row(given or {})))
+        row = dict(_expanded(values, _flat_row(given or {})))
         for key in row:
-            if any(key == own or key.startswith(f"{own}.") for own in NOT_A_ROWS):
+            if any(key == name or key.startswith(f"{name}.") for name in NOT_A_ROWS):
                 raise E2FashionError(
                     f"{origin} names '{key}', which belongs to the whole ablation: give it on the command line "
                     f"({'seeds' if key == 'seed' else key}=<value>)."
@@ -210,20 +210,20 @@ def _flat_row(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str
             yield f"{prefix}{key}", value
 
 
-def _spelt_out(base: dict[str, Any], row: Iterator[tuple[str, Any]]) -> Iterator[tuple[str, Any]]:
+def _expanded(base: dict[str, Any], row: Iterator[tuple[str, Any]]) -> Iterator[tuple[str, Any]]:
     for key, value in row:
         before, star, after = key.partition(".*.")
         if not star:
             yield key, value
             continue
-        there = _at(base, before)
-        for name, content in there.items() if isinstance(there, dict) else ():
+        members = _at(base, before)
+        for name, content in members.items() if isinstance(members, dict) else ():
             if content is not None:
                 yield f"{before}.{name}.{after}", value
 
 
 def _others(base: dict[str, Any], member: str) -> str:
-    """What a mapping has instead of ``member``; empty where the base has it, or where it is no member of a mapping."""
+    """The members of a mapping that lacks ``member``; empty if the base has it, or it is not in a mapping."""
     parent = member.rpartition(".")[0]
     if parent not in MAPPINGS or _at(base, member) is not None:
         return ""
@@ -232,29 +232,29 @@ def _others(base: dict[str, Any], member: str) -> str:
 
 
 def _at(values: dict[str, Any], key: str) -> Any:
-    """The value at a dotted key, None where there is none."""
-    found: Any = values
+    """The value at a dotted key; None if there is none."""
+    value: Any = values
     for part in key.split("."):
-        found = found.get(part) if isinstance(found, dict) else None
-    return found
+        value = value.get(part) if isinstance(value, dict) else None
+    return value
 
 
 def _check_only_named(origin: str, named: Mapping[str, Any], changed: Mapping[str, tuple[Any, Any]]) -> None:
-    for key, (there, here) in changed.items():
+    for key, (before, after) in changed.items():
         if not any(key == name or key.startswith(f"{name}.") for name in named):
             raise E2FashionError(
-                f"{origin} changes '{key}' from {there} to {here} without naming it: name it in the row, or give the "
-                "base a value of its own there."
+                f"{origin} changes '{key}' from {before} to {after} without naming it: name it in the row, or set it "
+                "explicitly in the base."
             )
 
 
 def _typed(named: Mapping[str, Any], changed: Mapping[str, Any]) -> str:
-    """Those of the row's keys and values that make a difference, as words of the command line."""
-    words = []
-    for name, value in named.items():
-        if any(key == name or key.startswith(f"{name}.") for key in changed):
-            words.append(f"{name}={'null' if value is None else value}")
-    return " ".join(words)
+    """The row's effective changes as overrides of the command line."""
+    return " ".join(
+        f"{name}={'null' if value is None else value}"
+        for name, value in named.items()
+        if any(key == name or key.startswith(f"{name}.") for key in changed)
+    )
 
 
 def _check_distinct(file: Path, runs: Sequence[PlannedRun]) -> None:
@@ -263,7 +263,7 @@ def _check_distinct(file: Path, runs: Sequence[PlannedRun]) -> None:
         other = seen.setdefault(run.identity, run)
         if other is not run:
             raise E2FashionError(
-                f"{file}: rows '{other.row}' and '{run.row}' compute the same thing (identity {run.identity}). "
+                f"{file}: rows '{other.row}' and '{run.row}' compute the same (identity {run.identity}). "
                 "Remove one of them."
             )
 

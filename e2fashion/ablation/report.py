@@ -1,4 +1,4 @@
-"""An ablation to read: what would run, and the tables of what did, in Markdown, LaTeX and CSV."""
+"""The list of an ablation's runs, and its report in Markdown, LaTeX and CSV."""
 
 from __future__ import annotations
 
@@ -37,11 +37,11 @@ from e2fashion.types import ResultRecord
 
 @dataclass(frozen=True)
 class RowResult:
-    """What came of one row.
+    """The results of one row.
 
     ``changes`` maps each dotted key that differs from the base to (the base's value, the row's value); ``records``
     are those of all finished seeds, with the row's name as their ``model``; ``folders`` and ``errors`` are by seed.
-    ``added_parameters`` (what E2 adds to CLIP) and ``patches`` are None until a seed is finished.
+    ``added_parameters`` (of E2 relative to CLIP) and ``patches`` are None until a seed is finished.
     """
 
     name: str
@@ -54,7 +54,7 @@ class RowResult:
 
 
 def list_runs(ablation: Ablation, runs: Sequence[tuple[FoundRun, float | None]]) -> str:
-    """What would run: each run with what differs from the base, what is there of it, and an estimate of its time."""
+    """Each run with its changes, its state, and an estimate of its time."""
     lines = [
         f"{ablation.name}: {len(ablation.changes)} rows of {ablation.base}, {len(runs)} runs in {ablation.folder}",
         "",
@@ -68,12 +68,12 @@ def list_runs(ablation: Ablation, runs: Sequence[tuple[FoundRun, float | None]])
     lines += [f"{name:<{width}}  left out: {reason}" for name, reason in ablation.left_out.items()]
     waiting = [seconds for item, seconds in runs if item.state != "done"]
     known = [seconds for seconds in waiting if seconds is not None]
-    total = _duration(sum(known) if len(known) == len(waiting) else None) if waiting else "nothing is left to do"
+    total = _duration(sum(known) if len(known) == len(waiting) else None) if waiting else "all runs are done"
     return "\n".join([*lines, "", f"{len(waiting)} of {len(runs)} left: {total}" if waiting else total])
 
 
 def write_report(ablation: Ablation, results: Sequence[RowResult], data_fingerprint: str) -> None:
-    """``report.md``, ``report.tex`` and ``report.csv`` in the sweep's folder, each replaced as a whole."""
+    """Write ``report.md``, ``report.tex`` and ``report.csv`` to the ablation's folder."""
     records = [record for result in results for record in result.records]
     kinds = dict.fromkeys((r.split, r.protocol, r.positives) for r in records if r.task == RETRIEVAL.task)
     tables: dict[str, Table] = {}
@@ -117,8 +117,8 @@ def _head(ablation: Ablation, results: Sequence[RowResult]) -> str:
     if ablation.baseline:
         lines.append(
             f"\nDifferences are against {markdown_code(ablation.baseline)}, in percentage points, with the 95 % "
-            "interval and the two-sided p-value of a paired bootstrap over products, the hits of the seeds that both "
-            "have pooled: they speak of these trained models, not of other seeds."
+            "interval and the two-sided p-value of a paired bootstrap over products with pooled hits of the common "
+            "seeds: they hold for these trained models, not for other seeds."
         )
     return "\n".join(lines) + "\n"
 
@@ -135,7 +135,7 @@ def _failures(results: Sequence[RowResult]) -> str:
 def _with_columns(
     table: Table, ablation: Ablation, results: Sequence[RowResult], differences: Mapping[str, ResultRecord]
 ) -> Table:
-    """The table with seeds, parameters that E2 adds and patches behind the name, and the difference at the end."""
+    """Add seeds, added parameters and patches after the name, and the difference at the end."""
     facts = {
         result.name: [
             Cell(str(len(result.folders))),
@@ -150,16 +150,16 @@ def _with_columns(
         return table
     column = Column("SumR difference", None, best="", interval=True, signed=True)
     ends = {ablation.baseline: [Cell("-"), Cell("-")]}
-    for name, found in differences.items():
-        value = Value(found.value, None, found.low, found.high, 1)
-        ends[name] = [Cell(column.shown(value), value=value), Cell(p_value([found]))]
+    for name, record in differences.items():
+        value = Value(record.value, None, record.low, record.high, 1)
+        ends[name] = [Cell(column.shown(value), value=value), Cell(p_value([record]))]
     return with_columns(table, (column.title, "p"), ends)
 
 
 def _differences(
     ablation: Ablation, results: Sequence[RowResult], split: str, positives: str, data_fingerprint: str
 ) -> dict[str, ResultRecord]:
-    """The difference in SumR of each row against the baseline, over the seeds that both have finished."""
+    """The difference in SumR between each row and the baseline, over the seeds that both have finished."""
     baseline = next((result for result in results if result.name == ablation.baseline), None)
     found: dict[str, ResultRecord] = {}
     for result in results:

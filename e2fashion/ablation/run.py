@@ -1,4 +1,4 @@
-"""``train``: train every stage of one run, then evaluate its best model."""
+"""Train all stages of one run, then evaluate its best model."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ logger = logging.getLogger(__name__)
 
 
 def train(config: RunConfig, progress: bool = True) -> RunFolder:
-    """Train every stage that is not done yet and evaluate the best model on the splits that the run names.
+    """Train every stage that is not done yet and evaluate the best model on the configured splits.
 
-    Where several processes train together the first one alone writes and evaluates.
+    With several processes only the first one writes and evaluates.
 
     Raises:
-        E2FashionError: a mistake in the configuration or the data, a loss that is not finite, or an interrupt (the
-            message says how to go on); another process that writes the folder.
+        E2FashionError: an invalid configuration or catalogue, a loss that is not finite, an interrupt (the message
+            states how to resume), or another process that writes the folder.
     """
     set_threads(config.threads)
     catalogue = Catalogue.load(config.data)
@@ -41,14 +41,14 @@ def train(config: RunConfig, progress: bool = True) -> RunFolder:
     check_run(config, catalogue)
     folder = RunFolder(Path(config.output))
     if not is_first_process():
-        _help_training(config, catalogue, folder)
+        _train_further_process(config, catalogue, folder)
         return folder
     with folder.locked():
-        _train_alone(config, catalogue, folder, device, arithmetic, progress)
+        _train_first_process(config, catalogue, folder, device, arithmetic, progress)
     return folder
 
 
-def _train_alone(
+def _train_first_process(
     config: RunConfig,
     catalogue: Catalogue,
     folder: RunFolder,
@@ -56,7 +56,7 @@ def _train_alone(
     arithmetic: dict[str, Choice],
     progress: bool,
 ) -> None:
-    """Train and evaluate as the only writer of the folder."""
+    """Train and evaluate as the process that writes the folder."""
     identity = run_identity(config, catalogue.fingerprint)
     other = folder.read_record().get("identity", identity) != identity
     folder.open(identity, catalogue.fingerprint, device, _differences(config, folder) if other else "")
@@ -72,8 +72,8 @@ def _train_alone(
         results_of(folder, encoder, catalogue, config, split_names(config.evaluate_splits), progress)
     except E2FashionError as error:
         if isinstance(error, RunInterruptedError):
-            error = RunInterruptedError(f"interrupted. Go on with: e2fashion train {folder.path}", error.number)
-        # Whoever called shows it; the log keeps it.
+            error = RunInterruptedError(f"interrupted. Resume with: e2fashion train {folder.path}", error.number)
+        # To the log file only: the caller prints it.
         handler.handle(logger.makeRecord(logger.name, logging.ERROR, "", 0, str(error), (), None))
         raise error
     finally:
@@ -82,7 +82,7 @@ def _train_alone(
 
 
 def _with_checkpoint(config: RunConfig, folder: RunFolder) -> RunConfig:
-    """The same run with its checkpoint where it lay when the run began: one may go on with it from elsewhere."""
+    """The run with the path of its checkpoint as of its start, so that it can be resumed from another folder."""
     written = config.model.checkpoint
     if written is None:
         return config
@@ -93,8 +93,8 @@ def _with_checkpoint(config: RunConfig, folder: RunFolder) -> RunConfig:
     return replace(config, model=replace(config.model, checkpoint=place))
 
 
-def _help_training(config: RunConfig, catalogue: Catalogue, folder: RunFolder) -> None:
-    """What the other processes of a run do: train, and leave the talking to the first."""
+def _train_further_process(config: RunConfig, catalogue: Catalogue, folder: RunFolder) -> None:
+    """Train without output."""
     try:
         train_stages(_with_checkpoint(config, folder), catalogue, folder, progress=False)
     except RunInterruptedError as interruption:
@@ -102,8 +102,8 @@ def _help_training(config: RunConfig, catalogue: Catalogue, folder: RunFolder) -
 
 
 def _differences(config: RunConfig, folder: RunFolder) -> str:
-    """What the run that lies in the folder has otherwise, in words; empty where only the data differ."""
+    """A description of how the run in the folder differs; empty if only the data differ."""
     if not folder.config.is_file():
         return ""
-    found = differences(load_config(RunConfig, folder.config), config)
-    return "; ".join(f"{key} is {there} there and {here} here" for key, (there, here) in list(found.items())[:5])
+    differing = differences(load_config(RunConfig, folder.config), config)
+    return "; ".join(f"{key} is {there} there and {here} here" for key, (there, here) in list(differing.items())[:5])

@@ -1,4 +1,4 @@
-"""What is there of planned runs: finished ones wherever they lie, begun ones, and how long the rest will take."""
+"""The state of planned runs: finished, begun or missing, and estimates of the remaining time."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ from e2fashion.training.config import RunConfig
 from e2fashion.types import E2FashionError, ResultRecord
 
 TOKENS = "tokens"
-"""The way of looking at a selection that every run is measured by, where its catalogue knows regions."""
-#: What a failed run leaves in its folder until it succeeds.
+"""The localization method that is measured for every run whose catalogue has regions."""
+#: The error of a failed run, in its folder until it succeeds.
 ERROR_FILE = "error.txt"
 
 State = Literal["done", "to evaluate", "partly", "failed", "missing"]
@@ -33,7 +33,7 @@ State = Literal["done", "to evaluate", "partly", "failed", "missing"]
 
 @dataclass(frozen=True)
 class FoundRun:
-    """A planned run and what is there of it: ``folder`` is another run's where that one computed the same."""
+    """A planned run and its state; ``folder`` may be that of another run with the same identity."""
 
     run: PlannedRun
     folder: RunFolder
@@ -43,7 +43,7 @@ class FoundRun:
 
 
 def find_runs(runs: Iterable[PlannedRun], data_fingerprint: str, folders: Iterable[Path]) -> list[FoundRun]:
-    """Look for each run in its folder, then for a finished one that computes the same anywhere below ``folders``.
+    """Find each run in its folder, else a finished one of the same identity anywhere below ``folders``.
 
     Raises:
         E2FashionError: a run's folder holds another run; one of ``folders`` does not exist.
@@ -51,16 +51,18 @@ def find_runs(runs: Iterable[PlannedRun], data_fingerprint: str, folders: Iterab
     elsewhere = finished_runs(folders)
     found = []
     for run in runs:
-        own = RunFolder(run.folder)
-        identity = own.read_record().get("identity", run.identity)
-        if run.identity in elsewhere and not (identity == run.identity and trained(own)):
-            own = elsewhere[run.identity]
-        elif identity != run.identity and any(place.exists() for place in (own.checkpoints, own.model, own.results)):
+        folder = RunFolder(run.folder)
+        identity = folder.read_record().get("identity", run.identity)
+        if run.identity in elsewhere and not (identity == run.identity and trained(folder)):
+            folder = elsewhere[run.identity]
+        elif identity != run.identity and any(
+            path.exists() for path in (folder.checkpoints, folder.model, folder.results)
+        ):
             raise E2FashionError(
-                f"'{own.path}' holds another run (identity {identity}, this one is {run.identity}): the row, its base "
-                f"or the data have changed since. Choose another folder with output=<folder>, or remove the old one."
+                f"'{folder.path}' holds another run (identity {identity}, this one is {run.identity}): the row, its "
+                "base or the data have changed. Choose another folder with output=<folder>, or remove the old one."
             )
-        found.append(_found(run, own, data_fingerprint))
+        found.append(_found(run, folder, data_fingerprint))
     return found
 
 
@@ -79,9 +81,9 @@ def finished_runs(folders: Iterable[Path]) -> dict[str, RunFolder]:
 
 
 def trained(folder: RunFolder) -> bool:
-    """Whether every stage of a run is done and its model is there."""
+    """Whether every stage of a run is done and its model exists."""
     stages = folder.read_record().get("stages")
-    # A folder of another verb, a caption decoder's say, has no stages, and a configuration of its own.
+    # Folders of other verbs, such as caption decoders, have no stages and another configuration.
     if stages is None or not folder.model.is_dir() or not folder.config.is_file():
         return False
     wanted = load_config(RunConfig, folder.config).train.stages
@@ -89,7 +91,7 @@ def trained(folder: RunFolder) -> bool:
 
 
 def planned_config(item: FoundRun) -> RunConfig:
-    """The run as planned; one that lies elsewhere keeps its name and place, and is only evaluated further."""
+    """The configuration of a planned run; a reused one keeps its name and folder, and is only evaluated."""
     if item.folder.path == item.run.folder:
         return item.run.config
     name = load_config(RunConfig, item.folder.config).name
@@ -97,13 +99,13 @@ def planned_config(item: FoundRun) -> RunConfig:
 
 
 def records_of_run(item: FoundRun, data_fingerprint: str) -> list[ResultRecord]:
-    """The records that the run was planned for, as measured with the model as it was trained."""
+    """The records of the planned evaluation, with the model's training preprocessing."""
     config = planned_config(item)
     return stored_records(item.folder, config, data_fingerprint, split_names(config.evaluate_splits))
 
 
 def seconds_per_epoch(found: Sequence[FoundRun]) -> dict[str, float]:
-    """Measured seconds of an epoch by row, and under ``""`` the median over all; empty where no run is finished."""
+    """Measured seconds per epoch by row, and their median under ``""``; empty if no run is finished."""
     measured: dict[str, list[float]] = {}
     for item in found:
         if item.state in ("done", "to evaluate") and (epochs := _epochs(item.run.config)) and item.seconds:
@@ -113,7 +115,7 @@ def seconds_per_epoch(found: Sequence[FoundRun]) -> dict[str, float]:
 
 
 def seconds_left(item: FoundRun, rates: Mapping[str, float]) -> float | None:
-    """Estimate of what a run will still take; None where nothing was measured yet."""
+    """Estimated remaining seconds of a run; None without any measurement."""
     if item.state in ("done", "to evaluate"):
         return 0.0
     rate = rates.get(item.run.row, rates.get(""))
@@ -140,13 +142,13 @@ def _measured(item: FoundRun, data_fingerprint: str) -> bool:
         for split in split_names(config.evaluate_splits)
         for protocol in unmeasured(item.folder, config, data_fingerprint, split)
     ]
-    return not set(missing) - {TOKENS}  # of which there is nothing where no regions are known
+    return not set(missing) - {TOKENS}  # which does not exist without known regions
 
 
 def _records_below(folders: Iterable[Path]) -> list[Path]:
     for folder in folders:
         if not folder.is_dir():
-            raise E2FashionError(f"reuse names '{folder}', which is no folder: name folders that hold finished runs.")
+            raise E2FashionError(f"reuse names '{folder}', which is not a folder: give folders with finished runs.")
     return [file for folder in folders for file in folder.rglob("record.json")]
 
 
@@ -157,9 +159,9 @@ def _epochs(config: RunConfig) -> int:
 def stored_records(
     folder: RunFolder, config: RunConfig, data_fingerprint: str, splits: Sequence[str]
 ) -> list[ResultRecord]:
-    """The records of a run's protocols and of its selection on ``splits``, with the model as it was trained.
+    """The records of a run's protocols and of its selection on ``splits``, with its training preprocessing.
 
-    What ``evaluate`` measured with other settings stands in the same file.
+    Records that ``evaluate`` measured with other settings are in the same file and are left out.
     """
     if not folder.results.is_file():
         return []
@@ -178,17 +180,17 @@ def stored_records(
 
 
 def unmeasured(folder: RunFolder, config: RunConfig, data_fingerprint: str, split: str) -> list[str]:
-    """The run's protocols of which ``results.jsonl`` lacks records of ``split``, or holds some that were cut off.
+    """The run's protocols whose records of ``split`` are missing or truncated in ``results.jsonl``.
 
-    ``full`` is measured when its rankings are kept too; what is asked of selection tokens is called ``tokens``.
+    ``full`` also needs its rankings; ``tokens`` is the measurement of the selection tokens.
     """
-    there = {record.protocol for record in stored_records(folder, config, data_fingerprint, [split])}
+    measured = {record.protocol for record in stored_records(folder, config, data_fingerprint, [split])}
     if folder.results.is_file():
-        there -= {protocol for other, protocol in interrupted_measurements(folder.results) if other == split}
+        measured -= {protocol for other, protocol in interrupted_measurements(folder.results) if other == split}
     if not rankings_file(folder.rankings, FullGallery.name, split, data_fingerprint).is_file():
-        there.discard(FullGallery.name)
-    return [protocol for protocol in split_names(config.protocols) if protocol not in there] + (
-        [] if TOKENS in there else [TOKENS]
+        measured.discard(FullGallery.name)
+    return [protocol for protocol in split_names(config.protocols) if protocol not in measured] + (
+        [] if TOKENS in measured else [TOKENS]
     )
 
 
@@ -199,7 +201,7 @@ def _is_selection(record: ResultRecord) -> bool:
 def results_of(
     folder: RunFolder, encoder: Encoder, catalogue: Catalogue, config: RunConfig, splits: list[str], progress: bool
 ) -> list[ResultRecord]:
-    """The records of the run's protocols and selection; those that ``results.jsonl`` lacks are measured first."""
+    """The records of the run's protocols and selection; missing ones are measured first."""
     for split in splits:
         missing = unmeasured(folder, config, catalogue.fingerprint, split)
         settings = EvaluateConfig(

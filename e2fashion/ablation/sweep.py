@@ -1,4 +1,4 @@
-"""Training what is missing of several runs, one after the other or side by side; a failed one stops no other."""
+"""Train the missing ones of several runs, sequentially or in parallel; a failure does not stop the others."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from e2fashion.ablation.parallel import train_side_by_side
+from e2fashion.ablation.parallel import train_in_parallel
 from e2fashion.ablation.plan import Ablation, PlannedRun
 from e2fashion.ablation.report import RowResult, list_runs, write_report
 from e2fashion.ablation.run import train
@@ -42,28 +42,28 @@ def train_runs(
     progress: bool = True,
     after_each: Callable[[], object] = lambda: None,
 ) -> list[FoundRun]:
-    """Train and evaluate each run that is not finished, and say what is there of all of them then.
+    """Train and evaluate each run that is not finished; returns the final state of all.
 
-    A run that fails leaves the reason in its folder, and stops no other.
+    A failed run has the reason in its folder and does not stop the others.
 
     Args:
-        runs: what shall be finished.
-        catalogue: what they are trained on.
-        folder: its finished runs are used where they compute the same; logs of ``jobs`` go there.
-        reuse: further folders whose finished runs are used.
-        jobs: processes that train side by side and share the threads.
+        runs: the runs to finish.
+        catalogue: the training data.
+        folder: has reusable finished runs, and gets the logs of ``jobs``.
+        reuse: more folders with reusable finished runs.
+        jobs: parallel processes, which share the threads.
         progress: show bars.
         after_each: called when a run has ended.
 
     Raises:
-        FolderLockedError: another process trains some of them; all others are done by then.
-        RunInterruptedError: Ctrl-C. Calling again continues; a finished run is never repeated.
+        FolderLockedError: another process trains some of the runs; all others are done.
+        RunInterruptedError: Ctrl-C. A further call resumes; finished runs are not repeated.
     """
     below = [*([folder] if folder.is_dir() else []), *reuse]
     left = [item for item in find_runs(runs, catalogue.fingerprint, below) if item.state != "done"]
     busy: list[str] = []
     if jobs > 1 or any(item.run.config.processes > 1 for item in left):
-        for item, error in train_side_by_side(left, jobs, folder):
+        for item, error in train_in_parallel(left, jobs, folder):
             _keep_error(item, error, busy)
             after_each()
     else:
@@ -73,7 +73,7 @@ def train_runs(
             after_each()
     if busy:
         raise FolderLockedError(
-            f"{len(busy)} runs are being written by other processes ({'; '.join(busy)}): repeat the command when these "
+            f"{len(busy)} runs are being written by other processes ({'; '.join(busy)}): repeat the command when they "
             "have ended. All others are done."
         )
     return find_runs(runs, catalogue.fingerprint, [*([folder] if folder.is_dir() else []), *reuse])
@@ -85,23 +85,23 @@ def run_ablation(
     """Train and evaluate every run of an ablation that is not finished yet, and write its report.
 
     Args:
-        ablation: what :func:`~e2fashion.ablation.plan.load_ablation` reads.
-        only: rows (``soft``) or single runs (``soft/seed1``) to train; the report shows all that are finished.
-        jobs: processes that train side by side and share the threads.
+        ablation: from :func:`~e2fashion.ablation.plan.load_ablation`.
+        only: rows (``soft``) or single runs (``soft/seed1``) to train; the report has all finished ones.
+        jobs: parallel processes, which share the threads.
         progress: show bars.
 
     Returns:
-        One result per row, in the order of the file. A failed run stands in ``errors`` and stops no other.
+        One result per row, in the order of the file; failed runs are in ``errors``.
 
     Raises:
-        E2FashionError: rows or data that do not fit, found before anything is trained.
+        E2FashionError: rows or data that do not fit, before anything is trained.
         FolderLockedError: another process runs this ablation, or some of its runs.
-        RunInterruptedError: Ctrl-C. Calling again continues; a finished run is never repeated.
+        RunInterruptedError: Ctrl-C. A further call resumes; finished runs are not repeated.
     """
     catalogue = Catalogue.load(ablation.data)
     ablation = ablation.on(catalogue.fingerprint)
     chosen = _checked(ablation, catalogue, only)
-    # Those who spread the rows of one ablation with `only` share its folder; a run's folder has a lock of its own.
+    # Processes that share the rows of one ablation with `only` share its folder; each run's folder has another lock.
     with locked(ablation.folder, shared=bool(only)):
         try:
             train_runs(
@@ -117,7 +117,7 @@ def run_ablation(
             command = ["e2fashion", "ablate", *ablation.arguments, *(["--only", ",".join(only)] if only else [])]
             command += ["--jobs", str(jobs)] if jobs > 1 else []
             raise RunInterruptedError(
-                f"interrupted; finished runs are kept. Go on with: {shlex.join(command)}", signal_of(stop)
+                f"interrupted; finished runs are kept. Resume with: {shlex.join(command)}", signal_of(stop)
             ) from stop
         finally:
             results = _report(ablation, catalogue)
@@ -125,7 +125,7 @@ def run_ablation(
 
 
 def describe_ablation(ablation: Ablation, *, only: Sequence[str] = ()) -> str:
-    """What would run: each run with what differs from the base, what is there of it, and an estimate of its time.
+    """List the runs of an ablation with their changes, states and estimated times.
 
     Raises:
         E2FashionError: rows or data that do not fit.
@@ -140,13 +140,13 @@ def describe_ablation(ablation: Ablation, *, only: Sequence[str] = ()) -> str:
 
 
 def _checked(ablation: Ablation, catalogue: Catalogue, only: Sequence[str]) -> tuple[PlannedRun, ...]:
-    """The chosen runs, when their configurations fit the catalogue and one machine."""
+    """The chosen runs, checked against the catalogue and for one machine."""
     chosen = ablation.chosen(only)
     for row, config in {run.row: run.config for run in chosen}.items():
         if config.nodes != 1:
             raise E2FashionError(
-                f"row '{row}': nodes is {config.nodes}, but its run would have to train on one machine: leave it out, "
-                "and spread the rows with --only."
+                f"row '{row}': nodes is {config.nodes}, but an ablation trains on one machine: leave it out, and "
+                "distribute the rows with --only."
             )
         try:
             check_run(config, catalogue)
@@ -156,7 +156,7 @@ def _checked(ablation: Ablation, catalogue: Catalogue, only: Sequence[str]) -> t
 
 
 def _train(item: FoundRun, progress: bool) -> str:
-    """Train and evaluate one run here; why it failed, empty where it did not."""
+    """Train and evaluate one run in this process; the reason if it failed, else empty."""
     try:
         train(planned_config(item), progress)
     except RunInterruptedError:
@@ -170,7 +170,7 @@ def _train(item: FoundRun, progress: bool) -> str:
 
 def _keep_error(item: FoundRun, error: str, busy: list[str]) -> None:
     file = item.folder.path / ERROR_FILE
-    if error and (holder := lock_holder(item.folder.path)) is not None:  # no failure: it is trained elsewhere
+    if error and (holder := lock_holder(item.folder.path)) is not None:  # trained by another process
         busy.append(f"{item.run.name} by {holder}")
         return
     if not error:
@@ -181,7 +181,7 @@ def _keep_error(item: FoundRun, error: str, busy: list[str]) -> None:
 
 
 def _report(ablation: Ablation, catalogue: Catalogue) -> list[RowResult]:
-    """The results of all rows so far, and the report of them."""
+    """Write the report of all rows so far; returns their results."""
     found = find_runs(ablation.runs, catalogue.fingerprint, ablation.folders)
     results = []
     for row, changes in ablation.changes.items():

@@ -1,4 +1,4 @@
-"""Configuration to objects: the only module that knows both."""
+"""Build the objects of a training run from its configuration."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def build_source(name: str, options: Mapping[str, Any]) -> Source:
     """The source ``name`` with its options, strictly against the fields of its class.
 
     Raises:
-        E2FashionError: an unknown source or option (the ones that exist are named), or what the source itself finds.
+        E2FashionError: an unknown source or option (the known ones are listed), or an error of the source.
     """
     values = source_options(name, options)
     schema = cast(type[Source], SOURCE_POINT.find(name, SOURCES))
@@ -57,10 +57,10 @@ def build_source(name: str, options: Mapping[str, Any]) -> Source:
 
 
 def build_loss_terms(config: LossConfig) -> dict[str, WeightedTerm]:
-    """The further terms of the loss, in the order of the configuration; those set to null are left out.
+    """The additional terms of the loss, in the order of the configuration, without those set to null.
 
     Raises:
-        E2FashionError: an unknown term or option (the ones that exist are named), or what the term itself finds.
+        E2FashionError: an unknown term or option (the known ones are listed), or an error of the term.
     """
     terms: dict[str, WeightedTerm] = {}
     for name, given in config.terms.items():
@@ -69,13 +69,13 @@ def build_loss_terms(config: LossConfig) -> dict[str, WeightedTerm]:
         schema = TERM_POINT.find(name, LOSS_TERMS)
         if schema is None:
             known = ", ".join(TERM_POINT.names(LOSS_TERMS)) or "none"
-            raise E2FashionError(f"loss.terms names '{name}', which is no loss term. Terms that are there: {known}.")
+            raise E2FashionError(f"loss.terms names '{name}', which is not a loss term. Known terms: {known}.")
         terms[name] = WeightedTerm(schema(**options_for(f"loss term '{name}'", schema, given.options)), given.weight)
     return terms
 
 
 def build_entities(config: ModelConfig) -> tuple[Entity, ...]:
-    """The entities in the order of the configuration; those set to null are left out."""
+    """The entities in the order of the configuration, without those set to null."""
     return tuple(
         Entity(name=name, column=entity.column or name, tokens=entity.tokens)
         for name, entity in config.entities.items()
@@ -84,7 +84,7 @@ def build_entities(config: ModelConfig) -> tuple[Entity, ...]:
 
 
 def build_text_entities(config: ModelConfig) -> tuple[Entity, ...]:
-    """The tags that join the text's feature, in the order of the configuration; those set to null are left out."""
+    """The tags that join the text's feature, in the order of the configuration, without those set to null."""
     return tuple(
         Entity(name=name, column=entity.column or name)
         for name, entity in config.text_entities.items()
@@ -100,9 +100,9 @@ def build_template(config: RunConfig, catalogue: Catalogue) -> TextTemplate:
 
 
 def resolve_arithmetic(config: RunConfig, device: torch.device | None = None) -> tuple[RunConfig, dict[str, Choice]]:
-    """The run with what ``auto`` means in ``train.precision`` and ``model.attention`` on its device; and why.
+    """The run with ``train.precision`` and ``model.attention`` resolved for its device, and the reasons.
 
-    A run's identity counts the resolved values, so the same file is another run on another kind of machine.
+    The resolved values are part of a run's identity, so the same file is another run on another kind of machine.
     """
     device = device or build_device(config.accelerator)
     precision = resolve_precision(config.train.precision, device)
@@ -116,12 +116,12 @@ def resolve_arithmetic(config: RunConfig, device: torch.device | None = None) ->
 
 
 def build_transform(config: RunConfig) -> ImageTransform:
-    """How a picture becomes a square, with CLIP's color statistics."""
+    """The image transform, with CLIP's mean and standard deviation."""
     return ImageTransform(size=config.image.size, resize=config.image.resize, mean=CLIP_MEAN, std=CLIP_STD)
 
 
 def training_texts(config: RunConfig, catalogue: Catalogue, template: TextTemplate) -> Iterator[str]:
-    """What a tokenizer from scratch is trained on: every training product's text and tags, in order."""
+    """The texts to train a tokenizer on: text and tags of every training product, in order."""
     entities = {entity.column for entity in (*build_entities(config.model), *build_text_entities(config.model))}
     columns = sorted({*template.columns, *entities} - {DESCRIPTION})
     rows = catalogue.split("train").select_columns([DESCRIPTION, *columns])
@@ -132,7 +132,7 @@ def training_texts(config: RunConfig, catalogue: Catalogue, template: TextTempla
 
 
 def build_tokenizer(config: RunConfig, texts: Iterable[str]) -> PreTrainedTokenizerBase:
-    """The checkpoint's own tokenizer, or one that is trained on ``texts`` (read only then)."""
+    """The checkpoint's tokenizer, or one trained on ``texts`` (read only then)."""
     if config.model.checkpoint is not None:
         stretched = config.text.context_length if config.text.overflow == "stretch" else None
         return load_tokenizer(checked_source(config.model.checkpoint), stretched)
@@ -162,14 +162,14 @@ def build_token_counting(config: DescribeConfig | CheckConfig) -> dict[str, Any]
 
 
 def build_model(config: RunConfig, tokenizer: PreTrainedTokenizerBase, trained: Path | None = None) -> E2Model:
-    """The encoder in fp32: the model folder ``trained``, a CLIP checkpoint with E2's new parts, or towers from nothing.
+    """The encoder in fp32: the model folder ``trained``, a CLIP checkpoint with E2's new parts, or from scratch.
 
     Raises:
-        E2FashionError: a checkpoint that cannot be read, a shape that cannot be built, or an image size that the
-            patches do not divide.
+        E2FashionError: a checkpoint that cannot be read, an invalid shape, or an image size that is not a multiple of
+            the patch size.
     """
     try:
-        # A checkpoint may hold half precision; masters are fp32, and autocast does the rest.
+        # fp32 weights, also from a half-precision checkpoint; autocast does the rest.
         model = (E2Model.from_pretrained(trained) if trained else _new_model(config, tokenizer)).float()
         model.train()  # what was loaded is in evaluation mode, in which nothing is noisy; Lightning leaves it there
     except (ValueError, StrictDataclassError) as error:
@@ -191,8 +191,7 @@ def build_model(config: RunConfig, tokenizer: PreTrainedTokenizerBase, trained: 
         below = config.image.size // patch * patch
         fitting = " or ".join(str(size) for size in (below, below + patch) if size)
         raise E2FashionError(
-            f"image.size is {config.image.size}, which patches of {patch} px do not divide: the edge would be cut "
-            f"off. Use image.size={fitting}."
+            f"image.size is {config.image.size}, not a multiple of the patch size {patch}. Use image.size={fitting}."
         )
     return model
 
@@ -263,7 +262,7 @@ def build_loss(config: RunConfig) -> ContrastiveLoss:
     """The terms of the loss with their weights.
 
     Raises:
-        E2FashionError: a weight or share out of range, or a further term that does not exist.
+        E2FashionError: a weight or share out of range, or an unknown term.
     """
     entities, gather = build_entities(config.model), config.processes > 1
     tokens = TokenContrast(config.loss.token_keep, gather, config.loss.half_precision_gather)

@@ -1,4 +1,4 @@
-"""What watches a fit: the best model as a Hugging Face folder, a clean stop on Ctrl-C, the log file."""
+"""Callbacks of a fit: the best model as a Hugging Face folder, a clean stop on Ctrl-C, throughput, progress bar."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ logger = logging.getLogger(__name__)
 
 
 class RunInterruptedError(E2FashionError):
-    """A run was asked to stop and did, with a checkpoint to resume from; ``number`` is that of the signal."""
+    """A run was stopped by the signal ``number`` after saving a checkpoint to resume from."""
 
     def __init__(self, message: str = "", number: int = signal.SIGINT) -> None:
         super().__init__(message)
@@ -32,7 +32,7 @@ class RunInterruptedError(E2FashionError):
 
     @property
     def exit_code(self) -> int:  # type: ignore[override]
-        """As a shell says it: 130 after Ctrl-C, 143 after SIGTERM."""
+        """As in a shell: 130 after Ctrl-C, 143 after SIGTERM."""
         return 128 + self.number
 
 
@@ -40,10 +40,10 @@ class BestModel(pl.Callback):
     """Keep the model of the best epoch as a folder that :meth:`from_pretrained` loads.
 
     Args:
-        folder: replaced as a whole whenever the monitored value rises.
-        save: writes the model, its processor and its card into the folder it is given.
-        monitor: a logged value of which more is better.
-        best: the value to beat, from the stage before.
+        folder: replaced atomically whenever the monitored value increases.
+        save: writes the model, its processor and its card to a folder.
+        monitor: a logged value, higher is better.
+        best: the best value of the stage before.
     """
 
     def __init__(self, folder: Path, save: Callable[[Path], None], monitor: str, best: float = float("-inf")) -> None:
@@ -55,11 +55,11 @@ class BestModel(pl.Callback):
 
     @property
     def state_key(self) -> str:
-        """Under which a checkpoint keeps what :meth:`state_dict` returns."""
+        """Key of :meth:`state_dict` in a checkpoint."""
         return BEST_MODEL
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Compare and, when better, replace the folder from the first process."""
+        """Replace the folder if the model is better; only the first process writes."""
         if trainer.sanity_checking or self.monitor not in trainer.callback_metrics:
             return
         value = float(trainer.callback_metrics[self.monitor])
@@ -74,11 +74,11 @@ class BestModel(pl.Callback):
             self.save(fresh)
 
     def state_dict(self) -> dict[str, Any]:
-        """What a resumed run must know: the value to beat."""
+        """The best value and its epoch, for a resumed run."""
         return {"best": self.best, "best_epoch": self.best_epoch}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take up the value to beat."""
+        """Restore the best value and its epoch."""
         self.best, self.best_epoch = state_dict["best"], state_dict["best_epoch"]
 
 
@@ -86,8 +86,8 @@ class ResumeCheckpoint(pl.Callback):
     """Keep one checkpoint to resume from, and turn Ctrl-C (or SIGTERM) into a stop between two batches.
 
     Saved every ``every_steps`` optimizer steps, at the end of every epoch (after validation) and on a signal. A
-    second Ctrl-C stops at once and loses what came after the last save. Processes that train together stop behind
-    the same batch, whichever of them heard the signal.
+    second Ctrl-C stops at once and loses the steps since the last save. All processes of a run stop after the same
+    batch, whichever of them received the signal.
     """
 
     def __init__(self, checkpoint: Path, every_steps: int) -> None:
@@ -98,7 +98,7 @@ class ResumeCheckpoint(pl.Callback):
         self._process = os.getpid()
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Take over the signals (only the main thread may)."""
+        """Install the signal handlers (only possible in the main thread)."""
         for number in (signal.SIGINT, signal.SIGTERM):
             try:
                 self._previous[number] = signal.signal(number, self._request)
@@ -108,7 +108,7 @@ class ResumeCheckpoint(pl.Callback):
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Save if it is time; stop if a signal came. An epoch's last batch waits for its validation."""
+        """Save after ``every_steps`` steps or a signal; an epoch's last batch is saved after its validation."""
         self._agree(trainer)
         if trainer.is_last_batch:
             return
@@ -116,12 +116,12 @@ class ResumeCheckpoint(pl.Callback):
             self._save(trainer)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Save behind validation, so that a resumed run begins with the next epoch."""
+        """Save after validation, so that a resumed run begins with the next epoch."""
         self._agree(trainer)
         self._save(trainer)
 
     def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        """Give the signals back."""
+        """Restore the signal handlers."""
         for number, handler in self._previous.items():
             signal.signal(number, handler)
         self._previous = {}
@@ -135,14 +135,14 @@ class ResumeCheckpoint(pl.Callback):
         if trainer.is_global_zero:
             with atomic_file(self.checkpoint) as partial:
                 trainer.save_checkpoint(partial, weights_only=False)
-        else:  # takes part, and writes nothing
+        else:  # takes part without writing
             trainer.save_checkpoint(self.checkpoint, weights_only=False)
         if self.requested:
             raise RunInterruptedError(str(self.checkpoint), self.requested)
 
     def _request(self, number: int, frame: FrameType | None) -> None:
         if os.getpid() != self._process:
-            return  # a loader's process, which the terminal signals too: it works on until it is ended
+            return  # a loader process, which the terminal signals as well
         if self.requested:
             raise Terminated if number == signal.SIGTERM else KeyboardInterrupt
         self.requested = number
@@ -150,7 +150,7 @@ class ResumeCheckpoint(pl.Callback):
 
 
 class Throughput(pl.Callback):
-    """Log images per second over each training epoch, validation left out."""
+    """Log images per second over each training epoch, without validation."""
 
     def __init__(self) -> None:
         self._start = 0.0
@@ -163,7 +163,7 @@ class Throughput(pl.Callback):
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Count the batch; at the epoch's last one log the rate."""
+        """Count the batch; log the rate at the last one of an epoch."""
         self._images += len(batch) * trainer.world_size
         if trainer.is_last_batch:
             rate = self._images / (time.perf_counter() - self._start)
@@ -171,9 +171,9 @@ class Throughput(pl.Callback):
 
 
 class StageBar(TQDMProgressBar):
-    """Lightning's bar of an epoch that says which stage and epoch it is of how many, and how long the stage will take.
+    """Lightning's progress bar with the stage, the epoch, and the estimated remaining time of the stage.
 
-    The estimate counts what this process has trained, validation included.
+    The estimate is based on the steps of this process, validation included.
     """
 
     def __init__(self, stage: str) -> None:
@@ -194,7 +194,7 @@ class StageBar(TQDMProgressBar):
     def get_metrics(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule
     ) -> dict[str, int | str | float | dict[str, float]]:
-        """What stands behind the bar: the logged values, and the time that is left."""
+        """The text after the bar: logged values and remaining time."""
         items = super().get_metrics(trainer, pl_module)
         items.pop("v_num", None)
         done = trainer.global_step - self._first_step

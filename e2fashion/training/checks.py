@@ -1,4 +1,4 @@
-"""What is refused of a run before any work, because it would fail only after it."""
+"""Checks of a run before any work, for errors that would otherwise show only later."""
 
 from __future__ import annotations
 
@@ -18,12 +18,11 @@ from e2fashion.types import E2FashionError, Entity
 
 
 def check_run(config: RunConfig, catalogue: Catalogue) -> None:
-    """Refuse before any work what would fail only after it.
+    """Check a run's configuration against the catalogue and the machine.
 
     Raises:
-        E2FashionError: a name that cannot name a folder, a number out of range, a stage without epochs, a split or
-            protocol that does not exist, a column that the catalogue lacks, arithmetic that the machine does not have,
-            a logger that is not installed.
+        E2FashionError: an invalid name, a number out of range, no stage, an unknown split, protocol or column, a
+            precision that the machine lacks, or a logger that is not installed.
     """
     checked_name("name", config.name)
     stages = {f"train.stages.{name}": stage for name, stage in config.train.stages.items() if stage is not None}
@@ -66,8 +65,8 @@ def check_run(config: RunConfig, catalogue: Catalogue) -> None:
         protocol_named(protocol)
     if config.text.overflow == "stretch" and config.model.checkpoint is None:
         raise E2FashionError(
-            "text.overflow is stretch, but model.checkpoint is null: a text encoder from scratch has no positions to "
-            f"stretch, it gets text.context_length={config.text.context_length} of them. Set text.overflow=truncate."
+            "text.overflow is stretch, but model.checkpoint is null: a text encoder from scratch is built with "
+            f"text.context_length={config.text.context_length} positions. Set text.overflow=truncate."
         )
     build.build_loss(config)
     build.build_template(config, catalogue)
@@ -75,7 +74,7 @@ def check_run(config: RunConfig, catalogue: Catalogue) -> None:
     check_entities(build.build_text_entities(config.model), catalogue, "text_entities")
     if config.nodes > 1 and not {"RANK", "SLURM_PROCID"} & os.environ.keys():
         raise E2FashionError(
-            f"nodes is {config.nodes}, but nothing says which of them this machine is. Start the command on every "
+            f"nodes is {config.nodes}, but the rank of this machine is unknown. Start the command on every "
             f"machine with `torchrun --nnodes={config.nodes} --nproc-per-node={config.devices} ... -m e2fashion train "
             "...`, or with `srun` in a SLURM job."
         )
@@ -84,10 +83,10 @@ def check_run(config: RunConfig, catalogue: Catalogue) -> None:
 
 
 def check_entities(entities: Iterable[Entity], catalogue: Catalogue, key: str = "entities") -> None:
-    """Every entity's column exists in the catalogue; ``description`` may be one (official code).
+    """Check that every entity's column exists in the catalogue; ``description`` counts (official code).
 
     Raises:
-        E2FashionError: one does not; the message says how to leave the entity out.
+        E2FashionError: a missing column; the message states how to leave the entity out.
     """
     for entity in entities:
         if entity.column not in (*catalogue.tag_columns, DESCRIPTION):

@@ -1,4 +1,4 @@
-"""The keys of a training run, and which of them make two runs the same one."""
+"""The keys of a training run, and those that identify it."""
 
 from __future__ import annotations
 
@@ -69,11 +69,11 @@ class ModelConfig:
     """The encoder."""
 
     checkpoint: str | None = None
-    """Folder or hub name of any CLIP; null builds ``model.scratch``."""
+    """Folder or hub name of a CLIP; null builds ``model.scratch``."""
     entities: dict[str, EntityConfig | None] = field(default_factory=dict)
     """Tag entities with selection tokens, in the order of the regions; ``{}`` is plain CLIP. Source: paper."""
     fusion_layers: list[int] = field(default_factory=list)
-    """Finished transformer layers behind which a fusion block follows; the paper's are 8 and 11. Source: official
+    """Transformer layers (from 1) that are followed by a fusion block; the paper's are 8 and 11. Source: official
     code."""
     selection: Selection = "hard"
     """One patch per token (``hard``), a mixture of all (``soft``), or any patch (``random``, a control). Source:
@@ -85,8 +85,8 @@ class ModelConfig:
     patches_per_token: int = 1
     """A token reads the mean of its k best patches. Source: paper."""
     drop_patches: bool = True
-    """Run the layers behind the last fusion block without the patches. With ``false`` and a ``token_gate`` far below
-    zero, E2 starts with the image features of the pretrained CLIP. Source: official code."""
+    """Run the layers after the last fusion block without the patches. With ``false`` and a strongly negative
+    ``token_gate``, E2 starts with the image features of the pretrained CLIP. Source: official code."""
     token_gate: float | None = None
     """Initial value of a learned bias on the attention of CLS and patches to the selection tokens; -10 hides them;
     null: no bias, as in the official code."""
@@ -97,7 +97,8 @@ class ModelConfig:
     similarity: Literal["global", "tokens"] = "global"
     """Compare one vector each, or every patch with every token of the text (FILIP). Source: CLIP."""
     text_entities: dict[str, TextEntityConfig | None] = field(default_factory=dict)
-    """Tags that join the text's feature through a linear map each (EI-CLIP, our reading); ``{}`` is plain CLIP."""
+    """Tags that join the text's feature through a linear map each (EI-CLIP, our interpretation); ``{}`` is plain
+    CLIP."""
     scratch: ScratchConfig = field(default_factory=ScratchConfig)
     """The CLIP to build without a checkpoint."""
 
@@ -107,10 +108,9 @@ class TextConfig:
     """The global text of a product."""
 
     template: str = "{description}"
-    """``{description}`` and ``{<tag column>}``, joined by what stands between them; a missing tag goes with its
-    separator."""
+    """``{description}`` and ``{<tag column>}`` with separators; a missing tag is dropped with its separator."""
     context_length: int = 77
-    """The most tokens of a text, start and end included. Source: CLIP."""
+    """Maximum tokens of a text, start and end included. Source: CLIP."""
     overflow: TextOverflow = joined_later("truncate")
     """Longer texts: ``truncate`` the end, keep the description's ``first_sentences``, or ``stretch`` a checkpoint's
     position embeddings to ``context_length``, as Long-CLIP (docs/data.md#long-texts). Source: CLIP."""
@@ -118,10 +118,10 @@ class TextConfig:
 
 @dataclass
 class ImageConfig:
-    """How an image becomes a square, and how training augments it."""
+    """Preprocessing of images, and their augmentation in training."""
 
     size: int = 224
-    """Pixels along the square. Source: CLIP."""
+    """Side of the square in pixels. Source: CLIP."""
     resize: Literal["squeeze", "crop", "pad"] = "crop"
     """Ignore the aspect ratio, crop the long edge, or pad with black. Source: official code."""
     flip: bool = False
@@ -146,10 +146,10 @@ class LoaderConfig:
 
 @dataclass
 class LossTermConfig:
-    """A further term of the loss: its weight in the sum, and the options of its class."""
+    """An additional term of the loss: its weight in the sum, and the options of its class."""
 
     weight: float = 1.0
-    """Its weight in the sum; the other terms keep theirs."""
+    """Weight in the sum; the other terms keep theirs."""
     options: dict[str, Any] = field(default_factory=dict)
     """The options of the term, by name."""
 
@@ -168,7 +168,7 @@ class LossConfig:
     half_precision_gather: bool = False
     """With ``model.similarity: tokens``: processes exchange tokens as bf16 (FILIP: true)."""
     terms: dict[str, LossTermConfig | None] = joined_later(default_factory=dict)
-    """Further terms, by name: those of ``e2fashion.losses.terms`` and of installed packages; null leaves one out."""
+    """Additional terms by name, from ``e2fashion.losses.terms`` or installed packages; null removes one."""
 
 
 @dataclass
@@ -180,9 +180,9 @@ class StageConfig:
     learning_rate: float = MISSING
     """Learning rate at the end of the warm-up."""
     parameters: Literal["all", "new"] = "all"
-    """Train everything, or only what a CLIP checkpoint does not bring."""
+    """Train all parameters, or only those that a CLIP checkpoint lacks."""
     freeze: list[str] = field(default_factory=list)
-    """Patterns of parameter names that are not trained, as in ``text_model.*``."""
+    """Patterns of names of frozen parameters, as in ``text_model.*``."""
 
 
 @dataclass
@@ -204,13 +204,12 @@ class TrainConfig(FitConfig, OptimizerConfig):
     """Optimizer, schedule and stages."""
 
     stages: dict[str, StageConfig | None] = field(default_factory=dict)
-    """Fits in the order in which they are written; each starts from the best model of the one before. Source: official
-    code."""
+    """Fits in this order; each starts from the best model of the one before. Source: official code."""
 
 
 @dataclass
 class RunConfig:
-    """Everything that a training run depends on.
+    """All settings of a training run.
 
     A run is resumed only in a folder of the same identity: a hash of all keys but ``name``, ``data``, ``output``,
     ``threads``, ``accelerator``, ``logging``, ``protocols``, ``evaluate_splits``, ``loader.workers``,
@@ -226,13 +225,13 @@ class RunConfig:
     output: str = "runs/${name}"
     """The run folder."""
     threads: int | None = None
-    """Processor threads; null: all."""
+    """CPU threads; null: all."""
     accelerator: Accelerator = "auto"
-    """Device that computes; ``auto`` uses a GPU if there is one."""
+    """Device; ``auto`` uses a GPU if there is one."""
     devices: int = 1
-    """Processes per machine that train together; the loss gathers the products of all. Source: official code."""
+    """Training processes per machine; the loss gathers the products of all. Source: official code."""
     nodes: int = 1
-    """Machines with ``devices`` each; start the same command on every one (README)."""
+    """Machines with ``devices`` processes each; start the same command on each of them (README)."""
     model: ModelConfig = field(default_factory=ModelConfig)
     """The encoder; plain CLIP with ``entities: {}`` and ``fusion_layers: []``."""
     text: TextConfig = field(default_factory=TextConfig)
@@ -254,11 +253,11 @@ class RunConfig:
 
     @property
     def processes(self) -> int:
-        """How many processes train together; each brings a batch of its own to the loss."""
+        """Training processes on all machines, each with its batch."""
         return self.devices * self.nodes
 
 
-#: Keys that say where or how fast a run happens, not what it computes.
+#: Keys that do not change what a run computes.
 NOT_IDENTITY = (
     "name",
     "data",
@@ -271,7 +270,7 @@ NOT_IDENTITY = (
     "protocols",
     "evaluate_splits",
 )
-#: Keys of ``model`` that mean nothing without entities.
+#: Keys of ``model`` without effect if there are no entities.
 OF_SELECTION = ("fusion_layers", "selection", "noise", "temperature", "patches_per_token", "drop_patches", "token_gate")
 NOT_IDENTITY_LOADER = ("workers", "cache_gb", "evaluation_batch_size")
 
@@ -279,11 +278,11 @@ NOT_IDENTITY_LOADER = ("workers", "cache_gb", "evaluation_batch_size")
 def run_identity(config: RunConfig, data_fingerprint: str) -> str:
     """Twelve hexadecimal digits that are equal exactly for runs that compute the same thing.
 
-    Paths, names, threads, loader processes and loggers do not count; the fingerprint of the catalogue does, and so
-    does the number of processes on all machines, which multiplies the batch. A key that joined the schema after runs
-    existed (:func:`e2fashion.options.joined_later`) counts only where it differs from its default.
+    Paths, names, threads, loader processes and loggers do not count; the catalogue's fingerprint does, and so does the
+    number of processes on all machines, which multiplies the batch. A key that was added to the schema later
+    (:func:`e2fashion.options.joined_later`) counts only if it differs from its default.
     """
-    # Without entities it is plain CLIP, whatever is said of how tokens would select and be taught.
+    # Without entities it is plain CLIP, whatever the settings of selection.
     if not _without_null(config.model.entities):
         plain = RunConfig()
         model = replace(config.model, **{key: getattr(plain.model, key) for key in OF_SELECTION})
@@ -294,17 +293,17 @@ def run_identity(config: RunConfig, data_fingerprint: str) -> str:
 
 
 def differences(one: RunConfig, other: RunConfig) -> dict[str, tuple[Any, Any]]:
-    """The dotted keys in which two runs that compute different things differ, with both values."""
+    """The dotted keys in the identities of two runs that differ, with both values."""
     first, second = (flat(_counting(asdict(config), config)) for config in (one, other))
     keys = dict.fromkeys([*first, *second])
     return {key: (first.get(key), second.get(key)) for key in keys if first.get(key) != second.get(key)}
 
 
 def _counting(values: dict[str, Any], config: RunConfig) -> dict[str, Any]:
-    """Those of a run's ``values`` that say what it computes."""
+    """The part of a run's ``values`` that determines what it computes."""
     values = {key: value for key, value in values.items() if key not in NOT_IDENTITY}
     values["loader"] = {k: v for k, v in values["loader"].items() if k not in NOT_IDENTITY_LOADER}
-    # What null removes is as if it had never been there.
+    # Members set to null are removed.
     for key in ("entities", "text_entities"):
         values["model"][key] = _without_null(values["model"][key])
     if terms := _without_null(values["loss"].pop("terms", {})):

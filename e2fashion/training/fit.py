@@ -1,4 +1,4 @@
-"""One stage of training as one Lightning fit that can stop and go on."""
+"""One stage of training as one Lightning fit that can be interrupted and resumed."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ LOG_EVERY_STEPS = 10
 
 @dataclass(frozen=True)
 class Machine:
-    """Where a stage is fitted: kind of device, processes per machine, machines."""
+    """Kind of device, processes per machine, number of machines."""
 
     accelerator: str = "auto"
     devices: int = 1
@@ -59,8 +59,8 @@ def fit_stage(
     """Fit one stage, from its last checkpoint if the run was interrupted; curves go to ``loggers``.
 
     Raises:
-        RunInterruptedError: the user asked to stop; the checkpoint is saved.
-        E2FashionError: the loss is no longer finite, or the machine lacks the accelerator or so many devices.
+        RunInterruptedError: a signal; the checkpoint is saved.
+        E2FashionError: the loss is not finite, or the machine lacks the accelerator or the number of devices.
     """
     checkpoint = last_checkpoint(run_folder, stage)
     callbacks: list[pl.Callback] = [
@@ -88,10 +88,10 @@ def fit_stage(
         enable_model_summary=False,
         deterministic="warn",
     )
-    # The first process has set a damaged one aside; the others may come before it, and begin anew as well.
+    # A damaged checkpoint is moved aside by the first process; the others may be earlier and must ignore it as well.
     resume = checkpoint if checkpoint.is_file() and damage_of(checkpoint) is None else None
     if resume and trainer.is_global_zero:
-        logger.info("stage %s goes on from %s", stage, resume)
+        logger.info("stage %s resumes from %s", stage, resume)
     trainer.fit(module, datamodule=data, ckpt_path=resume, weights_only=True)
 
 

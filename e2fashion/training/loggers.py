@@ -1,6 +1,6 @@
-"""Where curves go: CSV always; TensorBoard, W&B and MLflow where asked for. A resumed run goes on with its own.
+"""Loggers: CSV always; TensorBoard, W&B and MLflow on request. A resumed run continues its logs.
 
-Every logger gets the same names, but for MLflow's rule on characters: see :func:`mlflow_name`.
+All loggers get the same metric names, except for MLflow's restriction on characters, see :func:`mlflow_name`.
 """
 
 from __future__ import annotations
@@ -28,16 +28,16 @@ from e2fashion.types import E2FashionError
 
 logger = logging.getLogger(__name__)
 
-#: Loggers beside CSV, and the extra of this package that installs each.
+#: Loggers besides CSV, and the extra of this package that installs each.
 EXTRAS = {"tensorboard": "logging", "wandb": "wandb", "mlflow": "mlflow"}
-#: What W&B calls the project and MLflow the experiment unless their own variables say otherwise.
+#: Default name of the W&B project and the MLflow experiment; their environment variables override it.
 PROJECT = "e2fashion"
 MLFLOW_SERVER = "MLFLOW_TRACKING_URI"
 
 
 @dataclass(frozen=True)
 class LogSettings:
-    """Names of :data:`EXTRAS`, whether servers may be reached, and the run's ``title`` and ``values`` shown there."""
+    """Names in :data:`EXTRAS`, whether servers may be used, and the run's ``title`` and ``values`` to log."""
 
     to: Sequence[str] = ()
     online: bool = False
@@ -46,19 +46,19 @@ class LogSettings:
 
     @classmethod
     def of(cls, logging: LoggingConfig, title: str, config: Any) -> LogSettings:
-        """Those of a configuration, which W&B and MLflow show with its dotted keys."""
+        """The settings of a configuration, whose dotted keys are logged to W&B and MLflow."""
         return cls(tuple(logging.to), logging.online, title, flat(asdict(config)))
 
 
 def check_loggers(to: Sequence[str], online: bool) -> None:
-    """Refuse before training what would fail in it.
+    """Check the loggers before training.
 
     Raises:
-        E2FashionError: a logger's package is not installed, or MLflow is to be online and nothing names its server.
+        E2FashionError: a logger's package is not installed, or MLflow is online without a server address.
     """
     for name in to:
         found = find_spec(name)
-        # A folder of that name (W&B writes one into where it runs) is found too, as a package without a file.
+        # A folder of that name (W&B creates one in the working folder) is found too, as a package without a file.
         if found is None or found.origin is None:
             rest = [other for other in to if other != name]
             raise E2FashionError(
@@ -73,7 +73,7 @@ def check_loggers(to: Sequence[str], online: bool) -> None:
 
 
 def resumed_step(checkpoint: Path) -> int:
-    """Optimizer steps that were done when a Lightning checkpoint was saved; 0 where there is none."""
+    """Optimizer steps of a Lightning checkpoint; 0 if it does not exist."""
     if not checkpoint.is_file():
         return 0
     step: int = torch.load(checkpoint, weights_only=True, mmap=True)["global_step"]
@@ -84,10 +84,10 @@ def resumed_step(checkpoint: Path) -> int:
 def open_loggers(
     settings: LogSettings, folder: Path, stage: str, known: Mapping[str, str] | None = None, step: int = 0
 ) -> Iterator[list[Logger]]:
-    """The loggers of one stage, closed behind it; what was logged from ``step`` on is logged again.
+    """The loggers of one stage, closed at the end; values from ``step`` on are logged again.
 
-    ``known`` are the ids that an earlier part of the stage had, by logger, see :func:`ids_of`. For the first of several
-    processes that train together; :func:`quiet_loggers` for the others.
+    ``known`` are the ids of an interrupted stage by logger, see :func:`ids_of`. For the first process of a run;
+    :func:`quiet_loggers` for the others.
     """
     known = known or {}
     before = os.environ.get(MLFLOW_SERVER)
@@ -103,50 +103,50 @@ def open_loggers(
         yield loggers
         failed = 0
     finally:
-        for own in loggers:
-            if isinstance(own, WandbLogger):
-                own.experiment.finish(exit_code=failed)
-            if isinstance(own, MLFlowLogger):  # Lightning made its store that of the whole process
+        for target in loggers:
+            if isinstance(target, WandbLogger):
+                target.experiment.finish(exit_code=failed)
+            if isinstance(target, MLFlowLogger):  # Lightning has set its store for the whole process
                 import mlflow
 
                 mlflow.set_tracking_uri(before)  # type: ignore[arg-type]
 
 
 def quiet_loggers(folder: Path, stage: str) -> list[Logger]:
-    """What the other processes of a run have: a logger that Lightning asks for its place, and that writes nothing."""
+    """The loggers of the further processes of a run: one that writes nothing, since Lightning needs its folder."""
     return [CSVLogger(folder, name="csv", version=stage)]
 
 
 def ids_of(loggers: Sequence[Logger]) -> dict[str, str]:
-    """By which ids W&B and MLflow know a stage: what a resumed run goes on with."""
+    """The ids of a stage in W&B and MLflow, for resuming."""
     kinds = {WandbLogger: "wandb", MLFlowLogger: "mlflow"}
-    return {name: str(own.version) for own in loggers for kind, name in kinds.items() if isinstance(own, kind)}
+    return {name: str(item.version) for item in loggers for kind, name in kinds.items() if isinstance(item, kind)}
 
 
 def log_image(target: Logger, name: str, file: Path, step: int) -> None:
-    """Log a PNG with a logger that takes pictures: all but CSV, beside which the file itself lies."""
+    """Log a PNG with a logger that takes images: all but CSV."""
     if isinstance(target, WandbLogger):
         target.log_image(name, [str(file)], step)
     elif isinstance(target, TensorBoardLogger):
         from tensorboard.compat.proto.summary_pb2 import Summary
 
-        # As it is: `add_image` would compress the pixels a second time, which takes as long as drawing them.
-        with Image.open(file) as picture:
-            width, height = picture.size
+        # The file itself: `add_image` would compress the pixels again, which takes as long as drawing them.
+        with Image.open(file) as opened:
+            width, height = opened.size
         image = Summary.Image(height=height, width=width, colorspace=3, encoded_image_string=file.read_bytes())
         target.experiment.file_writer.add_summary(Summary(value=[Summary.Value(tag=name, image=image)]), step)
     elif isinstance(target, MLFlowLogger):
-        with Image.open(file) as picture:
-            target.experiment.log_image(target.run_id, picture.convert("RGB"), key=name, step=step)
+        with Image.open(file) as opened:
+            target.experiment.log_image(target.run_id, opened.convert("RGB"), key=name, step=step)
 
 
 def mlflow_name(name: str) -> str:
-    """A metric's name as MLflow takes it, which refuses ``@``: ``R@1`` becomes ``R_at_1``."""
+    """A metric's name for MLflow, which refuses ``@``: ``R@1`` becomes ``R_at_1``."""
     return name.replace("@", "_at_")
 
 
 class RenamingMLFlowLogger(MLFlowLogger):
-    """Lightning's, that spells ``@`` out: Lightning's own would drop it."""
+    """Lightning's logger, which would drop ``@``, with :func:`mlflow_name`."""
 
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
         """As Lightning's, under :func:`mlflow_name`."""
@@ -154,11 +154,11 @@ class RenamingMLFlowLogger(MLFlowLogger):
 
 
 class WholeCsvWriter(ExperimentWriter):
-    """Lightning's, whose file is whole at any moment: Lightning's own empties it, and appends.
+    """Lightning's writer, which truncates the file and appends, with atomic writes.
 
     Args:
         log_dir: the folder of ``metrics.csv``.
-        rows: what was logged before.
+        rows: the rows logged before.
     """
 
     def __init__(self, log_dir: str, rows: Sequence[Mapping[str, Any]]) -> None:
@@ -166,7 +166,7 @@ class WholeCsvWriter(ExperimentWriter):
         self._rows: list[Mapping[str, Any]] = list(rows)
 
     def save(self) -> None:
-        """Write all rows, those from before too."""
+        """Write all rows, including the earlier ones."""
         if not self.metrics:
             return
         self._rows += self.metrics
@@ -177,11 +177,11 @@ class WholeCsvWriter(ExperimentWriter):
             writer.writerows(self._rows)
 
     def _check_log_dir_exists(self) -> None:
-        """Lightning's warns that it deletes the former file, and does."""
+        """Keep the former file, which Lightning would delete with a warning."""
 
 
 def _csv(folder: Path, stage: str, step: int) -> CSVLogger:
-    """One file for the stage, whose rows before ``step`` are kept."""
+    """One file per stage, whose rows before ``step`` are kept."""
     rows: list[dict[str, Any]] = []
     if (file := folder / "csv" / stage / "metrics.csv").is_file():
         with file.open(newline="", encoding="utf-8") as lines:
@@ -192,20 +192,20 @@ def _csv(folder: Path, stage: str, step: int) -> CSVLogger:
 
 
 def _wandb(settings: LogSettings, folder: Path, stage: str, known: str | None) -> WandbLogger:
-    if not settings.online:  # even in its offline mode W&B would report how it is used
+    if not settings.online:  # W&B sends usage reports even in offline mode
         os.environ["WANDB_ERROR_REPORTING"] = "false"
     from wandb import Settings
 
-    folder.mkdir(parents=True, exist_ok=True)  # W&B writes to the temporary folder otherwise
+    folder.mkdir(parents=True, exist_ok=True)  # else W&B writes to the temporary folder
     made = WandbLogger(
         name=f"{settings.title}/{stage}",
         group=settings.title,
         project=os.environ.get("WANDB_PROJECT", PROJECT),
         id=known or uuid4().hex[:8],
         save_dir=folder,
-        # Not Lightning's `offline`, which would set a variable for the whole process.
+        # Not Lightning's `offline`, which sets a variable for the whole process.
         mode=None if settings.online else "offline",
-        # The terminal is the progress bar's, and what is said there is in log.txt.
+        # The terminal is for the progress bar; messages are in log.txt.
         settings=Settings(console="off", silent=not settings.online),
     )
     made.log_hyperparams(dict(settings.values))
@@ -217,8 +217,8 @@ def _wandb(settings: LogSettings, folder: Path, stage: str, known: str | None) -
 def _mlflow(settings: LogSettings, folder: Path, stage: str, known: str | None) -> MLFlowLogger:
     store = os.environ.get(MLFLOW_SERVER, "")
     if not settings.online:
-        # Files are the only store of mlflow-skinny. MLflow 3 asks for a word of consent to them, and sends statistics
-        # of its use unless told not to.
+        # Files are the only store of mlflow-skinny; MLflow 3 requires explicit consent to them. Telemetry is on by
+        # default.
         os.environ["MLFLOW_ALLOW_FILE_STORE"] = "true"
         os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
         store = (folder / "mlflow").absolute().as_uri()
@@ -229,7 +229,7 @@ def _mlflow(settings: LogSettings, folder: Path, stage: str, known: str | None) 
         try:
             MlflowClient(store).update_run(known, status="RUNNING")
         except MlflowException as error:
-            logger.warning("MLflow has no run %s at %s any more (%s): a new one begins", known, store, error)
+            logger.warning("MLflow run %s no longer exists at %s (%s): starting a new one", known, store, error)
             known = None
     made = RenamingMLFlowLogger(
         experiment_name=os.environ.get("MLFLOW_EXPERIMENT_NAME", PROJECT),

@@ -31,18 +31,18 @@ MAX_LOGIT_SCALE = math.log(100.0)
 class ContrastiveModule(pl.LightningModule):
     """One stage of training: forward, weighted loss, retrieval on val at the end of every epoch.
 
-    All randomness of a step comes from (seed, step, rank), so that a resumed run repeats what an uninterrupted
-    one does. It fits with a plain ``pl.Trainer(use_distributed_sampler=False)`` and a
+    All randomness of a step derives from (seed, step, rank), so that a resumed run equals an uninterrupted one. It is
+    fitted by a plain ``pl.Trainer(use_distributed_sampler=False)`` and a
     :class:`~e2fashion.data.datamodule.CatalogueDataModule`, see docs/extending.md.
 
     Args:
         model: the encoder that is trained.
-        loss: global, regional and further terms; None: the paper's, half of it regional.
+        loss: global, regional and additional terms; None: the paper's, half of it regional.
         learning_rate: at the end of the warm-up.
         config: optimizer and schedule.
         transform: its mean and standard deviation normalize the loader's uint8 pixels.
-        seed: of the selection noise and whatever else a step draws.
-        nonfinite_report: where the product ids of a batch whose loss is not finite are written.
+        seed: of the selection noise and any other random number of a step.
+        nonfinite_report: file for the product ids of a batch whose loss is not finite.
     """
 
     pixel_mean: Tensor
@@ -70,12 +70,12 @@ class ContrastiveModule(pl.LightningModule):
         transform = transform or ImageTransform()
         self.register_buffer("pixel_mean", torch.tensor(transform.mean), persistent=False)
         self.register_buffer("pixel_std", torch.tensor(transform.std), persistent=False)
-        # Plain values, which a checkpoint keeps without pickled objects; the loggers of a run have its whole config.
+        # Plain values, to keep pickled objects out of checkpoints; the loggers of a run get its whole configuration.
         values = {item.name: getattr(self.config, item.name) for item in fields(OptimizerConfig)}
         self.save_hyperparameters({"learning_rate": learning_rate, "seed": seed, **values}, logger=False)
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
-        """Normalize the loader's uint8 pixels once they are on the device: a quarter of the bytes travel."""
+        """Normalize the loader's uint8 pixels on the device, which transfers a quarter of the bytes."""
         if batch.pixel_values.dtype == torch.uint8:
             batch.pixel_values = normalize(batch.pixel_values, self.pixel_mean, self.pixel_std)
         return batch
@@ -97,7 +97,7 @@ class ContrastiveModule(pl.LightningModule):
         return self.loss.of(self(batch), batch)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """One loss; a loss that is not finite stops the run and names the products it came from."""
+        """The loss of a batch; one that is not finite stops the run and reports the product ids."""
         step_seed = self.seed * 1_000_003 + self.global_step * 1_009 + self.global_rank
         torch.manual_seed(step_seed)
         self.model.seed_selection_noise(step_seed)
@@ -105,16 +105,16 @@ class ContrastiveModule(pl.LightningModule):
         if not torch.isfinite(output.total):
             self._report_nonfinite(batch, output)
         size = len(batch)
-        # Not "train/loss": MLflow keeps a metric in a file of its name, and the terms need a folder of that name.
+        # Not "train/loss": MLflow stores a metric in a file of its name, and the terms need a folder of that name.
         self.log("train/loss/total", output.total.detach(), prog_bar=True, batch_size=size)
         self.log_dict({f"train/loss/{k}": v.detach() for k, v in output.terms.items()}, batch_size=size)
         self.log("train/logit_scale", self.model.logit_scale.detach().exp(), batch_size=size)
         return output.total
 
     def optimizer_step(self, *arguments: Any, **options: Any) -> None:
-        """Bound the temperature after the optimizer has moved it (not in forward, where it would stop learning).
+        """Clamp the temperature after the optimizer step; clamping in forward would stop its gradient.
 
-        Here and not behind the batch: a checkpoint that is saved behind the batch must hold the bounded value.
+        Not at the end of the batch, because a checkpoint that is saved there must have the clamped value.
         """
         super().optimizer_step(*arguments, **options)
         with torch.no_grad():
@@ -131,7 +131,7 @@ class ContrastiveModule(pl.LightningModule):
         """Log retrieval among all val products, positives by equal text; SumR chooses the model that is kept."""
         scores = self.retrieval.compute()
         self.retrieval.reset()
-        # Equal on all ranks already; sync_dist tells Lightning that this was thought of.
+        # Equal on all ranks already; sync_dist only silences a warning of Lightning.
         values = {f"val/retrieval/{name}": float(value) for name, value in scores.items()}
         self.log_dict(values, sync_dist=True)
         self.log("SumR", float(scores["SumR"]), prog_bar=True, logger=False, sync_dist=True)
@@ -139,8 +139,8 @@ class ContrastiveModule(pl.LightningModule):
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """The stage's optimizer with a cosine schedule over all its steps.
 
-        Not ``trainer.estimated_stepping_batches``: it sets the loaders up before a checkpoint's place in them is
-        restored, and a resumed epoch would begin again.
+        Not ``trainer.estimated_stepping_batches``: it creates the loaders before a checkpoint's position in them is
+        restored, so that a resumed epoch would restart.
         """
         optimizer = build_optimizer(self.model, self.config, self.learning_rate)
         data: pl.LightningDataModule = self.trainer.datamodule  # type: ignore[attr-defined]
@@ -156,7 +156,7 @@ class ContrastiveModule(pl.LightningModule):
             "product_ids": batch.product_ids,
         }
         file = self.nonfinite_report
-        if self.global_rank:  # every process has products of its own
+        if self.global_rank:  # every process has other products
             file = file.with_stem(f"{file.stem}_rank{self.global_rank}")
         write_json(file, report)
         raise E2FashionError(

@@ -20,12 +20,12 @@ logger = logging.getLogger(__name__)
 
 
 def select_trainable(model: nn.Module, trainable: Iterable[str] | None, freeze: Sequence[str]) -> list[str]:
-    """Switch gradients on for ``trainable`` parameters (None: all) less those that match a ``freeze`` pattern.
+    """Enable gradients of the ``trainable`` parameters (None: all), except those that match a ``freeze`` pattern.
 
     Patterns are shell-style over full parameter names, as in ``text_model.*``.
 
     Returns:
-        The names of the parameters that will be trained, in the model's order.
+        The names of the trainable parameters, in the model's order.
 
     Raises:
         E2FashionError: a pattern that matches no parameter.
@@ -48,9 +48,9 @@ def select_trainable(model: nn.Module, trainable: Iterable[str] | None, freeze: 
 
 
 def build_optimizer(model: nn.Module, config: OptimizerConfig, learning_rate: float) -> Optimizer:
-    """Adam (official code: decay as L2 on everything) or AdamW (decay on matrices only) over what is trainable.
+    """Adam (official code: L2 decay of everything) or AdamW (decay of matrices only) over the trainable parameters.
 
-    Biases, norms, single vectors and the temperature are left out of AdamW's decay, as CLIP's authors do.
+    AdamW does not decay biases, norms, single vectors and the temperature, as in CLIP.
     """
     trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
     options: dict[str, Any] = {"lr": learning_rate, "betas": tuple(config.betas)}
@@ -64,10 +64,10 @@ def build_optimizer(model: nn.Module, config: OptimizerConfig, learning_rate: fl
 
 
 def freeze_disconnected(model: E2Model, loss: ContrastiveLoss, trained: Sequence[str]) -> list[str]:
-    """Freeze what no gradient can reach, see :meth:`e2fashion.models.modeling_e2.E2Model.unread_prefixes`.
+    """Freeze parameters without a gradient, see :meth:`e2fashion.models.modeling_e2.E2Model.unread_prefixes`.
 
-    A weight of zero cuts whole parts off (region heads at ``region_weight: 0``); trained under DDP they would wait
-    for gradients that never come, and weight decay would move them.
+    A weight of zero disconnects whole parts (region heads at ``region_weight: 0``): DDP would wait for their gradients,
+    and weight decay would change them.
 
     Returns:
         The names in ``trained`` that remain.
@@ -80,9 +80,9 @@ def freeze_disconnected(model: E2Model, loss: ContrastiveLoss, trained: Sequence
 
 
 def cosine_with_warmup(warmup_steps: int, total_steps: int) -> Callable[[int], float]:
-    """Linear rise over ``warmup_steps``, then half a cosine down to zero at ``total_steps`` (official code).
+    """Linear warm-up over ``warmup_steps``, then half a cosine to zero at ``total_steps`` (official code).
 
-    A warm-up longer than a tenth of a short run would leave nothing to train with, so it is cut there, and logged.
+    The warm-up is limited to a tenth of the steps; a shortened one is logged.
     """
     warmup = _warmup(warmup_steps, total_steps)
 
@@ -96,10 +96,7 @@ def cosine_with_warmup(warmup_steps: int, total_steps: int) -> Callable[[int], f
 
 
 def linear_with_warmup(warmup_steps: int, total_steps: int) -> Callable[[int], float]:
-    """Linear rise over ``warmup_steps``, then a straight line down to zero at ``total_steps`` (DeCap, CapDec).
-
-    The warm-up is cut to a tenth of a short run, as that of :func:`cosine_with_warmup`, and logged.
-    """
+    """Linear warm-up, limited as in :func:`cosine_with_warmup`, then a linear decay to zero (DeCap, CapDec)."""
     warmup = _warmup(warmup_steps, total_steps)
 
     def multiplier(step: int) -> float:

@@ -1,4 +1,4 @@
-"""The checkpoint and the best model that an interrupted stage goes on from: whole to the last byte, or set aside."""
+"""The checkpoint and the best model that an interrupted stage resumes from: intact, or moved aside."""
 
 from __future__ import annotations
 
@@ -9,40 +9,40 @@ import torch
 
 from e2fashion.disk import DamagedError, check_checksums, reason_of, remove_folder
 
-#: What a checkpoint of Lightning must hold to go on from.
+#: Keys of a Lightning checkpoint that resuming needs.
 NEEDED = ("state_dict", "optimizer_states", "lr_schedulers", "loops", "callbacks", "epoch", "global_step")
 #: The key of :class:`~e2fashion.training.callbacks.BestModel` among a checkpoint's callbacks.
 BEST_MODEL = "BestModel"
 
 
 def last_checkpoint(run_folder: Path, stage: str) -> Path:
-    """Where a stage keeps the checkpoint that it resumes from."""
+    """The checkpoint file that a stage resumes from."""
     return run_folder / "checkpoints" / stage / "last.ckpt"
 
 
 def damage_of(checkpoint: Path) -> str | None:
-    """Why a checkpoint cannot be gone on from; None of one that is whole.
+    """Why a checkpoint cannot be resumed from; None if it is intact.
 
-    Every byte is compared with the checksums in the file, which PyTorch writes and does not read: a flipped bit in a
-    weight would train on, and show as a loss that is not finite.
+    Every byte is compared with the checksums in the file, which PyTorch writes but does not verify: a flipped bit in a
+    weight would go unnoticed.
     """
     try:
         with zipfile.ZipFile(checkpoint) as archive:
             if (part := archive.testzip()) is not None:
-                return f"the checksum of its part '{part}' does not fit"
+                return f"the checksum of its part '{part}' does not match"
         content = torch.load(checkpoint, map_location="cpu", weights_only=True, mmap=True)
-    except Exception as error:  # of zipfile, pickle and PyTorch, whatever a broken file causes
+    except Exception as error:  # zipfile, pickle and PyTorch raise many types
         return reason_of(error)
     if not isinstance(content, dict):
-        return f"it holds a {type(content).__name__}"
+        return f"it is a {type(content).__name__}"
     missing = [key for key in NEEDED if key not in content]
     return f"it lacks {', '.join(missing)}" if missing else None
 
 
 def damage_of_best(model: Path, checkpoint: Path) -> str | None:
-    """Why the best model so far cannot be kept; None of one that is whole, or that a whole checkpoint does not know.
+    """Why the best model so far cannot be kept; None if it is intact or none has been saved yet.
 
-    One of an earlier version has no checksums, and passes.
+    Models of earlier versions have no checksums and pass.
     """
     if not model.is_dir():
         callbacks = torch.load(checkpoint, map_location="cpu", weights_only=True, mmap=True)["callbacks"]
@@ -56,27 +56,27 @@ def damage_of_best(model: Path, checkpoint: Path) -> str | None:
 
 
 def set_aside_damaged(run_folder: Path, stage: str, best: Path) -> tuple[Path, str] | None:
-    """Let a stage begin anew where its checkpoint or its best model is damaged; returns which of them, and why.
+    """Restart a stage whose checkpoint or best model is damaged; returns the damaged path and the reason.
 
-    The checkpoint stays beside its place until the stage is done. The best model so far goes: it is made again, to the
-    bit, by the same steps. It goes first, so that a kill in between leaves the damage to be seen again.
+    The checkpoint is kept under another name until the stage is done. The best model is removed, since the same steps
+    make it again bit for bit; it is removed first, so that a kill in between leaves the damage detectable.
     """
     checkpoint = last_checkpoint(run_folder, stage)
     if not checkpoint.is_file():
         return None
-    found = None
-    if damage := damage_of(checkpoint):
-        found = checkpoint, damage
-    elif damage := damage_of_best(best, checkpoint):
-        found = best, damage
-    if found is not None:
+    damaged = None
+    if reason := damage_of(checkpoint):
+        damaged = checkpoint, reason
+    elif reason := damage_of_best(best, checkpoint):
+        damaged = best, reason
+    if damaged is not None:
         remove_folder(best)
         checkpoint.replace(_aside(checkpoint))
-    return found
+    return damaged
 
 
 def remove_checkpoints(run_folder: Path, stage: str) -> None:
-    """Remove what a stage that is done needs no more."""
+    """Remove the checkpoints of a finished stage."""
     checkpoint = last_checkpoint(run_folder, stage)
     for file in (checkpoint, _aside(checkpoint)):
         file.unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""A handful of products as the figures show them: what their texts retrieve, what an E2's tokens select in them."""
+"""Sample figures of a few products: the images that their texts retrieve, and the patches that E2's tokens select."""
 
 from __future__ import annotations
 
@@ -27,15 +27,15 @@ from e2fashion.types import Entity
 if TYPE_CHECKING:
     import datasets
 
-#: Best pictures of a query.
+#: Top images per query.
 SHOWN = 5
-#: Products in the figures of an epoch, and their sharpness: little, for they are drawn often.
+#: Products in the figures of an epoch, and their resolution, which is low because they are drawn often.
 SAMPLES, SAMPLE_DPI = 3, 80
 
 
 @dataclass(frozen=True)
 class Subjects:
-    """N first views: ``pictures`` as decoded, uint8 ``squares`` (N, 3, S, S), tags and true boxes by entity."""
+    """N first views: decoded ``pictures``, uint8 ``squares`` (N, 3, S, S), tags and true boxes by entity."""
 
     pictures: Sequence[Tensor]
     squares: Tensor
@@ -44,7 +44,7 @@ class Subjects:
 
 
 def some_of(total: int, wanted: int) -> list[int]:
-    """So many of ``total`` products, always the same (seed 0), in order."""
+    """``wanted`` of ``total`` products, drawn with seed 0, in order."""
     drawn = np.random.default_rng(0).choice(total, min(total, wanted), replace=False)
     return sorted(int(product) for product in drawn)
 
@@ -63,7 +63,7 @@ def subjects_of(
             entity.name: boxes_in_square(known.get(entity.column, ()), rows.transform, *picture.shape[-2:])
             for entity in entities
         }
-        boxes.append({name: [(b.left, b.top, b.right, b.bottom) for b in own] for name, own in seen.items()})
+        boxes.append({name: [(b.left, b.top, b.right, b.bottom) for b in listed] for name, listed in seen.items()})
         tags.append(dict(zip((entity.name for entity in entities), rows.tags(row), strict=False)))
     return Subjects(pictures, torch.stack([rows.transform(picture) for picture in pictures]), tags, boxes)
 
@@ -71,30 +71,30 @@ def subjects_of(
 def selection_of(
     encoder: Encoder, subjects: Subjects, heatmaps: Sequence[Heatmap | None] | None = None
 ) -> list[SelectionRow]:
-    """Maps and picks of the last fusion block; ``heatmaps`` stand beside them."""
+    """Maps and selected patches of the last fusion block; ``heatmaps`` of another model are added."""
     with evaluating(encoder.model):
         pixels = normalize(subjects.squares.to(encoder.model.device), encoder.transform.mean, encoder.transform.std)
         output: Any = encoder.model.get_image_features(pixels, output_selection_maps=True)
     maps = output.selection_maps[:, -1].float().cpu().numpy()
     picks = output.selected_patches[:, -1].cpu().numpy()
     result = []
-    for place, square in enumerate(subjects.squares):
+    for index, square in enumerate(subjects.squares):
         entity_maps, entity_picks = {}, {}
         for name, tokens in token_slices(encoder.entities).items():
-            entity_maps[name] = maps[place, tokens].mean(axis=0)
-            entity_picks[name] = [int(patch) for patch in picks[place, tokens].ravel()]
-        beside = heatmaps[place] if heatmaps is not None else None
-        boxes = subjects.boxes[place]
-        result.append(SelectionRow(as_array(square), subjects.tags[place], entity_maps, entity_picks, boxes, beside))
+            entity_maps[name] = maps[index, tokens].mean(axis=0)
+            entity_picks[name] = [int(patch) for patch in picks[index, tokens].ravel()]
+        beside = heatmaps[index] if heatmaps is not None else None
+        boxes = subjects.boxes[index]
+        result.append(SelectionRow(as_array(square), subjects.tags[index], entity_maps, entity_picks, boxes, beside))
     return result
 
 
 def best_images(
     image_embeds: Tensor, text_embeds: Tensor, image_group: Tensor, text_group: Tensor
 ) -> list[tuple[list[tuple[int, bool]], int]]:
-    """Per text its best pictures with whether they are right, and the rank of the first right one.
+    """Per text its top images with whether they are relevant, and the rank of the first relevant one.
 
-    Embeddings (M, C) and (Q, C), or tokens (M, P, C) and (Q, L, C); equal ids (M,) and (Q,) are right.
+    Embeddings (M, C) and (Q, C), or tokens (M, P, C) and (Q, L, C); equal group ids (M,) and (Q,) match.
     """
     compared = compare(image_embeds, text_embeds)
     result = []
@@ -107,17 +107,17 @@ def best_images(
 
 
 def first_view(rows: CatalogueRows, row: int) -> ImageArray:
-    """The square of a row as a figure shows it: (S, S, 3)."""
+    """The square of a row as an array (S, S, 3)."""
     return as_array(rows.transform(rows.picture(row)))
 
 
 class SampleSheets:
-    """Draws the same few products of val after every epoch, from what validation embedded anyway.
+    """Draws the same few products of val after every epoch, from the embeddings of the validation.
 
     Args:
-        encoder: the one that is trained.
+        encoder: the encoder in training.
         rows: of val; their first entity columns are those of the encoder's entities.
-        split: the same products, with their regions if these are known.
+        split: the same products, with their regions if known.
     """
 
     def __init__(self, encoder: Encoder, rows: CatalogueRows, split: datasets.Dataset) -> None:
@@ -126,7 +126,7 @@ class SampleSheets:
         self.split = split
 
     def __call__(self, seen: SeenProducts, epoch: int, folder: Path) -> dict[str, Path]:
-        """The figures of an epoch in ``folder``, by the name under which they are logged."""
+        """Draw the figures of an epoch in ``folder``; the files by the name to log them under."""
         files = {"figures/retrieved": folder / f"retrieved_{epoch:03d}.png"}
         title = f"{self.encoder.name}, epoch {epoch}: text to image among {len(seen.product_ids)} products of val"
         draw_retrieved(self.retrieved(seen), files["figures/retrieved"], title, dpi=SAMPLE_DPI)
@@ -138,7 +138,7 @@ class SampleSheets:
         return files
 
     def retrieved(self, seen: SeenProducts) -> list[RetrievedRow]:
-        """The best pictures, among those that were seen, for the texts of a few of them."""
+        """The top images among the embedded products for the texts of a few of them."""
         chosen = some_of(len(seen.product_ids), SAMPLES)
         group = seen.text_group
         found = best_images(seen.image_embeds, seen.text_embeds[chosen], group, group[chosen])
@@ -156,7 +156,7 @@ class SampleSheets:
 
     @cached_property
     def subjects(self) -> Subjects:
-        """The products in which selection is shown."""
+        """The products whose selected patches are shown."""
         products = some_of(self.rows.product_count, SAMPLES)
         return subjects_of(self.rows, self.split, self.encoder.entities, products)
 

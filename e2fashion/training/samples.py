@@ -1,4 +1,4 @@
-"""Figures of a few products of val after an epoch, into the run folder and to every logger that takes pictures."""
+"""Callback that draws a few products of val after an epoch and logs the figures."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from e2fashion.types import Batch
 
 @dataclass(frozen=True)
 class SeenProducts:
-    """The N products that this process embedded in validation.
+    """The N products embedded by this process in validation.
 
     ``image_embeds`` and ``text_embeds`` (N, C) are L2-normalized, or tokens (N, P, C) and (N, L, C); equal
     ``text_group`` (N,) mean equal texts.
@@ -31,14 +31,14 @@ class SeenProducts:
 
 
 class SampleFigures(pl.Callback):
-    """Draw behind validation; nothing is embedded again, no random number is drawn.
+    """Draws after validation, from its embeddings and without random numbers.
 
-    Processes that train together share val out: the first one shows its own part.
+    With several processes the first one draws from its part of val.
 
     Args:
-        draw: makes the PNGs of an epoch (from 1) in a folder, and gives them by the name under which they are logged.
-        folder: where they lie.
-        every: so many epochs apart.
+        draw: draws the PNGs of an epoch (from 1) in a folder and returns them by the name to log them under.
+        folder: the folder of the PNGs.
+        every: epochs between figures.
     """
 
     def __init__(self, draw: Callable[[SeenProducts, int, Path], Mapping[str, Path]], folder: Path, every: int) -> None:
@@ -56,11 +56,11 @@ class SampleFigures(pl.Callback):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        """Remember which products were embedded, in their order."""
+        """Collect the ids of the embedded products."""
         self._ids += batch.product_ids
 
     def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Draw and log, before the module ranks and forgets the embeddings."""
+        """Draw and log before the module resets the embeddings."""
         ids, self._ids = tuple(self._ids), []
         epoch = trainer.current_epoch + 1
         if epoch % self.every or not trainer.is_global_zero:
@@ -70,5 +70,5 @@ class SampleFigures(pl.Callback):
         seen = SeenProducts(ids, *map(dim_zero_cat, (recall.image_embeds, recall.text_embeds, recall.text_ids)))
         for name, file in self.draw(seen, epoch, self.folder).items():
             for logger in trainer.loggers:
-                # Where Lightning logs what validation measured: at the step that was done last.
+                # The last finished step, at which Lightning logs validation.
                 log_image(logger, name, file, trainer.global_step - 1)

@@ -1,4 +1,4 @@
-"""The stages of a run: each a fit of its own, from the best model of those before it."""
+"""The stages of a run: one fit each, from the best model of the former stages."""
 
 from __future__ import annotations
 
@@ -39,12 +39,12 @@ logger = logging.getLogger(__name__)
 
 
 def is_first_process() -> bool:
-    """Whether this process is the one that writes, among those that train together."""
+    """Whether this process is the one of a run that writes."""
     return cast(Any, rank_zero_only).rank == 0
 
 
 def train_stages(config: RunConfig, catalogue: Catalogue, folder: RunFolder, progress: bool) -> None:
-    """Every stage that the record does not call done, each from the best model of those before it."""
+    """Train every stage that is not done according to the record, each from the best model so far."""
     stages = {name: stage for name, stage in config.train.stages.items() if stage is not None}
     done: dict[str, Any] = folder.read_record().get("stages", {})
     left = [name for name in stages if not done.get(name, {}).get("done")]
@@ -68,7 +68,7 @@ def train_stages(config: RunConfig, catalogue: Catalogue, folder: RunFolder, pro
             done[name] = _train_stage(name, stage, config, encoder, data, folder, done, progress)
         else:
             reason = "nothing to train" if stage.epochs else "no epochs"
-            logger.info("stage %s is skipped: %s", name, reason)
+            logger.info("stage %s skipped: %s", name, reason)
             done[name] = {"done": True, "skipped": reason}
         if is_first_process():
             folder.update_record(
@@ -81,7 +81,7 @@ def train_stages(config: RunConfig, catalogue: Catalogue, folder: RunFolder, pro
                 peak_memory_mb=round(peak_memory_mb()),
             )
             remove_checkpoints(folder.path, name)
-        # The others read the best model of this stage, which the first process has put in its place.
+        # All processes read the best model of this stage, which the first one writes.
         if is_distributed():
             torch.distributed.barrier()
     if is_first_process() and not folder.model.is_dir():
@@ -99,7 +99,7 @@ def _train_stage(
     done: dict[str, Any],
     progress: bool,
 ) -> dict[str, Any]:
-    """Fit one stage and put its best model in its place; what the record says about it."""
+    """Fit one stage and install its best model; returns its entry for the record."""
     first, spent, started = is_first_process(), done.get(name, {}).get("seconds", 0.0), time.perf_counter()
     best_before = max((entry["best"] for entry in done.values() if "best" in entry), default=float("-inf"))
     best = BestModel(folder.checkpoints / name / "best", encoder.save_pretrained, "SumR", best_before)
@@ -112,7 +112,7 @@ def _train_stage(
         config.seed,
         nonfinite_report=folder.path / "nonfinite_batch.json",
     )
-    begin_anew_if_damaged(folder, name, best.folder)
+    restart_if_damaged(folder, name, best.folder)
     try:
         with recorded_loggers(LogSettings.of(config.logging, config.name, config), folder, name) as loggers:
             fit_stage(
@@ -130,7 +130,7 @@ def _train_stage(
             )
     finally:
         seconds = round(spent + time.perf_counter() - started, 1)
-        if first:  # a run that goes on adds to it
+        if first:  # a resumed run adds to it
             folder.update_record(stages=done | {name: {"seconds": seconds}})
     if first and best.folder.is_dir():
         with atomic_folder(folder.model) as fresh:
@@ -144,15 +144,15 @@ def _train_stage(
     }
 
 
-def begin_anew_if_damaged(folder: RunFolder, stage: str, best: Path) -> None:
-    """Set a damaged checkpoint, or best model, aside; the log and the record say so, for the stage begins anew then.
+def restart_if_damaged(folder: RunFolder, stage: str, best: Path) -> None:
+    """Move a damaged checkpoint or best model aside, with a note in log and record; the stage then restarts.
 
-    That costs the time of its steps and changes no result: the steps are the same ones.
+    This costs time but changes no result, since the steps are repeated exactly.
     """
-    if not is_first_process() or (found := set_aside_damaged(folder.path, stage, best)) is None:
+    if not is_first_process() or (damaged := set_aside_damaged(folder.path, stage, best)) is None:
         return
-    place, damage = found
-    logger.warning("%s is damaged (%s): stage %s begins again from its start", place, damage, stage)
+    path, damage = damaged
+    logger.warning("%s is damaged (%s): stage %s begins again from its start", path, damage, stage)
     known = folder.read_record().get("damaged_checkpoints", [])
     folder.update_record(
         damaged_checkpoints=[*known, {"stage": stage, "damage": damage, "went_on_from": "the stage's start"}]
@@ -161,7 +161,7 @@ def begin_anew_if_damaged(folder: RunFolder, stage: str, best: Path) -> None:
 
 @contextmanager
 def recorded_loggers(settings: LogSettings, folder: RunFolder, stage: str) -> Iterator[list[Logger]]:
-    """The loggers of one stage; the record keeps their ids, with which a run that was interrupted goes on."""
+    """The loggers of one stage; their ids are kept in the record for resuming."""
     logs = folder.path / "logs"
     if not is_first_process():
         yield quiet_loggers(logs, stage)
@@ -179,7 +179,7 @@ def _sample_figures(config: RunConfig, encoder: Encoder, data: CatalogueDataModu
         return []
     if find_spec("matplotlib") is None:
         logger.warning(
-            "no sample figures: matplotlib is not installed. Install it with pip install 'e2fashion[report]', or say "
+            "no sample figures: matplotlib is not installed. Install it with pip install 'e2fashion[report]', or set "
             "logging.figures_every=0"
         )
         return []
@@ -188,7 +188,7 @@ def _sample_figures(config: RunConfig, encoder: Encoder, data: CatalogueDataModu
 
 
 def added_percent(model: E2Model) -> float:
-    """What E2 adds to the CLIP of the same towers, in percent of that CLIP's parameters."""
+    """Parameters that E2 adds, in percent of the CLIP with the same towers."""
     added = added_parameters(model)
     return round(100 * added / (model.num_parameters() - added), 2)
 

@@ -79,11 +79,11 @@ SOFT: dict[str, Any] = {"model.selection": "soft"}
         ({"a": {"seed": 3}}, {}, r"row 'a' names 'seed', which belongs to the whole ablation"),
         ({"a": {"data": "x"}}, {}, "row 'a' names 'data'"),
         ({"a": {"loader.batch_size": 32}}, {}, r"row 'a' changes 'train.warmup_steps' from 64 to 32 without naming it"),
-        ({"a": SOFT, "b": SOFT}, {}, "rows 'a' and 'b' compute the same thing"),
+        ({"a": SOFT, "b": SOFT}, {}, "rows 'a' and 'b' compute the same"),
         (
             {"a": {"model.entities": {}}, "b": {"model.entities": {}, "model.fusion_layers": []}},
             {},
-            "rows 'a' and 'b' compute the same thing",
+            "rows 'a' and 'b' compute the same",
         ),
         ({"a": {"model.entities.brnad": None}}, {}, r"row 'a' removes model.entities.brnad.*\(it has brand, season\)"),
         ({"a": {"train.stages.third": None}}, {}, r"removes train.stages.third.*\(it has first, second\)"),

@@ -87,7 +87,7 @@ def test_a_sweep_is_interrupted_continued_reported_and_not_repeated(tiny: Sweep)
             raise KeyboardInterrupt
 
     tiny.accident = stop
-    with pytest.raises(RunInterruptedError, match=r"Go on with: e2fashion ablate .*tiny\.yaml data="):
+    with pytest.raises(RunInterruptedError, match=r"Resume with: e2fashion ablate .*tiny\.yaml data="):
         tiny.run()
     assert tiny.trained == ["e2/seed0", "e2/seed1"]
 
@@ -174,12 +174,12 @@ def test_records_that_a_killed_run_cut_off_are_measured_again(tiny: Sweep) -> No
     results = row.folders[0] / "results.jsonl"
     whole = read_records(results)
     results.write_bytes(results.read_bytes()[:-40])
-    with pytest.warns(UserWarning, match=r"results\.jsonl line 22 is cut off"):
+    with pytest.warns(UserWarning, match=r"results\.jsonl line 22 is truncated"):
         (_, row) = tiny.run("seeds=[0]", only=["clip_ft"])
     assert tiny.trained == ["clip_ft/seed0"]
-    with pytest.warns(UserWarning, match="line 22 is cut off"):
+    with pytest.warns(UserWarning, match="line 22 is truncated"):
         assert read_records(results) == whole
-    with pytest.warns(UserWarning, match="line 22 is cut off"):
+    with pytest.warns(UserWarning, match="line 22 is truncated"):
         tiny.run("seeds=[0]", only=["clip_ft"])
     assert tiny.trained == []
 
@@ -240,7 +240,7 @@ def test_an_interrupt_asks_every_process_to_stop(tmp_path: Path, monkeypatch: py
     monkeypatch.setattr(parallel, "_start", start)
     monkeypatch.setattr(parallel, "time", SimpleNamespace(sleep=ctrl_c))
     with pytest.raises(KeyboardInterrupt):
-        list(parallel.train_side_by_side(items, 2, tmp_path))
+        list(parallel.train_in_parallel(items, 2, tmp_path))
     assert [process.returncode for process in started] == [-signal.SIGTERM, -signal.SIGTERM]
 
 

@@ -147,7 +147,7 @@ def test_mistakes_are_named(folder: Path, tmp_path: Path) -> None:
         AmazonFashionSource(str(folder))
     write(folder, "split.json", splits)
     (folder / "meta-fashion.json").write_text('{"B000": {"title": "Dr', encoding="utf-8")
-    with pytest.raises(E2FashionError, match=r"meta-fashion.json is no JSON .*perhaps an incomplete download"):
+    with pytest.raises(E2FashionError, match=r"meta-fashion.json is not JSON .*an incomplete download"):
         AmazonFashionSource(str(folder))
     (folder / "meta-fashion.json").unlink()
     with pytest.raises(E2FashionError, match=r"meta-fashion.json is missing. AmazonFashion is meta-fashion.json, "):

@@ -44,7 +44,7 @@ def checkpoint(synth_catalogue: Catalogue, tmp_path_factory: pytest.TempPathFact
         ("train.betas=[0.9]", "give two numbers"),
         ("devices=0", "devices is 0"),
         ("nodes=0", "nodes is 0"),
-        ("nodes=2", "which of them this machine is.*torchrun --nnodes=2 --nproc-per-node=1"),
+        ("nodes=2", "the rank of this machine is unknown.*torchrun --nnodes=2 --nproc-per-node=1"),
         ("devices=100", r"val split.* has 12 products, fewer than the 100 processes .*with 12 processes at most"),
         ("loader.batch_size=0", "loader.batch_size is 0"),
         ("loader.workers=-1", "loader.workers is -1"),
@@ -53,7 +53,10 @@ def checkpoint(synth_catalogue: Catalogue, tmp_path_factory: pytest.TempPathFact
         ("protocols=full,sample100", "did you mean 'sample_100'"),
         ("text.template={brnd}", "Did you mean '{brand}'"),
         ("model.entities.fabric={}", r"lacks.*Its tag columns: .*model.entities.fabric=null"),
-        ("text.overflow=stretch", r"model.checkpoint is null.*no positions to stretch.*Set text.overflow=truncate"),
+        (
+            "text.overflow=stretch",
+            r"model.checkpoint is null.*built with .*Set text.overflow=truncate",
+        ),
         ("train.precision=fp16", "needs a GPU. On a CPU use train.precision=bf16 or fp32"),
     ],
 )
@@ -69,7 +72,7 @@ def test_a_sound_run_passes(synth_catalogue: Catalogue) -> None:
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("image.size=30", r"image.size is 30, which patches of 8 px do not divide.*image.size=24 or 32"),
+        ("image.size=30", r"image.size is 30, not a multiple of the patch size 8.*image.size=24 or 32"),
         ("image.size=4", r"Use image.size=8\."),
         ("model.scratch.vision.heads=3", "not a multiple of the number of attention heads"),
         ("model.scratch.activation=magic", "model.scratch.activation is 'magic'"),

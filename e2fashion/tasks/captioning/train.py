@@ -53,7 +53,7 @@ from e2fashion.training.callbacks import BestModel, RunInterruptedError
 from e2fashion.training.fit import Machine, fit_stage
 from e2fashion.training.loggers import LogSettings, check_loggers
 from e2fashion.training.resume import remove_checkpoints
-from e2fashion.training.stages import begin_anew_if_damaged, recorded_loggers
+from e2fashion.training.stages import recorded_loggers, restart_if_damaged
 from e2fashion.types import E2FashionError
 
 logger = logging.getLogger(__name__)
@@ -247,7 +247,7 @@ class _Training:
         before = self.folder.read_record().get("seconds", 0.0)
         started = time.perf_counter()
         best = BestModel(self.folder.model, partial(save_decoder, stored), SCORE)
-        begin_anew_if_damaged(self.folder, STAGE, best.folder)
+        restart_if_damaged(self.folder, STAGE, best.folder)
         try:
             log_settings = LogSettings.of(self.config.logging, self.config.name, self.config)
             with recorded_loggers(log_settings, self.folder, STAGE) as loggers:
