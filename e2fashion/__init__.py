@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from e2fashion.models import E2Config, E2Model, E2VisionModelWithProjection
     from e2fashion.tasks.captioning.captioner import caption, load_captioner
     from e2fashion.tasks.classification.classifier import ZeroShotClassifier
-    from e2fashion.tasks.classification.tags_file import load_tag_predictor
+    from e2fashion.tasks.classification.tag_predictor import load_tag_predictor
     from e2fashion.tasks.search.build import build_index
     from e2fashion.tasks.search.index import ProductIndex, open_index, search
     from e2fashion.tasks.search.recommend import recommend
@@ -69,7 +69,7 @@ __getattr__ = lazy_names(
         "e2fashion.models": ("E2Config", "E2Model", "E2VisionModelWithProjection"),
         "e2fashion.tasks.captioning.captioner": ("caption", "load_captioner"),
         "e2fashion.tasks.classification.classifier": ("ZeroShotClassifier",),
-        "e2fashion.tasks.classification.tags_file": ("load_tag_predictor",),
+        "e2fashion.tasks.classification.tag_predictor": ("load_tag_predictor",),
         "e2fashion.tasks.search.build": ("build_index",),
         "e2fashion.tasks.search.index": ("ProductIndex", "open_index", "search"),
         "e2fashion.tasks.search.recommend": ("recommend",),

@@ -194,18 +194,6 @@ def split_names(value: str) -> list[str]:
     return split_texts(value)
 
 
-def split_numbers(key: str, value: str) -> list[int]:
-    """The whole numbers of a comma-separated value, as in ``shots=1,4,16``.
-
-    Raises:
-        E2FashionError: a part is no whole number; the message names the ``key``.
-    """
-    try:
-        return [int(part) for part in split_names(value)]
-    except ValueError as error:
-        raise E2FashionError(f"{key}={value}: write whole numbers with commas between them, as in 1,4,16.") from error
-
-
 def _layers(file: Path, open_files: tuple[Path, ...], *schemas: type) -> list[tuple[Path, DictConfig]]:
     """The bases of a file, then the file, each as plain values, in the order in which they are merged."""
     resolved = Path(os.path.realpath(file))  # unlike resolve(), it also takes a link to itself

@@ -8,7 +8,6 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import torch
 from torch import Tensor
@@ -21,6 +20,7 @@ from e2fashion.disk import DamagedError
 from e2fashion.disk.tensors import load_tensors, save_tensors
 from e2fashion.embedding import evaluating, one_vector, unit_features
 from e2fashion.encoder import Encoder
+from e2fashion.options import Inference
 from e2fashion.terminal import progress_bar
 from e2fashion.types import E2FashionError
 
@@ -68,20 +68,19 @@ def extract_features(
     encoder: Encoder,
     catalogue: Catalogue,
     split: str,
-    batch_size: int = 128,
-    workers: int = 0,
-    precision: Literal["fp32", "bf16"] = "fp32",
+    config: Inference | None = None,
     progress: bool = True,
 ) -> SplitFeatures:
-    """Run the image encoder over the first view of every product of a split, on its present device."""
+    """Run the image encoder over the first view of every product of a split, on the encoder's device."""
+    config = config or Inference()
     data = CatalogueDataModule(
         catalogue=catalogue,
         template=TextTemplate("{description}"),  # texts are not used, and every catalogue has this column
         transform=encoder.transform,
         tokenizer=encoder.tokenizer,
         context_length=encoder.context_length,
-        evaluation_batch_size=batch_size,
-        workers=workers,
+        evaluation_batch_size=config.batch_size,
+        workers=config.workers,
     )
     names = [entity.name for entity in encoder.entities]
     product_ids: list[str] = []
@@ -89,7 +88,7 @@ def extract_features(
     regions: list[Tensor] = []
     device = encoder.model.device
     label = f"features of {split} with {encoder.name}"
-    with evaluating(encoder.model), torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
+    with evaluating(encoder.model), torch.autocast(device.type, torch.bfloat16, enabled=config.precision == "bf16"):
         for batch in progress_bar(data.loader(split), desc=label, unit="batch", shown=progress):
             pixels = normalize(batch.pixel_values.to(device), encoder.transform.mean, encoder.transform.std)
             output = encoder.model.get_image_features(pixel_values=pixels)
@@ -109,14 +108,12 @@ def cached_features(
     encoder: Encoder,
     catalogue: Catalogue,
     split: str,
-    folder: Path,
-    batch_size: int = 128,
-    workers: int = 0,
-    precision: Literal["fp32", "bf16"] = "fp32",
+    folder: Path | None,
+    config: Inference | None = None,
     progress: bool = True,
     fingerprint: str | None = None,
 ) -> SplitFeatures:
-    """The features cached in ``folder``, or extracted and cached there.
+    """The features cached in ``folder``, or extracted and cached there (None: not cached).
 
     The file is named after the split, the precision, and the fingerprints of model (``fingerprint``, if the caller has
     it) and catalogue. A damaged file gives a warning, and the features are extracted again.
@@ -124,6 +121,10 @@ def cached_features(
     Raises:
         E2FashionError: the file belongs to another model or catalogue.
     """
+    config = config or Inference()
+    if folder is None:
+        return extract_features(encoder, catalogue, split, config, progress)
+    precision = config.precision
     identity = [fingerprint or encoder.fingerprint, catalogue.fingerprint, split, precision]
     digest = hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:16]
     file = folder / f"{split}_{precision}_{digest}.safetensors"
@@ -132,7 +133,7 @@ def cached_features(
             return _read(file, identity)
         except DamagedError as damage:
             logger.warning("%s", damage)
-    features = extract_features(encoder, catalogue, split, batch_size, workers, precision, progress)
+    features = extract_features(encoder, catalogue, split, config, progress)
     tensors = {"image": features.image, **{f"region/{name}": region for name, region in features.regions.items()}}
     header = {"format": str(FORMAT), "identity": json.dumps(identity), "products": json.dumps(features.product_ids)}
     save_tensors(file, tensors, header)

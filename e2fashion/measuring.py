@@ -1,18 +1,23 @@
-"""What every measurement of an encoder begins and ends with: the encoder that was named, its device, its records."""
+"""What every measurement of an encoder begins with: the encoder that was named, its device, where its records go."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, Protocol, cast
+from typing import Any, Literal, Protocol, TypeVar, cast
 
 from torch import nn
 
-from e2fashion.arithmetic import build_device
+from e2fashion.arithmetic import build_device, measuring_precision, set_threads
 from e2fashion.config import read_yaml
+from e2fashion.data.catalogue import Catalogue
 from e2fashion.disk import file_name
 from e2fashion.encoder import Encoder, load_encoder
+from e2fashion.options import Measuring
 from e2fashion.records import RunIdentity
 from e2fashion.run_folder import RunFolder
+
+Config = TypeVar("Config", bound=Measuring)
 
 
 class NamesEncoder(Protocol):
@@ -24,17 +29,52 @@ class NamesEncoder(Protocol):
     size: int | None
 
 
+@dataclass(frozen=True)
+class Setup:
+    """An encoder on its device, the catalogue, the run folder (of a run or not), and the file of the records."""
+
+    encoder: Encoder
+    catalogue: Catalogue
+    run: RunFolder
+    results: Path
+
+    @property
+    def identity(self) -> RunIdentity:
+        """Which run the encoder comes from."""
+        return identity_of(self.run.read_record())
+
+    @property
+    def features(self) -> Path:
+        """The folder of cached features, next to the records."""
+        return self.results.parent / "features"
+
+
+def set_up(
+    config: Config, verb: str, catalogue: Catalogue | None = None, template: str | None = None
+) -> tuple[Config, Setup]:
+    """Open the catalogue (unless it is given) and load the encoder; ``precision: auto`` is resolved in what returns.
+
+    Raises:
+        E2FashionError: a catalogue or a model that cannot be read.
+    """
+    set_threads(config.threads)
+    catalogue = catalogue or Catalogue.load(config.data)
+    encoder, run = load_named(config, template)
+    config = replace(config, precision=measuring_precision(config))
+    to_device(encoder, config.accelerator)
+    return config, Setup(encoder, catalogue, run, results_file(config.output, run, verb, encoder))
+
+
 def load_named(config: NamesEncoder, template: str | None = None) -> tuple[Encoder, RunFolder]:
     """The encoder that a configuration names, called as its run is called, and the run folder if it is one."""
     run = RunFolder(Path(config.model))
-    name = config.name or (name_of_run(run))
+    name = config.name or name_of_run(run)
     return load_encoder(config.model, name=name, template=template, resize=config.resize, size=config.size), run
 
 
-def load_named_encoder(place: str) -> Encoder:
+def load_named_encoder(name_or_folder: str) -> Encoder:
     """The encoder of a run folder, a model folder or a hub name, called as its run is called."""
-    run = RunFolder(Path(place))
-    return load_encoder(place, name=name_of_run(run))
+    return load_encoder(name_or_folder, name=name_of_run(RunFolder(Path(name_or_folder))))
 
 
 def name_of_run(run: RunFolder) -> str | None:
@@ -43,7 +83,7 @@ def name_of_run(run: RunFolder) -> str | None:
 
 
 def results_file(output: str | None, run: RunFolder, verb: str, encoder: Encoder) -> Path:
-    """Where a verb's records go: the file that was named, else the run's own, else one of the verb's."""
+    """Where a verb's records go: the file that was named, else the run's, else one of the verb's."""
     if output:
         return Path(output)
     return run.results if run.config.is_file() else Path("runs") / verb / file_name(encoder.name) / "results.jsonl"
@@ -52,6 +92,11 @@ def results_file(output: str | None, run: RunFolder, verb: str, encoder: Encoder
 def to_device(encoder: Encoder, accelerator: str) -> None:
     """Move the encoder to where it shall compute."""
     cast(nn.Module, encoder.model).to(build_device(accelerator))
+
+
+def encoding_of(encoder: Encoder, precision: str) -> dict[str, Any]:
+    """The values of :data:`e2fashion.records.ENCODING` of what this encoder embeds."""
+    return {"image_size": encoder.transform.size, "resize": encoder.transform.resize, "precision": precision}
 
 
 def identity_of(run: dict[str, Any]) -> RunIdentity:

@@ -10,6 +10,8 @@ from omegaconf import MISSING as REQUIRED
 from e2fashion.literals import join_texts
 
 Accelerator = Literal["auto", "cpu", "gpu", "cuda", "mps"]
+FeatureKind = Literal["global", "region", "both"]
+"""Image features: of the whole image, of an entity's region, or both."""
 
 
 @dataclass
@@ -33,7 +35,20 @@ class Preprocessing:
 
 
 @dataclass
-class Measuring(Computing, Preprocessing):
+class Inference(Computing):
+    """How an encoder runs over a catalogue."""
+
+    batch_size: int = 128
+    """Products per step."""
+    workers: int = 0
+    """Processes that prepare batches; 0: the main process."""
+    precision: Literal["auto", "fp32", "bf16"] = "fp32"
+    """Precision of the encoder; computations on its features are fp32 in any case. ``auto``: bf16 where the device
+    multiplies it natively, else fp32; the default gives the same numbers on every machine."""
+
+
+@dataclass
+class Measuring(Inference, Preprocessing):
     """Keys of every measurement of an encoder on a catalogue."""
 
     model: str = REQUIRED
@@ -42,13 +57,6 @@ class Measuring(Computing, Preprocessing):
     """A prepared catalogue."""
     name: str | None = None
     """Name of the model in tables; null: its folder's name."""
-    batch_size: int = 128
-    """Products per step."""
-    workers: int = 0
-    """Processes that prepare batches; 0: the main process."""
-    precision: Literal["auto", "fp32", "bf16"] = "fp32"
-    """Precision of the encoder; computations on its features are fp32 in any case. ``auto``: bf16 where the device
-    multiplies it natively, else fp32; the default gives the same numbers on every machine."""
     output: str | None = None
     """Records file; null: ``results.jsonl`` of the run folder, else of ``runs/<verb>/<model>``."""
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from e2fashion.disk import atomic_file
+from e2fashion.tables import Value
 from e2fashion.types import E2FashionError
 
 if TYPE_CHECKING:
@@ -34,6 +35,13 @@ class Point:
     value: float
     low: float | None = None
     high: float | None = None
+
+    @classmethod
+    def of(cls, x: float, value: Value) -> Point:
+        """The mean of several runs, one deviation either side, or a single run with its interval."""
+        if value.sd is None:
+            return cls(x, value.mean, value.low, value.high)
+        return cls(x, value.mean, value.mean - value.sd, value.mean + value.sd)
 
 
 def draw_curves(

@@ -35,16 +35,16 @@ ENCODING = ("image_size", "resize", "precision")
 DECLARED_IN = {
     "retrieval": "e2fashion.tasks.retrieval.rankings",
     "retrieval_by_group": "e2fashion.tasks.retrieval.breakdown",
-    "retrieval_difference": "e2fashion.tasks.retrieval.significance",
+    "retrieval_difference": "e2fashion.tasks.retrieval.rankings",
     "zero_shot": "e2fashion.tasks.classification.classify",
     "tags": "e2fashion.tasks.classification.tags",
     "probe": "e2fashion.tasks.probing.probe",
-    "selection": "e2fashion.tasks.localization.records",
+    "selection": "e2fashion.tasks.localization.measure",
     "captioning": "e2fashion.tasks.captioning.measure",
     "composed_retrieval": "e2fashion.tasks.composed.measure",
     "composed_retrieval_difference": "e2fashion.tasks.composed.measure",
     "search": "e2fashion.tasks.search.measure",
-    "data_statistics": "e2fashion.data.statistics",
+    "data_statistics": "e2fashion.data.describe",
     "model": "e2fashion.records",
 }
 """The module that declares each task, imported when records of the task are read."""

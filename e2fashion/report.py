@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,40 +21,57 @@ from e2fashion.escape import markdown, markdown_code
 from e2fashion.figures import Heatmap, ImageArray, RetrievedRow, SelectionRow, draw_retrieved, draw_selection
 from e2fashion.records import REMEDY, RecordContext, append_records, read_records, settings_of
 from e2fashion.run_folder import RunFolder
-from e2fashion.tables import to_markdown
+from e2fashion.tables import Table, to_markdown, without_repeats
 from e2fashion.tasks.captioning.tables import caption_tables
 from e2fashion.tasks.classification.tables import classification_tables, tag_tables
 from e2fashion.tasks.composed.tables import composed_tables
 from e2fashion.tasks.localization.attribution import attention_map
 from e2fashion.tasks.localization.tables import selection_tables
-from e2fashion.tasks.probing.tables import probe_tables
-from e2fashion.tasks.retrieval.measure import MeasureSettings, embed_catalogue
+from e2fashion.tasks.probing.tables import add_probe_figures, probe_tables
+from e2fashion.tasks.retrieval.measure import embed_catalogue
 from e2fashion.tasks.retrieval.protocols import FullGallery
-from e2fashion.tasks.retrieval.rankings import RETRIEVAL
-from e2fashion.tasks.retrieval.significance import compare_rankings
+from e2fashion.tasks.retrieval.rankings import RETRIEVAL, compare_rankings
 from e2fashion.tasks.retrieval.tables import compared_metric, difference_table, retrieval_table
 from e2fashion.tasks.search.tables import search_tables
 from e2fashion.training.sample_sheets import best_images, first_view, selection_of, some_of, subjects_of
-from e2fashion.types import ResultRecord
+from e2fashion.types import E2FashionError, ResultRecord
 
 
 def write_tables(records: Sequence[ResultRecord], file: Path | None = None) -> str:
     """One Markdown table per split, protocol, definition of a hit, text, catalogue and settings; written to ``file``.
 
-    Only records with equal conditions share a table and are averaged. Settings are stated where they differ. Other
-    tasks follow in further tables.
+    Only records with equal conditions share a table and are averaged. Settings are stated where they differ. Equal
+    tables are written once, and the caption says what they hold for. Other tasks follow in further tables.
 
     Raises:
         E2FashionError: records from a file lack what the tables of their task show.
     """
-    tables = _tables(records)
-    content = "\n".join(tables) if tables else "No records that a table is made of.\n"
+    more = [
+        *selection_tables(records),
+        *composed_tables(records),
+        *classification_tables(records),
+        *tag_tables(records),
+        *caption_tables(records),
+        *search_tables(records),
+        *probe_tables(records),
+    ]
+    parts = _distinct(_retrieval_tables(records))
+    if long_texts := long_text_lines(records):
+        parts.append(long_texts.lstrip())
+    parts += _distinct(more)
+    content = "\n".join(parts) if parts else "No records that a table is made of.\n"
     if file is not None:
         write_text(file, content)
     return content
 
 
-def _tables(records: Sequence[ResultRecord]) -> list[str]:
+def _distinct(tables: Sequence[Table]) -> list[str]:
+    """The tables as Markdown, equal ones once."""
+    named = {str(number): table for number, table in enumerate(tables)}
+    return [to_markdown(table) for table in without_repeats(named).values()]
+
+
+def _retrieval_tables(records: Sequence[ResultRecord]) -> list[Table]:
     kinds: dict[tuple[str, ...], dict[tuple[Any, ...], list[ResultRecord]]] = {}
     for record in records:
         if record.task == RETRIEVAL.task:
@@ -62,21 +80,15 @@ def _tables(records: Sequence[ResultRecord]) -> list[str]:
             kind.setdefault(tuple(settings.items()), []).append(record)
     tables = []
     for (split, protocol, positives, text), alike in kinds.items():
-        for how, own in alike.items():
-            table = to_markdown(retrieval_table(own, split=split, protocol=protocol, positives=positives, text=text))
+        for how, chosen in alike.items():
+            table = retrieval_table(chosen, split=split, protocol=protocol, positives=positives, text=text)
             differing = [
                 f"{name} {str(value)[:12]}" for name, value in how if any((name, value) not in o for o in alike)
             ]
-            tables.append(table + (f"\nMeasured with {markdown(', '.join(differing))}.\n" if differing else ""))
-    if long_texts := long_text_lines(records):
-        tables.append(long_texts.lstrip())
-    tables += [to_markdown(table) for table in selection_tables(records)]
-    tables += [to_markdown(table) for table in composed_tables(records)]
-    tables += [to_markdown(table) for table in (*classification_tables(records), *tag_tables(records))]
-    tables += [to_markdown(table) for table in caption_tables(records)]
-    tables += [to_markdown(table) for table in search_tables(records)]
-    if probes := probe_tables(records):
-        tables.append(probes)
+            if differing:
+                caption = f"{table.caption}\n\nMeasured with {markdown(', '.join(differing))}."
+                table = replace(table, caption=caption)
+            tables.append(table)
     return tables
 
 
@@ -94,8 +106,7 @@ def write_comparison(
     figures = file.parent / "figures"
     heading = markdown(" against ".join(encoder.name for encoder in encoders))
     parts = [f"# {heading}\n", *lines, "", write_tables(records)]
-    settings = MeasureSettings(progress=progress)
-    embedded = [embed_catalogue(encoder, catalogue, split, settings=settings) for encoder in encoders]
+    embedded = [embed_catalogue(encoder, catalogue, split, progress=progress) for encoder in encoders]
     parts += [interval_lines(records), *difference_tables(encoders, embedded, split)]
     rows = retrieved_rows(encoders, catalogue, split, products, embedded=embedded)
     draw_retrieved(rows, figures / "retrieved.png", f"Text-to-image retrieval among the products of {split}")
@@ -175,8 +186,7 @@ def retrieved_rows(
     ``embedded`` are the embeddings of the split, if the caller has them.
     """
     if embedded is None:
-        settings = MeasureSettings(progress=progress)
-        embedded = [embed_catalogue(encoder, catalogue, split, settings=settings) for encoder in encoders]
+        embedded = [embed_catalogue(encoder, catalogue, split, progress=progress) for encoder in encoders]
     rows = CatalogueRows(catalogue.split(split), (), encoders[0].template, encoders[0].transform)
     chosen = some_of(rows.product_count, queries)
     found = [_best_images(item, chosen) for item in embedded]
@@ -242,3 +252,21 @@ def keep_records(results: Path, records: Sequence[ResultRecord], model: str = ""
     if run.config.is_file() and run.results == results:
         write_tables(read_records(results), run.report)
     return f"{len(records)} records appended to {results}\n\n" + write_tables(records)
+
+
+def report(sources: Sequence[Path], output: Path | None = None) -> str:
+    """Tables from the records of several run folders or files, written to ``output`` with figures of probes next to it.
+
+    Raises:
+        E2FashionError: no sources, or one without records.
+    """
+    if not sources:
+        raise E2FashionError("report takes run folders or results.jsonl files and output=<file.md>; got none.")
+    records: list[ResultRecord] = []
+    for source in sources:
+        file = RunFolder(source).results if source.is_dir() else source
+        if not file.is_file():
+            raise E2FashionError(f"'{source}' holds no records: {file} does not exist. Run `e2fashion evaluate` first.")
+        records += read_records(file)
+    tables = write_tables(records, output)
+    return tables + add_probe_figures(records, output) if output else tables

@@ -182,6 +182,11 @@ def pivot(
     return Table(header, tuple(lines), caption, Measured.of(record for group in of_row.values() for record in group))
 
 
+def summarize(records: Sequence[ResultRecord], spread: Callable[[ResultRecord], float | None] | None = None) -> Value:
+    """Mean and deviation of the values of several records, or value and interval of one; ``spread`` as in a column."""
+    return _values(Column("", None, spread=spread), {0: records}, lambda record: None)[0]
+
+
 def _values(
     item: Column, of_row: Mapping[Hashable, Sequence[ResultRecord]], column: Callable[[ResultRecord], Hashable]
 ) -> dict[Hashable, Value]:

@@ -176,3 +176,12 @@ class ResultRecord:
     def as_dict(self) -> dict[str, Any]:
         """The record as plain values, ready for JSON."""
         return asdict(self)
+
+
+@dataclass(frozen=True)
+class TokenCounter:
+    """``lengths`` maps texts to their numbers of tokens, start and end included, as the tokenizer ``name`` counts."""
+
+    name: str
+    context_length: int
+    lengths: Callable[[list[str]], list[int]]

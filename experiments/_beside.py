@@ -14,7 +14,7 @@ from e2fashion.run_folder import RunFolder
 from e2fashion.tables import Table
 from e2fashion.tasks.classification.classify import measure_zero_shot
 from e2fashion.tasks.retrieval.breakdown import frequency_groups, length_groups, recall_by_group
-from e2fashion.tasks.retrieval.measure import MeasureSettings, embed_catalogue
+from e2fashion.tasks.retrieval.measure import embed_catalogue
 from e2fashion.tasks.retrieval.protocols import FullGallery
 from e2fashion.training.config import RunConfig
 from e2fashion.types import E2FashionError, ResultRecord
@@ -24,7 +24,6 @@ from experiments._experiment import Material
 SPLIT = "test"
 LABELS = ("article_type", "sub_category")
 SHARES = (0.25, 0.5, 0.75)
-QUIET = MeasureSettings(progress=False)
 BEFORE = "CLIP, pretrained"
 
 
@@ -82,7 +81,7 @@ def groups_and_labels(
     columns = [column for column in LABELS if column in data.tag_columns]
     if not columns:
         raise E2FashionError(f"{data.path} has none of the tag columns {', '.join(LABELS)}: no label to predict.")
-    embedded = embed_catalogue(encoder, data, context.split, settings=QUIET)
+    embedded = embed_catalogue(encoder, data, context.split, progress=False)
     found: list[ResultRecord] = []
     for column in columns:
         found += measure_zero_shot(encoder, data, embedded, context, column)

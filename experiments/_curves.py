@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import statistics
 from collections.abc import Callable
 from pathlib import Path
 
 from e2fashion.config import load_config
 from e2fashion.plots import Point, draw_curves
+from e2fashion.tables import summarize
 from e2fashion.tasks.retrieval.rankings import BOTH
 from e2fashion.training.config import RunConfig
 from experiments._experiment import Material
@@ -22,7 +22,7 @@ def draw_rows(
     """
     curves: dict[str, list[Point]] = {}
     for title, folders in material.folders.items():
-        own = [
+        seeds = [
             record
             for record in material.records
             if (record.model, record.metric, record.direction) == (title, "SumR", BOTH)
@@ -30,10 +30,6 @@ def draw_rows(
             == ("retrieval", protocol, "product", split)
         ]
         config = load_config(RunConfig, folders[0].config)
-        mean, low, high = statistics.fmean(record.value for record in own), own[0].low, own[0].high
-        if len(own) > 1:
-            spread = statistics.stdev(record.value for record in own)
-            low, high = mean - spread, mean + spread
         name = "E2" if any(config.model.entities.values()) else "CLIP-FT"
-        curves.setdefault(name, []).append(Point(number(config), mean, low, high))
+        curves.setdefault(name, []).append(Point.of(number(config), summarize(seeds)))
     return draw_curves(curves, material.output / f"{material.experiment.name}.png", x_label, "SumR", log_x=True)

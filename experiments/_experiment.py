@@ -111,7 +111,7 @@ class Experiment:
     recipes: Recipes = field(default_factory=lambda: FASHIONGEN)
     ablation: str = ""
     baseline: str | None = None
-    protocols: str = "full"
+    protocols: tuple[str, ...] = ("full",)
     splits: tuple[str, ...] = ("test",)
     table: str = ""
     other_tables: Mapping[str, str] = field(default_factory=dict)

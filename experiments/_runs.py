@@ -16,11 +16,12 @@ from e2fashion.records import MODEL, RunIdentity, read_records
 from e2fashion.run_folder import RunFolder
 from e2fashion.training.build import resolve_arithmetic
 from e2fashion.training.config import RunConfig, run_identity
-from e2fashion.types import E2FashionError, ResultRecord
+from e2fashion.types import E2FashionError, ResultRecord, Split
 from experiments._experiment import ROOT, RUN_CONFIGS, Experiment, Recipe, Row
 
 CONFIGS = ROOT / "configs" / "ablation"
-EVALUATED = "val,test"  # the epoch is chosen on val; test is read once, when every run is done
+EVALUATED: tuple[Split, ...] = ("val", "test")
+"""The epoch is chosen on val; test is read once, when every run is done."""
 
 
 @dataclass(frozen=True)
@@ -79,7 +80,12 @@ def _planned(
     experiment: Experiment, recipe: Recipe, catalogue: Catalogue, pool: Path, steering: Steering
 ) -> tuple[list[PlannedRun], dict[str, str]]:
     """The runs of all rows that are wanted, and why others are left out."""
-    words = [f"data={catalogue.path}", f"protocols={experiment.protocols}", *recipe.overrides, *steering.overrides]
+    words = [
+        f"data={catalogue.path}",
+        f"protocols={','.join(experiment.protocols)}",
+        *recipe.overrides,
+        *steering.overrides,
+    ]
     if not experiment.ablation:
         titles = [row.title for row in experiment.rows]
         if unknown := [title for title in steering.only if title not in titles]:
@@ -92,7 +98,7 @@ def _planned(
         ]
         left_out = [title for title in titles if steering.only and title not in steering.only]
         return [_placed(run, catalogue, pool) for run in runs], dict.fromkeys(left_out, "left out by --only")
-    words += [f"base={RUN_CONFIGS / f'{recipe.prefix}_e2.yaml'}", f"split={EVALUATED}"]
+    words += [f"base={RUN_CONFIGS / f'{recipe.prefix}_e2.yaml'}", f"split={','.join(EVALUATED)}"]
     words += [f"seeds=[{','.join(map(str, steering.seeds))}]"]
     ablation = load_ablation(CONFIGS / f"{experiment.ablation}.yaml", words)
     chosen = ablation.chosen(steering.only)
@@ -105,7 +111,7 @@ def _planned(
 def row_config(row: Row, recipe: Recipe, words: Sequence[str]) -> RunConfig:
     """The resolved configuration of one row; ``words`` come before the row's overrides, which make the row."""
     file = RUN_CONFIGS / f"{recipe.prefix}_{row.system}.yaml"
-    words = [*words, *row.overrides, f"evaluate_splits={EVALUATED}"]
+    words = [*words, *row.overrides, f"evaluate_splits={','.join(EVALUATED)}"]
     config = load_config(RunConfig, file, words)
     if not row.trained:
         stages = [name for name, stage in config.train.stages.items() if stage is not None]
@@ -120,8 +126,8 @@ def _placed(run: PlannedRun, catalogue: Catalogue, pool: Path) -> PlannedRun:
     return replace(run, config=config, identity=identity)
 
 
-def _evaluated(run: PlannedRun, splits: str) -> PlannedRun:
-    return replace(run, config=replace(run.config, evaluate_splits=splits))
+def _evaluated(run: PlannedRun, split: Split) -> PlannedRun:
+    return replace(run, config=replace(run.config, evaluate_splits=[split]))
 
 
 def row_records(folders: dict[str, list[RunFolder]], catalogue: Catalogue, splits: Iterable[str]) -> list[ResultRecord]:

@@ -7,8 +7,7 @@ from collections.abc import Sequence
 from e2fashion.records import RecordContext
 from e2fashion.run_folder import RunFolder
 from e2fashion.tasks.retrieval.protocols import FullGallery
-from e2fashion.tasks.retrieval.rankings import Ranking, load_rankings, pool_rankings, rankings_file
-from e2fashion.tasks.retrieval.significance import compare_rankings
+from e2fashion.tasks.retrieval.rankings import Ranking, compare_rankings, load_rankings, pool_rankings, rankings_file
 from e2fashion.types import E2FashionError, ResultRecord
 from experiments._experiment import Material
 

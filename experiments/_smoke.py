@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from e2fashion.data.config import Preparation, build_source
 from e2fashion.data.prepare import prepare_catalogue
-from e2fashion.training.build import build_source
 from experiments._experiment import Recipe
 
 SOURCE = {"products": 40, "image_size": 32, "views": 1, "seed": 0}
@@ -34,4 +34,4 @@ def smoke_overrides(recipe: Recipe, scale: str) -> list[str]:
 def smoke_catalogue(folder: Path) -> Path:
     """Forty garments of 32 px: 24 to train."""
     source = build_source("synthetic", SOURCE)
-    return prepare_catalogue(source, folder, val_fraction=0.2, test_fraction=0.2, progress=False).path
+    return prepare_catalogue(source, folder, Preparation(val_fraction=0.2, test_fraction=0.2), progress=False).path

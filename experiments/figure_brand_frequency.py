@@ -18,7 +18,7 @@ import csv
 import sys
 from pathlib import Path
 
-from e2fashion.data.statistics import share_of_rare, tag_counts
+from e2fashion.data.describe import share_of_rare, tag_counts
 from e2fashion.plots import draw_frequencies
 from experiments._command import main
 from experiments._data import DATA_SETS

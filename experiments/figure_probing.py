@@ -1,7 +1,7 @@
 """Figure: linear probing of CLIP, CLIP-FT, FILIP-FT and E2 on brand, season, sub-category and composition.
 
-Claim: E2's image features tell an entity's values apart better than those of CLIP, CLIP-FT and FILIP-FT.
-Runs: those of table 1. Global image features, logistic regression fitted on train, regularisation chosen on val,
+Claim: E2's image features separate an entity's values better than those of CLIP, CLIP-FT and FILIP-FT.
+Runs: those of table 1. Global image features, logistic regression fitted on train, regularization chosen on val,
 accuracy on test with its 95 % interval (several seeds: mean and standard deviation).
 
 Command::
@@ -21,10 +21,9 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
-from e2fashion import runner
 from e2fashion.tasks.probing.config import ProbeConfig
-from e2fashion.tasks.probing.figures import draw_probes
-from e2fashion.tasks.probing.tables import probe_table
+from e2fashion.tasks.probing.probe import probe
+from e2fashion.tasks.probing.tables import draw_probes, probe_table
 from e2fashion.types import ResultRecord
 from experiments._command import main
 from experiments._experiment import SYSTEMS, Experiment, Material
@@ -43,10 +42,10 @@ def view(material: Material) -> list[Path]:
             config = ProbeConfig(
                 model=str(folder.path),
                 data=str(catalogue.path),
-                entity=",".join(entities),
+                entity=entities,
                 min_examples=2 if material.smoke else 10,
             )
-            records += [replace(item, model=title) for item in runner.probe_records(config, progress=False)[1]]
+            records += [replace(item, model=title) for item in probe(config, progress=False)[1]]
     files = write_tables(replace(material, records=records), {"": probe_table(records)})
     return [*files, draw_probes(records, material.output / f"{material.experiment.name}.png")]
 

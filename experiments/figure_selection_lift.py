@@ -1,6 +1,6 @@
 """Figure (ours): do selected patches lie where a tag is drawn? E2 and its variants, attention, occlusion; SynthFashion.
 
-Claim: the paper's pictures suggest that tokens find the logo, the fabric; nobody has counted. Drawn garments know the
+Claim: the paper's figures suggest that tokens find the logo, the fabric; nobody has counted. Drawn garments know the
 true region of every tag, so the share of selected patches on it can be set against chance, against tokens that read
 random patches and were trained the same way, and against what a CLIP without tokens offers.
 Runs: CLIP-FT and E2 of the quickstart; E2 trained without noise, and with tokens that read random patches.
@@ -17,19 +17,17 @@ Deviations: not in the paper. Garments are drawn: what holds for them need not h
 
 from __future__ import annotations
 
-import statistics
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from e2fashion.encoder import load_encoder
+from e2fashion.measuring import identity_of
 from e2fashion.plots import Point, draw_bars
-from e2fashion.records import RunIdentity
-from e2fashion.tasks.localization.measure import measure_selection
-from e2fashion.tasks.localization.records import SMALL_REGIONS
+from e2fashion.tables import summarize
+from e2fashion.tasks.localization.measure import SMALL_REGIONS, measure_selection
 from e2fashion.tasks.localization.tables import detail_table, lift_table
-from e2fashion.tasks.retrieval.measure import MeasureSettings
 from e2fashion.types import ResultRecord
 from experiments._command import main
 from experiments._experiment import Experiment, Material, Recipe, Row
@@ -38,20 +36,19 @@ from experiments._tables import write_tables
 SPLIT = "test"
 EVERY_METHOD = ("tokens", "attention", "rollout", "occlusion")
 METHODS = {"CLIP-FT": EVERY_METHOD, "E2": EVERY_METHOD}
-"""How patches are found, by row; the others' tokens alone are looked at."""
+"""Scorers by row; of the other rows the tokens alone."""
 
 
 def view(material: Material) -> list[Path]:
     """The table of lifts, the table of every metric, and the lifts of the last block as bars."""
     catalogue = next(iter(material.catalogues.values()))
-    settings = MeasureSettings(progress=not material.smoke)
     records: list[ResultRecord] = []
     for title, folders in material.folders.items():
         for folder in folders:
-            made = folder.read_record()
-            run = RunIdentity(made["identity"], made.get("commit") or "", made["seed"])
+            run = identity_of(folder.read_record())
             encoder = load_encoder(str(folder.model), name=title)
-            records += measure_selection(encoder, catalogue, [SPLIT], METHODS.get(title, ("tokens",)), settings, run)
+            methods = METHODS.get(title, ("tokens",))
+            records += measure_selection(encoder, catalogue, [SPLIT], methods, run=run, progress=not material.smoke)
     tables = {"": lift_table(records), "_every_metric": detail_table(records)}
     return [
         *write_tables(replace(material, records=records), tables),
@@ -66,13 +63,13 @@ def draw_lifts(records: Sequence[ResultRecord], file: Path) -> Path:
     for record in lifts:
         where = record.model, record.protocol
         last[where] = max(last.get(where, 0), record.extra["layer"])
-    bars: dict[str, dict[str, list[float]]] = {}
+    bars: dict[str, dict[str, list[ResultRecord]]] = {}
     for record in lifts:
         if record.extra["layer"] == last[record.model, record.protocol] and shown(record):
             group = bars.setdefault(f"{record.model}: {record.protocol}", {})
-            group.setdefault(record.extra["entity"], []).append(record.value)
+            group.setdefault(record.extra["entity"], []).append(record)
     points = {
-        series: {entity: spread_point(values) for entity, values in groups.items()} for series, groups in bars.items()
+        series: {entity: spread_point(seeds) for entity, seeds in groups.items()} for series, groups in bars.items()
     }
     return draw_bars(points, file, "lift over chance (1)")
 
@@ -82,11 +79,10 @@ def shown(record: ResultRecord) -> bool:
     return record.protocol == "tokens" or record.model == "CLIP-FT"
 
 
-def spread_point(values: Sequence[float]) -> Point:
+def spread_point(seeds: Sequence[ResultRecord]) -> Point:
     """The mean, one standard deviation either side where there are several seeds."""
-    mean = statistics.fmean(values)
-    spread = statistics.stdev(values) if len(values) > 1 else None
-    return Point(0.0, mean, *((None, None) if spread is None else (mean - spread, mean + spread)))
+    point = Point.of(0.0, summarize(seeds))
+    return point if len(seeds) > 1 else Point(0.0, point.value)
 
 
 E2_ROWS = (

@@ -19,7 +19,7 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
-from e2fashion.data.statistics import statistics_records, statistics_table
+from e2fashion.data.describe import statistics_records, statistics_table
 from experiments._command import main
 from experiments._data import DATA_SETS
 from experiments._experiment import CATALOGUES_ALONE, Experiment, Material

@@ -33,7 +33,7 @@ EXPERIMENT = Experiment(
     rows=(Row("CLIP-FT", "clip_ft"), Row("FILIP-FT", "filip_ft"), Row("E2", "e2")),
     recipes={"paper": {"amazon_fashion": Recipe("amazon"), **FASHIONGEN["paper"]}, "small": FASHIONGEN["small"]},
     baseline="CLIP-FT",
-    protocols="full,sample_100",
+    protocols=("full", "sample_100"),
     view=retrieval_view("sample_100"),
 )
 

@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from e2fashion.data.catalogue import Catalogue
+from e2fashion.data.config import build_source
 from e2fashion.data.prepare import prepare_catalogue
-from e2fashion.training.build import build_source
 
 
 @pytest.fixture(autouse=True)

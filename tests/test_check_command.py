@@ -8,13 +8,13 @@ from PIL import Image
 
 from e2fashion.__main__ import main
 from e2fashion.data.catalogue import Catalogue
+from e2fashion.data.config import build_source
 from e2fashion.data.prepare import prepare_catalogue
-from e2fashion.training.build import build_source
 
 
 @pytest.fixture(scope="module")
 def leaking(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Three products a split; one of test has the picture of one of train."""
+    """Three products a split; one of test has the image of one of train."""
     folder = tmp_path_factory.mktemp("shop")
     lines = ["product_id,image,description,split,brand"]
     for number in range(9):
@@ -34,7 +34,7 @@ def test_the_report_and_the_exit_code(
     monkeypatch.chdir(tmp_path)
     assert main(["data", "check", str(leaking), "--quiet"]) == 3
     said = capsys.readouterr().out
-    assert "leak   equal_pictures_across: 2 products share 1 picture across splits" in said
+    assert "leak   equal_pictures_across: 2 products share 1 image across splits" in said
     assert "worst finding: leak; report: runs/check/leaking/report.md" in said
     folder = tmp_path / "runs" / "check" / "leaking"
     assert {place.name for place in folder.iterdir()} == {"report.md", "report.json", "rows", "figures"}
@@ -58,8 +58,8 @@ def test_the_report_and_the_exit_code(
         "1,train,p0,0,garment number 0",
     ]
     page = (folder / "report.md").read_text(encoding="utf-8")
-    assert "| Identical pictures across splits | **leak** | 1 group |" in page
-    assert "![Identical pictures across splits](figures/equal_pictures_across.png)" in page
+    assert "| Identical images across splits | **leak** | 1 group |" in page
+    assert "![Identical images across splits](figures/equal_pictures_across.png)" in page
     assert Image.open(folder / "figures" / "equal_pictures_across.png").width > 300
 
 
@@ -75,7 +75,7 @@ def test_pairs_of_two_catalogues_stand_side_by_side(leaking: Path, tmp_path: Pat
     words = [str(leaking), f"against={leaking}", f"output={tmp_path / 'report'}", "--quiet"]
     assert main(["data", "check", *words]) == 3
     page = (tmp_path / "report" / "report.md").read_text(encoding="utf-8")
-    assert "Of val and test, 1 product with identical or near-identical pictures in train of leaking." in page
+    assert "Of val and test, 1 product with identical or near-identical images in train of leaking." in page
     assert (tmp_path / "report" / "figures" / "against_pictures.png").is_file()
 
 
@@ -89,9 +89,9 @@ def test_drawn_products_do_not_leak(synth_catalogue: Catalogue, tmp_path: Path) 
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        ([], "'data' is not given"),
+        ([], "Give the data (A prepared catalogue)"),
         (["gone"], "gone is not a catalogue"),
-        (["one", "two"], "Give one catalogue and at most one configuration file; got one, two"),
+        (["one", "two"], "data check takes data and at most one configuration file; got one, two"),
         (["CATALOGUE", "fail_on=leek"], "leek"),
         (["CATALOGUE", "template={maker}"], "the field '{maker}', which the catalogue lacks"),
         (["CATALOGUE", "near_text=2"], "near_text is 2.0; give a number above 0"),

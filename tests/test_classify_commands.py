@@ -1,4 +1,4 @@
-"""The verbs that name pictures, from the command line to what they leave behind."""
+"""The verbs that classify images, from the command line to the files that they write."""
 
 from pathlib import Path
 
@@ -66,11 +66,11 @@ def test_tags_are_fitted_and_predicted(
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["classify", "column=brand"], "Give one model"),
+        (["classify", "column=brand"], "Give the model (Run folder"),
         (["classify", "MODEL", "column=brand", "templates=['photo']"], "the template 'photo' has no slot"),
         (["classify", "MODEL", "column=brand", "benchmark=F1 KAGL"], "belong together: give both, or neither"),
         (["classify", "MODEL", "column=brand", "benchmark=F1", "published=experiments/published.yaml"], "F1 FMNIST"),
-        (["tags", "predict", "MODEL"], "then one picture or more"),
+        (["tags", "predict", "MODEL"], "Give the images (Images whose tags are predicted"),
         (["tags", "predict", "MODEL", "nowhere.jpg"], "tags.json: thresholds are chosen on val"),
         (["tags", "fit", "MODEL", "split=val"], "on which the thresholds are chosen"),
     ],

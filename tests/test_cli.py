@@ -376,7 +376,7 @@ def test_the_text_can_be_changed_and_lose_its_tags(
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        (["split=vall"], "has no split 'vall'"),
+        (["split=vall"], "Invalid value 'vall', expected one of ['train', 'val', 'test']"),
         (["protocol=ful"], "did you mean 'full'?"),
         (["text={brnd}"], "Did you mean '{brand}'?"),
         (["size=33"], "size is 33; give a multiple of the patch size 8"),

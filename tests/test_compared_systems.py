@@ -16,10 +16,11 @@ from e2fashion.data.catalogue import Catalogue
 from e2fashion.embedding import EmbeddedSplit
 from e2fashion.encoder import load_encoder
 from e2fashion.models import E2Model, FilipModel
+from e2fashion.options import Inference
 from e2fashion.records import RecordContext, read_records
 from e2fashion.report import retrieved_rows
 from e2fashion.run_folder import RunFolder
-from e2fashion.tasks.retrieval.measure import MeasureSettings, embed_catalogue
+from e2fashion.tasks.retrieval.measure import embed_catalogue
 from e2fashion.tasks.retrieval.protocols import FullGallery
 from e2fashion.training import build
 from e2fashion.training.config import RunConfig
@@ -49,7 +50,7 @@ def filip(synth_catalogue: Catalogue, clip: Path, tmp_path_factory: pytest.TempP
 @pytest.fixture(scope="module")
 def embedded(filip: RunFolder, synth_catalogue: Catalogue) -> EmbeddedSplit:
     encoder = load_encoder(str(filip.path))
-    return embed_catalogue(encoder, synth_catalogue, "val", settings=MeasureSettings(batch_size=5, progress=False))
+    return embed_catalogue(encoder, synth_catalogue, "val", config=Inference(batch_size=5), progress=False)
 
 
 def test_a_filip_run_has_records_like_any_other(filip: RunFolder) -> None:

@@ -10,12 +10,12 @@ from omegaconf import OmegaConf
 from PIL import Image
 from tiny import save_random_clip
 
-from e2fashion import runner
 from e2fashion.__main__ import main
 from e2fashion.ablation.run import train as train_run
 from e2fashion.config import load_config
 from e2fashion.data.catalogue import Catalogue
 from e2fashion.data.config import PrepareConfig, load_prepare_config, source_options
+from e2fashion.data.prepare import prepare
 from e2fashion.data.sources import SOURCES
 from e2fashion.encoder import load_encoder
 from e2fashion.models import E2Model
@@ -82,7 +82,7 @@ def kagl(tmp_path_factory: pytest.TempPathFactory) -> Catalogue:
     config, options = load_prepare_config(
         CONFIGS / "data" / "kagl.yaml", [f"path={folder}", f"output={folder / 'catalogue'}"]
     )
-    runner.prepare(config, options, progress=False)
+    prepare(config, options, progress=False)
     return Catalogue.load(folder / "catalogue")
 
 
@@ -118,7 +118,7 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Catalogue:
     config, options = load_prepare_config(
         CONFIGS / "data" / "folder_example.yaml", [f"path={folder / 'products.csv'}", f"output={folder / 'catalogue'}"]
     )
-    runner.prepare(config, options, progress=False)
+    prepare(config, options, progress=False)
     return Catalogue.load(folder / "catalogue")
 
 
@@ -149,7 +149,7 @@ def fashiongen(tmp_path_factory: pytest.TempPathFactory) -> Catalogue:
         CONFIGS / "data" / "fashiongen.yaml",
         [f"path={folder / 'raw'}", f"output={folder / 'catalogue'}", "val_fraction=0.25"],
     )
-    runner.prepare(config, options, progress=False)
+    prepare(config, options, progress=False)
     return Catalogue.load(folder / "catalogue")
 
 

@@ -34,8 +34,7 @@ from e2fashion.tasks.captioning.storage import (
     save_decoder,
 )
 from e2fashion.tasks.captioning.tokens import CaptionTokens
-from e2fashion.tasks.classification.tag_predictor import TagPredictor, TagValues
-from e2fashion.tasks.classification.tags_file import load_tag_predictor, save_tag_predictor
+from e2fashion.tasks.classification.tag_predictor import TagPredictor, TagValues, load_tag_predictor, save_tag_predictor
 from e2fashion.training.resume import NEEDED, damage_of
 from e2fashion.types import E2FashionError
 

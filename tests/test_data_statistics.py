@@ -3,7 +3,7 @@
 import pytest
 
 from e2fashion.data.catalogue import Catalogue
-from e2fashion.data.statistics import share_of_rare, statistics_records, statistics_table, tag_counts
+from e2fashion.data.describe import share_of_rare, statistics_records, statistics_table, tag_counts
 from e2fashion.published import PublishedRow
 from e2fashion.tables import to_markdown
 from e2fashion.types import E2FashionError

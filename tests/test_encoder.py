@@ -17,7 +17,7 @@ import e2fashion
 from e2fashion.data.catalogue import Catalogue
 from e2fashion.encoder import Encoder, require_single_vectors
 from e2fashion.features import extract_features
-from e2fashion.tasks.retrieval.measure import MeasureSettings, embed_catalogue
+from e2fashion.tasks.retrieval.measure import embed_catalogue
 from e2fashion.types import E2FashionError
 
 
@@ -44,7 +44,7 @@ def assert_unit(embeds: Tensor) -> None:
 
 
 def test_images_are_embedded_as_evaluation_embeds_them(encoder: Encoder, synth_catalogue: Catalogue) -> None:
-    expected = embed_catalogue(encoder, synth_catalogue, "val", views=True, settings=MeasureSettings(progress=False))
+    expected = embed_catalogue(encoder, synth_catalogue, "val", views=True, progress=False)
     pictures = [Image.open(io.BytesIO(sample.image)) for sample in synth_catalogue.samples("val")]
     found = encoder.embed_images(pictures, batch_size=7)
     torch.testing.assert_close(found, expected.image_embeds, atol=1e-5, rtol=0)
@@ -52,7 +52,7 @@ def test_images_are_embedded_as_evaluation_embeds_them(encoder: Encoder, synth_c
 
 
 def test_texts_are_embedded_as_evaluation_embeds_them(encoder: Encoder, synth_catalogue: Catalogue) -> None:
-    expected = embed_catalogue(encoder, synth_catalogue, "val", settings=MeasureSettings(progress=False))
+    expected = embed_catalogue(encoder, synth_catalogue, "val", progress=False)
     texts = {s.product_id: encoder.template.render(s.tags, s.description) for s in synth_catalogue.samples("val")}
     assert max(len(encoder.tokenizer(text)["input_ids"]) for text in texts.values()) > encoder.context_length
     found = encoder.embed_texts([texts[product] for product in expected.product_ids], batch_size=5)
@@ -192,7 +192,7 @@ def test_texts_are_cut_where_training_cut_them(encoder: Encoder, synth_catalogue
     text = "a blue shirt with a long description"
     torch.testing.assert_close(loaded.embed_texts(text), shorter.embed_texts(text))
     assert not torch.allclose(loaded.embed_texts(text), encoder.embed_texts(text), atol=1e-3)
-    found = embed_catalogue(loaded, synth_catalogue, "val", settings=MeasureSettings(progress=False))
+    found = embed_catalogue(loaded, synth_catalogue, "val", progress=False)
     texts = {s.product_id: encoder.template.render(s.tags, s.description) for s in synth_catalogue.samples("val")}
     expected = loaded.embed_texts([texts[product] for product in found.product_ids])
     torch.testing.assert_close(found.text_embeds[found.first_texts], expected, atol=1e-5, rtol=0)

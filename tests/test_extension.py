@@ -1,28 +1,37 @@
 """What extending costs: a class and one registry line or entry point; an entity is YAML only."""
 
 import io
+import re
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, get_args
 
 import pandas as pd
 import pytest
+import torch
 from PIL import Image
 from tiny import TINY
+from tiny_encoder import SETTINGS, build_tiny_encoder
 
 from e2fashion.__main__ import main
 from e2fashion.data.catalogue import Catalogue
+from e2fashion.data.config import build_source
 from e2fashion.data.sources import SOURCES
 from e2fashion.data.sources.base import SourceProblem, SourceRow
 from e2fashion.encoder import load_encoder
 from e2fashion.records import read_records
+from e2fashion.tasks.localization import attribution
+from e2fashion.tasks.localization.config import ExplainConfig, Method
+from e2fashion.tasks.localization.explain import explain_image
+from e2fashion.tasks.localization.measure import measure_selection
 from e2fashion.tasks.retrieval.protocols import FullGallery, protocol_named
-from e2fashion.training.build import build_source
 from e2fashion.types import E2FashionError
 
 COLOURS = {"red": (200, 30, 30), "green": (30, 160, 60), "blue": (40, 60, 200)}
+
+PLAIN = [word for word in SETTINGS if not word.startswith(("model.entities", "model.fusion_layers"))]
 
 
 @dataclass
@@ -71,8 +80,8 @@ def test_a_new_source_and_a_new_entity(tmp_path: Path, monkeypatch: pytest.Monke
 
 
 BOUTIQUE = """
-from dataclasses import dataclass
-from typing import ClassVar
+from dataclasses import dataclass, replace
+from typing import ClassVar, get_args
 
 from e2fashion.data.sources.synthetic import SyntheticSource
 from e2fashion.tasks.retrieval.protocols import FullGallery
@@ -175,3 +184,21 @@ def test_a_name_that_two_packages_register_is_refused(tmp_path: Path, monkeypatc
     monkeypatch.syspath_prepend(str(tmp_path))
     with pytest.raises(E2FashionError, match=r"source 'lookbook' is registered by .*'north'.* and .*'south'"):
         build_source("lookbook", {})
+
+
+def test_a_scorer_of_patches_is_a_function_an_entry_and_a_name(
+    synth_catalogue: Catalogue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The example of docs/extending.md, in the module that it is added to; both uses find it by its name."""
+    assert set(get_args(Method)) == set(attribution.SCORERS)
+    page = (Path(__file__).parents[1] / "docs" / "extending.md").read_text(encoding="utf-8")
+    (code,) = re.findall(r"```python\n(def _norm\(.*?)```", page, re.DOTALL)
+    monkeypatch.setitem(attribution.SCORERS, "norm", attribution.SCORERS["attention"])  # taken out again afterwards
+    exec(code, vars(attribution))
+    encoder = build_tiny_encoder(synth_catalogue, PLAIN)
+    records = measure_selection(encoder, synth_catalogue, ["val"], ["norm"], progress=False)
+    assert {(record.protocol, record.extra["layer"]) for record in records} == {("norm", 2)}
+    image = torch.zeros(3, 40, 30, dtype=torch.uint8)
+    (explanation,) = explain_image(encoder, image, replace(ExplainConfig(), methods=["norm"]))  # type: ignore[list-item]
+    assert (explanation.heading, len(explanation.heatmap.heat)) == ("norm of patches, layer 2", 16)
+    monkeypatch.delattr(attribution, "_norm")

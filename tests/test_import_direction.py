@@ -50,7 +50,7 @@ LEVELS: dict[str, set[str]] = {
         "tasks.search",
         "training",
     },
-    "runs": {"ablation", "evaluation", "report", "runner"},
+    "runs": {"ablation", "evaluation", "report"},
     "commands": {"__main__", "commands"},
 }
 LEVEL = {unit: number for number, units in enumerate(LEVELS.values()) for unit in units}

@@ -11,10 +11,9 @@ from hypothesis import strategies as st
 from e2fashion.commands import COMMANDS
 from e2fashion.commands.registry import sort_arguments
 from e2fashion.config import load_config, split_names
-from e2fashion.data.config import load_prepare_config
+from e2fashion.data.config import build_source, load_prepare_config
 from e2fashion.literals import TEXT_VALUES, is_text, join_texts, locate, split_texts
 from e2fashion.tasks.search.config import IndexBuildConfig, SearchConfig
-from e2fashion.training import build
 from e2fashion.training.config import RunConfig
 from e2fashion.types import E2FashionError
 
@@ -120,7 +119,7 @@ def test_joined_texts_are_split_again(items: list[str]) -> None:
 def test_a_source_gets_its_texts_as_written(tmp_path: Path) -> None:
     (tmp_path / "t.csv").write_text("product_id,image,description\n")
     given = ["${name}", "???", "\ue0f5d", "010"]
-    source: Any = build.build_source("folder", {"path": str(tmp_path), "missing_values": given})
+    source: Any = build_source("folder", {"path": str(tmp_path), "missing_values": given})
     assert source.missing_values == given
 
 

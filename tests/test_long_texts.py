@@ -43,7 +43,7 @@ def test_a_stretched_checkpoint_is_saved_and_measured_with_its_longer_context(
     assert saved["text_config"]["max_position_embeddings"] == 100
     assert folder.read_record()["texts"]["stretched_from"] == 77
     assert "text.overflow=stretch" in folder.log.read_text(encoding="utf-8")
-    assert evaluate(EvaluateConfig(model=str(folder.path), data=str(synth_catalogue.path), selection=""), False)[1]
+    assert evaluate(EvaluateConfig(model=str(folder.path), data=str(synth_catalogue.path), selection=[]), False)[1]
 
 
 def test_what_long_texts_lose_is_recorded_and_reported(synth_catalogue: Catalogue, tmp_path: Path) -> None:

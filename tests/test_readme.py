@@ -27,7 +27,7 @@ from e2fashion.ablation.plan import load_ablation
 from e2fashion.commands import registry
 from e2fashion.config import load_config, load_with_options
 from e2fashion.data.catalogue import Catalogue
-from e2fashion.data.config import PrepareConfig, load_prepare_config
+from e2fashion.data.config import Preparation, PrepareConfig, build_source, load_prepare_config
 from e2fashion.data.prepare import prepare_catalogue
 from e2fashion.data.sources import SOURCES
 from e2fashion.data.transforms import ImageTransform
@@ -38,7 +38,7 @@ from e2fashion.losses.terms import LOSS_TERMS
 from e2fashion.models import E2Output
 from e2fashion.models.tokenizer import load_tokenizer
 from e2fashion.tasks.captioning.config import CaptionTrainConfig
-from e2fashion.training.build import build_loss, build_source
+from e2fashion.training.build import build_loss
 from e2fashion.training.config import RunConfig
 from e2fashion.types import E2FashionError
 
@@ -256,13 +256,15 @@ def test_the_documented_source_prepares_a_catalogue(tmp_path: Path, monkeypatch:
         for view in range(2 if number < 8 else 0):
             Image.new("RGB", (8, 8), (30 * number, 90 * view, 0)).save(data / str(number) / f"{view}.jpg", quality=100)
     source = build_source("lookbook", {"path": str(data)})
-    catalogue = prepare_catalogue(source, tmp_path / "catalogue", on_error="skip", val_fraction=0.2, progress=False)
+    catalogue = prepare_catalogue(
+        source, tmp_path / "catalogue", Preparation(on_error="skip", val_fraction=0.2), progress=False
+    )
     assert {split: counts["products"] for split, counts in catalogue.manifest.splits.items()} == {
         "train": 5,
         "val": 1,
         "test": 2,
     }
-    assert catalogue.manifest.skipped == {"no picture": 1}
+    assert catalogue.manifest.skipped == {"no image": 1}
 
 
 def test_the_documented_loss_adds_its_term(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,7 +15,7 @@ from e2fashion.disk import DamagedError
 from e2fashion.encoder import Encoder
 from e2fashion.records import append_records, read_records
 from e2fashion.report import retrieved_rows, selection_rows, write_comparison, write_tables
-from e2fashion.tasks.retrieval.measure import MeasureSettings, embed_catalogue, measure_retrieval
+from e2fashion.tasks.retrieval.measure import embed_catalogue, measure_retrieval
 from e2fashion.training.sample_sheets import SHOWN
 from e2fashion.types import E2FashionError, ResultRecord
 
@@ -35,11 +35,10 @@ def plain(synth_catalogue: Catalogue) -> Encoder:
 
 @pytest.fixture(scope="module")
 def records(regional: Encoder, plain: Encoder, synth_catalogue: Catalogue) -> list[ResultRecord]:
-    settings = MeasureSettings(progress=False)
     return [
         record
         for encoder in (plain, regional)
-        for record in measure_retrieval(encoder, synth_catalogue, "test", settings=settings)
+        for record in measure_retrieval(encoder, synth_catalogue, "test", progress=False)
     ]
 
 
@@ -66,9 +65,18 @@ def test_what_was_measured_differently_is_never_averaged(records: list[ResultRec
     other_size = [replace(record, extra={**record.extra, "image_size": 64}) for record in records]
     content = write_tables([*records, *other_data, *other_size])
     assert "±" not in content
-    assert content.count("| regional |") == 6
+    assert content.count("| regional |") == 2  # equal tables are written once
     assert content.count("catalogue ffffffffffff") == 2
     assert content.count("image_size 64") == 2
+
+
+def test_equal_tables_of_two_notions_of_a_hit_are_written_once(records: list[ResultRecord]) -> None:
+    content = write_tables(records)
+    assert content.count("| regional |") == 1
+    assert "a hit is the same product" in content
+    assert "The same values hold for: Protocol `full` on test: " in content
+    by_text = [replace(r, value=r.value + (r.positives == "text")) for r in records]
+    assert write_tables(by_text).count("| regional |") == 2
 
 
 def test_seeds_are_averaged(records: list[ResultRecord]) -> None:
@@ -83,7 +91,7 @@ def test_without_records_a_table_says_so(tmp_path: Path) -> None:
 
 def test_the_best_picture_of_a_query_has_the_highest_score(plain: Encoder, synth_catalogue: Catalogue) -> None:
     (row,) = retrieved_rows([plain], synth_catalogue, "test", 1, progress=False)
-    embedded = embed_catalogue(plain, synth_catalogue, "test", settings=MeasureSettings(progress=False))
+    embedded = embed_catalogue(plain, synth_catalogue, "test", progress=False)
     query = next(place for place in range(12) if plain_text(plain, synth_catalogue, place) == row.text)
     scores = embedded.image_embeds[embedded.first_images] @ embedded.text_embeds[embedded.first_texts][query]
     assert len(row.found["plain"]) == SHOWN

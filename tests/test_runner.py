@@ -16,7 +16,6 @@ import torch
 from tiny import TINY, same_weights, saved_weights
 from transformers import AutoModel, AutoProcessor, CLIPProcessor
 
-from e2fashion import runner
 from e2fashion.ablation.comparison import compare
 from e2fashion.ablation.config import load_comparison
 from e2fashion.ablation.run import train as train_run
@@ -25,6 +24,7 @@ from e2fashion.data.catalogue import Catalogue
 from e2fashion.encoder import load_encoder
 from e2fashion.models import added_parameters
 from e2fashion.records import read_records
+from e2fashion.report import report
 from e2fashion.run_folder import RunFolder
 from e2fashion.training import stages as training
 from e2fashion.training.build import resolve_arithmetic
@@ -130,7 +130,7 @@ def test_a_run_says_whether_its_tokens_select_the_true_regions(trained: RunFolde
     found = [record for record in read_records(trained.results) if record.task == "selection"]
     assert {(record.split, record.protocol, record.extra["layer"]) for record in found} == {("val", "tokens", 1)}
     assert {record.extra["entity"] for record in found} == {"brand", "season", "(all)"}
-    assert "| lift over chance |" in runner.report([trained.path])
+    assert "| lift over chance |" in report([trained.path])
 
 
 def test_the_record_of_val_is_what_chose_the_model(trained: RunFolder) -> None:

@@ -11,7 +11,7 @@ from omegaconf import MISSING
 
 from e2fashion.config import keys_of, load_config
 from e2fashion.training.config import RunConfig
-from e2fashion.types import E2FashionError
+from e2fashion.types import E2FashionError, Split
 
 
 @dataclass
@@ -25,8 +25,8 @@ class CompareConfig:
     """A prepared catalogue."""
     output: str = "runs/compare"
     """Folder of the report; each run gets a folder in it."""
-    split: str = "test"
-    """Split of the report."""
+    split: Split = "test"
+    """Split that the report is about."""
     gallery_products: int = 6
     """Rows of each figure of retrieved products."""
 
@@ -50,9 +50,9 @@ class AblationConfig:
     baseline: str | None = None
     """Row that the others are compared with; null: no differences."""
     optional: list[str] = field(default_factory=list)
-    """Rows that are left out, and listed, if the base lacks what they remove or change."""
-    split: str = "val"
-    """Splits on which every run is evaluated, separated by commas."""
+    """Rows that are left out, and listed, where the base lacks what they remove or change."""
+    split: list[Split] = field(default_factory=lambda: ["val"])
+    """Splits on which every run is evaluated."""
     name: str | None = None
     """Name of the report; null: the file's name."""
     output: str = "runs/ablate/${name}"

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from e2fashion.ablation.config import AblationConfig
-from e2fashion.config import keys_of, load_config, split_names
+from e2fashion.config import keys_of, load_config
 from e2fashion.disk import checked_name
 from e2fashion.training.config import NOT_IDENTITY, NOT_IDENTITY_LOADER, RunConfig, differences, run_identity
 from e2fashion.types import E2FashionError
@@ -107,8 +107,7 @@ def load_ablation(file: str | Path, overrides: Sequence[str] = ()) -> Ablation:
         config = load_config(AblationConfig, file, [*own, f"name={file.stem}"])
     _check_settings(file, config, shared)
     base_file = Path(config.base) if any(item.startswith("base=") for item in own) else file.parent / config.base
-    splits = split_names(config.split)
-    shared += [f"data={config.data}", f"evaluate_splits={','.join(splits)}"]
+    shared += [f"data={config.data}", f"evaluate_splits={','.join(config.split)}"]
     base = load_config(RunConfig, base_file, shared)
     rows, left_out = _rows(file, config, base)
     changes: dict[str, dict[str, tuple[Any, Any]]] = {}
@@ -127,7 +126,7 @@ def load_ablation(file: str | Path, overrides: Sequence[str] = ()) -> Ablation:
         base=base.name,
         baseline=None if config.baseline in left_out else config.baseline,
         seeds=tuple(config.seeds),
-        splits=tuple(splits),
+        splits=tuple(config.split),
         changes=changes,
         words={row: _typed(rows[row], changes[row]) for row in rows},
         left_out=left_out,

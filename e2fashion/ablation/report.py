@@ -29,8 +29,15 @@ from e2fashion.tables import (
 )
 from e2fashion.tasks.localization.tables import selection_tables
 from e2fashion.tasks.retrieval.protocols import FullGallery
-from e2fashion.tasks.retrieval.rankings import BOTH, RETRIEVAL, Ranking, load_rankings, pool_rankings, rankings_file
-from e2fashion.tasks.retrieval.significance import compare_rankings
+from e2fashion.tasks.retrieval.rankings import (
+    BOTH,
+    RETRIEVAL,
+    Ranking,
+    compare_rankings,
+    load_rankings,
+    pool_rankings,
+    rankings_file,
+)
 from e2fashion.tasks.retrieval.tables import p_value, retrieval_table
 from e2fashion.types import ResultRecord
 

@@ -10,7 +10,7 @@ import torch
 
 from e2fashion.ablation.state import results_of
 from e2fashion.arithmetic import Choice, build_device, log_arithmetic, set_threads, with_recorded_reasons
-from e2fashion.config import load_config, save_config, split_names
+from e2fashion.config import load_config, save_config
 from e2fashion.data.catalogue import Catalogue
 from e2fashion.encoder import load_encoder
 from e2fashion.hub import StoredPlace
@@ -69,7 +69,7 @@ def _train_first_process(
         log_arithmetic(arithmetic)
         train_stages(config, catalogue, folder, progress)
         encoder = load_encoder(str(folder.model), name=config.name)
-        results_of(folder, encoder, catalogue, config, split_names(config.evaluate_splits), progress)
+        results_of(folder, encoder, catalogue, config, config.evaluate_splits, progress)
     except E2FashionError as error:
         if isinstance(error, RunInterruptedError):
             error = RunInterruptedError(f"interrupted. Resume with: e2fashion train {folder.path}", error.number)

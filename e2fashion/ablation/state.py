@@ -9,22 +9,23 @@ from pathlib import Path
 from typing import Any, Literal
 
 from e2fashion.ablation.plan import PlannedRun
-from e2fashion.config import load_config, split_names
+from e2fashion.config import load_config
 from e2fashion.data.catalogue import Catalogue
 from e2fashion.encoder import Encoder
 from e2fashion.evaluation import measure
+from e2fashion.measuring import identity_of
 from e2fashion.records import append_records, interrupted_measurements, read_records
 from e2fashion.run_folder import RunFolder
-from e2fashion.tasks.localization.records import SELECTION
+from e2fashion.tasks.localization.measure import SELECTION
 from e2fashion.tasks.retrieval.config import EvaluateConfig
 from e2fashion.tasks.retrieval.measure import CANDIDATES
 from e2fashion.tasks.retrieval.protocols import FullGallery
 from e2fashion.tasks.retrieval.rankings import rankings_file
 from e2fashion.training.config import RunConfig
-from e2fashion.types import E2FashionError, ResultRecord
+from e2fashion.types import E2FashionError, ResultRecord, Split
 
-TOKENS = "tokens"
-"""The localization method that is measured for every run whose catalogue has regions."""
+TOKENS: Literal["tokens"] = "tokens"
+"""The scorer that every run is measured with, where its catalogue knows regions."""
 #: The error of a failed run, in its folder until it succeeds.
 ERROR_FILE = "error.txt"
 
@@ -101,7 +102,7 @@ def planned_config(item: FoundRun) -> RunConfig:
 def records_of_run(item: FoundRun, data_fingerprint: str) -> list[ResultRecord]:
     """The records of the planned evaluation, with the model's training preprocessing."""
     config = planned_config(item)
-    return stored_records(item.folder, config, data_fingerprint, split_names(config.evaluate_splits))
+    return stored_records(item.folder, config, data_fingerprint, config.evaluate_splits)
 
 
 def seconds_per_epoch(found: Sequence[FoundRun]) -> dict[str, float]:
@@ -139,7 +140,7 @@ def _measured(item: FoundRun, data_fingerprint: str) -> bool:
     config = planned_config(item)
     missing = [
         protocol
-        for split in split_names(config.evaluate_splits)
+        for split in config.evaluate_splits
         for protocol in unmeasured(item.folder, config, data_fingerprint, split)
     ]
     return not set(missing) - {TOKENS}  # which does not exist without known regions
@@ -168,7 +169,7 @@ def stored_records(
     of_model = (folder.read_record().get("identity", ""), config.name, data_fingerprint)
     usual: dict[str, Any] = {"image_size": config.image.size, "resize": config.image.resize, "precision": "fp32"}
     usual |= {"candidate_seed": 0, "queries_per_draw": None, "draws": 1, "fill": "report"}
-    text, protocols = config.text.template, split_names(config.protocols)
+    text, protocols = config.text.template, config.protocols
     return [
         record
         for record in read_records(folder.results)
@@ -189,7 +190,7 @@ def unmeasured(folder: RunFolder, config: RunConfig, data_fingerprint: str, spli
         measured -= {protocol for other, protocol in interrupted_measurements(folder.results) if other == split}
     if not rankings_file(folder.rankings, FullGallery.name, split, data_fingerprint).is_file():
         measured.discard(FullGallery.name)
-    return [protocol for protocol in split_names(config.protocols) if protocol not in measured] + (
+    return [protocol for protocol in config.protocols if protocol not in measured] + (
         [] if TOKENS in measured else [TOKENS]
     )
 
@@ -199,23 +200,26 @@ def _is_selection(record: ResultRecord) -> bool:
 
 
 def results_of(
-    folder: RunFolder, encoder: Encoder, catalogue: Catalogue, config: RunConfig, splits: list[str], progress: bool
+    folder: RunFolder,
+    encoder: Encoder,
+    catalogue: Catalogue,
+    config: RunConfig,
+    splits: Sequence[Split],
+    progress: bool,
 ) -> list[ResultRecord]:
     """The records of the run's protocols and selection; missing ones are measured first."""
     for split in splits:
-        missing = unmeasured(folder, config, catalogue.fingerprint, split)
+        if not (missing := unmeasured(folder, config, catalogue.fingerprint, split)):
+            continue
         settings = EvaluateConfig(
-            model=str(folder.path),
-            data=config.data,
-            protocol=",".join(protocol for protocol in missing if protocol != TOKENS),
-            split=split,
-            selection=TOKENS if TOKENS in missing else "",
+            protocol=[protocol for protocol in missing if protocol != TOKENS],
+            split=[split],
+            selection=[TOKENS] if TOKENS in missing else [],
             batch_size=config.loader.evaluation_batch_size,
             workers=config.loader.workers,
             accelerator=config.accelerator,
         )
-        if missing:
-            made_by, lists = folder.read_record(), folder.path / CANDIDATES
-            records = measure(encoder, catalogue, settings, made_by, lists, progress, folder.rankings)
-            append_records(folder.results, records)
+        made_by, lists = identity_of(folder.read_record()), folder.path / CANDIDATES
+        records = measure(encoder, catalogue, settings, made_by, lists, folder.rankings, progress)
+        append_records(folder.results, records)
     return stored_records(folder, config, catalogue.fingerprint, splits)

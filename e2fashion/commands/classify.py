@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from e2fashion.commands.registry import Arguments, Commands
 from e2fashion.tasks.classification.config import ClassifyConfig, TagsFitConfig, TagsPredictConfig
 from e2fashion.tasks.localization.config import ExplainConfig
@@ -18,10 +20,16 @@ COMMANDS = Commands()
     page="classification.md",
 )
 def classify(config: ClassifyConfig, arguments: Arguments) -> str:
-    """Append records and show the page of tables."""
-    from e2fashion import runner
+    """Append records, write a page with tables and confusion figures, and show it."""
+    from e2fashion.report import keep_records
+    from e2fashion.tasks.classification.classify import classify
+    from e2fashion.tasks.classification.tables import published_rows, write_classification
 
-    return runner.classify(config, progress=arguments.progress)
+    published = published_rows(config)
+    found = classify(config, arguments.progress)
+    keep_records(found.results, found.records, config.model)
+    page = write_classification(found, published)
+    return f"{page}\n\n{page.read_text(encoding='utf-8')}"
 
 
 @COMMANDS.add(
@@ -33,10 +41,12 @@ def classify(config: ClassifyConfig, arguments: Arguments) -> str:
     page="classification.md",
 )
 def fit_tags(config: TagsFitConfig, arguments: Arguments) -> str:
-    """Keep thresholds, append records and show them as tables."""
-    from e2fashion import runner
+    """Store thresholds, append records and show them as tables."""
+    from e2fashion.report import keep_records
+    from e2fashion.tasks.classification.tags import fit_tags
 
-    return runner.tags_fit(config, progress=arguments.progress)
+    fitted = fit_tags(config, arguments.progress)
+    return f"{fitted.file}: thresholds chosen on val; {keep_records(fitted.results, fitted.records, config.model)}"
 
 
 @COMMANDS.add(
@@ -48,10 +58,27 @@ def fit_tags(config: TagsFitConfig, arguments: Arguments) -> str:
     page="classification.md",
 )
 def predict_tags(config: TagsPredictConfig, arguments: Arguments) -> str:
-    """The tags of each image."""
-    from e2fashion import runner
+    """The tags of each image; ``output`` keeps them as CSV."""
+    import csv
 
-    return runner.tags_predict(config)
+    from e2fashion.disk import open_text
+    from e2fashion.tasks.classification.tag_predictor import predict_tags
+
+    predicted = list(zip(config.images, predict_tags(config), strict=True))
+    if config.output:
+        with open_text(Path(config.output)) as stream:
+            writer = csv.writer(stream, lineterminator="\n")
+            writer.writerow(["image", "entity", "value", "nearest", "probability"])
+            for image, tags in predicted:
+                for entity, tag in tags.items():
+                    writer.writerow([image, entity, tag.value or "", tag.best, f"{tag.score:.4f}"])
+    lines = []
+    for image, tags in predicted:
+        lines.append(image)
+        for entity, tag in tags.items():
+            answer = tag.value if tag.value is not None else f"(not sure; nearest: {tag.best})"
+            lines.append(f"  {entity}: {answer}  {100 * tag.score:.0f} %")
+    return "\n".join(lines)
 
 
 @COMMANDS.add(
@@ -64,6 +91,11 @@ def predict_tags(config: TagsPredictConfig, arguments: Arguments) -> str:
 )
 def explain(config: ExplainConfig, arguments: Arguments) -> str:
     """Draw the figure and list its panels."""
-    from e2fashion import runner
+    from e2fashion.tasks.localization.explain import explain
 
-    return runner.explain(config)
+    explained = explain(config)
+    file = explained.draw(Path(config.output) if config.output else None)
+    lines = [f"{file}:", *(f"  {': '.join(filter(None, (item.heading, item.subject)))}" for item in explained.maps)]
+    if flat := [item.subject for item in explained.maps if not item.heatmap.heat.any()]:
+        lines.append(f"No band serves better than the whole image: {'; '.join(flat)}.")
+    return "\n".join(lines)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from e2fashion.commands.registry import Arguments, Command, Commands
 from e2fashion.data.config import CheckConfig, DescribeConfig, PrepareConfig, load_prepare_config
+from e2fashion.disk import file_name
 from e2fashion.types import E2FashionError
 
 COMMANDS = Commands()
@@ -36,9 +38,14 @@ def _load_prepare(command: Command, arguments: Arguments) -> tuple[PrepareConfig
 )
 def prepare(config: tuple[PrepareConfig, dict[str, Any]], arguments: Arguments) -> str:
     """Prepare a catalogue; counts of its splits."""
-    from e2fashion import runner
+    from e2fashion.data.prepare import SKIPPED_FILE
+    from e2fashion.data.prepare import prepare as prepare_catalogue
 
-    return runner.prepare(*config, progress=arguments.progress)
+    catalogue = prepare_catalogue(*config, progress=arguments.progress)
+    skipped = sum(catalogue.manifest.skipped.values())
+    counts = ", ".join(f"{split} {count['products']:,}" for split, count in catalogue.manifest.splits.items())
+    left_out = f"; {skipped} rows skipped, listed in {catalogue.path / SKIPPED_FILE}" if skipped else ""
+    return f"{catalogue.path}: products: {counts}{left_out}"
 
 
 @COMMANDS.add(
@@ -51,9 +58,10 @@ def prepare(config: tuple[PrepareConfig, dict[str, Any]], arguments: Arguments) 
 )
 def describe(config: DescribeConfig, arguments: Arguments) -> str:
     """Counts of a catalogue."""
-    from e2fashion import runner
+    from e2fashion.data.describe import describe as describe_catalogue
+    from e2fashion.models.tokenizer import load_token_counter
 
-    return runner.describe(config)
+    return describe_catalogue(config, load_token_counter(config.tokenizer)).as_text()
 
 
 @COMMANDS.add(
@@ -66,7 +74,13 @@ def describe(config: DescribeConfig, arguments: Arguments) -> str:
 )
 def check(config: CheckConfig, arguments: Arguments) -> tuple[str, int]:
     """Findings of a check, and its exit code."""
-    from e2fashion import runner
+    from e2fashion.data.audit.check import check as check_catalogue
+    from e2fashion.data.audit.findings import reaches
+    from e2fashion.data.audit.report import as_text, write_check
+    from e2fashion.models.tokenizer import load_token_counter
 
-    text, fit = runner.check(config, progress=arguments.progress)
-    return text, 0 if fit else UNFIT
+    checked = check_catalogue(config, load_token_counter(config.tokenizer), arguments.progress)
+    folder = Path(config.output or Path("runs", "check", file_name(checked.catalogue.manifest.name)))
+    report = write_check(checked, folder, config.fail_on, config.shown)
+    text = f"{as_text(checked)}\n{config.data}: worst finding: {checked.worst}; report: {report}"
+    return text, UNFIT if reaches(checked.worst, config.fail_on) else 0

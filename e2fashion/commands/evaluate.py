@@ -37,9 +37,10 @@ def evaluate(config: EvaluateConfig, arguments: Arguments) -> str:
 )
 def probe(config: ProbeConfig, arguments: Arguments) -> str:
     """Append records and show them as a table."""
-    from e2fashion import runner
+    from e2fashion.report import keep_records
+    from e2fashion.tasks.probing.probe import probe
 
-    return runner.probe(config, progress=arguments.progress)
+    return keep_records(*probe(config, arguments.progress), config.model)
 
 
 @dataclass
@@ -60,7 +61,7 @@ class ReportConfig:
     positional=("sources...",),
 )
 def report(config: ReportConfig, arguments: Arguments) -> str:
-    """Tables of records, and figures of probes where the report is kept."""
-    from e2fashion import runner
+    """Tables of records, and figures of probes next to ``output``."""
+    from e2fashion.report import report
 
-    return runner.report([Path(source) for source in config.sources], config.output)
+    return report([Path(source) for source in config.sources], Path(config.output) if config.output else None)

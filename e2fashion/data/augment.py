@@ -1,4 +1,4 @@
-"""Random view, flip and crop of a training picture, drawn from (seed, epoch, product) and nothing else.
+"""Random view, flip and crop of a training image, drawn from (seed, epoch, product) and nothing else.
 
 A draw therefore does not depend on loader processes, on the order of products, or on where a run was interrupted.
 """
@@ -14,7 +14,7 @@ from torch import Tensor
 
 from e2fashion.types import E2FashionError
 
-#: A random crop's aspect ratio stays within this factor of the picture's (ours; torchvision's default is 4/3).
+#: A random crop's aspect ratio stays within this factor of the image's (ours; torchvision's default is 4/3).
 ASPECT_JITTER = 1.15
 
 
@@ -41,7 +41,7 @@ def draws_of(seed: int, epoch: int, product: str) -> Draws:
 class Augmentation:
     """Which variations training applies.
 
-    ``flip`` mirrors half of the pictures; ``crop_scale`` is the smallest share of a picture's area that a random
+    ``flip`` mirrors half of the images; ``crop_scale`` is the smallest share of an image's area that a random
     crop keeps (1.0 crops nothing). ``seed`` is that of the run. Neither is in the official code.
     """
 
@@ -58,13 +58,13 @@ class Augmentation:
         return int(draws_of(self.seed, epoch, product).view * views)
 
     def crop(self, image: Tensor, epoch: int, product: str) -> Tensor:
-        """A random rectangle of a decoded picture (3, H, W), before it is resized."""
+        """A random rectangle of a decoded image (3, H, W), before it is resized."""
         if self.crop_scale == 1.0:
             return image
         draws = draws_of(self.seed, epoch, product)
         height, width = image.shape[-2:]
         area = self.crop_scale + (1.0 - self.crop_scale) * draws.area
-        # The rectangle must fit: its aspect may differ from the picture's by 1 / area at most.
+        # The rectangle must fit: its aspect may differ from the image's by 1 / area at most.
         jitter = min(ASPECT_JITTER, 1.0 / area) ** (2.0 * draws.aspect - 1.0)
         crop_height = min(height, max(1, round(height * math.sqrt(area / jitter))))
         crop_width = min(width, max(1, round(width * math.sqrt(area * jitter))))
@@ -80,6 +80,6 @@ class Augmentation:
 
 
 def augment(image: Tensor, seed: int, epoch: int, product_key: str, flip: bool, crop_scale: float) -> Tensor:
-    """A random crop and flip of one picture (3, H, W), without resizing."""
+    """A random crop and flip of one image (3, H, W), without resizing."""
     augmentation = Augmentation(seed=seed, flip=flip, crop_scale=crop_scale)
     return augmentation.mirror(augmentation.crop(image, epoch, product_key), epoch, product_key)

@@ -10,12 +10,9 @@ import torch
 from transformers import PreTrainedTokenizerBase
 
 from e2fashion.data.augment import Augmentation
-from e2fashion.data.collate import Collator
-from e2fashion.data.dataset import CatalogueRows, ProductDataset, ViewDataset
-from e2fashion.data.image_cache import ImageCache
-from e2fashion.data.loader import ResumableLoader
+from e2fashion.data.dataset import CatalogueRows, ImageCache, ProductDataset, ViewDataset
+from e2fashion.data.loader import Collator, EpochSampler, ResumableLoader
 from e2fashion.data.long_text import TextCounts
-from e2fashion.data.sampler import EpochSampler
 from e2fashion.data.text import TextTemplate
 from e2fashion.data.transforms import ImageTransform
 from e2fashion.types import TextOverflow
@@ -92,8 +89,8 @@ class CatalogueDataModule(pl.LightningDataModule):
         Args:
             split: ``train``, ``val`` or ``test``.
             train: shuffled and augmented, the last incomplete batch dropped, shared out among processes; otherwise
-                the whole split in its own order.
-            views: every row (all pictures of all products) instead of one picture per product.
+                the whole split in its order.
+            views: every row (all images of all products) instead of one image per product.
         """
         return self._loader(split, train=train, views=views, shared_out=train)
 

@@ -1,23 +1,73 @@
-"""Products and views of a catalogue's split as items: a square picture, a text, the entities' tags."""
+"""A split as items: texts, tags and decoded images, some of them cached."""
 
 from __future__ import annotations
 
+import mmap
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import datasets
 import numpy as np
 import pyarrow as pa
+import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
 from e2fashion.data.augment import Augmentation
 from e2fashion.data.decode import decode_image
-from e2fashion.data.image_cache import ImageCache
 from e2fashion.data.text import DESCRIPTION, TextTemplate
 from e2fashion.data.transforms import ImageTransform
 from e2fashion.types import E2FashionError
+
+
+class ImageCache:
+    """uint8 images (3, S, S) by row, as many as fit; whichever process makes one first makes it for all.
+
+    The memory is an anonymous shared mapping: it is taken up as images arrive, forked workers write into the same
+    pages, and the size limit of ``/dev/shm`` does not apply. Processes that are spawned instead of forked get an
+    empty cache of no capacity.
+
+    Args:
+        rows: number of images there are.
+        size: S.
+        max_bytes: upper bound of the memory.
+    """
+
+    def __init__(self, rows: int, size: int, max_bytes: int) -> None:
+        bytes_each = 3 * size * size
+        self.size = size
+        self.capacity = min(rows, max_bytes // bytes_each)
+        if self.capacity > 0:
+            self._images = _shared_bytes(self.capacity * bytes_each).view(self.capacity, 3, size, size)
+            self._filled = _shared_bytes(self.capacity)
+
+    @property
+    def bytes(self) -> int:
+        """Memory that the full cache takes up."""
+        return self.capacity * 3 * self.size * self.size
+
+    def get(self, row: int) -> Tensor | None:
+        """The image (3, S, S) of a row, a view that must not be written to, or None."""
+        return self._images[row] if row < self.capacity and self._filled[row] else None
+
+    def put(self, row: int, image: Tensor) -> None:
+        """Keep an image (3, S, S) if there is room for its row."""
+        if row < self.capacity:
+            self._images[row] = image
+            # The flag comes last: a process that sees it sees the whole image.
+            self._filled[row] = 1
+
+    def __len__(self) -> int:
+        return int(self._filled.sum()) if self.capacity else 0
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"size": self.size, "capacity": 0}
+
+
+def _shared_bytes(count: int) -> Tensor:
+    return torch.frombuffer(mmap.mmap(-1, count), dtype=torch.uint8)
+
 
 #: An index, alone (epoch 0) or with the epoch in which it is read.
 Index: TypeAlias = int | tuple[int, int]
@@ -25,9 +75,9 @@ Index: TypeAlias = int | tuple[int, int]
 
 @dataclass(frozen=True)
 class Item:
-    """One picture with its texts: ``image`` uint8 (3, S, S), ``tags`` in the order of the entities, None if unknown.
+    """One image with its texts: ``image`` uint8 (3, S, S), ``tags`` in the order of the entities, None if unknown.
 
-    ``description`` says from and to which character of ``text`` it stands; None: the text is one.
+    ``description`` is its range of characters in ``text``; None: the text is one.
     """
 
     image: Tensor
@@ -38,14 +88,14 @@ class Item:
 
 
 class CatalogueRows:
-    """The rows of one split: texts in memory, pictures read when asked for.
+    """The rows of one split: texts in memory, images read when asked for.
 
     Args:
         split: columns ``product_id``, ``view``, ``image`` (bytes), ``description`` and the tag columns; rows of a
             product contiguous and sorted by view.
         entity_columns: the column of each entity; ``description`` may be one.
         template: what becomes the text.
-        transform: what makes a picture a square.
+        transform: what makes an image a square.
 
     Raises:
         E2FashionError: the rows of a product are not contiguous, or a column is missing.
@@ -67,7 +117,7 @@ class CatalogueRows:
         self.entity_columns = tuple(entity_columns)
         self.template = template
         self.transform = transform
-        self._pictures = split.select_columns(["image"])
+        self._images = split.select_columns(["image"])
         # Arrow, not Python strings: compact, and forked workers do not copy it by counting references.
         self._texts: pa.Table = split.select_columns(needed).with_format("arrow")[:].combine_chunks()
         self.product_starts = _starts_of_runs(self._texts["product_id"])
@@ -89,7 +139,7 @@ class CatalogueRows:
         return self.placed_text(row)[0]
 
     def placed_text(self, row: int) -> tuple[str, tuple[int, int] | None]:
-        """The rendered text of a row, and where in it the description stands."""
+        """The rendered text of a row, and the range of its description in it."""
         tags = {column: self._texts[column][row].as_py() for column in self.template.columns}
         return self.template.render_placed(tags, self._texts[DESCRIPTION][row].as_py() or "")
 
@@ -98,8 +148,8 @@ class CatalogueRows:
         values = (self._texts[column][row].as_py() for column in self.entity_columns)
         return tuple(value if value and value.strip() else None for value in values)
 
-    def picture(self, row: int) -> Tensor:
-        """The decoded picture (3, H, W) of a row.
+    def image(self, row: int) -> Tensor:
+        """The decoded image (3, H, W) of a row.
 
         Raises:
             E2FashionError: it cannot be decoded; the message names the product.
@@ -110,13 +160,13 @@ class CatalogueRows:
             raise E2FashionError(f"product '{self.product_id(row)}': {error}") from error
 
     def _encoded(self, row: int) -> bytes:
-        """The bytes of a picture, past the formatting of ``datasets`` where rows stand as they do in the table."""
-        if self._pictures._indices is not None:
-            return self._pictures[row]["image"]
-        return self._pictures.data.column("image")[row].as_py()
+        """The bytes of an image, past the formatting of ``datasets`` where rows are in the order of the table."""
+        if self._images._indices is not None:
+            return self._images[row]["image"]
+        return self._images.data.column("image")[row].as_py()
 
     def item(self, row: int, image: Tensor) -> Item:
-        """A row's texts with a finished picture (3, S, S)."""
+        """A row's texts with a finished image (3, S, S)."""
         text, description = self.placed_text(row)
         return Item(image, text, self.tags(row), self.product_id(row), description)
 
@@ -132,10 +182,10 @@ class ViewDataset(Dataset[Item]):
         return len(self.rows)
 
     def square(self, row: int) -> Tensor:
-        """The resized picture (3, S, S) of a row, from memory if it is there; not to be written to."""
+        """The resized image (3, S, S) of a row, from memory if it is there; not to be written to."""
         if self.cache is not None and (kept := self.cache.get(row)) is not None:
             return kept
-        square = self.rows.transform(self.rows.picture(row))
+        square = self.rows.transform(self.rows.image(row))
         if self.cache is not None:
             self.cache.put(row, square)
         return square
@@ -154,7 +204,7 @@ class ProductDataset(Dataset[Item]):
     Args:
         rows: of one split.
         augmentation: what training varies; None shows the first view as it is.
-        cache: resized pictures, used when nothing is cropped; may be shared with other datasets of the same rows.
+        cache: resized images, used when nothing is cropped; may be shared with other datasets of the same rows.
     """
 
     def __init__(
@@ -168,7 +218,7 @@ class ProductDataset(Dataset[Item]):
         return self.rows.product_count
 
     def row(self, product: int, epoch: int = 0) -> int:
-        """The row whose picture stands for a product in an epoch."""
+        """The row whose image represents a product in an epoch."""
         first, behind = int(self.rows.product_starts[product]), int(self.rows.product_starts[product + 1])
         if self.augmentation is None or behind - first == 1:
             return first
@@ -185,8 +235,8 @@ class ProductDataset(Dataset[Item]):
         if self.augmentation.crop_scale == 1.0:
             square = self._views.square(row)
         else:
-            square = self.rows.transform(self.augmentation.crop(self.rows.picture(row), epoch, key))
-        # The flip comes last, so that cached and fresh pictures are flipped alike.
+            square = self.rows.transform(self.augmentation.crop(self.rows.image(row), epoch, key))
+        # The flip comes last, so that cached and fresh images are flipped alike.
         return self.rows.item(row, self.augmentation.mirror(square, epoch, key))
 
 

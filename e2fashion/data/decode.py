@@ -13,7 +13,7 @@ from PIL import Image
 from torch import Tensor
 
 from e2fashion.data.image_files import ImageError
-from e2fashion.data.pictures import MAX_PIXELS, PILLOW_MAX_PIXELS, not_an_image, read_image, read_stored
+from e2fashion.data.images import MAX_PIXELS, PILLOW_MAX_PIXELS, not_an_image, read_image, read_stored
 from e2fashion.types import E2FashionError
 
 _JPEG_START = b"\xff\xd8\xff"
@@ -79,8 +79,8 @@ def decode_image(data: bytes) -> Tensor:
 
     Three-channel and grey JPEGs go through simplejpeg when it is installed: pixel-identical to Pillow and about
     three times as fast; their EXIF orientation is 1 in a catalogue and not looked at here. All else is read as
-    :func:`~e2fashion.data.pictures.read_image` does, bounded by Pillow alone: the catalogue was written with a
-    ``max_pixels`` of its own.
+    :func:`~e2fashion.data.images.read_image` does, bounded by Pillow alone: the catalogue was written with a
+    another ``max_pixels``.
 
     Returns:
         uint8 tensor (3, H, W), a view of (H, W, 3) memory.

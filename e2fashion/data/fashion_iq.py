@@ -1,4 +1,4 @@
-"""FashionIQ as its authors give it out: relative captions, galleries, and pictures, many of them gone from the web.
+"""FashionIQ as its authors give it out: relative captions, galleries, and images, many of them gone from the web.
 
 Layout below one folder: ``captions/cap.<category>.<split>.json`` (a list of
 ``{candidate, target, captions: [c1, c2]}``; of test, targets are not given out),
@@ -30,7 +30,7 @@ Gallery = Literal["original", "val"]
 
 @dataclass(frozen=True)
 class Triplet:
-    """A reference picture, what is asked to be different, and the picture that answers; ``captions`` as they stand.
+    """A reference image, the difference that is asked for, and the target image; ``captions`` as written.
 
     ``category`` is the file's: ids are looked up in that category's gallery.
     """
@@ -57,7 +57,7 @@ class BadEntry:
 
 @dataclass(frozen=True)
 class FashionIQ:
-    """The data set below ``path``, its pictures in ``images`` (None: ``<path>/images``); no picture is read here.
+    """The data set below ``path``, its images in ``images`` (None: ``<path>/images``); no image is read here.
 
     Raises:
         E2FashionError: a folder that is missing, with what it should hold.
@@ -70,18 +70,18 @@ class FashionIQ:
         for name in (CAPTIONS_FOLDER, SPLITS_FOLDER):
             if not (self.path / name).is_dir():
                 raise E2FashionError(
-                    f"{self.path} has no folder '{name}': give FashionIQ's own folder, with {CAPTIONS_FOLDER}/, "
+                    f"{self.path} has no folder '{name}': give FashionIQ's folder, with {CAPTIONS_FOLDER}/, "
                     f"{SPLITS_FOLDER}/ and {IMAGES_FOLDER}/"
                 )
         if not self.image_folder.is_dir():
             raise E2FashionError(
-                f"FashionIQ's pictures are missing: there is no folder {self.image_folder}. They are not part of its "
+                f"FashionIQ's images are missing: there is no folder {self.image_folder}. They are not part of its "
                 f"repository; put them there as <id>.png or <id>.jpg, or name their folder with images=<folder>"
             )
 
     @property
     def image_folder(self) -> Path:
-        """Where the pictures lie."""
+        """The folder of the images."""
         return self.images or self.path / IMAGES_FOLDER
 
     @cached_property
@@ -97,16 +97,16 @@ class FashionIQ:
         return found
 
     def file_of(self, identifier: str) -> Path | None:
-        """The file of a picture; None where it is missing."""
+        """The file of an image; None where it is missing."""
         return self._files.get(identifier)
 
     def missing(self, identifiers: Iterable[str]) -> list[str]:
-        """Those without a picture, each once, in order."""
+        """Those without an image, each once, in order."""
         return [identifier for identifier in dict.fromkeys(identifiers) if identifier not in self._files]
 
     @property
     def fingerprint(self) -> str:
-        """SHA-256 of the captions, the galleries, and the names of the pictures that are there."""
+        """SHA-256 of the captions, the galleries, and the names of the images that are there."""
         digest = hashlib.sha256()
         for folder in (CAPTIONS_FOLDER, SPLITS_FOLDER):
             for file in sorted((self.path / folder).glob("*.json")):
@@ -116,12 +116,12 @@ class FashionIQ:
         return digest.hexdigest()
 
     def splits(self) -> list[str]:
-        """Those of train, val and test that any category has a list of pictures of."""
+        """Those of train, val and test that any category has a list of images of."""
         folder = self.path / SPLITS_FOLDER
         return [split for split in SPLITS if any(folder.glob(f"split.*.{split}.json"))]
 
     def has_targets(self, category: str, split: str) -> bool:
-        """Whether the captions of a split say which picture they ask for: those of test do not."""
+        """Whether the captions of a split say which image they ask for: those of test do not."""
         rows = _read_list(self._captions_file(category, split))
         return any(isinstance(row, dict) and "target" in row for row in rows)
 
@@ -129,7 +129,7 @@ class FashionIQ:
         return self.path / CAPTIONS_FOLDER / f"cap.{check_category(category)}.{split}.json"
 
     def triplets(self, category: str, split: str) -> list[Triplet]:
-        """The relative captions of a category in the order of their file, those without pictures among them.
+        """The relative captions of a category in the order of their file, those without images among them.
 
         Raises:
             E2FashionError: an unknown category, or a file that is missing or holds something else.
@@ -142,7 +142,7 @@ class FashionIQ:
         return found
 
     def entries(self, category: str, split: str) -> Iterator[Triplet | BadEntry]:
-        """As :meth:`triplets`, with what is no triplet at its place among them.
+        """As :meth:`triplets`, with what is no triplet at its source among them.
 
         Raises:
             E2FashionError: an unknown category, or a file that is missing or holds no list.
@@ -156,7 +156,7 @@ class FashionIQ:
                 yield Triplet(category, row["candidate"], row["target"], captions)
 
     def gallery(self, category: str, split: str, gallery: Gallery = "original") -> list[str]:
-        """The ids to search among, each once and without a picture among them too, in the order of their files.
+        """The ids to search among, each once and without an image among them too, in the order of their files.
 
         Raises:
             E2FashionError: an unknown category or gallery, a file that is missing, or no ids at all.
@@ -166,12 +166,12 @@ class FashionIQ:
         if gallery == "val":
             triplets = self.triplets(category, split)
             listed = [identifier for triplet in triplets for identifier in (triplet.reference, triplet.target)]
-            place = f"the captions of {category}, {split}"
+            source = f"the captions of {category}, {split}"
         else:
             file = self.path / SPLITS_FOLDER / f"split.{check_category(category)}.{split}.json"
-            listed, place = [str(identifier) for identifier in _read_list(file)], str(file)
+            listed, source = [str(identifier) for identifier in _read_list(file)], str(file)
         if not listed:
-            raise E2FashionError(f"the gallery is empty: {place} holds no ids")
+            raise E2FashionError(f"the gallery is empty: {source} holds no ids")
         return list(dict.fromkeys(listed))
 
 
@@ -207,7 +207,7 @@ def _fault(row: Any) -> str | None:
 def _read_list(file: Path) -> list[Any]:
     if not file.is_file():
         raise E2FashionError(f"FashionIQ's file {file} is missing: take it from the data set's repository")
-    content = read_json(file, "FashionIQ's own file")
+    content = read_json(file, "FashionIQ's file")
     if not isinstance(content, list):
-        raise E2FashionError(f"{file} holds a {type(content).__name__}, not a list: is it FashionIQ's own file?")
+        raise E2FashionError(f"{file} holds a {type(content).__name__}, not a list: is it FashionIQ's file?")
     return content

@@ -14,7 +14,7 @@ from typing import BinaryIO
 from e2fashion.types import E2FashionError
 
 #: Formats of Pillow that are read. EPS and WMF would start other programs, FITS unpacks without a bound, and icons hold
-#: several images of sizes that their header does not tell.
+#: several images of sizes that their header does not give.
 FORMATS = (
     *("JPEG", "PNG", "GIF", "BMP", "PPM"),  # first: Pillow imports the plugins of the others when it comes to them
     *("WEBP", "AVIF", "TIFF", "JPEG2000", "DIB", "PCX", "PSD", "QOI", "SGI", "TGA"),
@@ -43,7 +43,7 @@ SHOWN_CHARACTERS = 300
 
 
 class ImageError(E2FashionError):
-    """An image that cannot be used: ``reason`` (kind of damage), ``value`` (what was found), ``remedy``, ``file``.
+    """An image that cannot be used: ``reason`` (kind of damage), ``value`` (what it holds), ``remedy``, ``file``.
 
     The message never holds content of the file: a path may name a file that its reader should not see.
     """
@@ -137,13 +137,13 @@ def find_images(folder: Path) -> FoundImages:
             continue
         waiting = [link]
         while waiting:
-            place = waiting.pop()
-            if (identity := _identity(place)) in seen:
+            current = waiting.pop()
+            if (identity := _identity(current)) in seen:
                 ignored["linked folder that was read already"] += 1
                 continue
             seen.add(identity)
-            for entry in _entries(place):
-                path = place / entry.name
+            for entry in _entries(current):
+                path = current / entry.name
                 if entry.is_dir(follow_symlinks=False):
                     waiting.append(path)
                 elif path.is_dir():
@@ -157,7 +157,7 @@ def find_images(folder: Path) -> FoundImages:
 
 def is_image_file(file: Path) -> bool:
     """Whether a file's ending says that it is an image, or its first bytes do."""
-    if file.name.startswith("._"):  # what macOS writes beside a file, under that file's ending
+    if file.name.startswith("._"):  # what macOS writes next to a file, with that file's ending
         return False
     if file.suffix.lower() in ENDINGS:
         return True

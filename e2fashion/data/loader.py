@@ -1,22 +1,193 @@
-"""A loader that a run can stop and resume in the middle of an epoch without loading what it has seen."""
+"""Batches of a split: the order of products, items to tensors, and a loader that resumes within an epoch."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import hashlib
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from torch.utils.data import DataLoader, Dataset
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, Sampler
+from transformers import PreTrainedTokenizerBase
 
-from e2fashion.data.collate import Collator
 from e2fashion.data.dataset import Item
-from e2fashion.data.sampler import EpochSampler
-from e2fashion.types import Batch, E2FashionError
+from e2fashion.data.long_text import Span, TextFitter, pad_ids
+from e2fashion.data.text import ABSENT_ID, stable_id
+from e2fashion.types import Batch, E2FashionError, TextOverflow
+
+
+class Collator:
+    """Joins items into a :class:`~e2fashion.types.Batch`.
+
+    Texts are brought to ``context_length`` tokens with the end token kept, and padded only to the longest of the batch:
+    with causal attention and end-token pooling that changes no embedding. The distinct tags of a batch are tokenized
+    raw, without a prompt (official code), and encoded once each, in the order in which they first appear.
+
+    Args:
+        tokenizer: one that puts its end token last.
+        context_length: the most tokens that the text encoder takes, start and end token included.
+        entities: their number E.
+        overflow: what becomes of longer texts, see :class:`~e2fashion.data.long_text.TextFitter`.
+    """
+
+    def __init__(
+        self,
+        tokenizer: PreTrainedTokenizerBase,
+        context_length: int,
+        entities: int,
+        overflow: TextOverflow = "truncate",
+    ) -> None:
+        fit = TextFitter(tokenizer, context_length, overflow)
+        if tokenizer.pad_token_id is None:
+            raise E2FashionError("The tokenizer has no pad token. Set tokenizer.pad_token (CLIP: the end token).")
+        self.fit = fit
+        self.entities = entities
+        # int32 arrays: a quarter of a list of integers, and each text is tokenized once in a run.
+        self._token_ids: dict[tuple[str, Span], np.ndarray] = {}
+
+    def __call__(self, items: Sequence[Item]) -> Batch:
+        """B items to one batch; shapes as in :class:`~e2fashion.types.Batch`.
+
+        Without any tag U is 0: ``tag_input_ids`` is (0, 1) and ``tag_index`` all zero.
+        """
+        texts = [item.text for item in items]
+        input_ids, attention_mask = self.tokenize(texts, [item.description for item in items])
+        positions: dict[str, int] = {}
+        tag_index = torch.zeros(len(items), self.entities, dtype=torch.long)
+        tag_present = torch.zeros(len(items), self.entities, dtype=torch.bool)
+        tag_value = torch.full((len(items), self.entities), ABSENT_ID, dtype=torch.long)
+        for sample, item in enumerate(items):
+            for entity, tag in enumerate(item.tags):
+                if tag is not None:
+                    tag_index[sample, entity] = positions.setdefault(tag, len(positions))
+                    tag_present[sample, entity] = True
+                    tag_value[sample, entity] = stable_id(tag)
+        tag_input_ids, tag_attention_mask = self.tokenize(list(positions))
+        return Batch(
+            pixel_values=torch.stack([item.image for item in items]),
+            input_ids=input_ids,
+            attention_mask=attention_mask,
+            tag_input_ids=tag_input_ids,
+            tag_attention_mask=tag_attention_mask,
+            tag_index=tag_index,
+            tag_present=tag_present,
+            tag_value=tag_value,
+            text_group=torch.tensor([stable_id(text) for text in texts], dtype=torch.long),
+            product_ids=[item.product_id for item in items],
+        )
+
+    def tokenize(self, texts: Sequence[str], spans: Sequence[Span] | None = None) -> tuple[Tensor, Tensor]:
+        """Token ids and attention mask, both int64 (len(texts), L) with L the longest; (0, 1) for no text.
+
+        ``spans`` are the ranges of the descriptions in their texts (None: each is one).
+        """
+        wanted = list(zip(texts, spans or [None] * len(texts), strict=True))
+        if unknown := [key for key in dict.fromkeys(wanted) if key not in self._token_ids]:
+            fitted = self.fit([text for text, _ in unknown], [span for _, span in unknown])
+            for key, text in zip(unknown, fitted, strict=True):
+                self._token_ids[key] = np.asarray(text.ids, dtype=np.int32)
+        return pad_ids([self._token_ids[key] for key in wanted], self.fit.tokenizer.pad_token_id)
+
+
+class EpochSampler(Sampler[list[tuple[int, int]]]):
+    """Batches of ``(index, epoch)``; the order of an epoch comes from (seed, epoch) alone.
+
+    A global batch is ``batch_size * world_size`` consecutive indices of the epoch's order, of which every rank takes
+    its own slice: two ranks of 32 see together what one of 64 sees. A last, smaller batch is dropped, or kept and
+    shared out; in the second case ``even`` repeats first indices of the epoch until all ranks have equally many.
+
+    Args:
+        length: number of items.
+        batch_size: items per rank and batch.
+        seed: of the order.
+        shuffle: False keeps the order 0, 1, 2, ... in every epoch.
+        rank, world_size: of this process among the processes that train.
+        drop_last: leave out the last batch where it is not full. A set smaller than one global batch keeps it.
+        even: equal numbers on all ranks, as training needs; evaluation must not count an item twice.
+
+    Attributes:
+        start_batch: batches of the coming epoch to skip without loading them; reset by ``set_epoch`` to another.
+    """
+
+    def __init__(
+        self,
+        length: int,
+        batch_size: int,
+        seed: int = 0,
+        shuffle: bool = True,
+        rank: int = 0,
+        world_size: int = 1,
+        drop_last: bool = False,
+        even: bool = True,
+    ) -> None:
+        if length < 1:
+            raise E2FashionError("There is nothing to load: the split holds no product. Prepare another catalogue.")
+        if batch_size < 1:
+            raise E2FashionError(f"loader.batch_size is {batch_size}; give a number above 0.")
+        if not 0 <= rank < world_size:
+            raise E2FashionError(f"rank is {rank}; give a number from 0 to world_size - 1 = {world_size - 1}.")
+        self.length = length
+        self.batch_size = batch_size
+        self.seed = seed
+        self.shuffle = shuffle
+        self.rank = rank
+        self.world_size = world_size
+        self.drop_last = drop_last and length >= batch_size * world_size
+        self.even = even
+        self.epoch = 0
+        self.start_batch = 0
+
+    @property
+    def sampler(self) -> EpochSampler:
+        """Itself: PyTorch Lightning announces epochs to ``batch_sampler.sampler``."""
+        return self
+
+    def set_epoch(self, epoch: int) -> None:
+        """Say which epoch the next iteration belongs to."""
+        if epoch != self.epoch:
+            self.start_batch = 0
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        """Batches of a whole epoch, those that ``start_batch`` skips included."""
+        full, rest = divmod(self.length, self.batch_size * self.world_size)
+        if self.drop_last or rest == 0:
+            return full
+        return full + (1 if self.even or rest > self.rank else 0)
+
+    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
+        order, epoch = self.order(self.epoch), self.epoch
+        global_size = self.batch_size * self.world_size
+        for batch in range(self.start_batch, len(self)):
+            members = order[batch * global_size : (batch + 1) * global_size]
+            if self.even and (short := -len(members) % self.world_size):
+                repeats = -(-short // len(order))
+                members = members + (order * repeats)[:short]
+            share = _share(members, self.rank, self.world_size)
+            yield [(index, epoch) for index in share]
+
+    def order(self, epoch: int) -> list[int]:
+        """All indices in the order of an epoch, the same on every rank."""
+        if not self.shuffle:
+            return list(range(self.length))
+        digest = hashlib.blake2b(f"order/{self.seed}/{epoch}".encode(), digest_size=8).digest()
+        generator = torch.Generator().manual_seed(int.from_bytes(digest, "little") >> 1)
+        return torch.randperm(self.length, generator=generator).tolist()
+
+
+def _share(members: list[int], rank: int, world_size: int) -> list[int]:
+    """A rank's contiguous part; where the division leaves a rest, the first ranks take one more each."""
+    each, rest = divmod(len(members), world_size)
+    start = rank * each + min(rank, rest)
+    return members[start : start + each + (1 if rank < rest else 0)]
 
 
 class ResumableLoader(DataLoader[Item]):
     """A ``DataLoader`` that leaves out the batches of an epoch that a training loop has done.
 
-    PyTorch Lightning asks for the iterator before it says which epoch comes and where a resumed one stands; order
+    PyTorch Lightning asks for the iterator before it says which epoch comes and where a resumed one continues; order
     and first batch are therefore fixed only when the first batch is taken. How many batches are done is the loop's to
     say: a count of batches handed out would include one in which the run was interrupted.
 

@@ -15,8 +15,8 @@ from transformers import PreTrainedTokenizerBase
 
 from e2fashion.types import E2FashionError, TextOverflow
 
-#: Where the description stands in a text, from and to which character; None: the whole text is one.
-Place = tuple[int, int] | None
+#: The range of characters of the description in a text; None: the whole text is one.
+Span = tuple[int, int] | None
 
 #: A mark that ends a sentence, with quotes and brackets behind it, before white space; or the end of a line.
 _SENTENCE_END = re.compile("[.!?…][\"'\u201d\u2019)\\]]*(?=\\s)|[\u3002\uff01\uff1f]|(?=\\n)")
@@ -70,8 +70,8 @@ class TextFitter:
     """Texts to token ids, at most ``context_length`` of them, start and end token included.
 
     What is too long loses its last tokens before the end token (``truncate``; ``stretch``, whose positions are merely
-    more), or whole sentences from the end of its description (``first_sentences``), so that what stands before and
-    behind the description stays. Where its first sentence alone is too long that one is cut, and where even the rest
+    more), or whole sentences from the end of its description (``first_sentences``), so that the text before and
+    after the description stays. Where its first sentence alone is too long that one is cut, and where even the rest
     leaves no room for it the text as a whole.
 
     Raises:
@@ -87,19 +87,19 @@ class TextFitter:
         self.context_length = context_length
         self.overflow = overflow
 
-    def __call__(self, texts: Sequence[str], places: Sequence[Place] | None = None) -> list[FittedText]:
-        """Every text, fitted; ``places`` say where their descriptions stand."""
+    def __call__(self, texts: Sequence[str], spans: Sequence[Span] | None = None) -> list[FittedText]:
+        """Every text, fitted; ``spans`` are the ranges of their descriptions."""
         if not texts:
             return []
-        listed = places or [None] * len(texts)
+        listed = spans or [None] * len(texts)
         encoded = self._encode(texts)
         return [self._fit(*item) for item in zip(texts, listed, encoded, strict=True)]
 
     def count(
-        self, texts: Sequence[str], places: Sequence[Place] | None = None, stretched_from: int | None = None
+        self, texts: Sequence[str], spans: Sequence[Span] | None = None, stretched_from: int | None = None
     ) -> TextCounts:
         """What becomes of ``texts``; ``stretched_from`` is the length that a checkpoint could read before."""
-        fitted = self(texts, places)
+        fitted = self(texts, spans)
         return TextCounts(
             context_length=self.context_length,
             overflow=self.overflow,
@@ -116,18 +116,18 @@ class TextFitter:
         found: Any = self.tokenizer(list(texts), add_special_tokens=True, truncation=False, verbose=False)
         return found["input_ids"]
 
-    def _fit(self, text: str, place: Place, ids: list[int]) -> FittedText:
+    def _fit(self, text: str, span: Span, ids: list[int]) -> FittedText:
         if len(ids) <= self.context_length:
             return FittedText(ids, len(ids))
         if self.overflow == "first_sentences":
-            return self._first_sentences(text, place or (0, len(text)), ids)
+            return self._first_sentences(text, span or (0, len(text)), ids)
         return self._truncated(ids)
 
     def _truncated(self, ids: list[int]) -> FittedText:
         return FittedText([*ids[: self.context_length - 1], ids[-1]], len(ids), cut=True)
 
-    def _first_sentences(self, text: str, place: tuple[int, int], whole: list[int]) -> FittedText:
-        start, end = place
+    def _first_sentences(self, text: str, span: tuple[int, int], whole: list[int]) -> FittedText:
+        start, end = span
         before, description, behind = text[:start], text[start:end], text[end:]
         prefixes = leading_sentences(description)
 
@@ -139,7 +139,7 @@ class TextFitter:
         )
         if kept:
             return FittedText(shortened(kept), len(whole), dropped=len(prefixes) - kept)
-        # The first sentence alone is too long: its last tokens go, what stands behind the description stays.
+        # The first sentence alone is too long: its last tokens go, the text after the description stays.
         head, tail = self._encode([before + prefixes[0], behind])
         room = self.context_length - (len(tail) - 1)
         if room <= len(self._encode([before])[0]) - 1:
@@ -163,7 +163,7 @@ def pad_ids(rows: Sequence[Sequence[int] | np.ndarray], pad_token_id: int) -> tu
     length = max((len(row) for row in rows), default=1)
     ids = np.full((len(rows), length), pad_token_id, dtype=np.int64)
     mask = np.zeros((len(rows), length), dtype=np.int64)
-    for place, row in enumerate(rows):
-        ids[place, : len(row)] = row
-        mask[place, : len(row)] = 1
+    for number, row in enumerate(rows):
+        ids[number, : len(row)] = row
+        mask[number, : len(row)] = 1
     return torch.from_numpy(ids), torch.from_numpy(mask)

@@ -11,21 +11,19 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from datasets import Features
 
-from e2fashion.data.catalogue import Catalogue
-from e2fashion.data.derived import FibreColumns
-from e2fashion.data.manifest import FORMAT_VERSION, SKIPPED_FILE, Manifest
-from e2fashion.data.markup import clean_markup, has_markup
-from e2fashion.data.pictures import MAX_PIXELS, PILLOW_MAX_PIXELS
+from e2fashion.data.catalogue import FORMAT_VERSION, SKIPPED_FILE, Catalogue, Manifest
+from e2fashion.data.config import Preparation, PrepareConfig, build_source
+from e2fashion.data.images import PILLOW_MAX_PIXELS
 from e2fashion.data.request import answers_request, check_is_catalogue, request_hash, source_options
+from e2fashion.data.rows import CheckedRow, FibreColumns, ProductError, check_row, clean_markup, has_markup
 from e2fashion.data.sources.base import Source, SourceProblem, SourceRow, rows_of
 from e2fashion.data.split import SplitKeys, check_fractions, decide_splits
 from e2fashion.data.storage import BASE_COLUMNS, REGIONS_COLUMN, SplitFolder, Spool, catalogue_features
 from e2fashion.data.text import normalize_text
-from e2fashion.data.validate import CheckedRow, ProductError, check_row
 from e2fashion.disk import atomic_folder, clear_leftovers, list_files, recover
 from e2fashion.escape import visible
 from e2fashion.terminal import progress_bar
@@ -36,7 +34,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class _Kept:
-    """What stays in memory of a row while the rest lies in the spool."""
+    """What stays in memory of a row while the rest is in the spool."""
 
     row: str
     view: int
@@ -56,75 +54,64 @@ class _Gathered:
     with_markup: int = 0
 
 
+def prepare(config: PrepareConfig, options: Mapping[str, Any], progress: bool = True) -> Catalogue:
+    """Turn the source that ``config`` names, with its ``options``, into a catalogue, see :func:`prepare_catalogue`."""
+    return prepare_catalogue(build_source(config.source, options), config.output, config, progress)
+
+
 def prepare_catalogue(
-    source: Source,
-    output: str | Path,
-    *,
-    on_error: Literal["stop", "skip"] = "stop",
-    seed: int = 0,
-    val_fraction: float = 0.1,
-    test_fraction: float = 0.1,
-    max_text_characters: int = 4000,
-    max_pixels: int = MAX_PIXELS,
-    dominant_fibre: Mapping[str, str] | None = None,
-    clean_html: bool = False,
-    progress: bool = True,
-    overwrite: bool = False,
+    source: Source, output: str | Path, config: Preparation | None = None, progress: bool = True
 ) -> Catalogue:
     """Write the products of ``source`` as a catalogue into the folder ``output`` and open it.
 
-    A row with a problem stops everything (``on_error="stop"``) or is left out, counted in the manifest and listed
-    in ``skipped.csv`` (``"skip"``). Splits that the source gives are kept; where it gives train but no val, val is
-    carved out of train; where it gives none, all are made by product group with ``seed`` and the two fractions
-    (of rows). Nothing is visible in ``output`` before everything is written, and a second call with the same
-    source, options and settings returns what is there (the tables are compared by content, pictures are not); where
-    that is damaged, it is written again.
-    ``dominant_fibre`` maps new tag columns to columns of compositions; ``clean_html`` takes tags and entities of HTML
-    out of descriptions and tags, and the manifest counts the rows that had some. What a source's ``notes`` say, if it
-    has some, goes into the manifest.
+    A row with a problem stops everything or is left out, counted in the manifest and listed in ``skipped.csv``. Splits
+    of the source are kept; where it gives train but no val, val is taken from train; where it gives none, all are made
+    by product group. Nothing is visible in ``output`` before everything is written, and a second call with the same
+    source, options and settings returns the existing catalogue (tables are compared by content, images are not); a
+    damaged one is written again. The ``notes`` of a source, if it has some, go into the manifest.
 
     Raises:
         ProductError: the first row with a problem, when ``on_error`` is "stop".
-        E2FashionError: if no row is left, a setting makes no sense, or ``output`` holds something else.
+        E2FashionError: no row is left, a setting makes no sense, or ``output`` holds something else.
     """
-    target = Path(output)
-    fractions: dict[Split, float] = {"val": val_fraction, "test": test_fraction}
-    _check_settings(on_error, fractions, max_text_characters, max_pixels)
-    fibres = FibreColumns(dominant_fibre or {}, source.tag_columns)
+    target, config = Path(output), config or Preparation()
+    fractions: dict[Split, float] = {"val": config.val_fraction, "test": config.test_fraction}
+    _check_settings(config, fractions)
+    fibres = FibreColumns(config.dominant_fibre, source.tag_columns)
     _check_columns(fibres.tag_columns)
     settings: dict[str, Any] = {
-        "on_error": on_error,
-        "seed": seed,
-        "val_fraction": val_fraction,
-        "test_fraction": test_fraction,
-        "max_text_characters": max_text_characters,
-        "max_pixels": max_pixels,
+        "on_error": config.on_error,
+        "seed": config.split_seed,
+        "val_fraction": config.val_fraction,
+        "test_fraction": config.test_fraction,
+        "max_text_characters": config.max_text_characters,
+        "max_pixels": config.max_pixels,
     }
     if fibres.columns:
         settings["dominant_fibre"] = dict(fibres.columns)
-    if clean_html:
+    if config.clean_html:
         settings["clean_html"] = True
     request = request_hash(source, settings)
     recover(target)
-    if answers_request(target, request, overwrite):
+    if answers_request(target, request, config.overwrite):
         clear_leftovers(target)
         return Catalogue.load(target)
     with atomic_folder(target, check_is_catalogue) as folder:
         gathered = _Gathered()
-        rows = _checked_rows(source, fibres, gathered, on_error, max_text_characters, max_pixels, clean_html)
+        rows = _checked_rows(source, fibres, gathered, config)
         spool = Spool(folder / "spool", catalogue_features(fibres.tag_columns, with_regions=True))
         for row in progress_bar(rows, desc=f"Checking {source.name}", total=len(source), unit=" rows", shown=progress):
             spool.add(row)
         if not gathered.kept:
             raise E2FashionError(_nothing_left(source, gathered))
         keys = [row.keys for row in gathered.kept]
-        assignment = decide_splits(keys, [row.split for row in gathered.kept], seed, fractions)
-        told = [*getattr(source, "notes", ()), *fibres.notes()]
-        if clean_html:
-            told.append(f"HTML was taken out of the texts of {gathered.with_markup:,} rows")
+        assignment = decide_splits(keys, [row.split for row in gathered.kept], config.split_seed, fractions)
+        notes = [*getattr(source, "notes", ()), *fibres.notes()]
+        if config.clean_html:
+            notes.append(f"HTML was taken out of the texts of {gathered.with_markup:,} rows")
         for note in assignment.notes:
             logger.warning(note)
-        for note in told:
+        for note in notes:
             logger.info(note)
         features = catalogue_features(fibres.tag_columns, gathered.with_regions)
         counts, fingerprint = _write_splits(folder, features, spool, gathered.kept, assignment.splits, progress)
@@ -141,7 +128,7 @@ def prepare_catalogue(
             fingerprint=fingerprint,
             split_rule=assignment.rule,
             skipped=dict(Counter(problem.reason for problem in gathered.skipped)),
-            notes=[*assignment.notes, *told],
+            notes=[*assignment.notes, *notes],
             created_by=_own_version(),
             files=list_files(folder),
         )
@@ -149,14 +136,12 @@ def prepare_catalogue(
     return Catalogue(target, manifest)
 
 
-def _check_settings(on_error: str, fractions: dict[Split, float], max_text_characters: int, max_pixels: int) -> None:
-    if on_error not in ("stop", "skip"):
-        raise E2FashionError(f"on_error='{on_error}': write 'stop' or 'skip'.")
+def _check_settings(config: Preparation, fractions: dict[Split, float]) -> None:
     check_fractions(fractions)
-    if max_text_characters < 1:
-        raise E2FashionError(f"max_text_characters={max_text_characters}: it must be at least 1.")
-    if not 1 <= max_pixels <= PILLOW_MAX_PIXELS:
-        raise E2FashionError(f"max_pixels={max_pixels:,}: it must lie between 1 and {PILLOW_MAX_PIXELS:,}.")
+    if config.max_text_characters < 1:
+        raise E2FashionError(f"max_text_characters={config.max_text_characters}: it must be at least 1.")
+    if not 1 <= config.max_pixels <= PILLOW_MAX_PIXELS:
+        raise E2FashionError(f"max_pixels={config.max_pixels:,}: it must be between 1 and {PILLOW_MAX_PIXELS:,}.")
 
 
 def _check_columns(tag_columns: Sequence[str]) -> None:
@@ -172,22 +157,19 @@ def _checked_rows(
     source: Source,
     fibres: FibreColumns,
     gathered: _Gathered,
-    on_error: str,
-    max_text_characters: int,
-    max_pixels: int,
-    clean_html: bool,
+    config: Preparation,
 ) -> Iterator[CheckedRow]:
     for raw in rows_of(source):
         try:
             if isinstance(raw, SourceProblem):
                 raise ProductError(raw)
             _refuse_duplicate(raw, gathered)
-            had_markup = clean_html and _has_markup(raw)
+            had_markup = config.clean_html and _has_markup(raw)
             raw = _without_markup(raw) if had_markup else raw
-            row = check_row(fibres.complete(raw), max_text_characters, max_pixels)
+            row = check_row(fibres.complete(raw), config.max_text_characters, config.max_pixels)
             _refuse_two_splits(row, gathered)
         except ProductError as error:
-            if on_error == "stop":
+            if config.on_error == "stop":
                 raise
             gathered.skipped.append(error.problem)
             continue
@@ -221,7 +203,7 @@ def _refuse_duplicate(row: SourceRow, gathered: _Gathered) -> None:
                 product_id,
                 "product_id",
                 f"'{product_id}' with view {row.view} was already read from {first}",
-                "keep one of the two rows, or number the pictures of a product in a view column",
+                "keep one of the two rows, or number the images of a product in a view column",
                 "duplicate id",
             )
         )
@@ -249,10 +231,10 @@ def _write_splits(
 
     Returns images and products per split, and the fingerprint of the whole.
     """
-    place: dict[str, int] = {}
+    position: dict[str, int] = {}
     for row in kept:
-        place.setdefault(row.keys.product_id, len(place))
-    order = sorted(range(len(kept)), key=lambda index: (place[kept[index].keys.product_id], kept[index].view))
+        position.setdefault(row.keys.product_id, len(position))
+    order = sorted(range(len(kept)), key=lambda index: (position[kept[index].keys.product_id], kept[index].view))
     present = [split for split in SPLITS if split in splits]
     folders = {split: SplitFolder(folder / split, features) for split in present}
     digests = {split: hashlib.sha256() for split in present}

@@ -11,15 +11,14 @@ from dataclasses import asdict, is_dataclass
 from pathlib import Path
 from typing import Any
 
-from e2fashion.data.catalogue import Catalogue
-from e2fashion.data.manifest import FORMAT_VERSION, MANIFEST_FILE, REMEDY, Manifest
+from e2fashion.data.catalogue import FORMAT_VERSION, MANIFEST_FILE, REMEDY, Catalogue, Manifest
 from e2fashion.data.sources.base import Source, requested_options
 from e2fashion.disk import DamagedError, check_replaceable
 from e2fashion.types import E2FashionError
 
 _TABLE_SUFFIXES = {".csv", ".tsv", ".txt", ".parquet", ".json", ".jsonl", ".ndjson", ".h5", ".hdf5"}
 _HASHED_BYTES = 64 << 20
-#: Files of a catalogue, with those that Hugging Face's `datasets` keeps beside a split's when it maps its rows.
+#: Files of a catalogue, with those that Hugging Face's `datasets` writes next to a split's when it maps its rows.
 _OUR_FILES = re.compile(
     r"manifest\.json|skipped\.csv|(train|val|test)/(state\.json|dataset_info\.json|(data-[\d-]+of-\d+|cache-\w+)\.arrow)"
 )
@@ -35,7 +34,7 @@ def source_options(source: Source) -> dict[str, Any]:
 def request_hash(source: Source, settings: Mapping[str, Any]) -> str:
     """SHA-256 over the source's name, options and tables, and the settings of the preparation.
 
-    Tables up to 64 MB count by content, larger ones by size and time of change, pictures not at all. What a source's
+    Tables up to 64 MB count by content, larger ones by size and time of change, images not at all. What a source's
     ``content_stamp`` says, if it has one, counts too.
     """
     options = requested_options(source)
@@ -97,7 +96,7 @@ def check_is_catalogue(folder: Path) -> None:
         is_ours = isinstance(values, dict) and {"format_version", "fingerprint", "split_rule"} <= values.keys()
     except FileNotFoundError:
         is_ours = False
-    except (OSError, ValueError, RecursionError):  # damaged: its other files tell
+    except (OSError, ValueError, RecursionError):  # damaged: its other files decide
         is_ours = len(ours) > 1
     if not is_ours:
         raise E2FashionError(f"{folder} exists and is not a catalogue: it is left alone. Choose another output.")

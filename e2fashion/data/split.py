@@ -14,13 +14,13 @@ from e2fashion.types import E2FashionError, Split
 class SplitKeys:
     """What ties one row to others: rows that share any of these belong together.
 
-    ``text`` and ``picture`` are digests of the normalised text and of the pixels; a ``group`` of None ties nothing.
+    ``text`` and ``image`` are digests of the normalized text and of the pixels; a ``group`` of None ties nothing.
     """
 
     product_id: str
     group: str | None
     text: bytes
-    picture: bytes
+    image: bytes
 
 
 @dataclass(frozen=True)
@@ -36,11 +36,11 @@ def check_fractions(fractions: Mapping[Split, float]) -> None:
     """Raise an E2FashionError unless every fraction is in [0, 1) and they leave something for train."""
     shown = ", ".join(f"{split}_fraction={fraction}" for split, fraction in fractions.items())
     if any(not 0 <= fraction < 1 for fraction in fractions.values()) or sum(fractions.values()) >= 1:
-        raise E2FashionError(f"{shown}: each must lie in [0, 1) and together they must leave room for train.")
+        raise E2FashionError(f"{shown}: each must be in [0, 1) and together they must leave room for train.")
 
 
 def connected_components(rows: Sequence[SplitKeys]) -> list[int]:
-    """For every row the index of a row that stands for its component (union-find over all keys)."""
+    """For every row the index of a row that represents its component (union-find over all keys)."""
     parent = list(range(len(rows)))
 
     def find(index: int) -> int:
@@ -54,7 +54,7 @@ def connected_components(rows: Sequence[SplitKeys]) -> list[int]:
         keys: list[tuple[str, str | bytes]] = [
             ("product", row.product_id),
             ("text", row.text),
-            ("picture", row.picture),
+            ("image", row.image),
         ]
         if row.group is not None:
             keys.append(("group", row.group))
@@ -106,8 +106,7 @@ def assign_splits(rows: Sequence[SplitKeys], seed: int, fractions: Mapping[Split
     shares = ", ".join(f"{split} {fraction:g}" for split, fraction in fractions.items())
     return Assignment(
         splits,
-        f"by product group: no product, group, identical text or identical picture crosses splits; "
-        f"seed {seed}, {shares}",
+        f"by product group: no product, group, identical text or identical image crosses splits; seed {seed}, {shares}",
         _notes(rows, components, chosen, quota),
     )
 
@@ -153,10 +152,10 @@ def _notes(
     if quota and len(largest) > min(quota.values()):
         smallest = min(rows[index].product_id for index in largest)
         notes.append(
-            f"The largest group of rows tied by product, group, text or picture has {len(largest):,} of "
+            f"The largest group of rows tied by product, group, text or image has {len(largest):,} of "
             f"{len(rows):,} rows (smallest product id {smallest}), more than the share of a split "
             f"({min(quota.values()):,}): it stays whole. If that is a surprise, look for a text or a placeholder "
-            f"picture that many products share."
+            f"image that many products share."
         )
     notes += [
         f"Split '{split}' is empty: the rows form only {len(components):,} group(s) that may not be divided."

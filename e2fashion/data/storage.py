@@ -1,4 +1,4 @@
-"""How rows lie on disk: a spool in the order of the source, then one Hugging Face data set folder per split.
+"""How rows are stored: a spool in the order of the source, then one Hugging Face data set folder per split.
 
 Both are Arrow files written in bounded batches and read through a memory map, so that a catalogue of any size is
 prepared in constant memory. A spool file is deleted as soon as its rows have been handed on: disk use peaks little
@@ -16,7 +16,7 @@ from typing import Any
 import pyarrow as pa
 from datasets import DatasetInfo, Features, Value
 
-from e2fashion.data.validate import CheckedRow
+from e2fashion.data.rows import CheckedRow
 from e2fashion.types import Box, Split
 
 BASE_COLUMNS = ("product_id", "view", "image", "description", "group")

@@ -13,7 +13,7 @@ from e2fashion.types import E2FashionError
 
 DESCRIPTION = "description"
 
-#: What :func:`stable_id` never returns, so that it can stand for a tag that is not there.
+#: What :func:`stable_id` never returns, so that it can represent an absent tag.
 ABSENT_ID = 0
 
 
@@ -66,18 +66,18 @@ class TextTemplate:
     def render_placed(
         self, sample_tags: Mapping[str, str | None], description: str
     ) -> tuple[str, tuple[int, int] | None]:
-        """As :meth:`render`, and from and to which character of it the description stands (None: it does not)."""
-        text, separator, place = self._literals[0], "", None
+        """As :meth:`render`, and the range of characters of the description in it (None: it has none)."""
+        text, separator, span = self._literals[0], "", None
         for name, literal in zip(self._fields, self._literals[1:], strict=True):
             value = description if name == DESCRIPTION else sample_tags.get(name)
             if value is None or not value.strip():
                 continue
             text += separator
             if name == DESCRIPTION:
-                place = len(text), len(text) + len(value)
+                span = len(text), len(text) + len(value)
             text += value
             separator = literal
-        return text + self._literals[-1], place
+        return text + self._literals[-1], span
 
     def without_tags(self) -> TextTemplate:
         """The same template with the description alone, for evaluation without tags."""

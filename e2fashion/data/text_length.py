@@ -3,48 +3,50 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+from e2fashion.data.config import TextLength
 from e2fashion.data.long_text import leading_sentences
 from e2fashion.data.text import DESCRIPTION, TextTemplate
-from e2fashion.types import E2FashionError
+from e2fashion.types import E2FashionError, TokenCounter
 
 _WORDS_AND_MARKS = re.compile(r"\w+|[^\w\s]")
 _SPECIAL_TOKENS = 2  # start and end of a text
 
-TokenLengths = Callable[[list[str]], list[int]]
 
+class TextMeter:
+    """Measures rendered texts against a context length.
 
-@dataclass(frozen=True)
-class TextLimit:
-    """The texts of ``template`` against ``context_length``.
-
-    ``token_lengths`` maps texts to their numbers of tokens, start and end included, and ``tokenizer_name`` says whose
-    they are. Without it every word and every punctuation mark counts as one token: no CLIP tokenizer makes fewer, so
-    what is too long is a lower bound.
+    Without a ``counter`` every word and every punctuation mark counts as one token: no CLIP tokenizer makes fewer, so
+    that the number of texts that are too long is a lower bound.
 
     Raises:
-        E2FashionError: a context length below 1.
+        E2FashionError: a context length below 1, a template with a field that is no tag column, or a configuration that
+            names a tokenizer without its counter.
     """
 
-    context_length: int = 77
-    token_lengths: TokenLengths | None = None
-    tokenizer_name: str = "the tokenizer that was given"
-    template: TextTemplate = field(default_factory=TextTemplate)
-
-    def __post_init__(self) -> None:
+    def __init__(self, config: TextLength, tag_columns: Sequence[str], counter: TokenCounter | None = None) -> None:
+        if config.tokenizer is not None and counter is None:
+            raise E2FashionError(
+                f"tokenizer is '{config.tokenizer}', but no counter is given: pass "
+                f"e2fashion.models.tokenizer.load_token_counter('{config.tokenizer}')."
+            )
+        default = 77 if counter is None else counter.context_length
+        self.context_length = default if config.context_length is None else config.context_length
         if self.context_length < 1:
             raise E2FashionError(f"context_length is {self.context_length}; give a number of tokens from 1.")
+        self.template = TextTemplate(config.template)
+        self.template.validate(tag_columns)
+        self.counter = counter
 
     @property
     def rule(self) -> str:
         """How lengths are counted, and of which text."""
-        if self.token_lengths is None:
+        if self.counter is None:
             counted = "words and punctuation marks plus start and end, a lower bound of the tokens"
         else:
-            counted = f"tokens of {self.tokenizer_name}"
+            counted = f"tokens of {self.counter.name}"
         return f"{counted}, of '{self.template.template}'"
 
     def lengths(
@@ -52,7 +54,7 @@ class TextLimit:
     ) -> list[int]:
         """Tokens of the rendered texts of ``rows`` of a batch: the description and the template's columns.
 
-        ``first_sentence`` takes that of the description alone.
+        ``first_sentence`` renders only that of the description.
         """
         if not rows:
             return []
@@ -62,8 +64,6 @@ class TextLimit:
             if first_sentence:
                 description = leading_sentences(description)[0]
             texts.append(self.template.render({tag: columns[tag][row] for tag in self.template.columns}, description))
-        return (self.token_lengths or _lower_bounds)(texts)
-
-
-def _lower_bounds(texts: list[str]) -> list[int]:
-    return [len(_WORDS_AND_MARKS.findall(text)) + _SPECIAL_TOKENS for text in texts]
+        if self.counter is not None:
+            return self.counter.lengths(texts)
+        return [len(_WORDS_AND_MARKS.findall(text)) + _SPECIAL_TOKENS for text in texts]

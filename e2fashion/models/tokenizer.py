@@ -14,8 +14,8 @@ from transformers import AutoTokenizer, CLIPTokenizer, PreTrainedTokenizerBase, 
 from transformers.tokenization_utils_base import VERY_LARGE_INTEGER
 
 from e2fashion.hub import source_options
-from e2fashion.models.loading import check_model_files, only_our_errors
-from e2fashion.types import E2FashionError
+from e2fashion.models.loading import check_model_files, checked_source, only_our_errors
+from e2fashion.types import E2FashionError, TokenCounter
 
 START, END, UNKNOWN = "<|startoftext|>", "<|endoftext|>", "<unk>"
 #: Marks the end of a word in CLIP's vocabulary.
@@ -156,13 +156,26 @@ def two_texts(tokenizer: PreTrainedTokenizerBase) -> tuple[str, str]:
     raise E2FashionError("The tokenizer makes the same ids of every word that it knows: give another one.")
 
 
-def token_lengths(tokenizer: PreTrainedTokenizerBase, texts: list[str]) -> list[int]:
-    """The number of tokens of each text, start and end included, nothing cut."""
-    return [len(ids) for ids in tokenizer(texts, truncation=False, padding=False, verbose=False)["input_ids"]]
+def load_token_counter(place: str | None) -> TokenCounter | None:
+    """What counts tokens as the tokenizer of a run folder, a model folder or a hub name does; None for None.
+
+    Raises:
+        E2FashionError: neither a folder that holds a tokenizer nor a name for the hub.
+    """
+    if place is None:
+        return None
+    inside = Path(place) / "model"
+    folder = inside if inside.is_dir() else Path(place)
+    tokenizer = load_tokenizer(folder if folder.is_dir() else checked_source(place))
+
+    def count(texts: list[str]) -> list[int]:
+        return [len(ids) for ids in tokenizer(texts, truncation=False, padding=False, verbose=False)["input_ids"]]
+
+    return TokenCounter(place, own_context_length(tokenizer), count)
 
 
 def own_context_length(tokenizer: PreTrainedTokenizerBase, otherwise: int = 77) -> int:
-    """The longest text that a tokenizer says its model takes; ``otherwise`` where it does not say (CLIP: 77)."""
+    """``model_max_length`` of a tokenizer, start and end included; ``otherwise`` where it is unset (CLIP: 77)."""
     length = int(tokenizer.model_max_length)
     return length if length < VERY_LARGE_INTEGER else otherwise
 

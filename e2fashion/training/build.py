@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar
 
 import torch
 from huggingface_hub.errors import StrictDataclassError
@@ -16,13 +15,9 @@ from transformers.activations import ACT2FN
 from e2fashion.arithmetic import Choice, build_device, resolve_attention, resolve_precision
 from e2fashion.config import options_for
 from e2fashion.data.catalogue import Catalogue
-from e2fashion.data.config import CheckConfig, DescribeConfig, source_options
 from e2fashion.data.datamodule import CatalogueDataModule
-from e2fashion.data.sources import SOURCE_POINT, SOURCES
-from e2fashion.data.sources.base import SOURCE_REMEDY, Source
 from e2fashion.data.text import DESCRIPTION, TextTemplate
 from e2fashion.data.transforms import CLIP_MEAN, CLIP_STD, ImageTransform
-from e2fashion.disk import reading
 from e2fashion.losses.contrastive import ContrastiveLoss
 from e2fashion.losses.filip import TokenContrast
 from e2fashion.losses.terms import LOSS_TERMS, TERM_POINT, WeightedTerm
@@ -33,27 +28,13 @@ from e2fashion.models.stretch import stretch_text_positions
 from e2fashion.models.tokenizer import (
     check_token_ids,
     load_tokenizer,
-    own_context_length,
     text_special_ids,
-    token_lengths,
     train_tokenizer,
 )
 from e2fashion.training.config import LossConfig, ModelConfig, RunConfig
 from e2fashion.types import E2FashionError, Entity
 
 Part = TypeVar("Part")
-
-
-def build_source(name: str, options: Mapping[str, Any]) -> Source:
-    """The source ``name`` with its options, strictly against the fields of its class.
-
-    Raises:
-        E2FashionError: an unknown source or option (the known ones are listed), or an error of the source.
-    """
-    values = source_options(name, options)
-    schema = cast(type[Source], SOURCE_POINT.find(name, SOURCES))
-    with reading(f"source '{name}' with path={str(values.get('path'))[:200]}", SOURCE_REMEDY):
-        return schema(**values)
 
 
 def build_loss_terms(config: LossConfig) -> dict[str, WeightedTerm]:
@@ -140,25 +121,6 @@ def build_tokenizer(config: RunConfig, texts: Iterable[str]) -> PreTrainedTokeni
     return train_tokenizer(
         texts, kind=scratch.tokenizer, vocabulary=scratch.vocabulary, context_length=config.text.context_length
     )
-
-
-def build_token_counting(config: DescribeConfig | CheckConfig) -> dict[str, Any]:
-    """``token_lengths``, ``tokenizer_name`` and ``context_length`` of ``describe_catalogue`` and ``TextLimit``.
-
-    Raises:
-        E2FashionError: the tokenizer is neither a folder that holds one nor a name for the hub.
-    """
-    if config.tokenizer is None:
-        return {"context_length": 77 if config.context_length is None else config.context_length}
-    place = Path(config.tokenizer)
-    folder = place / "model" if (place / "model").is_dir() else place
-    tokenizer = load_tokenizer(folder if folder.is_dir() else checked_source(config.tokenizer))
-    own = own_context_length(tokenizer)
-    return {
-        "token_lengths": partial(token_lengths, tokenizer),
-        "tokenizer_name": config.tokenizer,
-        "context_length": own if config.context_length is None else config.context_length,
-    }
 
 
 def build_model(config: RunConfig, tokenizer: PreTrainedTokenizerBase, trained: Path | None = None) -> E2Model:

@@ -6,7 +6,6 @@ import os
 from collections.abc import Iterable
 
 from e2fashion.arithmetic import build_device
-from e2fashion.config import split_names
 from e2fashion.data.catalogue import Catalogue
 from e2fashion.data.text import DESCRIPTION
 from e2fashion.disk import checked_name
@@ -48,12 +47,12 @@ def check_run(config: RunConfig, catalogue: Catalogue) -> None:
     check_loggers(config.logging.to, config.logging.online)
     if len(config.train.betas) != 2:
         raise E2FashionError(f"train.betas is {config.train.betas}; give two numbers, as in train.betas=[0.9,0.999].")
-    for split in dict.fromkeys(["train", "val", *split_names(config.evaluate_splits)]):
+    for split in dict.fromkeys(["train", "val", *config.evaluate_splits]):
         if split not in catalogue.split_names:
             raise E2FashionError(
                 f"The catalogue {catalogue.path} has no split '{split}'; it has: {', '.join(catalogue.split_names)}. "
                 f"A run trains on train, chooses its best epoch on val, and evaluates evaluate_splits="
-                f"{config.evaluate_splits}: prepare the catalogue with these splits."
+                f"{','.join(config.evaluate_splits)}: prepare the catalogue with these splits."
             )
     if (products := catalogue.manifest.splits["val"]["products"]) < config.processes:
         raise E2FashionError(
@@ -61,7 +60,7 @@ def check_run(config: RunConfig, catalogue: Catalogue) -> None:
             f"{config.processes} processes that share them (devices={config.devices}, nodes={config.nodes}). Train "
             f"with {products} processes at most, or prepare the catalogue with a larger val_fraction."
         )
-    for protocol in split_names(config.protocols):
+    for protocol in config.protocols:
         protocol_named(protocol)
     if config.text.overflow == "stretch" and config.model.checkpoint is None:
         raise E2FashionError(

@@ -11,7 +11,7 @@ from omegaconf import MISSING
 
 from e2fashion.config import flat
 from e2fashion.options import Accelerator, FitConfig, RunLoggingConfig, identity_values, joined_later
-from e2fashion.types import Selection, TextOverflow
+from e2fashion.types import Selection, Split, TextOverflow
 
 
 @dataclass
@@ -246,10 +246,10 @@ class RunConfig:
     """Optimizer, schedule and stages."""
     logging: RunLoggingConfig = field(default_factory=RunLoggingConfig)
     """Loggers in addition to ``logs/csv``, which is always written, and sample figures (docs/logging.md)."""
-    protocols: str = "full"
-    """Protocols of the evaluation at the end, separated by commas. Source: paper."""
-    evaluate_splits: str = "val"
-    """Splits that the evaluation at the end reads, separated by commas."""
+    protocols: list[str] = field(default_factory=lambda: ["full"])
+    """Protocols of the evaluation at the end. Source: paper."""
+    evaluate_splits: list[Split] = field(default_factory=lambda: ["val"])
+    """Splits that the evaluation at the end reads."""
 
     @property
     def processes(self) -> int:

@@ -19,8 +19,8 @@ from e2fashion.embedding import evaluating
 from e2fashion.encoder import Encoder
 from e2fashion.figures import Heatmap, ImageArray, RetrievedRow, SelectionRow, as_array, draw_retrieved, draw_selection
 from e2fashion.metrics.comparison import compare
-from e2fashion.tasks.localization.measure import selects, token_slices
-from e2fashion.tasks.localization.regions import boxes_in_square
+from e2fashion.tasks.localization.attribution import selects, token_slices
+from e2fashion.tasks.localization.measure import boxes_in_square
 from e2fashion.training.samples import SeenProducts
 from e2fashion.types import Entity
 
@@ -54,7 +54,7 @@ def subjects_of(
 ) -> Subjects:
     """The ``products`` of ``rows``, whose first entity columns are those of ``entities``; ``split`` has the regions."""
     starts = [int(rows.product_starts[product]) for product in products]
-    pictures = [rows.picture(row) for row in starts]
+    pictures = [rows.image(row) for row in starts]
     regions = split[REGIONS_COLUMN] if REGIONS_COLUMN in split.column_names else None
     tags, boxes = [], []
     for row, picture in zip(starts, pictures, strict=True):
@@ -108,7 +108,7 @@ def best_images(
 
 def first_view(rows: CatalogueRows, row: int) -> ImageArray:
     """The square of a row as an array (S, S, 3)."""
-    return as_array(rows.transform(rows.picture(row)))
+    return as_array(rows.transform(rows.image(row)))
 
 
 class SampleSheets:

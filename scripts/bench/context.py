@@ -11,8 +11,8 @@ import pandas as pd
 from PIL import Image
 
 from e2fashion.data.catalogue import Catalogue
+from e2fashion.data.config import build_source
 from e2fashion.data.prepare import prepare_catalogue
-from e2fashion.training.build import build_source
 from e2fashion.types import E2FashionError
 
 KAGL = "fashion-product-images"

@@ -14,9 +14,8 @@ from transformers import CLIPImageProcessorPil
 
 from e2fashion.data.dataset import CatalogueRows
 from e2fashion.data.decode import decode_image
-from e2fashion.data.resample import largest_error, largest_share_of_even_lines
 from e2fashion.data.text import TextTemplate
-from e2fashion.data.transforms import ImageTransform, normalize
+from e2fashion.data.transforms import ImageTransform, largest_error, largest_share_of_even_lines, normalize
 from scripts.bench.context import Context
 from scripts.bench.harness import Result, compare, interleave, threads
 
@@ -42,7 +41,7 @@ class Images:
 
     def squares(self, batch: range) -> Tensor:
         """Our uint8 images (B, 3, S, S)."""
-        return torch.stack([self.transform(self.rows.picture(row)) for row in batch])
+        return torch.stack([self.transform(self.rows.image(row)) for row in batch])
 
     def fast(self, batch: range) -> Tensor:
         """Ours: (B, 3, S, S) normalized, overwritten by the next batch."""

@@ -14,7 +14,8 @@ from transformers import CLIPImageProcessorPil, CLIPModel
 
 from e2fashion.data.decode import decode_image
 from e2fashion.data.transforms import ImageTransform, normalize
-from e2fashion.tasks.localization.attribution import BAND_GRID, bands, grey_square, stripe_occlusion
+from e2fashion.tasks.localization.attribution import bands, grey_square, stripe_occlusion
+from e2fashion.tasks.localization.config import Bands
 from scripts.bench.context import Context
 from scripts.bench.encoders import random_clip
 from scripts.bench.harness import Result, compare, interleave
@@ -31,7 +32,7 @@ class Occlusion:
     images: list[bytes]
     transform: ImageTransform
     text: Tensor
-    grid: int = BAND_GRID
+    grid: int = Bands.grid
 
     def half(self) -> Tensor:
         """Ours with the image tower in bfloat16: (N, S, S)."""
@@ -44,7 +45,7 @@ class Occlusion:
         for data in self.images:
             square = self.transform(grey_square(decode_image(data), self.transform.mean))
             pixels = normalize(square[None], self.transform.mean, self.transform.std)
-            heats.append(stripe_occlusion(self._embed, pixels, self.text[None, None], self.grid)[0, 0])
+            heats.append(stripe_occlusion(self._embed, pixels, self.text[None, None], Bands(self.grid))[0, 0])
         return torch.stack(heats)
 
     def loop(self) -> Tensor:
@@ -98,7 +99,7 @@ def occlusion(context: Context) -> list[Result]:
     variants = Occlusion(model, images, ImageTransform(size=224, resize="squeeze"), text)
     timing = interleave({"loop": variants.loop, "fp32": variants.fast, "bf16": variants.half}, context.turns)
     off = (variants.half() - variants.fast()).abs().mean()
-    count = BAND_GRID * (BAND_GRID + 1) - 2
+    count = Bands.grid * (Bands.grid + 1) - 2
     results = []
     for precision, note in (("fp32", ""), ("bf16", f"; heat, from 0 to 1, is {off:.3f} off on the mean")):
         detail = (

@@ -12,8 +12,8 @@ import torch.nn.functional as F
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
-from e2fashion.data.collate import Collator
 from e2fashion.data.dataset import CatalogueRows, Item, ProductDataset
+from e2fashion.data.loader import Collator
 from e2fashion.data.text import TextTemplate
 from e2fashion.data.transforms import ImageTransform
 from e2fashion.losses.contrastive import ContrastiveLoss
@@ -72,7 +72,7 @@ def padded_texts(items: Sequence[Item], collate: Collator, length: int = CONTEXT
     """Every string of every product at full length."""
 
     def pad(texts: Sequence[str]) -> Tensor:
-        ids, _ = collate.tokenise(texts)
+        ids, _ = collate.tokenize(texts)
         return F.pad(ids, (0, length - ids.shape[1]), value=int(collate.fit.tokenizer.pad_token_id))
 
     return PaddedTexts(

@@ -56,9 +56,9 @@ def _source(name: str, **options: Any) -> Callable[[Path, Path], object]:
     """Every row of a source, each checked as ``data prepare on_error=skip`` does."""
 
     def read(place: Path, _: Path) -> object:
+        from e2fashion.data.config import build_source
+        from e2fashion.data.rows import ProductError, check_row
         from e2fashion.data.sources.base import SourceProblem, rows_of
-        from e2fashion.data.validate import ProductError, check_row
-        from e2fashion.training.build import build_source
 
         source = build_source(name, {"path": str(place), **options})
         kept = skipped = 0
@@ -101,7 +101,7 @@ def _read_list(place: Path, _: Path) -> object:
 
 def _read_compositions(place: Path, _: Path) -> object:
     """Every line as a composition: what is understood is written so that it is read the same again."""
-    from e2fashion.data.composition import parse_composition
+    from e2fashion.data.composition.grammar import parse_composition
     from e2fashion.text_files import read_text
 
     lines = read_text(place / "compositions.txt", "a list of compositions").splitlines()
@@ -115,8 +115,8 @@ def _read_compositions(place: Path, _: Path) -> object:
 def _read_pictures(place: Path, damaged: Path) -> object:
     """A picture on both ways on which pictures are decoded: into a catalogue, and to be embedded at once."""
     from e2fashion.data.decode import decode_image, read_pixels
+    from e2fashion.data.rows import ProductError, check_row
     from e2fashion.data.sources.base import SourceRow
-    from e2fashion.data.validate import ProductError, check_row
 
     refused: ProductError | None = None
     try:
@@ -195,8 +195,8 @@ def _amazon(folder: Path) -> Path:
     (folder / layout._PRODUCTS).write_text(json.dumps(products), encoding="utf-8")
     (folder / layout._SPLITS).write_text(json.dumps(splits), encoding="utf-8")
     for number, product in enumerate(products):
-        (folder / layout._PICTURES / product).mkdir(parents=True)
-        _picture(number).save(folder / layout._PICTURES / product / "0.jpg")
+        (folder / layout._IMAGES / product).mkdir(parents=True)
+        _picture(number).save(folder / layout._IMAGES / product / "0.jpg")
     return folder
 
 

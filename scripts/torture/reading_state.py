@@ -100,10 +100,9 @@ REMOVE = _command("index", "remove", "index", "file=ids.txt")
 def _read_configuration(place: Path, damaged: Path) -> object:
     from e2fashion.ablation.plan import load_ablation
     from e2fashion.config import load_config
-    from e2fashion.data.config import load_prepare_config
+    from e2fashion.data.config import build_source, load_prepare_config
     from e2fashion.published import load_published
     from e2fashion.tasks.captioning.config import CaptionTrainConfig
-    from e2fashion.training.build import build_source
     from e2fashion.training.config import RunConfig, run_identity
 
     if damaged.stem in ("run", "base"):
@@ -147,7 +146,7 @@ def _read_tags(run: str) -> Read:
     encoder = load_encoder(run)
 
     def read(place: Path, _: Path) -> object:
-        from e2fashion.tasks.classification.tags_file import load_tag_predictor
+        from e2fashion.tasks.classification.tag_predictor import load_tag_predictor
 
         return load_tag_predictor(encoder, place / "run" / "tags.json").predict_tags(_picture())
 

@@ -1,4 +1,4 @@
-"""FashionIQ in its true layout, small: three categories, two splits, pictures of which some are missing."""
+"""FashionIQ in its true layout, small: three categories, two splits, images of which some are missing."""
 
 import json
 from pathlib import Path
@@ -16,7 +16,7 @@ EMPTY = "Bshirtval0"
 
 
 def write_fashion_iq(folder: Path, missing: tuple[str, ...] = MISSING) -> Path:
-    """Captions, splits and pictures; the pair of reference i is i + 1, and the last two ids are in no caption."""
+    """Captions, splits and images; the pair of reference i is i + 1, and the last two ids are in no caption."""
     for name in ("captions", "image_splits", "images"):
         (folder / name).mkdir(parents=True)
     for category in CATEGORIES:

@@ -1,4 +1,4 @@
-"""Small pictures, an in-memory source, and the layouts of the real sources, made on the spot."""
+"""Small images, an in-memory source, and the layouts of the real sources, made on the spot."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ STYLES_HEADER = "id,gender,masterCategory,subCategory,articleType,baseColour,sea
 
 
 def picture(seed: int = 0, size: tuple[int, int] = (24, 20), kind: str = "JPEG", mode: str = "RGB") -> bytes:
-    """An encoded picture of noise: every seed gives another one."""
+    """An encoded image of noise: every seed gives another one."""
     channels = {"RGB": 3, "L": 1, "CMYK": 4, "RGBA": 4}[mode]
     pixels = np.random.default_rng(seed).integers(0, 256, (size[1], size[0], channels), dtype=np.uint8)
     return encoded(Image.fromarray(pixels[..., 0] if channels == 1 else pixels, mode=mode), kind)

@@ -1,4 +1,4 @@
-"""AmazonFashion's JSON files and pictures, built small: views, splits, unknown brands, what does not fit."""
+"""AmazonFashion's JSON files and images, built small: views, splits, unknown brands, what does not fit."""
 
 import json
 from collections import Counter
@@ -9,12 +9,11 @@ import pytest
 from raw_products import picture
 from tiny import save_random_clip
 
-from e2fashion import runner
 from e2fashion.ablation.run import train as train_run
 from e2fashion.config import load_config
 from e2fashion.data.catalogue import Catalogue
-from e2fashion.data.config import load_prepare_config
-from e2fashion.data.prepare import prepare_catalogue
+from e2fashion.data.config import Preparation, load_prepare_config
+from e2fashion.data.prepare import prepare, prepare_catalogue
 from e2fashion.data.sources.amazon_fashion import AmazonFashionSource
 from e2fashion.data.sources.base import SourceProblem, SourceRow
 from e2fashion.encoder import load_encoder
@@ -27,7 +26,7 @@ BRANDS = ("Acme", None, "Comme & Co", "", "Unknown")
 
 
 def write_amazon(folder: Path, products: int = 10, train: int = 7) -> Path:
-    """Ten products with one, two or three pictures."""
+    """Ten products with one, two or three images."""
     meta: dict[str, Any] = {}
     for number in range(products):
         files = [f"{view}.jpg" for view in range(1 + number % 3)]
@@ -66,7 +65,7 @@ def problems_of(folder: Path) -> list[tuple[str, str]]:
 
 def prepared(folder: Path, output: Path, **options: Any) -> Catalogue:
     source = AmazonFashionSource(str(folder), **options)
-    return prepare_catalogue(source, output, on_error="skip", val_fraction=0.2, progress=False)
+    return prepare_catalogue(source, output, Preparation(on_error="skip", val_fraction=0.2), progress=False)
 
 
 def test_products_views_and_splits(folder: Path) -> None:
@@ -125,12 +124,12 @@ def test_what_does_not_fit_is_listed(folder: Path, tmp_path: Path) -> None:
     (folder / "Fashion" / "B003" / "0.jpg").unlink()
     write(folder, "meta-fashion.json", meta)
     write(folder, "split.json", splits)
-    expected = [("B000", "no picture"), ("B001", "no picture"), ("B999", "unknown product"), ("B777", "in no split")]
+    expected = [("B000", "no image"), ("B001", "no image"), ("B999", "unknown product"), ("B777", "in no split")]
     assert problems_of(folder) == expected
     assert len(AmazonFashionSource(str(folder))) == len(list(AmazonFashionSource(str(folder)).rows()))
     skipped = prepared(folder, tmp_path / "c").manifest.skipped
     assert skipped == {
-        "no picture": 2,
+        "no image": 2,
         "unknown product": 1,
         "in no split": 1,
         "empty text": 3,
@@ -161,9 +160,7 @@ def test_mistakes_are_named(folder: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize("system", ["e2", "clip_ft"])
 def test_its_configurations_prepare_and_train(folder: Path, tmp_path: Path, system: str) -> None:
     file, place = CONFIGS / "data" / "amazon_fashion.yaml", tmp_path / "c"
-    runner.prepare(
-        *load_prepare_config(file, [f"path={folder}", f"output={place}", "val_fraction=0.2"]), progress=False
-    )
+    prepare(*load_prepare_config(file, [f"path={folder}", f"output={place}", "val_fraction=0.2"]), progress=False)
     texts = list(Catalogue.load(place).split("train")["description"])
     clip = save_random_clip(tmp_path / "clip", texts, layers=12, image_size=32)
     words = [f"data={place}", f"output={tmp_path / 'run'}", f"model.checkpoint={clip}", "accelerator=cpu"]

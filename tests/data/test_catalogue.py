@@ -12,6 +12,7 @@ import pytest
 from raw_products import ListSource, row
 
 from e2fashion.data.catalogue import Catalogue
+from e2fashion.data.config import Preparation
 from e2fashion.data.prepare import prepare_catalogue
 from e2fashion.disk import DamagedError, seal, write_json
 from e2fashion.types import E2FashionError
@@ -58,7 +59,7 @@ def test_samples_name_their_row(catalogue: Catalogue) -> None:
 
 
 def test_summary_counts(catalogue: Catalogue) -> None:
-    assert catalogue.summary() == "train 3 pictures of 3 products; val 1 pictures of 1 products"
+    assert catalogue.summary() == "train 3 images of 3 products; val 1 images of 1 products"
 
 
 def test_a_split_that_does_not_exist(catalogue: Catalogue) -> None:
@@ -184,6 +185,6 @@ def test_overwriting_leaves_files_that_are_not_ours(catalogue: Catalogue) -> Non
     notes = catalogue.path / "train" / "notes.txt"
     notes.write_text("of a year")
     with pytest.raises(E2FashionError, match=r"also holds 'train/notes\.txt', which e2fashion did not write\. Move it"):
-        prepare_catalogue(ListSource([row(9)]), catalogue.path, progress=False, overwrite=True)
+        prepare_catalogue(ListSource([row(9)]), catalogue.path, Preparation(overwrite=True), progress=False)
     assert notes.read_text() == "of a year"
     assert Catalogue.load(catalogue.path).fingerprint == catalogue.fingerprint

@@ -8,16 +8,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from pictures_for_tests import encoded, photograph
+from made_images import encoded, photograph
 from PIL import Image
 from raw_products import ListSource, picture, row
 
-from e2fashion.data.audit import CheckSettings, Finding, TextLimit, check_catalogue, reaches
+from e2fashion.data.audit.check import check_catalogue
+from e2fashion.data.audit.findings import Finding, reaches
 from e2fashion.data.catalogue import Catalogue
+from e2fashion.data.config import CheckConfig, Preparation
 from e2fashion.data.prepare import prepare_catalogue
 from e2fashion.data.sources.base import SourceProblem, SourceRow
-from e2fashion.data.text import TextTemplate
-from e2fashion.types import E2FashionError
+from e2fashion.types import E2FashionError, TokenCounter
 
 NAMES = ["amber", "basil", "cedar", "daisy", "ember", "fern", "ginger", "hazel"]
 NAMES += ["iris", "jade", "kale", "lemon", "maple", "nutmeg", "olive", "poppy"]
@@ -38,10 +39,12 @@ def changed(number: int, **changes: Any) -> list[Any]:
     return rows
 
 
-def found_in(folder: Path, rows: list[Any], limit: TextLimit | None = None, **settings: Any) -> dict[str, Finding]:
+def found_in(folder: Path, rows: list[Any], counter: TokenCounter | None = None, **settings: Any) -> dict[str, Finding]:
     """What a check finds, fit answers left out."""
-    catalogue = prepare_catalogue(ListSource(rows), folder, progress=False, val_fraction=0.0, on_error="skip")
-    checked = check_catalogue(catalogue, CheckSettings(**settings), limit, progress=False)
+    catalogue = prepare_catalogue(
+        ListSource(rows), folder, Preparation(val_fraction=0.0, on_error="skip"), progress=False
+    )
+    checked = check_catalogue(catalogue, CheckConfig(**settings), counter, progress=False)
     assert all((one.count == 0) == (one.severity == "fit") == (not one.rows) for one in checked.findings)
     return {one.check: one for one in checked.findings if one.severity != "fit"}
 
@@ -115,7 +118,7 @@ def test_rows_left_out_in_preparation_are_counted_and_listed(tmp_path: Path) -> 
 
 def test_a_picture_that_was_damaged_since_is_broken(tmp_path: Path) -> None:
     rows = sound_rows()
-    catalogue = prepare_catalogue(ListSource(rows), tmp_path / "out", progress=False, val_fraction=0.0)
+    catalogue = prepare_catalogue(ListSource(rows), tmp_path / "out", Preparation(val_fraction=0.0), progress=False)
     (file,) = (catalogue.path / "val").glob("*.arrow")
     image = rows[1].image
     assert isinstance(image, bytes)
@@ -160,8 +163,8 @@ def test_a_tag_that_goes_with_a_named_source(tmp_path: Path) -> None:
 
 
 def test_texts_over_the_context_length(tmp_path: Path) -> None:
-    limit = TextLimit(12, lambda texts: [len(text) for text in texts], "letters", TextTemplate("{description}"))
-    ((name, finding),) = found_in(tmp_path / "out", changed(2, description="a long cedar coat"), limit).items()
+    counter = TokenCounter("letters", 12, lambda texts: [len(text) for text in texts])
+    ((name, finding),) = found_in(tmp_path / "out", changed(2, description="a long cedar coat"), counter).items()
     assert (name, finding.severity, finding.rows) == ("long_texts", "look", (("test", "p2", 0, 17),))
     assert "tokens of letters" in finding.summary
 
@@ -203,7 +206,7 @@ def test_severities_are_ordered() -> None:
 def against(folder: Path, train: list[SourceRow]) -> dict[str, Finding]:
     """What sixteen sound products have in common with the train split of another catalogue."""
     ours, theirs = (
-        prepare_catalogue(ListSource(rows), folder / name, progress=False, val_fraction=0.0)
+        prepare_catalogue(ListSource(rows), folder / name, Preparation(val_fraction=0.0), progress=False)
         for name, rows in (("ours", sound_rows()), ("theirs", train))
     )
     checked = check_catalogue(ours, progress=False, against=theirs)

@@ -9,13 +9,12 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from pictures_for_tests import encoded, photograph, pixels_of
+from made_images import encoded, photograph, pixels_of
 from PIL import Image
 
-from e2fashion.data.audit.image_hash import close_hashes, hash_pictures, near_pictures
-from e2fashion.data.audit.skew import OTHER, associate, size_traits
-from e2fashion.data.audit.spelling import letters_of, one_edit_apart, similar_values
-from e2fashion.data.audit.text_pairs import jaccard, near_sets, words_of
+from e2fashion.data.audit.content import close_hashes, hash_images, near_images
+from e2fashion.data.audit.pairs import jaccard, near_sets, words_of
+from e2fashion.data.audit.tags import OTHER, associate, letters_of, one_edit_apart, similar_values, size_traits
 
 WORDS = st.frozensets(st.sampled_from("abcdefgh"), max_size=7)
 
@@ -25,7 +24,7 @@ def shot(seed: int = 0) -> Image.Image:
 
 
 def look(picture: Image.Image) -> tuple[int, np.ndarray]:
-    hashes, thumbs = hash_pictures(pixels_of(picture)[None])
+    hashes, thumbs = hash_images(pixels_of(picture)[None])
     return int(hashes[0]), thumbs[0]
 
 
@@ -45,7 +44,7 @@ def test_a_hash_hardly_depends_on_size_shape_and_encoding(seed: int) -> None:
 
 def test_pictures_hashed_together_or_alone_are_hashed_alike() -> None:
     pictures = [shot(seed) for seed in range(4)]
-    hashes, thumbs = hash_pictures(torch.stack([pixels_of(picture) for picture in pictures]))
+    hashes, thumbs = hash_images(torch.stack([pixels_of(picture) for picture in pictures]))
     alone = [look(picture) for picture in pictures]
     assert hashes.tolist() == [one for one, _ in alone]
     assert np.abs(thumbs.astype(int) - np.stack([thumb for _, thumb in alone])).max() <= 1
@@ -57,7 +56,7 @@ def test_plain_pictures_hash_alike_and_differ_by_colour() -> None:
     assert one == other
     red = look(Image.new("RGB", (40, 30), "red"))
     hashes = np.array([one, other, red[0]], dtype=np.uint64)
-    pairs = near_pictures(hashes, np.stack([thumb, same, red[1]]), bits=2, difference=0.07)
+    pairs = near_images(hashes, np.stack([thumb, same, red[1]]), bits=2, difference=0.07)
     assert [pair[:2] for pair in pairs] == [(0, 1)]
 
 
@@ -85,7 +84,7 @@ def test_near_pictures_are_those_of_every_pair() -> None:
     thumbs = generator.integers(0, 256, (12, 3, 16, 16)).astype(np.uint8)
     noise = generator.integers(-40, 41, thumbs.shape) * generator.random((12, 1, 1, 1))
     thumbs = np.concatenate([thumbs, np.clip(thumbs + noise, 0, 255).astype(np.uint8)])
-    found = near_pictures(np.zeros(24, dtype=np.uint64), thumbs, bits=0, difference=0.2)
+    found = near_images(np.zeros(24, dtype=np.uint64), thumbs, bits=0, difference=0.2)
     slow = {}
     for other in range(24):
         for one in range(other):

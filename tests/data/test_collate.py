@@ -1,8 +1,8 @@
 import pytest
 import torch
 
-from e2fashion.data.collate import Collator
 from e2fashion.data.dataset import Item
+from e2fashion.data.loader import Collator
 from e2fashion.data.text import stable_id
 from e2fashion.models.tokenizer import train_tokenizer
 from e2fashion.types import E2FashionError

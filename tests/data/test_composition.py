@@ -10,9 +10,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from e2fashion.data.composition import Composition, Part, Share, dominant_fibre, parse_composition
 from e2fashion.data.composition.fibres import find_material, mended
-from e2fashion.data.composition.grammar import _FILLERS, _PARTS
+from e2fashion.data.composition.grammar import (
+    _FILLERS,
+    _PARTS,
+    Composition,
+    Part,
+    Share,
+    dominant_fibre,
+    parse_composition,
+)
 from e2fashion.data.synthfashion.fabrics import FABRICS
 
 

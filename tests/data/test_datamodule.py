@@ -21,10 +21,10 @@ def data(catalogue: StubCatalogue = CATALOGUE, **options: Any) -> CatalogueDataM
     settings["context_length"] = 20
     return CatalogueDataModule(
         catalogue,  # type: ignore[arg-type]
+        TOKENIZER,
+        ["brand", "season"],
         TextTemplate("{brand} . {description}"),
         ImageTransform(size=8),
-        TOKENIZER,
-        entity_columns=["brand", "season"],
         **{**settings, **options},
     )
 
@@ -152,8 +152,8 @@ def test_batches_done_are_not_loaded_again(tmp_path: Path, monkeypatch: pytest.M
     resumed = data(cache_gb=0.0)
     read: list[int] = []
     rows = resumed.rows("train")
-    picture = rows.picture
-    monkeypatch.setattr(rows, "picture", lambda row: read.append(row) or picture(row))
+    image = rows.image
+    monkeypatch.setattr(rows, "image", lambda row: read.append(row) or image(row))
     module = Recorder(stop_at=6)
     with pytest.raises(StoppedError):
         fit(module, resumed, [], tmp_path / "step=4.ckpt")

@@ -6,9 +6,8 @@ import torch
 from stub_catalogue import stub_split
 
 from e2fashion.data.augment import Augmentation
-from e2fashion.data.dataset import CatalogueRows, ProductDataset, ViewDataset
+from e2fashion.data.dataset import CatalogueRows, ImageCache, ProductDataset, ViewDataset
 from e2fashion.data.decode import decode_image
-from e2fashion.data.image_cache import ImageCache
 from e2fashion.data.text import TextTemplate
 from e2fashion.data.transforms import ImageTransform
 from e2fashion.types import E2FashionError
@@ -102,7 +101,7 @@ def test_cached_pictures_are_not_read_again(monkeypatch: pytest.MonkeyPatch) -> 
     rows = catalogue_rows()
     dataset = ViewDataset(rows, ImageCache(len(rows), 12, 10**6))
     expected = dataset[2].image.clone()
-    monkeypatch.setattr(rows, "picture", None)
+    monkeypatch.setattr(rows, "image", None)
     assert torch.equal(dataset[2].image, expected)
 
 

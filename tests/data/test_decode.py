@@ -4,7 +4,7 @@ import sys
 import numpy as np
 import pytest
 import torch
-from pictures_for_tests import encoded, photograph, pixels_of
+from made_images import encoded, photograph, pixels_of
 from PIL import Image
 from transformers import CLIPImageProcessorPil
 

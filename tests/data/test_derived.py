@@ -7,6 +7,7 @@ from raw_products import ListSource, row
 
 from e2fashion.__main__ import main
 from e2fashion.data.catalogue import Catalogue
+from e2fashion.data.config import Preparation
 from e2fashion.data.prepare import prepare_catalogue
 from e2fashion.data.sources.base import SourceRow
 from e2fashion.types import E2FashionError
@@ -27,7 +28,8 @@ def rows() -> list[SourceRow]:
 
 
 def prepare(output: Path, **settings: object) -> Catalogue:
-    return prepare_catalogue(ComposedSource(rows()), output, progress=False, **settings)  # type: ignore[arg-type]
+    config = Preparation(**settings)
+    return prepare_catalogue(ComposedSource(rows()), output, config, progress=False)  # type: ignore[arg-type]
 
 
 def test_the_dominant_fibre_becomes_a_tag(tmp_path: Path) -> None:
@@ -39,7 +41,7 @@ def test_the_dominant_fibre_becomes_a_tag(tmp_path: Path) -> None:
     assert [found[f"p{number}"] for number in range(6)] == ["wool", "wool", "kidassia", None, None, None]
     assert catalogue.manifest.settings["dominant_fibre"] == {"fibre": "composition"}
     assert catalogue.manifest.notes[-1] == (
-        "Tag 'fibre' is the dominant fibre of 'composition', which 4 pictures have: percentages 1, names 1, "
+        "Tag 'fibre' is the dominant fibre of 'composition', which 4 images have: percentages 1, names 1, "
         "unknown fibre 1, care 1"
     )
 

@@ -48,7 +48,7 @@ def test_what_is_not_there_is_named(data: FashionIQ, tmp_path: Path) -> None:
         data.triplets("dress", "test")
     with pytest.raises(E2FashionError, match="has no folder 'captions'"):
         FashionIQ(tmp_path)
-    with pytest.raises(E2FashionError, match=r"pictures are missing: there is no folder .*elsewhere"):
+    with pytest.raises(E2FashionError, match=r"images are missing: there is no folder .*elsewhere"):
         FashionIQ(data.path, tmp_path / "elsewhere")
 
 

@@ -7,10 +7,9 @@ from pathlib import Path
 import pytest
 from fashion_iq_layout import EMPTY, MISSING, PRODUCTS, write_fashion_iq
 
-from e2fashion import runner
 from e2fashion.data.catalogue import Catalogue
-from e2fashion.data.config import load_prepare_config
-from e2fashion.data.prepare import prepare_catalogue
+from e2fashion.data.config import Preparation, load_prepare_config
+from e2fashion.data.prepare import prepare, prepare_catalogue
 from e2fashion.data.sources.base import SourceProblem, SourceRow
 from e2fashion.data.sources.fashion_iq import FashionIqSource
 from e2fashion.types import E2FashionError
@@ -44,8 +43,8 @@ def test_a_picture_has_the_words_of_the_captions_that_ask_for_it(folder: Path) -
 
 def test_the_catalogue_of_the_configuration_counts_and_lists_what_is_missing(folder: Path, tmp_path: Path) -> None:
     words = [f"path={folder}", f"output={tmp_path / 'c'}", "val_fraction=0.25"]
-    said = runner.prepare(*load_prepare_config(CONFIG, words), progress=False)
-    assert f"{len(MISSING)} rows skipped, listed in" in said
+    prepared = prepare(*load_prepare_config(CONFIG, words), progress=False)
+    assert f"{len(MISSING)} rows skipped, listed in" in prepared.summary()
     catalogue = Catalogue.load(tmp_path / "c")
     counts = {split: count["products"] for split, count in catalogue.manifest.splits.items()}
     assert counts["train"] + counts["val"] == 3 * PRODUCTS
@@ -54,7 +53,7 @@ def test_the_catalogue_of_the_configuration_counts_and_lists_what_is_missing(fol
     assert catalogue.manifest.skipped == {"missing image": len(MISSING)}
     with (tmp_path / "c" / "skipped.csv").open(encoding="utf-8", newline="") as stream:
         assert [row["product_id"] for row in csv.DictReader(stream)] == list(MISSING)
-    note = "36 of 48 listed pictures are what captions say that ask for them; the others have their category. 1 empty"
+    note = "36 of 48 listed images are what captions say that ask for them; the others have their category. 1 empty"
     assert note in catalogue.manifest.notes[-1]
 
 
@@ -100,23 +99,25 @@ def test_a_picture_of_two_categories_stays_once(folder: Path) -> None:
 
 
 def test_a_picture_that_is_fetched_later_is_another_request(folder: Path, tmp_path: Path) -> None:
-    def prepare() -> Catalogue:
-        return prepare_catalogue(FashionIqSource(str(folder)), tmp_path / "c", on_error="skip", progress=False)
+    def again() -> Catalogue:
+        return prepare_catalogue(
+            FashionIqSource(str(folder)), tmp_path / "c", Preparation(on_error="skip"), progress=False
+        )
 
-    assert prepare().fingerprint == prepare().fingerprint
+    assert again().fingerprint == again().fingerprint
     (folder / "images" / f"{MISSING[0]}.png").write_bytes((folder / "images" / "Bdressval0.png").read_bytes())
     with pytest.raises(E2FashionError, match="or its tables have changed since"):
-        prepare()
+        again()
 
 
 def test_mistakes_are_named(folder: Path) -> None:
-    with pytest.raises(E2FashionError, match=r"has no split 'test'\. Its lists of pictures are of: train, val"):
+    with pytest.raises(E2FashionError, match=r"has no split 'test'\. Its lists of images are of: train, val"):
         FashionIqSource(str(folder), splits={"test": "test"})
     with pytest.raises(E2FashionError, match="no category 'shoes'"):
         FashionIqSource(str(folder), categories=["shoes"])
     with pytest.raises(E2FashionError, match="no split and category is left"):
         FashionIqSource(str(folder), categories=[])
     (folder / "images").rename(folder / "pictures")
-    with pytest.raises(E2FashionError, match="FashionIQ's pictures are missing"):
+    with pytest.raises(E2FashionError, match="FashionIQ's images are missing"):
         FashionIqSource(str(folder))
     assert len(FashionIqSource(str(folder), images=str(folder / "pictures"))) == 6 * PRODUCTS

@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 from raw_products import write_fashiongen
 
+from e2fashion.data.config import Preparation
 from e2fashion.data.prepare import prepare_catalogue
 from e2fashion.data.sources import fashiongen
 from e2fashion.data.sources.base import SourceRow
@@ -97,7 +98,9 @@ def test_small_chunks_give_the_same_rows(folder: Path, monkeypatch: pytest.Monke
 
 
 def test_val_is_carved_out_of_train_by_product(folder: Path, tmp_path: Path) -> None:
-    catalogue = prepare_catalogue(FashionGenSource(str(folder)), tmp_path / "out", val_fraction=0.3, progress=False)
+    catalogue = prepare_catalogue(
+        FashionGenSource(str(folder)), tmp_path / "out", Preparation(val_fraction=0.3), progress=False
+    )
     products = {split: set(catalogue.split(split)["product_id"]) for split in catalogue.split_names}
     assert products["test"] == {"105", "106"}
     assert products["val"]
@@ -206,7 +209,9 @@ def test_damaged_chunks_cost_their_own_rows(folder: Path, tmp_path: Path) -> Non
     content = bytearray(name.read_bytes())
     content[place.byte_offset : place.byte_offset + 200] = bytes(200)
     name.write_bytes(content)
-    catalogue = prepare_catalogue(FashionGenSource(str(folder)), tmp_path / "out", on_error="skip", progress=False)
+    catalogue = prepare_catalogue(
+        FashionGenSource(str(folder)), tmp_path / "out", Preparation(on_error="skip"), progress=False
+    )
     assert catalogue.manifest.skipped == {"damaged row": 1}
     assert "fashiongen_256_256_train.h5 row 2,,damaged row" in (tmp_path / "out" / "skipped.csv").read_text()
     with pytest.raises(E2FashionError, match=r"train.h5 row 2: damaged row .*fetch it again"):

@@ -11,6 +11,7 @@ import pytest
 from omegaconf import OmegaConf
 from raw_products import picture, write_csv
 
+from e2fashion.data.config import Preparation
 from e2fashion.data.prepare import prepare_catalogue
 from e2fashion.data.sources import SOURCES
 from e2fashion.data.sources.base import SourceProblem, SourceRow, requested_options
@@ -179,7 +180,7 @@ def test_only_that_keeps_nothing(shop: Path) -> None:
 
 @pytest.fixture
 def two_folders(tmp_path: Path) -> Path:
-    """A shop's folder, and a picture beside it that a link leads to as well."""
+    """A shop's folder, and an image beside it that a link leads to as well."""
     (tmp_path / "secret.jpg").write_bytes(picture(1))
     (tmp_path / "shop" / "photos").mkdir(parents=True)
     (tmp_path / "shop" / "photos" / "1.jpg").write_bytes(picture(2))
@@ -205,10 +206,12 @@ def test_images_stay_inside_the_source_s_folder(images: str, cell: str, two_fold
     records = [["1", cell, "Shirt"], ["2", "1.jpg" if images == "photos" else "photos/1.jpg", "Coat"]]
     write_csv(two_folders / "shop" / "t.csv", ["product_id", "image", "description"], records)
     given: dict[str, Any] = {"path": str(two_folders / "shop"), "images": images}
-    with pytest.raises(E2FashionError, match=r"t.csv line 2 .*image outside the source.*lies outside .*outside=true"):
+    with pytest.raises(E2FashionError, match=r"t.csv line 2 .*image outside the source.*is outside .*outside=true"):
         prepare_catalogue(FolderSource(**given), two_folders / "out", progress=False)
     allowed = FolderSource(**given, outside=True)
-    skipped = prepare_catalogue(allowed, two_folders / "out", on_error="skip", progress=False).manifest.skipped
+    skipped = prepare_catalogue(
+        allowed, two_folders / "out", Preparation(on_error="skip"), progress=False
+    ).manifest.skipped
     assert sum(skipped.values()) == (not cell.endswith(("secret.jpg", "link.jpg")))
 
 
@@ -245,7 +248,7 @@ def test_a_file_that_is_no_image_is_named_without_its_bytes(shop: Path) -> None:
 def test_control_characters_are_escaped_where_rows_are_listed(shop: Path) -> None:
     table = shop / "products.csv"
     table.write_text(table.read_text().replace("005;5.jpg", "005\x1b[31m;5.jpg"))
-    catalogue = prepare_catalogue(source(shop), shop / "out", on_error="skip", progress=False)
+    catalogue = prepare_catalogue(source(shop), shop / "out", Preparation(on_error="skip"), progress=False)
     assert catalogue.manifest.skipped == {"control characters": 1}
     listed = (shop / "out" / "skipped.csv").read_text()
     assert "\x1b" not in listed

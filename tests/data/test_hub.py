@@ -9,10 +9,9 @@ from datasets import Dataset, DatasetDict
 from omegaconf import OmegaConf
 from raw_products import picture
 
-from e2fashion import runner
 from e2fashion.data.catalogue import Catalogue
 from e2fashion.data.config import load_prepare_config
-from e2fashion.data.prepare import prepare_catalogue
+from e2fashion.data.prepare import prepare, prepare_catalogue
 from e2fashion.data.sources import datasets_tables
 from e2fashion.data.sources.base import SourceProblem, SourceRow
 from e2fashion.data.sources.hub import HubSource
@@ -32,7 +31,7 @@ COLUMNS = {"columns": {"product_id": "item_ID", "description": "text"}, "tags": 
 
 
 def table(columns: str = "text maker item_ID", rows: int = 12, first: int = 0) -> Dataset:
-    """Rows as they are on the hub: encoded pictures, whole numbers as ids."""
+    """Rows as they are on the hub: encoded images, whole numbers as ids."""
     numbers = range(first, first + rows)
     cells: dict[str, list[Any]] = {
         column: [f"{column} {number % 5}{number}" for number in numbers] for column in columns.split()
@@ -104,7 +103,7 @@ def test_marqo_s_fashion_sets(name: str, tmp_path: Path) -> None:
     table(MARQO[name]).to_parquet(tmp_path / "data" / "data-00000-of-00001.parquet")
     file, place = CONFIGS / f"marqo_{name}.yaml", tmp_path / "c"
     config, options = load_prepare_config(file, [f"path={tmp_path}", f"output={place}"])
-    runner.prepare(config, options, progress=False)
+    prepare(config, options, progress=False)
     catalogue = Catalogue.load(place)
     assert catalogue.split_names == ("train", "val", "test")
     assert not catalogue.manifest.skipped

@@ -19,7 +19,7 @@ from e2fashion.data.image_files import (
     open_regular,
     without_ending,
 )
-from e2fashion.data.pictures import read_image
+from e2fashion.data.images import read_image
 from e2fashion.types import E2FashionError
 
 #: The start of an HEIC file; what follows does not matter to whoever cannot decode it.

@@ -15,10 +15,10 @@ from PIL import Image, ImageFile
 from raw_products import encoded, picture
 
 import e2fashion
-from e2fashion.data import pictures
+from e2fashion.data import images
 from e2fashion.data.decode import decode_image, read_pixels
 from e2fashion.data.image_files import ImageError
-from e2fashion.data.pictures import MAX_PIXELS, check_picture, read_image
+from e2fashion.data.images import MAX_PIXELS, check_image, read_image
 from e2fashion.types import E2FashionError
 
 KINDS = ("JPEG", "PNG", "GIF", "WEBP", "AVIF", "TIFF", "BMP", "JPEG2000", "PPM", "TGA", "QOI", "PCX")
@@ -34,7 +34,7 @@ def test_damage_gives_an_image_or_one_error(kind: str, data: st.DataObject) -> N
     for place in data.draw(st.lists(st.integers(0, min(len(damaged), 400) - 1), max_size=6)):
         damaged[place] = data.draw(st.integers(0, 255))
     damaged = damaged[: data.draw(st.integers(0, len(damaged)))] if data.draw(st.booleans()) else damaged
-    for read in (lambda own: read_image(own, 100_000), lambda own: check_picture(own, 100_000), decode_image):
+    for read in (lambda own: read_image(own, 100_000), lambda own: check_image(own, 100_000), decode_image):
         with suppress(ImageError):
             read(bytes(damaged))
 
@@ -101,7 +101,7 @@ def test_one_bound_for_every_path(tmp_path: Path) -> None:
     Image.new("1", (side, side)).save(tmp_path / "zeros.png")
     tracemalloc.start()
     try:
-        for read in (read_image, read_pixels, lambda file: check_picture(Path(file).read_bytes(), MAX_PIXELS)):
+        for read in (read_image, read_pixels, lambda file: check_image(Path(file).read_bytes(), MAX_PIXELS)):
             with pytest.raises(ImageError, match="oversized image"):
                 read(tmp_path / "zeros.png")
         assert tracemalloc.get_traced_memory()[1] < 8 << 20
@@ -132,16 +132,16 @@ def test_a_file_and_its_image_have_the_same_pixels(tmp_path: Path) -> None:
     file.write_bytes(encoded(Image.fromarray(np.random.default_rng(0).integers(0, 256, (9, 7, 4), np.uint8))))
     with Image.open(file) as opened:
         assert torch.equal(read_pixels(opened), read_pixels(file))
-    assert torch.equal(read_pixels(str(file)), decode_image(check_picture(file.read_bytes(), MAX_PIXELS).data))
+    assert torch.equal(read_pixels(str(file)), decode_image(check_image(file.read_bytes(), MAX_PIXELS).data))
 
 
 def test_pillow_opens_images_in_one_function() -> None:
-    """All reading goes through :mod:`e2fashion.data.pictures`; the others open files that this package has drawn."""
+    """All reading goes through :mod:`e2fashion.data.images`; the others open files that this package has drawn."""
     opening = {
         file.relative_to(PACKAGE).as_posix()
         for file in PACKAGE.rglob("*.py")
         if re.search(r"Image\.open\(|imread\(|read_file\(|decode_jpeg\(", file.read_text(encoding="utf-8"))
     }
-    drawn = {"training/loggers.py", "data/synthfashion/sheet.py"}
-    assert opening == drawn | {"data/pictures.py", "data/decode.py"}
-    assert pictures.MAX_PIXELS == 50_000_000
+    drawn = {"training/loggers.py", "data/synthfashion/generate.py"}
+    assert opening == drawn | {"data/images.py", "data/decode.py"}
+    assert images.MAX_PIXELS == 50_000_000

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from raw_products import ListSource, picture, write_csv, write_styles
 
+from e2fashion.data.config import Preparation
 from e2fashion.data.describe import describe_catalogue
 from e2fashion.data.prepare import prepare_catalogue
 from e2fashion.data.sources.base import SourceRow
@@ -52,7 +53,9 @@ def test_styles_with_commas_in_the_name(tmp_path: Path) -> None:
 def test_styles_ids_without_image_are_listed(tmp_path: Path) -> None:
     folder = write_styles(tmp_path / "kaggle", [f"Shirt {number}" for number in range(6)])
     (folder / "images" / "4.jpg").unlink()
-    catalogue = prepare_catalogue(KaglSource(str(folder)), tmp_path / "out", on_error="skip", progress=False)
+    catalogue = prepare_catalogue(
+        KaglSource(str(folder)), tmp_path / "out", Preparation(on_error="skip"), progress=False
+    )
     assert catalogue.manifest.skipped == {"missing image": 1}
     assert "styles.csv line 5,4,missing image" in (tmp_path / "out" / "skipped.csv").read_text()
 
@@ -148,7 +151,7 @@ def test_the_real_products(tmp_path: Path) -> None:
     assert counts == {"train": 9507, "val": 1255, "test": 1120}
     described = describe_catalogue(catalogue)
     assert (described.values["brand"], described.values["sub_category"]) == (329, 39)
-    assert (described.crossing_texts, described.crossing_pictures) == (0, 0)
+    assert (described.crossing_texts, described.crossing_images) == (0, 0)
     kept = catalogue.split("train").select_columns(["product_id", "image"])[0]
     assert kept["image"] == (Path(source.path) / "images" / f"{kept['product_id']}.jpg").read_bytes()
 
@@ -163,6 +166,6 @@ def test_real_products_without_their_splits(tmp_path: Path) -> None:
     catalogue = prepare_catalogue(ListSource(undeclared), tmp_path / "out", progress=False)
     described = describe_catalogue(catalogue)
     assert described.splits["train"].equal_texts > 0
-    assert (described.crossing_texts, described.crossing_pictures) == (0, 0)
+    assert (described.crossing_texts, described.crossing_images) == (0, 0)
     counts = {split: count["images"] for split, count in catalogue.manifest.splits.items()}
     assert counts == {"train": 2400, "val": 300, "test": 300}

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from e2fashion.data.config import Preparation
 from e2fashion.data.decode import decode_image
 from e2fashion.data.prepare import prepare_catalogue
 from e2fashion.data.sources.base import SourceProblem, SourceRow
@@ -29,7 +30,7 @@ def pictures(count: int, seed: int) -> np.ndarray:
 
 @pytest.fixture
 def mnist(tmp_path: Path) -> Path:
-    """Ten pictures of every class in train and two in test."""
+    """Ten images of every class in train and two in test."""
     folder = tmp_path / "fashion-mnist"
     folder.mkdir()
     for seed, (part, count) in enumerate({"train": 100, "t10k": 20}.items()):
@@ -40,7 +41,7 @@ def mnist(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def folders(tmp_path: Path) -> Path:
-    """Twenty pictures of two classes."""
+    """Twenty images of two classes."""
     folder = tmp_path / "classes"
     write_classes(folder, {"dresses": 20, "shirts": 20})
     return folder
@@ -114,7 +115,9 @@ def test_a_folder_within_a_class_folder_is_a_problem_that_is_listed(folders: Pat
     assert (problem.row, problem.reason) == ("shirts/blue", "a folder within a class folder")
     with pytest.raises(E2FashionError, match=r"shirts/blue.*deeper folders are not read"):
         prepare_catalogue(LabelledSource(str(folders)), tmp_path / "stop", progress=False)
-    catalogue = prepare_catalogue(LabelledSource(str(folders)), tmp_path / "skip", on_error="skip", progress=False)
+    catalogue = prepare_catalogue(
+        LabelledSource(str(folders)), tmp_path / "skip", Preparation(on_error="skip"), progress=False
+    )
     assert catalogue.manifest.skipped == {"a folder within a class folder": 1}
     assert sum(split["products"] for split in catalogue.manifest.splits.values()) == 40
 
@@ -126,7 +129,7 @@ def test_a_label_without_a_class_is_a_problem_that_is_listed(mnist: Path, tmp_pa
     assert (problems[0].row, problems[0].reason) == ("train-labels-idx1-ubyte item 9", "label without a class")
     with pytest.raises(E2FashionError, match="label 9, and classes names 9"):
         prepare_catalogue(source, tmp_path / "stopped", progress=False)
-    catalogue = prepare_catalogue(source, tmp_path / "c", on_error="skip", progress=False)
+    catalogue = prepare_catalogue(source, tmp_path / "c", Preparation(on_error="skip"), progress=False)
     assert catalogue.manifest.skipped["label without a class"] == 12
     kept = sum(count["images"] for count in catalogue.manifest.splits.values())
     assert kept + sum(catalogue.manifest.skipped.values()) == 120
@@ -141,10 +144,10 @@ def test_mistakes_are_named(mnist: Path, folders: Path, tmp_path: Path) -> None:
     with pytest.raises(E2FashionError, match="neither Fashion-MNIST's idx files nor class folders"):
         LabelledSource(str(tmp_path / "empty"))
     (tmp_path / "empty" / "shirts").mkdir()
-    with pytest.raises(E2FashionError, match="has no pictures in its class folders"):
+    with pytest.raises(E2FashionError, match="has no images in its class folders"):
         LabelledSource(str(tmp_path / "empty"))
     (folders / "train").mkdir()
-    with pytest.raises(E2FashionError, match=r"holds splits \(train\) beside 'dresses'"):
+    with pytest.raises(E2FashionError, match=r"holds splits \(train\) next to 'dresses'"):
         LabelledSource(str(folders))
 
 
@@ -161,7 +164,7 @@ def test_damaged_idx_files_are_named(mnist: Path) -> None:
     with pytest.raises(E2FashionError, match="is no idx file of 1 dimension"):
         LabelledSource(str(mnist))
     write_idx(labels, np.zeros(7, dtype=np.uint8))
-    with pytest.raises(E2FashionError, match="train has 100 pictures and 7 labels"):
+    with pytest.raises(E2FashionError, match="train has 100 images and 7 labels"):
         LabelledSource(str(mnist))
     labels.unlink()
     with pytest.raises(E2FashionError, match=r"has no train-labels-idx1-ubyte.gz: all four files"):

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from e2fashion.data.collate import Collator
+from e2fashion.data.loader import Collator
 from e2fashion.data.long_text import TextFitter, leading_sentences
 from e2fashion.data.text import TextTemplate
 from e2fashion.models.tokenizer import train_tokenizer
@@ -97,7 +97,7 @@ def test_every_mode_fits_and_leaves_short_texts_alone(text: str, context_length:
 def test_a_text_s_tokens_do_not_depend_on_its_batch(texts: list[str], random: object) -> None:
     order = sorted(range(len(texts)), key=lambda _: random.random())  # type: ignore[attr-defined]
     collate = Collator(TOKENIZER, 12, 0, "first_sentences")
-    ids, mask = collate.tokenise([texts[place] for place in order])
+    ids, mask = collate.tokenize([texts[place] for place in order])
     for row, place in enumerate(order):
         alone = fitter(12)([texts[place]])[0].ids
         assert ids[row][mask[row].bool()].tolist() == alone
@@ -106,7 +106,7 @@ def test_a_text_s_tokens_do_not_depend_on_its_batch(texts: list[str], random: ob
 def test_equal_texts_with_descriptions_at_other_places_are_not_mixed_up() -> None:
     text = "Red. Cotton. Nike"
     collate = Collator(TOKENIZER, len(tokens("Red. Nike")), 0, "first_sentences")
-    first, second = (collate.tokenise([text], [place])[0][0].tolist() for place in ((0, 12), (0, len(text))))
+    first, second = (collate.tokenize([text], [place])[0][0].tolist() for place in ((0, 12), (0, len(text))))
     assert first == tokens("Red. Nike")
     assert second == tokens("Red.")
 

@@ -7,10 +7,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from raw_products import ListSource, row
 
-from e2fashion.data.audit import check_catalogue
+from e2fashion.data.audit.check import check_catalogue
+from e2fashion.data.config import Preparation
 from e2fashion.data.describe import describe_catalogue
-from e2fashion.data.markup import clean_markup, has_markup
 from e2fashion.data.prepare import prepare_catalogue
+from e2fashion.data.rows import clean_markup, has_markup
 
 
 @pytest.mark.parametrize(
@@ -81,7 +82,7 @@ def test_preparing_with_and_without(tmp_path: Path) -> None:
     assert {row[3:] for row in finding.rows} == {("description", "<p>Red &amp; blue</p>"), ("brand", "H&amp;M")}
     assert "clean_html=true" in finding.remedy
 
-    clean = prepare_catalogue(source, tmp_path / "clean", clean_html=True, progress=False)
+    clean = prepare_catalogue(source, tmp_path / "clean", Preparation(clean_html=True), progress=False)
     texts = {one.product_id: one for split in clean.split_names for one in clean.samples(split)}
     assert (texts["p1"].description, texts["p1"].tags["brand"]) == ("Red & blue", "H&M")
     assert clean.manifest.settings["clean_html"] is True
@@ -90,5 +91,7 @@ def test_preparing_with_and_without(tmp_path: Path) -> None:
 
 def test_a_text_of_html_alone_is_an_empty_text(tmp_path: Path) -> None:
     source = ListSource([row(1, description="<br><p>&nbsp;</p>"), *(row(number) for number in range(2, 8))])
-    catalogue = prepare_catalogue(source, tmp_path / "out", clean_html=True, on_error="skip", progress=False)
+    catalogue = prepare_catalogue(
+        source, tmp_path / "out", Preparation(clean_html=True, on_error="skip"), progress=False
+    )
     assert catalogue.manifest.skipped == {"empty text": 1}

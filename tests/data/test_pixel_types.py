@@ -10,9 +10,9 @@ import pytest
 from PIL import Image
 from raw_products import encoded
 
-from e2fashion.data import pixel_types
+from e2fashion.data import images
 from e2fashion.data.image_files import ImageError
-from e2fashion.data.pictures import check_picture, read_image
+from e2fashion.data.images import check_image, read_image
 
 LIMIT = 1_000_000
 GREYS = np.array([[0, 1, 90, 128, 254, 255]], dtype=np.uint8)
@@ -22,7 +22,7 @@ def pixels(source: Image.Image | bytes) -> Any:
     """What is read, as nested lists; what a catalogue would hold of encoded bytes is the same."""
     read = np.asarray(read_image(source))
     if isinstance(source, bytes):
-        stored = Image.open(io.BytesIO(check_picture(source, LIMIT).data)).convert("RGB")
+        stored = Image.open(io.BytesIO(check_image(source, LIMIT).data)).convert("RGB")
         assert np.array_equal(np.asarray(stored), read)
     return read.tolist()
 
@@ -96,7 +96,7 @@ def test_strips_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     noise = np.random.default_rng(0).integers(0, 256, (37, 23, 4), dtype=np.uint8)
     deep = np.random.default_rng(1).integers(0, 65_536, (37, 23), dtype=np.uint16)
     whole = [pixels(Image.fromarray(noise)), pixels(Image.fromarray(deep))]
-    monkeypatch.setattr(pixel_types, "STRIP", 50)
+    monkeypatch.setattr(images, "STRIP", 50)
     assert [pixels(Image.fromarray(noise)), pixels(Image.fromarray(deep))] == whole
     opaque = Image.alpha_composite(Image.new("RGBA", (23, 37), "white"), Image.fromarray(noise)).convert("RGB")
     assert whole[0] == np.asarray(opaque).tolist()

@@ -15,15 +15,16 @@ from raw_products import ListSource, encoded, picture, row
 
 from e2fashion.data import storage
 from e2fashion.data.catalogue import Catalogue
+from e2fashion.data.config import Preparation
 from e2fashion.data.prepare import prepare_catalogue
+from e2fashion.data.rows import ProductError
 from e2fashion.data.sources.base import SourceProblem, SourceRow
-from e2fashion.data.validate import ProductError
 from e2fashion.types import Box, E2FashionError
 from tests.faults import failures, in_child, kills
 
 
 def prepare(rows: list[Any], output: Path, **settings: Any) -> Catalogue:
-    return prepare_catalogue(ListSource(rows), output, progress=False, **settings)
+    return prepare_catalogue(ListSource(rows), output, Preparation(**settings), progress=False)
 
 
 def test_every_row_arrives_unchanged_in_exactly_one_split(tmp_path: Path) -> None:
@@ -74,7 +75,7 @@ def test_the_manifest_counts_images_and_products(tmp_path: Path) -> None:
 
 DAMAGED = {
     "missing image": row(90, image=Path("nowhere.jpg")),
-    "unreadable image": row(91, image=b"not a picture"),
+    "unreadable image": row(91, image=b"not an image"),
     "truncated image": row(92, image=picture(92)[:-200]),
     "zero-byte image": row(93, image=b""),
     "oversized image": row(94, image=encoded(Image.new("L", (2000, 2000)))),
@@ -133,10 +134,9 @@ def test_nothing_but_problems(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"on_error": "ignore"}, "on_error='ignore': write 'stop' or 'skip'"),
         ({"val_fraction": 0.6, "test_fraction": 0.6}, "leave room for train"),
         ({"max_text_characters": 0}, "max_text_characters=0"),
-        ({"max_pixels": 10**12}, "max_pixels=1,000,000,000,000: it must lie between"),
+        ({"max_pixels": 10**12}, "max_pixels=1,000,000,000,000: it must be between"),
     ],
 )
 def test_settings_that_make_no_sense(settings: dict[str, Any], message: str, tmp_path: Path) -> None:
@@ -200,7 +200,7 @@ def test_an_interrupted_replacement_leaves_the_old_catalogue(tmp_path: Path) -> 
     old = prepare([row(n) for n in range(5)], tmp_path / "out")
     interrupted = InterruptedSource([row(n) for n in range(9)])
     with pytest.raises(KeyboardInterrupt):
-        prepare_catalogue(interrupted, tmp_path / "out", progress=False, overwrite=True)
+        prepare_catalogue(interrupted, tmp_path / "out", Preparation(overwrite=True), progress=False)
     assert Catalogue.load(tmp_path / "out").fingerprint == old.fingerprint
     assert [item.name for item in tmp_path.iterdir()] == ["out"]
 

@@ -8,6 +8,7 @@ import pytest
 from raw_products import write_styles
 
 from e2fashion.data.catalogue import Catalogue
+from e2fashion.data.config import Preparation
 from e2fashion.data.prepare import prepare_catalogue
 from e2fashion.data.sources import SOURCES
 from e2fashion.types import E2FashionError
@@ -20,7 +21,7 @@ def kaggle(tmp_path: Path) -> Path:
 
 def prepare(folder: Path, **settings: Any) -> Catalogue:
     source: Any = SOURCES["kagl"]
-    return prepare_catalogue(source(path=str(folder)), folder.parent / "out", progress=False, **settings)
+    return prepare_catalogue(source(path=str(folder)), folder.parent / "out", Preparation(**settings), progress=False)
 
 
 def written(folder: Path) -> int:
@@ -37,8 +38,8 @@ def test_a_repeated_request_is_answered_by_what_is_there(kaggle: Path) -> None:
 def test_other_settings_ask_for_overwrite(kaggle: Path) -> None:
     prepare(kaggle)
     with pytest.raises(E2FashionError, match=r"holds another catalogue.*seed.*overwrite=true"):
-        prepare(kaggle, seed=1)
-    assert prepare(kaggle, seed=1, overwrite=True).manifest.settings["seed"] == 1
+        prepare(kaggle, split_seed=1)
+    assert prepare(kaggle, split_seed=1, overwrite=True).manifest.settings["seed"] == 1
 
 
 def test_a_changed_table_asks_for_overwrite(kaggle: Path) -> None:

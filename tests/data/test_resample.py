@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from e2fashion.data import resample
-from e2fashion.data.resample import bicubic_weights, is_half_enough, resize_bicubic, resize_bicubic_middle
+from e2fashion.data import transforms
+from e2fashion.data.transforms import bicubic_weights, is_half_enough, resize_bicubic, resize_bicubic_middle
 
 
 def noise(height: int, width: int, seed: int = 0, steps: int = 256) -> np.ndarray:
@@ -43,9 +43,9 @@ def slow_weights(size: int, new_size: int) -> list[tuple[int, np.ndarray]]:
     found = []
     for place in range(new_size):
         center = (place + 0.5) * scale
-        first = max(0, int(center - resample.SUPPORT * stretch + 0.5))
-        behind = min(size, int(center + resample.SUPPORT * stretch + 0.5))
-        weights = resample._bicubic((np.arange(first, behind) - center + 0.5) / stretch)
+        first = max(0, int(center - transforms.SUPPORT * stretch + 0.5))
+        behind = min(size, int(center + transforms.SUPPORT * stretch + 0.5))
+        weights = transforms.bicubic_kernel((np.arange(first, behind) - center + 0.5) / stretch)
         found.append((first, weights / weights.sum()))
     return found
 
@@ -53,7 +53,7 @@ def slow_weights(size: int, new_size: int) -> list[tuple[int, np.ndarray]]:
 def slow_half_enough(first: tuple[int, int], second: tuple[int, int]) -> bool:
     """The proof of :func:`is_half_enough` over weights made one by one."""
     error = [
-        255 * resample.WEIGHT_ERROR * max(len(own) for _, own in slow_weights(*sizes)) for sizes in (first, second)
+        255 * transforms.WEIGHT_ERROR * max(len(own) for _, own in slow_weights(*sizes)) for sizes in (first, second)
     ]
     moved = max(float(np.abs(own[(pixel % 2) :: 2]).sum()) for pixel, own in slow_weights(*second))
     return error[0] < 0.5 and moved + error[1] < 1.0
@@ -102,7 +102,7 @@ def test_noise_stays_within_one_grey_level(
     shape: tuple[int, int], size: tuple[int, int], steps: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made: list[bool] = []
-    monkeypatch.setattr(resample, "is_half_enough", lambda *passes: made.append(is_half_enough(*passes)) or made[-1])
+    monkeypatch.setattr(transforms, "is_half_enough", lambda *passes: made.append(is_half_enough(*passes)) or made[-1])
     for seed in range(3):
         pixels = noise(*shape, seed, steps)
         difference = np.abs(ours(pixels, size).astype(int) - of_pillow(pixels, size))
@@ -125,14 +125,14 @@ def test_the_worst_that_half_of_the_lines_can_do_is_one_level() -> None:
 def test_every_second_line_is_pillow_s(monkeypatch: pytest.MonkeyPatch) -> None:
     pixels = noise(256, 256)
     first: list[np.ndarray] = []
-    second_pass = resample._with_pytorch
+    second_pass = transforms.resize_with_pytorch
 
     def remember(lines: np.ndarray, size: tuple[int, int]) -> np.ndarray:
         if size == (224, 224):
             first.append(lines)
         return second_pass(lines, size)
 
-    monkeypatch.setattr(resample, "_with_pytorch", remember)
+    monkeypatch.setattr(transforms, "resize_with_pytorch", remember)
     ours(pixels, (224, 224))
     expected = of_pillow(pixels, (256, 224))
     assert np.array_equal(first[0][1::2], expected[1::2])

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from e2fashion.data.sampler import EpochSampler
+from e2fashion.data.loader import EpochSampler
 from e2fashion.types import E2FashionError
 
 

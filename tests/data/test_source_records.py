@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from raw_products import picture, write_csv
 
+from e2fashion.data.config import Preparation
 from e2fashion.data.prepare import prepare_catalogue
 from e2fashion.data.sources.base import SourceProblem
 from e2fashion.data.sources.folder import FolderSource
@@ -90,7 +91,7 @@ def test_a_text_that_looks_like_a_row_is_refused_and_told_what_to_do() -> None:
     found = records('id,image,sizes\n1,1.jpg,"S,M,L\nXS,S,M"\n2,2.jpg,S\n')
     assert (found[1].line, found[1].fault) == (
         2,
-        "a quotation mark that is not closed before line 3, which is a row of its own",
+        "a quotation mark that is not closed before line 3, which is a separate row",
     )
     assert "needs a blank behind its delimiters" in found[1].remedy
 
@@ -146,7 +147,7 @@ def test_preparing_stops_at_the_line_of_the_mark(shop: Path) -> None:
 
 
 def test_preparing_skips_the_rows_of_stray_marks_alone(shop: Path) -> None:
-    catalogue = prepare_catalogue(FolderSource(str(shop)), shop / "out", on_error="skip", progress=False)
+    catalogue = prepare_catalogue(FolderSource(str(shop)), shop / "out", Preparation(on_error="skip"), progress=False)
     assert catalogue.manifest.skipped == {"stray quotation mark": 2}
     assert sum(counts["products"] for counts in catalogue.manifest.splits.values()) == 10
     with (shop / "out" / "skipped.csv").open(newline="") as stream:

@@ -7,9 +7,9 @@ from typing import Any, ClassVar
 
 import pytest
 
+from e2fashion.data.config import Preparation, build_source
 from e2fashion.data.prepare import prepare_catalogue
 from e2fashion.data.sources.base import SourceProblem, SourceRow
-from e2fashion.training.build import build_source
 from e2fashion.types import E2FashionError
 
 
@@ -34,7 +34,7 @@ class BrokenSource:
 
 def test_an_error_between_the_rows_names_the_source(tmp_path: Path) -> None:
     with pytest.raises(E2FashionError, match=r"source 'broken' cannot be read \(RuntimeError: wrong chunk size\)"):
-        prepare_catalogue(BrokenSource(), tmp_path / "c", on_error="skip", progress=False)
+        prepare_catalogue(BrokenSource(), tmp_path / "c", Preparation(on_error="skip"), progress=False)
     assert not list(tmp_path.iterdir())
 
 

@@ -30,7 +30,7 @@ def single(count: int) -> list[SplitKeys]:
 @settings(deadline=None)
 def test_nothing_that_two_rows_share_crosses_splits(rows: list[SplitKeys], seed: int) -> None:
     splits = assign_splits(rows, seed, FRACTIONS).splits
-    for field in ("product_id", "group", "text", "picture"):
+    for field in ("product_id", "group", "text", "image"):
         seen: dict[object, str] = {}
         for row, split in zip(rows, splits, strict=True):
             value = getattr(row, field)
@@ -62,7 +62,7 @@ def test_components_equal_a_slow_closure(rows: list[SplitKeys]) -> None:
         return (
             first.product_id == second.product_id
             or first.text == second.text
-            or first.picture == second.picture
+            or first.image == second.image
             or (first.group is not None and first.group == second.group)
         )
 

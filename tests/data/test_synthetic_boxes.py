@@ -1,4 +1,4 @@
-"""The true boxes, checked by drawing each picture with and without what they name."""
+"""The true boxes, checked by drawing each image with and without what they name."""
 
 from __future__ import annotations
 
@@ -7,11 +7,9 @@ import pytest
 from PIL import Image
 
 from e2fashion.data.synthfashion.garments import build_garment
-from e2fashion.data.synthfashion.painting import layout_of, paint
 from e2fashion.data.synthfashion.products import Product, build_product
-from e2fashion.data.synthfashion.render import Picture, photograph
+from e2fashion.data.synthfashion.render import Picture, Placement, View, build_view, layout_of, paint, photograph
 from e2fashion.data.synthfashion.seasons import build_trim
-from e2fashion.data.synthfashion.views import Placement, View, build_view
 from e2fashion.types import Box
 
 SIZE = 96

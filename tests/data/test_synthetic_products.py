@@ -8,15 +8,14 @@ from itertools import combinations
 import numpy as np
 import pytest
 
-from e2fashion.data.synthfashion import text_ceiling
+from e2fashion.data.synthfashion.drawing import COLOURS
 from e2fashion.data.synthfashion.fabrics import FABRICS
 from e2fashion.data.synthfashion.garments import SILHOUETTES, build_garment
+from e2fashion.data.synthfashion.generate import text_ceiling
 from e2fashion.data.synthfashion.logos import BRANDS, build_logo
-from e2fashion.data.synthfashion.painting import LOGO_SHARE, build_layout
-from e2fashion.data.synthfashion.palette import COLOURS
-from e2fashion.data.synthfashion.products import MISSABLE, UNSEEN, Product, build_product
+from e2fashion.data.synthfashion.products import MISSABLE, TEMPLATES, UNSEEN, Product, build_product
+from e2fashion.data.synthfashion.render import LOGO_SHARE, build_layout
 from e2fashion.data.synthfashion.seasons import SEASONS, build_trim
-from e2fashion.data.synthfashion.wording import TEMPLATES
 from e2fashion.types import E2FashionError
 
 

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
-from e2fashion.data.synthfashion.regions import eroded, largest_rectangle, rectangles
+from e2fashion.data.synthfashion.drawing import eroded, largest_rectangle, rectangles
 
 grids = arrays(np.bool_, array_shapes(min_dims=2, max_dims=2, min_side=1, max_side=7))
 

@@ -10,7 +10,7 @@ from PIL import Image
 
 from e2fashion.data.sources.base import Source, SourceRow
 from e2fashion.data.sources.synthetic import SyntheticSource
-from e2fashion.data.synthfashion import contact_sheet, generate
+from e2fashion.data.synthfashion.generate import contact_sheet, generate
 from e2fashion.types import E2FashionError
 
 

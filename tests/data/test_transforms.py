@@ -7,7 +7,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from pictures_for_tests import photograph, pixels_of
+from made_images import photograph, pixels_of
 from PIL import Image
 from transformers import CLIPImageProcessor, CLIPImageProcessorPil
 
@@ -19,7 +19,7 @@ SHAPES = [(256, 256), (80, 60), (61, 83), (33, 224), (224, 224), (225, 223), (30
 
 
 def grey_levels(processor: CLIPImageProcessorPil, picture: Image.Image) -> torch.Tensor:
-    """What the Hugging Face processor makes of a picture, before it rescales and normalises."""
+    """What the Hugging Face processor makes of an image, before it rescales and normalizes."""
     values = processor(images=picture, do_rescale=False, do_normalize=False, return_tensors="pt")["pixel_values"][0]
     return values.to(torch.int16)
 
@@ -57,7 +57,7 @@ def test_real_photographs_equal_the_saved_processor_within_one_grey_level(resize
 @given(st.integers(1, 90), st.integers(1, 90), st.integers(1, 60), st.sampled_from(RESIZES))
 def test_shapes_are_rounded_as_the_processor_rounds(height: int, width: int, size: int, resize: Resize) -> None:
     transform = ImageTransform(size=size, resize=resize)
-    # Pictures so thin that the processor itself fails are ours to survive, not to equal.
+    # Images so thin that the processor itself fails are ours to survive, not to equal.
     if resize == "pad" and min(height, width) * size < max(height, width):
         assert transform(pixels_of(photograph(height, width))).shape == (3, size, size)
         return

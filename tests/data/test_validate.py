@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 from raw_products import picture, row
 
+from e2fashion.data.rows import ProductError, check_row
 from e2fashion.data.text import normalize_text
-from e2fashion.data.validate import ProductError, check_row
 
 
 def check(**changes: object) -> object:

@@ -8,7 +8,7 @@ from transformers import AutoModel, AutoProcessor, CLIPProcessor, pipeline
 
 from e2fashion import E2VisionModelWithProjection
 from e2fashion.encoder import Encoder
-from e2fashion.tasks.classification.zero_shot import class_embeddings, label_scores
+from e2fashion.tasks.classification.classifier import class_embeddings, label_scores
 
 LABELS = ["dress", "coat", "red shirt"]
 

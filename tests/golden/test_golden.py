@@ -16,6 +16,7 @@ from e2fashion.ablation.run import train as train_run
 from e2fashion.ablation.state import finished_runs
 from e2fashion.config import load_config, save_config
 from e2fashion.data.catalogue import Catalogue
+from e2fashion.data.config import Preparation, build_source
 from e2fashion.data.prepare import prepare_catalogue
 from e2fashion.encoder import EncoderIdentity, load_encoder
 from e2fashion.records import append_records, read_records
@@ -25,13 +26,13 @@ from e2fashion.tasks.captioning.captioner import load_captioner
 from e2fashion.tasks.captioning.config import CaptionTrainConfig
 from e2fashion.tasks.captioning.storage import load_decoder, save_decoder
 from e2fashion.tasks.captioning.train import caption_identity
-from e2fashion.tasks.classification.tags_file import load_tag_predictor
-from e2fashion.tasks.retrieval.measure import MeasureSettings, embed_catalogue, measure_retrieval
+from e2fashion.tasks.classification.tag_predictor import load_tag_predictor
+from e2fashion.tasks.retrieval.config import EvaluateConfig
+from e2fashion.tasks.retrieval.measure import embed_catalogue, measure_retrieval
 from e2fashion.tasks.search.build import build_index
 from e2fashion.tasks.search.config import EmbedConfig
 from e2fashion.tasks.search.index import open_index
 from e2fashion.training import build
-from e2fashion.training.build import build_source
 from e2fashion.training.config import RunConfig, run_identity
 
 HERE = Path(__file__).resolve().parent
@@ -92,9 +93,7 @@ def embeddings() -> Iterator[tuple[str, Tensor]]:
     """Of test's images and texts by every model, and what each decoder says next to the embeddings of the first."""
     catalogue = Catalogue.load(HERE / "catalogue")
     for system in SYSTEMS:
-        embedded = embed_catalogue(
-            load_encoder(str(HERE / system)), catalogue, "test", settings=MeasureSettings(progress=False)
-        )
+        embedded = embed_catalogue(load_encoder(str(HERE / system)), catalogue, "test", progress=False)
         yield f"{system}/image", embedded.image_embeds
         yield f"{system}/text", embedded.text_embeds
         comparison = embedded.compare()
@@ -172,8 +171,9 @@ def test_evaluation_finds_the_values_that_were_recorded(catalogue: Catalogue) ->
         for r in read_records(HERE / "e2" / "results.jsonl")
         if (r.task, r.split) == ("retrieval", "test")
     }
-    settings = MeasureSettings(("full", "sample_100"), candidate_folder=HERE / "e2" / "candidates", progress=False)
-    found = measure_retrieval(load_encoder(str(HERE / "e2")), catalogue, "test", settings=settings)
+    config, lists = EvaluateConfig(protocol=["full", "sample_100"]), HERE / "e2" / "candidates"
+    encoder = load_encoder(str(HERE / "e2"))
+    found = measure_retrieval(encoder, catalogue, "test", config, candidates=lists, progress=False)
     assert {
         (r.protocol, r.direction, r.positives, r.metric): (r.value, r.low, r.high, r.queries, r.extra) for r in found
     } == known
@@ -215,7 +215,8 @@ def test_a_catalogue_is_read(catalogue: Catalogue) -> None:
 
 def test_a_catalogue_is_written_as_it_was(tmp_path: Path) -> None:
     source = build_source("synthetic", {"products": 40, "image_size": 32, "views": 1, "seed": 0})
-    prepare_catalogue(source, tmp_path / "catalogue", val_fraction=0.2, test_fraction=0.2, progress=False)
+    config = Preparation(val_fraction=0.2, test_fraction=0.2)
+    prepare_catalogue(source, tmp_path / "catalogue", config, progress=False)
     made, known = (json.loads((f / "manifest.json").read_text()) for f in (tmp_path / "catalogue", HERE / "catalogue"))
     assert {name: made[name] for name in known if name != "created_by"} == {
         name: value for name, value in known.items() if name != "created_by"

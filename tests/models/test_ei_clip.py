@@ -17,7 +17,7 @@ from e2fashion.models import E2Config, E2Model, EiClipModel, new_parameter_names
 from e2fashion.models.ei_clip import EntityText
 from e2fashion.records import read_records
 from e2fashion.run_folder import RunFolder
-from e2fashion.tasks.retrieval.measure import MeasureSettings, embed_catalogue
+from e2fashion.tasks.retrieval.measure import embed_catalogue
 from e2fashion.training import build
 from e2fashion.training.checks import check_run
 from e2fashion.training.config import RunConfig
@@ -97,9 +97,8 @@ def test_it_trains_and_its_folder_is_evaluated_with_the_tags(run: RunFolder, syn
     assert {record.metric for record in read_records(run.results)} >= {"R@1", "SumR"}
     encoder = load_encoder(str(run.path))
     assert encoder.text_entities == (Entity("brand", "brand"), Entity("fabric", "composition"))
-    settings = MeasureSettings(progress=False)
-    with_tags = embed_catalogue(encoder, synth_catalogue, "val", settings=settings)
-    alone = embed_catalogue(encoder, synth_catalogue, "val", settings=MeasureSettings(progress=False, with_tags=False))
+    with_tags = embed_catalogue(encoder, synth_catalogue, "val", progress=False)
+    alone = embed_catalogue(encoder, synth_catalogue, "val", with_tags=False, progress=False)
     rows = synth_catalogue.split("val")
     texts = dict(zip(rows["product_id"], rows["description"], strict=True))
     expected = encoder.embed_texts([texts[product] for product in alone.product_ids])

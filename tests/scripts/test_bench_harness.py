@@ -143,7 +143,7 @@ def test_a_data_folder_that_is_missing(tmp_path: Path, monkeypatch: pytest.Monke
 def test_excerpts_of_real_products(real_data: Path, tmp_path: Path) -> None:
     context = Context(tmp_path, data=real_data)
     assert sum(counts["products"] for counts in context.products(60).catalogue.manifest.splits.values()) == 60
-    large = context.large_pictures(5)
+    large = context.large_images(5)
     listed = pd.read_csv(tmp_path / "large-5-source" / "metadata.csv", dtype=str)
     assert len(listed) == 5
     from e2fashion.data.decode import decode_image

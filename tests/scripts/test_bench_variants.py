@@ -8,8 +8,8 @@ import torch
 from PIL import Image
 from transformers import CLIPModel
 
-from e2fashion.data.collate import Collator
 from e2fashion.data.dataset import ProductDataset
+from e2fashion.data.loader import Collator
 from e2fashion.data.transforms import ImageTransform
 from e2fashion.models import E2Model
 from e2fashion.tasks.captioning.config import CaptionModelConfig

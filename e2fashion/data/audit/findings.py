@@ -9,8 +9,8 @@ from typing import Literal, TypeAlias
 Severity = Literal["fit", "look", "leak", "broken"]
 
 SEVERITIES: tuple[Severity, ...] = ("fit", "look", "leak", "broken")
-"""From harmless to grave: nothing found; a list for a person to look through; something of train is known from val
-or test; a picture that training would stop at."""
+"""From harmless to grave: nothing found; a list for a person to look through; val or test hold something
+of train; an image that training would stop at."""
 
 Cell: TypeAlias = str | int | float
 
@@ -21,7 +21,7 @@ class Finding:
 
     ``check`` is its name in files, ``title`` what it asks, ``if_found`` how grave it is if there is any, ``summary``
     what was found, ``count`` how many (in ``unit``), ``remedy`` what helps. ``rows`` are listed under ``columns``.
-    ``pairs`` are pictures to be looked at side by side, as row numbers of the catalogue's content, worst first; the
+    ``pairs`` are images to be looked at side by side, as row numbers of the catalogue's content, worst first; the
     second is of the other catalogue where two are compared.
     """
 
@@ -43,7 +43,7 @@ class Finding:
 
 
 def counted(number: int, plural: str) -> str:
-    """``1 picture``, ``2,000 pictures``."""
+    """``1 image``, ``2,000 images``."""
     return f"{number:,} {plural.removesuffix('s') if number == 1 else plural}"
 
 

@@ -1,17 +1,86 @@
-"""What a check of a catalogue leaves behind: a page, its figures, every row as CSV, and JSON for scripts."""
+"""What a check of a catalogue writes: a page with figures, every row as CSV, and JSON for scripts."""
 
 from __future__ import annotations
 
 import csv
-from dataclasses import asdict
+from collections.abc import Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from e2fashion.data.audit import Checked, Finding, counted
-from e2fashion.data.audit.figures import draw_pairs, draw_skew
+from e2fashion.data.audit.check import Checked
+from e2fashion.data.audit.findings import Finding, counted
+from e2fashion.data.audit.tags import Association
+from e2fashion.data.config import Thresholds
+from e2fashion.data.images import read_stored
 from e2fashion.disk import DamagedError, file_name, open_text, read_json, write_json, write_text
 from e2fashion.escape import markdown, markdown_code, visible
+from e2fashion.figures import Pane, draw_sheet
+from e2fashion.plots import STYLES, new_axes, save_figure
 from e2fashion.tables import Cell, Table, to_markdown
+
+PAIRS = 24
+PAIRS_ACROSS = 3
+VALUES = 12
+PANELS = 4
+
+
+def draw_pairs(checked: Checked, finding: Finding, file: Path) -> Path:
+    """A finding's first pairs of images, three to a line, with split, product and text below each."""
+    sides = [(checked.catalogue, checked.content)] * 2
+    if finding.check.startswith("against") and checked.other is not None and checked.other_content is not None:
+        sides[1] = checked.other, checked.other_content
+    panes = []
+    for number, pair in enumerate(finding.pairs[:PAIRS], start=1):
+        for side, row, (catalogue, content) in zip("ab", pair, sides, strict=True):
+            data = catalogue.split(content.split[row])[content.index[row]]["image"]
+            product = f"{content.split[row]} {content.product[row]}"
+            lines = [f"{number}{side}   {product}", content.description[row]]
+            panes.append(Pane(read_stored(data), lines))
+    shown = min(PAIRS, len(finding.pairs))
+    title = f"{finding.title}: {shown} of {len(finding.pairs):,}" if shown < len(finding.pairs) else finding.title
+    return draw_sheet(panes, file, title, 2 * PAIRS_ACROSS)
+
+
+def draw_skew(found: Sequence[Association], file: Path) -> Path:
+    """Per column, the strongest trait of each: which share of a value's products has which trait.
+
+    Values that depart most from the rest come first.
+
+    Raises:
+        E2FashionError: matplotlib is not installed.
+    """
+    strongest = list({one.column: one for one in reversed(found)}.values())[::-1]
+    panels = sorted(strongest, key=lambda one: -one.cramers_v)[:PANELS]
+    sizes = [min(VALUES, len(one.values)) for one in panels]
+    figure, unused = new_axes(width=6.4, height=sum(0.24 * size + 0.95 for size in sizes))
+    unused.remove()
+    grid = figure.subplots(len(panels), 1, height_ratios=[size + 2 for size in sizes], squeeze=False)
+    for axes, one, size in zip(grid[:, 0], panels, sizes, strict=True):
+        shares = one.table[:size] / one.table[:size].sum(axis=1, keepdims=True)
+        left = shares[:, 0] * 0
+        kept = len(STYLES) - 1 if len(one.traits) > len(STYLES) else len(one.traits)
+        series = [(name, shares[:, number]) for number, name in enumerate(one.traits[:kept])]
+        if kept < len(one.traits):
+            series.append(("others", shares[:, kept:].sum(axis=1)))
+        for (name, share), (colour, _, _, hatch) in zip(series, STYLES, strict=False):
+            paper = "white" if hatch else colour
+            axes.barh(range(size), share, left=left, facecolor=paper, edgecolor=colour, hatch=hatch, label=name)
+            left = left + share
+        names = [
+            f"{value}  ({int(counts.sum()):,})" for value, counts in zip(one.values, one.table[:size], strict=False)
+        ]
+        axes.set_yticks(range(size), names, fontsize=8)
+        axes.invert_yaxis()
+        axes.set_xlim(0, 1)
+        axes.tick_params(axis="x", labelsize=8)
+        axes.spines[["top", "right"]].set_visible(False)
+        title = f"{one.column} by {one.trait}, Cramer's V {one.cramers_v:.2f}"
+        axes.set_title(title, fontsize=9, loc="left")
+        axes.legend(frameon=False, fontsize=8, loc="upper left", bbox_to_anchor=(1.0, 1.0))
+    grid[-1, 0].set_xlabel("share of the products of a value", fontsize=9)
+    return save_figure(figure, file)
+
 
 REPORT, JSON = "report.md", "report.json"
 ROWS, FIGURES = "rows", "figures"
@@ -46,7 +115,7 @@ def write_check(checked: Checked, folder: Path, fail_on: str, shown: int = 10) -
     for finding in checked.findings:
         if finding.severity != "fit":
             parts.append(_section(checked, finding, folder, shown))
-    settings = ", ".join(f"{key}={value}" for key, value in asdict(checked.settings).items())
+    settings = ", ".join(f"{key}={value}" for key, value in _thresholds(checked).items())
     parts.append(f"## How it was found\n\n{_HOW}\n\nSettings: {markdown(settings)}.\n")
     write_text(folder / REPORT, "\n".join(parts))
     write_json(folder / JSON, as_json(checked, fail_on))
@@ -54,7 +123,7 @@ def write_check(checked: Checked, folder: Path, fail_on: str, shown: int = 10) -
 
 
 def _files_of_earlier(folder: Path) -> list[Path]:
-    """The rows and figures that the check whose ``report.json`` lies in a folder wrote; no other files."""
+    """The rows and figures that the check whose ``report.json`` lies in a folder has written; no other files."""
     try:
         checks = [str(finding["check"]) for finding in read_json(folder / JSON, "")["findings"]]
     except (DamagedError, KeyError, TypeError):
@@ -94,7 +163,7 @@ def as_json(checked: Checked, fail_on: str) -> dict[str, Any]:
         "fingerprint": checked.catalogue.fingerprint,
         "worst": checked.worst,
         "fail_on": fail_on,
-        "settings": asdict(checked.settings),
+        "settings": _thresholds(checked),
         "findings": [
             {
                 "check": one.check,
@@ -108,6 +177,10 @@ def as_json(checked: Checked, fail_on: str) -> dict[str, Any]:
             for one in checked.findings
         ],
     }
+
+
+def _thresholds(checked: Checked) -> dict[str, Any]:
+    return {item.name: getattr(checked.config, item.name) for item in fields(Thresholds)}
 
 
 def _section(checked: Checked, finding: Finding, folder: Path, shown: int) -> str:
@@ -142,14 +215,14 @@ def _short(value: object) -> str:
 
 
 _HOW = (
-    "Pictures are identical if their decoded pixels are, and near-identical if they look alike at 32 x 32 pixels: a "
+    "Images are identical if their decoded pixels are, and near-identical if they look alike at 32 x 32 pixels: a "
     "hash of the 64 coarsest coefficients of their cosine transform differs in few bits, and 16 x 16 colour squares "
     "differ by little of their contrast. Size, squeezing and compression hardly matter; a mirrored or cropped "
-    "picture is not found. Views of one product are no findings. Texts (descriptions, one per product) are "
+    "image is not found. Views of one product are no findings. Texts (descriptions, one per product) are "
     "identical but for case and white space, and near-identical if nearly all their words are shared, whatever "
     "their order; words are runs of letters and digits, so that scripts without spaces are compared sentence by "
     "sentence. Tag values are compared within a column; a difference of one letter counts between values of five "
     "letters or more that begin alike and hold the same digits. A skew is Cramer's V, corrected for bias, of a tag "
-    "or the split with size, shape or file format of a product's first picture; its p-value comes from 199 "
+    "or the split with size, shape or file format of a product's first image; its p-value comes from 199 "
     "shuffles, and values of fewer than ten products count as one."
 )

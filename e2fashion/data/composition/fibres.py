@@ -1,4 +1,4 @@
-"""Names of fibres and other materials: which of them mean the same, and what a misspelt one stands for."""
+"""Names of fibres and other materials: which of them mean the same, also misspelt."""
 
 from __future__ import annotations
 
@@ -68,13 +68,15 @@ _MATERIALS: dict[str, tuple[str, ...]] = {
     "other fibres": ("other fibers", "other fibre", "other fiber"),
 }
 
-#: Fabrics by how they are made. They name a material only where no fibre is named beside them.
+#: Fabrics by how they are made. They name a material only where no fibre is named as well.
 _FABRICS: dict[str, tuple[str, ...]] = {
     **dict.fromkeys(("canvas", "corduroy", "crepe", "chiffon", "denim", "felt", "fleece", "georgette"), ()),
     **dict.fromkeys(("jersey", "lace", "mesh", "poplin", "satin", "tweed", "twill", "velvet", "synthetic"), ()),
 }
 
-_MEANING = {other: name for own in (_MATERIALS, _FABRICS) for name, others in own.items() for other in (name, *others)}
+_MEANING = {
+    other: name for names in (_MATERIALS, _FABRICS) for name, others in names.items() for other in (name, *others)
+}
 _MOST_WORDS = max(len(name.split()) for name in _MEANING)
 _SHORTEST_MISSPELT = 5  # shorter words have too many neighbours
 _CLOSENESS = 0.82  # above one wrong letter of five: "lined" is not linen, "model" not modal
@@ -84,7 +86,7 @@ _CLOSENESS = 0.82  # above one wrong letter of five: "lined" is not linen, "mode
 class Material:
     """A material among words: its name here, and the words from ``start`` to ``end`` that name it.
 
-    ``is_fabric`` tells how a cloth is made and not of what.
+    ``is_fabric``: how a cloth is made, not of what.
     """
 
     name: str

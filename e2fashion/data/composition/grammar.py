@@ -1,27 +1,182 @@
-"""Composition texts read into parts, fibres and percentages.
-
-The grammar, with separators between clauses (point, comma, semicolon, slash, line end, "and", "with")::
-
-    composition = { clause separator }
-    clause      = [ label ":" ] { share } | care note | anything else
-    share       = percent words | words percent | words
-
-A label, or a part's name without a colon before or behind a share, opens a part; so does a percentage behind a part
-that is full without it (``100% nylon, 100% polyester``). Points therefore do not end a part (``99% cotton. 1%
-elastene.``). Within the words of a share the first material counts, and what follows it ("2 ply fabric") says nothing.
-A fibre without a percentage is read where the clause is little else, or where "made of" stands before it.
-"""
+"""Composition texts as parts, fibres and percentages: their words, their grammar, and what is read."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
+from typing import Literal, get_args
 
 from e2fashion.data.composition.fibres import Material, find_material
-from e2fashion.data.composition.reading import Composition, Part, Share
-from e2fashion.data.composition.words import COLON, Clause, clauses
+
+Kind = Literal["percentages", "names", "wrong total", "unknown fibre", "incomplete", "care", "nothing"]
+"""How far a text was understood.
+
+``percentages``: every part's shares add up to 100; ``names``: fibres without shares. The rest is not understood:
+``wrong total``, ``unknown fibre`` (a name that is in no list), ``incomplete`` (a share without a fibre, or a fibre
+without a share among others that have one), ``care`` (notes on it, and no fibre), ``nothing``.
+"""
+KINDS: tuple[Kind, ...] = get_args(Kind)
+
+TOLERANCE = 1.0
+"""Percentage points by which a total may miss 100: thirds are written as 33 % three times."""
+
+
+@dataclass(frozen=True)
+class Share:
+    """One fibre of a part: ``fibre`` by its name here, in per cent of the part (None: not said), as ``written``.
+
+    An unknown fibre keeps its words, in lower case, with ``known`` False; of a percentage of nothing it is None.
+    """
+
+    fibre: str | None
+    percent: float | None
+    written: str
+    known: bool = True
+
+
+@dataclass(frozen=True)
+class Part:
+    """A part of a garment; ``name`` is empty where the text gives none."""
+
+    name: str
+    shares: tuple[Share, ...]
+
+    @property
+    def total(self) -> float | None:
+        """The sum of the percentages; None without any."""
+        percentages = [share.percent for share in self.shares if share.percent is not None]
+        return sum(percentages) if percentages else None
+
+    @property
+    def is_full(self) -> bool:
+        """Whether the percentages add up to 100."""
+        return self.total is not None and abs(self.total - 100) <= TOLERANCE
+
+    def fibres(self) -> dict[str, float | None]:
+        """Per cent by fibre; a fibre that is named twice counts once, with both shares."""
+        found: dict[str, float | None] = {}
+        for share in self.shares:
+            if share.fibre is not None:
+                before = found.get(share.fibre)
+                found[share.fibre] = (
+                    before if share.percent is None else share.percent + (0.0 if before is None else before)
+                )
+        return found
+
+
+@dataclass(frozen=True)
+class Composition:
+    """A composition ``text`` as it stood, its parts in order, its care ``notes``, and the words that say neither."""
+
+    text: str
+    parts: tuple[Part, ...]
+    notes: tuple[str, ...] = ()
+    unread: tuple[str, ...] = ()
+
+    @property
+    def kind(self) -> Kind:
+        """How far the text was understood."""
+        shares = [share for part in self.parts for share in part.shares]
+        if not shares:
+            return "care" if self.notes else "nothing"
+        if any(not share.known for share in shares):
+            return "unknown fibre"
+        if all(share.percent is None for share in shares):
+            return "names"
+        if any(share.fibre is None or share.percent is None for share in shares):
+            return "incomplete"
+        return "percentages" if all(part.is_full for part in self.parts) else "wrong total"
+
+    @property
+    def is_understood(self) -> bool:
+        """Whether fibres are named and nothing about them is open."""
+        return self.kind in ("percentages", "names")
+
+    @property
+    def dominant_fibre(self) -> str | None:
+        """The fibre with the largest share of the first part that has one, of equal shares the first named."""
+        for part in self.parts:
+            if fibres := part.fibres():
+                return max(fibres, key=lambda fibre: fibres[fibre] or 0.0)
+        return None
+
+    def __str__(self) -> str:
+        """One spelling of it, which is read the same again: ``body: 87% wool, 13% nylon; lining: 100% cupro``."""
+        return "; ".join(
+            (f"{part.name}: " if part.name else "")
+            + ", ".join(
+                " ".join(
+                    word for word in ("" if share.percent is None else f"{share.percent:g}%", share.fibre or "") if word
+                )
+                for share in part.shares
+            )
+            for part in self.parts
+        )
+
+
+COLON = ":"
+_TOKEN = re.compile(
+    r"(?P<percent>\d+(?:[.,]\d+)?)\s*(?:%|percent\b|per\s+cent\b|pct\b)"
+    r"|(?P<colon>:)"
+    r"|(?P<made>\b(?:made|crafted|woven|knitted)\s+(?:of|from|with|out\s+of)(?![^\W\d]))"
+    r"|(?P<separator>[.;,/+&|\n•·]|\b(?:and|with)\b)"
+    r"|(?P<word>[^\W_]+(?:['\u2019-][^\W_]+)*)"
+)
+
+
+@dataclass
+class Clause:
+    """The text between two separators: ``words[0]``, a percentage, ``words[1]``, a percentage ... in lower case.
+
+    A colon is a separate word. ``stated`` marks the clause behind "made of".
+    """
+
+    words: list[list[str]] = field(default_factory=lambda: [[]])
+    percentages: list[float] = field(default_factory=list)
+    stated: bool = False
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether there is nothing between two separators."""
+        return not self.percentages and not self.words[0]
+
+    def all_words(self) -> list[str]:
+        """The words without their colons."""
+        return [word for words in self.words for word in words if word != COLON]
+
+
+def clauses(text: str) -> Iterator[Clause]:
+    """The clauses of ``text`` in order. Points, commas, slashes, line ends, "and" and "with" separate; brackets do not.
+
+    A hyphen between two materials separates as well: a cotton-elastane blend.
+    """
+    clause = Clause()
+    for token in _TOKEN.finditer(text.lower()):
+        if token["percent"]:
+            clause.percentages.append(float(token["percent"].replace(",", ".")))
+            clause.words.append([])
+        elif token["colon"] or token["word"]:
+            pieces = _pieces(token["word"]) if token["word"] else [COLON]
+            for number, piece in enumerate(pieces):
+                if number:
+                    yield clause
+                    clause = Clause()
+                clause.words[-1].append(piece)
+        else:
+            if not clause.is_empty:
+                yield clause
+            clause = Clause(stated=bool(token["made"]))
+    if not clause.is_empty:
+        yield clause
+
+
+def _pieces(word: str) -> list[str]:
+    pieces = word.split("-")
+    named = [find_material([piece], mend=False) for piece in pieces]
+    return pieces if all(named) else [word]
+
 
 _PARTS = frozenset(
     (
@@ -53,7 +208,7 @@ _ROUNDING = 1e-6  # of sums of decimal fractions
 
 
 def parse_composition(text: str | None) -> Composition:
-    """Read ``text``, which is kept as it is. There always is an answer: its ``kind`` tells how good it is."""
+    """Read ``text``, which is kept as it is. The result's ``kind`` says how well it was understood."""
     return _parse(text or "")
 
 
@@ -189,8 +344,8 @@ def _split_label(words: Sequence[str]) -> tuple[list[str], list[str]]:
     """The words before and behind the last colon; all of them before it where there is none."""
     if COLON not in words:
         return list(words), []
-    place = len(words) - 1 - list(reversed(words)).index(COLON)
-    return [word for word in words[:place] if word != COLON], list(words[place + 1 :])
+    last = len(words) - 1 - list(reversed(words)).index(COLON)
+    return [word for word in words[:last] if word != COLON], list(words[last + 1 :])
 
 
 def _trailing_part(words: Sequence[str]) -> list[str]:

@@ -1,4 +1,4 @@
-"""AmazonFashion: titles and brands of an online market, with several pictures a product.
+"""AmazonFashion: titles and brands of an online market, with several images a product.
 
 The release has train and test; the preparation carves val out of train by product (``val_fraction``).
 """
@@ -16,7 +16,7 @@ from e2fashion.types import E2FashionError
 
 _PRODUCTS = "meta-fashion.json"
 _SPLITS = "split.json"
-_PICTURES = "Fashion"
+_IMAGES = "Fashion"
 _FIELD = "images"
 
 
@@ -49,10 +49,8 @@ class AmazonFashionSource:
             for product in map(str, products):
                 if self._split_of.setdefault(product, split) != split:
                     self._twice.append((product, split))
-        if not (folder / _PICTURES).is_dir():
-            raise E2FashionError(
-                f"{folder} has no folder '{_PICTURES}': unpack the pictures to {_PICTURES}/<asin>/<file>."
-            )
+        if not (folder / _IMAGES).is_dir():
+            raise E2FashionError(f"{folder} has no folder '{_IMAGES}': unpack the images to {_IMAGES}/<asin>/<file>.")
         self._unknown = {brand.strip().casefold() for brand in self.unknown_brands}
 
     @property
@@ -62,11 +60,11 @@ class AmazonFashionSource:
 
     def __len__(self) -> int:
         known = (self._products.get(product) for product in self._split_of)
-        pictures = sum(max(1, len(_pictures(facts))) for facts in known)
-        return pictures + len(self._twice) + sum(product not in self._split_of for product in self._products)
+        images = sum(max(1, len(_image_files(facts))) for facts in known)
+        return images + len(self._twice) + sum(product not in self._split_of for product in self._products)
 
     def rows(self) -> Iterator[SourceRow | SourceProblem]:
-        """The pictures of every product of ``split.json`` in its order, then what ``meta-fashion.json`` has beyond."""
+        """The images of every product of ``split.json`` in its order, then what ``meta-fashion.json`` has beyond."""
         for product, split in self._split_of.items():
             facts, where = self._products.get(product), f"{_PRODUCTS} {product}"
             if facts is None:
@@ -75,14 +73,14 @@ class AmazonFashionSource:
                     f"{_SPLITS} {split}", product, "product_id", repr(product), remedy, "unknown product"
                 )
                 continue
-            if not (files := _pictures(facts)):
+            if not (files := _image_files(facts)):
                 value = repr(facts.get(_FIELD))
-                yield SourceProblem(where, product, _FIELD, value, f"list the files of {product}", "no picture")
+                yield SourceProblem(where, product, _FIELD, value, f"list the files of {product}", "no image")
             for view, file in enumerate(files):
                 yield SourceRow(
                     row=where,
                     product_id=product,
-                    image=Path(self.path) / _PICTURES / product / file,
+                    image=Path(self.path) / _IMAGES / product / file,
                     root=None if self.outside else Path(self.path),
                     description=_text(facts.get("title")),
                     tags=self._tags(facts),
@@ -108,7 +106,7 @@ def _read(file: Path, member: type, layout: str) -> dict[str, Any]:
     """The mapping in a JSON file, each of whose values is a ``member``."""
     if not file.is_file():
         raise E2FashionError(
-            f"{file} is missing. AmazonFashion is {_PRODUCTS}, {_SPLITS} and {_PICTURES}/, in one folder: give it with "
+            f"{file} is missing. AmazonFashion is {_PRODUCTS}, {_SPLITS} and {_IMAGES}/, in one folder: give it with "
             f"path=<folder>."
         )
     found = read_json(file, "the file of the release")
@@ -117,7 +115,7 @@ def _read(file: Path, member: type, layout: str) -> dict[str, Any]:
     return found
 
 
-def _pictures(facts: dict[str, Any] | None) -> list[str]:
+def _image_files(facts: dict[str, Any] | None) -> list[str]:
     """The file names of a product; none where the list is missing or no list of names."""
     files = (facts or {}).get(_FIELD)
     return files if isinstance(files, list) and all(isinstance(file, str) and file for file in files) else []

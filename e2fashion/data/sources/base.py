@@ -1,4 +1,4 @@
-"""What a source of products offers: its tag columns, a length, and raw rows that nobody has checked yet."""
+"""What a source of products offers: its tag columns, a length, and raw, unchecked rows."""
 
 from __future__ import annotations
 
@@ -33,10 +33,10 @@ def requested_options(source: Any) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class SourceRow:
-    """One picture of a product as its source holds it, unchecked.
+    """One image of a product as its source holds it, unchecked.
 
     ``image`` is a file, the encoded bytes, or a function that returns them (so that nothing is read before its
-    turn). ``row`` names the place in the source for error messages, as in ``styles.csv line 17``. A file must lie below
+    turn). ``row`` locates it in the source for error messages, as in ``styles.csv line 17``. A file must be below
     ``root``, links followed (None: anywhere).
     """
 

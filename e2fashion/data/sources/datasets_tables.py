@@ -22,7 +22,7 @@ _ROWS_AT_ONCE = 64
 
 @dataclass
 class DatasetTable:
-    """One split of a data set that lies in memory-mapped files; pictures stay encoded."""
+    """One split of a data set in memory-mapped files; images stay encoded."""
 
     dataset: Dataset
     file: Path
@@ -48,25 +48,25 @@ class DatasetTable:
 
 
 def open_splits(path: str, subset: str = "", revision: str = "") -> dict[str, list[Table]]:
-    """The tables of every split of ``path``: an existing place, else a hub name.
+    """The tables of every split of ``path``: an existing path, else a hub name.
 
     Parquet files are called as on the hub, ``<split>-00000-of-00002.parquet``, in the folder or in its folder ``data``
-    (or ``subset``); a name without a number is a split of its own.
+    (or ``subset``); a name without a number is a separate split.
 
     Raises:
-        E2FashionError: a place without a data set, or a name that cannot be loaded.
+        E2FashionError: a path without a data set, or a name that cannot be loaded.
     """
-    place = Path(path)
-    if not place.exists():
+    folder = Path(path)
+    if not folder.exists():
         return _from_hub(path, subset, revision)
-    if (place / "dataset_dict.json").is_file() or (place / "state.json").is_file():
-        splits = _saved(place)
-        return {str(split): [DatasetTable(own, place / str(split))] for split, own in splits.items()}
-    folders = [place / subset] if subset else [place, place / "data"]
-    files = [place] if place.is_file() else next(filter(None, (sorted(f.glob("*.parquet")) for f in folders)), [])
+    if (folder / "dataset_dict.json").is_file() or (folder / "state.json").is_file():
+        splits = _saved(folder)
+        return {str(split): [DatasetTable(rows, folder / str(split))] for split, rows in splits.items()}
+    folders = [folder / subset] if subset else [folder, folder / "data"]
+    files = [folder] if folder.is_file() else next(filter(None, (sorted(f.glob("*.parquet")) for f in folders)), [])
     if not files:
         raise E2FashionError(
-            f"{place} holds no data set: neither one that datasets' save_to_disk wrote, nor Parquet files in "
+            f"{folder} holds no data set: neither one that datasets' save_to_disk wrote, nor Parquet files in "
             f"{' or '.join(map(str, folders))}."
         )
     tables: dict[str, list[Table]] = {}
@@ -75,10 +75,10 @@ def open_splits(path: str, subset: str = "", revision: str = "") -> dict[str, li
     return tables
 
 
-def _saved(place: Path) -> dict[str, Dataset]:
+def _saved(folder: Path) -> dict[str, Dataset]:
     """The splits that ``save_to_disk`` wrote, every value looked at: Arrow crashes on damaged offsets when it reads."""
-    with reading(f"The data set {place}", "Save or fetch it again."):
-        saved = datasets.load_from_disk(str(place), keep_in_memory=False)
+    with reading(f"The data set {folder}", "Save or fetch it again."):
+        saved = datasets.load_from_disk(str(folder), keep_in_memory=False)
         splits = dict(saved) if isinstance(saved, DatasetDict) else {str(saved.split or "data"): saved}
         for split in splits.values():
             split.data.validate(full=True)
@@ -93,10 +93,10 @@ def _from_hub(name: str, subset: str, revision: str) -> dict[str, list[Table]]:
         )
     try:
         found = datasets.load_dataset(name, subset or None, revision=revision or None)
-    except (OSError, ValueError, RuntimeError) as error:  # not found, no network, no such subset, scripts
+    except (OSError, ValueError, RuntimeError) as error:  # missing, no network, no such subset, scripts
         offline = " and HF_HUB_OFFLINE is set" if is_offline_mode() else ""
         raise E2FashionError(
             f"'{name}' (no such folder or file, so it was taken for a hub name{offline}) cannot be loaded: "
             f"{reason_of(error)}"
         ) from error
-    return {str(split): [DatasetTable(own, Path(name) / str(split))] for split, own in found.items()}
+    return {str(split): [DatasetTable(rows, Path(name) / str(split))] for split, rows in found.items()}

@@ -1,4 +1,4 @@
-"""FashionIQ's pictures as products: what its galleries hold, to be embedded once, searched and looked at."""
+"""FashionIQ's images as products: what its galleries hold, to be embedded once, searched and looked at."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from e2fashion.data.fashion_iq import CATEGORIES, BadEntry, FashionIQ, Triplet, 
 from e2fashion.data.sources.base import SourceProblem, SourceRow
 from e2fashion.types import E2FashionError
 
-#: What a text calls the categories, whose names stand in the names of files.
+#: What a text calls the categories, whose names are part of the names of files.
 WORDS = {"dress": "dress", "shirt": "shirt", "toptee": "top"}
 
 
@@ -40,7 +40,7 @@ class FashionIqSource:
         there = self._data.splits()
         if missing := [split for split in self.splits if split not in there]:
             raise E2FashionError(
-                f"{self.path} has no split '{missing[0]}'. Its lists of pictures are of: {', '.join(there) or 'none'}."
+                f"{self.path} has no split '{missing[0]}'. Its lists of images are of: {', '.join(there) or 'none'}."
             )
         self._splits = self.splits or {split: split for split in there}
         self._lists = {
@@ -74,11 +74,11 @@ class FashionIqSource:
 
     @property
     def notes(self) -> list[str]:
-        """How pictures without a caption, and captions without words, were met."""
-        pictures = {name: key for key, names in reversed(self._lists.items()) for name in names}
-        asked = sum(bool(self._texts[key].get(name)) for name, key in pictures.items())
+        """How images without a caption, and captions without words, were met."""
+        asked_by = {name: key for key, names in reversed(self._lists.items()) for name in names}
+        asked = sum(bool(self._texts[key].get(name)) for name, key in asked_by.items())
         return [
-            f"The texts of {asked:,} of {len(pictures):,} listed pictures are what captions say that ask for them; the "
+            f"The texts of {asked:,} of {len(asked_by):,} listed images are what captions say that ask for them; the "
             f"others have their category. {self._empty:,} empty captions were passed over"
         ]
 
@@ -86,7 +86,7 @@ class FashionIqSource:
         return sum(map(len, self._lists.values())) + len(self._bad)
 
     def rows(self) -> Iterator[SourceRow | SourceProblem]:
-        """The pictures of every list in its order, behind the entries of caption files that are none."""
+        """The images of every list in its order, behind the entries of caption files that are none."""
         for entry in self._bad:
             remedy = "mend the entry, or take the file from the data set's repository"
             yield SourceProblem(
@@ -102,7 +102,7 @@ class FashionIqSource:
                     yield SourceProblem(where, name, "product_id", f"{first} lists it too", remedy, "in two lists")
                 elif file is None:
                     remedy = f"put it into {self._data.image_folder} as {name}.jpg or .png"
-                    yield SourceProblem(where, name, "image", "no such picture", remedy, "missing image")
+                    yield SourceProblem(where, name, "image", "no such image", remedy, "missing image")
                 else:
                     word = WORDS[category]
                     text = " and ".join(dict.fromkeys(texts.get(name, ()))) or word

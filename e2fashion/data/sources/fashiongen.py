@@ -18,7 +18,7 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 from PIL import Image
 
-from e2fashion.data.pictures import encode_png
+from e2fashion.data.images import encode_png
 from e2fashion.data.sources.base import SourceProblem, SourceRow
 from e2fashion.escape import visible
 from e2fashion.types import E2FashionError
@@ -123,8 +123,8 @@ class FashionGenSource:
                 return [None]
             return [row for number in rows for row in self._read(opened, range(number, number + 1))]
         return [
-            (image, {column: _as_text(values[place], self.encoding) for column, values in cells.items()})
-            for place, image in enumerate(images)
+            (image, {column: _as_text(values[number], self.encoding) for column, values in cells.items()})
+            for number, image in enumerate(images)
         ]
 
     def _present(self, text: str) -> str | None:
@@ -166,10 +166,11 @@ class FashionGenSource:
                     f"width, 3) of uint8. Use the official file."
                 )
             for column in self._columns:
-                own = opened[column].shape
-                if not own or own[0] != shape[0] or any(size != 1 for size in own[1:]):
+                size_of = opened[column].shape
+                if not size_of or size_of[0] != shape[0] or any(size != 1 for size in size_of[1:]):
                     raise E2FashionError(
-                        f"{file}: '{column}' has shape {own}, '{_IMAGE}' has {shape[0]:,} rows. Use the official file."
+                        f"{file}: '{column}' has shape {size_of}, '{_IMAGE}' has {shape[0]:,} rows. Use the official "
+                        "file."
                     )
             return int(shape[0])
 

@@ -1,4 +1,4 @@
-"""Any table with pictures: how a shop brings its own catalogue."""
+"""Any table with images: for the catalogue of a shop."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ class FolderSource:
         self._root = file.parent if inside else self._images
         if not self._images.is_dir():
             raise E2FashionError(
-                f"images={self.images}: the folder {self._images} does not exist. Give the folder of the pictures, "
+                f"images={self.images}: the folder {self._images} does not exist. Give the folder of the images, "
                 f"relative to the table."
             )
 
@@ -111,13 +111,13 @@ class FolderSource:
         product_id = text["product_id"] or ""
         image = self._image(values[self._parts["image"]])
         if isinstance(image, str):
-            remedy = "download the picture and name its file: nothing is fetched"
+            remedy = "download the image and name its file: nothing is fetched"
             if not image:
                 remedy = "name a file in every row"
             return SourceProblem(where, product_id, self._parts["image"], repr(image), remedy, "missing image")
         view = (text.get("view") or "0").strip()
         if not view.isdecimal() or len(view) > _VIEW_DIGITS:
-            remedy = "number the pictures of a product 0, 1, 2 ..."
+            remedy = "number the images of a product 0, 1, 2 ..."
             return SourceProblem(where, product_id, self._parts["view"], repr(view), remedy, "invalid view")
         return SourceRow(
             row=where,
@@ -132,7 +132,7 @@ class FolderSource:
         )
 
     def _image(self, value: Any) -> Path | bytes | str:
-        """The picture's file or bytes, or the value itself where it is neither."""
+        """The image's file or bytes, or the value itself where it is neither."""
         if isinstance(value, dict) and value.get("bytes"):  # how Hugging Face's Image feature is stored
             value = value["bytes"]
         if isinstance(value, bytes):

@@ -120,7 +120,7 @@ class HubSource:
         data = image.get("bytes") if isinstance(image, dict) else image
         if not isinstance(data, bytes):
             shown = repr(image.get("path") if isinstance(image, dict) else image)
-            remedy = "save the data set with its pictures inside: nothing is fetched"
+            remedy = "save the data set with its images inside: nothing is fetched"
             return SourceProblem(where, product_id, self._parts["image"], shown, remedy, "missing image")
         tags = {tag: self._tag(values[column]) for tag, column in self.tags.items()}
         if self._template is not None:

@@ -64,7 +64,7 @@ class KaglSource:
         if not self._cleaned and not (folder / "styles.csv").is_file():
             raise E2FashionError(_no_table(folder))
         if not (folder / "images").is_dir():
-            raise E2FashionError(f"{folder} has no folder 'images': unpack the pictures beside the table.")
+            raise E2FashionError(f"{folder} has no folder 'images': unpack the images next to the table.")
         if self.text == "description" and not self._cleaned:
             raise E2FashionError(
                 "text=description needs metadata.csv: styles.csv has no descriptions. Write text=name."

@@ -1,4 +1,4 @@
-"""Plainly labelled pictures: Fashion-MNIST's idx files, or a folder with a folder per class."""
+"""Plainly labelled images: Fashion-MNIST's idx files, or a folder with a folder per class."""
 
 from __future__ import annotations
 
@@ -101,23 +101,23 @@ class LabelledSource:
             images = _read_idx(folder, part, "images-idx3", _IMAGES)
             labels = _read_idx(folder, part, "labels-idx1", _LABELS)
             if len(images) != len(labels):
-                raise E2FashionError(f"{folder}: {part} has {len(images)} pictures and {len(labels)} labels.")
+                raise E2FashionError(f"{folder}: {part} has {len(images)} images and {len(labels)} labels.")
             digests = [hashlib.sha256(image.tobytes()).digest() for image in images]
-            known = [place for place, label in enumerate(labels) if label < len(self.classes)]
-            named = self._splits([self.classes[labels[place]] for place in known], [digests[p] for p in known], split)
+            known = [number for number, label in enumerate(labels) if label < len(self.classes)]
+            named = self._splits([self.classes[labels[number]] for number in known], [digests[p] for p in known], split)
             splits = dict(zip(known, named, strict=True))
-            for place, (image, label) in enumerate(zip(images, labels, strict=True)):
-                if place not in splits:
-                    rows.append(self._unnamed(f"{part}-labels-idx1-ubyte item {place}", f"{split}-{place:05}", label))
+            for number, (image, label) in enumerate(zip(images, labels, strict=True)):
+                if number not in splits:
+                    rows.append(self._unnamed(f"{part}-labels-idx1-ubyte item {number}", f"{split}-{number:05}", label))
                     continue
                 rows.append(
                     SourceRow(
-                        row=f"{part}-images-idx3-ubyte item {place}",
-                        product_id=f"{split}-{place:05}",
+                        row=f"{part}-images-idx3-ubyte item {number}",
+                        product_id=f"{split}-{number:05}",
                         image=partial(_as_png, 255 - image if self.invert else image),
                         description=self.classes[label],
                         tags={"label": self.classes[label]},
-                        split=splits[place],
+                        split=splits[number],
                     )
                 )
         return rows
@@ -127,15 +127,15 @@ class LabelledSource:
         return SourceProblem(where, product_id, "label", value, "name every class in classes", "label without a class")
 
     def _from_folders(self, folder: Path) -> list[SourceRow | SourceProblem]:
-        top = [place for place in sorted(folder.iterdir()) if place.is_dir() and not place.name.startswith(".")]
-        given = [place for place in top if place.name in _SPLITS]
+        top = [path for path in sorted(folder.iterdir()) if path.is_dir() and not path.name.startswith(".")]
+        given = [path for path in top if path.name in _SPLITS]
         if not top:
             raise E2FashionError(f"{folder} holds neither Fashion-MNIST's idx files nor class folders.")
         if given and len(given) < len(top):
-            odd = next(place.name for place in top if place not in given)
+            odd = next(path.name for path in top if path not in given)
             raise E2FashionError(
-                f"{folder} holds splits ({', '.join(place.name for place in given)}) beside '{odd}': put class folders "
-                f"into the splits, or have class folders alone."
+                f"{folder} holds splits ({', '.join(path.name for path in given)}) next to '{odd}': put class "
+                f"folders into the splits, or have class folders alone."
             )
         files: dict[str, list[Path]] = defaultdict(list)
         ignored: Counter[str] = Counter()
@@ -149,26 +149,26 @@ class LabelledSource:
         if ignored:
             logger.warning("%s, hidden or outside the class folders: %s", folder, FoundImages([], ignored).words())
         rows: list[SourceRow | SourceProblem] = []
-        for split, own in files.items():
-            labels = [file.parent.name for file in own]
-            digests = [_digest(file) for file in own]
+        for split, listed in files.items():
+            labels = [file.parent.name for file in listed]
+            digests = [_digest(file) for file in listed]
             carve = split == "" or (split == "train" and "val" not in files)
-            splits = self._splits(labels, digests, split) if carve else [split] * len(own)
-            rows += [_folder_row(folder, file, given_to) for file, given_to in zip(own, splits, strict=True)]
+            splits = self._splits(labels, digests, split) if carve else [split] * len(listed)
+            rows += [_folder_row(folder, file, given_to) for file, given_to in zip(listed, splits, strict=True)]
         if not rows:
-            raise E2FashionError(f"{folder} has no pictures in its class folders: give <class>/<picture>.")
+            raise E2FashionError(f"{folder} has no images in its class folders: give <class>/<image>.")
         return rows
 
     def _splits(self, labels: Sequence[str], digests: Sequence[bytes], split: str) -> list[str]:
-        """The split of every picture: ``split`` as given, val carved out of train, or all three made (empty)."""
+        """The split of every image: ``split`` as given, val carved out of train, or all three made (empty)."""
         if split not in ("", "train"):
             return [split] * len(labels)
         by_class: dict[str, set[bytes]] = defaultdict(set)
         for label, digest in zip(labels, digests, strict=True):
             by_class[label].add(digest)
         assigned: dict[tuple[str, bytes], str] = {}
-        for label, own in by_class.items():
-            order = sorted(own, key=lambda digest: hashlib.sha256(f"{self.seed}:".encode() + digest).digest())
+        for label, alike in by_class.items():
+            order = sorted(alike, key=lambda digest: hashlib.sha256(f"{self.seed}:".encode() + digest).digest())
             test = round(self.test_share * len(order)) if split == "" else 0
             val = round(self.val_share * len(order))
             names = (["test"] * test + ["val"] * val)[: len(order) - 1]  # train keeps at least one
@@ -178,16 +178,16 @@ class LabelledSource:
 
 
 def _folder_row(folder: Path, file: Path, split: str) -> SourceRow | SourceProblem:
-    place = str(file.relative_to(folder))
+    name = str(file.relative_to(folder))
     if file.is_dir():
         remedy = "put its images into the class folder: deeper folders are not read"
-        return SourceProblem(place, place, "image", repr(file.name), remedy, "a folder within a class folder")
+        return SourceProblem(name, name, "image", repr(file.name), remedy, "a folder within a class folder")
     if not is_image_file(file):
         heic = file.suffix.lower() in HEIC_ENDINGS
         remedy = HEIC_REMEDY if heic else f"remove it; images are {COMMON_FORMATS}"
-        return SourceProblem(place, place, "image", repr(file.name), remedy, "not an image")
+        return SourceProblem(name, name, "image", repr(file.name), remedy, "not an image")
     label = file.parent.name
-    return SourceRow(row=place, product_id=place, image=file, description=label, tags={"label": label}, split=split)
+    return SourceRow(row=name, product_id=name, image=file, description=label, tags={"label": label}, split=split)
 
 
 def _digest(file: Path) -> bytes:
@@ -207,7 +207,7 @@ def _read_idx(folder: Path, part: str, kind: str, magic: int) -> NDArray[np.uint
     """The array in an idx file: a magic number, the lengths of its dimensions (big-endian int32), then bytes."""
     file = _idx_file(folder, part, kind)
     if file is None:
-        raise E2FashionError(f"{folder} has no {part}-{kind}-ubyte.gz: all four files of Fashion-MNIST must lie there.")
+        raise E2FashionError(f"{folder} has no {part}-{kind}-ubyte.gz: all four files of Fashion-MNIST must be in it.")
     dimensions = magic & 0xFF
     try:
         # Read as far as the header says, not to the end: a few bytes of gzip can unpack to gigabytes.

@@ -1,7 +1,7 @@
 """Records of delimited text: where each begins, its fields, and which quotation marks do not pair.
 
 Python's ``csv`` reads on to the next quotation mark, wherever it is, and calls the result one field: a mark that opens
-by mistake swallows whole rows. Here such a mark costs its own row, and reading goes on with the next line.
+by mistake swallows whole rows. Here such a mark costs one row, and reading goes on with the next line.
 """
 
 from __future__ import annotations
@@ -54,9 +54,9 @@ def read_records(lines: Iterable[str], delimiter: str) -> Iterator[Record]:
     """Every record of ``lines`` (with their ends), the header first; blank lines are passed over.
 
     A field that begins with a quotation mark ends with one, before a delimiter or the end of a line; doubled marks
-    inside stand for one. In a field that begins otherwise a quotation mark is a character like any other (``5" heel``).
+    inside mean one. In a field that begins otherwise a quotation mark is a character like any other (``5" heel``).
     A quoted field may span lines. It is a fault if it never ends, if text follows its closing mark, or if one of its
-    lines is a row of its own: as many fields as the header, most of them without white space where the rows before had
+    lines is a separate row: as many fields as the header, most of them without white space where the rows before had
     none.
     """
     source = _Lines(lines)
@@ -108,23 +108,23 @@ def _read_record(first: str, source: _Lines, delimiter: str, shape: _Shape) -> R
         source.give_back(taken)
         return Record(number, bare.split(delimiter), fault, remedy, len(fields))
 
-    text, place, line_start = first, 0, 0
+    text, start, line_start = first, 0, 0
     while True:
-        if not text.startswith('"', place):
-            end = text.find(delimiter, place)
+        if not text.startswith('"', start):
+            end = text.find(delimiter, start)
             if end < 0:
-                return Record(number, [*fields, _without_end(text[place:])])
-            fields.append(text[place:end])
-            place = end + 1
+                return Record(number, [*fields, _without_end(text[start:])])
+            fields.append(text[start:end])
+            start = end + 1
             continue
-        closing = place
+        closing = start
         while True:
             closing = text.find('"', closing + 1)
             if closing < 0:  # the field goes on in the next line
-                if line_start > place and shape.is_row(_without_end(text[line_start:]), delimiter):
+                if line_start > start and shape.is_row(_without_end(text[line_start:]), delimiter):
                     return faulty(*_swallowed(source.number))
                 line = source.next()
-                if line is None or len(text) - place > LONGEST_QUOTED_FIELD:
+                if line is None or len(text) - start > LONGEST_QUOTED_FIELD:
                     taken += [line] if line is not None else []
                     where = "to the end of the file" if line is None else f"over {LONGEST_QUOTED_FIELD:,} characters"
                     return faulty(f"a quotation mark that is never closed: it reaches {where}", CLOSE_IT)
@@ -136,22 +136,22 @@ def _read_record(first: str, source: _Lines, delimiter: str, shape: _Shape) -> R
                 closing += 1
             else:
                 break
-        swallowed = line_start > place and delimiter in text[line_start:closing]
+        swallowed = line_start > start and delimiter in text[line_start:closing]
         if swallowed and shape.is_row(_without_end(text[line_start:]), delimiter):
             return faulty(*_swallowed(source.number))
-        fields.append(text[place + 1 : closing].replace('""', '"'))
+        fields.append(text[start + 1 : closing].replace('""', '"'))
         rest = text[closing + 1 :]
         if not _without_end(rest):
             return Record(number, fields)
         if not rest.startswith(delimiter):
             fields.pop()
             return faulty("text behind a closing quotation mark", "double the marks that belong to the text")
-        place = closing + 2
+        start = closing + 2
 
 
 def _swallowed(line: int) -> tuple[str, str]:
     return (
-        f"a quotation mark that is not closed before line {line}, which is a row of its own",
+        f"a quotation mark that is not closed before line {line}, which is a separate row",
         f"{CLOSE_IT}; a text that is meant to span these lines needs a blank behind its delimiters",
     )
 

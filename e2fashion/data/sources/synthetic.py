@@ -1,4 +1,4 @@
-"""SynthFashion as a source: rendered garments whose every tag has a known place in the picture."""
+"""SynthFashion as a source: rendered garments in which the region of every tag is known."""
 
 from __future__ import annotations
 
@@ -51,11 +51,11 @@ class SyntheticSource:
         return TAG_COLUMNS
 
     def __len__(self) -> int:
-        """Number of pictures."""
+        """Number of images."""
         return self.products * self.views
 
     def rows(self) -> Iterator[SourceRow | SourceProblem]:
-        """The pictures, product by product."""
+        """The images, product by product."""
         # Imported here because the generator yields the rows that this package defines.
         from e2fashion.data.synthfashion.generate import generate
 

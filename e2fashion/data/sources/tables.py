@@ -25,7 +25,7 @@ _LONGEST_LINE = 1 << 24
 
 
 class Table(Protocol):
-    """Columns, a number of rows, and the rows: each with its place in the file, or a problem."""
+    """Columns, a number of rows, and the rows: each with its line in the file, or a problem."""
 
     file: Path
 
@@ -37,7 +37,7 @@ class Table(Protocol):
     def __len__(self) -> int: ...
 
     def rows(self, columns: Sequence[str]) -> Iterator[tuple[str, Mapping[str, Any]] | SourceProblem]:
-        """Every row's place and its values in ``columns``."""
+        """Every row's line and its values in ``columns``."""
         ...
 
 

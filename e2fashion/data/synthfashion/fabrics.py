@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from e2fashion.data.synthfashion.palette import INK, WHITE, Colour, mixed
+from e2fashion.data.synthfashion.drawing import INK, WHITE, Colour, mixed
 
 Field = NDArray[np.float32]
 
@@ -22,7 +22,7 @@ MARGIN = 1.4
 class Fabric:
     """A material: its composition tag, its words, how deep its texture is, and the colour of its seams.
 
-    ``weave`` maps coordinates in 1/128 of the picture to brightness in 0..1; ``stops`` maps a garment's colour to
+    ``weave`` maps coordinates in 1/128 of the image to brightness in 0..1; ``stops`` maps a garment's colour to
     the colours that brightness runs through. ``seam`` is None where seams are only shadows.
     """
 
@@ -42,7 +42,7 @@ def _noise(shape: tuple[int, ...], cell: float, random: np.random.Generator) -> 
 
 
 def _cell(x: Field) -> float:
-    """Pixels per 1/128 of the picture."""
+    """Pixels per 1/128 of the image."""
     return 1 / float(x[0, 1] - x[0, 0])
 
 
@@ -195,7 +195,7 @@ FABRICS: dict[str, Fabric] = {
                _shades(0.60, 0.68)),
     )
 }  # fmt: skip
-"""By name. Each fabric has one composition, so that the tag can be read off the picture."""
+"""By name. Each fabric has one composition, so that the tag can be read off the image."""
 
 
 @lru_cache(maxsize=64)

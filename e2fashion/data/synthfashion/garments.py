@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageChops, ImageFilter
 
-from e2fashion.data.synthfashion import accessories, bottoms, tops
-from e2fashion.data.synthfashion.pen import LAYERS, Pen, Spine
+from e2fashion.data.synthfashion import outlines
+from e2fashion.data.synthfashion.drawing import LAYERS, Pen, Spine
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ SILHOUETTES: dict[str, Silhouette] = {
         Silhouette(
             "t-shirt",
             ("T-shirt", "tee"),
-            tops.t_shirt,
+            outlines.t_shirt,
             (
                 (("crew", ("crew neck", "round neckline")), ("v", ("V-neck", "V-shaped neckline"))),
                 (("plain", ("clean front",)), ("pocket", ("chest pocket", "patch pocket at chest"))),
@@ -48,7 +48,7 @@ SILHOUETTES: dict[str, Silhouette] = {
         Silhouette(
             "shirt",
             ("shirt", "button-up shirt"),
-            tops.shirt,
+            outlines.shirt,
             (
                 (("short", ("short sleeves",)), ("long", ("long sleeves", "full-length sleeves"))),
                 (("plain", ("clean front",)), ("pocket", ("chest pocket", "flap pocket at chest"))),
@@ -59,7 +59,7 @@ SILHOUETTES: dict[str, Silhouette] = {
         Silhouette(
             "sweater",
             ("sweater", "pullover", "jumper"),
-            tops.sweater,
+            outlines.sweater,
             (
                 (("crew", ("crew neck", "round neckline")), ("turtle", ("turtleneck", "roll neck"))),
                 (("regular", ("regular fit",)), ("wide", ("oversized fit", "relaxed fit"))),
@@ -70,7 +70,7 @@ SILHOUETTES: dict[str, Silhouette] = {
         Silhouette(
             "hoodie",
             ("hoodie", "hooded sweatshirt"),
-            tops.hoodie,
+            outlines.hoodie,
             (
                 (("closed", ("kangaroo pocket",)), ("zip", ("full zip front", "zip closure"))),
                 (("cord", ("drawstring hood", "drawcords at hood")), ("plain", ("cordless hood",))),
@@ -81,7 +81,7 @@ SILHOUETTES: dict[str, Silhouette] = {
         Silhouette(
             "jacket",
             ("jacket", "zip jacket"),
-            tops.jacket,
+            outlines.jacket,
             (
                 (("stand", ("stand collar", "funnel collar")), ("lapel", ("notched lapels", "lapel collar"))),
                 (("slanted", ("slanted pockets",)), ("flap", ("flap pockets", "four flap pockets"))),
@@ -92,7 +92,7 @@ SILHOUETTES: dict[str, Silhouette] = {
         Silhouette(
             "coat",
             ("coat", "overcoat"),
-            tops.coat,
+            outlines.coat,
             (
                 (("single", ("single-breasted front",)), ("double", ("double-breasted front", "double button row"))),
                 (("plain", ("straight waist",)), ("belt", ("belted waist", "buckled belt"))),
@@ -103,7 +103,7 @@ SILHOUETTES: dict[str, Silhouette] = {
         Silhouette(
             "dress",
             ("dress", "day dress"),
-            tops.dress,
+            outlines.dress,
             (
                 (("none", ("sleeveless cut", "bare arms")), ("short", ("short sleeves",))),
                 (("flared", ("flared skirt", "A-line skirt")), ("narrow", ("pencil skirt", "narrow skirt"))),
@@ -114,7 +114,7 @@ SILHOUETTES: dict[str, Silhouette] = {
         Silhouette(
             "skirt",
             ("skirt",),
-            bottoms.skirt,
+            outlines.skirt,
             (
                 (("short", ("mini length", "short cut")), ("long", ("midi length", "mid-calf cut"))),
                 (("buttoned", ("button front", "buttoned placket")), ("pleated", ("pleats", "knife pleats"))),
@@ -125,7 +125,7 @@ SILHOUETTES: dict[str, Silhouette] = {
         Silhouette(
             "trousers",
             ("trousers", "pants"),
-            bottoms.trousers,
+            outlines.trousers,
             (
                 (("narrow", ("slim legs", "tapered legs")), ("wide", ("wide legs", "loose legs"))),
                 (("creased", ("pressed creases",)), ("cargo", ("cargo pockets", "thigh pockets"))),
@@ -136,7 +136,7 @@ SILHOUETTES: dict[str, Silhouette] = {
         Silhouette(
             "shorts",
             ("shorts",),
-            bottoms.shorts,
+            outlines.shorts,
             (
                 (("short", ("short legs", "above-knee cut")), ("long", ("bermuda length", "knee-length cut"))),
                 (("button", ("button waist",)), ("cord", ("drawstring waist", "elastic waist"))),
@@ -147,7 +147,7 @@ SILHOUETTES: dict[str, Silhouette] = {
         Silhouette(
             "sneakers",
             ("sneakers", "trainers"),
-            accessories.sneaker,
+            outlines.sneaker,
             (
                 (("low", ("low-top cut", "low profile")), ("high", ("high-top cut", "ankle-high shape"))),
                 (("laced", ("lace-up front", "laced front")), ("strap", ("strap closure", "grip straps"))),
@@ -158,7 +158,7 @@ SILHOUETTES: dict[str, Silhouette] = {
         Silhouette(
             "cap",
             ("cap", "hat"),
-            accessories.cap,
+            outlines.cap,
             (
                 (("visor", ("curved visor", "curved peak")), ("cuff", ("turned-up brim", "folded cuff"))),
                 (("button", ("top button",)), ("pompom", ("pompom", "bobble"))),
@@ -169,7 +169,7 @@ SILHOUETTES: dict[str, Silhouette] = {
         Silhouette(
             "bag",
             ("bag",),
-            accessories.bag,
+            outlines.bag,
             (
                 (("tote", ("tote shape", "twin handles")), ("backpack", ("backpack shape", "shoulder straps"))),
                 (("clasp", ("clasp tab", "snap closure")), ("zip", ("zip pocket", "front zip"))),

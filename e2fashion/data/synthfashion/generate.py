@@ -1,17 +1,84 @@
-"""Generation: products of SynthFashion as rows of a source."""
+"""SynthFashion in any number of products, a contact sheet of them, and the ceiling that equal texts impose."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from io import BytesIO
 
-from PIL import Image
+from PIL import Image, ImageDraw
 
 from e2fashion.data.sources.base import SourceRow
-from e2fashion.data.synthfashion.painting import paint
 from e2fashion.data.synthfashion.products import build_product
-from e2fashion.data.synthfashion.render import photograph
-from e2fashion.data.synthfashion.views import build_view
+from e2fashion.data.synthfashion.render import build_view, paint, photograph
+from e2fashion.types import E2FashionError
+
+
+@dataclass(frozen=True)
+class TextCeiling:
+    """Highest possible R@1 (0 to 1) of N images against their N texts when only the product itself is a hit.
+
+    ``text_to_image``: of the n products that share a text one can be first: distinct texts / N.
+    ``image_to_text``: the same for a model that breaks ties by chance. ``ties_lose`` is the ceiling of
+    image-to-text where a tie counts against the model: texts that occur once / N.
+    """
+
+    image_to_text: float
+    text_to_image: float
+    ties_lose: float
+
+
+def text_ceiling(texts: Sequence[str]) -> TextCeiling:
+    """Ceiling on R@1 that equal texts among ``texts`` (one per product) impose.
+
+    Raises:
+        E2FashionError: there are no texts.
+    """
+    if not texts:
+        raise E2FashionError("text_ceiling: got 0 texts; pass the descriptions of a split that is not empty")
+    sizes = Counter(texts).values()
+    distinct = len(sizes) / len(texts)
+    return TextCeiling(distinct, distinct, sum(size == 1 for size in sizes) / len(texts))
+
+
+BOX_COLOURS = {
+    "brand": (230, 0, 60),
+    "season": (0, 90, 255),
+    "sub_category": (120, 120, 120),
+    "composition": (0, 160, 70),
+}
+
+
+def contact_sheet(rows: Iterable[SourceRow], columns: int = 8, zoom: int = 1, boxes: bool = False) -> Image.Image:
+    """Images of ``rows`` (held as bytes) side by side, each ``zoom`` times as large; RGB.
+
+    Boxes: red the brand, blue the season, grey the sub-category, green the composition.
+
+    Raises:
+        E2FashionError: there are no rows, or an image is not held as bytes.
+    """
+    tiles: list[Image.Image] = []
+    for row in rows:
+        if not isinstance(row.image, bytes):
+            raise E2FashionError(f"contact_sheet: {row.row} holds a {type(row.image).__name__}; read its bytes first")
+        tile = Image.open(BytesIO(row.image)).convert("RGB")
+        tile = tile.resize((tile.width * zoom, tile.height * zoom), Image.Resampling.LANCZOS)
+        draw = ImageDraw.Draw(tile)
+        for column, regions in (row.regions or {}).items() if boxes else ():
+            for box in regions:
+                edges = (box.left, box.top, box.right, box.bottom)
+                left, top, right, bottom = (edge * tile.width for edge in edges)
+                draw.rectangle((left, top, right - 1, bottom - 1), outline=BOX_COLOURS.get(column, (0, 0, 0)))
+        tiles.append(tile)
+    if not tiles:
+        raise E2FashionError("contact_sheet: got 0 rows; pass at least one")
+    width, height = max(t.width for t in tiles), max(t.height for t in tiles)
+    sheet = Image.new("RGB", (columns * width, -(-len(tiles) // columns) * height), (255, 255, 255))
+    for place, tile in enumerate(tiles):
+        sheet.paste(tile, (place % columns * width, place // columns * height))
+    return sheet
+
 
 JPEG_QUALITY = 92
 
@@ -25,9 +92,9 @@ def _encoded(image: Image.Image) -> bytes:
 def generate(
     products: int, views: int = 2, image_size: int = 128, seed: int = 0, missing_tags: float = 0.1
 ) -> Iterator[SourceRow]:
-    """Render ``views`` pictures each of ``products`` products, in order, as JPEG of ``image_size`` pixels square.
+    """Render ``views`` images each of ``products`` products, in order, as JPEG of ``image_size`` pixels square.
 
-    A picture depends on (seed, product, view) alone, not on how many there are; bytes are equal on every call (and
+    An image depends on (seed, product, view) alone, not on how many there are; bytes are equal on every call (and
     on every machine with the same NumPy and Pillow). A share of ``missing_tags`` of the tags is unknown: None, and
     without boxes, though what it names is drawn. Val and test hold pairs of sub-category and fabric that train lacks
     (:data:`e2fashion.data.synthfashion.products.UNSEEN`), and lines of four products (``group``) that trim, details and
@@ -37,17 +104,15 @@ def generate(
         product = build_product(index, seed, missing_tags)
         painted = paint(product.attributes, 2 * image_size)
         for view in range(views):
-            picture = photograph(painted, product.attributes, build_view(index, view, seed), image_size)
+            photo = photograph(painted, product.attributes, build_view(index, view, seed), image_size)
             yield SourceRow(
                 row=f"product {index} view {view}",
                 product_id=product.product_id,
-                image=_encoded(picture.image),
+                image=_encoded(photo.image),
                 description=product.description,
                 tags=product.tags,
                 view=view,
                 split=product.split,
                 group=product.line,
-                regions={
-                    column: boxes for column, boxes in picture.regions.items() if product.tags[column] is not None
-                },
+                regions={column: boxes for column, boxes in photo.regions.items() if product.tags[column] is not None},
             )

@@ -9,7 +9,7 @@ from math import cos, pi, sin
 
 from PIL import Image, ImageDraw
 
-from e2fashion.data.synthfashion.palette import INK, WHITE, Colour
+from e2fashion.data.synthfashion.drawing import INK, WHITE, Colour
 
 Stroke = tuple[str, tuple[float, ...]]
 """A piece of a glyph in a square from -1 to 1: ``fill``, ``cut`` (polygons), ``disc``, ``hole`` (x, y, radius) or

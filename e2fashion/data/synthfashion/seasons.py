@@ -11,9 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageChops, ImageDraw
 
+from e2fashion.data.synthfashion.drawing import Colour, Point, Spine
 from e2fashion.data.synthfashion.garments import build_garment
-from e2fashion.data.synthfashion.palette import Colour
-from e2fashion.data.synthfashion.pen import Point, Spine
 
 
 @dataclass(frozen=True)

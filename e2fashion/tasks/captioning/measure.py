@@ -21,6 +21,7 @@ from e2fashion.features import SplitFeatures, cached_features
 from e2fashion.measuring import identity_of, load_named_encoder, to_device
 from e2fashion.metrics.bootstrap import bootstrap, interval, weighted_means
 from e2fashion.metrics.captioning import CLIP_SCORE, NO_JAVA, CaptionScores, caption_scores, clip_scores, has_java
+from e2fashion.options import Inference
 from e2fashion.records import RecordContext, RunIdentity, declare
 from e2fashion.run_folder import git_commit
 from e2fashion.tasks.captioning.captioner import Captioner, identity_of_encoder, open_decoder
@@ -206,6 +207,5 @@ def _features(
     encoder: Encoder, catalogue: Catalogue, config: CaptionEvaluateConfig, results: Path, progress: bool
 ) -> SplitFeatures:
     to_device(encoder, config.accelerator)
-    return cached_features(
-        encoder, catalogue, config.split, results.parent / "features", workers=config.workers, progress=progress
-    )
+    folder, inference = results.parent / "features", Inference(workers=config.workers)
+    return cached_features(encoder, catalogue, config.split, folder, inference, progress)

@@ -13,8 +13,7 @@ from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.data import Dataset
 
-from e2fashion.data.loader import ResumableLoader
-from e2fashion.data.sampler import EpochSampler
+from e2fashion.data.loader import EpochSampler, ResumableLoader
 from e2fashion.tasks.captioning.config import CaptionFitConfig
 from e2fashion.tasks.captioning.memory import SupportMemory
 from e2fashion.tasks.captioning.tokens import CaptionBatch, CaptionTokens

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from e2fashion.data.catalogue import Catalogue
-from e2fashion.data.pictures import read_stored
+from e2fashion.data.images import read_stored
 from e2fashion.disk import write_text
 from e2fashion.escape import markdown
 from e2fashion.figures import ImageArray

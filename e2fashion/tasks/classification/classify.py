@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -15,14 +16,23 @@ from e2fashion.data.catalogue import Catalogue
 from e2fashion.data.text import TextTemplate
 from e2fashion.embedding import EmbeddedSplit
 from e2fashion.encoder import Encoder
-from e2fashion.features import SplitFeatures, cached_features, check_kinds, extract_features
+from e2fashion.features import SplitFeatures, cached_features, check_kinds
+from e2fashion.measuring import encoding_of, set_up
 from e2fashion.metrics.bootstrap import RESAMPLES
 from e2fashion.metrics.classification import summarize_classes
+from e2fashion.options import Inference
 from e2fashion.records import ENCODING, RecordContext, RunIdentity, declare
-from e2fashion.tasks.classification.classifier import REGION_WEIGHT, embed_labels
-from e2fashion.tasks.classification.region_weight import CHOSEN_ON, check_weighing, choose_region_weight, weighing
-from e2fashion.tasks.classification.zero_shot import SLOT, fill_templates
-from e2fashion.tasks.retrieval.measure import MeasureSettings, embed_catalogue
+from e2fashion.tasks.classification.classifier import (
+    REGION_WEIGHT,
+    SLOT,
+    LabelEmbeds,
+    check_region_weight,
+    embed_labels,
+    fill_templates,
+    weighted_scores,
+)
+from e2fashion.tasks.classification.config import ClassifyConfig
+from e2fashion.tasks.retrieval.measure import embed_catalogue
 from e2fashion.types import E2FashionError, ResultRecord
 
 logger = logging.getLogger(__name__)
@@ -35,39 +45,17 @@ ZERO_SHOT = declare(
     ),
     reports=("left_out", "majority", "indistinct"),
 )
-
-
-@dataclass(frozen=True)
-class ClassifySettings:
-    """What is classified and how.
-
-    ``wording`` maps values of ``column`` to the words that go into the templates (others: the value itself).
-    ``entity`` is whose region is read (None: the one whose tags the column holds), ``region_weight`` its share in the
-    features ``both`` (None: chosen on val). ``folder`` keeps the image features, so that a second call does not run the
-    encoder again (None: not kept).
-    """
-
-    column: str = ""
-    templates: Sequence[str] = (SLOT,)
-    region_templates: Sequence[str] = (SLOT,)
-    features: Sequence[str] = ("global",)
-    split: str = "test"
-    wording: Mapping[str, str] = field(default_factory=dict)
-    entity: str | None = None
-    region_weight: float | None = None
-    resamples: int = RESAMPLES
-    folder: Path | None = None
-    batch_size: int = 128
-    workers: int = 0
-    precision: Literal["fp32", "bf16"] = "fp32"
-    progress: bool = True
+CHOSEN_ON = "val"
+"""The split that chooses the region's weight."""
+REGION_WEIGHTS = tuple(step / 10 for step in range(11))
+"""Shares of the region that are tried: 0 is the whole image alone, 1 the region alone."""
 
 
 @dataclass(frozen=True)
 class Truth:
     """The products of a split that have a value: ``rows`` (M,) into its products, ``labels`` (M,) into ``names``.
 
-    ``product_ids`` are the M products' own.
+    ``product_ids`` are those of the M products.
     """
 
     names: tuple[str, ...]
@@ -88,73 +76,144 @@ class Classified:
     records: list[ResultRecord]
 
 
-def classify_split(
-    encoder: Encoder, catalogue: Catalogue, settings: ClassifySettings, run: RunIdentity | None = None
-) -> list[Classified]:
-    """Classify every product's first picture among all values of the column in the split, by each kind of features.
+@dataclass(frozen=True)
+class ClassifiedSplit:
+    """A split's products, classified by each kind of features; ``results`` is the file where the records belong."""
 
-    Products without the tag are left out and counted. Records have ``task`` ``zero_shot``; their ``extra`` names
-    ``entity`` (the column), ``features``, ``templates``, and what the most frequent class would reach (``majority``);
-    of ``both`` also the region's share (``region_weight``) and the split that chose it (``weight_chosen_on``).
+    model: str
+    data: str
+    column: str
+    split: str
+    results: Path
+    classified: list[Classified]
+
+    @property
+    def records(self) -> list[ResultRecord]:
+        """The records of every kind of features."""
+        return [record for one in self.classified for record in one.records]
+
+    @property
+    def folder(self) -> Path:
+        """Where its page and figures belong."""
+        return self.results.parent / "classify" / re.sub(r"[^\w.-]+", "_", f"{self.data}_{self.column}_{self.split}")
+
+
+def classify(config: ClassifyConfig, progress: bool = True) -> ClassifiedSplit:
+    """Classify a split's products with the encoder that ``config`` names; features are cached next to the records.
 
     Raises:
-        E2FashionError: a column or split that is not there, a wording of no value, region features that the encoder
-            lacks, a template without a slot, or a weight that would be chosen on the split that is reported. All
-            before the encoder runs.
+        E2FashionError: as :func:`classify_split`, or a model or catalogue that cannot be read.
+    """
+    config, setup = set_up(config, "classify")
+    catalogue = setup.catalogue
+    classified = classify_split(setup.encoder, catalogue, config, setup.features, setup.identity, progress)
+    data = catalogue.manifest.name
+    return ClassifiedSplit(setup.encoder.name, data, config.column, config.split, setup.results, classified)
+
+
+def classify_split(
+    encoder: Encoder,
+    catalogue: Catalogue,
+    config: ClassifyConfig,
+    folder: Path | None = None,
+    run: RunIdentity | None = None,
+    progress: bool = True,
+) -> list[Classified]:
+    """Classify every product's first image among all values of the column in the split, by each kind of features.
+
+    Products without the tag are left out and counted. Records have ``task`` ``zero_shot``; their ``extra`` names
+    ``entity`` (the column), ``features``, ``templates``, and the metric of the most frequent class (``majority``);
+    of ``both`` also the region's share (``region_weight``) and the split that chose it (``weight_chosen_on``).
+    ``folder`` caches the image features, so that a second call does not run the encoder again.
+
+    Raises:
+        E2FashionError: an unknown column or split, a wording of no value, region features that the encoder lacks, a
+            template without a slot, or a weight that would be chosen on the split that is reported. All before the
+            encoder runs.
     """
     run = run or RunIdentity()
-    if not settings.features:
+    if not config.features:
         raise E2FashionError("features is empty: write global, region or both.")
-    entity = settings.entity or entity_of(encoder, settings.column)
-    check_kinds(settings.features, [entity], encoder)
-    if "both" in settings.features:
-        check_weighing(settings.region_weight, settings.split)
-    truth = column_truth(catalogue, settings.split, settings.column)
-    if foreign := sorted(set(settings.wording) - set(truth.names)):
+    entity = config.entity or entity_of(encoder, config.column)
+    check_kinds(config.features, [entity], encoder)
+    if "both" in config.features:
+        check_weighing(config.region_weight, config.split)
+    truth = column_truth(catalogue, config.split, config.column)
+    if foreign := sorted(set(config.wording) - set(truth.names)):
         raise E2FashionError(
-            f"wording names '{foreign[0]}', which is no value of '{settings.column}' in {settings.split}: "
+            f"wording names '{foreign[0]}', which is no value of '{config.column}' in {config.split}: "
             f"{', '.join(truth.names)}."
         )
-    words = _words(truth, settings)
-    for templates in (settings.templates, settings.region_templates):
-        fill_templates(words, templates)
-    found = split_features(encoder, catalogue, settings)
-    context = run.context(encoder.name, settings.split, catalogue.fingerprint)
-    results = []
-    for kind in dict.fromkeys(settings.features):
-        labels = embed_labels(encoder, words, kind, settings.templates, settings.region_templates)
-        regions = found.regions[entity][truth.rows] if kind != "global" else None
-        how = _how(encoder, settings, kind, entity) | {"indistinct": labels.indistinct()}
+    texts = _texts(truth, config)
+    for templates in (config.templates, config.region_templates):
+        fill_templates(texts, templates)
+    features = split_features(encoder, catalogue, config.split, config, folder, progress)
+    context = run.context(encoder.name, config.split, catalogue.fingerprint)
+    classified = []
+    for kind in dict.fromkeys(config.features):
+        labels = embed_labels(encoder, texts, kind, config.templates, config.region_templates)
+        regions = features.regions[entity][truth.rows] if kind != "global" else None
+        how = _how(encoder, config, kind, entity) | {"indistinct": labels.indistinct()}
         if kind == "both":
-            how |= _weighing(encoder, catalogue, settings, entity)
+            how |= _weighing(encoder, catalogue, config, entity, folder, progress)
         weight = how.get("region_weight", REGION_WEIGHT)
-        score, predicted = labels.scores(found.image[truth.rows], regions, weight).max(-1)
+        score, predicted = labels.scores(features.image[truth.rows], regions, weight).max(-1)
         if how["indistinct"]:
             logger.warning(
                 "%d of %d labels read as another one to %s (%s): words that its tokenizer does not know?",
-                *(how["indistinct"], len(words), encoder.name, kind),
+                *(how["indistinct"], len(texts), encoder.name, kind),
             )
-        records = _records(context, truth, predicted, settings.column, how, settings.resamples)
-        results.append(Classified(kind, truth, predicted, score, records))
-    return results
+        records = _records(context, truth, predicted, config.column, how, config.resamples)
+        classified.append(Classified(kind, truth, predicted, score, records))
+    return classified
 
 
 def _weighing(
-    encoder: Encoder, catalogue: Catalogue, settings: ClassifySettings, entity: str
+    encoder: Encoder, catalogue: Catalogue, config: ClassifyConfig, entity: str, folder: Path | None, progress: bool
 ) -> dict[str, float | str]:
     """The region's share in ``both`` and where it comes from: among the values of val, by val's products."""
-    if settings.region_weight is not None:
-        return weighing(settings.region_weight, given=True)
-    truth = column_truth(catalogue, CHOSEN_ON, settings.column)
-    words = _words(truth, settings)
-    embeds = embed_labels(encoder, words, "both", settings.templates, settings.region_templates)
-    found = split_features(encoder, catalogue, settings, CHOSEN_ON)
-    images, regions = found.image[truth.rows], found.regions[entity][truth.rows]
+    if config.region_weight is not None:
+        return weighing(config.region_weight, given=True)
+    truth = column_truth(catalogue, CHOSEN_ON, config.column)
+    embeds = embed_labels(encoder, _texts(truth, config), "both", config.templates, config.region_templates)
+    features = split_features(encoder, catalogue, CHOSEN_ON, config, folder, progress)
+    images, regions = features.image[truth.rows], features.regions[entity][truth.rows]
     return weighing(choose_region_weight(embeds, images, regions, truth.labels), given=False)
 
 
-def _words(truth: Truth, settings: ClassifySettings) -> list[str]:
-    return [settings.wording.get(name, name) for name in truth.names]
+def _texts(truth: Truth, config: ClassifyConfig) -> list[str]:
+    return [config.wording.get(name, name) for name in truth.names]
+
+
+def choose_region_weight(embeds: LabelEmbeds, images: Tensor, regions: Tensor, labels: Tensor) -> float:
+    """The share of :data:`REGION_WEIGHTS` by which most of M products get their label; of equals the nearest to 0.5.
+
+    ``images`` and ``regions`` (M, C) are L2-normalized; ``labels`` (M,) are indices of the labels of ``embeds``, -1
+    where the true one is not among them.
+    """
+    parts = embeds.parts(images, regions)
+    hits = {weight: int((weighted_scores(*parts, weight).argmax(-1) == labels).sum()) for weight in REGION_WEIGHTS}
+    return max(hits, key=lambda weight: (hits[weight], -abs(weight - REGION_WEIGHT)))
+
+
+def check_weighing(weight: float | None, split: str) -> None:
+    """Check the weight that is given, or the split that is reported where the weight will be chosen.
+
+    Raises:
+        E2FashionError: a share outside 0 to 1, or one that would be chosen on the split that is reported.
+    """
+    if weight is not None:
+        check_region_weight(weight)
+    elif split == CHOSEN_ON:
+        raise E2FashionError(
+            f"split is '{split}', on which the region's weight in features=both is chosen: report another split, or "
+            f"give the weight, as in region_weight={REGION_WEIGHT}."
+        )
+
+
+def weighing(weight: float, given: bool) -> dict[str, float | str]:
+    """What a record's ``extra`` says of the weight."""
+    return {"region_weight": weight, "weight_chosen_on": "given" if given else CHOSEN_ON}
 
 
 def measure_zero_shot(
@@ -166,13 +225,13 @@ def measure_zero_shot(
     templates: Sequence[str] = (SLOT,),
     resamples: int = RESAMPLES,
 ) -> list[ResultRecord]:
-    """Accuracy, macro-F1 and weighted F1 of the first pictures, among all values of ``column`` in ``context.split``.
+    """Accuracy, macro-F1 and weighted F1 of the first images, among all values of ``column`` in ``context.split``.
 
-    For a caller that has embedded the split: ``embedded`` holds its pictures, by ``encoder``. Products without the tag
-    are left out and counted in ``extra["left_out"]``.
+    For a caller that has embedded the split: ``embedded`` comes from ``encoder``. Products without the tag are left out
+    and counted in ``extra["left_out"]``.
 
     Raises:
-        E2FashionError: the catalogue has no such column, or nobody has a value in it.
+        E2FashionError: the catalogue has no such column, or no product has a value in it.
     """
     truth = column_truth(catalogue, context.split, column)
     labels = embed_labels(encoder, truth.names, templates=templates)
@@ -182,37 +241,34 @@ def measure_zero_shot(
 
 
 def entity_of(encoder: Encoder, column: str) -> str:
-    """The encoder's entity whose tags a column holds; the column's own name where it has none."""
+    """The encoder's entity whose tags a column holds; the column's name where it has none."""
     return next((entity.name for entity in encoder.entities if entity.column == column), column)
 
 
 def column_truth(catalogue: Catalogue, split: str, column: str) -> Truth:
-    """Who has which value in a column of a split, in the order of its products.
+    """Which product has which value in a column of a split, in the order of its products.
 
     Raises:
-        E2FashionError: the catalogue has no such column, or nobody has a value in it.
+        E2FashionError: the catalogue has no such column, or no product has a value in it.
     """
-    if column not in catalogue.tag_columns:
-        raise E2FashionError(
-            f"The catalogue {catalogue.path} has no tag column '{column}'; it has: {', '.join(catalogue.tag_columns)}."
-        )
+    catalogue.check_tag(column)
     values = product_values(catalogue, split, column)
     known = [(row, product_id, value) for row, (product_id, value) in enumerate(values.items()) if value is not None]
     names = sorted({value for _, _, value in known})
     if not names:
         raise E2FashionError(f"no product of {split} has a value in '{column}': choose another column")
-    places = {name: place for place, name in enumerate(names)}
+    numbers = {name: number for number, name in enumerate(names)}
     return Truth(
         tuple(names),
         torch.tensor([row for row, _, _ in known]),
-        torch.tensor([places[value] for _, _, value in known]),
+        torch.tensor([numbers[value] for _, _, value in known]),
         tuple(product_id for _, product_id, _ in known),
         len(values) - len(known),
     )
 
 
 def product_values(catalogue: Catalogue, split: str, column: str) -> dict[str, str | None]:
-    """The value of every product's first view, in the order of the products; None where it is unknown or blank."""
+    """The value of every product's first view, in the order of the products; None for an unknown or blank one."""
     rows = catalogue.split(split)
     products: dict[str, str | None] = {}
     for product_id, value in zip(rows["product_id"], rows[column], strict=True):
@@ -221,41 +277,36 @@ def product_values(catalogue: Catalogue, split: str, column: str) -> dict[str, s
 
 
 def split_features(
-    encoder: Encoder, catalogue: Catalogue, settings: ClassifySettings, split: str | None = None
+    encoder: Encoder,
+    catalogue: Catalogue,
+    split: str,
+    config: Inference | None = None,
+    folder: Path | None = None,
+    progress: bool = True,
 ) -> SplitFeatures:
-    """Image features of a split's products (``settings.split``), from the cache where they are there.
+    """Image features of a split's products, from the cache where they are in it.
 
-    Of a model that compares tokens ``image`` is (N, P, C), made anew.
+    Of a model that compares tokens ``image`` is (N, P, C), computed anew.
     """
-    split = split or settings.split
-    if encoder.compares_tokens:
-        how = MeasureSettings(
-            batch_size=settings.batch_size,
-            workers=settings.workers,
-            precision=settings.precision,
-            progress=settings.progress,
-            with_tags=False,
-        )
-        embedded = embed_catalogue(encoder, catalogue, split, TextTemplate(), settings=how)
-        return SplitFeatures(embedded.product_ids, embedded.image_embeds[embedded.first_images], {})
-    options = (settings.batch_size, settings.workers, settings.precision, settings.progress)
-    if settings.folder is None:
-        return extract_features(encoder, catalogue, split, *options)
-    return cached_features(encoder, catalogue, split, settings.folder, *options)
+    if not encoder.compares_tokens:
+        return cached_features(encoder, catalogue, split, folder, config, progress)
+    embedded = embed_catalogue(
+        encoder, catalogue, split, TextTemplate(), config=config, with_tags=False, progress=progress
+    )
+    return SplitFeatures(embedded.product_ids, embedded.image_embeds[embedded.first_images], {})
 
 
-def _how(encoder: Encoder, settings: ClassifySettings, kind: str, entity: str) -> dict[str, Any]:
-    how: dict[str, Any] = {"features": kind}
-    if kind != "global" and entity != entity_of(encoder, settings.column):
+def _how(encoder: Encoder, config: ClassifyConfig, kind: str, entity: str) -> dict[str, Any]:
+    how: dict[str, Any] = {"features": kind, **encoding_of(encoder, config.precision)}
+    if kind != "global" and entity != entity_of(encoder, config.column):
         how["region_of"] = entity
     if kind != "region":
-        how["templates"] = list(settings.templates)
+        how["templates"] = list(config.templates)
     if kind != "global":
-        how["region_templates"] = list(settings.region_templates)
-    if settings.wording:
-        how["wording"] = [f"{name}: {words}" for name, words in sorted(settings.wording.items())]
-    transform = encoder.transform
-    return how | {"image_size": transform.size, "resize": transform.resize, "precision": settings.precision}
+        how["region_templates"] = list(config.region_templates)
+    if config.wording:
+        how["wording"] = [f"{name}: {text}" for name, text in sorted(config.wording.items())]
+    return how
 
 
 def _records(

@@ -1,13 +1,13 @@
-"""Every key of zero-shot classification, of tag prediction, and of explanations."""
+"""Every key of zero-shot classification and of tag prediction."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal
 
 from omegaconf import MISSING
 
-from e2fashion.options import Computing, Measuring
+from e2fashion.options import Computing, FeatureKind, Measuring
+from e2fashion.types import Split
 
 
 @dataclass
@@ -30,11 +30,11 @@ class ClassifyConfig(Prompting, Measuring):
 
     column: str = MISSING
     """Tag column whose values are the classes."""
-    features: str = "global"
-    """``global``, and of an E2 ``region`` (of the entity) or ``both`` (mean of the cosines), separated by commas."""
+    features: list[FeatureKind] = field(default_factory=lambda: ["global"])
+    """``global``, and of an E2 ``region`` (of the entity) or ``both`` (mean of the cosines)."""
     entity: str | None = None
     """Entity whose region is compared; null: the one whose tags the column holds."""
-    split: str = "test"
+    split: Split = "test"
     """Split whose products are classified, among all values that occur in it."""
     wording: dict[str, str] = field(default_factory=dict)
     """Text that replaces a value in the templates; other values stand for themselves."""
@@ -48,13 +48,13 @@ class ClassifyConfig(Prompting, Measuring):
 class TagsFitConfig(Prompting, Measuring):
     """Which tags a model predicts, and the thresholds, chosen on val, below which it does not answer."""
 
-    columns: str | None = None
-    """Tag columns or entities of the model, separated by commas; null: its entities, of a plain CLIP every column."""
-    features: Literal["global", "region", "both"] | None = None
+    columns: list[str] | None = None
+    """Tag columns or entities of the model; null: its entities, of a plain CLIP every column."""
+    features: FeatureKind | None = None
     """Features that predict entities; null: ``region`` of an E2, else ``global``. Other columns use ``global``."""
     accuracy: float = 0.9
     """Share of the answers on val that must be right; the lowest threshold that reaches it is taken."""
-    split: str = "test"
+    split: Split = "test"
     """Split on which coverage and accuracy are measured; not val."""
     file: str | None = None
     """The file to write; null: ``tags.json`` in the run folder, else in ``runs/tags/<model>``."""

@@ -1,34 +1,43 @@
-"""Tags of pictures by any encoder: for every entity the nearest value, or no answer where it is not sure."""
+"""Tags of images by any encoder: for every entity the nearest value, or no answer; and ``tags.json``, its file."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from e2fashion.encoder import Encoder, ImageInput
+from e2fashion.arithmetic import set_threads
+from e2fashion.disk import read_json, seal, stored_as, write_json
+from e2fashion.encoder import Encoder, ImageInput, load_encoder
+from e2fashion.measuring import to_device
 from e2fashion.tasks.classification.classifier import (
     REGION_WEIGHT,
+    SLOT,
     LabelEmbeds,
     embed_labels,
-    picture_embeds,
-    region_place,
+    image_embeds,
+    region_index,
 )
-from e2fashion.tasks.classification.zero_shot import SLOT
+from e2fashion.tasks.classification.config import TagsPredictConfig
 from e2fashion.types import E2FashionError
 
-#: Of a threshold: fewer answered pictures than these say nothing about accuracy (ours).
 FEWEST_ANSWERS = 20
+"""Of a threshold: fewer answered images than these say nothing about accuracy (ours)."""
+NAME = "tags.json"
+FORMAT = 1
+REMEDY = "Fit it again."
 
 
 @dataclass(frozen=True)
 class TagValues:
-    """The values of one entity to choose from, how they are compared, and when to keep silent.
+    """The values of one entity to choose from, how they are compared, and when to abstain.
 
-    ``features`` as in :data:`.classifier.FEATURES`, and ``region_weight`` the region's share in
-    ``both``. A value is answered when its probability is at least ``threshold``: 0.0 always answers, None never does.
+    ``features`` are ``global``, ``region`` or ``both``, in which the region has the share ``region_weight``. A value is
+    answered when its probability is at least ``threshold``: 0.0 always answers, None never does.
     """
 
     entity: str
@@ -58,7 +67,7 @@ def choose_threshold(score: Tensor, right: Tensor, accuracy: float, fewest: int 
     """The lowest threshold from which on the share ``accuracy`` (0 to 1) of the answers is right; None without any.
 
     ``score`` (N,) are the probabilities of the best values and ``right`` (N,) bool whether they are true, of products
-    that have no part in what is reported. Equal scores are answered together, and never fewer than ``fewest``.
+    of another split than the one that is reported. Equal scores are answered together, and never fewer than ``fewest``.
     """
     if not 0 <= accuracy <= 1:
         raise E2FashionError(f"the accuracy to reach is {accuracy:g}; give a share from 0 to 1.")
@@ -66,10 +75,10 @@ def choose_threshold(score: Tensor, right: Tensor, accuracy: float, fewest: int 
     ordered, hits = score[order], right[order].double().cumsum(0)
     answered = torch.arange(1, len(score) + 1)
     ends = torch.ones(len(score), dtype=torch.bool)
-    ends[:-1] = ordered[:-1] > ordered[1:]  # a threshold cannot part equal scores
+    ends[:-1] = ordered[:-1] > ordered[1:]  # a threshold cannot separate equal scores
     enough = ends & (answered >= fewest) & (hits / answered >= accuracy - 1e-12)
-    places = enough.nonzero().flatten()
-    return float(ordered[places[-1]]) if len(places) else None
+    ranks = enough.nonzero().flatten()
+    return float(ordered[ranks[-1]]) if len(ranks) else None
 
 
 @dataclass
@@ -90,36 +99,113 @@ class TagPredictor:
         return self._embeds[entity.entity]
 
     def probabilities(self, entity: TagValues, images: Tensor | None, regions: Tensor | None) -> Tensor:
-        """Of every value of an entity, from embeddings (N, C) of pictures and of the entity's regions: (N, L)."""
+        """Of every value of an entity, from embeddings (N, C) of images and of the entity's regions: (N, L)."""
         return tag_probabilities(self.embeds(entity).scores(images, regions, entity.region_weight), self.scale)
 
     def predict_tags(
         self, images: ImageInput | Sequence[ImageInput], batch_size: int = 64
     ) -> list[dict[str, PredictedTag]]:
-        """For every picture and entity the most probable value, or none below the entity's threshold.
+        """For every image and entity the most probable value, or none below the entity's threshold.
 
         Raises:
-            E2FashionError: region features that the encoder lacks, or a file that is missing or holds no picture.
+            E2FashionError: region features that the encoder lacks, or a file that is missing or holds no image.
         """
-        places = {
-            own.entity: region_place(self.encoder, own.entity) for own in self.entities if own.features != "global"
+        indices = {
+            item.entity: region_index(self.encoder, item.entity) for item in self.entities if item.features != "global"
         }
-        whole, regions = picture_embeds(self.encoder, images, [own.features for own in self.entities], batch_size)
+        whole, regions = image_embeds(self.encoder, images, [item.features for item in self.entities], batch_size)
         columns = []
         for entity in self.entities:
-            own = regions[:, places[entity.entity]] if regions is not None and entity.entity in places else None
-            columns.append(answers(entity, self.probabilities(entity, whole, own)))
-        return [
-            dict(zip((own.entity for own in self.entities), row, strict=True)) for row in zip(*columns, strict=True)
-        ]
+            index = indices.get(entity.entity)
+            region = None if regions is None or index is None else regions[:, index]
+            columns.append(answers(entity, self.probabilities(entity, whole, region)))
+        names = [item.entity for item in self.entities]
+        return [dict(zip(names, row, strict=True)) for row in zip(*columns, strict=True)]
 
 
 def answers(entity: TagValues, probabilities: Tensor) -> list[PredictedTag]:
-    """What is said of every picture, from (N, L)."""
+    """The answer for every image, from (N, L)."""
     score, best = probabilities.max(-1)
-    found = []
-    for value, place in zip(score.tolist(), best.tolist(), strict=True):
+    predicted = []
+    for value, index in zip(score.tolist(), best.tolist(), strict=True):
         sure = entity.threshold is not None and value >= entity.threshold
-        name = entity.values[place]
-        found.append(PredictedTag(name if sure else None, name, value))
-    return found
+        name = entity.values[index]
+        predicted.append(PredictedTag(name if sure else None, name, value))
+    return predicted
+
+
+def predict_tags(config: TagsPredictConfig) -> list[dict[str, PredictedTag]]:
+    """For every image of ``config`` and every entity the most probable value, see :meth:`TagPredictor.predict_tags`.
+
+    Raises:
+        E2FashionError: no images, or a model without a ``tags.json``.
+    """
+    set_threads(config.threads)
+    if not config.images:
+        raise E2FashionError("Give the images whose tags are wanted: `e2fashion tags predict <model> shirt.jpg ...`.")
+    predictor = load_tag_predictor(config.model, config.file, config.threshold)
+    to_device(predictor.encoder, config.accelerator)
+    return predictor.predict_tags(list(config.images), config.batch_size)
+
+
+def save_tag_predictor(predictor: TagPredictor, encoder: Encoder, file: Path, made_on: Mapping[str, Any]) -> None:
+    """Write a predictor, all or nothing; ``made_on`` says on what its thresholds were chosen."""
+    content = {
+        "format": FORMAT,
+        "model": encoder.name,
+        "model_fingerprint": encoder.fingerprint,
+        "scale": predictor.scale,
+        **made_on,
+        "entities": [asdict(entity) for entity in predictor.entities],
+    }
+    write_json(file, seal(content))
+
+
+def load_tag_predictor(
+    model: str | Encoder, file: str | Path | None = None, threshold: float | None = None
+) -> TagPredictor:
+    """The predictor of a model (loaded, or a run's folder) from its ``tags.json``.
+
+    ``file`` None reads the one in the run's folder. ``threshold`` replaces every threshold; 0.0 always answers.
+
+    Raises:
+        E2FashionError: no such file, one that is broken or from another version, or one of another model.
+    """
+    path = Path(file) if file is not None else None
+    if path is None:
+        if not isinstance(model, str):
+            raise E2FashionError(f"tags of the loaded model '{model.name}': name their file, as in file='{NAME}'.")
+        path = Path(model) / NAME
+    if not path.is_file():
+        raise E2FashionError(
+            f"There is no {path}: thresholds are chosen on val by `e2fashion tags fit <model> data=<catalogue>`."
+        )
+    encoder = load_encoder(model) if isinstance(model, str) else model
+    content = _read(path)
+    if content.model_fingerprint != encoder.fingerprint:
+        raise E2FashionError(
+            f"{path} belongs to the model '{content.model}', whose weights or way of making a square are not those "
+            f"of '{encoder.name}'. Fit tags of this one: `e2fashion tags fit <model> data=<catalogue>`."
+        )
+    entities = content.entities
+    if threshold is not None:
+        entities = tuple(replace(entity, threshold=threshold) for entity in entities)
+    return TagPredictor(encoder, entities, content.scale)
+
+
+@dataclass(frozen=True)
+class _Content:
+    """What :func:`load_tag_predictor` reads of the file."""
+
+    model: str
+    model_fingerprint: str
+    scale: float
+    entities: tuple[TagValues, ...]
+
+
+def _read(path: Path) -> _Content:
+    content = read_json(path, REMEDY)
+    if (found := content.get("format")) != FORMAT:
+        raise E2FashionError(f"{path} has the format {found!r}, this version reads {FORMAT}. {REMEDY}")
+    read = [item.name for item in fields(_Content)]
+    return stored_as(_Content, {key: content[key] for key in read if key in content}, str(path), REMEDY)

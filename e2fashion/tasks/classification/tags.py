@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -12,11 +13,26 @@ from torch import Tensor
 from e2fashion.data.catalogue import Catalogue
 from e2fashion.encoder import Encoder
 from e2fashion.features import SplitFeatures, check_kinds
+from e2fashion.measuring import encoding_of, set_up
 from e2fashion.metrics.bootstrap import bootstrap, interval
 from e2fashion.records import ENCODING, RecordContext, RunIdentity, declare
-from e2fashion.tasks.classification.classify import ClassifySettings, entity_of, product_values, split_features
-from e2fashion.tasks.classification.region_weight import check_weighing, choose_region_weight, weighing
-from e2fashion.tasks.classification.tag_predictor import TagPredictor, TagValues, choose_threshold
+from e2fashion.tasks.classification.classify import (
+    CHOSEN_ON,
+    check_weighing,
+    choose_region_weight,
+    entity_of,
+    product_values,
+    split_features,
+    weighing,
+)
+from e2fashion.tasks.classification.config import TagsFitConfig
+from e2fashion.tasks.classification.tag_predictor import (
+    NAME,
+    TagPredictor,
+    TagValues,
+    choose_threshold,
+    save_tag_predictor,
+)
 from e2fashion.types import E2FashionError, ResultRecord
 
 TAGS = declare(
@@ -27,14 +43,13 @@ TAGS = declare(
     ),
     reports=("threshold", "val_queries", "val_accuracy", "untagged"),
 )
-VAL = "val"
 METRICS = ("coverage", "answered_accuracy", "accuracy")
 """In percent: answered products, right ones among them, and right ones if every product were answered."""
 
 
 @dataclass(frozen=True)
 class TagColumn:
-    """A tag column with the values that may be answered, and how often each entity's threshold is to be right."""
+    """A tag column, the entity that it belongs to, and the values that may be answered."""
 
     entity: str
     column: str
@@ -43,79 +58,100 @@ class TagColumn:
 
 @dataclass(frozen=True)
 class TagTruth:
-    """Of N products: the place of the true value among those to choose from (-1: not among them), and who is known."""
+    """Of N products: index of the true value (N,), -1 where it is no choice, and whether it is ``known`` (N,) bool."""
 
     labels: Tensor
     known: Tensor
 
 
-def fit_tags(
-    encoder: Encoder,
-    catalogue: Catalogue,
-    columns: Sequence[str],
-    settings: ClassifySettings,
-    accuracy: float,
-    run: RunIdentity | None = None,
-) -> tuple[TagPredictor, list[ResultRecord]]:
-    """A predictor of the tags in ``columns`` whose thresholds val chooses, and its records on ``settings.split``.
+@dataclass(frozen=True)
+class FittedTags:
+    """A predictor, the ``file`` that holds it, its records on the reported split, and the file where these belong."""
 
-    The values to choose from are those of train. A threshold is the lowest one from which on the share ``accuracy`` of
-    val's answers is right; where none reaches it the entity is never answered. An entity that the encoder has is read
-    by ``settings.features``, any other column by the whole picture; val also chooses the region's share in ``both``
-    where ``settings`` does not give it. ``settings.column`` plays no part.
+    predictor: TagPredictor
+    file: Path
+    results: Path
+    records: list[ResultRecord]
+
+
+def fit_tags(config: TagsFitConfig, progress: bool = True) -> FittedTags:
+    """Choose thresholds on val, write them next to the model, and measure coverage and accuracy on another split.
 
     Raises:
-        E2FashionError: a column or split that is not there, thresholds that would be chosen on the split that is
-            reported, or region features that the encoder lacks.
+        E2FashionError: as :func:`fit_predictor`, or a model or catalogue that cannot be read.
     """
-    run = run or RunIdentity()
-    if settings.split == VAL:
+    config, setup = set_up(config, "tags")
+    catalogue, folder = setup.catalogue, setup.features
+    predictor, records = fit_predictor(setup.encoder, catalogue, config, folder, setup.identity, progress)
+    file = Path(config.file) if config.file else setup.results.parent / NAME
+    made_on = {"catalogue": catalogue.manifest.name, "data_fingerprint": catalogue.fingerprint, "split": CHOSEN_ON}
+    save_tag_predictor(predictor, setup.encoder, file, made_on | {"target_accuracy": config.accuracy})
+    return FittedTags(predictor, file, setup.results, records)
+
+
+def fit_predictor(
+    encoder: Encoder,
+    catalogue: Catalogue,
+    config: TagsFitConfig,
+    folder: Path | None = None,
+    run: RunIdentity | None = None,
+    progress: bool = True,
+) -> tuple[TagPredictor, list[ResultRecord]]:
+    """A predictor of tags whose thresholds val chooses, and its records on the split of ``config``.
+
+    The values to choose from are those of train. A threshold is the lowest one from which on the share
+    ``config.accuracy`` of val's answers is right; where none reaches it the entity is never answered. An entity that
+    the encoder has is predicted by ``config.features``, any other column by the whole image; val also chooses the
+    region's share in ``both`` where ``config`` does not give it. ``folder`` caches the image features.
+
+    Raises:
+        E2FashionError: an unknown column or split, thresholds that would be chosen on the split that is reported, or
+            region features that the encoder lacks.
+    """
+    run, split = run or RunIdentity(), config.split
+    if split == CHOSEN_ON:
         raise E2FashionError("split is 'val', on which the thresholds are chosen: report another one, split=test.")
-    check_weighing(settings.region_weight, settings.split)
-    (features,) = settings.features or ("",)
-    own = {entity.name for entity in encoder.entities}
-    if features != "global" and not own:
+    check_weighing(config.region_weight, split)
+    names = [entity.name for entity in encoder.entities]
+    features = config.features or ("region" if names else "global")
+    if features != "global" and not names:
         check_kinds([features], ["any entity"], encoder)
+    check_kinds([features], [], encoder)
+    columns = config.columns or names or catalogue.tag_columns
     targets = [tag_column(encoder, catalogue, column) for column in dict.fromkeys(columns)]
+    templates = tuple(config.templates), tuple(config.region_templates)
     entities = [
-        TagValues(
-            target.entity,
-            target.values,
-            features if target.entity in own else "global",
-            tuple(settings.templates),
-            tuple(settings.region_templates),
-        )
+        TagValues(target.entity, target.values, features if target.entity in names else "global", *templates)
         for target in targets
     ]
-    check_kinds([features], [], encoder)
-    scale = float(encoder.model.logit_scale.detach().exp())
-    predictor = TagPredictor(encoder, entities, scale)
-    found = {split: split_features(encoder, catalogue, settings, split) for split in (VAL, settings.split)}
-    context = run.context(encoder.name, settings.split, catalogue.fingerprint)
+    predictor = TagPredictor(encoder, entities, float(encoder.model.logit_scale.detach().exp()))
+    found = {name: split_features(encoder, catalogue, name, config, folder, progress) for name in (CHOSEN_ON, split)}
+    context = run.context(encoder.name, split, catalogue.fingerprint)
     fitted, records = [], []
     for entity, target in zip(entities, targets, strict=True):
-        truth = _truth(target, found[VAL], catalogue, VAL)
+        truth = _truth(target, found[CHOSEN_ON], catalogue, CHOSEN_ON)
         if entity.features == "both":
-            entity = _weighed(predictor, entity, found[VAL], truth, settings.region_weight)
-        score, right = _answered(predictor, entity, found[VAL], truth)
+            entity = _weighed(predictor, entity, found[CHOSEN_ON], truth, config.region_weight)
+        score, right = _answered(predictor, entity, found[CHOSEN_ON], truth)
         known = truth.known
-        fitted.append(replace(entity, threshold=choose_threshold(score[known], right[known], accuracy)))
+        entity = replace(entity, threshold=choose_threshold(score[known], right[known], config.accuracy))
+        fitted.append(entity)
         how = {
-            "target_accuracy": 100 * accuracy,
+            "target_accuracy": 100 * config.accuracy,
             "val_queries": int(known.sum()),
             "val_accuracy": 100 * float(right[known].double().mean()),
-            **_how(encoder, settings, fitted[-1], target),
+            **_how(encoder, config, entity, target),
         }
-        truth = _truth(target, found[settings.split], catalogue, settings.split)
-        score, right = _answered(predictor, entity, found[settings.split], truth)
-        records += _records(context, settings, fitted[-1], score, right, truth.known, how)
+        truth = _truth(target, found[split], catalogue, split)
+        score, right = _answered(predictor, entity, found[split], truth)
+        records += _records(context, config.resamples, entity, score, right, truth.known, how)
     return replace(predictor, entities=tuple(fitted)), records
 
 
 def _weighed(
     predictor: TagPredictor, entity: TagValues, features: SplitFeatures, truth: TagTruth, given: float | None
 ) -> TagValues:
-    """An entity read by both features, with the weight that is given or that val chooses."""
+    """An entity predicted by both features, with the weight that is given or that val chooses."""
     known = truth.known
     if given is None:
         images, regions = features.image[known], features.regions[entity.entity][known]
@@ -123,28 +159,28 @@ def _weighed(
     return replace(entity, region_weight=given)
 
 
-def _how(encoder: Encoder, settings: ClassifySettings, entity: TagValues, target: TagColumn) -> dict[str, Any]:
+def _how(encoder: Encoder, config: TagsFitConfig, entity: TagValues, target: TagColumn) -> dict[str, Any]:
     how: dict[str, Any] = {"entity": target.column, "features": entity.features, "threshold": entity.threshold}
+    how |= encoding_of(encoder, config.precision)
     if entity.features != "region":
         how["templates"] = list(entity.templates)
     if entity.features != "global":
         how["region_templates"] = list(entity.region_templates)
     if entity.features == "both":
-        how |= weighing(entity.region_weight, given=settings.region_weight is not None)
-    transform = encoder.transform
-    return how | {"image_size": transform.size, "resize": transform.resize, "precision": settings.precision}
+        how |= weighing(entity.region_weight, given=config.region_weight is not None)
+    return how
 
 
 def _records(
     context: RecordContext,
-    settings: ClassifySettings,
+    resamples: int,
     entity: TagValues,
     score: Tensor,
     right: Tensor,
     known: Tensor,
     how: Mapping[str, Any],
 ) -> list[ResultRecord]:
-    """What N products say of an entity: their ``score``, whether it is ``right``, and who is ``known``, (N,) each."""
+    """Of N products (N,): the answer's ``score``, whether it is ``right``, and whether the value is ``known``."""
     answered = torch.zeros_like(right) if entity.threshold is None else score >= entity.threshold
     extra = {name: item for name, item in how.items() if item is not None} | {"untagged": int((~known).sum())}
     return [
@@ -158,7 +194,7 @@ def _records(
             candidates=float(len(entity.values)),
             extra=extra,
         )
-        for metric, (value, low, high) in summarize_answers(answered[known], right[known], settings.resamples).items()
+        for metric, (value, low, high) in summarize_answers(answered[known], right[known], resamples).items()
     ]
 
 
@@ -169,10 +205,7 @@ def tag_column(encoder: Encoder, catalogue: Catalogue, name: str) -> TagColumn:
         E2FashionError: the catalogue has no such column, or train no value in it.
     """
     column = next((entity.column for entity in encoder.entities if entity.name == name), name)
-    if column not in catalogue.tag_columns:
-        raise E2FashionError(
-            f"The catalogue {catalogue.path} has no tag column '{column}'; it has: {', '.join(catalogue.tag_columns)}."
-        )
+    catalogue.check_tag(column)
     values = sorted({value for value in product_values(catalogue, "train", column).values() if value is not None})
     if not values:
         raise E2FashionError(f"no product of train has a value in '{column}': choose another column")
@@ -181,12 +214,12 @@ def tag_column(encoder: Encoder, catalogue: Catalogue, name: str) -> TagColumn:
 
 def _truth(target: TagColumn, features: SplitFeatures, catalogue: Catalogue, split: str) -> TagTruth:
     values = product_values(catalogue, split, target.column)
-    places = {value: place for place, value in enumerate(target.values)}
+    indices = {value: index for index, value in enumerate(target.values)}
     true = [values[product_id] for product_id in features.product_ids]
     known = torch.tensor([value is not None for value in true])
     if not known.any():
         raise E2FashionError(f"no product of {split} has a value in '{target.column}': choose another column")
-    return TagTruth(torch.tensor([places.get(value or "", -1) for value in true]), known)
+    return TagTruth(torch.tensor([indices.get(value or "", -1) for value in true]), known)
 
 
 def _answered(
@@ -218,4 +251,4 @@ def summarize_answers(answered: Tensor, right: Tensor, resamples: int) -> dict[s
 
     value = together(torch.ones(1, count))[0].tolist()
     low, high = (bound.tolist() for bound in interval(bootstrap(together, count, resamples)))
-    return {name: (value[place], low[place], high[place]) for place, name in enumerate(statistics)}
+    return {name: (value[column], low[column], high[column]) for column, name in enumerate(statistics)}

@@ -29,8 +29,7 @@ from e2fashion.tasks.composed.modes import (
 )
 from e2fashion.tasks.composed.queries import QuerySet
 from e2fashion.tasks.composed.sources import EmbeddedImages, QuerySource
-from e2fashion.tasks.retrieval.rankings import Ranking, rankings_file, save_rankings
-from e2fashion.tasks.retrieval.significance import compare_rankings
+from e2fashion.tasks.retrieval.rankings import Ranking, compare_rankings, rankings_file, save_rankings
 from e2fashion.types import E2FashionError, ResultRecord
 
 SETTINGS = (

@@ -17,10 +17,11 @@ from e2fashion.data.catalogue import Catalogue
 from e2fashion.data.decode import decode_image
 from e2fashion.data.fashion_iq import FashionIQ
 from e2fashion.data.image_files import ImageError
-from e2fashion.data.pictures import read_image
+from e2fashion.data.images import read_image
 from e2fashion.encoder import Encoder
 from e2fashion.features import extract_features
 from e2fashion.figures import ImageArray, as_array
+from e2fashion.options import Inference
 from e2fashion.tasks.composed.config import ComposeConfig
 from e2fashion.tasks.composed.queries import QuerySet, fashion_iq_queries, other_color_queries
 from e2fashion.terminal import progress_bar
@@ -93,9 +94,8 @@ class OtherColor(QuerySource):
         parts = []
         for split in dict.fromkeys((self.split, self.tuning_split)):
             if not wanted.isdisjoint(self.catalogue.split(split)["product_id"]):
-                features = extract_features(
-                    encoder, self.catalogue, split, batch_size=self.config.batch_size, progress=progress
-                )
+                inference = Inference(batch_size=self.config.batch_size)
+                features = extract_features(encoder, self.catalogue, split, inference, progress)
                 ids += features.product_ids
                 parts.append(features.image)
         return EmbeddedImages({name: row for row, name in enumerate(ids)}, torch.cat(parts))

@@ -1,13 +1,15 @@
-"""Where in a picture an encoder looks: attention from CLS to the patches, its rollout, stripe occlusion for a text.
+"""Where in an image an encoder looks: E2's selection tokens, CLS's attention, its rollout, stripe occlusion for a text.
 
-All work with any CLIP and any E2. E2's own selection maps come out of its forward pass and need none of them.
+:data:`SCORERS` holds them by name. All but the tokens work with any CLIP and any E2.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from dataclasses import dataclass
+from itertools import accumulate
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -15,12 +17,108 @@ from einops import rearrange, reduce, repeat
 from torch import Tensor
 from transformers import CLIPModel
 
-from e2fashion.types import E2FashionError
+from e2fashion.encoder import Encoder
+from e2fashion.tasks.localization.config import Bands
+from e2fashion.types import E2FashionError, Entity
 
-#: Rows and columns of the grid on which bands begin and end (ours).
-BAND_GRID = 8
-#: Bands that are embedded at once: on a CPU larger batches leave its cache (ours).
-BAND_BATCH = 24
+
+@dataclass(frozen=True)
+class Attribution:
+    """Where a scorer looks in B images: ``maps`` (B, E, M), higher is better, of M = n * n cells of the square.
+
+    E is 1 where the map is the same for every entity or text. ``selected`` holds each entity's patches (B, k) int64;
+    None: the k highest of its map. ``layer`` counts the finished layers after which it looks, 0 for the whole encoder.
+    """
+
+    layer: int
+    maps: Tensor
+    selected: tuple[Tensor, ...] | None = None
+
+
+Queries = Callable[[], Tensor]
+"""The texts that a scorer is asked about, (B, E, C); computed only where it reads them."""
+
+
+@dataclass(frozen=True)
+class Scorer:
+    """A way to attribute an encoder's features to patches.
+
+    ``attribute`` takes the encoder, normalized images (B, 3, S, S), the text embeddings of the entities, the entities
+    and the settings of occlusion. ``subject`` says what the maps are about: each text, each entity, or the image as a
+    whole. ``heading`` titles a figure, with ``{layer}`` where one is meant.
+    """
+
+    attribute: Callable[[Encoder, Tensor, Queries, Sequence[Entity], Bands], list[Attribution]]
+    subject: Literal["text", "entity", "image"]
+    heading: str
+
+
+def selects(encoder: Encoder) -> bool:
+    """Whether an encoder has selection tokens and fusion blocks in which they select."""
+    return bool(encoder.entities and encoder.fusion_layers)
+
+
+def token_slices(entities: Sequence[Entity]) -> dict[str, slice]:
+    """The selection tokens of each entity, as a slice of the tokens of all ``entities``."""
+    ends = accumulate(entity.tokens for entity in entities)
+    return {entity.name: slice(end - entity.tokens, end) for entity, end in zip(entities, ends, strict=True)}
+
+
+def _tokens(
+    encoder: Encoder, pixels: Tensor, queries: Queries, entities: Sequence[Entity], bands: Bands
+) -> list[Attribution]:
+    """What the entities' selection tokens read, per fusion block; an entity's map is the mean over its tokens."""
+    output: Any = encoder.model.get_image_features(pixels, output_selection_maps=True)
+    slices = token_slices(encoder.entities)
+    tokens = [slices[entity.name] for entity in entities]
+    return [
+        Attribution(
+            layer,
+            torch.stack([output.selection_maps[:, block, part].float().mean(1) for part in tokens], 1),
+            tuple(output.selected_patches[:, block, part].flatten(1) for part in tokens),
+        )
+        for block, layer in enumerate(encoder.fusion_layers)
+    ]
+
+
+def _attention(
+    encoder: Encoder, pixels: Tensor, queries: Queries, entities: Sequence[Entity], bands: Bands
+) -> list[Attribution]:
+    heat, layer = attention_map(encoder.model, pixels)
+    return [Attribution(layer, heat[:, None])]
+
+
+def _rollout(
+    encoder: Encoder, pixels: Tensor, queries: Queries, entities: Sequence[Entity], bands: Bands
+) -> list[Attribution]:
+    heat, layer = attention_rollout(encoder.model, pixels)
+    return [Attribution(layer, heat[:, None])]
+
+
+def _occlusion(
+    encoder: Encoder, pixels: Tensor, queries: Queries, entities: Sequence[Entity], bands: Bands
+) -> list[Attribution]:
+    heat = stripe_occlusion(encoder.image_features, pixels, queries(), bands)
+    return [Attribution(0, rearrange(heat, "b e h w -> b e (h w)"))]
+
+
+SCORERS: dict[str, Scorer] = {
+    "tokens": Scorer(_tokens, "entity", "selection tokens"),
+    "attention": Scorer(_attention, "image", "attention, layer {layer}"),
+    "rollout": Scorer(_rollout, "image", "rollout, layers 1 to {layer}"),
+    "occlusion": Scorer(_occlusion, "text", "stripe occlusion"),
+}
+"""By name, as in ``selection=tokens,attention`` and ``methods=occlusion``."""
+
+
+def check_methods(methods: Sequence[str], key: str) -> None:
+    """Refuse a scorer that does not exist.
+
+    Raises:
+        E2FashionError: an unknown name; the message names the ``key``.
+    """
+    if unknown := [method for method in methods if method not in SCORERS]:
+        raise E2FashionError(f"{key} is '{unknown[0]}'; choose among {', '.join(SCORERS)}.")
 
 
 @contextmanager
@@ -38,8 +136,8 @@ def eager_attention(model: CLIPModel) -> Iterator[None]:
 def attention_map(model: CLIPModel, pixel_values: Tensor) -> tuple[Tensor, int]:
     """How much CLS attends to each patch of images (B, 3, H, W), mean over heads: (B, P), and in which layer.
 
-    It is the last layer that sees patches: CLIP's last one, in an E2 the one before its last fusion block. What CLS
-    attends to besides (itself, selection tokens) is left out, so that rows sum to less than one.
+    It is the last layer that sees patches: CLIP's last one, in an E2 the one before its last fusion block. Attention
+    to CLS itself and to selection tokens is left out, so that rows sum to less than one.
 
     Raises:
         E2FashionError: the model yields no attention.
@@ -53,7 +151,7 @@ def attention_rollout(model: CLIPModel, pixel_values: Tensor) -> tuple[Tensor, i
 
     Attention rollout (Abnar and Zuidema, ACL 2020): every layer's mean over heads, half of it and half the token
     itself for the residual, multiplied from the first layer to the last that sees patches. What an E2's fusion blocks
-    carry from patches to selection tokens besides has no part in it.
+    carry from patches to selection tokens is not included.
 
     Raises:
         E2FashionError: the model yields no attention.
@@ -98,8 +196,7 @@ def stripe_occlusion(
     embed: Callable[[Tensor], Tensor],
     pixel_values: Tensor,
     text_embeds: Tensor,
-    grid: int = BAND_GRID,
-    batch_size: int = BAND_BATCH,
+    settings: Bands | None = None,
 ) -> Tensor:
     """Heat (B, E, H, W) in [0, 1] of E texts per image, by keeping one horizontal or vertical band at a time.
 
@@ -108,19 +205,19 @@ def stripe_occlusion(
     rest scaled to one (FashionCLIP's method). A text that no band serves better than the whole has heat 0 everywhere.
 
     Args:
-        embed: images (n, 3, H, W) to features (n, C), normalised or not.
-        pixel_values: normalised images (B, 3, H, W); outside a band they become 0, CLIP's mean colour, a grey.
-        text_embeds: (B, E, C), normalised or not.
-        grid: lines on which bands begin and end, per side.
-        batch_size: bands that are embedded at once.
+        embed: images (n, 3, H, W) to features (n, C), normalized or not.
+        pixel_values: normalized images (B, 3, H, W); outside a band they become 0, CLIP's mean colour, a grey.
+        text_embeds: (B, E, C), normalized or not.
+        settings: grid of the bands, and how many are embedded at once (on a CPU larger batches leave its cache).
     """
+    settings = settings or Bands()
     height, width = pixel_values.shape[-2:]
-    across, down = bands(grid, height), bands(grid, width)
+    across, down = bands(settings.grid, height), bands(settings.grid, width)
     keep = torch.cat([repeat(across, "m h -> m 1 h w", w=width), repeat(down, "m w -> m 1 h w", h=height)])
     keep = keep.to(pixel_values.device)
     heats = []
     for image, texts in zip(pixel_values, F.normalize(text_embeds.float(), dim=-1), strict=True):
-        parts = [embed(image[None]), *(embed(image * part) for part in keep.split(batch_size))]
+        parts = [embed(image[None]), *(embed(image * part) for part in keep.split(settings.batch_size))]
         scores = F.normalize(torch.cat(parts).float(), dim=-1) @ texts.T.to(image.device)  # (1 + M, E)
         gains = (scores[1:] - scores[0]).clamp(min=0).T.cpu()
         heat = rearrange(gains[:, : len(across)] @ across.float(), "e h -> e h 1")
@@ -133,23 +230,23 @@ def _stretched(heat: Tensor) -> Tensor:
     """Centred, cut at zero, and scaled to [0, 1] per map (..., H, W); a flat one becomes 0."""
     above = (heat - heat.mean((-2, -1), keepdim=True)).clamp(min=0)
     low, high = above.amin((-2, -1), keepdim=True), above.amax((-2, -1), keepdim=True)
-    # Rounding makes a flat map not quite flat; it must not be blown up into a picture.
+    # Rounding makes a flat map not quite flat; it must not be scaled up.
     flat = high - low <= 1e-6 * heat.abs().amax((-2, -1), keepdim=True).clamp(min=1e-12)
     return torch.where(flat, torch.zeros_like(above), (above - low) / (high - low).clamp(min=1e-12))
 
 
-def grey_square(picture: Tensor, grey: Sequence[float]) -> Tensor:
-    """A picture uint8 (3, H, W) in the middle of a square of its longer side, (3, N, N), as FashionCLIP explains it.
+def grey_square(image: Tensor, grey: Sequence[float]) -> Tensor:
+    """An image uint8 (3, H, W) in the middle of a square of its longer side, (3, N, N), as FashionCLIP explains it.
 
-    ``grey`` (3,) are levels from 0 to 1: an encoder's mean colour, so that what is beside the picture is to the encoder
-    what is masked.
+    ``grey`` (3,) are levels from 0 to 1: an encoder's mean colour, so that the padding is to the encoder what is
+    masked.
     """
-    height, width = picture.shape[-2:]
+    height, width = image.shape[-2:]
     side = max(height, width)
-    levels = torch.tensor([round(255 * level) for level in grey], dtype=picture.dtype)
+    levels = torch.tensor([round(255 * level) for level in grey], dtype=image.dtype)
     square = repeat(levels, "c -> c h w", h=side, w=side).clone()
     top, left = (side - height) // 2, (side - width) // 2
-    square[:, top : top + height, left : left + width] = picture
+    square[:, top : top + height, left : left + width] = image
     return square
 
 

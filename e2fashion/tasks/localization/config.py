@@ -9,9 +9,22 @@ from omegaconf import MISSING
 
 from e2fashion.options import Computing, Preprocessing
 
+Method = Literal["tokens", "attention", "rollout", "occlusion"]
+"""How a scorer of patches is called; :data:`e2fashion.tasks.localization.attribution.SCORERS` holds them."""
+
 
 @dataclass
-class ExplainConfig(Preprocessing, Computing):
+class Bands:
+    """Stripe occlusion."""
+
+    grid: int = 8
+    """Rows and columns at which the occluded bands begin and end."""
+    batch_size: int = 24
+    """Occluded images per step; a GPU takes more."""
+
+
+@dataclass
+class ExplainConfig(Bands, Preprocessing, Computing):
     """Which parts of one image a model's answer depends on."""
 
     model: str = MISSING
@@ -25,18 +38,14 @@ class ExplainConfig(Preprocessing, Computing):
     text: str | None = None
     """Texts that occlusion explains, separated by ``|``; null: the product's description and the tags of the model's
     entities. Source: field."""
-    methods: str | None = None
-    """``occlusion`` (of texts), ``tokens`` (of an E2), ``attention``, ``rollout``, separated by commas; null: the first
-    two where model and texts allow them, else ``attention``."""
+    methods: list[Method] | None = None
+    """``occlusion`` (of texts), ``tokens`` (of an E2), ``attention``, ``rollout``; null: the first two where model and
+    texts allow them, else ``attention``."""
     square: Literal["grey", "own"] = "grey"
     """Before occlusion: ``grey`` pads the image as FashionCLIP does, ``own`` squares it as the model does. Source:
     field."""
-    grid: int = 8
-    """Rows and columns at which the occluded bands begin and end."""
     name: str | None = None
     """Name of the model in the figure; null: its folder's name."""
-    batch_size: int = 24
-    """Occluded images per step; a GPU takes more."""
     precision: Literal["auto", "fp32", "bf16"] = "fp32"
     """Precision of the encoder; ``auto`` as in ``train.precision`` of a run."""
     output: str | None = None

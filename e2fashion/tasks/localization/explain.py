@@ -1,152 +1,180 @@
-"""Why an encoder sees what it sees in one picture: stripe occlusion for texts, selection maps, attention, rollout."""
+"""Explain what an encoder sees in one image: stripe occlusion for texts, selection maps, attention, rollout."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import textwrap
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from pathlib import Path
+from typing import cast
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
+from e2fashion.arithmetic import measuring_precision, set_threads
+from e2fashion.data.catalogue import Catalogue
+from e2fashion.data.decode import decode_image, read_pixels
 from e2fashion.data.transforms import normalize
+from e2fashion.disk import file_name
 from e2fashion.embedding import evaluating
 from e2fashion.encoder import Encoder, require_single_vectors
-from e2fashion.figures import Heatmap, as_array
-from e2fashion.tasks.localization.attribution import (
-    BAND_BATCH,
-    BAND_GRID,
-    attention_map,
-    attention_rollout,
-    grey_square,
-    stripe_occlusion,
-)
-from e2fashion.tasks.localization.measure import selects, token_slices
-from e2fashion.types import E2FashionError
+from e2fashion.figures import Heatmap, ImageArray, as_array, draw_heatmaps
+from e2fashion.measuring import load_named, to_device
+from e2fashion.tasks.localization.attribution import SCORERS, check_methods, grey_square, selects
+from e2fashion.tasks.localization.config import ExplainConfig, Method
+from e2fashion.types import E2FashionError, Sample
 
-Square = Literal["grey", "own"]
+ACROSS = 5  #: panels in a line
+LETTERS = 26  #: of a line below a panel
 
 
 @dataclass(frozen=True)
 class Explanation:
-    """One map of one picture: ``look`` is the square that the encoder saw, with heat and the patches it read.
+    """One map of one image: ``heatmap`` is the square that the encoder saw, with heat and the patches it read.
 
-    ``heading`` names the method, ``subject`` the text or the entity that it speaks of (empty: neither).
+    ``heading`` names the method, ``subject`` the text or the entity that it is about (empty: neither).
     """
 
     method: str
     heading: str
     subject: str
-    look: Heatmap
+    heatmap: Heatmap
 
 
 @dataclass(frozen=True)
-class ExplainSettings:
-    """``methods`` among :data:`METHODS`, in the order of the figure.
+class Explained:
+    """The maps of one ``image`` (H, W, 3), what it is called, and the name of the model."""
 
-    ``square`` is how occlusion makes a square of the picture: ``grey`` pads with the encoder's mean colour, as
-    FashionCLIP does, ``own`` is the encoder's way. The other methods always show the encoder's own. ``precision`` is
-    the towers'; cosines and heat are fp32 either way.
+    model: str
+    name: str
+    image: ImageArray
+    maps: list[Explanation]
+
+    def draw(self, file: Path | None = None) -> Path:
+        """Write the image and every map (bright where the model looks, frames are picks) as one figure.
+
+        ``file`` defaults to one in ``runs/explain/<model>/``.
+        """
+        file = file or Path("runs") / "explain" / file_name(self.model) / f"{file_name(self.name)}.png"
+        captions = [_below(item) for item in self.maps]
+        headings, looks = [item.heading for item in self.maps], [item.heatmap for item in self.maps]
+        draw_heatmaps(
+            self.image, looks, headings, captions, file, f"{self.model}: where it looks in {self.name}", ACROSS
+        )
+        return file
+
+
+def explain(config: ExplainConfig) -> Explained:
+    """Where a model looks in an image file, or in a product of a catalogue, for texts and for its entities.
+
+    Raises:
+        E2FashionError: neither or both of image and catalogue, or what :func:`explain_image` refuses.
     """
+    set_threads(config.threads)
+    if (config.image is None) == (config.data is None):
+        raise E2FashionError(
+            f"image={config.image}, data={config.data}: give one, an image file, or a catalogue and a product_id."
+        )
+    encoder, _ = load_named(config)
+    if config.image is not None:
+        image, name, texts = read_pixels(Path(config.image)), Path(config.image).stem, list[str]()
+    else:
+        image, name, texts = _product(config, encoder)
+    if config.text is not None:
+        texts = [text.strip() for text in config.text.split("|")]
+    to_device(encoder, config.accelerator)
+    config = replace(config, precision=measuring_precision(config))
+    return Explained(encoder.name, name, as_array(image), explain_image(encoder, image, config, texts))
 
-    methods: Sequence[str] = ("occlusion",)
-    texts: Sequence[str] = ()
-    square: Square = "grey"
-    grid: int = BAND_GRID
-    batch_size: int = BAND_BATCH
-    precision: Literal["fp32", "bf16"] = "fp32"
 
-
-def explain(encoder: Encoder, picture: Tensor, settings: ExplainSettings) -> list[Explanation]:
-    """Every map of a decoded picture uint8 (3, H, W) that the settings ask for.
+def explain_image(
+    encoder: Encoder, image: Tensor, config: ExplainConfig | None = None, texts: Sequence[str] = ()
+) -> list[Explanation]:
+    """Every map of a decoded image uint8 (3, H, W) by the methods of ``config`` (none named: those that apply).
 
     Raises:
         E2FashionError: an unknown method, occlusion without a text or with an empty one, selection maps of a model
             that has none, or occlusion of a model that compares tokens.
     """
-    check(encoder, settings)
-    found = []
-    half = torch.autocast(encoder.model.device.type, torch.bfloat16, enabled=settings.precision == "bf16")
-    with evaluating(encoder.model), half:
-        for method in settings.methods:
-            found += METHODS[method](encoder, picture, settings)
-    return found
+    config = config or ExplainConfig()
+    methods = _default_methods(encoder, texts) if config.methods is None else config.methods
+    _check(encoder, methods, texts)
+    maps: list[Explanation] = []
+    device = encoder.model.device
+    with evaluating(encoder.model), torch.autocast(device.type, torch.bfloat16, enabled=config.precision == "bf16"):
+        for method in methods:
+            maps += _explained(encoder, image, method, texts, config)
+    return maps
 
 
-def check(encoder: Encoder, settings: ExplainSettings) -> None:
-    """Raise an E2FashionError for what cannot be explained, before anything is computed."""
-    if not settings.methods:
-        raise E2FashionError(f"there are no methods: choose among {', '.join(METHODS)}.")
-    if unknown := [method for method in settings.methods if method not in METHODS]:
-        raise E2FashionError(f"methods is '{unknown[0]}'; choose among {', '.join(METHODS)}, separated by commas.")
-    if any(not text.strip() for text in settings.texts):
-        raise E2FashionError("a text is empty: say what is to be found, as in text='a red logo'.")
-    if "occlusion" in settings.methods:
-        require_single_vectors(encoder, "stripe occlusion")
-        if not settings.texts:
-            raise E2FashionError("occlusion needs a text: say what is to be found, as in text='a red logo'.")
-    if "tokens" in settings.methods and not selects(encoder):
+def _explained(
+    encoder: Encoder, image: Tensor, method: str, texts: Sequence[str], config: ExplainConfig
+) -> list[Explanation]:
+    """The maps of one method; of several blocks the last."""
+    scorer, transform = SCORERS[method], encoder.transform
+    if scorer.subject == "text" and config.square == "grey":
+        image, transform = grey_square(image, transform.mean), replace(transform, resize="squeeze")
+    square = transform(image)
+    pixels = normalize(square[None].to(encoder.model.device), transform.mean, transform.std)
+    entities = encoder.entities
+    last = scorer.attribute(encoder, pixels, lambda: encoder.embed_texts(list(texts))[None], entities, config)[-1]
+    names = [entity.name for entity in entities]
+    subjects = {"text": list(texts), "entity": names, "image": [""]}[scorer.subject]
+    selected = [patches[0].flatten().tolist() for patches in last.selected or ()] or [[] for _ in subjects]
+    shown, heading = as_array(square), scorer.heading.format(layer=last.layer)
+    return [
+        Explanation(method, heading, subject, Heatmap(shown, heat.float().cpu().numpy(), patches))
+        for subject, heat, patches in zip(subjects, last.maps[0], selected, strict=True)
+    ]
+
+
+def _default_methods(encoder: Encoder, texts: Sequence[str]) -> list[Method]:
+    methods: list[Method] = ["occlusion"] if texts and not encoder.compares_tokens else []
+    if selects(encoder):
+        methods.append("tokens")
+    return methods or ["attention"]
+
+
+def _check(encoder: Encoder, methods: Sequence[str], texts: Sequence[str]) -> None:
+    """Refuse what cannot be explained, before anything is computed."""
+    if not methods:
+        raise E2FashionError(f"there are no methods: choose among {', '.join(SCORERS)}.")
+    check_methods(methods, "methods")
+    if any(not text.strip() for text in texts):
+        raise E2FashionError("a text is empty: say what to look for, as in text='a red logo'.")
+    if by_text := [method for method in methods if SCORERS[method].subject == "text"]:
+        require_single_vectors(encoder, SCORERS[by_text[0]].heading)
+        if not texts:
+            raise E2FashionError(f"{by_text[0]} needs a text: say what to look for, as in text='a red logo'.")
+    if "tokens" in methods and not selects(encoder):
         raise E2FashionError(
             f"'{encoder.name}' has no selection tokens and so no maps of theirs: choose methods=occlusion,attention."
         )
 
 
-def _occlusion(encoder: Encoder, picture: Tensor, settings: ExplainSettings) -> list[Explanation]:
-    transform = encoder.transform
-    if settings.square == "grey":
-        picture = grey_square(picture, transform.mean)
-        transform = replace(transform, resize="squeeze")
-    square = transform(picture)
-    pixels = normalize(square[None].to(encoder.model.device), transform.mean, transform.std)
-
-    texts = encoder.embed_texts(list(settings.texts))
-    heat = stripe_occlusion(encoder.image_features, pixels, texts[None], settings.grid, settings.batch_size)[0]
-    return [
-        Explanation("occlusion", "stripe occlusion", text, _look(square, own.flatten()))
-        for text, own in zip(settings.texts, heat, strict=True)
-    ]
+def _product(config: ExplainConfig, encoder: Encoder) -> tuple[Tensor, str, list[str]]:
+    """The decoded first image of a product, its name, and the texts that are known of it."""
+    if config.product_id is None:
+        raise E2FashionError(f"data={config.data} without product_id: say which product to explain.")
+    catalogue = Catalogue.load(cast(str, config.data))
+    sample = _sample(catalogue, config.product_id)
+    tags = [sample.tags.get(entity.column) for entity in encoder.entities]
+    texts = [text for text in (sample.description, *tags) if text and text.strip()]
+    return decode_image(sample.image), f"product {config.product_id}", list(dict.fromkeys(texts))
 
 
-def _tokens(encoder: Encoder, picture: Tensor, settings: ExplainSettings) -> list[Explanation]:
-    """Mean probability and picks of every entity's tokens in the last fusion block: one forward pass for all."""
-    square, pixels = _own_square(encoder, picture)
-    output: Any = encoder.model.get_image_features(pixels, output_selection_maps=True)
-    maps, picks = output.selection_maps[0, -1].float().cpu(), output.selected_patches[0, -1].cpu()
-    found = []
-    for name, tokens in token_slices(encoder.entities).items():
-        selected = [int(patch) for patch in picks[tokens].flatten()]
-        look = _look(square, maps[tokens].mean(0), selected)
-        found.append(Explanation("tokens", "selection tokens", name, look))
-    return found
+def _sample(catalogue: Catalogue, product_id: str) -> Sample:
+    """The first view of a product, from whichever split holds it."""
+    for split in catalogue.split_names:
+        rows = catalogue.split(split)
+        if product_id in (ids := list(rows["product_id"])):
+            row = rows[ids.index(product_id)]
+            tags = {column: row[column] for column in catalogue.tag_columns}
+            return Sample(product_id, row["image"], row["description"] or "", tags)
+    raise E2FashionError(f"The catalogue {catalogue.path} has no product '{product_id}'.")
 
 
-def _attention(encoder: Encoder, picture: Tensor, settings: ExplainSettings) -> list[Explanation]:
-    square, pixels = _own_square(encoder, picture)
-    heat, layer = attention_map(encoder.model, pixels)
-    return [Explanation("attention", f"attention, layer {layer}", "", _look(square, heat[0]))]
-
-
-def _rollout(encoder: Encoder, picture: Tensor, settings: ExplainSettings) -> list[Explanation]:
-    square, pixels = _own_square(encoder, picture)
-    heat, layer = attention_rollout(encoder.model, pixels)
-    return [Explanation("rollout", f"rollout, layers 1 to {layer}", "", _look(square, heat[0]))]
-
-
-METHODS: dict[str, Callable[[Encoder, Tensor, ExplainSettings], list[Explanation]]] = {
-    "occlusion": _occlusion,
-    "tokens": _tokens,
-    "attention": _attention,
-    "rollout": _rollout,
-}
-
-
-def _own_square(encoder: Encoder, picture: Tensor) -> tuple[Tensor, Tensor]:
-    square = encoder.transform(picture)
-    return square, normalize(square[None].to(encoder.model.device), encoder.transform.mean, encoder.transform.std)
-
-
-def _look(square: Tensor, heat: Tensor, selected: Sequence[int] = ()) -> Heatmap:
-    values: NDArray[np.float32] = heat.float().cpu().numpy()
-    return Heatmap(as_array(square), values, list(selected))
+def _below(explanation: Explanation) -> str:
+    if not explanation.heatmap.heat.any():
+        return f"{explanation.subject}\n(no heat)".strip()
+    return "\n".join(textwrap.wrap(explanation.subject, LETTERS, max_lines=2, placeholder=" ..."))

@@ -1,114 +1,81 @@
-"""Do the patches that an encoder selects lie on the tag's true region? Tokens, attention, its rollout, occlusion.
+"""Do the patches that an encoder selects lie on the tag's true region? Every scorer of patches, counted as records.
 
-docs/selection.md defines what is measured. The picture is every product's first view, selection is free of noise.
+docs/selection.md defines what is measured. The image is every product's first view, selection is free of noise.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import accumulate
+from functools import partial
 from typing import Any
 
 import torch
-from einops import repeat
+from einops import rearrange
 from torch import Tensor
 
 from e2fashion.data.catalogue import Catalogue
-from e2fashion.data.transforms import normalize
+from e2fashion.data.dataset import CatalogueRows
+from e2fashion.data.storage import REGIONS_COLUMN, decode_regions
+from e2fashion.data.text import TextTemplate
+from e2fashion.data.transforms import ImageTransform, normalize
 from e2fashion.embedding import evaluating
 from e2fashion.encoder import Encoder
+from e2fashion.measuring import encoding_of
+from e2fashion.metrics.bootstrap import bootstrap, interval, weighted_means
 from e2fashion.metrics.localization import (
+    SMALL_REGION,
     best_iou,
     best_on_region,
     chance_iou,
     chance_share,
+    patch_coverage,
     patches_on_region,
     share_on_region,
 )
-from e2fashion.records import RunIdentity
-from e2fashion.tasks.localization.attribution import attention_map, attention_rollout, heat_of_patches, stripe_occlusion
-from e2fashion.tasks.localization.records import Scores, selection_records
-from e2fashion.tasks.localization.regions import has_regions, region_batches, region_entities
-from e2fashion.tasks.retrieval.measure import MeasureSettings
+from e2fashion.options import Inference
+from e2fashion.records import ENCODING, RecordContext, RunIdentity, declare
+from e2fashion.tasks.localization.attribution import (
+    SCORERS,
+    Attribution,
+    check_methods,
+    heat_of_patches,
+    selects,
+)
+from e2fashion.tasks.localization.config import Bands
 from e2fashion.terminal import progress_bar
-from e2fashion.types import E2FashionError, Entity, ResultRecord
+from e2fashion.types import Box, Entity, ResultRecord
 
 logger = logging.getLogger(__name__)
 
+SELECTION = declare(
+    "selection",
+    identified_by=("entity", "layer", "regions", *ENCODING),
+    reports=("area", "unknown", "cropped", "chance"),
+)
+ALL_ENTITIES = "(all)"
+"""Stands for the entities together; no entity can be called so."""
+
+ALL_REGIONS, SMALL_REGIONS = "all", f"under {SMALL_REGION:.0%}"
+METRICS = ("share", "pointing", "iou", "lift")
+"""The first three in percent, lift as a factor: share over its chance."""
+
 
 @dataclass(frozen=True)
-class Found:
-    """Where a method looks in B pictures: ``maps`` (B, E, P), higher is better.
+class Scores:
+    """Of N products and E entities: ``values`` (N, E, 5), share, pointing, IoU, chance of share, chance of IoU;
+    ``area`` (N, E), the share of the image that the region covers; ``known`` and ``cropped`` (N, E) bool."""
 
-    ``selected`` holds each entity's patches (B, k) int64; None: the k highest of its map. ``layer`` counts the
-    finished layers behind which it looks, 0 for the whole encoder.
-    """
+    values: Tensor
+    area: Tensor
+    known: Tensor
+    cropped: Tensor
 
-    layer: int
-    maps: Tensor
-    selected: tuple[Tensor, ...] | None = None
-
-
-def token_slices(entities: Sequence[Entity]) -> dict[str, slice]:
-    """By entity, where its tokens stand among those of all ``entities``."""
-    ends = accumulate(entity.tokens for entity in entities)
-    return {entity.name: slice(end - entity.tokens, end) for entity, end in zip(entities, ends, strict=True)}
-
-
-def selected_by_tokens(encoder: Encoder, pixels: Tensor, tag_embeds: Tensor, entities: Sequence[Entity]) -> list[Found]:
-    """What the entities' selection tokens read, per fusion block; an entity's map is the mean over its tokens."""
-    output: Any = encoder.model.get_image_features(pixels, output_selection_maps=True)
-    slices = token_slices(encoder.entities)
-    own = [slices[entity.name] for entity in entities]
-    return [
-        Found(
-            layer,
-            torch.stack([output.selection_maps[:, block, tokens].float().mean(1) for tokens in own], 1),
-            tuple(output.selected_patches[:, block, tokens].flatten(1) for tokens in own),
-        )
-        for block, layer in enumerate(encoder.fusion_layers)
-    ]
-
-
-def attended(encoder: Encoder, pixels: Tensor, tag_embeds: Tensor, entities: Sequence[Entity]) -> list[Found]:
-    """CLS's attention in the last layer that sees patches: one map, the same for every entity."""
-    heat, layer = attention_map(encoder.model, pixels)
-    return [Found(layer, repeat(heat, "b p -> b e p", e=len(entities)))]
-
-
-def rolled_out(encoder: Encoder, pixels: Tensor, tag_embeds: Tensor, entities: Sequence[Entity]) -> list[Found]:
-    """Attention rollout up to the last layer that sees patches: one map, the same for every entity."""
-    heat, layer = attention_rollout(encoder.model, pixels)
-    return [Found(layer, repeat(heat, "b p -> b e p", e=len(entities)))]
-
-
-def occluded(encoder: Encoder, pixels: Tensor, tag_embeds: Tensor, entities: Sequence[Entity]) -> list[Found]:
-    """Stripe occlusion with the tag's text as query."""
-
-    heat = stripe_occlusion(encoder.image_features, pixels, tag_embeds)
-    return [Found(0, heat_of_patches(heat, _side(encoder)))]
-
-
-METHODS: Mapping[str, Callable[[Encoder, Tensor, Tensor, Sequence[Entity]], list[Found]]] = {
-    "tokens": selected_by_tokens,
-    "attention": attended,
-    "rollout": rolled_out,
-    "occlusion": occluded,
-}
-"""Name, as in ``selection=tokens,attention``, and what finds the patches."""
-
-
-def check_methods(methods: Sequence[str]) -> None:
-    """Raise E2FashionError for a method that does not exist."""
-    if unknown := [method for method in methods if method not in METHODS]:
-        raise E2FashionError(f"selection is '{unknown[0]}'; choose among {', '.join(METHODS)}, separated by commas.")
-
-
-def selects(encoder: Encoder) -> bool:
-    """Whether an encoder has selection tokens and fusion blocks in which they select."""
-    return bool(encoder.entities and encoder.fusion_layers)
+    @classmethod
+    def joined(cls, parts: Sequence[Scores]) -> Scores:
+        """The scores of several batches as those of one."""
+        return cls(*(torch.cat([getattr(part, name) for part in parts]) for name in cls.__dataclass_fields__))
 
 
 def measure_selection(
@@ -116,19 +83,20 @@ def measure_selection(
     catalogue: Catalogue,
     splits: Sequence[str],
     methods: Sequence[str] = ("tokens",),
-    settings: MeasureSettings | None = None,
+    config: Inference | None = None,
     run: RunIdentity | None = None,
+    progress: bool = True,
 ) -> list[ResultRecord]:
-    """Records of every method, entity and fusion block on ``splits``.
+    """Records of every method (of :data:`.SCORERS`), entity and fusion block on ``splits``.
 
-    ``tokens`` says nothing about a model without selection tokens. A catalogue that knows no regions yields no record
-    and one line in the log. Other methods look for the model's own entities, or for all whose regions are known.
+    ``tokens`` is skipped for a model without selection tokens. A catalogue without regions yields no record and one
+    line in the log. Other methods are measured on the model's entities, or on all entities whose regions are known.
 
     Raises:
         E2FashionError: an unknown method.
     """
-    check_methods(methods)
-    settings, run = settings or MeasureSettings(), run or RunIdentity()
+    check_methods(methods, "selection")
+    config, run = config or Inference(), run or RunIdentity()
     wanted = [method for method in methods if method != "tokens" or selects(encoder)]
     known = [split for split in splits if has_regions(catalogue, split)]
     if wanted and not known:
@@ -140,8 +108,10 @@ def measure_selection(
             logger.info("%s has no tags for %s: left out of selection", catalogue.path, ", ".join(foreign))
             entities = tuple(entity for entity in entities if entity.name not in foreign)
         if entities:
-            scores = _scores(encoder, catalogue, split, entities, wanted, settings)
-            records += selection_records(scores, encoder, entities, catalogue, split, settings, run)
+            scores = _scores(encoder, catalogue, split, entities, wanted, config, progress)
+            context = run.context(encoder.name, split, catalogue.fingerprint)
+            how, patches = encoding_of(encoder, config.precision), _side(encoder) ** 2
+            records += selection_records(scores, [entity.name for entity in entities], context, how, patches)
     return records
 
 
@@ -151,40 +121,45 @@ def _scores(
     split: str,
     entities: Sequence[Entity],
     methods: Sequence[str],
-    settings: MeasureSettings,
+    config: Inference,
+    progress: bool,
 ) -> dict[tuple[str, int], Scores]:
     """The scores of every product, by method and layer."""
-    side, tag_embeds = _side(encoder), _TagEmbeds(encoder)
+    side, tag_embeds, transform = _side(encoder), _TagEmbeds(encoder), encoder.transform
     device = encoder.model.device
-    batches = region_batches(catalogue, split, entities, encoder.transform, side, settings.batch_size)
+    # What a method without tokens may choose as well: as many patches as the entity's tokens select.
+    patches_per_token = int(getattr(encoder.vision_config, "patches_per_token", 1))
+    counts = [min(entity.tokens * patches_per_token, side * side) for entity in entities]
+    batches = region_batches(catalogue, split, entities, transform, side, config.batch_size)
     label = f"selection on {split} of {encoder.name}"
     parts: dict[tuple[str, int], list[Scores]] = {}
-    with (
-        evaluating(encoder.model),
-        torch.autocast(device.type, torch.bfloat16, enabled=settings.precision == "bf16"),
-    ):
-        for batch in progress_bar(batches, desc=label, unit="batch", shown=settings.progress):
-            pixels = normalize(batch.squares.to(device), encoder.transform.mean, encoder.transform.std)
-            embeds = tag_embeds(batch.tags) if "occlusion" in methods else torch.empty(0)
+    with evaluating(encoder.model), torch.autocast(device.type, torch.bfloat16, enabled=config.precision == "bf16"):
+        for batch in progress_bar(batches, desc=label, unit="batch", shown=progress):
+            pixels = normalize(batch.squares.to(device), transform.mean, transform.std)
+            queries = partial(tag_embeds, batch.tags)
             on = patches_on_region(batch.coverage)
             for method in methods:
-                for found in METHODS[method](encoder, pixels, embeds, entities):
-                    values = _values(found, on, [_selected_count(encoder, entity) for entity in entities])
+                for attribution in SCORERS[method].attribute(encoder, pixels, queries, entities, Bands()):
+                    values = _values(attribution, on, counts, side)
                     scores = Scores(values, batch.coverage.mean(-1), batch.known, batch.cropped)
-                    parts.setdefault((method, found.layer), []).append(scores)
-    return {key: Scores.joined(own) for key, own in parts.items()}
+                    parts.setdefault((method, attribution.layer), []).append(scores)
+    return {key: Scores.joined(batches) for key, batches in parts.items()}
 
 
-def _values(found: Found, on: Tensor, counts: Sequence[int]) -> Tensor:
+def _values(attribution: Attribution, on: Tensor, counts: Sequence[int], side: int) -> Tensor:
     """Share, pointing, IoU and the chances of share and IoU: (B, E, 5) float64."""
-    maps, columns = found.maps.cpu().float(), []
+    maps, columns = attribution.maps.cpu().float(), []
+    if maps.shape[-1] != side * side:
+        cells = round(maps.shape[-1] ** 0.5)
+        maps = heat_of_patches(rearrange(maps, "b e (h w) -> b e h w", h=cells, w=cells), side)
+    maps = maps.expand(-1, len(counts), -1)
     for number, count in enumerate(counts):
-        own, region = maps[:, number], on[:, number]
-        if found.selected is None:
-            share = best_on_region(own, region, min(count, own.shape[-1]))
+        heat, region = maps[:, number], on[:, number]
+        if attribution.selected is None:
+            share = best_on_region(heat, region, count)
         else:
-            share = share_on_region(found.selected[number].cpu(), region)
-        scores = [share, best_on_region(own, region), best_iou(own, region), chance_share(region), chance_iou(region)]
+            share = share_on_region(attribution.selected[number].cpu(), region)
+        scores = [share, best_on_region(heat, region), best_iou(heat, region), chance_share(region), chance_iou(region)]
         columns.append(torch.stack(scores, -1).double())
     return torch.stack(columns, 1)
 
@@ -208,6 +183,130 @@ def _side(encoder: Encoder) -> int:
     return encoder.transform.size // int(encoder.vision_config.patch_size)
 
 
-def _selected_count(encoder: Encoder, entity: Entity) -> int:
-    """How many patches the tokens of an entity select: what a method without tokens may choose as well."""
-    return entity.tokens * int(getattr(encoder.vision_config, "patches_per_token", 1))
+def selection_records(
+    scores: Mapping[tuple[str, int], Scores],
+    entities: Sequence[str],
+    context: RecordContext,
+    how: Mapping[str, Any],
+    patches: int,
+) -> list[ResultRecord]:
+    """Every metric by method, layer, entity (and all together), over all regions and over the small ones.
+
+    ``protocol`` is the method; ``extra`` holds ``entity``, ``layer``, ``regions``, the exact ``chance`` of the metric,
+    the mean ``area`` of the regions in percent, how many products were left out because the region is ``unknown`` or
+    was ``cropped`` away, and ``how`` images were encoded. ``queries`` are the products and entities that were counted,
+    ``candidates`` the ``patches``.
+    """
+    groups = {name: [number] for number, name in enumerate(entities)} | {ALL_ENTITIES: list(range(len(entities)))}
+    records = []
+    for (method, layer), every in scores.items():
+        for entity, columns in groups.items():
+            values, area, known, cropped = (
+                part[:, columns] for part in (every.values, every.area, every.known, every.cropped)
+            )
+            lost = int(cropped.sum())
+            left_out = {"unknown": int((~known).sum()) - lost, "cropped": lost}
+            for regions, counted in ((ALL_REGIONS, known), (SMALL_REGIONS, known & (area < SMALL_REGION))):
+                if not counted.any():
+                    continue
+                where = {"entity": entity, "layer": layer, "regions": regions}
+                size = {"area": 100 * float(area[counted].mean())}
+                product = counted.nonzero()[:, 0].unique(return_inverse=True)[1]
+                for metric, (value, low, high, chance) in _estimates(values[counted], product).items():
+                    records.append(
+                        SELECTION.record(
+                            context,
+                            metric,
+                            value,
+                            low,
+                            high,
+                            protocol=method,
+                            queries=int(counted.sum()),
+                            candidates=float(patches),
+                            extra={**how, **where, **size, **left_out, "chance": chance},
+                        )
+                    )
+    return records
+
+
+def _estimates(values: Tensor, product: Tensor) -> dict[str, tuple[float, float, float, float]]:
+    """Value, bounds (bootstrap over products, seed 0) and chance of every metric, from rows (Q, 5) of products (Q,)."""
+    units = int(product.max()) + 1
+    means = weighted_means(values, product, units)
+
+    def with_lift(weights: Tensor) -> Tensor:
+        drawn = means(weights)
+        return torch.cat([100 * drawn, drawn[:, :1] / drawn[:, 3:4]], dim=-1)
+
+    value = with_lift(torch.ones(1, units))[0]
+    low, high = interval(bootstrap(with_lift, units))
+    chances = (value[3], value[3], value[4], torch.ones(()))
+    return {
+        metric: (float(value[column]), float(low[column]), float(high[column]), float(chance))
+        for metric, column, chance in zip(METRICS, (0, 1, 2, 5), chances, strict=True)
+    }
+
+
+@dataclass(frozen=True)
+class RegionBatch:
+    """First views of B products.
+
+    ``squares`` (B, 3, S, S) uint8; ``coverage`` (B, E, P) float64, the share of every patch that the tag's region
+    covers, zero where it is not ``known`` (B, E) bool; ``cropped`` (B, E) bool: a region is known but lies wholly
+    outside the square; ``tags`` B tuples in the order of the entities.
+    """
+
+    squares: Tensor
+    coverage: Tensor
+    known: Tensor
+    cropped: Tensor
+    tags: list[tuple[str | None, ...]]
+
+
+def has_regions(catalogue: Catalogue, split: str) -> bool:
+    """Whether a split knows the regions of its tags."""
+    return REGIONS_COLUMN in catalogue.split(split).column_names
+
+
+def region_entities(catalogue: Catalogue, split: str) -> tuple[Entity, ...]:
+    """The tag columns of which a split knows regions, as entities with the paper's two tokens."""
+    texts = catalogue.split(split).with_format(None)[REGIONS_COLUMN]
+    present = {column for text in texts if text for column in decode_regions(text)}
+    return tuple(Entity(column, column) for column in catalogue.tag_columns if column in present)
+
+
+def boxes_in_square(boxes: Sequence[Box], transform: ImageTransform, height: int, width: int) -> list[Box]:
+    """Boxes of an image (height, width) in its square; those that were cropped away are left out."""
+    mapped = [transform.map_box(box, height, width) for box in boxes]
+    return [box for box in mapped if box is not None]
+
+
+def region_batches(
+    catalogue: Catalogue,
+    split: str,
+    entities: Sequence[Entity],
+    transform: ImageTransform,
+    side: int,
+    batch_size: int = 128,
+) -> Iterator[RegionBatch]:
+    """Every product's first view and regions, on a grid of ``side`` x ``side`` patches, in the catalogue's order."""
+    columns = [entity.column for entity in entities]
+    rows = CatalogueRows(catalogue.split(split), columns, TextTemplate(), transform)
+    texts = catalogue.split(split)[REGIONS_COLUMN]
+    starts = [int(row) for row in rows.product_starts[:-1]]
+    for first in range(0, len(starts), batch_size):
+        chosen = starts[first : first + batch_size]
+        images = [rows.image(row) for row in chosen]
+        coverage = torch.zeros(len(chosen), len(columns), side * side, dtype=torch.float64)
+        known, cropped = torch.zeros(2, len(chosen), len(columns), dtype=torch.bool)
+        tags = [rows.tags(row) for row in chosen]
+        for item, (row, image) in enumerate(zip(chosen, images, strict=True)):
+            regions = decode_regions(texts[row]) if texts[row] else {}
+            for number, column in enumerate(columns):
+                if tags[item][number] is None or not regions.get(column):
+                    continue
+                boxes = boxes_in_square(regions[column], transform, *image.shape[-2:])
+                coverage[item, number] = patch_coverage(boxes, side)
+                known[item, number], cropped[item, number] = bool(boxes), not boxes
+        squares = torch.stack([transform(image) for image in images])
+        yield RegionBatch(squares, coverage, known, cropped, tags)

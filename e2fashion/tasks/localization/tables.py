@@ -1,4 +1,4 @@
-"""Tables of where encoders look: lift over chance on small regions at the top, every metric per entity below."""
+"""Tables of where encoders look: lift over chance on small regions, and every metric per entity."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 from e2fashion.records import settings_of
 from e2fashion.tables import MISSING_VALUE, Column, Fact, Table, pivot
-from e2fashion.tasks.localization.records import ALL_ENTITIES, ALL_REGIONS, SELECTION, SMALL_REGIONS
+from e2fashion.tasks.localization.measure import ALL_ENTITIES, ALL_REGIONS, SELECTION, SMALL_REGIONS
 from e2fashion.types import ResultRecord
 
 Where = tuple[str, str, int]
@@ -38,7 +38,7 @@ def lift_table(records: Sequence[ResultRecord]) -> Table:
         rows=dict.fromkeys(_where(record) for record in chosen),
         labels=lambda where, _: (_named(where),),
         caption=f"Selected patches on the tag's true region, {records[0].split}, regions {SMALL_REGIONS} of the "
-        "picture: share over the share that random patches would reach (1 is chance), with its 95 % bootstrap interval "
+        "image: share over the share that random patches would reach (1 is chance), with its 95 % bootstrap interval "
         f"over products or ± the deviation over seeds; {MISSING_VALUE} where no region is that small.",
     )
 
@@ -53,15 +53,15 @@ def detail_table(records: Sequence[ResultRecord]) -> Table:
         [record for record in records if record.extra["regions"] == ALL_REGIONS],
         ("patches of", "entity"),
         [
-            Fact("regions", lambda own: f"{own[0].queries:,}"),
-            Fact("left out", lambda own: f"{own[0].extra['unknown'] + own[0].extra['cropped']:,}"),
-            Fact("area %", lambda own: f"{own[0].extra['area']:.1f}"),
+            Fact("regions", lambda group: f"{group[0].queries:,}"),
+            Fact("left out", lambda group: f"{group[0].extra['unknown'] + group[0].extra['cropped']:,}"),
+            Fact("area %", lambda group: f"{group[0].extra['area']:.1f}"),
             number("share", "share %"),
-            Fact("chance %", lambda own: f"{_first(own, 'share').extra['chance']:.1f}"),
+            Fact("chance %", lambda group: _chance(group, "share")),
             number("lift", "lift", 2),
             number("pointing", "pointing %"),
             number("iou", "IoU %"),
-            Fact("chance IoU %", lambda own: f"{_first(own, 'iou').extra['chance']:.1f}"),
+            Fact("chance IoU %", lambda group: _chance(group, "iou")),
         ],
         row=lambda record: (_where(record), record.extra["entity"]),
         column=lambda record: record.metric,
@@ -71,8 +71,10 @@ def detail_table(records: Sequence[ResultRecord]) -> Table:
     )
 
 
-def _first(records: Sequence[ResultRecord], metric: str) -> ResultRecord:
-    return next(record for record in records if record.metric == metric)
+def _chance(records: Sequence[ResultRecord], metric: str) -> str:
+    """The chance of a metric; n/a where it was not measured."""
+    chances = (f"{record.extra['chance']:.1f}" for record in records if record.metric == metric)
+    return next(chances, MISSING_VALUE)
 
 
 def _where(record: ResultRecord) -> Where:

@@ -6,25 +6,26 @@ from dataclasses import dataclass, field
 
 from omegaconf import MISSING
 
-from e2fashion.options import Measuring
+from e2fashion.options import FeatureKind, Measuring
+from e2fashion.types import Split
 
 
 @dataclass
 class ProbeConfig(Measuring):
     """Linear probes of one encoder: how well its image features separate the values of an entity."""
 
-    entity: str = MISSING
-    """Tag columns, or entities of the model, separated by commas."""
-    features: str = "global"
-    """``global``, ``region`` (of the entity), ``both`` (concatenated), separated by commas."""
-    split: str = "test"
+    entity: list[str] = MISSING
+    """Tag columns, or entities of the model."""
+    features: list[FeatureKind] = field(default_factory=lambda: ["global"])
+    """``global``, ``region`` (of the entity), ``both`` (concatenated)."""
+    split: Split = "test"
     """Split on which the probe is measured; it is fitted on train, its regularization chosen on val."""
     min_examples: int = 10
     """Classes with fewer products in train are left out and counted."""
-    fibre_columns: str = "composition"
-    """Columns of compositions, separated by commas, whose classes are the dominant fibres."""
-    shots: str = ""
-    """Examples per class of the few-shot curve, as in ``1,4,16``; empty: none."""
+    fibre_columns: list[str] = field(default_factory=lambda: ["composition"])
+    """Columns of compositions, whose classes are the dominant fibres."""
+    shots: list[int] = field(default_factory=list)
+    """Examples per class of the few-shot curve, as in ``[1, 4, 16]``; ``[]``: none."""
     draws: int = 5
     """Random draws of those examples, averaged."""
     strengths: list[float] = field(default_factory=lambda: [1.0, 0.1, 0.01, 1e-3, 1e-4, 1e-5])

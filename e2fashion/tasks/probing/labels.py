@@ -1,4 +1,4 @@
-"""The classes that a linear probe tells apart: an entity's tags, the rare ones left out and counted."""
+"""The classes of a linear probe: an entity's tags, the rare ones left out and counted."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from e2fashion.data.catalogue import Catalogue
-from e2fashion.data.composition import dominant_fibre
+from e2fashion.data.composition.grammar import dominant_fibre
 from e2fashion.types import E2FashionError, Entity
 
 TRAIN, VAL = "train", "val"
@@ -44,12 +44,12 @@ class Task:
 
 
 def entity_column(entity: str, entities: Sequence[Entity], catalogue: Catalogue) -> str:
-    """The catalogue's column that holds an entity: the model's own choice for its entities, else of the same name.
+    """The catalogue's column that holds an entity: the model's choice for its entities, else of the same name.
 
     Raises:
         E2FashionError: the catalogue has no such column.
     """
-    column = next((own.column for own in entities if own.name == entity), entity)
+    column = next((item.column for item in entities if item.name == entity), entity)
     if column not in catalogue.tag_columns:
         of = f" (column '{column}')" if column != entity else ""
         raise E2FashionError(
@@ -79,14 +79,14 @@ def build_task(
             f"'{entity}' has {len(classes)} class(es) with at least {min_examples} products in train, of "
             f"{len(counts)} altogether; a probe needs two. Lower min_examples, or choose another entity."
         )
-    task = Task(entity, classes, {name: _labelled(own, classes, counts) for name, own in tags.items()}, min_examples)
-    for name, labelled in task.splits.items():
-        if not len(labelled.rows):
+    labelled = {name: _labelled(values, classes, counts) for name, values in tags.items()}
+    for name, products in labelled.items():
+        if not len(products.rows):
             raise E2FashionError(
                 f"No product of {name} has one of the {len(classes)} classes of '{entity}' that train knows: "
                 "lower min_examples, or choose another split or entity."
             )
-    return task
+    return Task(entity, classes, labelled, min_examples)
 
 
 def _tags(catalogue: Catalogue, split: str, column: str, by_fibre: bool) -> list[str | None]:
@@ -99,7 +99,7 @@ def _tags(catalogue: Catalogue, split: str, column: str, by_fibre: bool) -> list
 
 
 def _labelled(tags: Sequence[str | None], classes: Sequence[str], known: Counter[str]) -> Labelled:
-    number = {name: place for place, name in enumerate(classes)}
+    number = {name: label for label, name in enumerate(classes)}
     kept = [(row, number[tag]) for row, tag in enumerate(tags) if tag in number]
     left_out = [tag for tag in tags if tag is not None and tag not in number]
     rare = [tag for tag in left_out if tag in known]

@@ -36,7 +36,7 @@ class LogisticFit:
     converged: bool
 
     def predict(self, features: Tensor) -> Tensor:
-        """The class (N,) int64 of standardised features (N, C)."""
+        """The class (N,) int64 of standardized features (N, C)."""
         return (features @ self.weight + self.bias).argmax(1)
 
 
@@ -67,7 +67,7 @@ def tolerance_at(strength: float, tolerance: float = TOLERANCE) -> float:
 class LogisticProblem:
     """Mean cross-entropy of features (N, C) and int64 labels (N,) plus ``strength / 2`` times the squared weights.
 
-    The bias is not penalised. L-BFGS searches in coordinates in which the features are uncorrelated: the minimum stays
+    The bias is not penalized. L-BFGS searches in coordinates in which the features are uncorrelated: the minimum stays
     the same. On features of a small trained encoder that took a third to a twentieth of the iterations; on synthetic
     ones of a flatter spectrum it gained nothing and once took a third more.
 
@@ -77,7 +77,7 @@ class LogisticProblem:
 
     def __init__(self, features: Tensor, labels: Tensor, classes: int) -> None:
         if classes < 2:
-            raise E2FashionError(f"a probe needs two classes to tell apart and has {classes}: choose another entity")
+            raise E2FashionError(f"a probe needs two classes and has {classes}: choose another entity")
         self.labels = labels
         self.classes = classes
         self.inputs = torch.cat([features, features.new_ones(len(features), 1)], dim=1).float()
@@ -120,7 +120,7 @@ class LogisticProblem:
     def path(
         self, strengths: Sequence[float], tolerance: float = TOLERANCE, max_iterations: int = MAX_ITERATIONS
     ) -> Iterator[LogisticFit]:
-        """Fits from the strongest regularisation to the weakest, each started from the one before."""
+        """Fits from the strongest regularization to the weakest, each started from the one before."""
         last: LogisticFit | None = None
         for strength in sorted(strengths, reverse=True):
             last = self.fit(strength, last, tolerance, max_iterations)

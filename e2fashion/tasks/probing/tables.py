@@ -1,30 +1,44 @@
-"""Tables of linear probes: one row per model, entity and kind of features, and the few-shot curves."""
+"""Linear probes as tables (a row per model, entity and kind of features) and as figures: bars and few-shot curves."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
-from e2fashion.tables import Column, Fact, Table, pivot, to_markdown
+from e2fashion.disk import file_name, write_text
+from e2fashion.plots import Point, draw_bars, draw_curves
+from e2fashion.tables import Column, Fact, Table, pivot, summarize
 from e2fashion.tasks.probing.probe import ALL, PROBE
-from e2fashion.types import ResultRecord
+from e2fashion.types import E2FashionError, ResultRecord
 
 Key = tuple[str, str, str]
 """Entity, model, features."""
 HEADS = ("entity", "model", "features")
 SHOWN = {"accuracy": "accuracy", "macro_f1": "macro-F1"}
+MAJORITY = "majority class"
+LABELS = {"accuracy": "accuracy (%)", "macro_f1": "macro-F1 (%)", "weighted_f1": "weighted F1 (%)"}
+Measured = tuple[str, str]
+"""Split and catalogue fingerprint: what the probes of one table or figure share."""
 
 
-def probe_tables(records: Sequence[ResultRecord]) -> str:
-    """The tables of every split and catalogue that the probes among ``records`` were made on; empty without any."""
-    parts = []
-    probes = [record for record in records if record.task == PROBE.task]
-    for place in dict.fromkeys((record.split, record.data_fingerprint) for record in probes):
-        own = [record for record in probes if (record.split, record.data_fingerprint) == place]
-        parts.append(to_markdown(probe_table(own)))
-        if any(record.extra["shots"] != ALL for record in own):
-            parts.append(to_markdown(few_shot_table(own)))
-    return "\n".join(parts)
+def probe_tables(records: Sequence[ResultRecord]) -> list[Table]:
+    """The tables of every split and catalogue of the probes among ``records``; none without probes."""
+    tables = []
+    for alike in probes_by_data(records).values():
+        tables.append(probe_table(alike))
+        if any(record.extra["shots"] != ALL for record in alike):
+            tables.append(few_shot_table(alike))
+    return tables
+
+
+def probes_by_data(records: Sequence[ResultRecord]) -> dict[Measured, list[ResultRecord]]:
+    """The probes among ``records`` by split and catalogue, in the order of the records."""
+    found: dict[Measured, list[ResultRecord]] = {}
+    for record in records:
+        if record.task == PROBE.task:
+            found.setdefault((record.split, record.data_fingerprint), []).append(record)
+    return found
 
 
 def probe_table(records: Sequence[ResultRecord], digits: int = 1) -> Table:
@@ -35,7 +49,7 @@ def probe_table(records: Sequence[ResultRecord], digits: int = 1) -> Table:
     full = [record for record in records if record.extra["shots"] == ALL and record.metric in SHOWN]
 
     def majority(metric: str) -> Fact:
-        return Fact(f"majority {SHOWN[metric]}", lambda own: f"{own[0].extra['majority'][metric]:.{digits}f}")
+        return Fact(f"majority {SHOWN[metric]}", lambda group: f"{group[0].extra['majority'][metric]:.{digits}f}")
 
     return pivot(
         full,
@@ -43,8 +57,8 @@ def probe_table(records: Sequence[ResultRecord], digits: int = 1) -> Table:
         [
             *(Column(title, metric, digits, interval=True) for metric, title in SHOWN.items()),
             *map(majority, SHOWN),
-            Fact("classes", lambda own: f"{own[0].extra['classes']:,}"),
-            Fact("n", lambda own: f"{own[0].queries:,}"),
+            Fact("classes", lambda group: f"{group[0].extra['classes']:,}"),
+            Fact("n", lambda group: f"{group[0].queries:,}"),
             Fact("fit", _mark),
         ],
         row=_key,
@@ -62,22 +76,21 @@ def few_shot_table(records: Sequence[ResultRecord], metric: str = "accuracy", di
     short = {r.extra["entity"]: r.extra["short_classes"] for r in records if r.extra.get("short_classes")}
     fewer = "".join(f" Up to {count} classes of {entity} have fewer in train." for entity, count in short.items())
 
+    def title(number: str) -> str:
+        return "all of train" if number == ALL else f"{number} a class"
+
     def over_draws(record: ResultRecord) -> float | None:
-        deviation: float | None = record.extra.get("deviation", {}).get(metric)
-        return deviation
+        return _deviation(record, metric)
 
     return pivot(
         [record for record in records if record.metric == metric],
         HEADS,
-        [
-            Column("all of train" if number == ALL else f"{number} a class", number, digits, best="", spread=over_draws)
-            for number in shots
-        ],
+        [Column(title(number), number, digits, best="", spread=over_draws) for number in shots],
         row=_key,
         column=lambda record: record.extra["shots"],
         rows=_keys(records),
         caption=f"{SHOWN[metric]} of probes on few examples of train: mean ± standard deviation over {_joined(draws)} "
-        f"draws, regularisation chosen on the whole of val.{fewer}",
+        f"draws, regularization chosen on the whole of val.{fewer}",
     )
 
 
@@ -98,8 +111,8 @@ def _mark(records: Sequence[ResultRecord]) -> str:
 
 def _caption(records: Sequence[ResultRecord]) -> str:
     parts = [
-        f"Linear probe on {_joined(record.split for record in records)}: logistic regression on standardised features, "
-        "fitted on train, regularisation chosen on val; percent, with 95 % bootstrap interval over products."
+        f"Linear probe on {_joined(record.split for record in records)}: logistic regression on standardized features, "
+        "fitted on train, regularization chosen on val; percent, with 95 % bootstrap interval over products."
     ]
     for entity in dict.fromkeys(record.extra["entity"] for record in records):
         extra = next(record.extra for record in records if record.extra["entity"] == entity)
@@ -118,3 +131,95 @@ def _left_out(extra: dict[str, Any]) -> str:
 
 def _joined(values: Any) -> str:
     return ", ".join(str(value) for value in dict.fromkeys(values))
+
+
+def draw_probes(records: Sequence[ResultRecord], file: Path, metric: str = "accuracy") -> Path:
+    """A group of bars per entity, a bar per model (and kind of features where there are several), the majority last.
+
+    Whiskers are the 95 % interval of a single record, or one standard deviation either side over several seeds.
+
+    Raises:
+        E2FashionError: no probes among the records, or probes on several splits or catalogues.
+    """
+    chosen = [record for record in _alike(records, file) if record.metric == metric and record.extra["shots"] == ALL]
+    bars: dict[str, dict[str, Point]] = {}
+    majority: dict[str, Point] = {}
+    for (series, entity), seeds in _series(chosen).items():
+        group = f"{entity}\n{seeds[0].extra['classes']} classes"
+        bars.setdefault(series, {})[group] = Point.of(0.0, summarize(seeds))
+        majority[group] = Point(0.0, seeds[0].extra["majority"][metric])
+    return draw_bars(bars | {MAJORITY: majority}, file, LABELS[metric])
+
+
+def draw_few_shots(records: Sequence[ResultRecord], entity: str, file: Path, metric: str = "accuracy") -> Path:
+    """A curve per model (and kind of features) of one entity over the examples per class, on a logarithmic axis.
+
+    Whiskers are one standard deviation over draws either side; the whole of train is left to the bars.
+
+    Raises:
+        E2FashionError: no few-shot probe of the entity among the records.
+    """
+    chosen = [
+        record
+        for record in _alike(records, file)
+        if record.metric == metric and record.extra["entity"] == entity and record.extra["shots"] != ALL
+    ]
+    curves: dict[str, list[Point]] = {}
+    for shots in dict.fromkeys(record.extra["shots"] for record in chosen):
+        for (series, _), seeds in _series([record for record in chosen if record.extra["shots"] == shots]).items():
+            value = summarize(seeds, spread=lambda one: _deviation(one, metric))
+            curves.setdefault(series, []).append(Point.of(float(shots), value))
+    return draw_curves(curves, file, f"examples per {entity} class", LABELS[metric], log_x=True)
+
+
+def add_probe_figures(records: Sequence[ResultRecord], report: Path) -> str:
+    """Draw bars and few-shot curves next to a report and append them to it; returns what is appended.
+
+    One figure per split, catalogue and kind of features, and one of few-shot curves per entity; nothing without probes.
+    Where a figure cannot be drawn (too many models, no matplotlib) the report says why.
+    """
+    lines: list[str] = []
+    for number, ((split, _), alike) in enumerate(probes_by_data(records).items()):
+        for kind in dict.fromkeys(record.extra["features"] for record in alike):
+            chosen = [record for record in alike if record.extra["features"] == kind]
+            stem = f"{report.stem}_probe" + (f"_{number + 1}" if number else "") + f"_{kind}"
+            few = dict.fromkeys(record.extra["entity"] for record in chosen if record.extra["shots"] != ALL)
+            folder, on = report.parent / "figures", f"{kind} features on {split}"
+            try:
+                bars = draw_probes(chosen, folder / f"{file_name(stem)}.png")
+                lines.append(f"![linear probes of {on}](figures/{bars.name})\n")
+                for entity in few:
+                    curves = draw_few_shots(chosen, entity, folder / f"{file_name(f'{stem}_{entity}')}_few_shots.png")
+                    lines.append(f"![few-shot probes of {entity}, {on}](figures/{curves.name})\n")
+            except E2FashionError as error:
+                lines.append(f"No figure: {error}.\n")
+    if not lines:
+        return ""
+    text = "\n" + "\n".join(lines)
+    write_text(report, (report.read_text(encoding="utf-8") if report.is_file() else "") + text)
+    return text
+
+
+def _alike(records: Sequence[ResultRecord], file: Path) -> list[ResultRecord]:
+    """The probes among the records, if all share a split and a catalogue."""
+    by_data = probes_by_data(records)
+    if len(by_data) != 1:
+        found = "; ".join(f"{split} of catalogue {fingerprint[:12]}" for split, fingerprint in by_data) or "no probes"
+        raise E2FashionError(f"{file.name} needs probes on one split of one catalogue and got {found}.")
+    return next(iter(by_data.values()))
+
+
+def _series(records: Sequence[ResultRecord]) -> dict[tuple[str, str], list[ResultRecord]]:
+    """The records (several seeds) of every bar, by name and entity; several kinds of features are named."""
+    several = len({record.extra["features"] for record in records}) > 1
+    found: dict[tuple[str, str], list[ResultRecord]] = {}
+    for record in records:
+        name = f"{record.model}, {record.extra['features']}" if several else record.model
+        found.setdefault((name, record.extra["entity"]), []).append(record)
+    return found
+
+
+def _deviation(record: ResultRecord, metric: str) -> float | None:
+    """The deviation over few-shot draws."""
+    deviation: float | None = record.extra.get("deviation", {}).get(metric)
+    return deviation

@@ -1,1 +1,1 @@
-"""Retrieval between pictures and texts: protocols, candidate lists, rankings, and their breakdown."""
+"""Retrieval between images and texts: protocols, candidate lists, rankings, and their breakdown."""

@@ -1,4 +1,4 @@
-"""Whom does a model serve? Recall by groups of queries: how often training saw the brand, how long the text is."""
+"""Recall by groups of queries: how often the brand occurs in training, how long the text is."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def recall_by_group(
     """R@k of the queries of each group, with its 95 % bootstrap interval over products.
 
     ``groups`` maps the name of a division (``brand seen in training``) to the group of every product, in the order of
-    ``Ranking.product``'s places. The gallery stays whole. ``task`` is ``retrieval_by_group``; ``extra`` holds
+    ``Ranking.product``'s numbers. The gallery stays whole. ``task`` is ``retrieval_by_group``; ``extra`` holds
     ``division`` and ``group``.
 
     Raises:
@@ -76,9 +76,9 @@ def recall_by_group(
         for division, names in groups.items():
             if len(names) < products:
                 raise E2FashionError(f"'{division}' groups {len(names)} products, the ranking has {products}")
-            of_query = [names[place] for place in ranking.product.tolist()]
+            of_query = [names[number] for number in ranking.product.tolist()]
             for group in sorted(set(of_query), key=_group_order):
-                rows = torch.tensor([place for place, name in enumerate(of_query) if name == group])
+                rows = torch.tensor([row for row, name in enumerate(of_query) if name == group])
                 hits = 100.0 * (ranking.ranks[rows] <= k)[:, None].double()
                 unit = ranking.product[rows].unique(return_inverse=True)[1]
                 units = int(unit.max()) + 1

@@ -1,10 +1,10 @@
-"""Ranks of named queries, the records computed from them, and their file beside the records."""
+"""Ranks of queries: their records, their file, and the paired comparison of two models' ranks."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +13,10 @@ from torch import Tensor
 
 from e2fashion.disk import DamagedError, file_name
 from e2fashion.disk.tensors import load_tensors, save_tensors
-from e2fashion.metrics.bootstrap import RESAMPLES
+from e2fashion.metrics.bootstrap import RESAMPLES, paired_bootstrap
 from e2fashion.metrics.retrieval import TOP_K, summarize
-from e2fashion.records import ENCODING, RecordContext, declare
-from e2fashion.types import ResultRecord
+from e2fashion.records import ENCODING, RecordContext, RecordKind, declare
+from e2fashion.types import E2FashionError, ResultRecord
 
 BOTH = "both"
 """Direction of a record that adds image-to-text and text-to-image."""
@@ -25,15 +25,16 @@ RETRIEVAL = declare(
     "retrieval",
     identified_by=(*ENCODING, "candidate_seed", "queries_per_draw", "draws", "fill"),
     reports=("ceiling", "fewest_candidates", "left_out", "short_lists", "texts"),
-    extensible=True,  # protocols of other packages have settings of their own, which identify
+    extensible=True,  # protocols of other packages have further settings, which identify
 )
+RETRIEVAL_DIFFERENCE = declare("retrieval_difference", identified_by=("against",), reports=("p_value",))
 
 
 @dataclass(frozen=True)
 class Ranking:
     """The ranks of one direction under one notion of a hit.
 
-    ``ranks`` (Q,) int64 from 1; ``product`` (Q,) int64, the product of each query as a place in ``product_ids``;
+    ``ranks`` (Q,) int64 from 1; ``product`` (Q,) int64, the product of each query as an index into ``product_ids``;
     ``candidates`` (Q,) int64, how many there were to choose from. ``extra`` goes into every record of the ranking;
     ``metric_extra`` into that of one metric.
     """
@@ -62,16 +63,13 @@ def records_of(
     """
     records: list[ResultRecord] = []
     for positives in dict.fromkeys(ranking.positives for ranking in rankings):
-        own = {ranking.direction: ranking for ranking in rankings if ranking.positives == positives}
-        estimates = summarize(
-            {name: ranking.ranks for name, ranking in own.items()},
-            {name: ranking.product for name, ranking in own.items()},
-            top_k,
-            resamples,
-        )
+        alike = {ranking.direction: ranking for ranking in rankings if ranking.positives == positives}
+        ranks = {name: ranking.ranks for name, ranking in alike.items()}
+        products = {name: ranking.product for name, ranking in alike.items()}
+        estimates = summarize(ranks, products, top_k, resamples)
         for name, estimate in estimates.items():
             direction, _, metric = name.rpartition("/")
-            involved = [own[direction]] if direction else list(own.values())
+            involved = [alike[direction]] if direction else list(alike.values())
             candidates = torch.cat([ranking.candidates for ranking in involved])
             extra = dict(how or {}) | dict(involved[0].extra) | dict(involved[0].metric_extra.get(metric, {}))
             if len(candidates.unique()) > 1:
@@ -102,21 +100,21 @@ def _summed_ceiling(rankings: Iterable[Ranking], top_k: Sequence[int]) -> dict[s
 
 
 def rankings_file(folder: Path, protocol: str, split: str, data_fingerprint: str) -> Path:
-    """Where the rankings of one protocol on one split of one catalogue lie in a run's folder of rankings."""
+    """Where the rankings of one protocol on one split of one catalogue are stored in a run's folder of rankings."""
     return folder / f"{file_name(f'{protocol}-{split}-{data_fingerprint[:12]}')}.safetensors"
 
 
 def pool_rankings(rankings: Sequence[Sequence[Ranking]]) -> list[Ranking]:
-    """The rankings of several runs (seeds, say) as one: the queries of one behind those of the other.
+    """The rankings of several runs (seeds, say) as one, their queries concatenated.
 
     A product keeps its number, so that a bootstrap draws it in all runs together.
     """
     kinds = dict.fromkeys((item.positives, item.direction) for run in rankings for item in run)
     pooled = []
     for positives, direction in kinds:
-        own = [item for run in rankings for item in run if (item.positives, item.direction) == (positives, direction)]
+        alike = [item for run in rankings for item in run if (item.positives, item.direction) == (positives, direction)]
         ranks, product, candidates = (
-            torch.cat([getattr(item, name) for item in own]) for name in ("ranks", "product", "candidates")
+            torch.cat([getattr(item, name) for item in alike]) for name in ("ranks", "product", "candidates")
         )
         pooled.append(Ranking(direction, positives, ranks, product, candidates))
     return pooled
@@ -150,3 +148,69 @@ def load_rankings(path: Path) -> tuple[list[Ranking], list[str]]:
     except (KeyError, ValueError, RecursionError) as error:
         raise DamagedError(f"{path} is damaged ({error!r}). {remedy}") from error
     return rankings, product_ids
+
+
+def compare_rankings(
+    ours: Sequence[Ranking],
+    baseline: Sequence[Ranking],
+    context: RecordContext,
+    protocol: str,
+    against: str,
+    top_k: Sequence[int] = TOP_K,
+    resamples: int = 2_000,
+    kind: RecordKind = RETRIEVAL_DIFFERENCE,
+    extra: Mapping[str, Any] | None = None,
+) -> list[ResultRecord]:
+    """One record per direction, notion of a hit and k: the difference in R@k in percentage points.
+
+    Where both directions have the same products as queries, their SumR is compared too (direction ``both``). ``kind``
+    declares the records; their ``extra`` names the baseline ``against`` which it was measured and holds the two-sided
+    ``p_value``, after what is given.
+
+    Raises:
+        E2FashionError: the two rankings have different queries.
+    """
+    others = {(item.positives, item.direction): item for item in baseline}
+    records = []
+
+    def add(metric: str, ranking: Ranking, scores: Tensor, rivals: Tensor) -> None:
+        difference = paired_bootstrap(scores, rivals, ranking.product, resamples)
+        records.append(
+            kind.record(
+                context,
+                f"{metric} - {against}",
+                difference.value,
+                difference.low,
+                difference.high,
+                protocol=protocol,
+                direction=ranking.direction,
+                positives=ranking.positives,
+                queries=len(ranking.ranks),
+                candidates=float(ranking.candidates.double().mean()),
+                extra={**(extra or {}), "against": against, "p_value": difference.p_value},
+            )
+        )
+
+    for ranking in ours:
+        other = others.get((ranking.positives, ranking.direction))
+        if other is None or not torch.equal(other.product, ranking.product):
+            raise E2FashionError(
+                f"'{context.model}' and '{against}' were asked different queries ({ranking.direction}, "
+                f"{ranking.positives}): evaluate both on the same split with the same protocol and seed"
+            )
+        for k in top_k:
+            add(f"R@{k}", ranking, _hits(ranking.ranks, k), _hits(other.ranks, k))
+    for positives in dict.fromkeys(ranking.positives for ranking in ours):
+        alike = [ranking for ranking in ours if ranking.positives == positives]
+        if len(alike) < 2 or any(not torch.equal(ranking.product, alike[0].product) for ranking in alike):
+            continue
+        scores, rivals = (
+            torch.stack([_hits(ranking.ranks, k) for ranking in run for k in top_k]).sum(0)
+            for run in (alike, [others[positives, ranking.direction] for ranking in alike])
+        )
+        add("SumR", replace(alike[0], direction=BOTH), scores, rivals)
+    return records
+
+
+def _hits(ranks: Tensor, k: int) -> Tensor:
+    return 100.0 * (ranks <= k)

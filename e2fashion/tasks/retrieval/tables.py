@@ -87,17 +87,17 @@ def difference_table(
 ) -> Table:
     """A line per model and metric: the difference in percentage points, its 95 % interval, and p.
 
-    ``records`` compare models with one baseline (:func:`e2fashion.tasks.retrieval.significance.compare_rankings`).
+    ``records`` compare models with one baseline (:func:`e2fashion.tasks.retrieval.rankings.compare_rankings`).
     """
-    own = [record for record in records if record.positives == positives and compared_metric(record) in metrics]
-    first = own[0]
+    chosen = [record for record in records if record.positives == positives and compared_metric(record) in metrics]
+    first = chosen[0]
     caption = (
         f"Difference to {first.extra['against']} in percentage points, protocol `{first.protocol}` on {first.split}, a "
         f"hit is the same {positives}: paired bootstrap over products, the hits of all seeds pooled; p is two-sided "
         "and knows nothing of other seeds."
     )
     return pivot(
-        own,
+        chosen,
         ("model", "metric"),
         [Column("difference", None, best="", signed=True), Fact("95 % interval", _interval), Fact("p", p_value)],
         row=lambda record: (record.model, titled(record.direction, compared_metric(record))),

@@ -20,7 +20,7 @@ from torch import Tensor
 from e2fashion.arithmetic import set_threads
 from e2fashion.data.catalogue import Catalogue
 from e2fashion.data.image_files import ImageError
-from e2fashion.data.pictures import read_image, read_stored
+from e2fashion.data.images import read_image, read_stored
 from e2fashion.encoder import Encoder, ImageInput, load_encoder
 from e2fashion.figures import Pane
 from e2fashion.measuring import to_device

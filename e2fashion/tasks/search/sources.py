@@ -13,11 +13,10 @@ import pyarrow as pa
 import pyarrow.compute
 from torch import Tensor
 
-from e2fashion.data.catalogue import Catalogue
+from e2fashion.data.catalogue import MANIFEST_FILE, Catalogue
 from e2fashion.data.dataset import CatalogueRows
 from e2fashion.data.decode import read_pixels
 from e2fashion.data.image_files import COMMON_FORMATS, find_images, is_image_file, without_ending
-from e2fashion.data.manifest import MANIFEST_FILE
 from e2fashion.data.text import TextTemplate
 from e2fashion.data.transforms import ImageTransform
 from e2fashion.tasks.search.storage import DESCRIPTION, LOCATION, PRODUCT_ID, Origin
@@ -115,7 +114,7 @@ class CatalogueProducts:
     def square(self, position: int, transform: ImageTransform) -> Tensor:
         """The first view."""
         number, row = self._row_of(position)
-        return transform(self._rows[number].picture(row))
+        return transform(self._rows[number].image(row))
 
     def table(self, positions: Sequence[int]) -> pa.Table:
         """Texts and tags as the catalogue has them; ``place`` is ``<split>/<row>``."""

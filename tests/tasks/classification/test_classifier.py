@@ -1,4 +1,4 @@
-"""Classifying pictures by any encoder: by the whole, by a region, by both; and tags that are not always answered."""
+"""Classifying images by any encoder: by the whole, by a region, by both; and tags that are not always answered."""
 
 from pathlib import Path
 
@@ -66,7 +66,7 @@ def test_a_region_meets_the_tag_and_both_are_the_mean(regional: Encoder, picture
 
 @pytest.fixture
 def passes(regional: Encoder, monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """How many pictures every pass of the image tower reads."""
+    """How many images every pass of the image tower reads."""
     found: list[int] = []
     forward = regional.model.get_image_features
 

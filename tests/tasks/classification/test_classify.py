@@ -1,8 +1,8 @@
 """Zero-shot classification of a catalogue's split: what is counted, and against what it is checked."""
 
 import io
-from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -17,16 +17,20 @@ from e2fashion.records import RecordContext, RunIdentity, latest_records
 from e2fashion.tables import to_markdown
 from e2fashion.tasks.classification.classify import (
     Classified,
-    ClassifySettings,
+    ClassifiedSplit,
     classify_split,
     column_truth,
     measure_zero_shot,
     split_features,
 )
-from e2fashion.tasks.classification.confusion import confusion, most_frequent_first
-from e2fashion.tasks.classification.report import write_classification
-from e2fashion.tasks.classification.tables import classification_tables
-from e2fashion.tasks.retrieval.measure import MeasureSettings, embed_catalogue
+from e2fashion.tasks.classification.config import ClassifyConfig
+from e2fashion.tasks.classification.tables import (
+    classification_tables,
+    confusion,
+    most_frequent_first,
+    write_classification,
+)
+from e2fashion.tasks.retrieval.measure import embed_catalogue
 from e2fashion.types import E2FashionError
 
 CONTEXT = RecordContext(run="run", model="tiny", split="val")
@@ -39,7 +43,7 @@ def encoder(synth_catalogue: Catalogue) -> Encoder:
 
 @pytest.fixture(scope="module")
 def embedded(encoder: Encoder, synth_catalogue: Catalogue) -> EmbeddedSplit:
-    return embed_catalogue(encoder, synth_catalogue, "val", settings=MeasureSettings(progress=False))
+    return embed_catalogue(encoder, synth_catalogue, "val", progress=False)
 
 
 def test_accuracy_is_what_a_slow_loop_counts(
@@ -73,8 +77,8 @@ def test_a_column_that_the_catalogue_lacks(
 
 @pytest.fixture(scope="module")
 def classified(encoder: Encoder, synth_catalogue: Catalogue) -> list[Classified]:
-    settings = ClassifySettings("brand", ["a {}"], features=("global", "region", "both"), resamples=20, progress=False)
-    return classify_split(encoder, synth_catalogue, settings, RunIdentity("abc", "commit", 3))
+    config = ClassifyConfig(column="brand", templates=["a {}"], features=["global", "region", "both"], resamples=20)
+    return classify_split(encoder, synth_catalogue, config, run=RunIdentity("abc", "commit", 3), progress=False)
 
 
 def test_every_kind_of_features_has_records(classified: list[Classified], encoder: Encoder) -> None:
@@ -98,7 +102,7 @@ def test_the_region_s_share_is_the_best_on_val(
     classified: list[Classified], encoder: Encoder, synth_catalogue: Catalogue
 ) -> None:
     truth = column_truth(synth_catalogue, "val", "brand")
-    features = split_features(encoder, synth_catalogue, ClassifySettings("brand", progress=False), "val")
+    features = split_features(encoder, synth_catalogue, "val", progress=False)
     tags, texts = encoder.embed_tags(truth.names), encoder.embed_texts([f"a {name}" for name in truth.names])
     whole, region = features.image[truth.rows] @ texts.T, features.regions["brand"][truth.rows] @ tags.T
 
@@ -114,8 +118,8 @@ def test_the_region_s_share_is_the_best_on_val(
 
 
 def test_a_share_that_is_given_is_taken(encoder: Encoder, synth_catalogue: Catalogue) -> None:
-    settings = ClassifySettings("brand", features=("both", "region"), region_weight=1.0, split="val", resamples=0)
-    both, region = classify_split(encoder, synth_catalogue, replace(settings, progress=False))
+    config = ClassifyConfig(column="brand", features=["both", "region"], region_weight=1.0, split="val", resamples=0)
+    both, region = classify_split(encoder, synth_catalogue, config, progress=False)
     assert torch.equal(both.predicted, region.predicted)
     assert both.records[0].extra["weight_chosen_on"] == "given"
 
@@ -136,45 +140,46 @@ def test_regions_are_those_of_the_first_pictures(
 
 
 def test_features_are_kept(encoder: Encoder, synth_catalogue: Catalogue, tmp_path: Path) -> None:
-    settings = ClassifySettings("brand", folder=tmp_path, resamples=0, progress=False)
-    once = classify_split(encoder, synth_catalogue, settings)
+    config = ClassifyConfig(column="brand", resamples=0)
+    once = classify_split(encoder, synth_catalogue, config, tmp_path, progress=False)
     assert len(list(tmp_path.iterdir())) == 1
-    again = classify_split(encoder, synth_catalogue, settings)
+    again = classify_split(encoder, synth_catalogue, config, tmp_path, progress=False)
     assert torch.equal(once[0].score, again[0].score)
 
 
 @pytest.mark.parametrize(
-    ("settings", "message"),
+    ("changes", "message"),
     [
-        (ClassifySettings("colour"), "no tag column 'colour'"),
-        (ClassifySettings("brand", features=()), "features is empty"),
-        (ClassifySettings("season", features=("region",)), "'tiny' has no region features of 'season'"),
-        (ClassifySettings("brand", ["photo"]), "the template 'photo' has no slot"),
-        (ClassifySettings("brand", wording={"Nobody": "x"}), "wording names 'Nobody', which is no value of 'brand'"),
-        (ClassifySettings("brand", features=("both",), entity="season"), "'tiny' has no region features of 'season'"),
-        (ClassifySettings("brand", split="holdout"), "has no split 'holdout'"),
-        (ClassifySettings("brand", features=("both",), split="val"), "split is 'val', on which the region's weight in"),
-        (ClassifySettings("brand", features=("both",), region_weight=2), "region_weight is 2; give the region's share"),
+        ({"column": "colour"}, "no tag column 'colour'"),
+        ({"features": []}, "features is empty"),
+        ({"column": "season", "features": ["region"]}, "'tiny' has no region features of 'season'"),
+        ({"templates": ["photo"]}, "the template 'photo' has no slot"),
+        ({"wording": {"Nobody": "x"}}, "wording names 'Nobody', which is no value of 'brand'"),
+        ({"features": ["both"], "entity": "season"}, "'tiny' has no region features of 'season'"),
+        ({"split": "holdout"}, "has no split 'holdout'"),
+        ({"features": ["both"], "split": "val"}, "split is 'val', on which the region's weight in"),
+        ({"features": ["both"], "region_weight": 2}, "region_weight is 2; give the region's share"),
     ],
 )
 def test_what_cannot_be_classified_is_said_first(
-    encoder: Encoder, synth_catalogue: Catalogue, settings: ClassifySettings, message: str
+    encoder: Encoder, synth_catalogue: Catalogue, changes: dict[str, Any], message: str
 ) -> None:
     with pytest.raises(E2FashionError, match=message):
-        classify_split(encoder, synth_catalogue, settings)
+        classify_split(encoder, synth_catalogue, ClassifyConfig(**{"column": "brand"} | changes))
 
 
 def test_the_page_shows_figures_templates_and_published_values(classified: list[Classified], tmp_path: Path) -> None:
     row = PublishedRow(("zero_shot",), "CLIP", "x", "zero_shot", "n/a", "s", {"F1 X": 0.66}, citation="a paper")
-    page = write_classification(tmp_path, classified, "tiny", "garments", "brand", "test", [row])
+    found = ClassifiedSplit("tiny", "garments", "brand", "test", tmp_path / "results.jsonl", classified)
+    page = write_classification(found, [row])
     text = page.read_text(encoding="utf-8")
     assert "| CLIP (x, published) | global | n/a | n/a | n/a | 66.0 |" in text
     assert "A: `a {}` / B: of the region `{}` / C: `a {}`; of the region `{}`" in text
     assert "weighted macro-F1 as a paper states it" in text
     for kind in ("global", "region", "both"):
         assert f"(confusion_{kind}.png)" in text
-        assert (tmp_path / f"confusion_{kind}.png").stat().st_size > 5_000
-    rows = (tmp_path / "predictions.csv").read_text(encoding="utf-8").splitlines()
+        assert (page.parent / f"confusion_{kind}.png").stat().st_size > 5_000
+    rows = (found.folder / "predictions.csv").read_text(encoding="utf-8").splitlines()
     assert len(rows) == 1 + 3 * len(classified[0].truth.labels)
 
 
@@ -189,8 +194,8 @@ def test_confusion_counts_and_sums_what_is_rare() -> None:
 
 
 def test_another_column_by_an_entity_s_region(encoder: Encoder, synth_catalogue: Catalogue) -> None:
-    settings = ClassifySettings("season", features=("region",), entity="brand", resamples=0, progress=False)
-    (found,) = classify_split(encoder, synth_catalogue, settings)
+    config = ClassifyConfig(column="season", features=["region"], entity="brand", resamples=0)
+    (found,) = classify_split(encoder, synth_catalogue, config, progress=False)
     assert {record.extra["region_of"] for record in found.records} == {"brand"}
 
 
@@ -199,8 +204,8 @@ def test_labels_of_unknown_words_are_counted(
 ) -> None:
     names = column_truth(synth_catalogue, "test", "brand").names[:3]
     wording = {name: f"qqq{place}" for place, name in enumerate(names)}
-    settings = ClassifySettings("brand", wording=wording, resamples=0, progress=False)
-    (found,) = classify_split(encoder, synth_catalogue, settings)
+    config = ClassifyConfig(column="brand", wording=wording, resamples=0)
+    (found,) = classify_split(encoder, synth_catalogue, config, progress=False)
     assert {record.extra["indistinct"] for record in found.records} == {2}
     assert "2 of" in caplog.text
     assert "read as another one to tiny" in caplog.text

@@ -1,11 +1,12 @@
-"""The region's share beside the whole picture: what is chosen, and among equals."""
+"""The region's share next to the whole image: what is chosen, and among equals."""
 
 import pytest
 import torch
 from torch import Tensor
 
 from e2fashion.tasks.classification.classifier import LabelEmbeds
-from e2fashion.tasks.classification.region_weight import REGION_WEIGHTS, choose_region_weight, features_words
+from e2fashion.tasks.classification.classify import REGION_WEIGHTS, choose_region_weight
+from e2fashion.tasks.classification.tables import named_features
 from e2fashion.types import ResultRecord
 
 LABELS = torch.tensor([0, 1, 0, 1])
@@ -39,5 +40,5 @@ def test_tables_name_the_shares_of_all_seeds() -> None:
         return ResultRecord("run", "m", "zero_shot", "accuracy", 1.0, seed=seed, extra={"features": "both", **extra})
 
     seeds = [record(0, region_weight=0.6), record(1, region_weight=0.4), record(2, region_weight=0.6)]
-    assert features_words(seeds) == "both (region 0.4, 0.6)"
-    assert features_words([record(0)]) == "both"  # of a version that took the plain mean
+    assert named_features(seeds) == "both (region 0.4, 0.6)"
+    assert named_features([record(0)]) == "both"  # of a version that took the plain mean

@@ -12,14 +12,13 @@ from tiny_encoder import build_tiny_encoder, save_tiny_run
 from e2fashion.data.catalogue import Catalogue
 from e2fashion.encoder import Encoder
 from e2fashion.tables import to_markdown
-from e2fashion.tasks.classification.classify import ClassifySettings
+from e2fashion.tasks.classification.config import TagsFitConfig
 from e2fashion.tasks.classification.tables import tag_tables
-from e2fashion.tasks.classification.tag_predictor import TagPredictor
-from e2fashion.tasks.classification.tags import fit_tags, summarize_answers
-from e2fashion.tasks.classification.tags_file import load_tag_predictor, save_tag_predictor
+from e2fashion.tasks.classification.tag_predictor import TagPredictor, load_tag_predictor, save_tag_predictor
+from e2fashion.tasks.classification.tags import fit_predictor, summarize_answers
 from e2fashion.types import E2FashionError, ResultRecord
 
-SETTINGS = ClassifySettings("", features=("region",), resamples=20, progress=False)
+CONFIG = TagsFitConfig(columns=["brand"], resamples=20, accuracy=0.0)
 ON = {"catalogue": "drawn", "data_fingerprint": "f", "split": "val"}
 
 
@@ -31,11 +30,11 @@ def encoder(synth_catalogue: Catalogue) -> Encoder:
 @pytest.fixture(scope="module")
 def fitted(encoder: Encoder, synth_catalogue: Catalogue) -> tuple[TagPredictor, list[ResultRecord]]:
     # The share of right answers that an encoder of random weights reaches on a dozen products.
-    settings = replace(SETTINGS, split="train")
-    return fit_tags(encoder, synth_catalogue, ["brand", "season"], settings, accuracy=0.0)
+    config = replace(CONFIG, columns=["brand", "season"], split="train")
+    return fit_predictor(encoder, synth_catalogue, config, progress=False)
 
 
-def test_entities_are_read_by_their_region_and_other_columns_by_the_picture(
+def test_entities_are_read_by_their_region_and_other_columns_by_the_image(
     fitted: tuple[TagPredictor, list[ResultRecord]], synth_catalogue: Catalogue
 ) -> None:
     predictor, records = fitted
@@ -51,17 +50,19 @@ def test_entities_are_read_by_their_region_and_other_columns_by_the_picture(
 def test_val_chooses_the_region_s_share_before_the_threshold(
     encoder: Encoder, synth_catalogue: Catalogue, tmp_path: Path
 ) -> None:
-    settings = replace(SETTINGS, features=("both",), folder=tmp_path)
-    predictor, records = fit_tags(encoder, synth_catalogue, ["brand"], settings, accuracy=0.0)
+    config = replace(CONFIG, features="both")
+    predictor, records = fit_predictor(encoder, synth_catalogue, config, tmp_path, progress=False)
     (brand,) = predictor.entities
     extra = records[0].extra
     assert (brand.region_weight, "val") == (extra["region_weight"], extra["weight_chosen_on"])
     others = [
-        fit_tags(encoder, synth_catalogue, ["brand"], replace(settings, region_weight=step / 10), 0.0)[1][0].extra
+        fit_predictor(encoder, synth_catalogue, replace(config, region_weight=step / 10), tmp_path, progress=False)[1][
+            0
+        ]
         for step in range(11)
     ]
-    assert extra["val_accuracy"] == max(own["val_accuracy"] for own in others)
-    assert {own["weight_chosen_on"] for own in others} == {"given"}
+    assert extra["val_accuracy"] == max(other.extra["val_accuracy"] for other in others)
+    assert {other.extra["weight_chosen_on"] for other in others} == {"given"}
     save_tag_predictor(predictor, encoder, tmp_path / "tags.json", ON)
     assert tuple(load_tag_predictor(encoder, tmp_path / "tags.json").entities) == tuple(predictor.entities)
     assert f"both (region {brand.region_weight:g})" in to_markdown(tag_tables(records)[0])
@@ -90,18 +91,18 @@ def test_answers_are_counted() -> None:
 
 
 @pytest.mark.parametrize(
-    ("columns", "changes", "message"),
+    ("changes", "message"),
     [
-        (["colour"], {}, "no tag column 'colour'"),
-        (["brand"], {"split": "val"}, "split is 'val', on which the thresholds are chosen"),
-        (["brand"], {"features": ("area",)}, "features is 'area'"),
+        ({"columns": ["colour"]}, "no tag column 'colour'"),
+        ({"split": "val"}, "split is 'val', on which the thresholds are chosen"),
+        ({"features": "area"}, "features is 'area'"),
     ],
 )
 def test_what_cannot_be_fitted(
-    encoder: Encoder, synth_catalogue: Catalogue, columns: list[str], changes: dict[str, Any], message: str
+    encoder: Encoder, synth_catalogue: Catalogue, changes: dict[str, Any], message: str
 ) -> None:
     with pytest.raises(E2FashionError, match=message):
-        fit_tags(encoder, synth_catalogue, columns, replace(SETTINGS, **changes), 0.9)
+        fit_predictor(encoder, synth_catalogue, replace(CONFIG, **changes))
 
 
 def test_a_predictor_comes_back_as_it_was(

@@ -7,14 +7,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from e2fashion.tasks.classification.zero_shot import class_embeddings, fill_templates, label_scores
+from e2fashion.tasks.classification.classifier import class_embeddings, fill_templates, label_scores
 from e2fashion.types import E2FashionError
 
 WORDS = {"shirt": [1.0, 0.0, 0.0], "shoe": [0.0, 1.0, 0.0], "photo": [0.0, 0.0, 0.5]}
 
 
 def embed(texts: Sequence[str]) -> Tensor:
-    """The normalised sum of the words' vectors."""
+    """The normalized sum of the words' vectors."""
     sums = [torch.tensor([WORDS[word] for word in text.split() if word in WORDS]).sum(0) for text in texts]
     return F.normalize(torch.stack(sums), dim=-1)
 

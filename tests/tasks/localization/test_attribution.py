@@ -16,6 +16,7 @@ from e2fashion.tasks.localization.attribution import (
     heat_of_patches,
     stripe_occlusion,
 )
+from e2fashion.tasks.localization.config import Bands
 from e2fashion.types import E2FashionError
 
 TOWER = {"hidden_size": 16, "intermediate_size": 32, "num_attention_heads": 2, "num_hidden_layers": 3}
@@ -97,7 +98,7 @@ def embed(images: torch.Tensor) -> torch.Tensor:
 
 
 def slow_occlusion(image: torch.Tensor, text: torch.Tensor, grid: int) -> torch.Tensor:
-    """One band, one picture, one pixel at a time: (H, W)."""
+    """One band, one image, one pixel at a time: (H, W)."""
     height, width = image.shape[-2:]
     whole = float(F.cosine_similarity(embed(image[None])[0], text, dim=0))
     total, count = torch.zeros(height, width), 0
@@ -127,7 +128,7 @@ def slow_occlusion(image: torch.Tensor, text: torch.Tensor, grid: int) -> torch.
 def test_occlusion_equals_a_slow_loop(batch_size: int) -> None:
     images = torch.randn(2, 3, 8, 6, generator=torch.Generator().manual_seed(2))
     texts = torch.randn(2, 3, 6, generator=torch.Generator().manual_seed(3))
-    found = stripe_occlusion(embed, images, texts, grid=3, batch_size=batch_size)
+    found = stripe_occlusion(embed, images, texts, Bands(3, batch_size))
     for product in range(2):
         for text in range(3):
             expected = slow_occlusion(images[product], texts[product, text], 3)
@@ -137,8 +138,8 @@ def test_occlusion_equals_a_slow_loop(batch_size: int) -> None:
 def test_the_length_of_vectors_does_not_matter() -> None:
     images = torch.randn(1, 3, 8, 8, generator=torch.Generator().manual_seed(2))
     texts = torch.randn(1, 2, 6, generator=torch.Generator().manual_seed(3))
-    longer = stripe_occlusion(lambda batch: 9 * embed(batch), images, 5 * texts, grid=4)
-    assert longer.allclose(stripe_occlusion(embed, images, texts, grid=4), atol=1e-5)
+    longer = stripe_occlusion(lambda batch: 9 * embed(batch), images, 5 * texts, Bands(4))
+    assert longer.allclose(stripe_occlusion(embed, images, texts, Bands(4)), atol=1e-5)
 
 
 def test_what_the_text_asks_for_is_found() -> None:
@@ -147,7 +148,7 @@ def test_what_the_text_asks_for_is_found() -> None:
         corner = images[:, :, :2, :2].sum((1, 2, 3))
         return torch.stack([corner, images.sum((1, 2, 3)) - corner], -1)
 
-    heat = stripe_occlusion(brightness, torch.ones(1, 3, 8, 8), torch.tensor([[[1.0, 0.0]]]), grid=4)[0, 0]
+    heat = stripe_occlusion(brightness, torch.ones(1, 3, 8, 8), torch.tensor([[[1.0, 0.0]]]), Bands(4))[0, 0]
     assert heat[0, 0] == 1.0
     assert heat[4:, 4:].max() == 0.0
     patches = heat_of_patches(heat, 4)

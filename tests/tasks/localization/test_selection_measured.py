@@ -14,17 +14,24 @@ from e2fashion.data.decode import decode_image
 from e2fashion.data.storage import decode_regions
 from e2fashion.data.transforms import ImageTransform
 from e2fashion.encoder import Encoder
+from e2fashion.options import Inference
 from e2fashion.records import RunIdentity, append_records, latest_records, read_records
 from e2fashion.tables import to_markdown
 from e2fashion.tasks.localization import measure as selection
-from e2fashion.tasks.localization.measure import Found, measure_selection
-from e2fashion.tasks.localization.records import ALL_ENTITIES, ALL_REGIONS, METRICS, SMALL_REGIONS
-from e2fashion.tasks.localization.regions import region_batches, region_entities
+from e2fashion.tasks.localization.attribution import SCORERS, Attribution
+from e2fashion.tasks.localization.measure import (
+    ALL_ENTITIES,
+    ALL_REGIONS,
+    METRICS,
+    SMALL_REGIONS,
+    measure_selection,
+    region_batches,
+    region_entities,
+)
 from e2fashion.tasks.localization.tables import selection_tables
-from e2fashion.tasks.retrieval.measure import MeasureSettings
 from e2fashion.types import E2FashionError, Entity, ResultRecord
 
-QUIET = MeasureSettings(progress=False, batch_size=7)
+SMALL = Inference(batch_size=7)
 TWO_BLOCKS = ["model.fusion_layers=[1,2]" if word.startswith("model.fusion_layers") else word for word in SETTINGS] + [
     "model.entities.season.tokens=1"
 ]
@@ -44,7 +51,7 @@ def plain(synth_catalogue: Catalogue) -> Encoder:
 @pytest.fixture(scope="module")
 def records(regional: Encoder, synth_catalogue: Catalogue) -> list[ResultRecord]:
     run = RunIdentity("abc", "commit", 5)
-    return measure_selection(regional, synth_catalogue, ["test"], settings=QUIET, run=run)
+    return measure_selection(regional, synth_catalogue, ["test"], config=SMALL, run=run, progress=False)
 
 
 def value(records: list[ResultRecord], metric: str, entity: str, layer: int, regions: str = ALL_REGIONS) -> Any:
@@ -96,9 +103,9 @@ def test_the_share_of_a_block_equals_a_slow_count(
 
 
 def test_every_metric_is_there_for_every_block_and_entity(records: list[ResultRecord]) -> None:
-    places = {(r.metric, r.extra["entity"], r.extra["layer"]) for r in records if r.extra["regions"] == ALL_REGIONS}
+    found = {(r.metric, r.extra["entity"], r.extra["layer"]) for r in records if r.extra["regions"] == ALL_REGIONS}
     entities = ("brand", "season", ALL_ENTITIES)
-    assert places == {(metric, entity, layer) for metric in METRICS for entity in entities for layer in (1, 2)}
+    assert found == {(metric, entity, layer) for metric in METRICS for entity in entities for layer in (1, 2)}
     for record in records:
         assert record.low is not None
         assert record.high is not None
@@ -137,8 +144,8 @@ def test_two_measurements_are_equal_and_batches_do_not_matter(
         regional,
         synth_catalogue,
         ["test"],
-        settings=MeasureSettings(progress=False),
         run=RunIdentity("abc", "commit", 5),
+        progress=False,
     )
     assert regional.model.training
     regional.model.eval()
@@ -150,22 +157,22 @@ def test_a_method_that_knows_the_region_scores_one(
 ) -> None:
     (batch,) = region_batches(synth_catalogue, "test", regional.entities, regional.transform, side=4)
 
-    def oracle(encoder: Encoder, pixels: Any, tags: Any, entities: Any) -> list[Found]:
-        return [Found(0, batch.coverage, tuple(batch.coverage[:, e].argmax(-1, keepdim=True) for e in range(2)))]
+    def oracle(*_: Any) -> list[Attribution]:
+        return [Attribution(0, batch.coverage, tuple(batch.coverage[:, e].argmax(-1, keepdim=True) for e in range(2)))]
 
-    monkeypatch.setitem(selection.METHODS, "tokens", oracle)  # type: ignore[arg-type]
-    found = measure_selection(regional, synth_catalogue, ["test"], settings=MeasureSettings(progress=False))
+    monkeypatch.setitem(SCORERS, "tokens", replace(SCORERS["tokens"], attribute=oracle))
+    found = measure_selection(regional, synth_catalogue, ["test"], progress=False)
     assert {round(r.value, 6) for r in found if r.metric in ("share", "pointing", "iou")} == {100.0}
 
 
 def test_a_random_map_scores_chance(
     regional: Encoder, synth_catalogue: Catalogue, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def flat(encoder: Encoder, pixels: torch.Tensor, tags: Any, entities: Any) -> list[Found]:
-        return [Found(0, torch.ones(len(pixels), len(entities), 16))]
+    def flat(encoder: Encoder, pixels: torch.Tensor, *_: Any) -> list[Attribution]:
+        return [Attribution(0, torch.ones(len(pixels), 1, 16))]
 
-    monkeypatch.setitem(selection.METHODS, "attention", flat)  # type: ignore[arg-type]
-    found = measure_selection(regional, synth_catalogue, ["test"], ["attention"], QUIET)
+    monkeypatch.setitem(SCORERS, "attention", replace(SCORERS["attention"], attribute=flat))
+    found = measure_selection(regional, synth_catalogue, ["test"], ["attention"], SMALL, progress=False)
     for record in found:
         assert record.value == pytest.approx(record.extra["chance"])
 
@@ -173,21 +180,23 @@ def test_a_random_map_scores_chance(
 def test_attention_and_occlusion_look_for_all_known_regions_of_a_plain_clip(
     plain: Encoder, synth_catalogue: Catalogue
 ) -> None:
-    found = measure_selection(plain, synth_catalogue, ["test"], ["tokens", "attention", "occlusion"], QUIET)
+    found = measure_selection(
+        plain, synth_catalogue, ["test"], ["tokens", "attention", "occlusion"], SMALL, progress=False
+    )
     assert {(r.protocol, r.extra["layer"]) for r in found} == {("attention", 2), ("occlusion", 0)}
     assert {r.extra["entity"] for r in found} == {*synth_catalogue.tag_columns, ALL_ENTITIES}
     assert latest_records(found) == found
 
 
 def test_tokens_say_nothing_about_a_plain_clip(plain: Encoder, synth_catalogue: Catalogue) -> None:
-    assert measure_selection(plain, synth_catalogue, ["test"], settings=QUIET) == []
+    assert measure_selection(plain, synth_catalogue, ["test"], config=SMALL, progress=False) == []
 
 
 def test_an_unknown_method_is_refused(plain: Encoder, synth_catalogue: Catalogue) -> None:
     with pytest.raises(
         E2FashionError, match="selection is 'atention'; choose among tokens, attention, rollout, occlusion"
     ):
-        measure_selection(plain, synth_catalogue, ["test"], ["atention"], QUIET)
+        measure_selection(plain, synth_catalogue, ["test"], ["atention"])
 
 
 def test_a_catalogue_without_regions_is_said_once(
@@ -195,7 +204,7 @@ def test_a_catalogue_without_regions_is_said_once(
 ) -> None:
     monkeypatch.setattr(selection, "has_regions", lambda *_: False)
     with caplog.at_level(logging.INFO, "e2fashion"):
-        assert measure_selection(regional, synth_catalogue, ["val", "test"], settings=QUIET) == []
+        assert measure_selection(regional, synth_catalogue, ["val", "test"], progress=False) == []
     assert [message.count("knows no regions") for message in caplog.messages] == [1]
 
 
@@ -207,7 +216,7 @@ def test_an_entity_that_the_catalogue_lacks_is_left_out_and_named(
     regional.vision_config.entities = entities
     try:
         with caplog.at_level(logging.INFO, "e2fashion"):
-            found = measure_selection(regional, synth_catalogue, ["test"], settings=QUIET)
+            found = measure_selection(regional, synth_catalogue, ["test"], config=SMALL, progress=False)
     finally:
         regional.vision_config.entities = before
     assert "no tags for maker" in caplog.text
@@ -243,6 +252,12 @@ def test_tables_show_the_numbers_of_the_records(records: list[ResultRecord], pla
     share = value(records, "share", "season", 1)
     (row,) = [row for row in second.rows if (row[0].text, row[1].text) == ("regional: tokens, layer 1", "season")]
     assert [row[5].text, row[6].text] == [f"{share.value:.1f}", f"{share.extra['chance']:.1f}"]
+
+
+def test_a_table_shows_what_a_missing_metric_leaves(records: list[ResultRecord]) -> None:
+    rest = [record for record in records if record.metric not in ("share", "iou")]
+    for row in selection_tables(rest)[1].rows:
+        assert [row[place].text for place in (5, 6, 9, 10)] == ["n/a"] * 4
 
 
 def test_seeds_are_averaged_and_settings_are_not(records: list[ResultRecord]) -> None:

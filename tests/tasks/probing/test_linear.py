@@ -13,7 +13,7 @@ from e2fashion.types import E2FashionError
 
 
 def problem(count: int = 400, width: int = 12, classes: int = 5, seed: int = 0) -> tuple[Tensor, Tensor]:
-    """Standardised, strongly correlated features (N, C) of overlapping classes, and their labels."""
+    """Standardized, strongly correlated features (N, C) of overlapping classes, and their labels."""
     generator = torch.Generator().manual_seed(seed)
     labels = torch.randint(classes, (count,), generator=generator)
     means = torch.randn(classes, width, generator=generator)
@@ -107,5 +107,5 @@ def test_a_constant_column_does_no_harm() -> None:
 
 
 def test_one_class_is_refused() -> None:
-    with pytest.raises(E2FashionError, match="needs two classes to tell apart and has 1"):
+    with pytest.raises(E2FashionError, match="needs two classes and has 1"):
         LogisticProblem(torch.randn(3, 2), torch.zeros(3, dtype=torch.int64), 1)

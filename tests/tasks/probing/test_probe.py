@@ -13,14 +13,18 @@ from tiny import save_random_clip
 from tiny_encoder import build_tiny_encoder
 
 from e2fashion.data.catalogue import Catalogue
+from e2fashion.data.config import Preparation
 from e2fashion.data.prepare import prepare_catalogue
 from e2fashion.data.sources.base import SourceRow
 from e2fashion.encoder import Encoder, load_encoder
 from e2fashion.features import cached_features, extract_features
+from e2fashion.options import Inference
 from e2fashion.records import append_records, latest_records, read_records
 from e2fashion.report import write_tables
+from e2fashion.tables import to_markdown
+from e2fashion.tasks.probing.config import ProbeConfig
 from e2fashion.tasks.probing.linear import LogisticProblem
-from e2fashion.tasks.probing.probe import ProbeSettings, draw_shots, measure_probe
+from e2fashion.tasks.probing.probe import draw_shots, measure_probe
 from e2fashion.tasks.probing.tables import probe_tables
 from e2fashion.types import E2FashionError, ResultRecord
 
@@ -37,13 +41,10 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("features")
 
 
-def settings(folder: Path, *entities: str, **changes: Any) -> ProbeSettings:
-    values: dict[str, Any] = {"strengths": (0.1, 0.01), "min_examples": 3, "resamples": 50, "progress": False}
-    return ProbeSettings(entities=entities, folder=folder, **values | changes)
-
-
 def probe(encoder: Encoder, catalogue: Catalogue, folder: Path, *entities: str, **changes: Any) -> list[ResultRecord]:
-    return measure_probe(encoder, catalogue, settings(folder, *entities, **changes))
+    values: dict[str, Any] = {"strengths": [0.1, 0.01], "min_examples": 3, "resamples": 50}
+    config = ProbeConfig(entity=list(entities), **values | changes)
+    return measure_probe(encoder, catalogue, config, folder, progress=False)
 
 
 def test_a_record_per_metric_with_everything_that_made_it(
@@ -123,7 +124,7 @@ def test_a_broken_file_of_features_is_named_and_made_again(
 def test_features_are_those_of_the_encoder(encoder: Encoder, synth_catalogue: Catalogue) -> None:
     found = extract_features(encoder, synth_catalogue, "val", progress=False)
     assert set(found.regions) == {"brand"}
-    again = extract_features(encoder, synth_catalogue, "val", batch_size=3, progress=False)
+    again = extract_features(encoder, synth_catalogue, "val", Inference(batch_size=3), progress=False)
     torch.testing.assert_close(found.image, again.image)
     torch.testing.assert_close(found.image.norm(dim=1), torch.ones(len(found.image)))
     both = found.of("both", "brand")
@@ -140,7 +141,7 @@ Tag = str | None
 
 
 class TaggedSource:
-    """Pictures of noise in given splits with given tags."""
+    """Images of noise in given splits with given tags."""
 
     name: ClassVar[str] = "tagged"
 
@@ -164,7 +165,7 @@ def tagged(folder: Path, train: dict[str, int], val: list[Tag], test: list[Tag],
     """A catalogue whose splits hold these tags."""
     products: list[tuple[str, Tag]] = [("train", name) for name, count in train.items() for _ in range(count)]
     products += [("val", tag) for tag in val] + [("test", tag) for tag in test]
-    return prepare_catalogue(TaggedSource(column, products), folder, val_fraction=0.0, progress=False)
+    return prepare_catalogue(TaggedSource(column, products), folder, Preparation(val_fraction=0.0), progress=False)
 
 
 def test_rare_and_unseen_classes_are_left_out_and_counted(encoder: Encoder, tmp_path: Path) -> None:
@@ -175,10 +176,10 @@ def test_rare_and_unseen_classes_are_left_out_and_counted(encoder: Encoder, tmp_
     expected = {"classes": 2, "train_products": 10, "rare_classes": 2, "rare_train_products": 3, "rare_products": 3}
     expected |= {"unseen_classes": 2, "unseen_products": 2, "untagged_products": 1}
     assert {name: record.extra[name] for name in expected} == expected
-    said = probe_tables([record, *_])
+    caption = probe_tables([record, *_])[0].caption
     assert (
         "brand: 2 classes with fewer than 3 products in train left out (3 products there, 3 here), 2 classes that "
-        "train lacks (2 products), 1 products without a tag." in said
+        "train lacks (2 products), 1 products without a tag." in caption
     )
 
 
@@ -205,7 +206,7 @@ def test_few_shots(encoder: Encoder, synth_catalogue: Catalogue, cache: Path) ->
     assert [record.extra["shots"] for record in few] == ["all", "1", "4"]
     assert few[1].extra["draws"] == 3
     assert few[1].extra["deviation"]["accuracy"] >= 0
-    said = probe_tables(records)
+    said = "\n".join(map(to_markdown, probe_tables(records)))
     assert "| entity | model | features | 1 a class | 4 a class | all of train |" in said
     assert "over 3 draws" in said
 
@@ -223,7 +224,7 @@ def test_a_fit_that_did_not_converge_is_recorded(encoder: Encoder, synth_catalog
         records = probe(encoder, synth_catalogue, cache, "season", max_iterations=1)
     assert not records[0].extra["converged"]
     assert records[0].extra["unconverged_fits"] == 2
-    assert "NOT converged" in probe_tables(records)
+    assert "NOT converged" in to_markdown(probe_tables(records)[0])
 
 
 def test_val_chooses_and_test_is_not_asked(

@@ -8,9 +8,14 @@ import pytest
 from PIL import Image
 
 from e2fashion.plots import Point
-from e2fashion.tasks.probing import figures as probe_figures
-from e2fashion.tasks.probing.figures import add_probe_figures, draw_few_shots, draw_probes, probe_places
-from e2fashion.tasks.probing.tables import probe_tables
+from e2fashion.tasks.probing import tables as probing_tables
+from e2fashion.tasks.probing.tables import (
+    add_probe_figures,
+    draw_few_shots,
+    draw_probes,
+    probe_tables,
+    probes_by_data,
+)
 from e2fashion.types import E2FashionError, ResultRecord
 
 
@@ -46,7 +51,7 @@ def test_both_figures_are_drawn(tmp_path: Path) -> None:
 
 def test_bars_hold_intervals_seeds_and_the_majority(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: dict[str, dict[str, Point]] = {}
-    monkeypatch.setattr(probe_figures, "draw_bars", lambda bars, file, label: seen.update(bars))
+    monkeypatch.setattr(probing_tables, "draw_bars", lambda bars, file, label: seen.update(bars))
     seeds = [replace(RECORDS[0], seed=seed, value=value) for seed, value in enumerate((40.0, 44.0))]
     draw_probes([*seeds, RECORDS[3]], tmp_path / "bars.png")
     group = "brand\n7 classes"
@@ -58,14 +63,14 @@ def test_bars_hold_intervals_seeds_and_the_majority(tmp_path: Path, monkeypatch:
 
 def test_kinds_of_features_are_named_where_there_are_several(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: dict[str, dict[str, Point]] = {}
-    monkeypatch.setattr(probe_figures, "draw_bars", lambda bars, file, label: seen.update(bars))
+    monkeypatch.setattr(probing_tables, "draw_bars", lambda bars, file, label: seen.update(bars))
     draw_probes([record("E2", "brand", 5.0), record("E2", "brand", 6.0, features="region")], tmp_path / "bars.png")
     assert list(seen) == ["E2, global", "E2, region", "majority class"]
 
 
 def test_what_does_not_belong_together_is_refused(tmp_path: Path) -> None:
     other = replace(RECORDS[0], split="val")
-    assert probe_places([*RECORDS, other]) == [("test", "f"), ("val", "f")]
+    assert list(probes_by_data([*RECORDS, other])) == [("test", "f"), ("val", "f")]
     with pytest.raises(E2FashionError, match=r"needs probes on one split of one catalogue and got test of .*; val of"):
         draw_probes([*RECORDS, other], tmp_path / "bars.png")
     with pytest.raises(E2FashionError, match="got no probes"):
@@ -92,4 +97,4 @@ def test_more_models_than_can_be_told_apart_leave_the_tables(tmp_path: Path) -> 
 
 
 def test_no_probes_no_table() -> None:
-    assert probe_tables([ResultRecord("", "m", "retrieval", "R@1", 1.0)]) == ""
+    assert probe_tables([ResultRecord("", "m", "retrieval", "R@1", 1.0)]) == []

@@ -7,14 +7,14 @@ import pytest
 from tiny_encoder import build_tiny_encoder
 
 from e2fashion.data.catalogue import Catalogue
+from e2fashion.data.datamodule import CatalogueDataModule
 from e2fashion.data.text import TextTemplate
 from e2fashion.encoder import Encoder
+from e2fashion.options import Inference
 from e2fashion.records import RunIdentity
-from e2fashion.tasks.retrieval import measure
-from e2fashion.tasks.retrieval.measure import MeasureSettings, embed_catalogue, measure_retrieval
+from e2fashion.tasks.retrieval.config import EvaluateConfig
+from e2fashion.tasks.retrieval.measure import embed_catalogue, measure_retrieval
 from e2fashion.types import E2FashionError
-
-QUIET = MeasureSettings(progress=False)
 
 
 @pytest.fixture(scope="module")
@@ -26,21 +26,21 @@ def encoder(synth_catalogue: Catalogue) -> Encoder:
 def embeddings(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
     """Whether all views were embedded, at every embedding."""
     calls: list[bool] = []
-    whole = measure._embed
+    loader = CatalogueDataModule.loader
 
-    def counted(*arguments: Any) -> Any:
-        calls.append(arguments[3])
-        return whole(*arguments)
+    def counted(data: CatalogueDataModule, split: str, views: bool = False) -> Any:
+        calls.append(views)
+        return loader(data, split, views=views)
 
-    monkeypatch.setattr(measure, "_embed", counted)
+    monkeypatch.setattr(CatalogueDataModule, "loader", counted)
     return calls
 
 
 def test_a_split_is_embedded_once_for_all_protocols(
     encoder: Encoder, synth_catalogue: Catalogue, embeddings: list[bool]
 ) -> None:
-    settings = MeasureSettings(protocols=("full", "full_multiview", "sample_100"), progress=False)
-    records = measure_retrieval(encoder, synth_catalogue, "val", settings=settings)
+    config = EvaluateConfig(protocol=["full", "full_multiview", "sample_100"])
+    records = measure_retrieval(encoder, synth_catalogue, "val", config, progress=False)
     assert embeddings == [True]
     assert {record.protocol for record in records} == {"full", "full_multiview", "sample_100"}
 
@@ -48,13 +48,13 @@ def test_a_split_is_embedded_once_for_all_protocols(
 def test_only_the_first_views_are_embedded_where_no_protocol_reads_others(
     encoder: Encoder, synth_catalogue: Catalogue, embeddings: list[bool]
 ) -> None:
-    measure_retrieval(encoder, synth_catalogue, "val", settings=QUIET)
+    measure_retrieval(encoder, synth_catalogue, "val", progress=False)
     assert embeddings == [False]
 
 
 def test_records_say_what_was_measured_how_and_on_what(encoder: Encoder, synth_catalogue: Catalogue) -> None:
     run = RunIdentity("abc", "commit", 5)
-    records = measure_retrieval(encoder, synth_catalogue, "test", settings=QUIET, run=run)
+    records = measure_retrieval(encoder, synth_catalogue, "test", run=run, progress=False)
     assert {(r.run, r.config_hash, r.commit, r.seed) for r in records} == {("abc", "abc", "commit", 5)}
     assert {(r.model, r.split, r.text) for r in records} == {("tiny", "test", "{brand} . {description}")}
     assert {r.data_fingerprint for r in records} == {synth_catalogue.fingerprint}
@@ -64,7 +64,7 @@ def test_records_say_what_was_measured_how_and_on_what(encoder: Encoder, synth_c
 
 
 def test_two_measurements_are_equal_to_the_bit(encoder: Encoder, synth_catalogue: Catalogue) -> None:
-    first, second = (measure_retrieval(encoder, synth_catalogue, "val", settings=QUIET) for _ in range(2))
+    first, second = (measure_retrieval(encoder, synth_catalogue, "val", progress=False) for _ in range(2))
     assert first == second
 
 
@@ -72,31 +72,32 @@ def test_an_unknown_protocol_is_refused_before_anything_is_embedded(
     encoder: Encoder, synth_catalogue: Catalogue, embeddings: list[bool]
 ) -> None:
     with pytest.raises(E2FashionError, match="did you mean 'full'"):
-        measure_retrieval(encoder, synth_catalogue, "val", settings=MeasureSettings(protocols=("ful",)))
+        measure_retrieval(encoder, synth_catalogue, "val", EvaluateConfig(protocol=["ful"]))
     assert embeddings == []
 
 
 def test_a_template_that_the_catalogue_cannot_fill_is_refused(encoder: Encoder, synth_catalogue: Catalogue) -> None:
     with pytest.raises(E2FashionError, match=r"Did you mean '\{brand\}'"):
-        embed_catalogue(encoder, synth_catalogue, "val", TextTemplate("{brnd}"), settings=QUIET)
+        embed_catalogue(encoder, synth_catalogue, "val", TextTemplate("{brnd}"), progress=False)
 
 
-def test_candidate_lists_are_kept_where_the_settings_say(
+def test_candidate_lists_are_stored_in_the_given_folder(
     encoder: Encoder, synth_catalogue: Catalogue, tmp_path: Path
 ) -> None:
-    settings = MeasureSettings(protocols=("sample_100",), candidate_folder=tmp_path, progress=False)
-    first = measure_retrieval(encoder, synth_catalogue, "val", settings=settings)
+    config = EvaluateConfig(protocol=["sample_100"])
+    first = measure_retrieval(encoder, synth_catalogue, "val", config, candidates=tmp_path, progress=False)
     (lists,) = tmp_path.iterdir()
     written = lists.stat().st_mtime_ns
-    assert measure_retrieval(encoder, synth_catalogue, "val", settings=settings) == first
+    again = measure_retrieval(encoder, synth_catalogue, "val", config, candidates=tmp_path, progress=False)
+    assert again == first
     assert lists.stat().st_mtime_ns == written
 
 
 def test_loader_processes_and_batches_do_not_change_what_is_embedded(
     encoder: Encoder, synth_catalogue: Catalogue
 ) -> None:
-    one = embed_catalogue(encoder, synth_catalogue, "val", settings=QUIET)
-    other = embed_catalogue(encoder, synth_catalogue, "val", settings=MeasureSettings(batch_size=5, progress=False))
+    one = embed_catalogue(encoder, synth_catalogue, "val", progress=False)
+    other = embed_catalogue(encoder, synth_catalogue, "val", config=Inference(batch_size=5), progress=False)
     assert one.product_ids == other.product_ids
     assert one.image_embeds.allclose(other.image_embeds, atol=1e-6)
     assert one.text_embeds.allclose(other.text_embeds, atol=1e-6)

@@ -2,15 +2,123 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+import html
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from html.entities import html5
 from pathlib import Path
 
+from e2fashion.data.composition.grammar import KINDS, parse_composition
 from e2fashion.data.image_files import ImageError
-from e2fashion.data.pictures import check_picture, read_bytes
+from e2fashion.data.images import check_image, read_bytes
 from e2fashion.data.sources.base import SourceProblem, SourceRow
 from e2fashion.escape import first_control, is_blank, is_c1_control, trimmed, visible
 from e2fashion.types import SPLITS, Box, E2FashionError, Split
+
+_BLOCKS = (
+    *("address", "article", "aside", "blockquote", "br", "center", "dd", "div", "dl", "dt", "footer", "form"),
+    *("h1", "h2", "h3", "h4", "h5", "h6", "header", "hr", "iframe", "img", "li", "main", "nav", "ol", "option", "p"),
+    *("pre", "section", "table", "tbody", "td", "tfoot", "th", "thead", "tr", "ul", "video"),
+)
+_INLINE = (
+    *("a", "abbr", "b", "big", "button", "cite", "code", "del", "em", "font", "i", "input", "ins", "label", "mark"),
+    *("meta", "link", "q", "s", "script", "small", "span", "strike", "strong", "style", "sub", "sup", "tt", "u"),
+    *("body", "head", "html", "title"),
+)
+_TAG = re.compile(rf"</?({'|'.join((*_BLOCKS, *_INLINE))})(?=[\s/>])[^<>]*>", re.IGNORECASE)
+_UNSEEN = re.compile(r"<!--.*?-->|<(script|style)\b[^<>]*>.*?</\1\s*>", re.IGNORECASE | re.DOTALL)
+_ENTITY = re.compile(r"&(#[0-9]{1,7}|#[xX][0-9a-fA-F]{1,6}|[A-Za-z][A-Za-z0-9]{1,31});")
+_MOST_LAYERS = 3
+"""``&amp;lt;b&amp;gt;`` is a tag that was escaped twice."""
+
+
+def has_markup(text: str) -> bool:
+    """Whether a text holds a tag or an entity of HTML; ``size < 38`` and ``R&B;`` are none."""
+    if "<" in text and (_TAG.search(text) or _has_comment(text)):
+        return True
+    return "&" in text and any(_is_entity(match[1]) for match in _ENTITY.finditer(text))
+
+
+def clean_markup(text: str) -> str:
+    """The text that a reader of the HTML sees, on one line; a text without HTML is returned as it is."""
+    for _ in range(_MOST_LAYERS):
+        if not has_markup(text):
+            return text
+        text = _TAG.sub(_in_place_of, _UNSEEN.sub(" ", text))
+        text = _ENTITY.sub(lambda match: html.unescape(match[0]) if _is_entity(match[1]) else match[0], text)
+        text = " ".join(text.split())
+    return text
+
+
+def _has_comment(text: str) -> bool:
+    """Whether a comment begins and ends; one that never ends hides nothing here, and stays as it is written."""
+    start = text.find("<!--")
+    return start >= 0 and text.find("-->", start + len("<!--")) >= 0
+
+
+def _is_entity(name: str) -> bool:
+    return name.startswith("#") or f"{name};" in html5
+
+
+def _in_place_of(tag: re.Match[str]) -> str:
+    """Words of two blocks stay apart; letters around ``<b>`` stay together."""
+    return " " if tag[1].lower() in _BLOCKS else ""
+
+
+@dataclass
+class FibreColumns:
+    """``columns`` maps each new tag to the tag with the composition; what was read is counted.
+
+    Raises:
+        E2FashionError: ``given`` lacks a composition's column, or already has one of the new name.
+    """
+
+    columns: Mapping[str, str]
+    given: Sequence[str]
+    kinds: dict[str, Counter[str]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for new, composition in self.columns.items():
+            if composition not in self.given:
+                raise E2FashionError(
+                    f"dominant_fibre.{new} reads the tag '{composition}', which the source lacks. Its tags: "
+                    f"{', '.join(self.given) or 'none'}."
+                )
+            if new in self.given:
+                raise E2FashionError(
+                    f"dominant_fibre.{new}: the source has a tag '{new}' already. Choose another name."
+                )
+        self.kinds = {new: Counter() for new in self.columns}
+
+    @property
+    def tag_columns(self) -> tuple[str, ...]:
+        """All tags, the new ones last."""
+        return (*self.given, *self.columns)
+
+    def complete(self, row: SourceRow) -> SourceRow:
+        """``row`` with the new tags; one without a composition, or whose composition names no fibre, lacks them."""
+        if not self.columns:
+            return row
+        fibres = {new: parse_composition(row.tags.get(column)).dominant_fibre for new, column in self.columns.items()}
+        return replace(row, tags={**row.tags, **fibres})
+
+    def count(self, tags: Mapping[str, str | None]) -> None:
+        """Count the compositions of a row that is kept."""
+        for new, column in self.columns.items():
+            if text := tags[column]:
+                self.kinds[new][parse_composition(text).kind] += 1
+
+    def notes(self) -> list[str]:
+        """One line per new tag: how many compositions were read, and how."""
+        return [
+            f"Tag '{new}' is the dominant fibre of '{column}', which {sum(counts.values()):,} images have: "
+            + ", ".join(f"{kind} {counts[kind]:,}" for kind in KINDS if counts[kind])
+            for new, column in self.columns.items()
+            for counts in (self.kinds[new],)
+        ]
+
 
 _SPLIT_NAMES: dict[str, Split] = {split: split for split in SPLITS} | {"validation": "val", "valid": "val"}
 _SHOWN_CHARACTERS = 80
@@ -31,7 +139,7 @@ class ProductError(E2FashionError):
 
 @dataclass(frozen=True)
 class CheckedRow:
-    """A row whose every field has been looked at: what the catalogue stores, and the picture's digest."""
+    """A row whose every field has been looked at: what the catalogue stores, and the image's digest."""
 
     row: str
     product_id: str
@@ -46,7 +154,7 @@ class CheckedRow:
 
 
 def check_row(row: SourceRow, max_text_characters: int, max_pixels: int) -> CheckedRow:
-    """Check every field of ``row``, decode its picture, and return what is stored.
+    """Check every field of ``row``, decode its image, and return what is stored.
 
     Tags that are None or have nothing to see (white space, zero-width characters) become None; texts lose surrounding
     white space.
@@ -67,7 +175,7 @@ def check_row(row: SourceRow, max_text_characters: int, max_pixels: int) -> Chec
         )
     tags = {column: _checked_tag(row, column, value) for column, value in row.tags.items()}
     try:
-        picture = check_picture(_read(row, max_pixels), max_pixels)
+        stored = check_image(_read(row, max_pixels), max_pixels)
     except ImageError as error:
         name = f"{row.image}: " if isinstance(row.image, Path) else ""
         raise _error(row, "image", error.reason, name + error.value, error.remedy) from error
@@ -75,8 +183,8 @@ def check_row(row: SourceRow, max_text_characters: int, max_pixels: int) -> Chec
         row=row.row,
         product_id=product_id,
         view=row.view,
-        image=picture.data,
-        pixels_sha256=picture.pixels_sha256,
+        image=stored.data,
+        pixels_sha256=stored.pixels_sha256,
         description=description,
         tags=tags,
         split=_checked_split(row),
@@ -137,7 +245,7 @@ def _read(row: SourceRow, max_pixels: int) -> bytes:
     if (control := first_control(str(row.image))) is not None:
         raise ImageError("missing image", f"control character {control!r} in the file name", "correct the file name")
     if row.root is not None and not row.image.resolve().is_relative_to(row.root.resolve()):
-        value = f"it lies outside {row.root}"
+        value = f"it is outside {row.root}"
         raise ImageError("image outside the source", value, "put the image there, or allow it with outside=true")
     return read_bytes(row.image, max_pixels)
 

@@ -10,13 +10,13 @@ from PIL import Image
 from raw_products import encoded, picture
 
 from e2fashion.data.image_files import ImageError
-from e2fashion.data.pictures import check_picture
+from e2fashion.data.images import check_image
 
 LIMIT = 1_000_000
 
 
 def decoded(data: bytes) -> np.ndarray:
-    image = Image.open(io.BytesIO(check_picture(data, LIMIT).data))
+    image = Image.open(io.BytesIO(check_image(data, LIMIT).data))
     assert (image.format, image.mode) == ("PNG", "RGB")
     return np.asarray(image)
 
@@ -34,7 +34,7 @@ def png_header(width: int, height: int) -> bytes:
 @pytest.mark.parametrize(("kind", "mode"), [("JPEG", "RGB"), ("JPEG", "L"), ("PNG", "RGB"), ("PNG", "L")])
 def test_ordinary_pictures_keep_their_bytes(kind: str, mode: str) -> None:
     data = picture(kind=kind, mode=mode)
-    assert check_picture(data, LIMIT).data == data
+    assert check_image(data, LIMIT).data == data
 
 
 def test_sixteen_bit_grey_is_scaled_not_clipped() -> None:
@@ -84,12 +84,12 @@ def test_other_formats_become_png(kind: str) -> None:
 
 def test_equal_pixels_in_different_files_have_one_digest() -> None:
     png, bmp = picture(kind="PNG"), picture(kind="BMP")
-    assert check_picture(png, LIMIT).pixels_sha256 == check_picture(bmp, LIMIT).pixels_sha256
+    assert check_image(png, LIMIT).pixels_sha256 == check_image(bmp, LIMIT).pixels_sha256
 
 
 def test_equal_pixels_of_another_shape_have_another_digest() -> None:
     wide, high = encoded(Image.new("RGB", (8, 2))), encoded(Image.new("RGB", (2, 8)))
-    assert check_picture(wide, LIMIT).pixels_sha256 != check_picture(high, LIMIT).pixels_sha256
+    assert check_image(wide, LIMIT).pixels_sha256 != check_image(high, LIMIT).pixels_sha256
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG"])
@@ -97,26 +97,26 @@ def test_equal_pixels_of_another_shape_have_another_digest() -> None:
 def test_truncated_files_are_found(kind: str, share: float) -> None:
     data = picture(kind=kind, size=(64, 64))
     with pytest.raises(ImageError, match=r"truncated image|unreadable image"):
-        check_picture(data[: int(len(data) * share)], LIMIT)
+        check_image(data[: int(len(data) * share)], LIMIT)
 
 
 @pytest.mark.parametrize("data", [b"<html>404 not found</html>", b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", bytes(100)])
 def test_other_content_is_unreadable(data: bytes) -> None:
     with pytest.raises(ImageError, match=r"unreadable image|truncated image"):
-        check_picture(data, LIMIT)
+        check_image(data, LIMIT)
 
 
 def test_empty_file() -> None:
     with pytest.raises(ImageError, match="zero-byte image"):
-        check_picture(b"", LIMIT)
+        check_image(b"", LIMIT)
 
 
 @pytest.mark.parametrize("side", [1_001, 12_000, 60_000])  # below, and above both of Pillow's own limits
 def test_bomb_is_refused_by_its_header(side: int) -> None:
     with pytest.raises(ImageError, match="oversized image"):
-        check_picture(png_header(side, side), LIMIT)
+        check_image(png_header(side, side), LIMIT)
 
 
 def test_floating_point_pixels_are_refused() -> None:
     with pytest.raises(ImageError, match="floating-point"):
-        check_picture(encoded(Image.fromarray(np.zeros((4, 4), dtype=np.float32)), "TIFF"), LIMIT)
+        check_image(encoded(Image.fromarray(np.zeros((4, 4), dtype=np.float32)), "TIFF"), LIMIT)

@@ -1,4 +1,4 @@
-"""Pictures made for the tests of decoding and transforming."""
+"""Images made for the tests of decoding and transforming."""
 
 from __future__ import annotations
 

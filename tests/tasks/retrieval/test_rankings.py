@@ -8,8 +8,7 @@ import pytest
 import torch
 
 from e2fashion.records import RecordContext
-from e2fashion.tasks.retrieval.rankings import Ranking, pool_rankings
-from e2fashion.tasks.retrieval.significance import compare_rankings
+from e2fashion.tasks.retrieval.rankings import Ranking, compare_rankings, pool_rankings
 from e2fashion.types import E2FashionError
 
 CONTEXT = RecordContext(run="run", model="E2", split="val")

@@ -1,8 +1,4 @@
-"""The one way by which images are read: regular files or bytes, bounded before they are decoded, and one error.
-
-What training meets later are plain 8-bit RGB or greyscale JPEG and PNG files: those keep their bytes in a catalogue,
-everything else is decoded here and stored as an RGB PNG (lossless).
-"""
+"""The one way by which images are read: files or bytes, bounded before they are decoded, upright 8-bit RGB on white."""
 
 from __future__ import annotations
 
@@ -16,7 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from PIL import Image, UnidentifiedImageError
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageOps, PngImagePlugin, UnidentifiedImageError
 
 from e2fashion.data.image_files import (
     COMMON_FORMATS,
@@ -27,8 +25,85 @@ from e2fashion.data.image_files import (
     is_heic,
     open_regular,
 )
-from e2fashion.data.pixel_types import as_rgb
 from e2fashion.types import E2FashionError
+
+EIGHT_BITS, TWELVE_BITS, SIXTEEN_BITS = 255, 4_095, 65_535
+#: Pixels that are converted at a time where an intermediate is larger than the result.
+STRIP = 1 << 20
+#: By what a transparent level of a PNG of fewer bits is multiplied when Pillow makes the pixels 8-bit.
+_FEWER_BITS = {"L;2": 85, "L;4": 17, "1": 255}
+
+
+def as_rgb(image: Image.Image) -> Image.Image:
+    """An image of any mode as 8-bit RGB, as this module says.
+
+    Raises:
+        ImageError: it has no pixels, or its pixel type does not say which value is white.
+    """
+    if 0 in image.size:
+        raise ImageError("empty image", f"{image.width} x {image.height} pixels", "give an image with pixels")
+    _scale_transparent_color(image)
+    image = ImageOps.exif_transpose(image)
+    if image.mode == "I" or image.mode.startswith("I;16"):
+        return _eight_bits(image).convert("RGB")
+    if image.mode == "F":
+        raise ImageError(
+            "unsupported image", "floating-point pixels, whose white is not defined", "save it as 8-bit PNG"
+        )
+    if image.mode == "La":
+        image = image.convert("LA")  # Pillow converts it to nothing else
+    if image.mode.lower() in ("rgba", "la", "pa") or "transparency" in image.info:
+        return _on_white(image)
+    return image.convert("RGB")
+
+
+def _on_white(image: Image.Image) -> Image.Image:
+    canvas = Image.new("RGB", image.size)
+    for rows in _strips(image):
+        box = (0, rows.start, image.width, rows.stop)
+        opaque = image.crop(box).convert("RGBA")
+        white = Image.new("RGBA", opaque.size, "white")
+        canvas.paste(Image.alpha_composite(white, opaque).convert("RGB"), box)
+    return canvas
+
+
+def _eight_bits(image: Image.Image) -> Image.Image:
+    """Greyscale of more than 8 bits, where the scale is known, on white."""
+    levels: NDArray[np.integer] = np.asarray(image)
+    low, high = int(levels.min()), int(levels.max())
+    if low < 0 or high > SIXTEEN_BITS:
+        value = f"grey levels from {low} to {high}, beyond 16 bits"
+        raise ImageError("unsupported image", value, "save it as 8-bit PNG")
+    if EIGHT_BITS < high <= TWELVE_BITS:
+        value = f"grey levels up to {high:,}, which may be a 12-bit image or a nearly black 16-bit one"
+        raise ImageError("unsupported image", value, "save it as 8-bit PNG, or scale its levels to 65,535")
+    grey = np.empty(levels.shape, dtype=np.uint8)
+    transparent = image.info.get("transparency")
+    for rows in _strips(image):
+        strip = levels[rows].astype(np.uint32)
+        grey[rows] = strip if high <= EIGHT_BITS else (strip + 128) // 257
+        if isinstance(transparent, int):
+            grey[rows][strip == transparent] = 255
+    return Image.fromarray(grey)
+
+
+def _scale_transparent_color(image: Image.Image) -> None:
+    """Bring the transparent color of a PNG to the 8 bits to which Pillow has brought the pixels."""
+    transparent = image.info.get("transparency")
+    if transparent is None or not isinstance(image, PngImagePlugin.PngImageFile) or not image.tile:
+        return
+    raw_mode = image.tile[0].args
+    raw_mode = raw_mode[0] if isinstance(raw_mode, tuple) else raw_mode
+    if isinstance(transparent, int) and raw_mode in _FEWER_BITS:
+        image.info["transparency"] = transparent * _FEWER_BITS[raw_mode]
+    elif isinstance(transparent, tuple) and raw_mode == "RGB;16B":
+        image.info["transparency"] = tuple(value >> 8 for value in transparent)
+
+
+def _strips(image: Image.Image) -> Iterator[slice]:
+    rows = max(1, STRIP // image.width)
+    return (slice(top, min(image.height, top + rows)) for top in range(0, image.height, rows))
+
 
 MAX_PIXELS = 50_000_000
 """Larger images are refused, by their header, unless a catalogue is prepared with another ``max_pixels``."""
@@ -48,15 +123,15 @@ _PNG_BIT_DEPTH = 24  # position of the bit depth in a PNG's first chunk
 
 
 @dataclass(frozen=True)
-class Picture:
-    """The bytes to store and the SHA-256 of size and RGB pixels, by which identical pictures are known."""
+class StoredImage:
+    """The bytes to store and the SHA-256 of size and RGB pixels, by which identical images are known."""
 
     data: bytes
     pixels_sha256: bytes
 
 
 def read_image(source: Image.Image | Path | str | bytes, max_pixels: int = MAX_PIXELS) -> Image.Image:
-    """An image as 8-bit RGB, upright and on white (:mod:`e2fashion.data.pixel_types`), decoded to the last pixel.
+    """An image as 8-bit RGB, upright and on white (:mod:`e2fashion.data.images`), decoded to the last pixel.
 
     ``source`` is a file, the encoded bytes, or an image of Pillow. The size is read from the header and compared with
     ``max_pixels`` before anything is decoded.
@@ -83,7 +158,7 @@ def read_image(source: Image.Image | Path | str | bytes, max_pixels: int = MAX_P
 
 
 def read_stored(data: bytes) -> Image.Image:
-    """As :func:`read_image`, of the bytes that a catalogue holds, which was prepared with a ``max_pixels`` of its own.
+    """As :func:`read_image`, of the bytes that a catalogue holds, which was prepared with another ``max_pixels``.
 
     Raises:
         ImageError: as :func:`read_image`; Pillow's limit bounds the size.
@@ -91,7 +166,7 @@ def read_stored(data: bytes) -> Image.Image:
     return read_image(data, PILLOW_MAX_PIXELS)
 
 
-def check_picture(data: bytes, max_pixels: int) -> Picture:
+def check_image(data: bytes, max_pixels: int) -> StoredImage:
     """Decode ``data`` to the last pixel and return what the catalogue stores.
 
     Raises:
@@ -103,7 +178,7 @@ def check_picture(data: bytes, max_pixels: int) -> Picture:
         pixels = image.convert("RGB") if plain else as_rgb(image)
     size = struct.pack("<II", *pixels.size)
     digest = hashlib.sha256(size + pixels.tobytes()).digest()
-    return Picture(data if plain else encode_png(pixels), digest)
+    return StoredImage(data if plain else encode_png(pixels), digest)
 
 
 def read_bytes(file: Path, max_pixels: int) -> bytes:
@@ -117,7 +192,7 @@ def read_bytes(file: Path, max_pixels: int) -> bytes:
 
 
 def encode_png(image: Image.Image) -> bytes:
-    """The picture as PNG; level 1 takes half the time of the default and a tenth more space."""
+    """The image as PNG; level 1 takes half the time of the default and a tenth more space."""
     stream = io.BytesIO()
     image.save(stream, "PNG", compress_level=1)
     return stream.getvalue()
@@ -135,7 +210,7 @@ def _one_error(file: str | None) -> Iterator[None]:
     except MemoryError as error:
         raise ImageError("oversized image", "it does not fit into memory", "shrink the image", file) from error
     except Exception as error:
-        # The decoder's own words may hold content of the file, so its kind of error has to do.
+        # The decoder's message may hold content of the file; the kind of error is shown instead.
         reason = "truncated image" if "truncated" in str(error).lower() else "unreadable image"
         system = error.strerror if isinstance(error, OSError) and error.errno else None
         value = system or f"its decoder failed ({type(error).__name__})"

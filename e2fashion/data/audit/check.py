@@ -1,4 +1,4 @@
-"""The questions that ``data check`` asks of a catalogue, each answered by one finding or two."""
+"""Whether a catalogue is fit: the questions of `data check`, each answered by one finding or two."""
 
 from __future__ import annotations
 
@@ -7,19 +7,24 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from e2fashion.data.audit.content import Content
-from e2fashion.data.audit.duplicates import Kind, equal_findings, group_rows, near_findings
-from e2fashion.data.audit.findings import Cell, Finding, counted
-from e2fashion.data.audit.image_hash import near_pictures
-from e2fashion.data.audit.skew import SIGNIFICANT, Association, associate, size_traits
-from e2fashion.data.audit.spelling import similar_values
-from e2fashion.data.audit.text_pairs import near_sets, words_of
-from e2fashion.data.catalogue import Catalogue
-from e2fashion.data.manifest import SKIPPED_FILE
-from e2fashion.data.markup import has_markup
+from e2fashion.data.audit.content import Content, near_images, read_content
+from e2fashion.data.audit.findings import Cell, Finding, Severity, counted, worst
+from e2fashion.data.audit.pairs import (
+    Kind,
+    against_findings,
+    equal_findings,
+    group_rows,
+    near_findings,
+    near_sets,
+    words_of,
+)
+from e2fashion.data.audit.tags import SIGNIFICANT, Association, associate, similar_values, size_traits
+from e2fashion.data.catalogue import SKIPPED_FILE, Catalogue
+from e2fashion.data.config import CheckConfig, TextLength, Thresholds
+from e2fashion.data.rows import has_markup
 from e2fashion.data.text import normalize_text
-from e2fashion.data.text_length import TextLimit
-from e2fashion.types import E2FashionError
+from e2fashion.data.text_length import TextMeter
+from e2fashion.types import E2FashionError, TokenCounter
 
 _MOVE = (
     "Put them into one split: give such products the same `group`, leave out the split column, and prepare again; or "
@@ -27,55 +32,39 @@ _MOVE = (
 )
 
 
-@dataclass(frozen=True)
-class CheckSettings:
-    """From where on a check speaks up.
-
-    Pictures are near that differ in at most ``near_bits`` of 64 bits of their hash and by at most ``near_pixels`` of
-    their contrast; texts whose word sets overlap by ``near_text`` (Jaccard). ``skew`` is the least Cramer's V that is
-    reported, and ``source_column`` a tag column that names where a picture comes from.
+def check_thresholds(config: Thresholds) -> None:
+    """Refuse a bound that makes no sense.
 
     Raises:
-        E2FashionError: a value that makes no sense.
+        E2FashionError: such a bound, by its key.
     """
-
-    near_bits: int = 6
-    near_pixels: float = 0.07
-    near_text: float = 0.9
-    skew: float = 0.2
-    source_column: str | None = None
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.near_bits <= 16:
-            raise E2FashionError(f"near_bits is {self.near_bits}; give a number of differing bits from 0 to 16.")
-        if not 0 <= self.near_pixels <= 1:
-            raise E2FashionError(f"near_pixels is {self.near_pixels}; give a share of the contrast from 0 to 1.")
-        for name in ("near_text", "skew"):
-            if not 0 < (value := getattr(self, name)) <= 1:
-                raise E2FashionError(f"{name} is {value}; give a number above 0, at most 1.")
+    if not 0 <= config.near_bits <= 16:
+        raise E2FashionError(f"near_bits is {config.near_bits}; give a number of differing bits from 0 to 16.")
+    if not 0 <= config.near_pixels <= 1:
+        raise E2FashionError(f"near_pixels is {config.near_pixels}; give a share of the contrast from 0 to 1.")
+    for name, value in (("near_text", config.near_text), ("skew", config.skew)):
+        if not 0 < value <= 1:
+            raise E2FashionError(f"{name} is {value}; give a number above 0, at most 1.")
 
 
-def picture_findings(content: Content, settings: CheckSettings) -> list[Finding]:
-    """Pictures with the same pixels, and pictures that look the same. Views of one product are none."""
+def image_findings(content: Content, config: Thresholds) -> list[Finding]:
+    """Images with the same pixels, and images that look the same. Views of one product are none."""
     readable = [row for row in range(len(content)) if content.pixels[row] is not None]
     groups = group_rows(content, readable, [content.pixels[row] for row in readable])
     keys = list(groups)
     stands = [groups[key][0] for key in keys]
-    near = near_pictures(content.hashes[stands], content.thumbs[stands], settings.near_bits, settings.near_pixels)
+    near = near_images(content.hashes[stands], content.thumbs[stands], config.near_bits, config.near_pixels)
     kind = Kind(
         name="pictures",
-        what="pictures",
+        what="images",
         severities=("leak", "look"),
         remedies=(
-            f"A picture of train is asked for in val or test. {_MOVE}",
-            "Products that are the same: keep one. Pictures that stand for several products (packs, placeholders): "
-            "retrieval cannot tell them apart; replace them, or leave them out.",
+            f"An image of train is asked for in val or test. {_MOVE}",
+            "Products that are the same: keep one. Images that show several products (packs, placeholders): "
+            "retrieval cannot distinguish them; replace them, or leave them out.",
         ),
         measure="difference",
-        means=(
-            f"at most {settings.near_bits} of 64 bits of the hash and {settings.near_pixels:g} of the contrast differ"
-        ),
+        means=(f"at most {config.near_bits} of 64 bits of the hash and {config.near_pixels:g} of the contrast differ"),
     )
     return [
         *equal_findings(content, groups, kind),
@@ -83,20 +72,20 @@ def picture_findings(content: Content, settings: CheckSettings) -> list[Finding]
     ]
 
 
-def text_findings(content: Content, settings: CheckSettings) -> list[Finding]:
+def text_findings(content: Content, config: Thresholds) -> list[Finding]:
     """Descriptions that are the same but for case and white space, and those of nearly the same words."""
     groups = group_rows(
         content, content.products, [normalize_text(content.description[row]) for row in content.products]
     )
     keys = sorted(groups, key=str)
-    near = near_sets([words_of(str(key)) for key in keys], settings.near_text)
+    near = near_sets([words_of(str(key)) for key in keys], config.near_text)
     kind = Kind(
         name="texts",
         what="texts",
         severities=("leak", "look"),
         remedies=(
             f"A text of train is asked for in val or test. {_MOVE}",
-            "A text that several products share has several right pictures: count each as a hit (records with "
+            "A text that several products share has several right images: count each as a hit (records with "
             "positives `text`), or lengthen the texts by tags with text.template.",
         ),
     )
@@ -106,10 +95,10 @@ def text_findings(content: Content, settings: CheckSettings) -> list[Finding]:
         severities=("look", "look"),
         remedies=(
             f"Look whether they mean the same product. If so: {_MOVE[0].lower()}{_MOVE[1:]}",
-            "Look whether the words that differ tell the products apart; if not, they are one text to a model.",
+            "Look whether the words that differ distinguish the products; if not, they are one text to a model.",
         ),
         measure="similarity",
-        means=f"{settings.near_text:.0%} of the words of both are shared, order and punctuation aside",
+        means=f"{config.near_text:.0%} of the words of both are shared, order and punctuation aside",
     )
     return [
         *equal_findings(content, groups, kind),
@@ -124,7 +113,7 @@ def group_finding(content: Content) -> Finding:
 
 
 def unreadable_findings(catalogue: Catalogue, content: Content) -> list[Finding]:
-    """Pictures that cannot be decoded now, and rows that were left out when the catalogue was prepared."""
+    """Images that cannot be decoded now, and rows that were left out when the catalogue was prepared."""
     broken = sorted(content.unreadable, key=content.name)
     skipped = catalogue.manifest.skipped
     reasons = ", ".join(f"{reason} {count:,}" for reason, count in sorted(skipped.items()))
@@ -140,11 +129,11 @@ def unreadable_findings(catalogue: Catalogue, content: Content) -> list[Finding]
     return [
         Finding(
             check="unreadable_pictures",
-            title="Pictures that cannot be decoded",
+            title="Images that cannot be decoded",
             if_found="broken",
             count=len(broken),
-            unit="pictures",
-            summary=f"{len(broken):,} of {counted(len(content), 'pictures')} of the catalogue cannot be decoded.",
+            unit="images",
+            summary=f"{len(broken):,} of {counted(len(content), 'images')} of the catalogue cannot be decoded.",
             remedy="The catalogue's files were damaged after it was prepared: prepare it again.",
             columns=("split", "product_id", "view", "error"),
             rows=tuple((*content.name(row), content.unreadable[row]) for row in broken),
@@ -157,7 +146,7 @@ def unreadable_findings(catalogue: Catalogue, content: Content) -> list[Finding]
             unit="rows",
             summary=f"Left out: {counted(sum(skipped.values()), 'rows')} of the source"
             f"{': ' + reasons if reasons else ''}.",
-            remedy=f"Mend what {SKIPPED_FILE} of the catalogue lists, each with its own remedy, and prepare again.",
+            remedy=f"Mend what {SKIPPED_FILE} of the catalogue lists, each with a remedy, and prepare again.",
             columns=columns,
             rows=tuple(listed),
         ),
@@ -190,7 +179,7 @@ def markup_finding(content: Content) -> Finding:
     """Descriptions and tags with tags or entities of HTML."""
     rows: list[tuple[Cell, ...]] = []
     for row in sorted(content.products, key=content.name):
-        texts = {"description": content.description[row], **{tag: own[row] for tag, own in content.tags.items()}}
+        texts = {"description": content.description[row], **{tag: values[row] for tag, values in content.tags.items()}}
         rows += [(*content.name(row), column, text) for column, text in texts.items() if text and has_markup(text)]
     products = len({row[:3] for row in rows})
     return Finding(
@@ -206,8 +195,8 @@ def markup_finding(content: Content) -> Finding:
     )
 
 
-def associations(content: Content, settings: CheckSettings) -> list[Association]:
-    """Split and every tag column against every trait of the pictures, products' first views alone, strongest first.
+def associations(content: Content, config: Thresholds) -> list[Association]:
+    """Split and every tag column against every trait of the images, products' first views alone, strongest first.
 
     Raises:
         E2FashionError: there is no column ``source_column``.
@@ -215,7 +204,7 @@ def associations(content: Content, settings: CheckSettings) -> list[Association]
     rows = [row for row in content.products if content.size[row] is not None]
     sizes = [size for row in rows if (size := content.size[row]) is not None]
     traits = size_traits(sizes, [content.kind[row] for row in rows])
-    if (source := settings.source_column) is not None:
+    if (source := config.source_column) is not None:
         if source not in content.tags:
             raise E2FashionError(
                 f"source_column is '{source}', which is no tag column of the catalogue; it has: "
@@ -225,47 +214,47 @@ def associations(content: Content, settings: CheckSettings) -> list[Association]
     columns: dict[str, Sequence[str | None]] = {"split": [content.split[row] for row in rows]}
     columns |= {tag: [values[row] for row in rows] for tag, values in content.tags.items() if tag != source}
     found = [
-        associate(trait, own, column, values, settings.seed)
-        for trait, own in traits.items()
+        associate(trait, of_trait, column, values, config.seed)
+        for trait, of_trait in traits.items()
         for column, values in columns.items()
     ]
     return sorted((one for one in found if one is not None), key=lambda one: -one.cramers_v)
 
 
-def skewed(found: Sequence[Association], settings: CheckSettings) -> list[Association]:
+def skewed(found: Sequence[Association], config: Thresholds) -> list[Association]:
     """Those that are strong enough, and not by chance."""
-    return [one for one in found if one.cramers_v >= settings.skew and one.p_value <= SIGNIFICANT]
+    return [one for one in found if one.cramers_v >= config.skew and one.p_value <= SIGNIFICANT]
 
 
-def skew_finding(found: Sequence[Association], settings: CheckSettings) -> Finding:
-    """Columns that go with the pictures' size, shape, file format or source."""
-    strong = skewed(found, settings)
+def skew_finding(found: Sequence[Association], config: Thresholds) -> Finding:
+    """Columns that go with the images' size, shape, file format or source."""
+    strong = skewed(found, config)
     columns = list(dict.fromkeys(one.column for one in strong))
     rows: list[tuple[Cell, ...]] = []
     for one in strong:
         total = one.table.sum(axis=0)
-        for value, own in zip(one.values, one.table, strict=True):
-            rest = total - own
-            gap = own / own.sum() - rest / max(1, rest.sum())
-            place = int(gap.argmax())
+        for value, counts in zip(one.values, one.table, strict=True):
+            rest = total - counts
+            gap = counts / counts.sum() - rest / max(1, rest.sum())
+            trait = int(gap.argmax())
             measures = (one.trait, one.column, round(one.cramers_v, 3), one.p_value)
-            shares = (round(float(own[place] / own.sum()), 3), round(float(rest[place] / max(1, rest.sum())), 3))
-            rows.append((*measures, value, int(own.sum()), one.traits[place], *shares))
+            shares = (round(float(counts[trait] / counts.sum()), 3), round(float(rest[trait] / max(1, rest.sum())), 3))
+            rows.append((*measures, value, int(counts.sum()), one.traits[trait], *shares))
     by_column = {one.column: one for one in reversed(strong)}  # the strongest trait of each
-    told = ", ".join(
+    details = ", ".join(
         f"{column} with {by_column[column].trait} {by_column[column].cramers_v:.2f} (guessed right from it "
         f"{by_column[column].guessed:.0%}, from nothing {by_column[column].guessed_blind:.0%})"
         for column in columns
     )
     return Finding(
         check="skew",
-        title="Tags and splits that go with the pictures' size or source",
+        title="Tags and splits that go with the images' size or source",
         if_found="look",
         count=len(columns),
         unit="columns",
-        summary=f"Size, shape, file format or source of the pictures go with {counted(len(columns), 'columns')} "
-        f"(Cramer's V of {settings.skew:g} or more){f': {told}' if told else ''}.",
-        remedy="A model can read such a tag off the traces of where a picture comes from. Bring all pictures to one "
+        summary=f"Size, shape, file format or source of the images go with {counted(len(columns), 'columns')} "
+        f"(Cramer's V of {config.skew:g} or more){f': {details}' if details else ''}.",
+        remedy="A model can predict such a tag from traces of the origin of an image. Bring all images to one "
         "size and shape (image.resize=squeeze or pad; never crop some only), fetch them from one source where you "
         "can, and report results by source before you believe them.",
         columns=(
@@ -283,19 +272,86 @@ def skew_finding(found: Sequence[Association], settings: CheckSettings) -> Findi
     )
 
 
-def length_finding(content: Content, limit: TextLimit) -> Finding:
+def length_finding(content: Content, meter: TextMeter) -> Finding:
     """Products whose rendered text is longer than the context."""
-    long = sorted((row for row in content.products if content.tokens[row] > limit.context_length), key=content.name)
+    long = sorted((row for row in content.products if content.tokens[row] > meter.context_length), key=content.name)
     return Finding(
         check="long_texts",
         title="Texts cut at the context length",
         if_found="look",
         count=len(long),
         unit="texts",
-        summary=f"{len(long):,} of {len(content.products):,} texts have more than {limit.context_length} tokens "
-        f"({limit.rule}).",
+        summary=f"{len(long):,} of {len(content.products):,} texts have more than {meter.context_length} tokens "
+        f"({meter.rule}).",
         remedy="A model reads their beginnings alone. Put what matters first, shorten them, or train with a longer "
         "context (text.context_length, as far as the text encoder reads).",
         columns=("split", "product_id", "view", "tokens"),
         rows=tuple((*content.name(row), content.tokens[row]) for row in long),
     )
+
+
+@dataclass(frozen=True)
+class Checked:
+    """The findings of a catalogue, the content that was checked, and the associations that are strong.
+
+    ``other`` is the catalogue that it was compared with and ``other_content`` what was read of it, if any.
+    """
+
+    catalogue: Catalogue
+    content: Content
+    findings: list[Finding]
+    skewed: list[Association]
+    config: Thresholds
+    other: Catalogue | None = None
+    other_content: Content | None = None
+
+    @property
+    def worst(self) -> Severity:
+        """The gravest severity."""
+        return worst(self.findings)
+
+
+def check(config: CheckConfig, counter: TokenCounter | None = None, progress: bool = True) -> Checked:
+    """Check the catalogue that ``config`` names, see :func:`check_catalogue`.
+
+    Nothing is reused from an earlier check: files may have been damaged since.
+    """
+    against = Catalogue.load(config.against) if config.against else None
+    return check_catalogue(Catalogue.load(config.data, again=True), config, counter, progress, against)
+
+
+def check_catalogue(
+    catalogue: Catalogue,
+    config: CheckConfig | None = None,
+    counter: TokenCounter | None = None,
+    progress: bool = True,
+    against: Catalogue | None = None,
+) -> Checked:
+    """Decode every image of ``catalogue`` once and look for what makes it unfit.
+
+    ``counter`` counts the tokens of texts (None: words and punctuation marks); ``against`` is a catalogue whose train
+    split must share nothing with val and test.
+
+    Raises:
+        E2FashionError: a bound that makes no sense, or a column of ``config`` that does not exist.
+    """
+    config = config or CheckConfig()
+    check_thresholds(config)
+    meter = TextMeter(config, catalogue.tag_columns, counter)
+    content = read_content(catalogue, meter, progress)
+    found = associations(content, config)
+    findings = [
+        *unreadable_findings(catalogue, content),
+        *image_findings(content, config),
+        *text_findings(content, config),
+        group_finding(content),
+        spelling_finding(content),
+        markup_finding(content),
+        skew_finding(found, config),
+        length_finding(content, meter),
+    ]
+    other = None
+    if against is not None:
+        other = read_content(against, TextMeter(TextLength(), against.tag_columns), progress)
+        findings += against_findings(content, other, against.manifest.name, config.near_bits, config.near_pixels)
+    return Checked(catalogue, content, findings, skewed(found, config), config, against, other)
