@@ -133,7 +133,7 @@ def read_typed_value(content: str, kind: Any) -> Any:
 
 
 def _construct(content: str, keep: Callable[[yaml.Node], None]) -> Any:
-    loader = get_yaml_loader()(content)
+    loader = _yaml_loader()(content)
     try:
         node = loader.get_single_node()
         if node is None:
@@ -142,6 +142,11 @@ def _construct(content: str, keep: Callable[[yaml.Node], None]) -> Any:
         return loader.construct_document(node)
     finally:
         loader.dispose()
+
+
+@cache
+def _yaml_loader() -> Any:
+    return get_yaml_loader()
 
 
 def wrongly_typed(value: Any, kind: Any) -> Any | None:

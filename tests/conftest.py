@@ -11,6 +11,29 @@ from e2fashion.data.catalogue import Catalogue
 from e2fashion.data.config import build_source
 from e2fashion.data.prepare import prepare_catalogue
 
+#: Files that take longest, in this order: begun last, one of them would keep one process while the others are done.
+LONGEST = (
+    "test_experiments.py",
+    "test_notebooks.py",
+    "test_runner_processes.py",
+    "test_ablation_sweep.py",
+    "test_torture.py",
+    "test_exports.py",
+    "test_start_up.py",
+    "test_kagl.py",
+    "test_runner.py",
+    "test_ablation_files.py",
+    "test_search_index.py",
+    "test_atomic.py",
+    "test_configs.py",
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the longest files."""
+    places = {name: place for place, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: places.get(item.path.name, len(places)))
+
 
 @pytest.fixture(autouse=True)
 def same_threads() -> Iterator[None]:

@@ -19,9 +19,10 @@ PACKAGE = Path(e2fashion.__file__).parent
 GOLDEN = Path(__file__).parent / "golden" / "e2" / "model"
 HEAVY = ("torch", "transformers", "pytorch_lightning", "datasets", "pandas", "pyarrow")
 
-#: Runs each command in a process of its own, forked from one that has imported nothing yet.
+#: Runs each command in a process of its own, forked from one that has imported nothing of ours or heavy yet.
 COMMANDS = """
 import contextlib, io, json, os, sys
+import omegaconf
 for arguments in json.load(sys.stdin):
     read, write = os.pipe()
     if os.fork() == 0:
@@ -131,7 +132,7 @@ def test_every_public_name_is_found_and_listed() -> None:
 #: Loads a model folder by an Auto class in a process of its own, both packages imported in either order.
 LOADING = """
 import os, sys, warnings
-import torch
+import PIL.Image, scipy.optimize, scipy.stats, tokenizers, torch, torch._dynamo, torch._inductor.utils
 warnings.simplefilter("ignore")
 failed = 0
 for order in ("e2fashion transformers", "transformers e2fashion"):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -49,7 +49,8 @@ def find_runs(runs: Iterable[PlannedRun], data_fingerprint: str, folders: Iterab
     Raises:
         E2FashionError: a run's folder holds another run; one of ``folders`` does not exist.
     """
-    elsewhere = finished_runs(folders)
+    runs = list(runs)
+    elsewhere = finished_runs(folders, {run.identity for run in runs})
     found = []
     for run in runs:
         folder = RunFolder(run.folder)
@@ -67,8 +68,8 @@ def find_runs(runs: Iterable[PlannedRun], data_fingerprint: str, folders: Iterab
     return found
 
 
-def finished_runs(folders: Iterable[Path]) -> dict[str, RunFolder]:
-    """All finished runs below ``folders``, by identity.
+def finished_runs(folders: Iterable[Path], identities: Container[str] | None = None) -> dict[str, RunFolder]:
+    """All finished runs below ``folders``, by identity; ``identities`` are those that are looked for.
 
     Raises:
         E2FashionError: a folder that does not exist.
@@ -76,8 +77,9 @@ def finished_runs(folders: Iterable[Path]) -> dict[str, RunFolder]:
     found: dict[str, RunFolder] = {}
     for file in sorted(_records_below(folders)):
         folder = RunFolder(file.parent)
-        if trained(folder):
-            found.setdefault(folder.read_record().get("identity", ""), folder)
+        identity = folder.read_record().get("identity", "")
+        if (identities is None or identity in identities) and identity not in found and trained(folder):
+            found[identity] = folder
     return found
 
 

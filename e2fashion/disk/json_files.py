@@ -7,6 +7,7 @@ import math
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, fields, is_dataclass
+from functools import cache
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, Literal, TypeVar, Union, cast, get_args, get_origin, get_type_hints
@@ -125,14 +126,20 @@ def _value(kind: Any, value: Any, name: str) -> Any:
 
 
 def _dataclass(schema: Any, values: dict[str, Any], name: str) -> Any:
-    hints = get_type_hints(schema)
-    known = {item.name: item for item in fields(schema) if item.init}
-    if unknown := sorted(values.keys() - known.keys()):
+    kinds, needed = _fields_of(schema)
+    if unknown := sorted(values.keys() - kinds.keys()):
         raise _UnfitError(f"{name or 'it'} has the unknown key {unknown[0]!r}")
-    needed = [key for key, item in known.items() if item.default is MISSING and item.default_factory is MISSING]
     if missing := [key for key in needed if key not in values]:
         raise _UnfitError(f"{name or 'it'} lacks {missing[0]!r}")
-    return schema(**{key: _value(hints[key], value, f"{name}.{key}".lstrip(".")) for key, value in values.items()})
+    return schema(**{key: _value(kinds[key], value, f"{name}.{key}".lstrip(".")) for key, value in values.items()})
+
+
+@cache
+def _fields_of(schema: Any) -> tuple[dict[str, Any], list[str]]:
+    """Types by name, and the names without a default."""
+    kinds, own = get_type_hints(schema), [item for item in fields(schema) if item.init]
+    needed = [item.name for item in own if item.default is MISSING and item.default_factory is MISSING]
+    return {item.name: kinds[item.name] for item in own}, needed
 
 
 def _short(value: Any) -> str:

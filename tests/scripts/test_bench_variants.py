@@ -192,6 +192,7 @@ def test_memory_of_indexes_is_measured() -> None:
     found = measure_index(50)
     assert found["peak_mb"] > 0
     assert found["searched_mb"] >= found["peak_mb"]
+    assert found["removal_seconds"] > 0
 
 
 def test_fit_and_bare_loop_end_with_the_same_weights(products: Products, tmp_path: Path) -> None:
