@@ -17,7 +17,14 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor, nn
 
-from e2fashion.arithmetic import Choice, build_device, log_arithmetic, resolve_precision, set_threads
+from e2fashion.arithmetic import (
+    Choice,
+    build_device,
+    log_arithmetic,
+    resolve_precision,
+    set_threads,
+    with_recorded_reasons,
+)
 from e2fashion.config import save_config
 from e2fashion.data.catalogue import Catalogue
 from e2fashion.data.text import TextTemplate
@@ -107,6 +114,8 @@ def _train_locked(
     save_config(config, folder.config)
     if record.get("done") and record.get("identity") == run:
         return
+    arithmetic = with_recorded_reasons(arithmetic, folder.read_record().get("arithmetic", {}))
+    folder.update_record(arithmetic={name: str(choice) for name, choice in arithmetic.items()})
     handler = folder.log_to_file()
     try:
         log_arithmetic(arithmetic)
