@@ -137,7 +137,7 @@ def silence_of_hub(name: str, file: str, kind: str) -> str | None:
 
 
 @dataclass(frozen=True)
-class StoredPlace:
+class StoredSource:
     """Where the model of something that is stored is.
 
     Attributes:
@@ -151,7 +151,7 @@ class StoredPlace:
     hub: bool = False
 
     @classmethod
-    def of(cls, name_or_folder: str | Path, stored_in: str | Path) -> StoredPlace:
+    def of(cls, name_or_folder: str | Path, stored_in: str | Path) -> StoredSource:
         """That of a model that was just loaded, to be stored in the folder ``stored_in``."""
         folder = Path(name_or_folder).expanduser()
         if not str(name_or_folder):
@@ -162,7 +162,7 @@ class StoredPlace:
         return cls(str(absolute), os.path.relpath(absolute, Path(stored_in).resolve()))
 
     @classmethod
-    def read(cls, values: Mapping[str, Any]) -> StoredPlace:
+    def read(cls, values: Mapping[str, Any]) -> StoredSource:
         """That in a stored mapping of this version or an older one."""
         return cls(str(values.get("source", "")), str(values.get("relative", "")), values.get("hub") is True)
 

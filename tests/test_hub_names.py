@@ -14,7 +14,7 @@ import pytest
 from e2fashion import hub
 from e2fashion.data.sources.datasets_tables import open_splits
 from e2fashion.encoder import load_encoder
-from e2fashion.hub import StoredPlace, checked_hub_name, fetch, hub_options, source_options
+from e2fashion.hub import StoredSource, checked_hub_name, fetch, hub_options, source_options
 from e2fashion.types import E2FashionError
 
 
@@ -158,51 +158,51 @@ def test_a_name_that_looks_like_a_path_never_goes_to_the_hub(name: str, tmp_path
     assert checked_hub_name("openai/clip-vit-base-patch32", "model") == "openai/clip-vit-base-patch32"
 
 
-def stored_run(root: Path) -> tuple[Path, Path, StoredPlace]:
+def stored_run(root: Path) -> tuple[Path, Path, StoredSource]:
     """A model folder, an index next to it, and what the index stores of the model, written from ``root``."""
     model, index = root / "runs" / "mine", root / "indexes" / "shop"
     model.mkdir(parents=True)
     index.mkdir(parents=True)
-    return model, index, StoredPlace.of("runs/mine", "indexes/shop")
+    return model, index, StoredSource.of("runs/mine", "indexes/shop")
 
 
 def test_a_stored_folder_is_found_from_anywhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "project").mkdir()
     (tmp_path / "elsewhere").mkdir()
     monkeypatch.chdir(tmp_path / "project")
-    model, index, place = stored_run(tmp_path / "project")
+    model, index, source = stored_run(tmp_path / "project")
     monkeypatch.chdir(tmp_path / "elsewhere")
-    assert place.find(index, "the model", "give it") == str(model)
+    assert source.find(index, "the model", "give it") == str(model)
     (tmp_path / "project").rename(tmp_path / "moved")
     moved = tmp_path / "moved" / "indexes" / "shop"
-    assert place.find(moved, "the model", "give it") == str(tmp_path / "moved" / "runs" / "mine")
+    assert source.find(moved, "the model", "give it") == str(tmp_path / "moved" / "runs" / "mine")
 
 
-def test_a_stored_folder_that_is_gone_names_both_places(
+def test_a_stored_folder_that_is_gone_names_both_folders(
     connections: list[object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    model, _, place = stored_run(tmp_path)
+    model, _, source = stored_run(tmp_path)
     model.rmdir()
     other = tmp_path / "copy" / "of" / "index"
     tried = f"tried {model} and {tmp_path}/copy/runs/mine"
     with pytest.raises(E2FashionError, match=rf"^the model is not where it was: {tried}\. Give model=<folder>\.$"):
-        place.find(other, "the model", "Give model=<folder>.")
+        source.find(other, "the model", "Give model=<folder>.")
     assert connections == []
 
 
 @pytest.mark.parametrize("source", ["runs/mine", "someone/mine", "mine"])
-def test_a_place_of_an_older_file_is_a_folder_or_nothing(
+def test_a_source_of_an_older_file_is_a_folder_or_nothing(
     source: str, connections: list[object], empty_cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It did not say whether it means a folder: the hub is not asked for what may be one."""
+    """It did not say whether it means a folder: the hub is not used for what may be one."""
     monkeypatch.chdir(tmp_path)
-    place = StoredPlace.read({"source": source})
+    stored = StoredSource.read({"source": source})
     with pytest.raises(E2FashionError, match=f"tried {tmp_path}/{source} and {tmp_path}/index/{source}"):
-        place.find("index", "the model", "Give it.")
+        stored.find("index", "the model", "Give it.")
     assert connections == []
     (tmp_path / source).mkdir(parents=True)
-    assert place.find("index", "the model", "Give it.") == str(tmp_path / source)
+    assert stored.find("index", "the model", "Give it.") == str(tmp_path / source)
 
 
 def test_an_older_file_still_names_a_hub_model_that_was_fetched(
@@ -210,8 +210,8 @@ def test_an_older_file_still_names_a_hub_model_that_was_fetched(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     in_cache(empty_cache, "openai/clip-vit-base-patch32")
-    assert StoredPlace("openai/clip-vit-base-patch32").find("i", "m", "r") == "openai/clip-vit-base-patch32"
-    new = StoredPlace.of("laion/CLIP-ViT-B-32", "i")
+    assert StoredSource("openai/clip-vit-base-patch32").find("i", "m", "r") == "openai/clip-vit-base-patch32"
+    new = StoredSource.of("laion/CLIP-ViT-B-32", "i")
     assert (new.source, new.relative, new.hub) == ("laion/CLIP-ViT-B-32", "", True)
     assert new.find("i", "m", "r") == "laion/CLIP-ViT-B-32"
 
@@ -220,14 +220,14 @@ def test_a_run_goes_on_with_the_checkpoint_that_it_began_with(tmp_path: Path, mo
     run = tmp_path / "runs" / "mine"
     (tmp_path / "models" / "clip").mkdir(parents=True)
     monkeypatch.chdir(tmp_path)
-    record = StoredPlace.remembered("models/clip", run)
+    record = StoredSource.remembered("models/clip", run)
     (tmp_path / "elsewhere" / "models" / "clip").mkdir(parents=True)  # another one of that name
     monkeypatch.chdir(tmp_path / "elsewhere")
-    assert StoredPlace.recall("models/clip", record, run, "the checkpoint") == str(tmp_path / "models" / "clip")
-    assert StoredPlace.recall("other/clip", record, run, "the checkpoint") == "other/clip"
-    assert StoredPlace.recall("models/clip", None, run, "the checkpoint") == "models/clip"
+    assert StoredSource.recall("models/clip", record, run, "the checkpoint") == str(tmp_path / "models" / "clip")
+    assert StoredSource.recall("other/clip", record, run, "the checkpoint") == "other/clip"
+    assert StoredSource.recall("models/clip", None, run, "the checkpoint") == "models/clip"
     (tmp_path / "models" / "clip").rmdir()
-    assert StoredPlace.recall("models/clip", record, run, "the checkpoint") == "models/clip"
+    assert StoredSource.recall("models/clip", record, run, "the checkpoint") == "models/clip"
     (tmp_path / "elsewhere" / "models" / "clip").rmdir()
     with pytest.raises(E2FashionError, match="the checkpoint is not where it was"):
-        StoredPlace.recall("models/clip", record, run, "the checkpoint")
+        StoredSource.recall("models/clip", record, run, "the checkpoint")

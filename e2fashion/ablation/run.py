@@ -13,7 +13,7 @@ from e2fashion.arithmetic import Choice, build_device, log_arithmetic, set_threa
 from e2fashion.config import load_config, save_config
 from e2fashion.data.catalogue import Catalogue
 from e2fashion.encoder import load_encoder
-from e2fashion.hub import StoredPlace
+from e2fashion.hub import StoredSource
 from e2fashion.run_folder import RunFolder
 from e2fashion.training import build
 from e2fashion.training.callbacks import RunInterruptedError
@@ -87,10 +87,10 @@ def _with_checkpoint(config: RunConfig, folder: RunFolder) -> RunConfig:
     if written is None:
         return config
     record = folder.read_record().get("checkpoint_place")
-    place = StoredPlace.recall(written, record, folder.path, f"the checkpoint of {folder.path}")
+    checkpoint = StoredSource.recall(written, record, folder.path, f"the checkpoint of {folder.path}")
     if is_first_process():
-        folder.update_record(checkpoint_place=StoredPlace.remembered(written, folder.path, place))
-    return replace(config, model=replace(config.model, checkpoint=place))
+        folder.update_record(checkpoint_place=StoredSource.remembered(written, folder.path, checkpoint))
+    return replace(config, model=replace(config.model, checkpoint=checkpoint))
 
 
 def _train_further_process(config: RunConfig, catalogue: Catalogue, folder: RunFolder) -> None:

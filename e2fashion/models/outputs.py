@@ -1,4 +1,4 @@
-"""Outputs of E2's models: CLIP's fields first, then ours."""
+"""What E2's models return: CLIP's fields first, then ours."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class E2Output(CLIPOutput):
 
     @property
     def compared_embeds(self) -> tuple[Tensor, Tensor]:
-        """The embeddings (B, C) by which images and texts are compared."""
+        """What the model compares images and texts by: their embeddings (B, C)."""
         assert self.image_embeds is not None
         assert self.text_embeds is not None
         return self.image_embeds, self.text_embeds

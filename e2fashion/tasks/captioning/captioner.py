@@ -16,7 +16,7 @@ from e2fashion.arithmetic import build_device, set_threads
 from e2fashion.config import load_config
 from e2fashion.data.image_files import COMMON_FORMATS, find_images
 from e2fashion.encoder import Encoder, EncoderIdentity, require_single_vectors
-from e2fashion.hub import StoredPlace
+from e2fashion.hub import StoredSource
 from e2fashion.measuring import load_named_encoder
 from e2fashion.run_folder import RunFolder
 from e2fashion.tasks.captioning.config import (
@@ -213,7 +213,7 @@ def open_decoder(config: TrainedDecoder) -> OpenedDecoder:
             )
         # Older records lack the path; the configuration has it as it was given then.
         given = {"source": load_config(CaptionTrainConfig, run.config).encoder}
-        path = StoredPlace.read(run.read_record().get("encoder_place") or given).find(
+        path = StoredSource.read(run.read_record().get("encoder_place") or given).find(
             run.path, f"the encoder '{stored.facts.encoder.name}' of {run.path}", "Give encoder=<folder or hub name>."
         )
     encoder = load_named_encoder(path)

@@ -31,7 +31,7 @@ from e2fashion.data.text import TextTemplate
 from e2fashion.disk import checked_name
 from e2fashion.encoder import Encoder, EncoderIdentity
 from e2fashion.features import cached_features
-from e2fashion.hub import StoredPlace
+from e2fashion.hub import StoredSource
 from e2fashion.measuring import load_named_encoder
 from e2fashion.options import identity_values
 from e2fashion.run_folder import RunFolder, peak_memory_mb
@@ -97,7 +97,7 @@ def _train_locked(
     progress: bool,
 ) -> None:
     record = folder.read_record()
-    path = StoredPlace.recall(config.encoder, record.get("encoder_place"), folder.path, "the encoder")
+    path = StoredSource.recall(config.encoder, record.get("encoder_place"), folder.path, "the encoder")
     encoder = load_named_encoder(path)
     identity = identity_of_encoder(encoder)
     check_prompt_entities(config.prompt_entities, [entity.name for entity in encoder.entities], encoder.name)
@@ -109,7 +109,7 @@ def _train_locked(
     folder.update_record(
         encoder=identity.name,
         encoder_fingerprint=identity.fingerprint,
-        encoder_place=StoredPlace.remembered(config.encoder, folder.path, path),
+        encoder_place=StoredSource.remembered(config.encoder, folder.path, path),
     )
     save_config(config, folder.config)
     if record.get("done") and record.get("identity") == run:

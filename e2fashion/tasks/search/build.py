@@ -23,7 +23,7 @@ from e2fashion.arithmetic import set_threads
 from e2fashion.data.transforms import ImageTransform
 from e2fashion.disk import clear_leftovers, locked
 from e2fashion.encoder import Encoder, require_single_vectors
-from e2fashion.hub import StoredPlace
+from e2fashion.hub import StoredSource
 from e2fashion.measuring import load_named, to_device
 from e2fashion.tasks.search.config import EmbedConfig, IndexBuildConfig, IndexChangeConfig, IndexRemoveConfig
 from e2fashion.tasks.search.index import ProductIndex, check_same_encoder, load_index_encoder, open_index
@@ -222,7 +222,7 @@ def _new_manifest(folder: Path, encoder: Encoder, source: str, products: Product
     """The manifest of an index without products yet."""
     from e2fashion import __version__
 
-    transform, location = encoder.transform, StoredPlace.of(source, folder)
+    transform, location = encoder.transform, StoredSource.of(source, folder)
     identity = IndexedEncoder(
         encoder.name, encoder.fingerprint, encoder.dimension, transform.size, transform.resize, **asdict(location)
     )

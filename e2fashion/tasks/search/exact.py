@@ -196,11 +196,9 @@ def rescore(query: Tensor, gallery: Gallery, positions: Tensor, tie: Tensor | No
 
     Equal scores are in the order of ``tie`` (N,), by default of the rows.
     """
-    queries = repeat(torch.arange(len(query)), "q -> (q k)", k=positions.shape[1])
-    exact = rearrange(pair_scores(query, gallery, queries, positions.flatten()), "(q k) -> q k", q=len(query))
-    second = positions if tie is None else tie[positions]
-    order = torch.from_numpy(np.lexsort((second.numpy(), -exact.numpy()), axis=1))
-    return exact.gather(1, order), positions.gather(1, order)
+    kept = positions.shape[1]
+    queries = repeat(torch.arange(len(query)), "q -> (q k)", k=kept)
+    return best_of_pairs(query, gallery, (queries, positions.flatten()), kept, tie)
 
 
 def best_of_pairs(
@@ -211,22 +209,16 @@ def best_of_pairs(
     ``pairs`` are numbers of queries and positions of rows, (P,) int64 each; every query (Q, C) has ``kept`` or more.
     """
     queries, positions = pairs
-    exact = pair_scores(query, gallery, queries, positions)
-    second = positions if tie is None else tie[positions]
-    order = torch.from_numpy(np.lexsort((second.numpy(), -exact.numpy(), queries.numpy())))
-    firsts = torch.searchsorted(queries[order], torch.arange(len(query)))
-    chosen = order[firsts[:, None] + torch.arange(kept)]
-    return exact[chosen], positions[chosen]
-
-
-def pair_scores(query: Tensor, gallery: Gallery, queries: Tensor, positions: Tensor) -> Tensor:
-    """Inner products (P,) fp64 of the queries (P,) with the rows at positions (P,)."""
     exact = torch.empty(len(positions), dtype=torch.float64)
     at_once = max(1, RESCORED_BYTES // (16 * query.shape[1]))
     for start in range(0, len(positions), at_once):
         part = slice(start, start + at_once)
         exact[part] = (gallery.rows(positions[part]).double() * query[queries[part]].double()).sum(-1)
-    return exact
+    second = positions if tie is None else tie[positions]
+    order = torch.from_numpy(np.lexsort((second.numpy(), -exact.numpy(), queries.numpy())))
+    firsts = torch.searchsorted(queries[order], torch.arange(len(query)))
+    chosen = order[firsts[:, None] + torch.arange(kept)]
+    return exact[chosen], positions[chosen]
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from torch import Tensor
 from e2fashion.data.transforms import Resize
 from e2fashion.disk import atomic_file, read_json, stored_as, write_json
 from e2fashion.encoder import EncoderIdentity
-from e2fashion.hub import StoredPlace
+from e2fashion.hub import StoredSource
 from e2fashion.types import E2FashionError
 
 FORMAT_VERSION = 1
@@ -33,7 +33,7 @@ _SHARD_REMEDY = "build the index again, or restore the file"
 class IndexedEncoder(EncoderIdentity):
     """The encoder of an index, how it makes an image square, and where it was.
 
-    ``source``, ``relative`` and ``hub`` are those of :class:`e2fashion.hub.StoredPlace`; ``source`` is empty where it
+    ``source``, ``relative`` and ``hub`` are those of :class:`e2fashion.hub.StoredSource`; ``source`` is empty where it
     was not given.
     """
 
@@ -44,9 +44,9 @@ class IndexedEncoder(EncoderIdentity):
     hub: bool = False
 
     @property
-    def location(self) -> StoredPlace:
+    def location(self) -> StoredSource:
         """Where it was, relative to the folder of the index too."""
-        return StoredPlace(self.source, self.relative, self.hub)
+        return StoredSource(self.source, self.relative, self.hub)
 
 
 @dataclass(frozen=True)
