@@ -1,7 +1,7 @@
 """Input that makes no sense, from the command line: one clear error, or a fallback that is counted.
 
-What else is refused stands beside its verb: no Java and no GPT-2 in ``test_caption_verbs``, a template without a slot
-in ``test_classify_commands``, missing pictures in ``test_compose``.
+Other refusals are tested with their commands: no Java and no GPT-2 in ``test_caption_verbs``, a template without a slot
+in ``test_classify_commands``, missing images in ``test_compose``.
 """
 
 import json

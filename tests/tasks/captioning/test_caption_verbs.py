@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 import torch
 from PIL import Image
-from tiny_encoder import SETTINGS, build_tiny_encoder
 from transformers import GPT2Config, GPT2LMHeadModel
 
 import e2fashion
@@ -27,8 +26,9 @@ from e2fashion.tasks.captioning.tokens import CaptionBatch
 from e2fashion.tasks.captioning.train import check_caption_config, train_decoder
 from e2fashion.training.callbacks import ResumeCheckpoint
 from e2fashion.types import E2FashionError
+from tests.tiny_encoder import SETTINGS, build_tiny_encoder
 
-CONFIGS = Path(__file__).resolve().parents[1] / "configs" / "caption"
+CONFIGS = Path(__file__).resolve().parents[3] / "configs" / "caption"
 SMALL = [
     "accelerator=cpu",
     "model={layers: 1, heads: 2, width: 16}",
