@@ -57,7 +57,7 @@ class MemoryEntry:
     caption: str
 
 
-def distinct_entries(entries: Iterable[MemoryEntry], maximum: int = MAXIMUM, seed: int = 0) -> list[MemoryEntry]:
+def distinct_entries(entries: Iterable[MemoryEntry], maximum: int = MAXIMUM) -> list[MemoryEntry]:
     """Entries with a text and a caption, each once, in order; of more than ``maximum`` a seeded sample.
 
     Raises:
@@ -73,7 +73,7 @@ def distinct_entries(entries: Iterable[MemoryEntry], maximum: int = MAXIMUM, see
         )
     if len(distinct) <= maximum:
         return distinct
-    chosen = torch.randperm(len(distinct), generator=torch.Generator().manual_seed(seed))[:maximum].sort().values
+    chosen = torch.randperm(len(distinct), generator=torch.Generator().manual_seed(0))[:maximum].sort().values
     return [distinct[row] for row in chosen.tolist()]
 
 

@@ -53,11 +53,7 @@ def caption_tables(records: Sequence[ResultRecord]) -> list[Table]:
     return tables
 
 
-def caption_table(
-    records: Sequence[ResultRecord],
-    published: Sequence[KnownRow] = (),
-    digits: int = 1,
-) -> Table:
+def caption_table(records: Sequence[ResultRecord], published: Sequence[KnownRow] = ()) -> Table:
     """All metrics in percent; CIDEr of a single record has its 95 % interval over products.
 
     ``published`` are known rows (:func:`published_caption_rows`). Values that are not known are ``n/a``.
@@ -66,7 +62,7 @@ def caption_table(
     return pivot(
         records,
         HEADER,
-        [Column(metric, metric, digits, interval=metric == CIDER) for metric in metrics],
+        [Column(metric, metric, interval=metric == CIDER) for metric in metrics],
         row=lambda record: row_key(record, records),
         column=lambda record: record.metric,
         known=published,

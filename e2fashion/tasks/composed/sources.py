@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
@@ -40,47 +39,21 @@ class EmbeddedImages:
         return self.embeds[torch.tensor([self.row_of[name] for name in queries.images])]
 
 
-class QuerySource(ABC):
-    """Queries by protocol, those on which the weight of ``sum`` is chosen, and their images."""
+class OtherColor:
+    """Products of the same line in another color (:func:`~e2fashion.tasks.composed.queries.other_color_queries`).
 
-    split: str
-    fingerprint: str
-    settings: Mapping[str, Any]
-    """Keys of a record's ``extra``."""
-
-    @abstractmethod
-    def queries(self) -> dict[str, list[QuerySet]]:
-        """By protocol, one set per category."""
-
-    @abstractmethod
-    def tuning_queries(self) -> list[QuerySet]:
-        """One set per category, of another split."""
-
-    @abstractmethod
-    def embed(self, encoder: Encoder, sets: Sequence[QuerySet], progress: bool) -> EmbeddedImages:
-        """Every image of the sets, each once."""
-
-    @abstractmethod
-    def pixels(self, names: Sequence[str]) -> dict[str, ImageArray]:
-        """The images (H, W, 3) of these ids."""
-
-    def missing(self) -> list[str]:
-        """Ids of missing images, each once."""
-        return []
-
-
-class OtherColor(QuerySource):
-    """Products of the same line in another color (:func:`~e2fashion.tasks.composed.queries.other_color_queries`)."""
+    ``settings`` are keys of a record's ``extra``.
+    """
 
     def __init__(self, config: ComposeConfig, catalogue: Catalogue) -> None:
         self.config, self.catalogue = config, catalogue
         self.split, self.tuning_split = config.split or "test", config.tuning_split or "val"
         self.fingerprint = catalogue.fingerprint
         line = [*config.line_columns, *(["name"] if config.line_name else [])]
-        self.settings = {"line": ", ".join(line), "instruction": config.instruction}
+        self.settings: dict[str, Any] = {"line": ", ".join(line), "instruction": config.instruction}
 
     def queries(self) -> dict[str, list[QuerySet]]:
-        """One protocol, one category."""
+        """By protocol, one set per category: here one of one."""
         return {"other_colour": [other_color_queries(self.catalogue, self.split, self.config)]}
 
     def tuning_queries(self) -> list[QuerySet]:
@@ -106,8 +79,12 @@ class OtherColor(QuerySource):
         first = {name: row for row, name in reversed(list(enumerate(rows["product_id"])))}
         return {name: as_array(decode_image(rows[first[name]]["image"])) for name in names}
 
+    def missing(self) -> list[str]:
+        """None: a catalogue holds its images."""
+        return []
 
-class FashionIqQueries(QuerySource):
+
+class FashionIqQueries:
     """FashionIQ's categories in one gallery or both.
 
     The weight of ``sum`` is chosen on the first triplets of train per category whose images are present, among their
@@ -123,7 +100,7 @@ class FashionIqQueries(QuerySource):
         self.config, self.data = config, data
         self.split, self.tuning_split = config.split or "val", config.tuning_split or "train"
         self.fingerprint = data.fingerprint
-        self.settings = {"pad_aspect": config.pad_aspect}
+        self.settings: dict[str, Any] = {"pad_aspect": config.pad_aspect}
         self._missing: dict[str, None] = {}
 
     def queries(self) -> dict[str, list[QuerySet]]:
@@ -176,6 +153,9 @@ class FashionIqQueries(QuerySource):
             remedy = "fetch it again, or remove it: then it counts as missing"
             raise ImageError(error.reason, error.value, remedy, error.file) from error
         return image if self.config.pad_aspect is None else pad_to_aspect(image, self.config.pad_aspect)
+
+
+QuerySource: TypeAlias = OtherColor | FashionIqQueries
 
 
 def open_source(config: ComposeConfig) -> QuerySource:
