@@ -215,7 +215,7 @@ def test_what_cannot_be_done_is_one_clear_error(
         ([*iq, "modes=slots"], "there are none: name texts to caption them from with memory="),
         ([*iq, "categories=shoes"], "key 'categories[0]': Invalid value 'shoes'"),
         ([*iq, "galleries=all"], "key 'galleries[0]': Invalid value 'all'"),
-        ([*iq, f"images={tmp_path}/nowhere"], "pictures are missing"),
+        ([*iq, f"images={tmp_path}/nowhere"], "images are missing"),
         (["task=fashion_iq", f"data={empty}"], "none of 6 triplets has both of its images"),
         ([*lines, "modes=slots", f"decoder={tmp_path}/nowhere"], "nowhere"),
         ([*lines, "name=one,two"], "name has 2 parts for 1 models"),
