@@ -1,7 +1,6 @@
-"""Encoders: CLIP with regional selection (E2), its baselines, and the ways in and out of other layouts.
+"""Encoders: CLIP with regional selection (E2) and its variants FILIP and EI-CLIP.
 
-Importing the package registers E2 with Transformers' Auto classes. Importing the baselines' files is what lets
-:class:`E2Model` create them, see there.
+Importing the package registers E2 with Transformers' Auto classes, and the variants with :class:`E2Model`.
 """
 
 from e2fashion.models.configuration_e2 import E2Config, E2VisionConfig, parse_entities

@@ -1,4 +1,4 @@
-"""Configuration of E2: CLIP's, plus which tag entities are searched for, where, and how patches are selected."""
+"""Configuration of E2: CLIP's, with tag entities, fusion layers and the selection of patches."""
 
 # No postponed annotations here: @strict validates only the types that it finds as objects.
 import re
@@ -15,13 +15,13 @@ from e2fashion.types import E2FashionError, Entity, Selection
 EntitiesLike = Mapping[str, Any] | Iterable[Any]
 """Names, ``Entity`` objects, ``{name, column, tokens}`` mappings, or a mapping from name to tokens or to the rest."""
 
-#: More selection tokens of one entity than this are taken for a slip or damage: images have a few hundred patches.
+#: Maximum selection tokens of one entity; images have a few hundred patches.
 MOST_TOKENS = 1000
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]*")
 
 
 def _entity(name: Any, value: Any) -> Entity:
-    """One entity from whatever stands behind its name: nothing, a token count, a mapping or an ``Entity``."""
+    """One entity from its name and None, a number of tokens, a mapping or an ``Entity``."""
     if isinstance(value, Entity):
         return value
     if value is None:
@@ -42,7 +42,7 @@ def parse_entities(entities: EntitiesLike | None) -> tuple[Entity, ...]:
     In a mapping, ``None`` removes an entity, so that an ablation row can say ``entities.brand=null``.
 
     Raises:
-        E2FashionError: an unusable or doubled name, an unknown key, or fewer than one token.
+        E2FashionError: an invalid or repeated name, an unknown key, or fewer than one token.
     """
     if entities is None:
         return ()
@@ -63,12 +63,12 @@ def parse_entities(entities: EntitiesLike | None) -> tuple[Entity, ...]:
     names = [entity.name for entity in parsed]
     doubled = sorted({name for name in names if names.count(name) > 1})
     if doubled:
-        raise E2FashionError(f"entities {doubled} occur more than once; give each a name of its own")
+        raise E2FashionError(f"entities {doubled} occur more than once; give each another name")
     return parsed
 
 
 def _check_entity(entity: Entity) -> None:
-    """Refuse what cannot name parameters or holds no tokens."""
+    """Check the name, which is used for parameters, and the number of tokens."""
     if not isinstance(entity.name, str) or not _NAME.fullmatch(entity.name):
         raise E2FashionError(
             f"entity name {entity.name!r} names parameters: use letters, digits, '_' and '-', a letter first"
@@ -159,13 +159,13 @@ REGIONAL_FIELDS = tuple(name for name in E2VisionConfig.__annotations__ if name 
 class E2Config(CLIPConfig):
     """CLIP's configuration with :class:`E2VisionConfig` as its vision part; reads any CLIP ``config.json``.
 
-    Added field: ``similarity``, how an image and a text are compared: ``global`` by one vector each (CLIP) or
-    ``tokens``, every patch with every token of the text (FILIP; see :mod:`e2fashion.similarity`), which sets the vision
-    part's ``drop_patches`` to False. ``text_entities``: tags that join the text's feature (EI-CLIP, our reading), in
-    any form that :func:`parse_entities` reads; stored as a list of names and columns.
+    Added fields: ``similarity``, the comparison of an image and a text: ``global``, one vector each (CLIP), or
+    ``tokens``, every patch with every text token (FILIP; see :mod:`e2fashion.similarity`), which sets the vision part's
+    ``drop_patches`` to False; ``text_entities``, tags that join the text's feature (EI-CLIP, our interpretation), in
+    any form that :func:`parse_entities` takes, stored as a list of names and columns.
 
     Raises:
-        E2FashionError: ``text_entities`` of a model that compares tokens, which reads no text feature.
+        E2FashionError: ``text_entities`` of a model that compares tokens.
     """
 
     model_type = "e2"
@@ -186,7 +186,7 @@ class E2Config(CLIPConfig):
         if isinstance(self.vision_config, CLIPVisionConfig) and not isinstance(self.vision_config, E2VisionConfig):
             self.vision_config = E2VisionConfig(**self.vision_config.to_dict())
         super().__post_init__(**kwargs)
-        # The towers' own copies are often stale in published checkpoints; the towers with a projection read them.
+        # The copies in the towers' configurations are often wrong in published checkpoints.
         for tower in (self.vision_config, self.text_config):
             tower.projection_dim = self.projection_dim
         self.keep_compared_patches()
@@ -204,6 +204,6 @@ class E2Config(CLIPConfig):
         return parse_entities(self.text_entities)
 
     def keep_compared_patches(self) -> None:
-        """Let the vision tower keep the patches to its end where they are what is compared."""
+        """Keep the patches to the last layer if they are compared."""
         if self.similarity == "tokens":
             self.vision_config.drop_patches = False

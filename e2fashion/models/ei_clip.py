@@ -1,4 +1,4 @@
-"""EI-CLIP (our reading), a variant of E2: tags that join the text's feature through maps of their own."""
+"""EI-CLIP (our interpretation), a variant of E2 whose text features are combined with those of tags."""
 
 from __future__ import annotations
 
@@ -17,16 +17,15 @@ from e2fashion.types import Entity
 
 
 class EntityText(nn.Module):
-    """Add to a text's feature what its tags mean in fashion: one linear map and one gate per entity type.
+    """Add the features of a text's tags to its feature: one linear map and one gate per entity type.
 
-    EI-CLIP (Ma et al., CVPR 2022) sees words such as a brand's name as confounders: a general CLIP reads them with a
-    meaning from elsewhere, which reaches the text's feature and the choice of image alike. Its backdoor adjustment sums
-    over the entity instead of taking the word at its face: ``P(image | do(text))`` is the sum over e of
-    ``P(image | text, e) P(e)``. Here, after the abstract alone, for the formulas could not be read: entity-aware
-    learning is a map of the tag's own text feature for each type, ``P(e)`` a learned gate for each type that selects
-    which of them matter (confounding entity selection), and the sum is taken of features, before they are normalized.
+    EI-CLIP (Ma et al., CVPR 2022) treats words such as a brand's name as confounders: their general meaning in CLIP
+    affects both the text's feature and the choice of images. Its backdoor adjustment sums over the entities:
+    ``P(image | do(text))`` is the sum over e of ``P(image | text, e) P(e)``. Our interpretation, based on the abstract
+    alone: entity-aware learning is a linear map of the tag's text feature for each type, ``P(e)`` a learned gate for
+    each type (confounding entity selection), and the sum is over features before normalization.
 
-    The maps start at zero: training starts as CLIP fine-tuning. The gates start half open (sigmoid of 0).
+    The maps start at zero, so that training starts as CLIP fine-tuning; the gates start half open (sigmoid of 0).
     """
 
     def __init__(self, entities: Sequence[Entity], joint_dimension: int) -> None:
@@ -74,7 +73,7 @@ class EiClipModel(E2Model):
                 init.zeros_(matrix)
 
     def departures(self) -> list[str]:
-        """The maps, with their number of values."""
+        """The linear maps, with their number of parameters."""
         number = sum(parameter.numel() for parameter in self.entity_text.parameters())
         return [f"the tags' maps of the text feature: {number:,} values"]
 
@@ -91,7 +90,7 @@ class EiClipModel(E2Model):
     ) -> BaseModelOutputWithPooling:
         """As :meth:`E2Model.get_text_features`, with the texts' ``tag_features`` (B, T, C) added to ``pooler_output``.
 
-        They count where ``tag_present`` (B, T), see :meth:`get_tag_features`; without them the text is read alone.
+        Tags count where ``tag_present`` (B, T), see :meth:`get_tag_features`; without tags the text is encoded alone.
         """
         output = super().get_text_features(
             input_ids, attention_mask, position_ids, complete_states, return_dict=True, **kwargs
@@ -101,7 +100,7 @@ class EiClipModel(E2Model):
         return output
 
     def text_options(self, distinct: Tensor, tag_index: Tensor, tag_present: Tensor) -> dict[str, Tensor]:
-        """The features of the text entities' tags, which stand behind those of the regions."""
+        """The features of the text entities' tags, which follow those of the regions."""
         regions = len(self.region_heads)
         present = tag_present[:, regions:]
         return {"tag_features": of_products(distinct, tag_index[:, regions:], present), "tag_present": present}

@@ -1,4 +1,4 @@
-"""FILIP, a variant of E2: every patch is compared with every token of the text instead of one vector each."""
+"""FILIP, a variant of E2 that compares every patch with every text token instead of one vector each."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class FilipOutput(E2Output):
 class FilipModel(E2Model):
     """FILIP (Yao et al., ICLR 2022): images and texts compared by their tokens, see :mod:`e2fashion.similarity`.
 
-    With entities it is E2 on FILIP: regions and tags are one vector each, as ever. Patches live to the last layer
+    With entities it is E2 on FILIP: regions and tags are one vector each, as in E2. Patches are kept to the last layer
     (``drop_patches`` is false).
     """
 
@@ -63,8 +63,8 @@ class FilipModel(E2Model):
         return config.similarity == "tokens"
 
     def departures(self) -> list[str]:
-        """The comparison."""
-        return ["the comparison of patches with words (FILIP), which its weights were trained for"]
+        """The token-wise comparison."""
+        return ["the comparison of patches with text tokens (FILIP), for which its weights were trained"]
 
     @can_return_tuple
     def get_image_features(
@@ -77,7 +77,7 @@ class FilipModel(E2Model):
     ) -> FilipVisionOutput:
         """As :meth:`E2Model.get_image_features`, with ``local_features`` (B, P, C).
 
-        Every token is computed for them, whatever ``complete_states`` says.
+        They need all tokens, so ``complete_states`` is ignored.
         """
         del complete_states
         output = super().get_image_features(
@@ -102,7 +102,7 @@ class FilipModel(E2Model):
     ) -> FilipTextOutput:
         """As :meth:`E2Model.get_text_features`, with ``local_features`` (B, L, C).
 
-        Every token is computed for them; without ``complete_states`` padding behind the longest text is cut off first.
+        They need all tokens; without ``complete_states`` only padding after the longest text is removed first.
         """
         end = self.text_model.eos_token_id
         if not self._completes_text(attention_mask, complete_states, kwargs):
@@ -116,7 +116,7 @@ class FilipModel(E2Model):
         return FilipTextOutput(**output, local_features=local)
 
     def distinct_tags(self, tag_input_ids: Tensor, tag_attention_mask: Tensor | None) -> Tensor:
-        """As :meth:`E2Model.distinct_tags`: tags are one vector each, without the work for their tokens."""
+        """As :meth:`E2Model.distinct_tags`: one vector per tag, without computing tokens."""
         return (
             super()
             .get_text_features(tag_input_ids, tag_attention_mask, complete_states=False, return_dict=True)
@@ -126,7 +126,7 @@ class FilipModel(E2Model):
     def joined(
         self, images: E2VisionOutput, texts: BaseModelOutputWithPooling, tag_embeds: Tensor | None, return_loss: bool
     ) -> FilipOutput:
-        """As :meth:`E2Model.joined` with logits and loss of the tokens; in training logits only for the loss."""
+        """As :meth:`E2Model.joined` with logits and loss of tokens; in training logits only for the loss."""
         assert isinstance(images, FilipVisionOutput)
         assert isinstance(texts, FilipTextOutput)
         image, text = (

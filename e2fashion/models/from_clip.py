@@ -1,4 +1,4 @@
-"""Reading a CLIP checkpoint into E2, and telling E2's own parameters from those that CLIP brings."""
+"""Load a CLIP checkpoint into E2, and distinguish E2's additional parameters from CLIP's."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def load_clip(
     fusion_layers: list[int] | None = None,
     **options: Any,
 ) -> E2Model:
-    """What :meth:`E2Model.from_clip` does."""
+    """Implementation of :meth:`E2Model.from_clip`."""
     unknown = sorted(set(options) - {*OPTIONS, *JOINT_OPTIONS})
     if unknown:
         known = ", ".join(["entities", "fusion_layers", *OPTIONS, *JOINT_OPTIONS])
@@ -57,7 +57,7 @@ def load_clip(
     }
     config.vision_config = E2VisionConfig(**vision)
     config.keep_compared_patches()
-    # Regional tensors of an E2 that stay behind are those of entities that are not named again.
+    # An E2 checkpoint may have tensors of entities that are not requested.
     added = tuple({prefix for own in (model_class, *model_class.__subclasses__()) for prefix in own.added_prefixes})
     model: E2Model = load_weights(model_class, source, config, what, added, added)
     if config.vision_config.projection_init == "random":
@@ -69,10 +69,10 @@ def load_clip(
 
 
 def new_parameter_names(model: nn.Module) -> list[str]:
-    """Names of the parameters that no CLIP checkpoint brings: selection tokens, fusion blocks and region heads.
+    """Names of the parameters that CLIP checkpoints lack: selection tokens, fusion blocks and region heads.
 
-    The image projection counts among them when ``projection_init`` is ``random`` (official code: its first stage
-    trains "only the new parameters", this one included).
+    With ``projection_init`` ``random`` the image projection is included (official code: its first stage trains "only
+    the new parameters", including the projection).
     """
     vision = getattr(model.config, "vision_config", model.config)
     prefixes = _added_prefixes(model)
@@ -82,12 +82,12 @@ def new_parameter_names(model: nn.Module) -> list[str]:
 
 
 def added_parameters(model: nn.Module) -> int:
-    """How many parameters E2 adds to a CLIP of the same backbone (a redrawn image projection adds none)."""
+    """The number of parameters that E2 adds to a CLIP of the same backbone."""
     prefixes = _added_prefixes(model)
     return sum(parameter.numel() for name, parameter in model.named_parameters() if name.startswith(prefixes))
 
 
 def _added_prefixes(model: nn.Module) -> tuple[str, ...]:
-    """Those of an :class:`E2Model` or its variant; a CLIP and the image half alone have no more than the regional."""
+    """Prefixes of an :class:`E2Model` or its variant; for other models those of the regional parameters."""
     prefixes: tuple[str, ...] = getattr(model, "added_prefixes", REGIONAL_PREFIXES)
     return prefixes

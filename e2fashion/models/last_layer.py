@@ -1,4 +1,4 @@
-"""A transformer layer that is computed only for the tokens that somebody reads, and what a text encoder gains by it."""
+"""A transformer layer computed only for the tokens that are read, and CLIP's text encoder with it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ PLAIN_ATTENTION = ("eager", "sdpa")
 
 
 EndToken = int | list[int] | None
-"""An end token's id as CLIP's configuration types it; CLIP, and so E2, reads texts by a single one."""
+"""Type of the end token's id in CLIP's configuration; CLIP and E2 use a single one."""
 
 
 def layer_for_read_tokens(
@@ -28,11 +28,11 @@ def layer_for_read_tokens(
     visible: Tensor | None = None,
     bias: Tensor | None = None,
 ) -> Tensor:
-    """``read(layer(states))`` without the work for the tokens that ``read`` leaves out.
+    """``read(layer(states))`` without computing the tokens that ``read`` drops.
 
-    ``layer`` is a ``CLIPEncoderLayer``; ``states`` (B, T, D); ``read`` picks R tokens, (B, T, D) to (B, R, D);
-    ``visible`` (B, T) bool says what they may attend to (None: everything), ``bias`` (1, H, R, T) is added to their
-    attention scores. Every token still gives keys and values; queries, output projection and MLP run for the R tokens.
+    ``layer`` is a ``CLIPEncoderLayer``; ``states`` (B, T, D); ``read`` selects R tokens, (B, T, D) to (B, R, D);
+    ``visible`` (B, T) bool are the tokens that they may attend to (None: all), ``bias`` (1, H, R, T) is added to their
+    attention scores. Keys and values are computed for all tokens; queries, output projection and MLP for the R tokens.
     """
     attention = layer.self_attn
     heads = attention.num_heads
@@ -41,7 +41,7 @@ def layer_for_read_tokens(
     keys = rearrange(attention.k_proj(normed), "b t (h d) -> b h t d", h=heads)
     values = rearrange(attention.v_proj(normed), "b t (h d) -> b h t d", h=heads)
     mask = bias
-    if visible is not None:  # additive, for eager attention misreads a bool mask, and in the dtype of the queries
+    if visible is not None:  # additive, since eager attention misinterprets bool masks, in the dtype of the queries
         hidden = torch.zeros(visible.shape, dtype=queries.dtype, device=queries.device)
         hidden = rearrange(hidden.masked_fill(~visible, torch.finfo(queries.dtype).min), "b t -> b 1 1 t")
         mask = hidden if bias is None else hidden + bias
@@ -61,7 +61,7 @@ def layer_for_read_tokens(
 
 
 def end_positions(input_ids: Tensor, eos_token_id: EndToken) -> Tensor:
-    """Where CLIP reads each text, (B, L) to (B,) int64: the first end token, or the largest id for legacy end id 2."""
+    """Pooled position of each text, (B, L) to (B,) int64: the first end token; for legacy end id 2 the largest id."""
     if eos_token_id == 2:
         return input_ids.argmax(dim=-1)
     return input_ids.eq(cast(int, eos_token_id)).int().argmax(dim=-1)
@@ -77,9 +77,9 @@ def real_tokens(input_ids: Tensor, attention_mask: Tensor | None, eos_token_id: 
 def trim_padding(
     input_ids: Tensor, attention_mask: Tensor | None, eos_token_id: EndToken
 ) -> tuple[Tensor, Tensor | None]:
-    """Cut the columns behind the batch's last end token, and drop a mask that hides nothing before it.
+    """Remove the columns after the batch's last end token, and a mask that hides nothing before it.
 
-    Attention is causal and a text is read at its end token, so the features stay the same. ``input_ids`` and
+    The features are unchanged, since attention is causal and texts are pooled at the end token. ``input_ids`` and
     ``attention_mask`` (B, L) become (B, L') with the longest text's L'.
     """
     ends = end_positions(input_ids, eos_token_id)
@@ -97,7 +97,7 @@ def encode_text_end(
     attention_mask: Tensor | None = None,
     position_ids: Tensor | None = None,
 ) -> BaseModelOutputWithPooling:
-    """CLIP's text encoder with the work of the last layer only for the end token.
+    """CLIP's text encoder with the last layer computed only for the end token.
 
     ``input_ids`` and ``attention_mask`` (B, L). ``pooler_output`` (B, D) equals the complete encoder's;
     ``last_hidden_state`` is (B, 1, D), the end token alone. An empty batch gives empty outputs.

@@ -1,8 +1,7 @@
-"""The one way in which a model comes from files: nothing is filled in by chance, and every failure is one line of ours.
+"""Load models from files: no random values for missing tensors, and every failure is a one-line error.
 
-Transformers draws random values for tensors that a file lacks, passes over those that it does not know, and raises
-whatever a damaged file causes. Here the tensors of the files are compared with the architecture that the configuration
-describes, before the model takes any memory and once more after it is loaded.
+Transformers initializes missing tensors randomly, ignores unknown ones, and raises many errors for damaged files. Here
+the tensors of the files are compared with the configured architecture before any memory is allocated and after loading.
 """
 
 from __future__ import annotations
@@ -29,9 +28,9 @@ from e2fashion.types import E2FashionError
 logger = logging.getLogger(__name__)
 
 CONFIG_FILE, WEIGHTS_FILE = "config.json", "model.safetensors"
-#: What a tokenizer's tokens are read from.
+#: Files with a tokenizer's vocabulary.
 TOKENIZER_FILES = ("tokenizer.json", "vocab.json", "merges.txt")
-#: Tensors that older versions of Transformers wrote and that every model makes for itself.
+#: Buffers that older versions of Transformers stored.
 KNOWN_BUFFERS = (".position_ids",)
 REMEDY = "Fetch or save the model again, or give another one."
 _FLOATS = ("F64", "F32", "F16", "BF16")
@@ -39,13 +38,13 @@ _SHOWN = 5
 _TOWERS = ("text_config", "vision_config")
 _EPSILONS = ("layer_norm_eps", "layer_norm_epsilon")
 _DROPOUTS = ("attention_dropout", "attn_pdrop", "embd_pdrop", "resid_pdrop")
-#: A model may have this many values beyond those in its files and those that are meant to be new, before it is taken
-#: for what damage to its configuration makes: enough for the masks and positions that a model makes for itself.
+#: Values that a model may have beyond those in its files and the new ones before its configuration counts as damaged:
+#: enough for masks and position buffers.
 _ALLOWANCE = 4_000_000
 
 
 def checked_source(name_or_folder: str | Path, what: str = "CLIP checkpoint") -> str:
-    """A folder that exists, or a name for the hub; a path that does not exist never reaches the network.
+    """An existing folder, or a hub name; paths that do not exist are never looked up on the hub.
 
     Raises:
         E2FashionError: neither, or a folder without a configuration.
@@ -63,22 +62,22 @@ def checked_source(name_or_folder: str | Path, what: str = "CLIP checkpoint") ->
 
 @contextmanager
 def only_our_errors(what: str, remedy: str = REMEDY) -> Iterator[None]:
-    """Turn whatever libraries raise over damaged files into one line of ours, and keep their reports from the terminal.
+    """Turn any error of libraries into one line that names ``what``, and suppress their terminal output.
 
-    For the calls of libraries alone: an error of ours within the block would be hidden by it.
+    Only for calls of libraries: bugs of our code within the block would be hidden.
     """
     try:
         with _quiet_transformers():
             yield
     except (E2FashionError, KeyboardInterrupt, SystemExit, GeneratorExit):
         raise
-    except BaseException as error:  # a panic within tokenizers is no Exception
+    except BaseException as error:  # a panic in tokenizers is not an Exception
         raise E2FashionError(f"{what} cannot be loaded: {reason_of(error)}. {remedy}") from error
 
 
 @contextmanager
 def _quiet_transformers() -> Iterator[None]:
-    """No table of what was loaded, no tips, no bar of a moment; downloads keep theirs."""
+    """Suppress load reports, tips and short progress bars, but not those of downloads."""
     verbosity, bars = transformers_logging.get_verbosity(), transformers_logging.is_progress_bar_enabled()
     no_downloads = are_progress_bars_disabled()
     transformers_logging.set_verbosity(logging.CRITICAL)
@@ -97,21 +96,21 @@ def _quiet_transformers() -> Iterator[None]:
 
 
 def reason_of(error: BaseException) -> str:
-    """What an error says, in one line without a full stop, and its kind where it says little."""
+    """An error's message in one line without a full stop, with its type unless it is an OSError or ValueError."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    # A configuration's check of its types puts the reason last, behind the field's name.
-    said = " ".join(lines[:2]) if lines and lines[0].endswith(":") else next(iter(lines), "")
-    if isinstance(error, OSError | ValueError) and said:
-        return said.rstrip(".")
-    return f"{type(error).__name__} {said}".strip().rstrip(".")
+    # Type errors of configurations have the reason in the second line, after the field's name.
+    text = " ".join(lines[:2]) if lines and lines[0].endswith(":") else next(iter(lines), "")
+    if isinstance(error, OSError | ValueError) and text:
+        return text.rstrip(".")
+    return f"{type(error).__name__} {text}".strip().rstrip(".")
 
 
 def read_config(source: str | Path, types: Sequence[str], what: str, own_code: bool = False) -> dict[str, Any]:
-    """The ``config.json`` of a folder or a hub name, as plain values, of one of the model ``types`` (none: of any).
+    """The ``config.json`` of a folder or a hub name as plain values, for one of the model ``types`` (none: any).
 
     Raises:
-        E2FashionError: it cannot be read, is of another type, or names code of its own (``auto_map``), unless
-            ``own_code`` says that the class that Transformers has for the type will do.
+        E2FashionError: it cannot be read, is of another type, or refers to custom code (``auto_map``), unless
+            ``own_code`` allows to use Transformers' class of the type instead.
     """
     options = source_options(source, what=what)
     with only_our_errors(what):
@@ -125,9 +124,8 @@ def read_config(source: str | Path, types: Sequence[str], what: str, own_code: b
         )
     if values.get("auto_map") and not own_code:
         raise E2FashionError(
-            f"{what} brings code of its own (auto_map in {CONFIG_FILE}), which is never run, and without which its "
-            "features may be other ones. Where you know it to be a plain model of its type, delete auto_map from a "
-            "copy on disk and give that folder."
+            f"{what} has custom code (auto_map in {CONFIG_FILE}), which is never run, and without which its features "
+            "may differ. If it is a plain model of its type, delete auto_map from a copy on disk and give that folder."
         )
     return values
 
@@ -136,7 +134,7 @@ def load_config(config_class: Any, source: str | Path, what: str) -> Any:
     """A configuration by ``config_class``, or by an Auto class.
 
     Raises:
-        E2FashionError: it cannot be read, or a value in it cannot be.
+        E2FashionError: it cannot be read, or has an invalid value.
     """
     options = source_options(source, what=what)
     with only_our_errors(what, f"Correct its {CONFIG_FILE}, or give another model."):
@@ -159,8 +157,8 @@ def load_weights(
         source: a folder, or a hub name.
         config: the architecture.
         what: the model's name in errors.
-        new: beginnings of the names of parameters that the files need not have; the model draws them.
-        unused: beginnings of names that the files may have beyond the model's; None: any, logged.
+        new: name prefixes of parameters that the files may lack, to be initialized randomly.
+        unused: name prefixes that the files may have in addition; None: any, logged.
         options: of ``from_pretrained``.
 
     Raises:
@@ -187,12 +185,12 @@ def load_weights(
 
 
 def check_model_files(source: str | Path) -> None:
-    """Compare the weights and the tokenizer in a model folder with its list of checksums, if it has one.
+    """Verify the weights and the tokenizer of a model folder by its list of checksums, if it has one.
 
-    What people edit is not compared: configuration, card, settings of the processor. A hub name passes.
+    Files that are meant to be edited are not compared: configuration, card, processor settings. Hub names pass.
 
     Raises:
-        DamagedError: a file is missing, or is not what was written.
+        DamagedError: a file is missing or changed.
     """
     remedy = f"Save or copy the model again; if the change is meant, delete {CHECKSUMS_FILE} in its folder."
     check_checksums(Path(source), remedy, lambda name: name.endswith((".safetensors", *TOKENIZER_FILES)))
@@ -201,7 +199,7 @@ def check_model_files(source: str | Path) -> None:
 def check_report(
     model: nn.Module, report: Mapping[str, Any], what: str, new: Sequence[str] = (), unused: Sequence[str] | None = ()
 ) -> None:
-    """Refuse a model whose values are not those of its files; ``report`` is Transformers' (``output_loading_info``).
+    """Refuse a model whose tensors do not match its files; ``report`` is Transformers' (``output_loading_info``).
 
     Raises:
         E2FashionError: tensors that are missing, of another shape, unknown, or not finite, with counts and names.
@@ -227,14 +225,14 @@ def check_report(
 
 
 def refuse_tensors(what: str, wrong: Mapping[str, Sequence[str]], remedy: str = "") -> None:
-    """One error about tensors that do not belong to an architecture, by what is wrong with them.
+    """Raise one error for tensors that do not match an architecture, grouped by the problem.
 
     Raises:
         E2FashionError: there are any.
     """
     problems = [f"{label} ({len(keys)}): {', '.join(keys[:_SHOWN])}" for label, keys in wrong.items() if keys]
     if problems:
-        remedy = remedy or "Nothing is filled in by chance: give the weights that belong to its configuration."
+        remedy = remedy or "Give the weights that belong to its configuration."
         raise E2FashionError(
             f"{what} has weights that are not those of its architecture: {'; '.join(problems)}. {remedy}"
         )
@@ -250,7 +248,7 @@ def not_finite(tensors: Mapping[str, Tensor]) -> list[str]:
 
 
 def load_module(module: nn.Module, tensors: Mapping[str, Tensor], what: str) -> None:
-    """Fill a module that no library loads, every tensor compared first.
+    """Load tensors into a module after comparing all of them.
 
     Raises:
         E2FashionError: as :func:`refuse_other_tensors`.
@@ -286,7 +284,7 @@ def refuse_other_tensors(module: nn.Module, tensors: Mapping[str, Tensor], what:
 
 
 def stored_tensors(folder: Path) -> dict[str, tuple[tuple[int, ...], str]]:
-    """Shape and type of every tensor in a model folder, from the headers of its safetensors files alone.
+    """Shape and type of every tensor in a model folder, from the headers of its safetensors files.
 
     Raises:
         E2FashionError: there are no such files.
@@ -309,7 +307,7 @@ def stored_tensors(folder: Path) -> dict[str, tuple[tuple[int, ...], str]]:
 
 
 def _check_numbers(config: Any, what: str) -> None:
-    """Refuse numbers that no weight depends on and that spoil every feature: Transformers lets None and NaN pass."""
+    """Check numbers that affect all features but no weight; Transformers accepts None and NaN."""
     for tower in (config, *(getattr(config, name, None) for name in _TOWERS)):
         for names, least, most in ((_EPSILONS, 0.0, 0.1), (_DROPOUTS, -1e-9, 1.0)):
             for name in names:
@@ -322,7 +320,7 @@ def _check_numbers(config: Any, what: str) -> None:
 
 
 def _check_size(model_class: Any, folder: Path, config: Any, what: str, new: Sequence[str]) -> None:
-    """Refuse an architecture that is far larger than the files, before it is built in memory."""
+    """Refuse an architecture that is far larger than the files before allocating it."""
     with only_our_errors(what):
         stored = stored_tensors(folder)
         quantized = getattr(config, "quantization_config", None) is not None
@@ -355,7 +353,7 @@ def _check_size(model_class: Any, folder: Path, config: Any, what: str, new: Seq
 
 
 def _class_of(model_class: Any, config: Any) -> Any:
-    """The class that an Auto class takes for a configuration; any other class itself."""
+    """The class that an Auto class selects for a configuration; any other class unchanged."""
     mapping = getattr(model_class, "_model_mapping", None)
     return model_class if mapping is None else _get_model_class(config, mapping)
 

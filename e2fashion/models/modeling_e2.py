@@ -29,54 +29,54 @@ from e2fashion.types import E2FashionError
 
 
 def full_precision(features: Tensor) -> Tensor:
-    """Features in fp32 under autocast: unit vectors in half precision tie where the model tells texts apart."""
+    """Features in fp32 under autocast: in half precision different unit vectors may become equal."""
     return features.float() if torch.is_autocast_enabled(features.device.type) else features
 
 
 def _normalized(features: Tensor) -> Tensor:
-    """Features over their length, in the very operations of CLIP, so that its outputs are equal to the bit."""
+    """L2-normalized features, with CLIP's operations, so that its outputs are bit-equal."""
     features = full_precision(features)
     return features / features.pow(2).sum(dim=-1, keepdim=True).pow(0.5)
 
 
 def contrast(per_image: Tensor, per_text: Tensor) -> Tensor:
-    """CLIP's loss () in CLIP's operations, from the logits (B, B) of either direction."""
+    """CLIP's loss () from the logits (B, B) of both directions, with CLIP's operations."""
     return (contrastive_loss(per_text) + contrastive_loss(per_image)) / 2.0
 
 
 class E2Model(RegionalInitialization, CLIPModel):
-    """CLIP with regions. It keeps CLIP's parameter names: any CLIP checkpoint loads. Without entities it is CLIP.
+    """CLIP with regions, under CLIP's parameter names, so that any CLIP checkpoint loads; without entities it is CLIP.
 
-    With ``complete_states=False`` :meth:`forward`, :meth:`get_image_features` and :meth:`get_text_features` run the
-    last layer only for the tokens that are read: the same features for less work, and a ``last_hidden_state`` that
-    holds just those tokens, CLS and selection tokens (B, 1 + S, D) or the end token (B, 1, D). That is the default in
-    training. In evaluation, and whenever hidden states or attentions are asked for, every token comes out as in CLIP.
+    With ``complete_states=False`` :meth:`forward`, :meth:`get_image_features` and :meth:`get_text_features` compute the
+    last layer only for the tokens that are read: the same features at lower cost, and a ``last_hidden_state`` of these
+    tokens only, CLS and selection tokens (B, 1 + S, D) or the end token (B, 1, D). This is the default in training. In
+    evaluation, and if hidden states or attentions are requested, all tokens are computed as in CLIP.
 
-    **Variants** are subclasses in files of their own. Each says in :meth:`is_for` which configurations it implements;
-    ``E2Model(config)``, and with it ``from_pretrained``, :meth:`from_clip` and ``AutoModel``, create the variant that
-    the configuration asks for. A variant may override :meth:`add_parts`, :meth:`get_image_features`,
-    :meth:`get_text_features`, :meth:`text_options` (what texts are encoded with besides their tokens) and
-    :meth:`joined` (how both towers' features become logits and a loss).
+    **Variants** are subclasses in separate files. :meth:`is_for` defines which configurations a variant implements;
+    ``E2Model(config)``, and with it ``from_pretrained``, :meth:`from_clip` and ``AutoModel``, create the variant of the
+    configuration. A variant may override :meth:`add_parts`, :meth:`get_image_features`, :meth:`get_text_features`,
+    :meth:`text_options` (further inputs of the text encoder) and :meth:`joined` (logits and loss from both towers'
+    features).
     """
 
     config: E2Config
     config_class = E2Config
 
-    #: How the names of the parameters begin that no CLIP checkpoint brings.
+    #: Name prefixes of the parameters that CLIP checkpoints lack.
     added_prefixes: ClassVar[tuple[str, ...]] = REGIONAL_PREFIXES
-    #: Whether texts are encoded together with tags of their products, see :meth:`text_options`.
+    #: Whether texts are encoded with tags of their products, see :meth:`text_options`.
     reads_tags: ClassVar[bool] = False
 
     def __new__(cls, config: E2Config | None = None, *args: Any, **kwargs: Any) -> Self:
-        """An instance of the variant that ``config`` asks for; without one (a copy, a pickle) of ``cls`` itself."""
+        """An instance of the variant for ``config``; without one (when copied or unpickled) of ``cls``."""
         del args, kwargs
         if cls is not E2Model or config is None:
             return super().__new__(cls)
-        asked = [variant for variant in E2Model.__subclasses__() if variant.is_for(config)]
-        if len(asked) > 1:
-            names = " and ".join(variant.__name__ for variant in asked)
-            raise E2FashionError(f"the model's configuration asks for {names} at once: choose one of them")
-        return super().__new__(cast(type[Self], asked[0]) if asked else cls)
+        variants = [variant for variant in E2Model.__subclasses__() if variant.is_for(config)]
+        if len(variants) > 1:
+            names = " and ".join(variant.__name__ for variant in variants)
+            raise E2FashionError(f"the model's configuration is for {names} at once: choose one of them")
+        return super().__new__(cast(type[Self], variants[0]) if variants else cls)
 
     @classmethod
     def is_for(cls, config: E2Config) -> bool:
@@ -85,7 +85,7 @@ class E2Model(RegionalInitialization, CLIPModel):
         return False
 
     def __init__(self, config: E2Config) -> None:
-        CLIPPreTrainedModel.__init__(self, config)  # CLIPModel's own would build a vision tower to throw away
+        CLIPPreTrainedModel.__init__(self, config)  # CLIPModel.__init__ would build an unused vision tower
         vision_config, text_config = config.vision_config, config.text_config
         self.projection_dim = config.projection_dim
         self.text_embed_dim = text_config.hidden_size
@@ -102,7 +102,7 @@ class E2Model(RegionalInitialization, CLIPModel):
         self.post_init()
 
     def add_parts(self, config: E2Config) -> None:
-        """Create the modules that a variant has beyond E2's, before any weight is drawn: none here."""
+        """Create the additional modules of a variant, before weights are initialized: none here."""
 
     @classmethod
     def from_clip(
@@ -112,13 +112,13 @@ class E2Model(RegionalInitialization, CLIPModel):
         fusion_layers: list[int] | tuple[int, ...] = (),
         **options: Any,
     ) -> E2Model:
-        """A CLIP's weights in an E2 with these entities and fusion blocks, whose own parameters are freshly drawn.
+        """An E2 with these entities and fusion blocks, CLIP's weights, and randomly initialized additional parameters.
 
         ``name_or_folder`` is a local folder, or a name on the Hugging Face hub (the only case that uses the network);
         ``options`` are further fields of :class:`E2VisionConfig` (``selection``, ``noise``, ...).
 
         Raises:
-            E2FashionError: no such folder, not a CLIP, a checkpoint that lacks CLIP weights, or an unknown option.
+            E2FashionError: a missing folder, not a CLIP, missing CLIP weights, or an unknown option.
         """
         return load_clip(cls, name_or_folder, entities=entities, fusion_layers=list(fusion_layers), **options)
 
@@ -127,28 +127,28 @@ class E2Model(RegionalInitialization, CLIPModel):
         self.vision_model.seed_selection_noise(*key)
 
     def unread_prefixes(self, reads_regions: bool) -> tuple[str, ...]:
-        """How the names of the parameters begin that a loss does not depend on, whether or not it ``reads_regions``.
+        """Name prefixes of the parameters that a loss does not depend on: the region heads unless it ``reads_regions``.
 
-        Without regions those are the region heads. Everything else reaches the features of images and texts; a fusion
-        block behind the last layer is reached by a gradient of zeros.
+        All others affect the features of images and texts, or (a fusion block after the last layer) get a zero
+        gradient.
         """
         return () if reads_regions else ("region_heads.",)
 
     def departures(self) -> list[str]:
-        """What this variant has beyond E2, one phrase each: what a conversion to another layout loses."""
+        """Phrases for the additions of this variant to E2, which a conversion to another layout loses."""
         return []
 
     def text_options(self, distinct: Tensor, tag_index: Tensor, tag_present: Tensor) -> dict[str, Tensor]:
-        """Keywords of :meth:`get_text_features` that a batch's tags yield: none here.
+        """Keyword arguments of :meth:`get_text_features` derived from a batch's tags: none here.
 
-        ``distinct`` (U, C) are the features of the batch's tag strings, not normalized; ``tag_index`` and
-        ``tag_present`` (B, E + T), the tags of regions first.
+        ``distinct`` (U, C) are the unnormalized features of the batch's tag strings; ``tag_index`` and ``tag_present``
+        (B, E + T), the tags of regions first.
         """
         del distinct, tag_index, tag_present
         return {}
 
     def _complete(self, complete_states: bool | None, config: Any, options: Mapping[str, Any]) -> bool:
-        """Whether a tower computes every token: asked for in the call or the configuration, or else in evaluation."""
+        """Whether a tower computes all tokens: as requested in the call or the configuration, else in evaluation."""
         wanted = any(
             options.get(name) or getattr(config, name, False) for name in ("output_hidden_states", "output_attentions")
         )
@@ -194,7 +194,7 @@ class E2Model(RegionalInitialization, CLIPModel):
     ) -> BaseModelOutputWithPooling:
         """Texts (B, L): ``pooler_output`` (B, C) projected, not normalized.
 
-        Without ``complete_states`` the columns of padding behind the longest text are cut off as well.
+        Without ``complete_states`` padding after the longest text is also removed.
         """
         if self._completes_text(attention_mask, complete_states, kwargs):
             output = self.text_model(
@@ -212,7 +212,7 @@ class E2Model(RegionalInitialization, CLIPModel):
     def _completes_text(
         self, attention_mask: Tensor | None, complete_states: bool | None, options: Mapping[str, Any]
     ) -> bool:
-        """Whether the text tower computes every token: asked for, or the shortcut cannot serve mask or attention."""
+        """Whether the text tower computes all tokens: requested, or needed for the mask or attention implementation."""
         config = self.text_model.config
         plain_mask = attention_mask is None or attention_mask.ndim == 2
         plain_attention = config._attn_implementation in PLAIN_ATTENTION
@@ -237,8 +237,8 @@ class E2Model(RegionalInitialization, CLIPModel):
         """Embed images (B, 3, H, W), texts (B, L) and tags.
 
         ``tag_input_ids`` and ``tag_attention_mask`` (U, Lt) are the batch's distinct tag strings, each encoded once;
-        ``tag_index`` (B, E) int64 points into them and ``tag_present`` (B, E) bool says where a product has the tag.
-        The tags of T entities that a variant reads stand behind those of the regions: (B, E + T).
+        ``tag_index`` (B, E) int64 are indices into them and ``tag_present`` (B, E) bool is whether a product has the
+        tag. The tags of T text entities of a variant follow those of the regions: (B, E + T).
         """
         images = self.get_image_features(
             pixel_values,
@@ -250,7 +250,7 @@ class E2Model(RegionalInitialization, CLIPModel):
         tag_embeds = None
         if tag_input_ids is not None:
             if tag_index is None or tag_present is None:
-                raise ValueError("tag_input_ids need tag_index and tag_present (B, E): whose tags are they?")
+                raise ValueError("tag_input_ids need tag_index and tag_present (B, E)")
             distinct, regions = self.distinct_tags(tag_input_ids, tag_attention_mask), len(self.region_heads)
             normalized = F.normalize(full_precision(distinct), dim=-1)
             tag_embeds = of_products(normalized, tag_index[:, :regions], tag_present[:, :regions])
@@ -263,7 +263,7 @@ class E2Model(RegionalInitialization, CLIPModel):
     def joined(
         self, images: E2VisionOutput, texts: BaseModelOutputWithPooling, tag_embeds: Tensor | None, return_loss: bool
     ) -> E2Output:
-        """The model's output for both towers' features: embeddings, logits (B, B) and, if asked for, CLIP's loss."""
+        """The model's output from both towers' features: embeddings, logits (B, B) and, on request, CLIP's loss."""
         assert images.pooler_output is not None
         assert images.region_features is not None
         assert texts.pooler_output is not None
@@ -305,23 +305,23 @@ class E2Model(RegionalInitialization, CLIPModel):
 
 
 def of_products(distinct: Tensor, tag_index: Tensor | None, tag_present: Tensor | None) -> Tensor:
-    """The rows (U, C) that products' tags point at: (B, E, C), zero where a tag is absent."""
+    """The features of products' tags from those of distinct tags (U, C): (B, E, C), zero where a tag is absent."""
     if tag_index is None or tag_present is None:
-        raise ValueError("tag_input_ids need tag_index and tag_present (B, E): whose tags are they?")
+        raise ValueError("tag_input_ids need tag_index and tag_present (B, E)")
     if not len(distinct):
         return distinct.new_zeros(*tag_index.shape, distinct.shape[-1])
-    # Absent tags point at some row; where() keeps their gradient out even if that row is not finite.
+    # Absent tags have an arbitrary index; where() stops their gradient even if that row is not finite.
     return torch.where(
         tag_present[..., None], distinct[tag_index], torch.zeros((), dtype=distinct.dtype, device=distinct.device)
     )
 
 
 class E2VisionModelWithProjection(RegionalInitialization, CLIPVisionModelWithProjection):
-    """The image half of E2, with CLIP's meaning of ``image_embeds``; loads from an :class:`E2Model`'s folder."""
+    """E2's image encoder, with CLIP's meaning of ``image_embeds``; loads from the folder of an :class:`E2Model`."""
 
     config: E2VisionConfig
     config_class = E2VisionConfig
-    # Whatever an E2Model, or a variant of it, has beyond its image half.
+    # All other parts of an E2Model or its variants.
     _keys_to_ignore_on_load_unexpected = [r"^(?!vision_model\.|visual_projection\.|region_heads\.)"]  # noqa: RUF012
 
     def __init__(self, config: E2VisionConfig) -> None:

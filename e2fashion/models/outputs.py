@@ -1,4 +1,4 @@
-"""What E2's models return: CLIP's fields first, then ours."""
+"""Outputs of E2's models: CLIP's fields first, then ours."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class E2Output(CLIPOutput):
 
     @property
     def compared_embeds(self) -> tuple[Tensor, Tensor]:
-        """What the model compares images and texts by: their embeddings (B, C)."""
+        """The embeddings (B, C) by which images and texts are compared."""
         assert self.image_embeds is not None
         assert self.text_embeds is not None
         return self.image_embeds, self.text_embeds

@@ -1,4 +1,4 @@
-"""More positions for a CLIP's text encoder, between those that it has learnt."""
+"""More positions for a CLIP's text encoder, interpolated between the learned ones."""
 
 from __future__ import annotations
 
@@ -11,41 +11,41 @@ from transformers import CLIPModel
 
 from e2fashion.types import E2FashionError
 
-#: The positions that every text has and that are trained best; they stay as they are (Zhang et al., Long-CLIP, 2024).
+#: The first positions, which are trained best, are kept unchanged (Zhang et al., Long-CLIP, 2024).
 KEPT = 20
 
 
 def stretched_positions(positions: Tensor, length: int) -> Tensor:
-    """Position embeddings (P, D) at ``length`` places: the first stay, the others are interpolated between linearly.
+    """Position embeddings (P, D) stretched to ``length``: the first are kept, the others interpolated linearly.
 
-    Place ``KEPT + i`` reads the old place ``KEPT + i * (P - KEPT) / (length - KEPT)``; behind the last one the line
-    through the last two goes on. From 77 to 248 that is Long-CLIP's factor of four. Of fewer than 40 positions half
-    are kept.
+    Position ``KEPT + i`` reads the old position ``KEPT + i * (P - KEPT) / (length - KEPT)``; positions after the last
+    one are extrapolated from the last two. From 77 to 248 this is Long-CLIP's factor of four. Of fewer than 40
+    positions half are kept.
     """
     kept = min(KEPT, len(positions) // 2)
     step = (len(positions) - kept) / (length - kept)
-    place = kept + step * torch.arange(length - kept, dtype=torch.float64)
-    below = place.floor().long().clamp(max=len(positions) - 2)
-    share = rearrange((place - below).to(positions.dtype), "n -> n 1")
+    source = kept + step * torch.arange(length - kept, dtype=torch.float64)
+    below = source.floor().long().clamp(max=len(positions) - 2)
+    share = rearrange((source - below).to(positions.dtype), "n -> n 1")
     return torch.cat([positions[:kept], torch.lerp(positions[below], positions[below + 1], share)])
 
 
 @torch.no_grad()
 def stretch_text_positions(model: CLIPModel, length: int) -> None:
-    """Let the text encoder of ``model`` read ``length`` tokens.
+    """Stretch the positions of the text encoder of ``model`` to ``length`` tokens.
 
-    Texts of at most ``KEPT`` tokens keep their features to the bit; those of others change until they are trained.
-    ``model.config.text_stretched_from`` says how many positions there were.
+    The features of texts of at most ``KEPT`` tokens are bit-equal; longer texts need training.
+    ``model.config.text_stretched_from`` is the former number of positions.
 
     Raises:
-        E2FashionError: it reads as many already, or has too few positions to interpolate between.
+        E2FashionError: it has as many positions already, or too few to interpolate between.
     """
     embeddings = model.text_model.embeddings
     before = embeddings.position_embedding.weight
     if length <= len(before):
         raise E2FashionError(
             f"text.overflow is stretch, but text.context_length is {length} and the checkpoint reads {len(before)} "
-            "tokens already. Give a longer one, as in text.context_length=248, or set text.overflow=truncate."
+            "tokens already. Give a larger value, as in text.context_length=248, or set text.overflow=truncate."
         )
     if len(before) < 4:
         raise E2FashionError(f"the checkpoint has {len(before)} text positions, too few to stretch: use another one")
@@ -53,8 +53,8 @@ def stretch_text_positions(model: CLIPModel, length: int) -> None:
     after.weight.copy_(stretched_positions(before, length))
     embeddings.position_embedding = after
     embeddings.position_ids = rearrange(torch.arange(length, device=before.device), "n -> 1 n")
-    # The towers hold configurations of their own, or share the model's: both say so.
-    own: Any = model.config.text_config
-    for config in (own, model.text_model.config):
+    # The tower's configuration may be the model's or a copy.
+    text_config: Any = model.config.text_config
+    for config in (text_config, model.text_model.config):
         config.max_position_embeddings = length
     model.config.text_stretched_from = getattr(model.config, "text_stretched_from", None) or len(before)

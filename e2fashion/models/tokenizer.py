@@ -1,4 +1,4 @@
-"""Text to token ids: a checkpoint's own tokenizer, or one trained on the captions of the training split."""
+"""Tokenizers: that of a checkpoint, or one trained on the captions of the training split."""
 
 from __future__ import annotations
 
@@ -20,29 +20,29 @@ from e2fashion.types import E2FashionError, TokenCounter
 START, END, UNKNOWN = "<|startoftext|>", "<|endoftext|>", "<unk>"
 #: Marks the end of a word in CLIP's vocabulary.
 WORD_END = "</w>"
-#: Where a text configuration names this end token, Transformers reads a text at its largest id, as OpenAI's code does.
+#: With this end token in a text configuration, Transformers pools a text at its largest id, as OpenAI's code does.
 ARGMAX_END = 2
-#: A word or a piece that occurs once in training teaches nothing; for whole words, these teach what unknown means.
+#: Words and pieces that occur only once in training are dropped; for whole words, these train the unknown token.
 MIN_FREQUENCY = 2
 
 
 def train_tokenizer(
     texts: Iterable[str], kind: Literal["bpe", "word"] = "bpe", vocabulary: int = 8192, context_length: int = 77
 ) -> PreTrainedTokenizerBase:
-    """A tokenizer trained on captions; the same texts give the same one, in whatever order they come.
+    """A tokenizer trained on captions; it does not depend on their order.
 
-    ``bpe`` is CLIP's own class and recipe (lower-cased byte-level pieces, padded with the end token): no text has
-    unknown tokens. ``word`` takes whole words, numbers and single punctuation marks; what is not among the
-    ``vocabulary`` most frequent becomes ``<unk>`` (ours; quicker to learn from few captions).
+    ``bpe`` is CLIP's class and recipe (lower-cased byte-level pieces, padded with the end token) without unknown
+    tokens. ``word`` has the ``vocabulary`` most frequent words, numbers and punctuation marks and ``<unk>`` for all
+    others (ours; faster to learn from few captions).
 
     Args:
         texts: training captions.
         kind: what a token is.
-        vocabulary: the most tokens there may be, special ones included.
+        vocabulary: maximum number of tokens, special ones included.
         context_length: recorded as the tokenizer's ``model_max_length``.
 
     Raises:
-        E2FashionError: an unknown kind, a vocabulary that is too small for it, or no text at all.
+        E2FashionError: an unknown kind, a vocabulary that is too small, or no text.
     """
     texts = [text for text in texts if text.strip()]
     if not texts:
@@ -57,11 +57,11 @@ def train_tokenizer(
 def load_tokenizer(folder_or_name: str | Path, context_length: int | None = None) -> PreTrainedTokenizerBase:
     """The tokenizer of a model folder or of a hub name.
 
-    ``context_length`` replaces the ``model_max_length`` that it came with, where the model is to read longer texts:
-    whoever takes the saved processor would go on cutting them.
+    ``context_length`` replaces its ``model_max_length`` if the model reads longer texts, so that saved processors do
+    not cut them.
 
     Raises:
-        E2FashionError: there is none, or it lacks the start, end or pad token that a CLIP text encoder needs.
+        E2FashionError: it is missing, or lacks the start, end or pad token that a CLIP text encoder needs.
     """
     folder = Path(folder_or_name)
     if folder.is_dir() and not any((folder / name).is_file() for name in ("tokenizer.json", "vocab.json")):
@@ -71,9 +71,9 @@ def load_tokenizer(folder_or_name: str | Path, context_length: int | None = None
     remedy = "Name a model folder with tokenizer.json (or vocab.json and merges.txt), or a CLIP checkpoint of the hub."
     tokenizer = read_tokenizer(folder_or_name, f"the tokenizer of '{folder_or_name}'", remedy)
     if set(tokenizer.get_vocab().values()) <= set(tokenizer.all_special_ids):
-        # Transformers makes a CLIP tokenizer of a model folder without one; every text would read the same.
+        # Transformers creates an empty CLIP tokenizer for a model folder without one.
         raise E2FashionError(
-            f"'{folder_or_name}' holds no tokenizer: the one that Transformers makes of it knows special tokens alone. "
+            f"'{folder_or_name}' holds no tokenizer: the one that Transformers creates for it only has special tokens. "
             "Put tokenizer.json (or vocab.json and merges.txt) there."
         )
     text_special_ids(tokenizer)
@@ -85,26 +85,26 @@ def load_tokenizer(folder_or_name: str | Path, context_length: int | None = None
 def read_tokenizer(
     source: str | Path, what: str, remedy: str = "Fetch or save it again.", **options: Any
 ) -> PreTrainedTokenizerBase:
-    """A tokenizer of whatever kind of a folder or a hub name; ``options`` are of ``from_pretrained``.
+    """A tokenizer of any kind of a folder or a hub name; ``options`` are those of ``from_pretrained``.
 
     Raises:
-        E2FashionError: there is none, it is damaged, or it runs code of its own; the message ends with ``remedy``.
+        E2FashionError: it is missing, damaged, or needs custom code; the message ends with ``remedy``.
     """
     allowed = source_options(source, "tokenizer_config.json", what)
     with only_our_errors(what, remedy):
         tokenizer = AutoTokenizer.from_pretrained(str(source), trust_remote_code=False, **allowed, **options)
-        tokenizer("a b")  # a damaged one may be read, and fail at its first text
+        tokenizer("a b")  # a damaged one may load and fail at its first text
     check_model_files(source)
     return tokenizer
 
 
 def check_token_ids(tokenizer: PreTrainedTokenizerBase, text_config: Any, what: str) -> None:
-    """Refuse a tokenizer whose texts a CLIP text encoder of ``text_config`` would read at a wrong place or not at all.
+    """Refuse a tokenizer whose texts a CLIP text encoder with ``text_config`` would pool at a wrong position.
 
-    CLIP reads a text at its first token ``eos_token_id``; where none is there, at the start token, which is the same in
-    all texts. The legacy value 2 means the largest id of the text, so there the end token must be the largest of all.
-    ``bos_token_id`` and ``pad_token_id`` of the configuration are read by nobody (OpenAI's are 0 and 1): what counts is
-    what the tokenizer puts around a text.
+    CLIP pools a text at its first token ``eos_token_id``, or without one at the start token, which is equal in all
+    texts. The legacy value 2 means the largest id, so that the end token must have the largest id of all.
+    ``bos_token_id`` and ``pad_token_id`` of the configuration are not used (OpenAI's are 0 and 1), only the tokens that
+    the tokenizer adds.
 
     Raises:
         E2FashionError: ids beyond the embedding, another end token, or texts without start and end.
@@ -120,8 +120,8 @@ def check_token_ids(tokenizer: PreTrainedTokenizerBase, text_config: Any, what: 
     if read_at == ARGMAX_END and end != highest:
         raise E2FashionError(
             f"{what}: eos_token_id {ARGMAX_END} of its text configuration means that a text is read at its largest id, "
-            f"and the tokenizer ends it with {end}, of ids up to {highest}: texts would be read at a wrong place. Set "
-            f"text_config.eos_token_id to {end} in config.json if the weights were trained so."
+            f"and the tokenizer ends it with {end}, of ids up to {highest}: texts would be read at a wrong position. "
+            f"Set text_config.eos_token_id to {end} in config.json if the weights were trained so."
         )
     if read_at not in (ARGMAX_END, end):
         raise E2FashionError(
@@ -133,16 +133,16 @@ def check_token_ids(tokenizer: PreTrainedTokenizerBase, text_config: Any, what: 
     if len(ids) < 2 or (ids[0], ids[-1]) != (special["bos_token_id"], end):
         raise E2FashionError(
             f"{what}: its tokenizer makes of 'a b' the ids {ids}, without the start token {special['bos_token_id']} "
-            f"before and the end token {end} behind, between which a CLIP text encoder reads. Give the tokenizer that "
-            "the weights were trained with."
+            f"and the end token {end} that a CLIP text encoder needs. Give the tokenizer that the weights were trained "
+            "with."
         )
 
 
 def two_texts(tokenizer: PreTrainedTokenizerBase) -> tuple[str, str]:
-    """Two texts that a tokenizer tells apart: words of its vocabulary.
+    """Two texts with different ids, made of words of the vocabulary.
 
     Raises:
-        E2FashionError: it tells no texts apart.
+        E2FashionError: all words have the same ids.
     """
     first: tuple[str, list[int]] | None = None
     special = set(tokenizer.all_special_tokens)
@@ -183,8 +183,8 @@ def own_context_length(tokenizer: PreTrainedTokenizerBase, otherwise: int = 77) 
 def text_special_ids(tokenizer: PreTrainedTokenizerBase) -> dict[str, int]:
     """``bos_token_id``, ``eos_token_id`` and ``pad_token_id`` for the text encoder's configuration.
 
-    CLIP pools the first end token, so its configuration must know the id: the default (49407) would silently pool
-    position 0 with any other vocabulary.
+    CLIP pools the first end token, so its configuration needs the id: the default (49407) would silently pool position
+    0 with any other vocabulary.
 
     Raises:
         E2FashionError: the tokenizer lacks one of the three.
@@ -203,8 +203,8 @@ def text_special_ids(tokenizer: PreTrainedTokenizerBase) -> dict[str, int]:
 
 
 def _train_bpe(texts: list[str], vocabulary: int, context_length: int) -> CLIPTokenizer:
-    # All bytes within and at the end of a word, as in CLIP's vocabulary: no text is ever unknown, which matters
-    # because CLIP's unknown token is its end token.
+    # All bytes within and at the end of a word, as in CLIP's vocabulary, so that no text has unknown tokens: CLIP's
+    # unknown token is its end token.
     letters = sorted(pre_tokenizers.ByteLevel.alphabet())
     alphabet = letters + [letter + WORD_END for letter in letters]
     if vocabulary < len(alphabet) + 2:
@@ -216,7 +216,7 @@ def _train_bpe(texts: list[str], vocabulary: int, context_length: int) -> CLIPTo
     trainer = BpeTrainer(
         vocab_size=vocabulary - 2,
         min_frequency=MIN_FREQUENCY,
-        # Given in this order they get fixed ids, by which the trainer breaks ties: without, runs would differ.
+        # In this order they get fixed ids, by which the trainer breaks ties: otherwise runs would differ.
         special_tokens=alphabet,
         end_of_word_suffix=WORD_END,
         show_progress=False,
@@ -225,7 +225,7 @@ def _train_bpe(texts: list[str], vocabulary: int, context_length: int) -> CLIPTo
     fresh.normalizer, fresh.pre_tokenizer = learner.normalizer, learner.pre_tokenizer
     fresh.train_from_iterator(texts, trainer)
     learned = sorted(fresh.get_vocab().items(), key=lambda entry: entry[1])
-    vocabulary_ids = {token: place for place, (token, _) in enumerate(learned)}
+    vocabulary_ids = {token: number for number, (token, _) in enumerate(learned)}
     vocabulary_ids |= {START: len(learned), END: len(learned) + 1}
     return CLIPTokenizer(vocab=vocabulary_ids, merges=_merges_of(fresh), model_max_length=context_length)  # type: ignore[arg-type]
 
@@ -247,7 +247,7 @@ def _train_word(texts: list[str], vocabulary: int, context_length: int) -> PreTr
             vocab_size=vocabulary, min_frequency=MIN_FREQUENCY, special_tokens=special, show_progress=False
         ),
     )
-    # The end token has id 1: with id 2 transformers' CLIP would pool the highest id instead of the end token.
+    # The end token has id 1: with id 2 Transformers' CLIP would pool the highest id instead of the end token.
     tokenizer.post_processor = processors.TemplateProcessing(
         single=f"{START} $A {END}", special_tokens=[(token, tokenizer.token_to_id(token)) for token in (START, END)]
     )

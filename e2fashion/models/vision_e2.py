@@ -23,7 +23,7 @@ from e2fashion.models.token_gates import TokenGates
 
 @dataclass
 class E2VisionOutput(BaseModelOutputWithPooling):
-    """CLIP's vision output and what the selection tokens saw.
+    """CLIP's vision output and that of the selection tokens.
 
     ``last_hidden_state`` is (B, 1 + S, D), CLS and the selection tokens, once a fusion block has dropped the patches,
     and (B, 1 + P + S, D) where none does. ``token_states`` (B, S, D) are the selection tokens at the end;
@@ -42,20 +42,20 @@ class E2VisionOutput(BaseModelOutputWithPooling):
 
 
 class RegionalInitialization(CLIPPreTrainedModel):
-    """How the parameters that CLIP lacks are drawn (ours; the scale of CLIP's own class token and projections).
+    """Initialization of the parameters that CLIP lacks (ours; the scale of CLIP's class token and projections).
 
-    ``from_pretrained`` builds on the meta device, so each raw parameter is set here or is never set.
+    ``from_pretrained`` builds on the meta device, so every raw parameter must be set here.
     """
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path: Any, *arguments: Any, **options: Any) -> Any:
-        """As in Transformers, but for weights that are not those of the architecture: no value is left to chance.
+        """As in Transformers, but refuses weights that do not match the architecture instead of random initialization.
 
-        With ``output_loading_info=True`` nothing is refused: whoever asks for the report judges by it.
+        With ``output_loading_info=True`` nothing is refused, since the caller can check the report.
 
         Raises:
             E2FashionError: tensors that are missing, of another shape, unknown or not finite, or files that cannot be
-                read. :meth:`E2Model.from_clip` draws what a CLIP lacks.
+                read. :meth:`E2Model.from_clip` initializes what a CLIP lacks.
         """
         load: Any = super().from_pretrained
         if options.get("output_loading_info"):
@@ -75,10 +75,10 @@ class RegionalInitialization(CLIPPreTrainedModel):
 
     @classmethod
     def is_custom_code(cls) -> bool:
-        """False: every value is set through transformers' guarded functions, here as in CLIP.
+        """False: all values are set through Transformers' guarded functions, as in CLIP.
 
-        For code from elsewhere transformers skips each module without parameters of its own, which would leave
-        CLIP's attention and MLP, and our fusion blocks, with the default scale instead of theirs.
+        For custom code Transformers skips modules without direct parameters, which would leave CLIP's attention and
+        MLP, and our fusion blocks, with the default scale.
         """
         return False
 
@@ -101,9 +101,9 @@ class RegionalInitialization(CLIPPreTrainedModel):
 class E2VisionModel(RegionalInitialization, CLIPVisionModel):
     """CLIP's vision model with selection tokens and fusion blocks; without entities it is CLIP's.
 
-    The sequence is CLS, patches, selection tokens: CLS stays first because callers slice ``[:, 0]``. The selection
-    tokens have no position and pass the pre-LayerNorm like everything else (official code). Images of any size are
-    taken; the position embeddings are interpolated when it is not the configuration's.
+    The sequence is CLS, patches, selection tokens: CLS is first because callers slice ``[:, 0]``. The selection tokens
+    have no position and pass the pre-LayerNorm like the others (official code). For images of another size than the
+    configuration's the position embeddings are interpolated.
     """
 
     config: E2VisionConfig
@@ -132,14 +132,14 @@ class E2VisionModel(RegionalInitialization, CLIPVisionModel):
         self.post_init()
 
     def seed_selection_noise(self, *key: int) -> None:
-        """Draw the noise of training from ``key`` (say, seed, step and rank) and not from PyTorch's global generator.
+        """Draw the noise of training from ``key`` (such as seed, step and rank) instead of PyTorch's global generator.
 
-        Call it before a step to make that step's noise repeatable; without numbers it returns to the global generator.
+        Call it before a step to make that step's noise repeatable; without numbers the global generator is used again.
         """
         self.selection_noise.seed(*key)
 
     def embed(self, pixel_values: Tensor, interpolate_pos_encoding: bool = False) -> Tensor:
-        """What enters the first layer: (B, 3, H, W) to (B, 1 + P + S, D)."""
+        """The input of the first layer: (B, 3, H, W) to (B, 1 + P + S, D)."""
         size = self.config.image_size
         interpolate = interpolate_pos_encoding or pixel_values.shape[-2:] != (size, size)
         states = self.embeddings(pixel_values, interpolate_pos_encoding=interpolate)
@@ -159,8 +159,8 @@ class E2VisionModel(RegionalInitialization, CLIPVisionModel):
     ) -> E2VisionOutput:
         """Encode images (B, 3, H, W).
 
-        With ``complete_states=False`` the last layer runs only for CLS and the selection tokens, as if a fusion block
-        had dropped the patches before it: the same ``pooler_output`` and ``token_states`` for less work.
+        With ``complete_states=False`` the last layer is computed only for CLS and the selection tokens, as if a fusion
+        block had dropped the patches before it: the same ``pooler_output`` and ``token_states`` at lower cost.
         """
         if pixel_values is None:
             raise ValueError("You have to specify pixel_values")
@@ -198,7 +198,7 @@ class E2VisionModel(RegionalInitialization, CLIPVisionModel):
                     output_probabilities=output_selection_maps,
                 )
             )
-            # Official: nobody reads the patches after the last block.
+            # Official: the patches are not used after the last block.
             kept = 1 if left == 1 and self.config.drop_patches else patches_end
             states = torch.cat([states[:, :kept], fusions[-1].tokens], dim=1)
         if states.shape[1] == patches_end + self.token_count:

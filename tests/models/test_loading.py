@@ -214,7 +214,7 @@ def test_code_within_a_model_folder_is_never_run(kind: str, request: pytest.Fixt
     folder = change_config(request.getfixturevalue(kind), tmp_path / "evil", change)
     (folder / "evil.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')")
     for load in LOADERS.values():
-        with pytest.raises(E2FashionError, match=r"brings code of its own \(auto_map in config\.json\)"):
+        with pytest.raises(E2FashionError, match=r"has custom code \(auto_map in config\.json\)"):
             load(folder)
     assert not (tmp_path / "ran").exists()
 

@@ -126,7 +126,7 @@ def test_a_variant_of_one_s_own_is_created_by_its_configuration(monkeypatch: pyt
     try:
         assert type(built({"wide": True}, {})) is WideModel
         assert type(built({}, REGIONS)) is E2Model
-        with pytest.raises(E2FashionError, match="asks for FilipModel and WideModel at once: choose one"):
+        with pytest.raises(E2FashionError, match="is for FilipModel and WideModel at once: choose one"):
             built({"wide": True, "similarity": "tokens"}, {})
     finally:
         monkeypatch.setattr(WideModel, "is_for", classmethod(lambda cls, config: False))
