@@ -41,7 +41,7 @@ class RetrievedRow:
 
     text: str
     truth: ImageArray
-    found: dict[str, list[tuple[ImageArray, bool]]]
+    retrieved: dict[str, list[tuple[ImageArray, bool]]]
     rank: dict[str, int]
 
 
@@ -49,7 +49,7 @@ class RetrievedRow:
 class Heatmap:
     """The input (H, W, 3) of a model, its heat map (P,), and the selected patches."""
 
-    picture: ImageArray
+    image: ImageArray
     heat: NDArray[np.float32]
     selected: list[int]
 
@@ -58,22 +58,22 @@ class Heatmap:
 class SelectionRow:
     """One image (H, W, 3) with, per entity, its tag (None: unknown), soft map (P,) and selected patches.
 
-    ``boxes`` are the known true regions in fractions of the image (left, top, right, bottom); ``beside`` is the map of
-    another model, which does not depend on the entity.
+    ``boxes`` are the known true regions in fractions of the image (left, top, right, bottom); ``reference`` is the map
+    of another model, which does not depend on the entity.
     """
 
-    picture: ImageArray
+    image: ImageArray
     tags: dict[str, str | None]
     maps: dict[str, NDArray[np.float32]]
     selected: dict[str, list[int]]
     boxes: dict[str, list[tuple[float, float, float, float]]]
-    beside: Heatmap | None = None
+    reference: Heatmap | None = None
 
 
 def draw_retrieved(rows: Sequence[RetrievedRow], file: Path, title: str, dpi: int = DPI) -> None:
     """A row per query: its image, then every model's top images, relevant ones framed in green."""
-    models = list(rows[0].found)
-    shown = len(rows[0].found[models[0]])
+    models = list(rows[0].retrieved)
+    shown = len(rows[0].retrieved[models[0]])
     columns = 1 + len(models) * shown
     figure, axes = _grid(len(rows), columns, cell=1.25, top=0.9, left=2.6)
     for line, row in zip(axes, rows, strict=True):
@@ -82,7 +82,7 @@ def draw_retrieved(rows: Sequence[RetrievedRow], file: Path, title: str, dpi: in
         line[0].set_ylabel(text, fontsize=7.5, rotation=0, ha="right", va="center", labelpad=6)
         cells = iter(line[1:])
         for model in models:
-            for position, (image, right) in enumerate(row.found[model], start=1):
+            for position, (image, right) in enumerate(row.retrieved[model], start=1):
                 cell = next(cells)
                 _show(cell, image, RIGHT if right else WRONG)
                 if position == 1:
@@ -99,7 +99,7 @@ def draw_selection(
     entities: Sequence[Entity],
     file: Path,
     title: str,
-    beside: str = "another model",
+    reference: str = "another model",
     across: int = 1,
     cell: float = 1.75,
     dpi: int = DPI,
@@ -107,10 +107,10 @@ def draw_selection(
     """A row per product: the image, then per entity the map of its tokens and the selected patches.
 
     Brightness is the mean probability over the entity's tokens; frames mark the selected patches, dashes the true
-    region. A last column titled ``beside`` shows the map of another model if the rows have one. Each row has ``across``
-    products, with images of ``cell`` inches.
+    region. A last column titled ``reference`` shows the map of another model if the rows have one. Each row has
+    ``across`` products, with images of ``cell`` inches.
     """
-    headings = ["image", *(entity.name for entity in entities), *([beside] if rows[0].beside else [])]
+    headings = ["image", *(entity.name for entity in entities), *([reference] if rows[0].reference else [])]
     # A narrow empty column separates the products.
     widths = ([1.0] * len(headings) + [0.12]) * across
     figure, axes = _grid(-(-len(rows) // across), len(widths) - 1, cell, top=0.7, widths=widths[:-1])
@@ -118,15 +118,15 @@ def draw_selection(
     for number, product in enumerate(rows):
         first = number % across * (len(headings) + 1)
         line = axes[number // across][first : first + len(headings)]
-        _show(line[0], product.picture, QUIET)
+        _show(line[0], product.image, QUIET)
         for shown, entity in zip(line[1:], entities, strict=False):
-            heatmap = Heatmap(product.picture, product.maps[entity.name], product.selected[entity.name])
+            heatmap = Heatmap(product.image, product.maps[entity.name], product.selected[entity.name])
             _overlay(shown, heatmap, product.boxes.get(entity.name, []))
             tag = product.tags.get(entity.name)
             tag = tag if tag is None or len(tag) <= letters else tag[: letters - 3].rstrip() + "..."
             shown.set_xlabel(tag or "(unknown)", fontsize=8 if cell > 1.5 else 7, labelpad=3)
-        if product.beside is not None:
-            _overlay(line[-1], product.beside, [])
+        if product.reference is not None:
+            _overlay(line[-1], product.reference, [])
         if number < across:
             for shown, heading in zip(line, headings, strict=True):
                 shown.set_title(heading, fontsize=9 if cell > 1.5 else 8, fontweight="bold")
@@ -137,7 +137,7 @@ def draw_selection(
 
 
 def draw_heatmaps(
-    picture: ImageArray,
+    image: ImageArray,
     heatmaps: Sequence[Heatmap],
     headings: Sequence[str],
     captions: Sequence[str],
@@ -150,7 +150,7 @@ def draw_heatmaps(
     columns = min(across, 1 + len(heatmaps))
     figure, axes = _grid(-(-(1 + len(heatmaps)) // columns), columns, cell, top=0.7, below=0.62, gap=0.36)
     cells = list(axes.flat)
-    _show(cells[0], picture, QUIET)
+    _show(cells[0], image, QUIET)
     cells[0].set_title("image", fontsize=8.5, fontweight="bold")
     for shown, heatmap, heading, caption in zip(cells[1:], heatmaps, headings, captions, strict=False):
         _overlay(shown, heatmap, [])
@@ -165,12 +165,12 @@ def draw_heatmaps(
 def _overlay(cell: Axes, heatmap: Heatmap, boxes: Sequence[tuple[float, float, float, float]]) -> None:
     from matplotlib.patches import Rectangle
 
-    height, width = heatmap.picture.shape[:2]
+    height, width = heatmap.image.shape[:2]
     heat = heatmap.heat
     side = round(len(heat) ** 0.5)
     grid = rearrange(heat, "(rows columns) -> rows columns", rows=side, columns=side)
     strength = grid / max(float(grid.max()), 1e-9)
-    cell.imshow(heatmap.picture)
+    cell.imshow(heatmap.image)
     veil = np.zeros((side, side, 4))
     veil[..., 3] = 0.62 * (1.0 - strength)
     cell.imshow(veil, extent=(0, width, height, 0), interpolation="nearest")
@@ -236,7 +236,7 @@ def _title(figure: Figure, title: str) -> None:
 class Pane:
     """An image and the lines below it, the first of them darker."""
 
-    picture: Image.Image
+    image: Image.Image
     lines: Sequence[str]
 
 
@@ -254,8 +254,8 @@ def draw_sheet(panes: Sequence[Pane], file: Path, title: str, most_across: int =
     for number, pane in enumerate(panes):
         left = MARGIN + number % across * (CELL + MARGIN)
         top = MARGIN + 26 + number // across * height
-        image = ImageOps.contain(pane.picture, (CELL, CELL), Image.Resampling.LANCZOS)
-        sheet.paste(image, (left + (CELL - image.width) // 2, top + (CELL - image.height) // 2))
+        thumbnail = ImageOps.contain(pane.image, (CELL, CELL), Image.Resampling.LANCZOS)
+        sheet.paste(thumbnail, (left + (CELL - thumbnail.width) // 2, top + (CELL - thumbnail.height) // 2))
         pen.rectangle((left, top, left + CELL - 1, top + CELL - 1), outline="#d0d7de")
         for line, text in enumerate(pane.lines):
             ink = INK if line == 0 else QUIET

@@ -191,45 +191,45 @@ def retrieved_rows(
     chosen = some_of(rows.product_count, queries)
     found = [_best_images(item, chosen) for item in embedded]
     result = []
-    for place, product in enumerate(chosen):
+    for index, product in enumerate(chosen):
         result.append(
             RetrievedRow(
                 text=rows.text(int(rows.product_starts[product])),
-                truth=_picture(rows, product),
-                found={
-                    encoder.name: [(_picture(rows, other), right) for other, right in best[place][0]]
+                truth=_image(rows, product),
+                retrieved={
+                    encoder.name: [(_image(rows, other), right) for other, right in best[index][0]]
                     for encoder, best in zip(encoders, found, strict=True)
                 },
-                rank={encoder.name: best[place][1] for encoder, best in zip(encoders, found, strict=True)},
+                rank={encoder.name: best[index][1] for encoder, best in zip(encoders, found, strict=True)},
             )
         )
     return result
 
 
 def selection_rows(
-    encoder: Encoder, catalogue: Catalogue, split: str, products: int, beside: Encoder | None = None
+    encoder: Encoder, catalogue: Catalogue, split: str, products: int, reference: Encoder | None = None
 ) -> list[SelectionRow]:
     """Maps and selected patches of the last fusion block for random products' first views (seed 0).
 
-    ``beside`` is a CLIP whose attention from CLS to the patches is added, its two highest patches framed.
+    ``reference`` is a CLIP whose attention from CLS to the patches is added, its two highest patches framed.
     """
     columns = [entity.column for entity in encoder.entities]
     rows = CatalogueRows(catalogue.split(split), columns, encoder.template, encoder.transform)
     chosen = some_of(rows.product_count, products)
     subjects = subjects_of(rows, catalogue.split(split), encoder.entities, chosen)
-    return selection_of(encoder, subjects, attention_heatmaps(beside, subjects.pictures) if beside else None)
+    return selection_of(encoder, subjects, attention_heatmaps(reference, subjects.images) if reference else None)
 
 
-def attention_heatmaps(encoder: Encoder, pictures: Sequence[torch.Tensor], framed: int = 2) -> list[Heatmap]:
+def attention_heatmaps(encoder: Encoder, images: Sequence[torch.Tensor], framed: int = 2) -> list[Heatmap]:
     """The attention of CLS in any CLIP or E2 for decoded images (3, H, W), with the ``framed`` highest patches."""
-    squares = torch.stack([encoder.transform(picture) for picture in pictures])
+    squares = torch.stack([encoder.transform(image) for image in images])
     pixels = normalize(squares.to(encoder.model.device), encoder.transform.mean, encoder.transform.std)
     with evaluating(encoder.model):
         heat = attention_map(encoder.model, pixels)[0].cpu()
     shown = rearrange(squares.numpy(), "b channels height width -> b height width channels", channels=3)
     return [
-        Heatmap(picture, own.numpy(), own.topk(min(framed, len(own))).indices.tolist())
-        for picture, own in zip(shown, heat, strict=True)
+        Heatmap(image, values.numpy(), values.topk(min(framed, len(values))).indices.tolist())
+        for image, values in zip(shown, heat, strict=True)
     ]
 
 
@@ -241,7 +241,7 @@ def _best_images(embedded: EmbeddedSplit, queries: Sequence[int]) -> list[tuple[
     return best_images(embedded.image_embeds[images], asked, group, group[list(queries)])
 
 
-def _picture(rows: CatalogueRows, product: int) -> ImageArray:
+def _image(rows: CatalogueRows, product: int) -> ImageArray:
     return first_view(rows, int(rows.product_starts[product]))
 
 

@@ -82,10 +82,10 @@ def test_selected_patches(tmp_path: Path, boxes: bool) -> None:
 @pytest.mark.parametrize("products", [1, 5])
 def test_products_side_by_side_with_another_model(tmp_path: Path, products: int) -> None:
     look = Heatmap(picture(8), np.linspace(0, 1, 16, dtype=np.float32), [15])
-    rows = [replace(selected(2), beside=look)] * products
+    rows = [replace(selected(2), reference=look)] * products
     entities = [Entity(f"entity_{number}", "column") for number in range(2)]
-    draw_selection(rows, entities, tmp_path / "wide.png", "Selection", beside="attention", across=2, cell=1.2)
-    draw_selection(rows, entities, tmp_path / "tall.png", "Selection", beside="attention", cell=1.2)
+    draw_selection(rows, entities, tmp_path / "wide.png", "Selection", reference="attention", across=2, cell=1.2)
+    draw_selection(rows, entities, tmp_path / "tall.png", "Selection", reference="attention", cell=1.2)
     wide, tall = pixels_of(tmp_path / "wide.png"), pixels_of(tmp_path / "tall.png")
     assert 1.9 < wide.shape[1] / tall.shape[1] < 2.2
     assert wide.shape[0] < tall.shape[0] or products == 1

@@ -118,10 +118,10 @@ def test_maps_are_probabilities_and_picks_are_patches(regional: Encoder, synth_c
 def test_the_attention_of_another_model_stands_beside(
     regional: Encoder, plain: Encoder, synth_catalogue: Catalogue
 ) -> None:
-    for row in selection_rows(regional, synth_catalogue, "test", 3, beside=plain):
-        assert row.beside is not None
-        assert np.array_equal(row.beside.picture, row.picture)
-        assert row.beside.selected == row.beside.heat.argsort()[::-1][:2].tolist()
+    for row in selection_rows(regional, synth_catalogue, "test", 3, reference=plain):
+        assert row.reference is not None
+        assert np.array_equal(row.reference.image, row.image)
+        assert row.reference.selected == row.reference.heat.argsort()[::-1][:2].tolist()
 
 
 def test_a_comparison_shows_figures_for_what_can_be_shown(

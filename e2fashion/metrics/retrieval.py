@@ -26,19 +26,19 @@ class Estimate:
     high: float | None = None
 
 
-def recall_at(found: Tensor, k: int) -> Tensor:
+def recall_at(ranks: Tensor, k: int) -> Tensor:
     """Share of the ranks (Q,) that are at most ``k``, in percent: ()."""
-    return 100 * (found <= k).double().mean()
+    return 100 * (ranks <= k).double().mean()
 
 
-def median_rank(found: Tensor) -> Tensor:
+def median_rank(ranks: Tensor) -> Tensor:
     """The (lower) median of the ranks (Q,): ()."""
-    return found.median()
+    return ranks.median()
 
 
-def mean_reciprocal_rank(found: Tensor) -> Tensor:
+def mean_reciprocal_rank(ranks: Tensor) -> Tensor:
     """Mean of one over the rank (Q,), between 0 and 1: ()."""
-    return found.double().reciprocal().mean()
+    return ranks.double().reciprocal().mean()
 
 
 def precision_at(relevant: Tensor, k: int) -> Tensor:
@@ -55,7 +55,7 @@ def hits_at(ranks: Tensor, k: int) -> Tensor:
 
 
 def summarize(
-    found: Mapping[str, Tensor],
+    ranks: Mapping[str, Tensor],
     unit: Mapping[str, Tensor] | None = None,
     top_k: Sequence[int] = TOP_K,
     resamples: int = 0,
@@ -63,13 +63,13 @@ def summarize(
 ) -> dict[str, Estimate]:
     """Every metric of ranks by direction: ``<direction>/R@k`` and ``SumR`` in percent, ``/median_rank``, ``/MRR``.
 
-    ``found`` maps a direction to its ranks (Q,), and ``unit`` to the product of each query (Q,) (default: query i is of
+    ``ranks`` maps a direction to its ranks (Q,), and ``unit`` to the product of each query (Q,) (default: query i is of
     product i, in both directions). SumR adds the R@k of all directions. With ``resamples`` > 0 each estimate has the
     95 % percentile interval of a seeded bootstrap over products; the queries of a product are drawn together.
     """
-    found = {direction: item.cpu() for direction, item in found.items()}
+    ranks = {direction: item.cpu() for direction, item in ranks.items()}
     values: dict[str, float] = {}
-    for direction, item in found.items():
+    for direction, item in ranks.items():
         values |= {f"{direction}/R@{k}": float(recall_at(item, k)) for k in top_k}
         values[f"{direction}/median_rank"] = float(median_rank(item))
         values[f"{direction}/MRR"] = float(mean_reciprocal_rank(item))
@@ -80,12 +80,12 @@ def summarize(
 
     owners = {
         direction: (torch.arange(len(item)) if unit is None else unit[direction].cpu())
-        for direction, item in found.items()
+        for direction, item in ranks.items()
     }
     everyone, position = torch.cat(list(owners.values())).unique(return_inverse=True)
     rows = dict(zip(owners, position.split([len(item) for item in owners.values()]), strict=True))
     statistics = {
-        direction: _resampled(item, rows[direction], len(everyone), top_k) for direction, item in found.items()
+        direction: _resampled(item, rows[direction], len(everyone), top_k) for direction, item in ranks.items()
     }
 
     def statistic(weights: Tensor) -> Tensor:
@@ -100,11 +100,11 @@ def summarize(
     }
 
 
-def _resampled(found: Tensor, unit: Tensor, units: int, top_k: Sequence[int]) -> Callable[[Tensor], Tensor]:
+def _resampled(ranks: Tensor, unit: Tensor, units: int, top_k: Sequence[int]) -> Callable[[Tensor], Tensor]:
     """Recalls, median and reciprocal ranks of one direction as a function of the units' weights (R, units)."""
-    hits = torch.stack([100.0 * (found <= k) for k in top_k] + [found.double().reciprocal()], dim=1)
+    hits = torch.stack([100.0 * (ranks <= k) for k in top_k] + [ranks.double().reciprocal()], dim=1)
     means = weighted_means(hits, unit, units)
-    ordered, order = found.sort()
+    ordered, order = ranks.sort()
     owner = unit[order]
 
     def compute(weights: Tensor) -> Tensor:
@@ -160,14 +160,14 @@ class CrossModalRecall(Metric):
             dim_zero_cat(getattr(self, name)) for name in ("image_embeds", "text_embeds", "image_ids", "text_ids")
         )
         compared = compare(image, text)
-        found = {
+        ranks = {
             "i2t": compared.ranks("i2t", image_ids, text_ids, self.chunk),
             "t2i": compared.ranks("t2i", text_ids, image_ids, self.chunk),
         }
         paired = len(image) == len(text)
         unit = None if paired else {"i2t": image_ids, "t2i": text_ids}
         result: dict[str, Tensor] = {}
-        for name, estimate in summarize(found, unit, self.top_k, self.resamples, self.seed).items():
+        for name, estimate in summarize(ranks, unit, self.top_k, self.resamples, self.seed).items():
             result[name] = torch.tensor(estimate.value)
             if estimate.low is not None and estimate.high is not None:
                 result |= {

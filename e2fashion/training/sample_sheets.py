@@ -35,9 +35,9 @@ SAMPLES, SAMPLE_DPI = 3, 80
 
 @dataclass(frozen=True)
 class Subjects:
-    """N first views: decoded ``pictures``, uint8 ``squares`` (N, 3, S, S), tags and true boxes by entity."""
+    """N first views: decoded ``images``, uint8 ``squares`` (N, 3, S, S), tags and true boxes by entity."""
 
-    pictures: Sequence[Tensor]
+    images: Sequence[Tensor]
     squares: Tensor
     tags: Sequence[dict[str, str | None]]
     boxes: Sequence[dict[str, list[tuple[float, float, float, float]]]]
@@ -54,18 +54,18 @@ def subjects_of(
 ) -> Subjects:
     """The ``products`` of ``rows``, whose first entity columns are those of ``entities``; ``split`` has the regions."""
     starts = [int(rows.product_starts[product]) for product in products]
-    pictures = [rows.image(row) for row in starts]
+    images = [rows.image(row) for row in starts]
     regions = split[REGIONS_COLUMN] if REGIONS_COLUMN in split.column_names else None
     tags, boxes = [], []
-    for row, picture in zip(starts, pictures, strict=True):
+    for row, image in zip(starts, images, strict=True):
         known = decode_regions(regions[row]) if regions is not None and regions[row] else {}
         seen = {
-            entity.name: boxes_in_square(known.get(entity.column, ()), rows.transform, *picture.shape[-2:])
+            entity.name: boxes_in_square(known.get(entity.column, ()), rows.transform, *image.shape[-2:])
             for entity in entities
         }
         boxes.append({name: [(b.left, b.top, b.right, b.bottom) for b in listed] for name, listed in seen.items()})
         tags.append(dict(zip((entity.name for entity in entities), rows.tags(row), strict=False)))
-    return Subjects(pictures, torch.stack([rows.transform(picture) for picture in pictures]), tags, boxes)
+    return Subjects(images, torch.stack([rows.transform(image) for image in images]), tags, boxes)
 
 
 def selection_of(
@@ -83,9 +83,9 @@ def selection_of(
         for name, tokens in token_slices(encoder.entities).items():
             entity_maps[name] = maps[index, tokens].mean(axis=0)
             entity_picks[name] = [int(patch) for patch in picks[index, tokens].ravel()]
-        beside = heatmaps[index] if heatmaps is not None else None
+        reference = heatmaps[index] if heatmaps is not None else None
         boxes = subjects.boxes[index]
-        result.append(SelectionRow(as_array(square), subjects.tags[index], entity_maps, entity_picks, boxes, beside))
+        result.append(SelectionRow(as_array(square), subjects.tags[index], entity_maps, entity_picks, boxes, reference))
     return result
 
 
@@ -148,7 +148,7 @@ class SampleSheets:
             RetrievedRow(
                 text=self.rows.text(starts[product]),
                 truth=first_view(self.rows, starts[product]),
-                found={name: [(first_view(self.rows, starts[other]), right) for other, right in best]},
+                retrieved={name: [(first_view(self.rows, starts[other]), right) for other, right in best]},
                 rank={name: rank},
             )
             for product, (best, rank) in zip(chosen, found, strict=True)

@@ -41,11 +41,11 @@ def test_every_method_shows_the_square_that_it_saw(regional: Encoder, image: tor
     squared = regional.transform(image)
     grey = regional.transform(grey_square(image, regional.transform.mean))
     for explanation in found:
-        seen = torch.from_numpy(explanation.heatmap.picture).permute(2, 0, 1)
+        seen = torch.from_numpy(explanation.heatmap.image).permute(2, 0, 1)
         assert torch.equal(seen, grey if explanation.method == "occlusion" else squared)
         assert len(explanation.heatmap.heat) == (32 * 32 if explanation.method == "occlusion" else 16)
     (same,) = explain_image(regional, image, replace(config, methods=["occlusion"], square="own"), ["x"])
-    assert torch.equal(torch.from_numpy(same.heatmap.picture).permute(2, 0, 1), squared)
+    assert torch.equal(torch.from_numpy(same.heatmap.image).permute(2, 0, 1), squared)
 
 
 def test_bf16_gives_nearly_the_same_heat_in_fp32(regional: Encoder, image: torch.Tensor) -> None:
