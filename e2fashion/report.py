@@ -189,7 +189,7 @@ def retrieved_rows(
         embedded = [embed_catalogue(encoder, catalogue, split, progress=progress) for encoder in encoders]
     rows = CatalogueRows(catalogue.split(split), (), encoders[0].template, encoders[0].transform)
     chosen = some_of(rows.product_count, queries)
-    found = [_best_images(item, chosen) for item in embedded]
+    retrieved = [_best_images(item, chosen) for item in embedded]
     result = []
     for index, product in enumerate(chosen):
         result.append(
@@ -198,9 +198,9 @@ def retrieved_rows(
                 truth=_image(rows, product),
                 retrieved={
                     encoder.name: [(_image(rows, other), right) for other, right in best[index][0]]
-                    for encoder, best in zip(encoders, found, strict=True)
+                    for encoder, best in zip(encoders, retrieved, strict=True)
                 },
-                rank={encoder.name: best[index][1] for encoder, best in zip(encoders, found, strict=True)},
+                rank={encoder.name: best[index][1] for encoder, best in zip(encoders, retrieved, strict=True)},
             )
         )
     return result

@@ -168,7 +168,7 @@ def _differences(
 ) -> dict[str, ResultRecord]:
     """The difference in SumR between each row and the baseline, over the seeds that both have finished."""
     baseline = next((result for result in results if result.name == ablation.baseline), None)
-    found: dict[str, ResultRecord] = {}
+    differences: dict[str, ResultRecord] = {}
     for result in results:
         seeds = [seed for seed in result.folders if baseline and seed in baseline.folders]
         if baseline is None or result is baseline or not seeds:
@@ -179,8 +179,8 @@ def _differences(
         )
         context = RecordContext(run="", model=result.name, split=split, data_fingerprint=data_fingerprint)
         records = compare_rankings(ours, theirs, context, FullGallery.name, baseline.name)
-        found[result.name] = next(record for record in records if record.direction == BOTH)
-    return found
+        differences[result.name] = next(record for record in records if record.direction == BOTH)
+    return differences
 
 
 def _rankings(folder: Path, split: str, positives: str, data_fingerprint: str) -> list[Ranking]:

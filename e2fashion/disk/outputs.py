@@ -1,4 +1,4 @@
-"""Folders that exports and conversions write: written whole, found again by a repeated command, never mixed up."""
+"""Output folders of exports and conversions: written atomically, and recognized by a repeated command."""
 
 from __future__ import annotations
 
@@ -45,14 +45,14 @@ def write_output(
     held_as: Callable[[Mapping[str, Any]], str],
     overwrite: bool = False,
 ) -> dict[str, Any]:
-    """Write an output, or find the same one in ``folder``; returns what its ``facts_file`` says.
+    """Write an output unless ``folder`` already has the same one; returns the content of its ``facts_file``.
 
     Args:
         folder: the output.
-        facts_file: name of the JSON file in it that holds the facts and the list of files.
-        wanted: facts by which the same output is known.
-        write: fills an empty folder, which replaces ``folder`` when it is whole, and returns its facts.
-        held_as: names an output by its facts, for messages.
+        facts_file: name of the JSON file in it with the facts and the list of files.
+        wanted: facts that identify the output.
+        write: fills an empty folder, which then replaces ``folder``, and returns its facts.
+        held_as: describes an output by its facts, for messages.
         overwrite: whether an output of ours is replaced.
 
     Raises:
@@ -81,7 +81,7 @@ def write_output(
 
 
 def _is_damaged(folder: Path, facts: dict[str, Any]) -> bool:
-    """Whether an output is not what its ``facts`` list any more; a warning says so, and that it is written again."""
+    """Whether an output no longer matches its ``facts``; logs a warning that it is written again."""
     try:
         # A card may be edited.
         listed = {name: about for name, about in facts.get("files", {}).items() if name != "README.md"}

@@ -16,7 +16,7 @@ def info_nce(
 
     ``a`` and ``b`` (..., B, C) are L2-normalized and row i of one belongs to row i of the other; ``logit_scale``
     () is the logarithm of the inverse temperature. Leading dimensions are independent problems: the result has
-    shape (...). The sum runs in fp32, whatever autocast says.
+    shape (...). Computed in fp32, also under autocast.
 
     ``present`` (..., B) bool: a member that is False leaves the rows and the columns, and gets a gradient of
     exactly zero, whatever its embeddings are. With fewer than two present members the result and its gradients

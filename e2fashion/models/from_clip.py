@@ -58,7 +58,8 @@ def load_clip(
     config.vision_config = E2VisionConfig(**vision)
     config.keep_compared_patches()
     # An E2 checkpoint may have tensors of entities that are not requested.
-    added = tuple({prefix for own in (model_class, *model_class.__subclasses__()) for prefix in own.added_prefixes})
+    variants = (model_class, *model_class.__subclasses__())
+    added = tuple({prefix for variant in variants for prefix in variant.added_prefixes})
     model: E2Model = load_weights(model_class, source, config, what, added, added)
     if config.vision_config.projection_init == "random":
         factor = config.vision_config.initializer_factor

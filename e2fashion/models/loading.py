@@ -117,10 +117,10 @@ def read_config(source: str | Path, types: Sequence[str], what: str, own_code: b
         values, _ = PreTrainedConfig.get_config_dict(str(source), trust_remote_code=False, **options)
     if not isinstance(values, dict):
         raise E2FashionError(f"{what} cannot be loaded: its {CONFIG_FILE} holds no mapping. {REMEDY}")
-    found = values.get("model_type")
-    if types and found not in types:
+    model_type = values.get("model_type")
+    if types and model_type not in types:
         raise E2FashionError(
-            f"{what} is a model of type {found!r}; types that can be read: {', '.join(types)}. Give a model of these."
+            f"{what} is a model of type {model_type!r}; give a model of one of these types: {', '.join(types)}."
         )
     if values.get("auto_map") and not own_code:
         raise E2FashionError(
@@ -270,13 +270,13 @@ def refuse_other_tensors(module: nn.Module, tensors: Mapping[str, Tensor], what:
         {
             "missing": sorted(expected.keys() - tensors.keys()),
             "of another shape": [
-                f"{key} {tuple(found.shape)} instead of {tuple(value.shape)}"
-                for key, (value, found) in shared.items()
-                if found.shape != value.shape
+                f"{key} {tuple(given.shape)} instead of {tuple(value.shape)}"
+                for key, (value, given) in shared.items()
+                if given.shape != value.shape
             ],
             "unknown": sorted(tensors.keys() - expected.keys()),
             "no floating point numbers": [
-                key for key, (value, found) in shared.items() if value.is_floating_point() > found.is_floating_point()
+                key for key, (value, given) in shared.items() if value.is_floating_point() > given.is_floating_point()
             ],
             "not finite": not_finite(tensors),
         },
@@ -297,13 +297,13 @@ def stored_tensors(folder: Path) -> dict[str, tuple[tuple[int, ...], str]]:
                 "(`e2fashion convert` reads a .pt file without running what is in it)."
             )
         names = sorted({str(Path(str(name)).name) for name in json.loads(index.read_bytes())["weight_map"].values()})
-    found: dict[str, tuple[tuple[int, ...], str]] = {}
+    tensors: dict[str, tuple[tuple[int, ...], str]] = {}
     for name in names:
         with safe_open(folder / name, framework="pt") as content:
             for key in content.keys():  # noqa: SIM118 - no mapping
                 part = content.get_slice(key)
-                found[key] = tuple(part.get_shape()), str(part.get_dtype())
-    return found
+                tensors[key] = tuple(part.get_shape()), str(part.get_dtype())
+    return tensors
 
 
 def _check_numbers(config: Any, what: str) -> None:

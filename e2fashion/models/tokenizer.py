@@ -153,25 +153,25 @@ def two_texts(tokenizer: PreTrainedTokenizerBase) -> tuple[str, str]:
             first = text, ids
         elif ids != first[1]:
             return first[0], text
-    raise E2FashionError("The tokenizer makes the same ids of every word that it knows: give another one.")
+    raise E2FashionError("The tokenizer gives all words of its vocabulary the same ids: give another one.")
 
 
-def load_token_counter(place: str | None) -> TokenCounter | None:
-    """What counts tokens as the tokenizer of a run folder, a model folder or a hub name does; None for None.
+def load_token_counter(name_or_folder: str | None) -> TokenCounter | None:
+    """A token counter with the tokenizer of a run folder, a model folder or a hub name; None for None.
 
     Raises:
-        E2FashionError: neither a folder that holds a tokenizer nor a name for the hub.
+        E2FashionError: neither a folder with a tokenizer nor a hub name.
     """
-    if place is None:
+    if name_or_folder is None:
         return None
-    inside = Path(place) / "model"
-    folder = inside if inside.is_dir() else Path(place)
-    tokenizer = load_tokenizer(folder if folder.is_dir() else checked_source(place))
+    inside = Path(name_or_folder) / "model"
+    folder = inside if inside.is_dir() else Path(name_or_folder)
+    tokenizer = load_tokenizer(folder if folder.is_dir() else checked_source(name_or_folder))
 
     def count(texts: list[str]) -> list[int]:
         return [len(ids) for ids in tokenizer(texts, truncation=False, padding=False, verbose=False)["input_ids"]]
 
-    return TokenCounter(place, own_context_length(tokenizer), count)
+    return TokenCounter(name_or_folder, own_context_length(tokenizer), count)
 
 
 def own_context_length(tokenizer: PreTrainedTokenizerBase, otherwise: int = 77) -> int:

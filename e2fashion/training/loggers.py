@@ -57,9 +57,9 @@ def check_loggers(to: Sequence[str], online: bool) -> None:
         E2FashionError: a logger's package is not installed, or MLflow is online without a server address.
     """
     for name in to:
-        found = find_spec(name)
+        spec = find_spec(name)
         # A folder of that name (W&B creates one in the working folder) is found too, as a package without a file.
-        if found is None or found.origin is None:
+        if spec is None or spec.origin is None:
             rest = [other for other in to if other != name]
             raise E2FashionError(
                 f"logging.to names {name}, which is not installed. Install it: pip install "

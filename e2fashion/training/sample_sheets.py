@@ -141,7 +141,7 @@ class SampleSheets:
         """The top images among the embedded products for the texts of a few of them."""
         chosen = some_of(len(seen.product_ids), SAMPLES)
         group = seen.text_group
-        found = best_images(seen.image_embeds, seen.text_embeds[chosen], group, group[chosen])
+        retrieved = best_images(seen.image_embeds, seen.text_embeds[chosen], group, group[chosen])
         starts = [self.starts[product_id] for product_id in seen.product_ids]
         name = self.encoder.name
         return [
@@ -151,7 +151,7 @@ class SampleSheets:
                 retrieved={name: [(first_view(self.rows, starts[other]), right) for other, right in best]},
                 rank={name: rank},
             )
-            for product, (best, rank) in zip(chosen, found, strict=True)
+            for product, (best, rank) in zip(chosen, retrieved, strict=True)
         ]
 
     @cached_property

@@ -151,7 +151,7 @@ def test_a_folder_without_a_model_is_refused(tmp_path: Path) -> None:
 
 def test_another_kind_of_model_is_refused(tmp_path: Path) -> None:
     SiglipConfig().save_pretrained(tmp_path)
-    with pytest.raises(E2FashionError, match="type 'siglip'; types that can be read: clip, e2"):
+    with pytest.raises(E2FashionError, match="type 'siglip'; give a model of one of these types: clip, e2"):
         E2Model.from_clip(tmp_path)
 
 
