@@ -264,7 +264,7 @@ def without_repeats(tables: Mapping[str, Table]) -> dict[str, Table]:
         if same is None:
             kept[name] = table
         else:
-            caption = f"{kept[same].caption} The values are the same for: {table.caption}"
+            caption = f"{kept[same].caption} The same values hold for: {table.caption}"
             kept[same] = replace(kept[same], caption=caption)
     return kept
 

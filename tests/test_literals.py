@@ -151,7 +151,7 @@ def test_text_in_a_yaml_file_is_as_written(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("key", "value"), [("text.template", 10), ("name", True), ("logging.to", [True])])
 def test_a_change_that_yaml_has_typed_asks_for_quotation_marks(key: str, value: Any) -> None:
     with pytest.raises(
-        E2FashionError, match=rf"row 'a', key '{key}': {value if key != 'logging.to' else True} is no text"
+        E2FashionError, match=rf"row 'a', key '{key}': {value if key != 'logging.to' else True} is not text"
     ):
         load_config(RunConfig, None, ["data=d"], {key: value}, "row 'a'")
 

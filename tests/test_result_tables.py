@@ -111,7 +111,7 @@ def test_equal_tables_are_not_repeated() -> None:
     second, other = replace(first, caption="By text."), table([record("a", "x", 2)])
     kept = without_repeats({"": first, "_text": second, "_other": other})
     assert list(kept) == ["", "_other"]
-    assert kept[""].caption == "By product. The values are the same for: By text."
+    assert kept[""].caption == "By product. The same values hold for: By text."
 
 
 def test_csv_has_the_numbers_in_columns() -> None:

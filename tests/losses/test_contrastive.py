@@ -106,7 +106,7 @@ def test_missing_regional_embeddings_are_refused() -> None:
 
 
 def test_another_number_of_entities_is_refused() -> None:
-    with pytest.raises(E2FashionError, match="region_embeds holds 3 entities, the loss was built for 2"):
+    with pytest.raises(E2FashionError, match="region_embeds has 3 entities, the loss was built for 2"):
         ContrastiveLoss(ENTITIES[:2])(**inputs())
 
 
