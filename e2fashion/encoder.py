@@ -34,6 +34,8 @@ SAME = 1e-7
 
 #: Keys of a configuration that describe the origin of a model, not what it computes.
 NOT_IDENTITY = ("_name_or_path", "transformers_version", "architectures", "dtype")
+#: Fields that joined the configuration when models existed: at these values the model is what it was without them.
+JOINED_LATER = {"value_layer": None, "token_attention": "all"}
 
 #: An image in memory, or the file that holds one; one or several (also as an array or tensor of four dimensions).
 ImageInput: TypeAlias = ImageSource
@@ -342,10 +344,15 @@ def _regions(output: Any) -> Tensor:
 
 
 def _without(values: Any, keys: Sequence[str]) -> Any:
-    """A nested mapping without some keys, at any depth."""
+    """A nested mapping without some keys and without later fields at their default, at any depth."""
     if not isinstance(values, dict):
         return values
-    return {key: _without(value, keys) for key, value in values.items() if key not in keys}
+    kept = {key: value for key, value in values.items() if key not in keys}
+    return {
+        key: _without(value, keys)
+        for key, value in kept.items()
+        if not (key in JOINED_LATER and value == JOINED_LATER[key])
+    }
 
 
 @dataclass(frozen=True)

@@ -48,6 +48,7 @@ class Measured:
     scale: str = ""
     seeds: tuple[int, ...] = ()
     protocol: str = ""
+    split: str = ""
     smoke: bool = False
 
     @classmethod
@@ -60,6 +61,7 @@ class Measured:
             data=", ".join(f"catalogue {print_}" for print_ in prints),
             seeds=tuple(sorted({record.seed for record in records})),
             protocol=", ".join(protocols),
+            split=", ".join(dict.fromkeys(record.split for record in records)),
         )
 
     def line(self) -> str:
@@ -255,12 +257,17 @@ def with_columns(
 
 
 def without_repeats(tables: Mapping[str, Table]) -> dict[str, Table]:
-    """The tables by name without those that repeat an earlier one, whose caption then mentions the repetition."""
+    """The tables by name without those that repeat an earlier one, whose caption then mentions the repetition.
+
+    Equal values on another split or by another protocol are results of their own.
+    """
+
+    def content(table: Table) -> tuple[object, ...]:
+        return table.header, table.rows, table.measured.split, table.measured.protocol
+
     kept: dict[str, Table] = {}
     for name, table in tables.items():
-        same = next(
-            (other for other, one in kept.items() if (one.header, one.rows) == (table.header, table.rows)), None
-        )
+        same = next((other for other, one in kept.items() if content(one) == content(table)), None)
         if same is None:
             kept[name] = table
         else:

@@ -96,7 +96,11 @@ class E2VisionConfig(CLIPVisionConfig):
     best patches a token takes the mean of (paper: 1; without effect when ``selection`` is soft); ``drop_patches``,
     whether the layers behind the last fusion block run without the patches (official) or with them (ours);
     ``token_gate``, the learned bias on the attention of CLS and patches to the selection tokens at its start (None:
-    there is no such bias, as in the official code; see :class:`e2fashion.models.token_gates.TokenGates`); and
+    there is no such bias, as in the official code; see :class:`e2fashion.models.token_gates.TokenGates`);
+    ``value_layer``, the number of finished layers behind which the patch states are taken that blocks read (ours;
+    0: what enters the first layer; None: those that the scores compare, as in the official code);
+    ``token_attention``, whether selection tokens attend to everything (official) or, until the last fusion block, to
+    each other alone (``own``, ours), so that a fusion block is all that they see of the image; and
     ``projection_init``, whether :meth:`E2Model.from_clip` keeps CLIP's image projection (ours) or draws a new one
     (official: ``random``).
 
@@ -116,6 +120,8 @@ class E2VisionConfig(CLIPVisionConfig):
     drop_patches: bool = True
     token_gate: float | int | None = None
     projection_init: Literal["clip", "random"] = "clip"
+    value_layer: int | None = None
+    token_attention: Literal["all", "own"] = "all"
 
     def __post_init__(self, **kwargs: Any) -> None:
         kwargs.pop("model_type", None)  # a CLIP checkpoint's own, which must not shadow ours
@@ -139,6 +145,18 @@ class E2VisionConfig(CLIPVisionConfig):
             raise E2FashionError(f"selection_temperature={self.selection_temperature} must be greater than 0")
         if self.patches_per_token < 1:
             raise E2FashionError(f"patches_per_token={self.patches_per_token} must be at least 1")
+        if not self.entities:
+            return
+        if self.token_attention == "own" and not layers:
+            raise E2FashionError(
+                "token_attention='own' without fusion_layers: the selection tokens would see nothing of the image. "
+                "Name fusion layers, or use token_attention='all'"
+            )
+        if self.value_layer is not None and not (layers and 0 <= self.value_layer <= layers[0]):
+            raise E2FashionError(
+                f"value_layer={self.value_layer} must be a number of finished layers from 0 to the first of "
+                f"fusion_layers={layers}: a fusion block can only read patch states that exist"
+            )
 
     @property
     def entity_list(self) -> tuple[Entity, ...]:

@@ -147,13 +147,19 @@ class FusionBlock(nn.Module):
         noise: bool = False,
         generator: torch.Generator | None = None,
         output_probabilities: bool = False,
+        values: Tensor | None = None,
     ) -> Fusion:
-        """Fuse (B, S, D) tokens with (B, P, D) patches; ``noise`` draws from ``generator`` (None: the global one)."""
+        """Fuse (B, S, D) tokens with (B, P, D) patches; ``noise`` draws from ``generator`` (None: the global one).
+
+        The scores compare tokens with ``patches``; what is read are the ``values`` (B, P, D) of the chosen patches,
+        by default the same states.
+        """
+        values = patches if values is None else values
         clean = self.scores(tokens, patches)
         scores = self.with_noise(clean, generator) if noise else clean
         selected = best_patches(scores, self.patches_per_token)
         # Weighting before projecting is the same (Wv is linear) and projects S rows instead of P.
-        read = self.value(self.weights(scores, selected).to(patches.dtype) @ patches)
+        read = self.value(self.weights(scores, selected).to(values.dtype) @ values)
         return Fusion((read + tokens) / 2, selected, self.probabilities(clean) if output_probabilities else None)
 
 

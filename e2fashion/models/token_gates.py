@@ -1,4 +1,4 @@
-"""A learned bias on the attention of CLS and patches to the selection tokens, which can hide them initially."""
+"""Who attends to whom: a learned bias that hides the selection tokens, and a mask that hides the image from them."""
 
 from __future__ import annotations
 
@@ -34,3 +34,11 @@ class TokenGates(nn.Module):
         seen = gate.new_zeros(1, len(bias), states.shape[1], others)
         between_tokens = gate.new_zeros(1, len(bias), self.tokens, self.tokens)
         return torch.cat([seen, torch.cat([gate, between_tokens], dim=2)], dim=3)
+
+
+def hide_image_from_tokens(states: Tensor, tokens: int) -> Tensor:
+    """A bias that lets the last ``tokens`` of the T states (B, T, D) attend to each other alone: (1, 1, T, T)."""
+    others = states.shape[1] - tokens
+    bias = states.new_zeros(1, 1, states.shape[1], states.shape[1])
+    bias[:, :, others:, :others] = torch.finfo(states.dtype).min
+    return bias

@@ -18,7 +18,7 @@ from e2fashion.models.last_layer import PLAIN_ATTENTION, layer_for_read_tokens
 from e2fashion.models.loading import check_model_files, check_report, only_our_errors
 from e2fashion.models.region_heads import RegionHead
 from e2fashion.models.selection import FUSION_BLOCKS, Fusion, FusionBlock, SelectionNoise, SelectionTokens
-from e2fashion.models.token_gates import TokenGates
+from e2fashion.models.token_gates import TokenGates, hide_image_from_tokens
 
 
 @dataclass
@@ -178,14 +178,17 @@ class E2VisionModel(RegionalInitialization, CLIPVisionModel):
 
         fusions: list[Fusion] = []
         patches: Tensor | None = None
+        values = states[:, 1:patches_end] if self.config.value_layer == 0 else None
         for number, layer in enumerate(self.encoder.layers, start=1):
             left = len(self.fusion_blocks) - len(fusions)
-            bias = self.token_gates(number, states) if self.token_gates is not None else None
+            bias = self._attention_bias(number, states, before_last_fusion=left > 0)
             dropped = states.shape[1] < patches_end + self.token_count
             if number == len(self.encoder.layers) and not (left or dropped or complete_states):
                 states = layer_for_read_tokens(layer, states, read, bias=None if bias is None else read_rows(bias))
                 return self._pooled(states, patches, fusions, output_selection_maps)
             states = layer(states, bias, **kwargs)
+            if number == self.config.value_layer:
+                values = states[:, 1:patches_end]
             if str(number) not in self.fusion_blocks:
                 continue
             patches = states[:, 1:patches_end]
@@ -196,6 +199,7 @@ class E2VisionModel(RegionalInitialization, CLIPVisionModel):
                     noise=self.training and self.config.noise == "gumbel",
                     generator=generator,
                     output_probabilities=output_selection_maps,
+                    values=values,
                 )
             )
             # Official: the patches are not used after the last block.
@@ -204,6 +208,14 @@ class E2VisionModel(RegionalInitialization, CLIPVisionModel):
         if states.shape[1] == patches_end + self.token_count:
             patches = states[:, 1:patches_end]
         return self._pooled(states, patches, fusions, output_selection_maps)
+
+    def _attention_bias(self, number: int, states: Tensor, before_last_fusion: bool) -> Tensor | None:
+        """What the attention of the ``number``-th layer adds to its scores, (1, H or 1, T, T); None: nothing."""
+        bias: Tensor | None = self.token_gates(number, states) if self.token_gates is not None else None
+        if self.token_count and before_last_fusion and self.config.token_attention == "own":
+            hidden = hide_image_from_tokens(states, self.token_count)
+            bias = hidden if bias is None else bias + hidden
+        return bias
 
     def _noise_generator(self, device: torch.device) -> torch.Generator | None:
         if not (self.training and self.config.noise == "gumbel" and len(self.fusion_blocks)):

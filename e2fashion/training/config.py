@@ -90,6 +90,13 @@ class ModelConfig:
     token_gate: float | None = None
     """Initial value of a learned bias on the attention of CLS and patches to the selection tokens; -10 hides them;
     null: no bias, as in the official code."""
+    value_layer: int | None = joined_later(None)
+    """Finished layers behind which the patch states are taken that a token reads from the patch it picks; early ones
+    hold little but the patch itself, 0: what enters the first layer; null: the states that the scores compare, as in
+    the paper."""
+    token_attention: Literal["all", "own"] = joined_later("all")
+    """What selection tokens attend to until the last fusion block: everything, or each other alone (``own``), so that
+    the patches they pick are all they see. Source: official code."""
     attention: Literal["auto", "sdpa", "eager"] = "auto"
     """Implementation of attention. ``auto``: ``eager`` in bf16 on a CPU, where it is faster, else ``sdpa``."""
     projection_init: Literal["clip", "random"] = "clip"
@@ -271,7 +278,17 @@ NOT_IDENTITY = (
     "evaluate_splits",
 )
 #: Keys of ``model`` without effect if there are no entities.
-OF_SELECTION = ("fusion_layers", "selection", "noise", "temperature", "patches_per_token", "drop_patches", "token_gate")
+OF_SELECTION = (
+    "fusion_layers",
+    "selection",
+    "noise",
+    "temperature",
+    "patches_per_token",
+    "drop_patches",
+    "token_gate",
+    "value_layer",
+    "token_attention",
+)
 NOT_IDENTITY_LOADER = ("workers", "cache_gb", "evaluation_batch_size")
 
 

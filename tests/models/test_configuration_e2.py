@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from transformers import CLIPConfig, CLIPVisionConfig
@@ -116,3 +117,18 @@ def test_clip_vision_configuration_object_is_taken() -> None:
 def test_towers_follow_the_joint_dimension() -> None:
     config = E2Config(projection_dim=64)
     assert (config.vision_config.projection_dim, config.text_config.projection_dim) == (64, 64)
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"token_attention": "own"}, "token_attention='own' without fusion_layers"),
+        ({"fusion_layers": [2, 3], "value_layer": 3}, r"value_layer=3 must be .* from 0 to the first of fusion_layers"),
+        ({"fusion_layers": [2], "value_layer": -1}, "value_layer=-1 must be"),
+        ({"value_layer": 1}, "value_layer=1 must be"),
+    ],
+)
+def test_tokens_must_be_able_to_read_something(fields: dict[str, Any], message: str) -> None:
+    with pytest.raises(E2FashionError, match=message):
+        E2VisionConfig(num_hidden_layers=3, entities=["brand"], **fields)
+    E2VisionConfig(num_hidden_layers=3, **fields)  # without entities nothing of it counts

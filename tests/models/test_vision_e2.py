@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -234,3 +235,55 @@ def test_more_patches_per_token_than_patches_are_refused(build_e2: BuildE2, pixe
     model = build_e2(entities=["brand"], fusion_layers=[1], patches_per_token=17)
     with pytest.raises(E2FashionError, match="patches_per_token=17 but the image has 16"):
         model.get_region_features(pixels)
+
+
+def regions_and_choice(model: E2Model, pixels: Tensor) -> tuple[Tensor, Tensor]:
+    output = model.get_image_features(pixels, output_selection_maps=True)
+    return output.region_features, output.selected_patches
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("attention", ["eager", "sdpa"])
+def test_tokens_that_attend_to_each_other_alone_know_only_the_patches_they_pick(
+    build_e2: BuildE2, pixels: Tensor, attention: str
+) -> None:
+    """Read behind layer 0, a patch is its own pixels: all others may change as long as the choice stays."""
+    options: dict[str, Any] = {"entities": ["brand", "season"], "fusion_layers": [3], "attention": attention}
+    faithful = build_e2(**options, value_layer=0, token_attention="own")
+    official = build_e2(**options)
+    official.load_state_dict(faithful.state_dict())
+    for model, knows_more in ((faithful, False), (official, True)):
+        before, chosen = regions_and_choice(model, pixels)
+        read = torch.zeros(4, 16, dtype=torch.bool).scatter(1, chosen.flatten(1), True)
+        read = read.reshape(4, 1, 4, 4).repeat_interleave(8, 2).repeat_interleave(8, 3)
+        changed = torch.where(read, pixels, pixels + 0.02)
+        after, again = regions_and_choice(model, changed)
+        assert torch.equal(again, chosen)
+        assert ((after - before).abs().max() > 1e-4) == knows_more
+
+
+@torch.no_grad()
+def test_hidden_tokens_leave_the_image_features_of_clip(
+    plain_clip: CLIPModel, build_e2: BuildE2, pixels: Tensor
+) -> None:
+    options: dict[str, Any] = {"value_layer": 1, "token_attention": "own", "token_gate": -30.0, "drop_patches": False}
+    model = build_e2(entities=["brand", "season"], fusion_layers=[1, 3], **options)
+    model.load_state_dict(plain_clip.state_dict(), strict=False)
+    assert model.vision_model.token_gates is not None
+    model.vision_model.token_gates.bias.fill_(-30.0)  # as it is drawn
+    expected = plain_clip.get_image_features(pixels).pooler_output
+    torch.testing.assert_close(model.get_image_features(pixels).pooler_output, expected, atol=1e-6, rtol=1e-5)
+
+
+@torch.no_grad()
+def test_values_of_the_layer_of_the_first_block_are_the_official_ones_there(build_e2: BuildE2, pixels: Tensor) -> None:
+    official = build_e2(entities=["brand"], fusion_layers=[2])
+    same = build_e2(entities=["brand"], fusion_layers=[2], value_layer=2)
+    early = build_e2(entities=["brand"], fusion_layers=[2], value_layer=1)
+    for model in (same, early):
+        model.load_state_dict(official.state_dict())
+    expected, chosen = regions_and_choice(official, pixels)
+    assert torch.equal(regions_and_choice(same, pixels)[0], expected)
+    found, again = regions_and_choice(early, pixels)
+    assert torch.equal(again, chosen)
+    assert (found - expected).abs().max() > 1e-3
