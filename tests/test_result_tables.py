@@ -142,7 +142,7 @@ def test_latex_carries_what_was_measured() -> None:
 
 
 def test_records_say_what_was_measured() -> None:
-    assert table([record("a", "x", 1)]).measured == Measured("catalogue ffffffffffff", "", (0,), "full")
+    assert table([record("a", "x", 1)]).measured == Measured("catalogue ffffffffffff", "", (0,), "full", "test")
     assert Measured().line() == ""
 
 
