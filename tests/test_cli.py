@@ -225,7 +225,7 @@ def test_what_stops_a_command_is_said_without_a_traceback(
     assert said.endswith(line)
 
 
-def test_from_a_table_of_pictures_to_a_report(capsys: Capture) -> None:
+def test_from_a_table_of_images_to_a_report(capsys: Capture) -> None:
     write_shop(Path("shop"))
     prepared = done(capsys, "data", "prepare", "shop.yaml", "path=shop/products.csv", "output=mine", "val_fraction=0.2")
     assert "train 14, val 4, test 2" in prepared
@@ -244,7 +244,7 @@ def test_from_a_table_of_pictures_to_a_report(capsys: Capture) -> None:
 
 
 def write_shop(folder: Path) -> None:
-    """Twenty pictures and a table with foreign column names: among them a CMYK JPEG and a 16-bit PNG."""
+    """Twenty images and a table with foreign column names: among them a CMYK JPEG and a 16-bit PNG."""
     folder.mkdir()
     generator = np.random.default_rng(0)
     lines = ["sku,photo,title,label"]

@@ -85,7 +85,7 @@ def test_ranks_are_those_of_the_definition(embedded: EmbeddedSplit) -> None:
             assert fewest < int(ranking.ranks[row]) <= most or fewest + 1 == int(ranking.ranks[row])
 
 
-def test_retrieved_pictures_of_the_report_go_by_the_same_similarity(
+def test_retrieved_images_of_the_report_go_by_the_same_similarity(
     filip: RunFolder, embedded: EmbeddedSplit, synth_catalogue: Catalogue
 ) -> None:
     encoder = load_encoder(str(filip.path), name="filip")

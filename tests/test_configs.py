@@ -136,7 +136,7 @@ def test_a_pretrained_clip_is_fine_tuned_on_an_own_catalogue(file: Path, shop: C
     assert stages["everything"]["best"] > 0
     start = E2Model.from_clip(clip).visual_projection.weight
     moved = (encoder.model.visual_projection.weight - start).abs().max()
-    assert moved < 1e-3  # CLIP's own projection, fine-tuned and not drawn anew
+    assert moved < 1e-3  # CLIP's projection, fine-tuned and not newly initialized
 
 
 @pytest.fixture(scope="module")

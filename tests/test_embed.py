@@ -16,7 +16,7 @@ from e2fashion.types import Batch, E2FashionError
 
 
 class Model(nn.Module):
-    """CLIP's two methods on a picture's mean colour and a text's sum of ids; counts the texts that it reads."""
+    """CLIP's two methods on a image's mean color and a text's sum of ids; counts the texts that it reads."""
 
     def __init__(self, as_output: bool = True) -> None:
         super().__init__()
@@ -125,7 +125,7 @@ def test_nothing_to_embed_is_refused() -> None:
         embed_split(Model(), [])
 
 
-def test_a_product_without_picture_is_named() -> None:
+def test_a_product_without_image_is_named() -> None:
     split = EmbeddedSplit(
         image_embeds=torch.eye(2)[:1],
         text_embeds=torch.eye(2),

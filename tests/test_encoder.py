@@ -1,4 +1,4 @@
-"""An encoder as its user meets it: pictures and texts in, normalized rows out, equal to what evaluation computes."""
+"""An encoder as its user meets it: images and texts in, normalized rows out, equal to what evaluation computes."""
 
 import dataclasses
 import io
@@ -77,7 +77,7 @@ def test_an_encoder_is_what_tasks_ask_for(encoder: Encoder) -> None:
         require_single_vectors(cast(Encoder, SimpleNamespace(name="filip", compares_tokens=True)), "search")
 
 
-def test_one_picture_or_text_alone_is_one_row(encoder: Encoder, picture: Image.Image) -> None:
+def test_one_image_or_text_alone_is_one_row(encoder: Encoder, picture: Image.Image) -> None:
     torch.testing.assert_close(encoder.embed_images(picture), encoder.embed_images([picture]))
     torch.testing.assert_close(encoder.embed_texts("a blue shirt"), encoder.embed_texts(["a blue shirt"]))
     assert encoder.embed_images(picture).shape == (1, 16)
@@ -87,7 +87,7 @@ def test_nothing_gives_no_rows(encoder: Encoder) -> None:
     assert encoder.embed_images([]).shape == encoder.embed_texts([]).shape == (0, 16)
 
 
-def test_a_file_and_its_picture_are_the_same(encoder: Encoder, picture: Image.Image, tmp_path: Path) -> None:
+def test_a_file_and_its_image_are_the_same(encoder: Encoder, picture: Image.Image, tmp_path: Path) -> None:
     picture.save(tmp_path / "a.png")
     files = [tmp_path / "a.png", str(tmp_path / "a.png")]
     torch.testing.assert_close(encoder.embed_images(files), encoder.embed_images([picture, picture]))
@@ -100,13 +100,13 @@ def test_a_rotated_photo_is_turned_upright(encoder: Encoder, picture: Image.Imag
     torch.testing.assert_close(encoder.embed_images(tmp_path / "turned.png"), encoder.embed_images(picture))
 
 
-def test_a_broken_picture_is_named(encoder: Encoder, tmp_path: Path) -> None:
+def test_a_broken_image_is_named(encoder: Encoder, tmp_path: Path) -> None:
     (tmp_path / "broken.jpg").write_bytes(b"no picture")
     with pytest.raises(E2FashionError, match=r"broken\.jpg' cannot be read as an image"):
         encoder.embed_images(tmp_path / "broken.jpg")
 
 
-def test_a_missing_picture_is_named(encoder: Encoder) -> None:
+def test_a_missing_image_is_named(encoder: Encoder) -> None:
     with pytest.raises(E2FashionError, match=r"nowhere\.jpg' cannot be read as an image"):
         encoder.embed_images("nowhere.jpg")
 

@@ -63,7 +63,7 @@ def test_a_long_text_stays_within_its_line(tmp_path: Path) -> None:
     assert np.array_equal(long[title], short[title])
 
 
-def test_fewer_pictures_than_places(tmp_path: Path) -> None:
+def test_fewer_images_than_places(tmp_path: Path) -> None:
     draw_retrieved([retrieved(2, shown=2)], tmp_path / "few.png", "Retrieval")
     assert pixels_of(tmp_path / "few.png").std() > 10
 

@@ -34,7 +34,7 @@ def connections(monkeypatch: pytest.MonkeyPatch) -> list[object]:
 
 @contextmanager
 def endpoint(monkeypatch: pytest.MonkeyPatch, listening: bool) -> Iterator[int]:
-    """The hub at a port of this machine, where nobody listens or somebody who never answers."""
+    """The hub at a local port without a server, or with one that never answers."""
     with socket.socket() as server:
         server.bind(("127.0.0.1", 0))
         port = int(server.getsockname()[1])

@@ -55,7 +55,7 @@ def test_powers_at_a_logarithmic_axis_stay_formulas(tmp_path: Path) -> None:
     assert all(label.get_parse_math() for label in powers)
 
 
-def test_series_differ_without_colour() -> None:
+def test_series_differ_without_color() -> None:
     assert len({marker for _, marker, _, _ in STYLES}) == len({hatch for *_, hatch in STYLES}) == len(STYLES)
 
 

@@ -1,4 +1,4 @@
-"""What README and docs tell a reader to type works: commands, YAML files, Python, links."""
+"""The commands, YAML files, Python snippets and links in README and docs work."""
 
 import contextlib
 import importlib.util

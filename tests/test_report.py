@@ -1,4 +1,4 @@
-"""Reports: their numbers are those of the records, and their pictures those of the catalogue."""
+"""Reports: their numbers are those of the records, and their images those of the catalogue."""
 
 import json
 import re
@@ -89,7 +89,7 @@ def test_without_records_a_table_says_so(tmp_path: Path) -> None:
     assert (tmp_path / "deep" / "table.md").read_text(encoding="utf-8") == "No records that a table is made of.\n"
 
 
-def test_the_best_picture_of_a_query_has_the_highest_score(plain: Encoder, synth_catalogue: Catalogue) -> None:
+def test_the_best_image_of_a_query_has_the_highest_score(plain: Encoder, synth_catalogue: Catalogue) -> None:
     (row,) = retrieved_rows([plain], synth_catalogue, "test", 1, progress=False)
     embedded = embed_catalogue(plain, synth_catalogue, "test", progress=False)
     query = next(place for place in range(12) if plain_text(plain, synth_catalogue, place) == row.text)

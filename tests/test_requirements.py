@@ -1,4 +1,4 @@
-"""What is installed and loaded cannot bring code that nobody chose."""
+"""Installing and loading cannot run unwanted code."""
 
 import ast
 import configparser
@@ -8,7 +8,7 @@ import pytest
 from packaging.requirements import Requirement
 
 ROOT = Path(__file__).resolve().parents[1]
-#: Classes of a fixed type, which import no code that lies beside a model; ours passes the option on by itself.
+#: Classes of a fixed type, which import no code from a model's folder; ours passes the option on.
 FIXED = {"CLIPImageProcessorPil", "E2Model"}
 
 

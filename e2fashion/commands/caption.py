@@ -17,7 +17,7 @@ COMMANDS = Commands()
     page="captioning.md",
 )
 def train(config: CaptionTrainConfig, arguments: Arguments) -> str:
-    """Train a decoder and show how good it is."""
+    """Train a decoder and show its records."""
     from e2fashion.tasks.captioning.train import train_decoder
 
     folder = train_decoder(config, arguments.progress)

@@ -84,7 +84,7 @@ def predict_tags(config: TagsPredictConfig, arguments: Arguments) -> str:
 @COMMANDS.add(
     "explain",
     "<model> [<image>] [text=...] [data=<catalogue> product_id=...]",
-    "draw where a model looks in an image: stripe occlusion, selection maps, attention",
+    "draw attribution maps of an image: stripe occlusion, selection maps, attention",
     ExplainConfig,
     positional=("model", "image"),
     page="explaining.md",

@@ -18,7 +18,7 @@ COMMANDS = Commands()
     page="plugins.md",
 )
 def export(config: ExportConfig, arguments: Arguments) -> str:
-    """Write the folder and say how far it agrees."""
+    """Write the folder and state the largest difference from the original."""
     from e2fashion.export.write import export
 
     facts = export(config)
@@ -38,7 +38,7 @@ def export(config: ExportConfig, arguments: Arguments) -> str:
     page="checkpoints.md",
 )
 def convert(config: ConvertConfig, arguments: Arguments) -> str:
-    """Write the folder and say what was read, left behind and lost."""
+    """Write the folder and list what was read, ignored and lost."""
     from e2fashion.checkpoints.convert import convert
 
     return "\n".join([f"{config.output}:", *(f"- {note}" for note in convert(config))])

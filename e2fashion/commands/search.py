@@ -94,7 +94,7 @@ def remove(config: IndexRemoveConfig, arguments: Arguments) -> str:
     page="search.md",
 )
 def describe(config: IndexConfig, arguments: Arguments) -> str:
-    """What an index holds, with every checksum compared."""
+    """The description of an index, after verifying all checksums."""
     from e2fashion.tasks.search.index import open_index
 
     return description(open_index(config.index))

@@ -30,11 +30,11 @@ def test_a_second_process_is_refused_and_told_who_writes(tmp_path: Path, capfd: 
         assert f"run' is being written by process {os.getpid()}" in capfd.readouterr().err
         assert not refused(tmp_path / "other")
         assert lock_holder(folder) is None  # this process itself
-        told = tmp_path / "told"
-        in_child(lambda: told.write_text(str(lock_holder(folder))))
-        assert f"process {os.getpid()}" in told.read_text()
+        holder = tmp_path / "holder"
+        in_child(lambda: holder.write_text(str(lock_holder(folder))))
+        assert f"process {os.getpid()}" in holder.read_text()
     assert not refused(folder)
-    assert [f.name for f in tmp_path.iterdir()] == ["told"]
+    assert [f.name for f in tmp_path.iterdir()] == ["holder"]
 
 
 def test_calls_inside_each_other_are_one_lock(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ REFERENCES = [["Red shirt, with long sleeves."], ["A blue shoe", "Shoe that's bl
 
 def test_bleu_and_rouge_by_hand() -> None:
     scores = caption_scores([["a red shirt with sleeves"], ["blue shoe"]], ["a red shirt", "red shoe"], "words", False)
-    # 4 of 5 words, 2 of 3 pairs; 5 words told where 7 are true.
+    # 4 of 5 words, 2 of 3 pairs; 5 words where the reference has 7.
     brevity = math.exp(1 - 7 / 5)
     assert scores.values["BLEU@1"] == pytest.approx(100 * brevity * 4 / 5, abs=1e-3)
     assert scores.values["BLEU@2"] == pytest.approx(100 * brevity * math.sqrt(4 / 5 * 2 / 3), abs=1e-3)
@@ -30,8 +30,8 @@ def test_bleu_and_rouge_by_hand() -> None:
 
 def test_cider_of_the_truth_is_ten_and_of_nothing_zero() -> None:
     truth = [["red shirt with sleeves"], ["blue shoe with laces"], ["green bag with belts"]]
-    told = [truth[0][0], "", "yellow hat"]
-    scores = caption_scores(truth, told, "words", meteor=False)
+    captions = [truth[0][0], "", "yellow hat"]
+    scores = caption_scores(truth, captions, "words", meteor=False)
     assert scores.items["CIDEr"].tolist() == pytest.approx([1000.0, 0.0, 0.0])
     assert scores.missing == {"METEOR": "METEOR was not requested"}
 

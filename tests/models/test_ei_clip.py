@@ -1,4 +1,4 @@
-"""EI-CLIP (our reading): nothing at the start, nothing without tags, and equal texts told apart by their tags."""
+"""EI-CLIP (our interpretation): no effect initially and without tags; equal texts differ by their tags."""
 
 from __future__ import annotations
 

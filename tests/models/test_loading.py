@@ -268,7 +268,7 @@ def test_language_models_are_compared_too(way: str, damage: str, gpt2: Path, tmp
 def test_other_tensors_of_a_language_model_are_said(
     gpt2: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A classifier's head beside a causal model is nothing that it reads; a caption's GPT-2 has none."""
+    """A causal model does not read an additional classification head; a caption's GPT-2 has none."""
 
     def change(tensors: dict[str, Tensor]) -> None:
         tensors["score.weight"] = torch.zeros(2, 16)

@@ -85,7 +85,7 @@ def in_mlflow(folder: Path, run: str) -> dict[int, float]:
 
 @pytest.fixture
 def listener(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[bytes]]:
-    """What would have gone to any server: every proxy that libraries know is one that keeps what it is told."""
+    """All requests to servers: the proxies of all libraries are one that records them."""
     heard: list[bytes] = []
     server = socket.create_server(("127.0.0.1", 0))
 
