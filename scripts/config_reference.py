@@ -30,8 +30,8 @@ misspelled key is an error that suggests the correct one. Mappings are merged: t
 
 Text, lists of texts and tag values are taken as written, in files and on the command line: `where.size=010`,
 `"where.brand=Line #9"`, `missing_values=[no,NA,~]`. Quotation marks around a whole text or list item protect commas and
-outer blanks; `null` is null where the key allows it. `${key}` refers to another key, in files only. All other values are
-YAML. An argument with `=` is a path if it exists or has a `/` before the `=` (`./a=b.jpg`).
+outer blanks; `null` is null where the key allows it. `${key}` refers to another key, in files only. All other values
+are YAML. An argument with `=` is a path if it exists or has a `/` before the `=` (`./a=b.jpg`).
 
 Source of a default: **paper** (Qi, Zhao, Li, NeurIPS 2024), **official code** (the authors' public code), **CLIP**
 (OpenAI's model), **DeCap** and **CapDec** (captioning), **field** (common practice in evaluation); none stated: ours.
