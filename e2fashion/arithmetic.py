@@ -78,7 +78,7 @@ def resolve_precision(precision: Literal["auto"] | Precision, device: torch.devi
 def resolve_attention(
     attention: Literal["auto"] | Attention, precision: Precision, device: torch.device
 ) -> Choice[Attention]:
-    """The implementation of attention; docs/performance.md holds the measurements behind ``auto``."""
+    """The implementation of attention; docs/performance.md has the measurements behind ``auto``."""
     if attention != "auto":
         return Choice(attention)
     if device.type == "cpu" and precision == "bf16":

@@ -190,7 +190,7 @@ def keys_of(schema: type) -> set[str]:
 
 
 def split_names(value: str) -> list[str]:
-    """The parts of a comma-separated value, as in ``protocol=full,sample_100``; quotation marks hold one together."""
+    """The parts of a comma-separated value, as in ``protocol=full,sample_100``; quotation marks protect commas."""
     return split_texts(value)
 
 

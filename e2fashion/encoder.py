@@ -37,7 +37,7 @@ NOT_IDENTITY = ("_name_or_path", "transformers_version", "architectures", "dtype
 #: Fields that joined the configuration when models existed: at these values the model is what it was without them.
 JOINED_LATER = {"value_layer": None, "token_attention": "all"}
 
-#: An image in memory, or the file that holds one; one or several (also as an array or tensor of four dimensions).
+#: An image in memory or an image file; one or several (also as an array or tensor of four dimensions).
 ImageInput: TypeAlias = ImageSource
 ImageInputs: TypeAlias = ImageInput | Sequence[ImageInput]
 #: Embeddings of the readable images, and why others were skipped, by position.

@@ -1,4 +1,4 @@
-"""What a model folder says besides weights: how images become squares, where texts are cut, and its card."""
+"""Image transform, text settings and model card of a model folder."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from e2fashion.hub import source_options
 from e2fashion.models.loading import only_our_errors
 from e2fashion.types import E2FashionError, TextOverflow
 
-#: Pixels of a side beyond which a square is taken for damage or a slip.
+#: Maximum side of a square in pixels; more is taken for damage.
 LARGEST_SQUARE = 4096
 
 
 def transform_of(source: str, what: str) -> ImageTransform:
-    """The way of making a square that was saved with the model of a folder or a hub name.
+    """The image transform saved with the model of a folder or a hub name.
 
     Raises:
-        E2FashionError: it cannot be read, or is none that this package has.
+        E2FashionError: it cannot be read or is not supported.
     """
     options = source_options(source, what=what)
     with only_our_errors(what, "Save or fetch its preprocessor_config.json (or processor_config.json) again."):
@@ -37,10 +37,10 @@ def transform_of(source: str, what: str) -> ImageTransform:
 
 
 def text_settings(config: Any, what: str) -> tuple[int | None, TextOverflow]:
-    """Where texts are cut, and how, by a model's configuration.
+    """Context length and overflow method of texts in a model's configuration.
 
     Raises:
-        E2FashionError: values that cannot be.
+        E2FashionError: invalid values.
     """
     positions = int(config.text_config.max_position_embeddings)
     length = getattr(config, "text_context_length", None)

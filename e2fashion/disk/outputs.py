@@ -93,7 +93,7 @@ def _is_damaged(folder: Path, facts: dict[str, Any]) -> bool:
 
 
 def _check_ours(folder: Path, facts_file: str) -> None:
-    """Refuse to replace an output that holds files which we did not write, by the list in its ``facts_file``.
+    """Refuse to replace an output with files that are not in the list of its ``facts_file``.
 
     Raises:
         E2FashionError: it holds another file; the message names it.

@@ -124,7 +124,7 @@ class E2VisionConfig(CLIPVisionConfig):
     token_attention: Literal["all", "own"] = "all"
 
     def __post_init__(self, **kwargs: Any) -> None:
-        kwargs.pop("model_type", None)  # a CLIP checkpoint's own, which must not shadow ours
+        kwargs.pop("model_type", None)  # that of a CLIP checkpoint, which must not shadow ours
         self.entities = [
             {"name": entity.name, "column": entity.column, "tokens": entity.tokens}
             for entity in parse_entities(self.entities)
@@ -165,7 +165,7 @@ class E2VisionConfig(CLIPVisionConfig):
 
     @property
     def active_fusion_layers(self) -> tuple[int, ...]:
-        """The layers behind which a fusion block does stand: none while there are no entities."""
+        """The layers that are followed by a fusion block: none without entities."""
         return tuple(self.fusion_layers or ()) if self.entities else ()
 
 

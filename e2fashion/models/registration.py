@@ -46,15 +46,15 @@ class E2OpenedImageProcessorPil(CLIPImageProcessorPil):
 
 
 def register() -> None:
-    """Register configuration, models and CLIP's processors; doing it twice changes nothing."""
+    """Register configuration, models and CLIP's processors; idempotent."""
     AutoConfig.register(E2Config.model_type, E2Config, exist_ok=True)
     AutoConfig.register(E2VisionConfig.model_type, E2VisionConfig, exist_ok=True)
     AutoModel.register(E2Config, E2Model, exist_ok=True)
     AutoModel.register(E2VisionConfig, E2VisionModel, exist_ok=True)
     AutoModelForZeroShotImageClassification.register(E2Config, E2Model, exist_ok=True)
     AutoProcessor.register(E2Config, CLIPProcessor, exist_ok=True)
-    # The PIL class by name: with torchvision about, the default would be another one with other pixels.
-    # The other is found by its name alone, in folders that were exported for sentence-transformers.
+    # The PIL class explicitly: with torchvision installed, the default would be a class with other pixel values.
+    # The second one is looked up by class name, in folders exported for sentence-transformers.
     processors: dict[str, type] = {"pil": CLIPImageProcessorPil, "opened": E2OpenedImageProcessorPil}
     AutoImageProcessor.register(E2Config, image_processor_classes=processors, exist_ok=True)
     AutoTokenizer.register(E2Config, tokenizer_class=CLIPTokenizer, exist_ok=True)

@@ -17,7 +17,7 @@ from e2fashion.types import E2FashionError, Entity, Selection
 
 
 class SelectionTokens(nn.Module):
-    """The learnable tokens, one parameter (K, D) per entity under its own name."""
+    """The learnable tokens, one parameter (K, D) per entity, under the entity's name."""
 
     def __init__(self, entities: Sequence[Entity], width: int) -> None:
         super().__init__()
@@ -42,7 +42,7 @@ class SelectionNoise:
         self.passes = 0
 
     def seed(self, *key: int) -> None:
-        """Start over from ``key`` (say, seed, step and rank; not negative); no key: the global generator."""
+        """Restart from ``key`` (such as seed, step and rank; not negative); no key: the global generator."""
         if any(number < 0 for number in key):
             raise E2FashionError(f"the key {key} of the selection noise must not hold negative numbers")
         self.key, self.passes = key, 0

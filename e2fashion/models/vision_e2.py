@@ -165,7 +165,7 @@ class E2VisionModel(RegionalInitialization, CLIPVisionModel):
         if pixel_values is None:
             raise ValueError("You have to specify pixel_values")
         states = self.embed(pixel_values, bool(interpolate_pos_encoding))
-        patches_end = states.shape[1] - self.token_count  # CLS and patches stand before it
+        patches_end = states.shape[1] - self.token_count  # CLS and patches come before it
         generator = self._noise_generator(states.device)
         if self.config._attn_implementation not in PLAIN_ATTENTION:
             complete_states = True
