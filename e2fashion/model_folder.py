@@ -58,13 +58,13 @@ def text_settings(config: Any, what: str) -> tuple[int | None, TextOverflow]:
 
 
 def model_card(name: str, origin: str, config: Any, transform: ImageTransform, template: str) -> str:
-    """The README of a model folder: what it is and the lines that load it.
+    """The README of a model folder: a description, and code that loads it.
 
     Args:
         name: of the model.
         origin: where its weights come from, as a sentence.
         config: of a CLIP or an E2.
-        transform: how images become squares.
+        transform: the image transform.
         template: of the global text.
     """
     vision = config.vision_config
@@ -82,12 +82,12 @@ pipeline_tag: zero-shot-image-classification
 # {markdown(name)}
 
 {origin}. Image tower: {vision.num_hidden_layers} layers of width {vision.hidden_size}, patches of
-{vision.patch_size} px at {vision.image_size} px; images become a square by `{transform.resize}`.
+{vision.patch_size} px at {vision.image_size} px; images are made square by `{transform.resize}`.
 Global text: {markdown_code(template)}.
 
 Entities:
 {entities or "none: this is a plain CLIP" + chr(10)}
-Fusion blocks behind layers: {", ".join(map(str, fusion)) or "none"}.
+Fusion blocks after layers: {", ".join(map(str, fusion)) or "none"}.
 
 ```python
 import e2fashion
