@@ -11,28 +11,32 @@ from e2fashion.data.catalogue import Catalogue
 from e2fashion.data.config import build_source
 from e2fashion.data.prepare import prepare_catalogue
 
+TESTS = Path(__file__).resolve().parent
 #: Files that take longest, in this order: begun last, one of them would keep one process while the others are done.
 LONGEST = (
-    "test_experiments.py",
+    "experiments/test_experiments.py",
     "test_notebooks.py",
-    "test_runner_processes.py",
-    "test_ablation_sweep.py",
-    "test_torture.py",
-    "test_exports.py",
+    "ablation/test_processes.py",
+    "ablation/test_sweep.py",
+    "scripts/test_torture.py",
+    "export/test_write.py",
+    "test_change_costs.py",
     "test_start_up.py",
-    "test_kagl.py",
-    "test_runner.py",
-    "test_ablation_files.py",
-    "test_search_index.py",
-    "test_atomic.py",
+    "data/test_kagl.py",
+    "ablation/test_run.py",
+    "experiments/test_ablation_files.py",
+    "tasks/search/test_index.py",
+    "disk/test_atomic.py",
     "test_configs.py",
 )
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Begin with the longest files."""
-    places = {name: place for place, name in enumerate(LONGEST)}
-    items.sort(key=lambda item: places.get(item.path.name, len(places)))
+    order = {name: number for number, name in enumerate(LONGEST)}
+    if missing := [name for name in LONGEST if not (TESTS / name).is_file()]:
+        raise pytest.UsageError(f"tests/conftest.py names {missing}, which do not exist: correct LONGEST")
+    items.sort(key=lambda item: order.get(item.path.relative_to(TESTS).as_posix(), len(order)))
 
 
 @pytest.fixture(autouse=True)

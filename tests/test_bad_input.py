@@ -1,7 +1,6 @@
-"""Input that makes no sense, from the command line: one clear error, or a fallback that is counted.
+"""Input that is refused with one clear error by commands of several tasks.
 
-Other refusals are tested with their commands: no Java and no GPT-2 in ``test_caption_verbs``, a template without a slot
-in ``test_classify_commands``, missing images in ``test_compose``.
+Other refusals are tested with the commands of their task.
 """
 
 import json

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -107,3 +108,41 @@ def test_a_verb_costs_three_files(tree: Tree) -> None:
     assert "The last one first." in explained
     assert "ids <file>" in tree.python("-c", main, "--help")
     assert "| `reverse` |" in (tree.folder / "docs/configuration.md").read_text(encoding="utf-8")
+
+
+def test_a_loss_term_costs_two_files(tree: Tree) -> None:
+    page = (ROOT / "docs" / "extending.md").read_text(encoding="utf-8")
+    term = next(block for block in re.findall(r"```python\n(.*?)```", page, re.DOTALL) if "class Uniformity" in block)
+    tree.write("e2fashion/losses/uniformity.py", term)
+    tree.replace(
+        "e2fashion/losses/terms.py",
+        (
+            "from e2fashion.types import",
+            "from e2fashion.losses.uniformity import Uniformity\nfrom e2fashion.types import",
+        ),
+        (
+            "LOSS_TERMS: dict[str, type[LossTerm]] = {}",
+            'LOSS_TERMS: dict[str, type[LossTerm]] = {"uniformity": Uniformity}',
+        ),
+    )
+    assert tree.changed() == ["e2fashion/losses/terms.py", "e2fashion/losses/uniformity.py"]
+    code = """
+from e2fashion.config import load_config
+from e2fashion.training.build import build_loss
+from e2fashion.training.config import RunConfig
+config = load_config(RunConfig, None, ["data=d", "loss.terms.uniformity={weight: 0.1, options: {sharpness: 3.0}}"])
+print(build_loss(config).terms["uniformity"])
+"""
+    assert "sharpness=3.0" in tree.python("-c", code)
+
+
+def test_an_entity_a_row_and_a_backbone_cost_one_yaml_file(tree: Tree) -> None:
+    tree.write("run.yaml", "model: {checkpoint: some/clip, entities: {material: {column: fabric, tokens: 3}}}\n")
+    tree.write("ablation.yaml", "base: run.yaml\nseeds: [0]\nrows: {all: {}, soft: {model.selection: soft}}\n")
+    assert tree.changed() == ["ablation.yaml", "run.yaml"]
+    code = """
+from e2fashion.ablation.plan import load_ablation
+(base, row) = load_ablation("ablation.yaml", ["data=d"]).runs
+print(row.config.model.checkpoint, row.config.model.entities["material"].tokens, row.config.model.selection)
+"""
+    assert tree.python("-c", code) == "some/clip 3 soft\n"

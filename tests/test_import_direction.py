@@ -145,9 +145,3 @@ def test_losses_metrics_and_selection_do_not_import_lightning() -> None:
         "sys.exit('pytorch_lightning' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
-
-
-def test_no_two_test_files_have_the_same_name() -> None:
-    """Pytest imports them by their names alone, and would stop at the second one."""
-    names = [path.name for path in PACKAGE.parent.joinpath("tests").rglob("test_*.py")]
-    assert sorted(names) == sorted(set(names))
