@@ -66,11 +66,11 @@ def resolve_precision(precision: Literal["auto"] | Precision, device: torch.devi
     native = multiplies_bf16(device)
     if precision == "auto":
         if native:
-            return Choice("bf16", f"{_name(device)} multiplies bf16 natively")
-        return Choice("fp32", f"{_name(device)} has no bf16 instructions")
+            return Choice("bf16", f"{device_name(device)} multiplies bf16 natively")
+        return Choice("fp32", f"{device_name(device)} has no bf16 instructions")
     if precision == "bf16" and not native:
         factor = f", {bf16_slowdown():.0f} times slower than fp32" if device.type == "cpu" else ""
-        reason = f"{AS_ASKED_FOR}, but {_name(device)} emulates it{factor}: use precision=auto"
+        reason = f"{AS_ASKED_FOR}, but {device_name(device)} emulates it{factor}: use precision=auto"
         return Choice(precision, reason, emulated=True)
     return Choice(precision)
 
@@ -113,7 +113,8 @@ def bf16_slowdown(rows: int = 1088, width: int = 128, columns: int = 512) -> flo
     return seconds(left.bfloat16(), right.bfloat16()) / max(seconds(left, right), 1e-9)
 
 
-def _name(device: torch.device) -> str:
+def device_name(device: torch.device) -> str:
+    """What messages call a device."""
     return torch.cuda.get_device_name(device) if device.type == "cuda" else f"this {device.type.upper()}"
 
 

@@ -25,8 +25,8 @@ USUAL_FOLDERS = ("runs", "models", "exports", "catalogues", "indexes", "checkpoi
 ANSWER_WITHIN = 2.0
 #: Seconds for which an answer, or none, counts: the files of one model cost one request.
 COUNTS_FOR = 60.0
-_answers: dict[str, tuple[float, str | None]] = {}
-_from_cache: set[str] = set()
+answers: dict[str, tuple[float, str | None]] = {}
+from_cache: set[str] = set()
 OFFLINE_REMEDY = "Give a folder that holds it (model.checkpoint=<folder>, or model=<folder> of a verb)"
 
 
@@ -79,8 +79,8 @@ def hub_options(
             f"{what or repr(name)} is no folder, so it was taken for a hub name, and the hub does not answer "
             f"({silence}). {OFFLINE_REMEDY}"
         )
-    if name not in _from_cache:
-        _from_cache.add(name)
+    if name not in from_cache:
+        from_cache.add(name)
         logger.warning("%s: the hub does not answer (%s); its cache is used", name, silence)
     return {"local_files_only": True}
 
@@ -114,7 +114,7 @@ def silence_of_hub(name: str, file: str, kind: str) -> str | None:
     """
     from huggingface_hub import constants, get_session, hf_hub_url
 
-    time_of_answer, answer = _answers.get(constants.ENDPOINT, (float("-inf"), None))
+    time_of_answer, answer = answers.get(constants.ENDPOINT, (float("-inf"), None))
     if time.monotonic() - time_of_answer < COUNTS_FOR:
         return answer
     within = float(os.environ.get("HF_HUB_ETAG_TIMEOUT") or ANSWER_WITHIN)
@@ -132,7 +132,7 @@ def silence_of_hub(name: str, file: str, kind: str) -> str | None:
     thread.start()
     thread.join(within)
     answer = results[0] if results else f"no answer within {within:g} s"
-    _answers[constants.ENDPOINT] = time.monotonic(), answer
+    answers[constants.ENDPOINT] = time.monotonic(), answer
     return answer
 
 

@@ -51,8 +51,8 @@ def endpoint(monkeypatch: pytest.MonkeyPatch, listening: bool) -> Iterator[int]:
 def empty_cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
-    monkeypatch.setattr(hub, "_answers", {})
-    monkeypatch.setattr(hub, "_from_cache", set())
+    monkeypatch.setattr(hub, "answers", {})
+    monkeypatch.setattr(hub, "from_cache", set())
     for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "all_proxy"):
         monkeypatch.delenv(name, raising=False)
     return tmp_path / "cache"

@@ -145,3 +145,19 @@ def test_losses_metrics_and_selection_do_not_import_lightning() -> None:
         "sys.exit('pytorch_lightning' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.parametrize("file", sorted(PACKAGE.parent.joinpath("tests").rglob("*.py")), ids=lambda path: path.stem)
+def test_no_test_reads_a_private_name_of_a_module(file: Path) -> None:
+    tree = ast.parse(file.read_text(encoding="utf-8"))
+    imports = [node for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)]
+    ours = [node for node in imports if (node.module or "").split(".")[0] in ("e2fashion", "scripts")]
+    names = {alias.asname or alias.name for node in ours for alias in node.names}
+    private = [alias.name for node in ours for alias in node.names if alias.name.startswith("_")]
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id in names:
+            private.append(node.attr)
+        elif isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "setattr":
+            replaced = [item.value for item in node.args if isinstance(item, ast.Constant)]
+            private += [str(value).rpartition(".")[2] for value in replaced if isinstance(value, str)]
+    assert not [name for name in private if name.startswith("_") and not name.startswith("__")]

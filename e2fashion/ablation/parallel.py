@@ -36,7 +36,7 @@ def train_in_parallel(items: Sequence[FoundRun], jobs: int, folder: Path) -> Ite
         while waiting or running:
             while waiting and len(running) < jobs:
                 item = waiting.pop(0)
-                process, log = _start(item, jobs, folder / "processes")
+                process, log = start_process(item, jobs, folder / "processes")
                 running[process] = (item, log)
                 logger.info("%s started, see %s", item.run.name, log)
             ended = [process for process in running if process.poll() is not None]
@@ -50,7 +50,8 @@ def train_in_parallel(items: Sequence[FoundRun], jobs: int, folder: Path) -> Ite
         _stop(list(running))
 
 
-def _start(item: FoundRun, jobs: int, folder: Path) -> tuple[subprocess.Popen[bytes], Path]:
+def start_process(item: FoundRun, jobs: int, folder: Path) -> tuple[subprocess.Popen[bytes], Path]:
+    """A process that trains one run with its share of the threads, and its log."""
     folder.mkdir(parents=True, exist_ok=True)
     name = item.run.name.replace("/", "_")
     config, log = folder / f"{name}.yaml", folder / f"{name}.log"

@@ -17,7 +17,7 @@ from e2fashion.data.images import MAX_PIXELS, PILLOW_MAX_PIXELS, not_an_image, r
 from e2fashion.types import E2FashionError
 
 _JPEG_START = b"\xff\xd8\xff"
-_HAS_SIMPLEJPEG = find_spec("simplejpeg") is not None
+HAS_SIMPLEJPEG = find_spec("simplejpeg") is not None
 
 
 #: An image in memory (an array is uint8 RGB (H, W, 3), a tensor uint8 RGB (3, H, W)), or the file of one.
@@ -88,9 +88,9 @@ def decode_image(data: bytes) -> Tensor:
     Raises:
         ImageError: the bytes are no image, or a truncated one.
     """
-    pixels = _decode_with_simplejpeg(data) if _HAS_SIMPLEJPEG and data.startswith(_JPEG_START) else None
+    pixels = _decode_with_simplejpeg(data) if HAS_SIMPLEJPEG and data.startswith(_JPEG_START) else None
     if pixels is None:
-        pixels = _decode_with_pillow(data)
+        pixels = decode_with_pillow(data)
     return _as_tensor(pixels)
 
 
@@ -120,7 +120,8 @@ def _decode_with_simplejpeg(data: bytes) -> np.ndarray | None:
         return None
 
 
-def _decode_with_pillow(data: bytes) -> np.ndarray:
+def decode_with_pillow(data: bytes) -> np.ndarray:
+    """Pixels uint8 (H, W, 3) of an encoded image."""
     try:
         return np.array(read_stored(data))
     except ImageError as error:

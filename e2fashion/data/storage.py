@@ -22,9 +22,9 @@ from e2fashion.types import Box, Split
 BASE_COLUMNS = ("product_id", "view", "image", "description", "group")
 REGIONS_COLUMN = "regions"
 
-_BATCH_ROWS = 256
+BATCH_ROWS = 256
 _BATCH_BYTES = 16 << 20
-_FILE_BYTES = 512 << 20
+FILE_BYTES = 512 << 20
 
 
 def catalogue_features(tag_columns: Sequence[str], with_regions: bool) -> Features:
@@ -68,7 +68,7 @@ class ArrowFiles:
         self._batches.append(batch)
         self._waiting_rows += batch.num_rows
         self._waiting_bytes += batch.nbytes
-        if self._waiting_rows >= _BATCH_ROWS or self._waiting_bytes >= _BATCH_BYTES:
+        if self._waiting_rows >= BATCH_ROWS or self._waiting_bytes >= _BATCH_BYTES:
             self.flush()
 
     def flush(self) -> None:
@@ -82,7 +82,7 @@ class ArrowFiles:
         self._writer.write_table(table)
         self._written_bytes += self._waiting_bytes
         self._batches, self._waiting_rows, self._waiting_bytes = [], 0, 0
-        if self._written_bytes >= _FILE_BYTES:
+        if self._written_bytes >= FILE_BYTES:
             self.close()
 
     def close(self) -> None:

@@ -168,7 +168,7 @@ def _replace(partial: Path, real: Path) -> None:
     """Move a finished folder to its path; the former one is then at ``partial``, or removed."""
     if not real.exists():
         partial.rename(real)
-    elif not _exchange(partial, real):
+    elif not exchange(partial, real):
         aside = _sibling(real, REPLACED)
         real.rename(aside)
         try:
@@ -181,7 +181,7 @@ def _replace(partial: Path, real: Path) -> None:
     _sync(real.parent)
 
 
-def _exchange(one: Path, other: Path) -> bool:
+def exchange(one: Path, other: Path) -> bool:
     """Exchange two folders in one step; False if the system or the disk cannot."""
     library = ctypes.CDLL(None, use_errno=True)
     if not hasattr(library, "renameat2"):

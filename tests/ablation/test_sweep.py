@@ -237,7 +237,7 @@ def test_an_interrupt_asks_every_process_to_stop(tmp_path: Path, monkeypatch: py
 
     config = RunConfig(data="catalogue")
     items = [FoundRun(PlannedRun(row, 0, config, row), RunFolder(tmp_path / row), "missing") for row in ("a", "b", "c")]
-    monkeypatch.setattr(parallel, "_start", start)
+    monkeypatch.setattr(parallel, "start_process", start)
     monkeypatch.setattr(parallel, "time", SimpleNamespace(sleep=ctrl_c))
     with pytest.raises(KeyboardInterrupt):
         list(parallel.train_in_parallel(items, 2, tmp_path))

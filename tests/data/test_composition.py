@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from e2fashion.data.composition.fibres import find_material, mended
 from e2fashion.data.composition.grammar import (
-    _FILLERS,
-    _PARTS,
+    FILLERS,
+    PARTS,
     Composition,
     Part,
     Share,
@@ -233,7 +233,7 @@ def test_other_words_are_not_mended_into_materials() -> None:
         "silver",
     ]
     assert {word: mended(word) for word in words} == {**dict.fromkeys(words), "woollens": "wool", "silver": "silver"}
-    assert not [word for word in _PARTS | _FILLERS if find_material([word])]
+    assert not [word for word in PARTS | FILLERS if find_material([word])]
 
 
 @pytest.mark.real_data

@@ -28,14 +28,14 @@ def test_jpeg_equals_pillow(subsampling: int, progressive: bool, mode: str, shap
 def test_jpeg_without_simplejpeg_is_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     data = encoded(photograph(50, 70), "JPEG")
     fast = decode_image(data)
-    monkeypatch.setattr(decode, "_HAS_SIMPLEJPEG", False)
+    monkeypatch.setattr(decode, "HAS_SIMPLEJPEG", False)
     monkeypatch.setitem(sys.modules, "simplejpeg", None)
     assert torch.equal(decode_image(data), fast)
 
 
-@pytest.mark.skipif(not decode._HAS_SIMPLEJPEG, reason="needs the extra 'fast' (simplejpeg)")
+@pytest.mark.skipif(not decode.HAS_SIMPLEJPEG, reason="needs the extra 'fast' (simplejpeg)")
 def test_ordinary_jpeg_does_not_reach_pillow(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(decode, "_decode_with_pillow", None)
+    monkeypatch.setattr(decode, "decode_with_pillow", None)
     assert decode_image(encoded(photograph(50, 70), "JPEG")).shape == (3, 50, 70)
 
 

@@ -86,7 +86,7 @@ def test_jpeg_is_smaller(folder: Path) -> None:
 
 def test_small_chunks_give_the_same_rows(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = rows_of(folder)
-    monkeypatch.setattr(fashiongen, "_ROWS_AT_ONCE", 2)
+    monkeypatch.setattr(fashiongen, "ROWS_AT_ONCE", 2)
     for one, other in zip(whole, rows_of(folder), strict=True):
         assert (one.row, one.product_id, one.view, one.description) == (
             other.row,

@@ -48,8 +48,8 @@ def test_products_keep_their_order_and_views_are_sorted(tmp_path: Path) -> None:
 def test_rows_come_back_in_order_from_many_small_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     rows = [row(number, product_id=f"p{number % 7}", view=number, split="train") for number in range(40)]
     whole = prepare(rows, tmp_path / "whole", val_fraction=0.0)
-    monkeypatch.setattr(storage, "_BATCH_ROWS", 3)
-    monkeypatch.setattr(storage, "_FILE_BYTES", 4000)
+    monkeypatch.setattr(storage, "BATCH_ROWS", 3)
+    monkeypatch.setattr(storage, "FILE_BYTES", 4000)
     pieces = prepare(rows, tmp_path / "pieces", val_fraction=0.0)
     assert len(list((tmp_path / "pieces" / "train").glob("*.arrow"))) > 3
     assert pieces.split("train").to_list() == whole.split("train").to_list()

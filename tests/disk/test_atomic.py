@@ -48,7 +48,7 @@ WRITERS: dict[str, Callable[[Path, str], None]] = {"file": write_text, "folder":
 def _way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Both ways of replacing a folder: that of Linux, and that of disks which cannot exchange."""
     if request.param == "two renames":
-        monkeypatch.setattr(atomic, "_exchange", lambda one, other: False)
+        monkeypatch.setattr(atomic, "exchange", lambda one, other: False)
 
 
 @pytest.mark.parametrize("kind", WRITERS)

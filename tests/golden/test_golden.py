@@ -111,7 +111,7 @@ def embeddings() -> Iterator[tuple[str, Tensor]]:
 def test_configurations_have_the_identity_of_finished_runs(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     # They were made where bf16 is native; an identity counts what ``auto`` meant there.
     monkeypatch.setattr("e2fashion.arithmetic.multiplies_bf16", lambda device: True)
-    monkeypatch.setattr("e2fashion.arithmetic._name", str)
+    monkeypatch.setattr("e2fashion.arithmetic.device_name", str)
     known = json.loads(IDENTITIES.read_text(encoding="utf-8"))[kind]
     found = {"run": run_identities, "ablation": row_identities, "caption": caption_identities}[kind]()
     assert {name: found[name] for name in known} == known

@@ -178,7 +178,7 @@ def _pieces(word: str) -> list[str]:
     return pieces if all(named) else [word]
 
 
-_PARTS = frozenset(
+PARTS = frozenset(
     (
         *("back", "band", "belt", "body", "bodice", "bottom", "coating", "collar", "contrast", "cuff", "cuffs", "face"),
         *("fabric", "filler", "filling", "fill", "front", "hem", "hood", "inner", "inside", "insert", "inserts"),
@@ -188,7 +188,7 @@ _PARTS = frozenset(
     )
 )
 _UNNAMED = frozenset(("composition", "content", "fibre content", "fiber content", "material", "materials"))
-_FILLERS = frozenset(
+FILLERS = frozenset(
     (
         *("a", "all", "an", "blend", "blended", "blends", "brushed", "combed", "fabric", "fabrics", "fiber", "fibers"),
         *("fibre", "fibres", "fine", "genuine", "material", "mix", "mixed", "mixture", "natural", "of", "organic"),
@@ -288,7 +288,7 @@ class _Reader:
             return
         material = find_material(before, mend=self.is_label)
         others = [] if material is None else [*before[: material.start], *before[material.end :]]
-        alone = material is not None and all(word in _FILLERS for word in others)
+        alone = material is not None and all(word in FILLERS for word in others)
         if material is not None and material.is_fabric and self.has_percentages:
             self._skip(before)  # "with mesh made of 100% polyester"
         elif material is not None and (alone or stated or self.is_label):
@@ -322,7 +322,7 @@ class _Reader:
         if material is not None:
             self._append(Share(material.name, percent, _written(words, material)))
             behind = words[material.end] if len(words) > material.end else ""
-            if behind in _PARTS - _FILLERS:  # "80% nylon and 20% elastane shell"
+            if behind in PARTS - FILLERS:  # "80% nylon and 20% elastane shell"
                 self.parts[-1].name = self.parts[-1].name or behind
             return
         written = _written(words[:_WRITTEN_WORDS])
@@ -351,15 +351,15 @@ def _split_label(words: Sequence[str]) -> tuple[list[str], list[str]]:
 def _trailing_part(words: Sequence[str]) -> list[str]:
     """The words at the end that name a part, with their number: ``outer shell``, ``fabric 1``."""
     start = len(words)
-    while start and (words[start - 1] in _PARTS or words[start - 1].isdigit()):
+    while start and (words[start - 1] in PARTS or words[start - 1].isdigit()):
         start -= 1
-    return list(words[start:]) if any(word in _PARTS for word in words[start:]) else []
+    return list(words[start:]) if any(word in PARTS for word in words[start:]) else []
 
 
 def _written(words: Sequence[str], material: Material | None = None) -> str:
     """The words up to the end of ``material``, those before it without fillers."""
     start, end = (len(words), len(words)) if material is None else (material.start, material.end)
-    return " ".join([*(word for word in words[:start] if word not in _FILLERS), *words[start:end]])
+    return " ".join([*(word for word in words[:start] if word not in FILLERS), *words[start:end]])
 
 
 def _is_care(clause: Clause) -> bool:

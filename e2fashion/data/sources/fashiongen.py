@@ -43,7 +43,7 @@ _TEXTS = {
 }
 _IMAGE = "input_image"
 _PRODUCT = "input_productID"
-_ROWS_AT_ONCE = 64
+ROWS_AT_ONCE = 64
 _JPEG_QUALITY = 95
 
 
@@ -90,8 +90,8 @@ class FashionGenSource:
         next_view: dict[str, int] = {}
         for split, file in _FILES.items():
             with _open(Path(self.path) / file) as opened:
-                for start in range(0, self._lengths[split], _ROWS_AT_ONCE):
-                    rows = range(start, min(start + _ROWS_AT_ONCE, self._lengths[split]))
+                for start in range(0, self._lengths[split], ROWS_AT_ONCE):
+                    rows = range(start, min(start + ROWS_AT_ONCE, self._lengths[split]))
                     for number, row in zip(rows, self._read(opened, rows), strict=True):
                         where = f"{file} row {number}"
                         if row is None:
