@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -10,8 +11,10 @@ import sys
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 ROOT = Path(__file__).resolve().parents[1]
+MAIN = "import sys; from e2fashion.__main__ import main; sys.exit(main(sys.argv[1:]))"
 
 
 class Tree:
@@ -100,13 +103,12 @@ def test_a_verb_costs_three_files(tree: Tree) -> None:
     tree.python("-m", "scripts.config_reference")
     assert tree.changed() == ["docs/configuration.md", "e2fashion/commands/__init__.py", "e2fashion/commands/ids.py"]
 
-    main = "import sys; from e2fashion.__main__ import main; sys.exit(main(sys.argv[1:]))"
     (tree.folder.parent / "list.txt").write_text("10\n30\n20\n", encoding="utf-8")
-    assert tree.python("-c", main, "ids", "../list.txt", "reverse=true") == "30\n20\n10\n"
-    explained = tree.python("-c", main, "ids", "--help")
+    assert tree.python("-c", MAIN, "ids", "../list.txt", "reverse=true") == "30\n20\n10\n"
+    explained = tree.python("-c", MAIN, "ids", "--help")
     assert "Sort product ids." in explained
     assert "The last one first." in explained
-    assert "ids <file>" in tree.python("-c", main, "--help")
+    assert "ids <file>" in tree.python("-c", MAIN, "--help")
     assert "| `reverse` |" in (tree.folder / "docs/configuration.md").read_text(encoding="utf-8")
 
 
@@ -146,3 +148,68 @@ from e2fashion.ablation.plan import load_ablation
 print(row.config.model.checkpoint, row.config.model.entities["material"].tokens, row.config.model.selection)
 """
     assert tree.python("-c", code) == "some/clip 3 soft\n"
+
+
+def documented(begin: str) -> str:
+    """The Python example of docs/extending.md that begins like this."""
+    page = (ROOT / "docs" / "extending.md").read_text(encoding="utf-8")
+    return next(block for block in re.findall(r"```python\n(.*?)```", page, re.DOTALL) if block.startswith(begin))
+
+
+def test_a_data_set_costs_three_files(tree: Tree) -> None:
+    (tree.folder / "configs" / "data").mkdir(parents=True)
+    tree.write("e2fashion/data/sources/lookbook.py", documented("# e2fashion/data/sources/lookbook.py"))
+    behind = "from e2fashion.data.sources.synthetic"
+    tree.replace(
+        "e2fashion/data/sources/__init__.py",
+        (behind, f"from e2fashion.data.sources.lookbook import LookbookSource\n{behind}"),
+        ("        SyntheticSource,", "        LookbookSource,\n        SyntheticSource,"),
+    )
+    tree.write("configs/data/lookbook.yaml", "source: lookbook\non_error: skip\n")
+    files = ["configs/data/lookbook.yaml", "e2fashion/data/sources/__init__.py", "e2fashion/data/sources/lookbook.py"]
+    assert tree.changed() == files
+
+    for number in range(8):
+        product = tree.folder.parent / "shop" / str(number)
+        product.mkdir(parents=True)
+        facts = {
+            "title": f"Coat {number}",
+            "maker": "Acme",
+            "season": None,
+            "sold_in": "test" if number > 5 else "train",
+        }
+        (product / "product.json").write_text(json.dumps(facts), encoding="utf-8")
+        Image.new("RGB", (8, 8), (30 * number, 0, 0)).save(product / "0.jpg")
+    words = ["data", "prepare", "configs/data/lookbook.yaml", "path=../shop", "output=../catalogue", "val_fraction=0.2"]
+    assert "test 2" in tree.python("-c", MAIN, *words, "--quiet")
+
+
+def test_a_scorer_of_patches_costs_two_files(tree: Tree) -> None:
+    folder = "e2fashion/tasks/localization"
+    module = (tree.folder / folder / "attribution.py").read_text(encoding="utf-8")
+    tree.write(f"{folder}/attribution.py", f"{module}\n\n{documented('def _norm(')}")
+    tree.replace(f"{folder}/config.py", ('"rollout", "occlusion"]', '"rollout", "occlusion", "norm"]'))
+    assert tree.changed() == [f"{folder}/attribution.py", f"{folder}/config.py"]
+
+    code = "from e2fashion.config import load_config\n"
+    code += "from e2fashion.tasks.localization.attribution import SCORERS\n"
+    code += "from e2fashion.tasks.localization.config import ExplainConfig\n"
+    code += "from e2fashion.tasks.retrieval.config import EvaluateConfig\n"
+    code += "config = load_config(EvaluateConfig, None, ['model=m', 'data=d', 'selection=tokens,norm'])\n"
+    code += "explain = load_config(ExplainConfig, None, ['model=m', 'methods=norm'])\n"
+    code += "print(config.selection, explain.methods, SCORERS['norm'].heading)"
+    assert tree.python("-c", code) == "['tokens', 'norm'] ['norm'] norm of patches, layer {layer}\n"
+
+
+def test_an_option_costs_two_files(tree: Tree) -> None:
+    folder = "e2fashion/tasks/retrieval"
+    field = '    resamples: int = 1000\n    """Bootstrap resamples of the confidence intervals."""\n'
+    tree.replace(
+        f"{folder}/config.py", ("    candidates: str | None = None\n", f"{field}    candidates: str | None = None\n")
+    )
+    used = "records_of(ranked, context, protocol.name, "
+    tree.replace(f"{folder}/measure.py", (used, f"{used}resamples=config.resamples, "))
+    assert tree.changed() == [f"{folder}/config.py", f"{folder}/measure.py"]
+    assert "Bootstrap resamples" in tree.python("-c", MAIN, "evaluate", "--help")
+    tree.python("-m", "scripts.config_reference")
+    assert tree.changed()[0] == "docs/configuration.md"  # made from the field

@@ -32,7 +32,7 @@ TEMPLATES: tuple[str, ...] = (
 )
 
 LOGO_WORDS = (("Logo patch placed high", "Small badge set high"), ("Logo patch placed low", "Small badge set low"))
-"""By whether the logo sits in the lower half of its free places."""
+"""By whether the logo is in the lower half of its free cells."""
 
 MOODS: tuple[str, ...] = ("casual", "classic", "modern", "relaxed", "sporty", "refined")
 
@@ -112,7 +112,7 @@ class Line:
 class Attributes:
     """What is drawn.
 
-    ``logo_low`` and ``logo_place`` (0 to 1) say where the logo sits: in the lower half or not, and among the places
+    ``logo_low`` and ``logo_place`` (0 to 1) locate the logo: in the lower half or not, and among the cells
     that are free there. ``texture_place`` is the part of the fabric that is seen.
     """
 
@@ -156,7 +156,7 @@ def unseen_share(split: Split) -> float:
 def split_of(sub_category: str, fabric: str, colour: str, seed: int) -> Split:
     """Split of everything with this sub-category, fabric and colour: by ``UNSEEN``, else by a hash with the seed.
 
-    Every description tells all three, so equal descriptions never cross splits.
+    Every description states all three, so equal descriptions never cross splits.
     """
     for split, pairs in UNSEEN.items():
         if (sub_category, fabric) in pairs:

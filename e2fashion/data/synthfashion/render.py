@@ -216,7 +216,7 @@ class Picture:
 
 @dataclass(frozen=True)
 class _Logo:
-    """The visible part of a logo (RGBA), its corner on the canvas, and the column of the fold beside it."""
+    """The visible part of a logo (RGBA), its corner on the canvas, and the column of the fold next to it."""
 
     image: Image.Image
     corner: tuple[int, int]

@@ -24,11 +24,11 @@ EmbedTexts = Callable[[Sequence[str]], Tensor]
 SLOT = "{}"
 
 Labels = Sequence[str] | Mapping[str, str]
-"""Names of classes, or names with the text that stands for each in a template."""
+"""Names of classes, or names with the text that replaces each in a template."""
 
 
 def named_labels(labels: Labels) -> tuple[list[str], list[str]]:
-    """The names of the classes, and the text that stands for each.
+    """The names of the classes, and the text of each in a template.
 
     Raises:
         E2FashionError: one text instead of a list of them.

@@ -252,7 +252,7 @@ class RegionBatch:
     """First views of B products.
 
     ``squares`` (B, 3, S, S) uint8; ``coverage`` (B, E, P) float64, the share of every patch that the tag's region
-    covers, zero where it is not ``known`` (B, E) bool; ``cropped`` (B, E) bool: a region is known but lies wholly
+    covers, zero where it is not ``known`` (B, E) bool; ``cropped`` (B, E) bool: a region is known but is wholly
     outside the square; ``tags`` B tuples in the order of the entities.
     """
 

@@ -37,7 +37,7 @@ def retrieval_table(
     """One row per model (default: in the order of the records), one column per direction and metric.
 
     With ``intervals`` a single record shows its 95 % interval. ``published`` adds rows of known numbers, named by
-    ``labels``, which have no part in what is best: those of a model of ours stand below it, the others first. Higher is
+    ``labels``, which are never bold: those of a model of ours are below it, the others first. Higher is
     better, except for ``median_rank``.
 
     Raises E2FashionError when no record fits.
