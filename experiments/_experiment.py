@@ -30,7 +30,7 @@ class Row:
     trained: bool = True
 
 
-#: The systems that the paper sets beside each other.
+#: The systems that the paper compares.
 SYSTEMS = (
     Row("CLIP", "clip_ft", trained=False),
     Row("CLIP-FT", "clip_ft"),

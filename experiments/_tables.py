@@ -1,4 +1,4 @@
-"""Tables of experiments: the records of its rows as Markdown, LaTeX and CSV, the published values beside them."""
+"""Tables of experiments: the records of its rows as Markdown, LaTeX and CSV, with the published values."""
 
 from __future__ import annotations
 
@@ -36,12 +36,12 @@ def retrieval_view(
     parameters: bool = False,
     facts: Mapping[str, Callable[[RunFolder], str]] | None = None,
     figure: Callable[[Material], Path] | None = None,
-    beside: Callable[[Material], tuple[list[ResultRecord], dict[str, Table]]] | None = None,
+    side: Callable[[Material], tuple[list[ResultRecord], dict[str, Table]]] | None = None,
 ) -> Callable[[Material], list[Path]]:
     """A view: one table per notion of a hit, and of differences to the baseline.
 
     ``facts`` are columns of what a row's first run says, by title; ``figure`` draws what goes with the table;
-    ``beside`` measures more, and gives its records and tables by file suffix.
+    ``side`` gives the records of side evaluations, and their tables by file suffix.
     """
 
     def view(material: Material) -> list[Path]:
@@ -65,7 +65,7 @@ def retrieval_view(
         for positives, suffix in HITS.items():
             if any(record.positives == positives for record in differences):
                 tables[f"{suffix}_differences"] = difference_table(differences, positives)
-        more, more_tables = beside(material) if beside else ([], {})
+        more, more_tables = side(material) if side else ([], {})
         tables |= more_tables
         material = replace(material, records=[*material.records, *differences, *more])
         files = write_tables(material, tables, source_notes(material.published))

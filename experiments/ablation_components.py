@@ -13,7 +13,7 @@ Command::
 Cost: the paper's scale has not been run here; small on KAGL 6 runs a seed, about 15 minutes each on two cores.
 Deviations: ``--scale small`` has no warm-up stage to leave out: it starts from nothing. What the
 paper's row "FILIP backbone" is could not be read: FILIP-FT is FILIP's loss on CLIP, ``e2_filip_backbone`` E2's regional
-part beside FILIP's loss.
+part next to FILIP's loss.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Figure: the patches that E2's selection tokens read, beside the attention of CLIP and of CLIP-FT.
+"""Figure: the patches that E2's selection tokens read, next to the attention of CLIP and of CLIP-FT.
 
 Claim: tokens of an entity look where its tag shows (the logo, the fabric); CLS's attention is one map for everything.
 Runs: CLIP (no training), CLIP-FT and E2 of table 1, the first seed.
@@ -27,7 +27,7 @@ from experiments._experiment import Experiment, Material, Row
 
 PRODUCTS = 8
 BESIDE = {"CLIP": "clip", "CLIP-FT": "clip_ft"}
-"""Whose attention stands beside E2's patches, one figure each."""
+"""Models whose attention is shown next to E2's patches, one figure each."""
 
 
 def view(material: Material) -> list[Path]:
@@ -45,7 +45,7 @@ def view(material: Material) -> list[Path]:
 
 EXPERIMENT = Experiment(
     name="figure_selected_patches",
-    title="Selected patches beside CLIP's attention",
+    title="Selected patches and CLIP's attention",
     rows=(Row("CLIP", "clip_ft", trained=False), Row("CLIP-FT", "clip_ft"), Row("E2", "e2")),
     view=view,
 )

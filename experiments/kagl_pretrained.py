@@ -5,7 +5,7 @@ The paper makes it for OpenAI's ViT-B/32 on Fashion-Gen (R@1 +7.6 and +9.1 over 
 Runs: ``configs/ablation/kagl_pretrained.yaml``.
 Protocol: ``full``, first views, text with tags; differences are against CLIP-FT. Test is read when every run is
 finished. Each system has the same recipe and no tuning of its own.
-Measured beside it: R@1 by how often training saw the brand and by the length of the text; zero-shot classification
+Side evaluations: R@1 by how often training saw the brand and by the length of the text; zero-shot classification
 before and after fine-tuning, and with weights between the two.
 
 Command::
@@ -28,9 +28,9 @@ from __future__ import annotations
 
 import sys
 
-from experiments._beside import measure_beside
 from experiments._command import main
 from experiments._experiment import FASHIONGEN, Experiment
+from experiments._side_evaluations import side_evaluations
 from experiments._tables import retrieval_view
 
 EXPERIMENT = Experiment(
@@ -40,7 +40,7 @@ EXPERIMENT = Experiment(
     ablation="kagl_pretrained",
     baseline="clip_ft",
     splits=("val", "test"),
-    view=retrieval_view("full", parameters=True, beside=measure_beside),
+    view=retrieval_view("full", parameters=True, side=side_evaluations),
 )
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
 Claim: with the same towers, text, recipe and data, E2's regional terms and selection tokens retrieve better than CLIP
 alone. The paper makes that claim for a pretrained ViT-B/32 on Fashion-Gen; this is its smallest test on public photos.
 Runs: ``configs/run/kagl_small_clip_ft.yaml``, ``kagl_small_e2.yaml``.
-Protocol: ``full``, first views, text with tags; a hit is any product with the same text (and, beside it, the same
+Protocol: ``full``, first views, text with tags; a hit is any product with the same text (and also the same
 product). The epoch is chosen on val; test is read when both runs are finished.
 
 Command::

@@ -1,10 +1,10 @@
-"""Table 1: retrieval on Fashion-Gen among all candidates, CLIP, CLIP-FT, FILIP-FT and E2 beside earlier systems.
+"""Table 1: retrieval on Fashion-Gen among all candidates, CLIP, CLIP-FT, FILIP-FT and E2 next to earlier systems.
 
 Claim: with the same backbone, text and recipe, E2 retrieves better than fine-tuning CLIP (paper: +9.1 text-to-image,
 +7.6 image-to-text R@1).
 Runs: ``configs/run/fashiongen_clip_ft.yaml`` (without training: CLIP), ``fashiongen_filip_ft.yaml``,
 ``fashiongen_e2.yaml``.
-Protocol: ``full``, first views, text with tags; a hit is the same product (beside it: any product with the same text).
+Protocol: ``full``, first views, text with tags; a hit is the same product (also: any product with the same text).
 
 Command::
 

@@ -3,7 +3,7 @@
 Claim: E2, which reads regions of the picture for each tag, is ahead of EI-CLIP, which treats tags in the text alone.
 Runs: ``configs/run/fashiongen_clip_ft.yaml``, ``fashiongen_ei_clip.yaml``, ``fashiongen_e2.yaml``. "w/o E" is EI-CLIP
 with its entity part off, which is CLIP-FT to the bit: one run makes both rows.
-Protocol: ``full``, first views, text with tags; a hit is the same product (beside it: any product with the same text).
+Protocol: ``full``, first views, text with tags; a hit is the same product (also: any product with the same text).
 
 Command::
 

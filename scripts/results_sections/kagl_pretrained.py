@@ -8,13 +8,13 @@ from e2fashion.tables import Table
 from e2fashion.tasks.probing.tables import probe_table
 from e2fashion.tasks.retrieval.tables import difference_table
 from e2fashion.types import ResultRecord
-from experiments._beside_tables import beside_tables
+from experiments._side_evaluations import side_tables
 from scripts.results_sections.section import Section
 
 
 def tables(records: Sequence[ResultRecord]) -> list[Table]:
     """Differences to CLIP-FT, R@1 by groups of queries, zero-shot labels."""
-    return [*differences(records), *beside_tables(records).values()]
+    return [*differences(records), *side_tables(records).values()]
 
 
 def differences(records: Sequence[ResultRecord]) -> list[Table]:

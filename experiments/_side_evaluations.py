@@ -1,8 +1,8 @@
-"""What a fine-tuned model does beside retrieval: recall by groups, zero-shot labels, and weights in between."""
+"""Side evaluations of fine-tuned models: recall by groups, zero-shot labels, and interpolated weights; their tables."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from e2fashion.config import load_config
@@ -11,15 +11,52 @@ from e2fashion.encoder import Encoder, load_encoder
 from e2fashion.models.interpolate import interpolate_weights
 from e2fashion.records import RecordContext
 from e2fashion.run_folder import RunFolder
-from e2fashion.tables import Table
+from e2fashion.tables import Column, Table, pivot
 from e2fashion.tasks.classification.classify import measure_zero_shot
 from e2fashion.tasks.retrieval.breakdown import frequency_groups, length_groups, recall_by_group
 from e2fashion.tasks.retrieval.measure import embed_catalogue
 from e2fashion.tasks.retrieval.protocols import FullGallery
+from e2fashion.tasks.retrieval.tables import TITLES
 from e2fashion.training.config import RunConfig
 from e2fashion.types import E2FashionError, ResultRecord
-from experiments._beside_tables import beside_tables
 from experiments._experiment import Material
+
+
+def side_tables(records: Sequence[ResultRecord]) -> dict[str, Table]:
+    """By file suffix: R@1 by group, a table per division and direction; zero-shot metrics by label column."""
+    tables: dict[str, Table] = {}
+    grouped = [record for record in records if record.task == "retrieval_by_group"]
+    for number, division in enumerate(dict.fromkeys(record.extra["division"] for record in grouped)):
+        for direction in dict.fromkeys(record.direction for record in grouped):
+            own = [r for r in grouped if (r.extra["division"], r.direction) == (division, direction)]
+            caption = (
+                f"{TITLES[direction]} {own[0].metric} by {division} (queries in brackets), protocol "
+                f"`{own[0].protocol}` on {own[0].split}, a hit is any product with the same {own[0].positives}."
+            )
+            tables[f"_groups_{number}_{direction}"] = mean_table(own, _group, caption)
+    if zero_shot := [record for record in records if record.task == "zero_shot"]:
+        caption = (
+            f"Zero-shot classification on {zero_shot[0].split} in percent: the label itself is its text, among all "
+            "labels of the split (their number in brackets). 'Of the way' lies between the weights before and after "
+            "fine-tuning."
+        )
+        tables["_zero_shot"] = mean_table(zero_shot, _label_metric, caption)
+    return tables
+
+
+def mean_table(records: Sequence[ResultRecord], column: Callable[[ResultRecord], str], caption: str) -> Table:
+    """A row per model, a column per value of ``column``."""
+    columns = [Column(title, title) for title in dict.fromkeys(map(column, records))]
+    return pivot(records, ("model",), columns, row=lambda record: record.model, column=column, caption=caption)
+
+
+def _group(record: ResultRecord) -> str:
+    return f"{record.extra['group']} ({record.queries})"
+
+
+def _label_metric(record: ResultRecord) -> str:
+    return f"{record.extra['entity']} ({record.candidates:g}) {record.metric}"
+
 
 SPLIT = "test"
 LABELS = ("article_type", "sub_category")
@@ -27,7 +64,7 @@ SHARES = (0.25, 0.5, 0.75)
 BEFORE = "CLIP, pretrained"
 
 
-def measure_beside(material: Material) -> tuple[list[ResultRecord], dict[str, Table]]:
+def side_evaluations(material: Material) -> tuple[list[ResultRecord], dict[str, Table]]:
     """Records of every run of every row, and of the CLIP that all of them started from; tables by file suffix.
 
     Runs that started from nothing have no model before and no weights in between.
@@ -43,11 +80,11 @@ def measure_beside(material: Material) -> tuple[list[ResultRecord], dict[str, Ta
     if before is not None:
         records += groups_and_labels(before, data, RecordContext(run="", model=BEFORE, split=SPLIT))
     for title, folder in runs:
-        records += beside_retrieval(title, folder, before, data)
-    return records, beside_tables(records)
+        records += side_evaluations_of(title, folder, before, data)
+    return records, side_tables(records)
 
 
-def beside_retrieval(title: str, folder: RunFolder, before: Encoder | None, data: Catalogue) -> list[ResultRecord]:
+def side_evaluations_of(title: str, folder: RunFolder, before: Encoder | None, data: Catalogue) -> list[ResultRecord]:
     """Groups of queries and zero-shot classification of a run's model, the latter also with mixed weights."""
     made = folder.read_record()
     after = load_encoder(str(folder.path), name=title)

@@ -1,4 +1,4 @@
-"""What stands beside retrieval, with one tiny model in every role."""
+"""Side evaluations, with one tiny model in every role."""
 
 from pathlib import Path
 
@@ -10,7 +10,7 @@ from e2fashion.data.catalogue import Catalogue
 from e2fashion.run_folder import RunFolder
 from e2fashion.training.config import RunConfig
 from e2fashion.types import E2FashionError
-from experiments import _beside
+from experiments import _side_evaluations
 from experiments._experiment import Experiment, Material
 
 
@@ -21,12 +21,12 @@ def material(synth_catalogue: Catalogue, tmp_path: Path) -> Material:
     model = save_tiny_run(synth_catalogue, folder.path)
     save_config(load_config(RunConfig, None, [*SETTINGS, f"model.checkpoint={model}"]), folder.config)
     folder.update_record(identity="abc", seed=3)
-    experiment = Experiment("beside", "Beside", view=lambda material: [])
+    experiment = Experiment("side", "Side evaluations", view=lambda material: [])
     return Material(experiment, tmp_path, [], [], {"synthfashion": synth_catalogue}, {"e2": [folder]})
 
 
 def test_every_measurement_lands_in_records_and_tables(material: Material) -> None:
-    records, tables = _beside.measure_beside(material)
+    records, tables = _side_evaluations.side_evaluations(material)
     assert {record.split for record in records} == {"test"}
     assert {record.seed for record in records if record.run == "abc"} == {3}
     zero_shot = {record.model: record.value for record in records if record.metric == "accuracy"}
@@ -42,9 +42,9 @@ def test_every_measurement_lands_in_records_and_tables(material: Material) -> No
 
 
 def test_a_catalogue_without_labels_is_refused(material: Material, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_beside, "LABELS", ("article_type",))
+    monkeypatch.setattr(_side_evaluations, "LABELS", ("article_type",))
     with pytest.raises(E2FashionError, match="has none of the tag columns article_type"):
-        _beside.measure_beside(material)
+        _side_evaluations.side_evaluations(material)
 
 
 def test_rows_that_start_from_different_models_are_refused(material: Material, tmp_path: Path) -> None:
@@ -52,4 +52,6 @@ def test_rows_that_start_from_different_models_are_refused(material: Material, t
     other.path.mkdir()
     save_config(load_config(RunConfig, None, SETTINGS), other.config)
     with pytest.raises(E2FashionError, match="the rows start from different models"):
-        _beside.measure_beside(Material(**{**vars(material), "folders": {**material.folders, "b": [other]}}))
+        _side_evaluations.side_evaluations(
+            Material(**{**vars(material), "folders": {**material.folders, "b": [other]}})
+        )
