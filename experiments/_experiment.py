@@ -1,70 +1,39 @@
-"""What an experiment is: rows of runs on a data set at a scale, and a view that draws tables or figures from them."""
+"""What an experiment is: runs on a data set at a scale, and a view that draws tables or figures from them."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from e2fashion.data.catalogue import Catalogue
 from e2fashion.published import PublishedRow
 from e2fashion.run_folder import RunFolder
-from e2fashion.types import ResultRecord
-from experiments._data import DATA_SETS
+from e2fashion.types import E2FashionError, ResultRecord
 
 ROOT = Path(__file__).resolve().parents[1]
 RUN_CONFIGS = ROOT / "configs" / "run"
+ABLATIONS = ROOT / "configs" / "ablation"
 PUBLISHED = Path(__file__).with_name("published.yaml")
 
+UNTRAINED = {"clip": "clip_ft"}
+"""Systems that are evaluated as the training of another one starts."""
+#: The systems that the paper compares, by the title of their row.
+SYSTEMS = {"CLIP": "clip", "CLIP-FT": "clip_ft", "FILIP-FT": "filip_ft", "E2": "e2"}
 
-@dataclass(frozen=True)
-class Row:
-    """One line of a table: the configuration of ``system`` with ``overrides``.
+Recipes = Mapping[str, Mapping[str, str]]
+"""By scale, then by data set, the prefix of its run configurations, ``configs/run/<prefix>_<system>.yaml``."""
 
-    ``trained`` False evaluates what its training would start from.
-    """
-
-    title: str
-    system: str
-    overrides: tuple[str, ...] = ()
-    trained: bool = True
-
-
-#: The systems that the paper compares.
-SYSTEMS = (
-    Row("CLIP", "clip_ft", trained=False),
-    Row("CLIP-FT", "clip_ft"),
-    Row("FILIP-FT", "filip_ft"),
-    Row("E2", "e2"),
-)
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """The configurations ``configs/run/<prefix>_<system>.yaml``, with what a data set has otherwise.
-
-    ``drawn`` is the prefix that ``--smoke`` takes instead, where the data set has tags that drawn garments lack.
-    """
-
-    prefix: str
-    overrides: tuple[str, ...] = ()
-    drawn: str = ""
-
-
-Recipes = Mapping[str, Mapping[str, Recipe]]
-"""By scale, then by data set."""
-
-#: Experiments of Fashion-Gen, and their small likenesses: from scratch, and from one small pretrained CLIP.
+#: Experiments of Fashion-Gen, and their small counterparts: from scratch, and from one small pretrained CLIP.
 FASHIONGEN: Recipes = {
-    "paper": {"fashiongen": Recipe("fashiongen")},
-    "small": {"kagl": Recipe("kagl_small"), "synthfashion": Recipe("quickstart")},
-    "pretrained": {"kagl": Recipe("kagl_pretrained", drawn="quickstart")},
+    "paper": {"fashiongen": "fashiongen"},
+    "small": {"kagl": "kagl_small", "synthfashion": "quickstart"},
+    "pretrained": {"kagl": "kagl_pretrained"},
 }
-
-#: Experiments without rows: any of these data sets, several at a time.
+#: Experiments without runs: any of these data sets, several at a time.
 CATALOGUES_ALONE: Recipes = {
-    "paper": {"fashiongen": Recipe(""), "amazon_fashion": Recipe("")},
-    "small": {"kagl": Recipe(""), "synthfashion": Recipe("")},
+    "paper": {"fashiongen": "", "amazon_fashion": ""},
+    "small": {"kagl": "", "synthfashion": ""},
 }
 
 
@@ -72,8 +41,8 @@ CATALOGUES_ALONE: Recipes = {
 class Material:
     """What a view draws from: records of every row (``model`` is the row's title), run folders by row, catalogues.
 
-    ``raw`` are folders of data sets that the experiment reads as they are, those that were given. ``output`` is the
-    folder that the view writes into; ``smoke`` says that there are a few drawn garments only.
+    ``raw`` are folders of data sets that the experiment reads without a catalogue, those that were given. ``output`` is
+    the folder of the view's files; ``smoke`` says that there are a few drawn garments only.
     """
 
     experiment: Experiment
@@ -97,17 +66,17 @@ class Material:
 class Experiment:
     """A table or figure of the paper.
 
-    ``rows``, or those of the file ``configs/ablation/<ablation>.yaml``, are trained on one data set that ``recipes``
-    name for the scale; an experiment without either reads catalogues alone, any number of them. ``baseline`` is the row
-    against which the others are tested; records of ``splits`` are kept. ``table`` names it in the file of published
-    values, ``other_tables`` do for data sets that have another one there. Data sets of ``raw`` may be given too and are
-    read as they are. ``view`` returns the files it wrote, the one to read first.
+    Its runs are ``rows``, systems by title, or the rows of ``configs/ablation/<ablation>.yaml``; they are trained on
+    one data set that ``recipes`` name for the scale. An experiment without either reads catalogues, any number of them.
+    ``baseline`` is the row that the others are compared with; records of ``splits`` are kept. ``table`` names it in the
+    file of published values, ``other_tables`` do for data sets that have another one there. Data sets of ``raw`` may be
+    given too and need no catalogue. ``view`` returns the files it wrote, the main one first.
     """
 
     name: str
     title: str
     view: Callable[[Material], list[Path]]
-    rows: tuple[Row, ...] = ()
+    rows: Mapping[str, str] = field(default_factory=dict)
     recipes: Recipes = field(default_factory=lambda: FASHIONGEN)
     ablation: str = ""
     baseline: str | None = None
@@ -116,3 +85,107 @@ class Experiment:
     table: str = ""
     other_tables: Mapping[str, str] = field(default_factory=dict)
     raw: tuple[str, ...] = ()
+
+    @property
+    def has_runs(self) -> bool:
+        """Whether it needs runs, and not catalogues alone."""
+        return bool(self.rows or self.ablation)
+
+
+@dataclass(frozen=True)
+class DataSet:
+    """``title`` for tables; ``origin`` of the raw data, and the command that prepares a catalogue of it."""
+
+    title: str
+    origin: str
+    prepare: str
+
+    @property
+    def source(self) -> str:
+        """Where the data set comes from and how it is prepared."""
+        return f"{self.title}: {self.origin}. Prepare it with: {self.prepare}"
+
+
+DATA_SETS: dict[str, DataSet] = {
+    "fashiongen": DataSet(
+        "Fashion-Gen",
+        "fashiongen_256_256_train.h5 and fashiongen_256_256_validation.h5, given by Fashion-Gen's authors on request "
+        "through the page of their challenge",
+        "e2fashion data prepare configs/data/fashiongen.yaml path=<folder of the two files> output=<catalogue>",
+    ),
+    "amazon_fashion": DataSet(
+        "AmazonFashion",
+        "meta-fashion.json, split.json and the images below Fashion/, linked from the page of E2's authors' code",
+        "e2fashion data prepare configs/data/amazon_fashion.yaml path=<folder> output=<catalogue>",
+    ),
+    "kagl": DataSet(
+        "Fashion Product Images",
+        "styles.csv (or metadata.csv) and images/, from Kaggle: Fashion Product Images, by Param Aggarwal",
+        "e2fashion data prepare configs/data/kagl.yaml path=<folder> output=<catalogue>",
+    ),
+    "fashioniq": DataSet(
+        "FashionIQ",
+        "captions/ and image_splits/ from its authors' repository, and the images that they list, as images/<id>.png "
+        "or .jpg",
+        "nothing: it needs no catalogue, --data fashioniq=<folder>",
+    ),
+    "synthfashion": DataSet(
+        "SynthFashion (drawn)",
+        "nothing to download: it is drawn",
+        "e2fashion data prepare configs/data/synthfashion.yaml output=<catalogue>",
+    ),
+}
+
+
+def parse_data(arguments: Iterable[str]) -> dict[str, Path]:
+    """``name=catalogue`` arguments as a mapping.
+
+    Raises:
+        E2FashionError: an argument without a name, an unknown data set, or one that is named twice.
+    """
+    given: dict[str, Path] = {}
+    for argument in arguments:
+        name, sign, folder = argument.partition("=")
+        if not sign or not folder:
+            raise E2FashionError(
+                f"--data is '{argument}'; write --data <name>=<catalogue>, as in --data kagl=catalogues/kagl."
+            )
+        if name not in DATA_SETS:
+            raise E2FashionError(f"--data names the data set '{name}'; there are: {', '.join(DATA_SETS)}.")
+        if name in given:
+            raise E2FashionError(f"--data names '{name}' twice: {given[name]} and {folder}. Give one catalogue of it.")
+        given[name] = Path(folder)
+    return given
+
+
+def load_catalogue(name: str, folder: Path) -> Catalogue:
+    """The catalogue of a data set; an error says where its data come from."""
+    try:
+        return Catalogue.load(folder)
+    except E2FashionError as error:
+        raise E2FashionError(f"{error}\n{DATA_SETS[name].source}") from error
+
+
+def choose_data(experiment: str, wanted: Sequence[str], given: Mapping[str, Path], scale: str) -> str:
+    """The one data set of ``wanted`` that was given.
+
+    Raises:
+        E2FashionError: none or several were given, or one that this scale has no recipe for.
+    """
+    if other := [name for name in given if name not in wanted]:
+        raise E2FashionError(
+            f"{experiment} has no recipe for '{other[0]}' at scale '{scale}'. Data sets of this scale: "
+            f"{', '.join(wanted)}."
+        )
+    if len(given) > 1:
+        raise E2FashionError(f"{experiment} runs on one data set at a time; got {', '.join(given)}.")
+    if not given:
+        raise E2FashionError(missing_data(experiment, wanted, scale))
+    return next(iter(given))
+
+
+def missing_data(experiment: str, wanted: Sequence[str], scale: str) -> str:
+    """The commands that give an experiment its data."""
+    several = "one of: " if len(wanted) > 1 else ""
+    lines = [f"{experiment} at scale '{scale}' needs {several}{', '.join(f'--data {n}=<catalogue>' for n in wanted)}."]
+    return "\n".join([*lines, *(DATA_SETS[name].source for name in wanted)])

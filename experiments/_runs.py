@@ -1,4 +1,4 @@
-"""Runs of an experiment: the rows that it lists or an ablation file names, each finished once, read into records."""
+"""Runs of an experiment: those of its rows or of an ablation file, each trained once, and their records."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from e2fashion.ablation.state import find_runs
 from e2fashion.ablation.sweep import train_runs
 from e2fashion.config import load_config
 from e2fashion.data.catalogue import Catalogue
-from e2fashion.records import MODEL, RunIdentity, read_records
+from e2fashion.measuring import identity_of
+from e2fashion.records import MODEL, read_records
 from e2fashion.run_folder import RunFolder
 from e2fashion.training.build import resolve_arithmetic
 from e2fashion.training.config import RunConfig, run_identity
 from e2fashion.types import E2FashionError, ResultRecord, Split
-from experiments._experiment import ROOT, RUN_CONFIGS, Experiment, Recipe, Row
+from experiments._experiment import ABLATIONS, RUN_CONFIGS, UNTRAINED, Experiment
 
-CONFIGS = ROOT / "configs" / "ablation"
 EVALUATED: tuple[Split, ...] = ("val", "test")
-"""The epoch is chosen on val; test is read once, when every run is done."""
+"""The epoch is chosen on val; test is evaluated once, when every run is done."""
 
 
 @dataclass(frozen=True)
-class Steering:
+class RunOptions:
     """How the runs of an experiment are made; ``train`` False only looks for finished ones."""
 
     seeds: Sequence[int]
@@ -38,33 +38,32 @@ class Steering:
 
 
 def run_rows(
-    experiment: Experiment, recipe: Recipe, catalogue: Catalogue, output: Path, steering: Steering
+    experiment: Experiment, prefix: str, catalogue: Catalogue, output: Path, options: RunOptions
 ) -> tuple[dict[str, list[RunFolder]], dict[str, str]]:
     """The finished run folders of every row, one per seed, and why a row is not among them.
 
-    Finished runs below ``output``, also those of other experiments, and below the folders to reuse are found by their
-    identity. Test is read when every run is finished.
+    Finished runs below ``output``, also those of other experiments, and below the folders to reuse are recognized by
+    their identity. Test is evaluated when every run is finished.
 
     Raises:
-        E2FashionError: a row that cannot be built; no row that finished; without training, a run that is not there.
+        E2FashionError: a row that cannot be built; no row that finished; without training, a run that is missing.
     """
     pool = output / "runs"
-    planned, problems = _planned(experiment, recipe, catalogue, pool, steering)
-    shared = [*(place for place in (output / "ablations",) if place.is_dir()), *steering.reuse]
-    if steering.train:
+    planned, problems = _planned(experiment, prefix, catalogue, pool, options)
+    shared = [*(folder for folder in (output / "ablations",) if folder.is_dir()), *options.reuse]
+    if options.train:
         pool.mkdir(parents=True, exist_ok=True)
         train = partial(
-            train_runs, catalogue=catalogue, folder=pool, reuse=shared, jobs=steering.jobs, progress=steering.progress
+            train_runs, catalogue=catalogue, folder=pool, reuse=shared, jobs=options.jobs, progress=options.progress
         )
         done = {item.run.name for item in train([_evaluated(run, "val") for run in planned]) if item.state == "done"}
         train([run for run in planned if run.name in done])
-    found = find_runs(planned, catalogue.fingerprint, [*([pool] if pool.is_dir() else []), *shared])
     folders: dict[str, list[RunFolder]] = {}
-    for item in found:
+    for item in find_runs(planned, catalogue.fingerprint, [*([pool] if pool.is_dir() else []), *shared]):
         title, seed = item.run.row, item.run.seed
         if item.state == "done":
             folders.setdefault(title, []).append(item.folder)
-        elif not steering.train:
+        elif not options.train:
             raise E2FashionError(
                 f"{experiment.name}: row '{title}', seed {seed} has no records at {item.folder.results}. Train it: the "
                 "same command without --view."
@@ -73,54 +72,48 @@ def run_rows(
             problems[title] = f"seed {seed}: {item.error or item.state}"
     if not folders:
         raise E2FashionError(f"{experiment.name}: no row is finished; {problems}")
-    return {title: found for title, found in folders.items() if title not in problems}, problems
+    return {title: finished for title, finished in folders.items() if title not in problems}, problems
 
 
 def _planned(
-    experiment: Experiment, recipe: Recipe, catalogue: Catalogue, pool: Path, steering: Steering
+    experiment: Experiment, prefix: str, catalogue: Catalogue, pool: Path, options: RunOptions
 ) -> tuple[list[PlannedRun], dict[str, str]]:
-    """The runs of all rows that are wanted, and why others are left out."""
-    words = [
-        f"data={catalogue.path}",
-        f"protocols={','.join(experiment.protocols)}",
-        *recipe.overrides,
-        *steering.overrides,
-    ]
-    if not experiment.ablation:
-        titles = [row.title for row in experiment.rows]
-        if unknown := [title for title in steering.only if title not in titles]:
-            raise E2FashionError(f"{experiment.name} has no row '{unknown[0]}'. Rows: {', '.join(titles)}.")
-        runs = [
-            PlannedRun(row.title, seed, row_config(row, recipe, [*words, f"seed={seed}"]), "")
-            for row in experiment.rows
-            for seed in steering.seeds
-            if not steering.only or row.title in steering.only
+    """The runs of all selected rows, and why others are left out."""
+    overrides = [f"data={catalogue.path}", f"protocols={','.join(experiment.protocols)}", *options.overrides]
+    if experiment.rows:
+        if unknown := [title for title in options.only if title not in experiment.rows]:
+            raise E2FashionError(f"{experiment.name} has no row '{unknown[0]}'. Rows: {', '.join(experiment.rows)}.")
+        chosen = [
+            PlannedRun(title, seed, system_config(prefix, system, [*overrides, f"seed={seed}"]), "")
+            for title, system in experiment.rows.items()
+            for seed in options.seeds
+            if not options.only or title in options.only
         ]
-        left_out = [title for title in titles if steering.only and title not in steering.only]
-        return [_placed(run, catalogue, pool) for run in runs], dict.fromkeys(left_out, "left out by --only")
-    words += [f"base={RUN_CONFIGS / f'{recipe.prefix}_e2.yaml'}", f"split={','.join(EVALUATED)}"]
-    words += [f"seeds=[{','.join(map(str, steering.seeds))}]"]
-    ablation = load_ablation(CONFIGS / f"{experiment.ablation}.yaml", words)
-    chosen = ablation.chosen(steering.only)
-    rows = {run.row for run in chosen}
-    problems = dict(ablation.left_out)
-    problems |= {run.row: "left out by --only" for run in ablation.runs if run.row not in rows}
-    return [_placed(run, catalogue, pool) for run in chosen], problems
+        rows, left_out = list(experiment.rows), {}
+    else:
+        overrides += [f"base={RUN_CONFIGS / f'{prefix}_e2.yaml'}", f"split={','.join(EVALUATED)}"]
+        overrides += [f"seeds=[{','.join(map(str, options.seeds))}]"]
+        ablation = load_ablation(ABLATIONS / f"{experiment.ablation}.yaml", overrides)
+        chosen = list(ablation.chosen(options.only))
+        rows, left_out = list(ablation.changes), dict(ablation.left_out)
+    planned = {run.row for run in chosen}
+    left_out |= {row: "left out by --only" for row in rows if row not in planned}
+    return [_in_pool(run, catalogue, pool) for run in chosen], left_out
 
 
-def row_config(row: Row, recipe: Recipe, words: Sequence[str]) -> RunConfig:
-    """The resolved configuration of one row; ``words`` come before the row's overrides, which make the row."""
-    file = RUN_CONFIGS / f"{recipe.prefix}_{row.system}.yaml"
-    words = [*words, *row.overrides, f"evaluate_splits={','.join(EVALUATED)}"]
-    config = load_config(RunConfig, file, words)
-    if not row.trained:
+def system_config(prefix: str, system: str, overrides: Sequence[str]) -> RunConfig:
+    """The resolved configuration ``configs/run/<prefix>_<system>.yaml``; of an untrained system without epochs."""
+    file = RUN_CONFIGS / f"{prefix}_{UNTRAINED.get(system, system)}.yaml"
+    overrides = [*overrides, f"evaluate_splits={','.join(EVALUATED)}"]
+    config = load_config(RunConfig, file, overrides)
+    if system in UNTRAINED:
         stages = [name for name, stage in config.train.stages.items() if stage is not None]
-        config = load_config(RunConfig, file, [*words, *(f"train.stages.{name}.epochs=0" for name in stages)])
+        config = load_config(RunConfig, file, [*overrides, *(f"train.stages.{name}.epochs=0" for name in stages)])
     return resolve_arithmetic(config)[0]
 
 
-def _placed(run: PlannedRun, catalogue: Catalogue, pool: Path) -> PlannedRun:
-    """The run in the folder that all experiments which need the same one share."""
+def _in_pool(run: PlannedRun, catalogue: Catalogue, pool: Path) -> PlannedRun:
+    """The run in the folder that all experiments with the same run share."""
     identity = run_identity(run.config, catalogue.fingerprint)
     config = replace(run.config, output=str(pool / f"{run.config.name}-{identity}"))
     return replace(run, config=config, identity=identity)
@@ -140,13 +133,12 @@ def row_records(folders: dict[str, list[RunFolder]], catalogue: Catalogue, split
             records += [
                 replace(record, model=title)
                 for record in read_records(folder.results)
-                # What `evaluate` measured in another way stands in the same file.
+                # The same file holds what `evaluate` measured with other settings.
                 if (record.run, record.data_fingerprint) == (made["identity"], catalogue.fingerprint)
                 and record.split in splits
                 and record.text in ("", text)
                 and record.extra.get("precision", "fp32") == "fp32"
             ]
-            identity = RunIdentity(made["identity"], made.get("commit") or "", made["seed"])
-            context = identity.context(title, "", catalogue.fingerprint)
+            context = identity_of(made).context(title, "", catalogue.fingerprint)
             records.append(MODEL.record(context, "parameters", made["parameters"]))
     return records

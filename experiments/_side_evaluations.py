@@ -1,4 +1,4 @@
-"""Side evaluations of fine-tuned models: recall by groups, zero-shot labels, and interpolated weights; their tables."""
+"""Side evaluations of fine-tuned models: recall by groups of queries, zero-shot labels, interpolated weights."""
 
 from __future__ import annotations
 
@@ -21,6 +21,88 @@ from e2fashion.training.config import RunConfig
 from e2fashion.types import E2FashionError, ResultRecord
 from experiments._experiment import Material
 
+SPLIT = "test"
+LABELS = ("article_type", "sub_category")
+SHARES = (0.25, 0.5, 0.75)
+BEFORE = "CLIP, pretrained"
+
+
+def side_evaluations(material: Material) -> tuple[list[ResultRecord], dict[str, Table]]:
+    """Records of every run of every row, and of the CLIP that all of them started from; tables by file suffix.
+
+    Runs from scratch have no model before and no interpolated weights.
+    """
+    data = next(iter(material.catalogues.values()))
+    runs = [(title, folder) for title, folders in material.folders.items() for folder in folders]
+    checkpoints = {load_config(RunConfig, folder.config).model.checkpoint for _, folder in runs}
+    if len(checkpoints) > 1:
+        raise E2FashionError(f"the rows start from different models, {sorted(map(str, checkpoints))}: compare one.")
+    checkpoint = checkpoints.pop()
+    before = load_encoder(checkpoint, name=BEFORE) if checkpoint else None
+    records: list[ResultRecord] = []
+    if before is not None:
+        records += groups_and_labels(before, data, RecordContext(run="", model=BEFORE, split=SPLIT))
+    for title, folder in runs:
+        records += evaluate_run(title, folder, before, data)
+    return records, side_tables(records)
+
+
+def evaluate_run(title: str, folder: RunFolder, before: Encoder | None, data: Catalogue) -> list[ResultRecord]:
+    """Groups of queries and zero-shot classification of a run's model, the latter also with interpolated weights."""
+    made = folder.read_record()
+    after = load_encoder(str(folder.path), name=title)
+    context = RecordContext(
+        run=made["identity"],
+        model=title,
+        split=SPLIT,
+        seed=made["seed"],
+        config_hash=made["identity"],
+        commit=made.get("commit") or "",
+    )
+    records = groups_and_labels(after, data, context)
+    if before is None:
+        return records
+    for share in SHARES:
+        name = f"{title}, {share:.0%} of the way"
+        mixed = replace(after, model=interpolate_weights(before.model, after.model, share), name=name)
+        records += groups_and_labels(mixed, data, replace(context, model=name), divisions=False)
+    return records
+
+
+def groups_and_labels(
+    encoder: Encoder, data: Catalogue, context: RecordContext, divisions: bool = True
+) -> list[ResultRecord]:
+    """R@1 by brand and length of text (``divisions``); zero-shot accuracy and F1 by those of :data:`LABELS` there are.
+
+    Raises:
+        E2FashionError: the catalogue has none of the labels.
+    """
+    context = replace(context, data_fingerprint=data.fingerprint)
+    columns = [column for column in LABELS if column in data.tag_columns]
+    if not columns:
+        raise E2FashionError(f"{data.path} has none of the tag columns {', '.join(LABELS)}: no label to predict.")
+    embedded = embed_catalogue(encoder, data, context.split, progress=False)
+    records: list[ResultRecord] = []
+    for column in columns:
+        records += measure_zero_shot(encoder, data, embedded, context, column)
+    if divisions:
+        rankings = [item for item in FullGallery().rank(embedded, context) if item.positives == "text"]
+        groups = divisions_of(data, embedded.product_ids, context.split)
+        records += recall_by_group(rankings, groups, context, FullGallery.name)
+    return records
+
+
+def divisions_of(data: Catalogue, product_ids: Sequence[str], split: str) -> dict[str, list[str]]:
+    """Groups of products: how many training products share the brand (0: unseen), and the length of the description."""
+    rows = data.split(split).select_columns(["product_id", "brand", "description"])
+    of_product = {row["product_id"]: row for row in rows}
+    products = [of_product[product_id] for product_id in product_ids]
+    brands = frequency_groups(data.split("train")["brand"], [row["brand"] for row in products])
+    return {
+        "training products of the brand": brands,
+        "words of the description": length_groups([row["description"] for row in products]),
+    }
+
 
 def side_tables(records: Sequence[ResultRecord]) -> dict[str, Table]:
     """By file suffix: R@1 by group, a table per division and direction; zero-shot metrics by label column."""
@@ -28,12 +110,13 @@ def side_tables(records: Sequence[ResultRecord]) -> dict[str, Table]:
     grouped = [record for record in records if record.task == "retrieval_by_group"]
     for number, division in enumerate(dict.fromkeys(record.extra["division"] for record in grouped)):
         for direction in dict.fromkeys(record.direction for record in grouped):
-            own = [r for r in grouped if (r.extra["division"], r.direction) == (division, direction)]
+            chosen = [r for r in grouped if (r.extra["division"], r.direction) == (division, direction)]
             caption = (
-                f"{TITLES[direction]} {own[0].metric} by {division} (queries in brackets), protocol "
-                f"`{own[0].protocol}` on {own[0].split}, a hit is any product with the same {own[0].positives}."
+                f"{TITLES[direction]} {chosen[0].metric} by {division} (queries in brackets), protocol "
+                f"`{chosen[0].protocol}` on {chosen[0].split}, a hit is any product with the "
+                f"same {chosen[0].positives}."
             )
-            tables[f"_groups_{number}_{direction}"] = mean_table(own, _group, caption)
+            tables[f"_groups_{number}_{direction}"] = mean_table(chosen, _group, caption)
     if zero_shot := [record for record in records if record.task == "zero_shot"]:
         caption = (
             f"Zero-shot classification on {zero_shot[0].split} in percent: the label itself is its text, among all "
@@ -56,86 +139,3 @@ def _group(record: ResultRecord) -> str:
 
 def _label_metric(record: ResultRecord) -> str:
     return f"{record.extra['entity']} ({record.candidates:g}) {record.metric}"
-
-
-SPLIT = "test"
-LABELS = ("article_type", "sub_category")
-SHARES = (0.25, 0.5, 0.75)
-BEFORE = "CLIP, pretrained"
-
-
-def side_evaluations(material: Material) -> tuple[list[ResultRecord], dict[str, Table]]:
-    """Records of every run of every row, and of the CLIP that all of them started from; tables by file suffix.
-
-    Runs that started from nothing have no model before and no weights in between.
-    """
-    data = next(iter(material.catalogues.values()))
-    runs = [(title, folder) for title, folders in material.folders.items() for folder in folders]
-    checkpoints = {load_config(RunConfig, folder.config).model.checkpoint for _, folder in runs}
-    if len(checkpoints) > 1:
-        raise E2FashionError(f"the rows start from different models, {sorted(map(str, checkpoints))}: compare one.")
-    checkpoint = checkpoints.pop()
-    before = load_encoder(checkpoint, name=BEFORE) if checkpoint else None
-    records: list[ResultRecord] = []
-    if before is not None:
-        records += groups_and_labels(before, data, RecordContext(run="", model=BEFORE, split=SPLIT))
-    for title, folder in runs:
-        records += side_evaluations_of(title, folder, before, data)
-    return records, side_tables(records)
-
-
-def side_evaluations_of(title: str, folder: RunFolder, before: Encoder | None, data: Catalogue) -> list[ResultRecord]:
-    """Groups of queries and zero-shot classification of a run's model, the latter also with mixed weights."""
-    made = folder.read_record()
-    after = load_encoder(str(folder.path), name=title)
-    context = RecordContext(
-        run=made["identity"],
-        model=title,
-        split=SPLIT,
-        seed=made["seed"],
-        config_hash=made["identity"],
-        commit=made.get("commit") or "",
-    )
-    found = groups_and_labels(after, data, context)
-    if before is None:
-        return found
-    for share in SHARES:
-        name = f"{title}, {share:.0%} of the way"
-        mixed = replace(after, model=interpolate_weights(before.model, after.model, share), name=name)
-        found += groups_and_labels(mixed, data, replace(context, model=name), divisions=False)
-    return found
-
-
-def groups_and_labels(
-    encoder: Encoder, data: Catalogue, context: RecordContext, divisions: bool = True
-) -> list[ResultRecord]:
-    """R@1 by brand and length of text (``divisions``); zero-shot accuracy and F1 by those of :data:`LABELS` there are.
-
-    Raises:
-        E2FashionError: the catalogue has none of the labels.
-    """
-    context = replace(context, data_fingerprint=data.fingerprint)
-    columns = [column for column in LABELS if column in data.tag_columns]
-    if not columns:
-        raise E2FashionError(f"{data.path} has none of the tag columns {', '.join(LABELS)}: no label to predict.")
-    embedded = embed_catalogue(encoder, data, context.split, progress=False)
-    found: list[ResultRecord] = []
-    for column in columns:
-        found += measure_zero_shot(encoder, data, embedded, context, column)
-    if divisions:
-        rankings = [item for item in FullGallery().rank(embedded, context) if item.positives == "text"]
-        groups = divisions_of(data, embedded.product_ids, context.split)
-        found += recall_by_group(rankings, groups, context, FullGallery.name)
-    return found
-
-
-def divisions_of(data: Catalogue, product_ids: Sequence[str], split: str) -> dict[str, list[str]]:
-    """By how many training products share the brand (0: unseen), and by the words of the description, per product."""
-    rows = data.split(split).select_columns(["product_id", "brand", "description"])
-    of_product = {row["product_id"]: row for row in rows}
-    products = [of_product[product_id] for product_id in product_ids]
-    brands = frequency_groups(data.split("train")["brand"], [row["brand"] for row in products])
-    return {
-        "training products of the brand": brands,
-        "words of the description": length_groups([row["description"] for row in products]),
-    }

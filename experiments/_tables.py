@@ -1,4 +1,4 @@
-"""Tables of experiments: the records of its rows as Markdown, LaTeX and CSV, with the published values."""
+"""Views of experiments: tables of the rows with the published values, in Markdown, LaTeX and CSV; curves over a key."""
 
 from __future__ import annotations
 
@@ -6,27 +6,32 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from e2fashion.ablation.report import compare_runs
+from e2fashion.config import load_config
+from e2fashion.plots import Point, draw_curves
 from e2fashion.published import PublishedRow
-from e2fashion.records import append_records
+from e2fashion.records import RecordContext, append_records
 from e2fashion.run_folder import RunFolder
 from e2fashion.tables import (
     MISSING_VALUE,
     Cell,
     Table,
+    summarize,
     to_csv,
     to_latex,
     to_markdown,
     with_columns,
     without_repeats,
 )
+from e2fashion.tasks.retrieval.rankings import BOTH, RETRIEVAL
 from e2fashion.tasks.retrieval.tables import RETRIEVAL_COLUMNS, Metric, difference_table, retrieval_table
+from e2fashion.training.config import RunConfig
 from e2fashion.types import ResultRecord
 from experiments._experiment import Material
-from experiments._significance import difference_records
 
 RECORDS = "records.jsonl"
 HITS = {"product": "", "text": "_same_text"}
-"""Notions of a hit, with what is added to a file's name."""
+"""Notions of a hit, with the suffix of their files."""
 
 
 def retrieval_view(
@@ -40,8 +45,8 @@ def retrieval_view(
 ) -> Callable[[Material], list[Path]]:
     """A view: one table per notion of a hit, and of differences to the baseline.
 
-    ``facts`` are columns of what a row's first run says, by title; ``figure`` draws what goes with the table;
-    ``side`` gives the records of side evaluations, and their tables by file suffix.
+    ``facts`` are columns that describe a row's first run, by title; ``figure`` draws a figure of the same records;
+    ``side`` evaluates more, and returns records, and tables by file suffix.
     """
 
     def view(material: Material) -> list[Path]:
@@ -74,6 +79,21 @@ def retrieval_view(
     return view
 
 
+def difference_records(material: Material, split: str) -> list[ResultRecord]:
+    """Every row against the experiment's baseline, see :func:`compare_runs`; empty where there is no baseline."""
+    baseline = material.experiment.baseline
+    if baseline is None or baseline not in material.folders:
+        return []
+    fingerprint = next(iter(material.catalogues.values())).fingerprint
+    theirs = material.folders[baseline]
+    records = []
+    for title, ours in material.folders.items():
+        if [folder.path for folder in ours] != [folder.path for folder in theirs]:
+            context = RecordContext(run="", model=title, split=split, data_fingerprint=fingerprint)
+            records += compare_runs(ours, theirs, context, baseline)
+    return records
+
+
 def write_tables(material: Material, tables: dict[str, Table], notes: Sequence[str] = ()) -> list[Path]:
     """``<name>.md`` with every table, ``<name><suffix>.tex`` and ``.csv`` of each, and the records behind them.
 
@@ -98,13 +118,35 @@ def write_tables(material: Material, tables: dict[str, Table], notes: Sequence[s
     return [*files, records]
 
 
+def draw_rows(
+    material: Material, number: Callable[[RunConfig], float], x_label: str, protocol: str = "full", split: str = "test"
+) -> Path:
+    """SumR (a hit is the same product) over ``number``, a curve for E2 and one for runs without entities (CLIP-FT).
+
+    Whiskers: one standard deviation over seeds, or the 95 % interval of a single one.
+    """
+    curves: dict[str, list[Point]] = {}
+    for title, folders in material.folders.items():
+        seeds = [
+            record
+            for record in material.records
+            if (record.model, record.metric, record.direction) == (title, "SumR", BOTH)
+            and (record.task, record.protocol, record.positives, record.split)
+            == (RETRIEVAL.task, protocol, "product", split)
+        ]
+        config = load_config(RunConfig, folders[0].config)
+        name = "E2" if any(config.model.entities.values()) else "CLIP-FT"
+        curves.setdefault(name, []).append(Point.of(number(config), summarize(seeds)))
+    return draw_curves(curves, material.output / f"{material.experiment.name}.png", x_label, "SumR", log_x=True)
+
+
 def _label(row: PublishedRow, protocol: str) -> str:
     """The name of a published row, with its protocol where that is another than ours."""
     return row.label(*([row.protocol] if row.protocol not in (protocol, MISSING_VALUE) else []))
 
 
 def source_notes(rows: Sequence[PublishedRow]) -> list[str]:
-    """Where each published row comes from, and what has to be known about it."""
+    """The source of each published row, and its note."""
     if not rows:
         return ["No published values of this table are known."]
     lines = [f"- {row.system}: {row.citation}" + (f" ({row.note})" if row.note else "") for row in rows]

@@ -11,9 +11,9 @@ Command::
     python -m experiments.ablation_components --scale pretrained --data kagl=<catalogue> --seeds 0,1,2
 
 Cost: the paper's scale has not been run here; small on KAGL 6 runs a seed, about 15 minutes each on two cores.
-Deviations: ``--scale small`` has no warm-up stage to leave out: it starts from nothing. What the
+Deviations: ``--scale small`` has no warm-up stage to leave out: it trains from scratch. What the
 paper's row "FILIP backbone" is could not be read: FILIP-FT is FILIP's loss on CLIP, ``e2_filip_backbone`` E2's regional
-part next to FILIP's loss.
+part with FILIP's loss.
 """
 
 from __future__ import annotations

@@ -32,10 +32,9 @@ from e2fashion.tasks.composed.measure import COMPOSED, DIFFERENCES
 from e2fashion.tasks.composed.tables import composed_difference_table, composed_table, known_composed_rows
 from e2fashion.types import E2FashionError, ResultRecord
 from experiments._command import main
-from experiments._experiment import FASHIONGEN, Experiment, Material, Row
+from experiments._experiment import FASHIONGEN, Experiment, Material
 from experiments._tables import source_notes, write_tables
 
-ROWS = (Row("CLIP-FT", "clip_ft"), Row("E2", "e2"))
 PUBLISHED_GALLERY = "fashion_iq_original"
 
 
@@ -92,7 +91,7 @@ def tasks(material: Material, catalogue: Catalogue) -> list[ComposeConfig]:
 EXPERIMENT = Experiment(
     name="composed_retrieval",
     title="Text-guided retrieval",
-    rows=ROWS,
+    rows={"CLIP-FT": "clip_ft", "E2": "e2"},
     recipes=FASHIONGEN,
     baseline="CLIP-FT",
     table="fashioniq",

@@ -1,6 +1,6 @@
 """Figure: how often brands occur, both axes logarithmic: the long tail of fashion data.
 
-Claim: most brands have few products, so that a brand's name alone teaches a model little about it.
+Claim: most brands have few products, so a model learns little about a brand from its name alone.
 Runs: none. Reads the brands of each catalogue.
 
 Command::
@@ -9,7 +9,7 @@ Command::
     python -m experiments.figure_brand_frequency --scale small --data kagl=<catalogue> --data synthfashion=<catalogue>
 
 Cost: seconds.
-Deviations: products are counted, not pictures, all splits together; products of unknown brand are left out.
+Deviations: products are counted, not images, all splits together; products of unknown brand are left out.
 """
 
 from __future__ import annotations
@@ -21,8 +21,7 @@ from pathlib import Path
 from e2fashion.data.describe import share_of_rare, tag_counts
 from e2fashion.plots import draw_frequencies
 from experiments._command import main
-from experiments._data import DATA_SETS
-from experiments._experiment import CATALOGUES_ALONE, Experiment, Material
+from experiments._experiment import CATALOGUES_ALONE, DATA_SETS, Experiment, Material
 
 
 def view(material: Material) -> list[Path]:
@@ -34,9 +33,11 @@ def view(material: Material) -> list[Path]:
     with table.open("w", encoding="utf-8", newline="") as stream:
         writer = csv.writer(stream)
         writer.writerow(["data set", "rank", "products"])
-        writer.writerows([title, rank, count] for title, own in counts.items() for rank, count in enumerate(own, 1))
-    for title, own in counts.items():
-        print(f"{title}: {len(own):,} brands, {share_of_rare(own):.0f} % of them with fewer than 10 products")
+        writer.writerows(
+            [title, rank, count] for title, products in counts.items() for rank, count in enumerate(products, 1)
+        )
+    for title, products in counts.items():
+        print(f"{title}: {len(products):,} brands, {share_of_rare(products):.0f} % of them with fewer than 10 products")
     return [figure, table]
 
 

@@ -4,7 +4,7 @@ Claim: started from the same CLIP, with the same text, recipe and data, E2 retri
 The paper makes it for OpenAI's ViT-B/32 on Fashion-Gen (R@1 +7.6 and +9.1 over CLIP-FT).
 Runs: ``configs/ablation/kagl_pretrained.yaml``.
 Protocol: ``full``, first views, text with tags; differences are against CLIP-FT. Test is read when every run is
-finished. Each system has the same recipe and no tuning of its own.
+finished. Each system has the same recipe; none is tuned.
 Side evaluations: R@1 by how often training saw the brand and by the length of the text; zero-shot classification
 before and after fine-tuning, and with weights between the two.
 

@@ -26,9 +26,8 @@ from e2fashion.config import load_config
 from e2fashion.run_folder import RunFolder
 from e2fashion.training.config import RunConfig
 from experiments._command import main
-from experiments._curves import draw_rows
 from experiments._experiment import Experiment
-from experiments._tables import retrieval_view
+from experiments._tables import draw_rows, retrieval_view
 
 SELECTION_TOKENS = ".selection_tokens."
 

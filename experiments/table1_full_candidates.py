@@ -1,10 +1,10 @@
-"""Table 1: retrieval on Fashion-Gen among all candidates, CLIP, CLIP-FT, FILIP-FT and E2 next to earlier systems.
+"""Table 1: retrieval on Fashion-Gen among all candidates, CLIP, CLIP-FT, FILIP-FT, E2 and earlier systems.
 
 Claim: with the same backbone, text and recipe, E2 retrieves better than fine-tuning CLIP (paper: +9.1 text-to-image,
 +7.6 image-to-text R@1).
 Runs: ``configs/run/fashiongen_clip_ft.yaml`` (without training: CLIP), ``fashiongen_filip_ft.yaml``,
 ``fashiongen_e2.yaml``.
-Protocol: ``full``, first views, text with tags; a hit is the same product (also: any product with the same text).
+Protocol: ``full``, first views, text with tags; a hit is the same product (second table: any with the same text).
 
 Command::
 
@@ -15,7 +15,7 @@ Cost: the paper's scale has not been run here (20 to 25 epochs of about 54,000 p
 small on KAGL about 50 minutes a seed on two cores of a server CPU with bf16 arithmetic (an estimate).
 The small E2 on KAGL has the settings that val chose (``configs/run/kagl_small_e2.yaml``), not the paper's.
 Deviations: the epoch is chosen on products held out from the training file. FashionViL's published row has another
-protocol, which its source line names. ``--scale small`` trains small towers from nothing: its CLIP row is chance.
+protocol, which its source line names. ``--scale small`` trains small towers from scratch: its CLIP row is chance.
 """
 
 from __future__ import annotations

@@ -43,7 +43,7 @@ from e2fashion.tasks.captioning.tables import caption_table, published_caption_r
 from e2fashion.tasks.captioning.train import train_decoder
 from e2fashion.types import ResultRecord
 from experiments._command import main
-from experiments._experiment import FASHIONGEN, ROOT, Experiment, Material, Row
+from experiments._experiment import FASHIONGEN, ROOT, Experiment, Material
 from experiments._tables import source_notes, write_tables
 
 CONFIGS = ROOT / "configs" / "caption"
@@ -154,7 +154,7 @@ EXPERIMENT = Experiment(
     name="table4_captioning",
     title="Captioning without paired training",
     table="table4",
-    rows=(Row("CLIP-FT", "clip_ft"), Row("E2", "e2")),
+    rows={"CLIP-FT": "clip_ft", "E2": "e2"},
     recipes=FASHIONGEN,
     baseline="CLIP-FT",
     view=view,

@@ -1,6 +1,6 @@
 """Table 5: how much the batch size matters to E2 and to CLIP-FT, as a table and as curves.
 
-Claim: E2's lead over CLIP-FT grows as batches shrink: its regional terms teach where few negatives do not.
+Claim: E2's lead over CLIP-FT grows as batches shrink: its regional terms still train it where few negatives do not.
 Runs: ``configs/ablation/batch_size.yaml`` on the scale's E2 configuration: equal epochs, so smaller batches take more
 steps.
 Protocol: ``full``, first views, text with tags; differences are against CLIP-FT at the paper's batch of 64.
@@ -19,9 +19,8 @@ from __future__ import annotations
 import sys
 
 from experiments._command import main
-from experiments._curves import draw_rows
 from experiments._experiment import Experiment
-from experiments._tables import retrieval_view
+from experiments._tables import draw_rows, retrieval_view
 
 EXPERIMENT = Experiment(
     name="table5_batch_size",

@@ -1,6 +1,6 @@
 """Table 6: what the data sets hold: image-text pairs, brands, products, mean length of a description.
 
-Claim: none of a model; the paper's AmazonFashion and Fashion-Gen side by side, and any other data set beside them.
+Claim: none about a model; the paper's AmazonFashion and Fashion-Gen, and any other data set.
 Runs: none. Reads every row of each catalogue once.
 
 Command::
@@ -21,8 +21,7 @@ from pathlib import Path
 
 from e2fashion.data.describe import statistics_records, statistics_table
 from experiments._command import main
-from experiments._data import DATA_SETS
-from experiments._experiment import CATALOGUES_ALONE, Experiment, Material
+from experiments._experiment import CATALOGUES_ALONE, DATA_SETS, Experiment, Material
 from experiments._tables import source_notes, write_tables
 
 

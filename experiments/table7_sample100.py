@@ -22,7 +22,7 @@ from __future__ import annotations
 import sys
 
 from experiments._command import main
-from experiments._experiment import FASHIONGEN, Experiment, Recipe, Row
+from experiments._experiment import FASHIONGEN, Experiment
 from experiments._tables import retrieval_view
 
 EXPERIMENT = Experiment(
@@ -30,8 +30,8 @@ EXPERIMENT = Experiment(
     title="Sample-100 retrieval",
     table="table7",
     other_tables={"fashiongen": "fashiongen_sample100"},
-    rows=(Row("CLIP-FT", "clip_ft"), Row("FILIP-FT", "filip_ft"), Row("E2", "e2")),
-    recipes={"paper": {"amazon_fashion": Recipe("amazon"), **FASHIONGEN["paper"]}, "small": FASHIONGEN["small"]},
+    rows={"CLIP-FT": "clip_ft", "FILIP-FT": "filip_ft", "E2": "e2"},
+    recipes={"paper": {"amazon_fashion": "amazon", **FASHIONGEN["paper"]}, "small": FASHIONGEN["small"]},
     baseline="CLIP-FT",
     protocols=("full", "sample_100"),
     view=retrieval_view("sample_100"),

@@ -28,10 +28,12 @@ def report(column: str, texts: Sequence[str]) -> str:
     lines += ["| kind | rows |", "|---|---:|", *(f"| {kind} | {counts[kind]:,} |" for kind in KINDS)]
     rest = Counter(composition for composition in found if not composition.is_understood)
     for kind in KINDS:
-        own = [(composition, rows) for composition, rows in rest.most_common() if composition.kind == kind]
-        if own:
+        of_kind = [(composition, rows) for composition, rows in rest.most_common() if composition.kind == kind]
+        if of_kind:
             lines += ["", f"### {kind}", "", "| rows | text | read as |", "|---:|---|---|"]
-            lines += [f"| {rows:,} | {_shown(composition)} | {str(composition) or '-'} |" for composition, rows in own]
+            lines += [
+                f"| {rows:,} | {_shown(composition)} | {str(composition) or '-'} |" for composition, rows in of_kind
+            ]
     return "\n".join(lines) + "\n"
 
 

@@ -9,12 +9,12 @@ from e2fashion.data.synthfashion.generate import contact_sheet, generate
 
 
 def main() -> None:
-    """Render products and write them side by side into one PNG."""
+    """Render products and write them into one PNG."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("output", type=Path, help="the PNG to write")
     parser.add_argument("--products", type=int, default=48)
     parser.add_argument("--views", type=int, default=1)
-    parser.add_argument("--size", type=int, default=128, help="pixels per picture")
+    parser.add_argument("--size", type=int, default=128, help="pixels per image")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--columns", type=int, default=8)
     parser.add_argument("--zoom", type=int, default=1)

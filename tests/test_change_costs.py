@@ -18,11 +18,11 @@ MAIN = "import sys; from e2fashion.__main__ import main; sys.exit(main(sys.argv[
 
 
 class Tree:
-    """A copy of the package, the scripts and the documentation, and which of its files a change touches."""
+    """A copy of all folders that a change may touch, and which of its files one touches."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        for name in ("e2fashion", "scripts", "docs"):
+        for name in ("e2fashion", "configs", "experiments", "scripts", "docs"):
             shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
 
     def write(self, name: str, text: str) -> None:
@@ -213,3 +213,34 @@ def test_an_option_costs_two_files(tree: Tree) -> None:
     assert "Bootstrap resamples" in tree.python("-c", MAIN, "evaluate", "--help")
     tree.python("-m", "scripts.config_reference")
     assert tree.changed()[0] == "docs/configuration.md"  # made from the field
+
+
+TABLE = '''"""Patches per token: ``configs/ablation/patches_per_token.yaml`` as a table."""
+
+from __future__ import annotations
+
+import sys
+
+from experiments._command import main
+from experiments._experiment import Experiment
+from experiments._tables import retrieval_view
+
+EXPERIMENT = Experiment(
+    name="table_patches", title="Patches per token", ablation="patches_per_token", view=retrieval_view("full")
+)
+
+if __name__ == "__main__":
+    sys.exit(main(EXPERIMENT))
+'''
+
+
+def test_a_table_costs_two_files(tree: Tree) -> None:
+    tree.write("experiments/table_patches.py", TABLE)
+    there = "<!-- components: differences -->"
+    tree.replace("scripts/results_page.md", (there, f"{there}\n\n<!-- components: retrieval test product -->"))
+    tree.python("-m", "scripts.results_page")
+    assert tree.changed() == ["docs/results.md", "experiments/table_patches.py", "scripts/results_page.md"]
+
+    command = ("-m", "experiments.table_patches", "--smoke", "--scale", "small", "--only", "one,two")
+    _, table, *_ = tree.python(*command, "--output", str(tree.folder.parent / "tables")).splitlines()
+    assert Path(table).read_text(encoding="utf-8").startswith("# Patches per token: SynthFashion (drawn)")

@@ -39,7 +39,7 @@ from e2fashion.tasks.retrieval.rankings import (
     rankings_file,
 )
 from e2fashion.tasks.retrieval.tables import p_value, retrieval_table
-from e2fashion.types import ResultRecord
+from e2fashion.types import E2FashionError, ResultRecord
 
 
 @dataclass(frozen=True)
@@ -173,19 +173,42 @@ def _differences(
         seeds = [seed for seed in result.folders if baseline and seed in baseline.folders]
         if baseline is None or result is baseline or not seeds:
             continue
-        ours, theirs = (
-            pool_rankings([_rankings(row.folders[seed], split, positives, data_fingerprint) for seed in seeds])
-            for row in (result, baseline)
-        )
+        ours, theirs = ([RunFolder(row.folders[seed]) for seed in seeds] for row in (result, baseline))
         context = RecordContext(run="", model=result.name, split=split, data_fingerprint=data_fingerprint)
-        records = compare_rankings(ours, theirs, context, FullGallery.name, baseline.name)
+        records = compare_runs(ours, theirs, context, baseline.name, positives)
         differences[result.name] = next(record for record in records if record.direction == BOTH)
     return differences
 
 
-def _rankings(folder: Path, split: str, positives: str, data_fingerprint: str) -> list[Ranking]:
-    file = rankings_file(RunFolder(folder).rankings, FullGallery.name, split, data_fingerprint)
-    return [ranking for ranking in load_rankings(file)[0] if ranking.positives == positives]
+def compare_runs(
+    ours: Sequence[RunFolder],
+    baseline: Sequence[RunFolder],
+    context: RecordContext,
+    against: str,
+    positives: str | None = None,
+) -> list[ResultRecord]:
+    """Paired bootstrap differences to the runs of a baseline under protocol ``full``, from the ranks that runs keep.
+
+    The queries of all runs (seeds) are pooled: a product is drawn with all its queries and runs together.
+    ``positives`` is one notion of a hit (None: all).
+
+    Raises:
+        E2FashionError: a run has kept no ranks; the message says how to get them.
+    """
+
+    def pooled(folders: Sequence[RunFolder]) -> list[Ranking]:
+        rankings = []
+        for folder in folders:
+            file = rankings_file(folder.rankings, FullGallery.name, context.split, context.data_fingerprint)
+            if not file.is_file():
+                raise E2FashionError(
+                    f"{folder.path} has kept no ranks of {context.split} ({file.name}): evaluate it again with "
+                    f"`e2fashion evaluate {folder.path} data=<catalogue> split={context.split}`."
+                )
+            rankings.append([item for item in load_rankings(file)[0] if positives in (None, item.positives)])
+        return pool_rankings(rankings)
+
+    return compare_rankings(pooled(ours), pooled(baseline), context, FullGallery.name, against)
 
 
 def _duration(seconds: float | None) -> str:

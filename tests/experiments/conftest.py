@@ -4,13 +4,13 @@ from pathlib import Path
 
 import pytest
 
-from experiments import _smoke
+from experiments._command import smoke_catalogue as prepare_catalogue
 
 
 @pytest.fixture(scope="session")
 def smoke_catalogue(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The garments that ``--smoke`` draws."""
-    return _smoke.smoke_catalogue(tmp_path_factory.mktemp("smoke") / "catalogue")
+    return prepare_catalogue(tmp_path_factory.mktemp("smoke") / "catalogue")
 
 
 @pytest.fixture(scope="session")

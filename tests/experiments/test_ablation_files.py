@@ -7,28 +7,27 @@ from omegaconf import OmegaConf
 
 from e2fashion.ablation.plan import load_ablation
 from e2fashion.ablation.sweep import run_ablation
-from experiments._experiment import RUN_CONFIGS, Recipe
-from experiments._runs import CONFIGS
-from experiments._smoke import smoke_overrides
+from experiments._command import smoke_overrides
+from experiments._experiment import ABLATIONS, RUN_CONFIGS
 
 DRAWN = {"batch_size", "components", "drop_entity", "kagl_pretrained", "kagl_pretrained_trials", "tokens_per_entity"}
-FILES = [file for file in sorted(CONFIGS.glob("*.yaml")) if file.stem not in DRAWN]
+FILES = [file for file in sorted(ABLATIONS.glob("*.yaml")) if file.stem not in DRAWN]
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
 def test_a_row_of_an_ablation_smokes(file: Path, smoke_catalogue: Path, tmp_path: Path) -> None:
     paper = "b32" in file.stem
-    recipe, scale = (Recipe("fashiongen"), "paper") if paper else (Recipe("quickstart"), "small")
-    words = [
+    prefix, scale = ("fashiongen", "paper") if paper else ("quickstart", "small")
+    overrides = [
         f"data={smoke_catalogue}",
-        f"base={RUN_CONFIGS / f'{recipe.prefix}_e2.yaml'}",
+        f"base={RUN_CONFIGS / f'{prefix}_e2.yaml'}",
         f"output={tmp_path}",
         "seeds=[0]",
-        *smoke_overrides(recipe, scale),
+        *smoke_overrides(prefix, scale),
     ]
     row = list(OmegaConf.load(file).rows)[-1]
     result = next(
-        item for item in run_ablation(load_ablation(file, words), only=[row], progress=False) if item.name == row
+        item for item in run_ablation(load_ablation(file, overrides), only=[row], progress=False) if item.name == row
     )
     assert not result.errors
     assert result.records

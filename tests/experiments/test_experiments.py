@@ -7,11 +7,12 @@ from pathlib import Path
 import pytest
 from omegaconf import OmegaConf
 
-from e2fashion.records import read_records
+from e2fashion.ablation.report import compare_runs
+from e2fashion.records import RecordContext, read_records
+from e2fashion.run_folder import RunFolder
 from e2fashion.types import E2FashionError
 from experiments._command import main, run
-from experiments._experiment import ROOT, RUN_CONFIGS, Experiment
-from experiments._runs import CONFIGS
+from experiments._experiment import ABLATIONS, ROOT, RUN_CONFIGS, UNTRAINED, Experiment
 from experiments._tables import retrieval_view
 
 NAMES = sorted(file.stem for file in (ROOT / "experiments").glob("[a-z]*.py"))
@@ -27,7 +28,7 @@ TABLE = experiment("table1_full_candidates")
 
 SOME_ROWS = {
     "kagl_pretrained_trials": ("--only", "e2,e2_unseen_at_first"),
-    "table5_batch_size": ("--only", "e2_32,e2_64,clip_ft_32,clip_ft_64"),  # two places on each curve
+    "table5_batch_size": ("--only", "e2_32,e2_64,clip_ft_32,clip_ft_64"),  # two points on each curve
     "table10_tokens_per_entity": ("--only", "one,two"),
 }
 """Where the rows are many and alike; all of them are read by tests/ablation."""
@@ -45,13 +46,11 @@ def test_an_experiment_is_called_like_its_file_and_says_how_it_is_run(name: str)
 @pytest.mark.parametrize("name", NAMES)
 def test_the_rows_of_an_experiment_have_configurations(name: str) -> None:
     found = experiment(name)
-    titles = [row.title for row in found.rows]
-    assert len(set(titles)) == len(titles)
-    if found.ablation:
-        titles = list(OmegaConf.load(CONFIGS / f"{found.ablation}.yaml").rows)
+    titles = list(OmegaConf.load(ABLATIONS / f"{found.ablation}.yaml").rows) if found.ablation else list(found.rows)
     assert found.baseline is None or found.baseline in titles
-    for recipe in (recipe for recipes in found.recipes.values() for recipe in recipes.values()):
-        assert all((RUN_CONFIGS / f"{recipe.prefix}_{row.system}.yaml").is_file() for row in found.rows)
+    for prefix in (prefix for recipes in found.recipes.values() for prefix in recipes.values()):
+        systems = [UNTRAINED.get(system, system) for system in found.rows.values()]
+        assert all((RUN_CONFIGS / f"{prefix}_{system}.yaml").is_file() for system in systems)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -74,7 +73,7 @@ def test_seeds_become_mean_and_spread_and_the_table_can_be_drawn_again(
     smoke_catalogue: Path, smoke_output: Path
 ) -> None:
     given = ["--smoke", "--data", f"synthfashion={smoke_catalogue}", "--output", str(smoke_output), "--seeds", "0,1"]
-    few = replace(TABLE, rows=tuple(row for row in TABLE.rows if row.title in ("CLIP", "E2")), baseline="CLIP")
+    few = replace(TABLE, rows={"CLIP": "clip", "E2": "e2"}, baseline="CLIP")
     files = run(few, *given)
     content = files[0].read_text()
     assert " ± " in content
@@ -91,7 +90,7 @@ def test_seeds_become_mean_and_spread_and_the_table_can_be_drawn_again(
 
 
 @pytest.mark.parametrize(
-    ("words", "message"),
+    ("arguments", "message"),
     [
         ([], "needs --data fashiongen=<catalogue>.*validation.h5.*e2fashion data prepare configs/data/fashiongen.yaml"),
         (["--scale", "small"], "needs one of: --data kagl=<catalogue>, --data synthfashion"),
@@ -107,9 +106,9 @@ def test_seeds_become_mean_and_spread_and_the_table_can_be_drawn_again(
         (["fast"], "'fast' is neither a flag nor key=value"),
     ],
 )
-def test_what_is_missing_or_wrong_is_named(words: list[str], message: str) -> None:
+def test_what_is_missing_or_wrong_is_named(arguments: list[str], message: str) -> None:
     with pytest.raises(E2FashionError, match=f"(?s){message}"):
-        run(TABLE, *words)
+        run(TABLE, *arguments)
 
 
 @pytest.mark.parametrize(("name", "row"), [("table1_full_candidates", "CLIP"), ("table8_drop_entity", "e2")])
@@ -128,21 +127,28 @@ def test_a_row_that_the_base_has_nothing_for_is_named(smoke_catalogue: Path, smo
     assert "| no_composition |" in content
 
 
-def test_a_run_without_ranks_cannot_be_compared(smoke_catalogue: Path, tmp_path: Path) -> None:
+def test_a_run_without_ranks_has_to_be_evaluated_again(smoke_catalogue: Path, tmp_path: Path) -> None:
     given = ["--smoke", "--data", f"synthfashion={smoke_catalogue}", "--output", str(tmp_path)]
-    pair = replace(TABLE, rows=TABLE.rows[:2], baseline="CLIP")
+    pair = replace(TABLE, rows={"CLIP": "clip", "CLIP-FT": "clip_ft"}, baseline="CLIP")
     run(pair, *given)
     for file in tmp_path.rglob("full-test-*.safetensors"):
         file.unlink()
+    with pytest.raises(E2FashionError, match=r"row 'CLIP', seed 0 has no records at .* same command without --view"):
+        run(pair, *given, "--view")
+
+
+def test_runs_without_ranks_cannot_be_compared(tmp_path: Path) -> None:
+    runs = [RunFolder(tmp_path)]
+    context = RecordContext(run="", model="e2", split="test", data_fingerprint="f" * 64)
     with pytest.raises(
         E2FashionError, match=r"has kept no ranks of test .* evaluate it again with `e2fashion evaluate"
     ):
-        run(pair, *given, "--view")
+        compare_runs(runs, runs, context, "clip_ft")
 
 
 def test_finished_runs_are_taken_from_elsewhere(smoke_catalogue: Path, tmp_path: Path) -> None:
     given = ["--smoke", "--data", f"synthfashion={smoke_catalogue}", "--output"]
-    pair = replace(TABLE, rows=TABLE.rows[:2], baseline="CLIP")
+    pair = replace(TABLE, rows={"CLIP": "clip", "CLIP-FT": "clip_ft"}, baseline="CLIP")
     first = run(pair, *given, str(tmp_path / "first"))
     kept = tmp_path / "kept" / "records.jsonl"
     reuse = ["--reuse", str(tmp_path / "first" / "runs"), "--records", str(kept)]
@@ -162,8 +168,8 @@ def test_an_ablation_takes_finished_runs_from_elsewhere(
     second = run(pretrained, *given, str(tmp_path), "--reuse", str(smoke_output), "--jobs", "2")
     assert second[0].read_text() == first[0].read_text()
     assert not list(tmp_path.rglob("model"))
-    words = [*given, str(tmp_path), "--reuse", str(smoke_output), "--only", "clip_ft,e2"]
-    text = run(pretrained, *words)[0].read_text()
+    arguments = [*given, str(tmp_path), "--reuse", str(smoke_output), "--only", "clip_ft,e2"]
+    text = run(pretrained, *arguments)[0].read_text()
     assert "| clip_ft |" in text
     assert "| filip_ft |" not in text
     assert "Row `filip_ft` is not in the table: left out by --only" in text

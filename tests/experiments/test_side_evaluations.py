@@ -1,4 +1,4 @@
-"""Side evaluations, with one tiny model in every role."""
+"""The side evaluations, with one tiny model in every role."""
 
 from pathlib import Path
 
@@ -31,7 +31,7 @@ def test_every_measurement_lands_in_records_and_tables(material: Material) -> No
     assert {record.seed for record in records if record.run == "abc"} == {3}
     zero_shot = {record.model: record.value for record in records if record.metric == "accuracy"}
     assert set(zero_shot) == {"CLIP, pretrained", "e2", *(f"e2, {share}% of the way" for share in (25, 50, 75))}
-    assert len(set(zero_shot.values())) == 1  # between a model and itself lies itself
+    assert len(set(zero_shot.values())) == 1  # between a model and itself is itself
     divisions = {record.extra["division"] for record in records if record.task == "retrieval_by_group"}
     assert divisions == {"training products of the brand", "words of the description"}
     assert set(tables) == {"_zero_shot", "_groups_0_i2t", "_groups_0_t2i", "_groups_1_i2t", "_groups_1_t2i"}

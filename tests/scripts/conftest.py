@@ -1,4 +1,4 @@
-"""The scripts stand beside the package and are not installed with it."""
+"""The scripts are not installed with the package."""
 
 import sys
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The sheet of selected patches: one PNG, with another model beside on request, and an error in words."""
+"""The sheet of selected patches: one PNG, with the attention of another model on request, and an error message."""
 
 from pathlib import Path
 
@@ -11,11 +11,11 @@ from e2fashion.data.catalogue import Catalogue
 from scripts.selection_sheet import main
 
 
-def test_a_sheet_is_drawn_beside_a_plain_clip(synth_catalogue: Catalogue, tmp_path: Path) -> None:
+def test_a_sheet_is_drawn_with_the_attention_of_a_plain_clip(synth_catalogue: Catalogue, tmp_path: Path) -> None:
     model = save_tiny_run(synth_catalogue, tmp_path / "e2")
     clip = save_random_clip(tmp_path / "clip", ["a shirt"])
-    place = [str(model.parent), str(synth_catalogue.path), str(tmp_path / "sheet.png")]
-    main([*place, "--beside", str(clip), "--products", "3"])
+    arguments = [str(model.parent), str(synth_catalogue.path), str(tmp_path / "sheet.png")]
+    main([*arguments, "--compare", str(clip), "--products", "3"])
     with Image.open(tmp_path / "sheet.png") as sheet:
         assert sheet.width > sheet.height > 300
 
