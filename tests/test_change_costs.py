@@ -157,7 +157,6 @@ def documented(begin: str) -> str:
 
 
 def test_a_data_set_costs_three_files(tree: Tree) -> None:
-    (tree.folder / "configs" / "data").mkdir(parents=True)
     tree.write("e2fashion/data/sources/lookbook.py", documented("# e2fashion/data/sources/lookbook.py"))
     behind = "from e2fashion.data.sources.synthetic"
     tree.replace(
