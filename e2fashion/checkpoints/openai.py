@@ -124,52 +124,15 @@ def _shape(state: State, key: str, dimensions: int, where: str) -> Shape:
             f"{where} lacks {key!r}: it is no CLIP in OpenAI's layout, which open_clip and the official E2 share. "
             f"Its {len(state)} keys begin with: {begin}"
         )
-    if state[key].ndim != dimensions:
-        raise E2FashionError(
-            f"{where}: {key!r} has shape {tuple(state[key].shape)}; {dimensions} dimensions were expected"
-        )
-    return tuple(state[key].shape)
+    shape = tuple(state[key].shape)
+    if len(shape) != dimensions or 0 in shape:
+        raise E2FashionError(f"{where}: {key!r} has shape {shape}; {dimensions} dimensions above 0 were expected")
+    return shape
 
 
 def count_numbers(state: State, pattern: str) -> int:
     """How many different numbers occur in the keys that match."""
     return len({found[1] for key in state if (found := re.match(pattern, key))})
-
-
-def _tower_shapes(prefix: str, width: int, mlp: int, layers: int) -> dict[str, Shape]:
-    """Keys and shapes of one transformer in OpenAI's layout."""
-    block: dict[str, Shape] = {
-        "attn.in_proj_weight": (3 * width, width),
-        "attn.in_proj_bias": (3 * width,),
-        "attn.out_proj.weight": (width, width),
-        "attn.out_proj.bias": (width,),
-        "mlp.c_fc.weight": (mlp, width),
-        "mlp.c_fc.bias": (mlp,),
-        "mlp.c_proj.weight": (width, mlp),
-        "mlp.c_proj.bias": (width,),
-    }
-    for norm in ("ln_1", "ln_2"):
-        block |= {f"{norm}.{kind}": (width,) for kind in KINDS}
-    return {f"{prefix}.{layer}.{key}": shape for layer in range(layers) for key, shape in block.items()}
-
-
-def openai_shapes(sizes: OpenAIShape, image_projection: str = IMAGE_PROJECTION) -> dict[str, Shape]:
-    """Every key of OpenAI's CLIP layout, with its shape."""
-    vision, text = sizes.vision_width, sizes.text_width
-    shapes: dict[str, Shape] = {
-        "positional_embedding": (sizes.context, text),
-        "text_projection": (text, sizes.joint),
-        "logit_scale": (),
-        "token_embedding.weight": (sizes.vocabulary, text),
-        "visual.class_embedding": (vision,),
-        "visual.positional_embedding": (sizes.grid**2 + 1, vision),
-        "visual.conv1.weight": (vision, 3, sizes.patch_size, sizes.patch_size),
-        image_projection: (vision, sizes.joint),
-    }
-    for norm, width in (("visual.ln_pre", vision), ("visual.ln_post", vision), ("ln_final", text)):
-        shapes |= {f"{norm}.{kind}": (width,) for kind in KINDS}
-    shapes |= _tower_shapes(VISION_LAYERS, vision, sizes.vision_mlp, sizes.vision_layers)
-    return shapes | _tower_shapes(TEXT_LAYERS, text, sizes.text_mlp, sizes.text_layers)
 
 
 def check_state(
@@ -346,6 +309,14 @@ def tower_configs(sizes: OpenAIShape, facts: Facts) -> dict[str, Any]:
         hidden_act=facts.activation,
     )
     return {"text_config": text.to_dict(), "vision_config": vision.to_dict()}
+
+
+def openai_shapes(sizes: OpenAIShape, image_projection: str = IMAGE_PROJECTION) -> dict[str, Shape]:
+    """Every key of OpenAI's CLIP layout, with the shape that it has in a model of these sizes."""
+    config = CLIPConfig(**tower_configs(sizes, Facts("quick_gelu", 1, 1)), projection_dim=sizes.joint)
+    with torch.device("meta"), no_init_weights():
+        model = CLIPModel(config)
+    return {key: tuple(tensor.shape) for key, tensor in to_openai(model, image_projection).items()}
 
 
 def filled(model_class: type[Model], config: CLIPConfig, tensors: State) -> Model:
