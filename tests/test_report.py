@@ -74,7 +74,7 @@ def test_equal_tables_of_two_notions_of_a_hit_are_written_once(records: list[Res
     content = write_tables(records)
     assert content.count("| regional |") == 1
     assert "a hit is the same product" in content
-    assert "The values are the same for: Protocol `full` on test: " in content
+    assert "The same values hold for: Protocol `full` on test: " in content
     by_text = [replace(r, value=r.value + (r.positives == "text")) for r in records]
     assert write_tables(by_text).count("| regional |") == 2
 
