@@ -1,4 +1,4 @@
-"""Who attends to whom: a learned bias that hides the selection tokens, and a mask that hides the image from them."""
+"""Attention between selection tokens and image: a learned bias that hides the tokens, a mask that hides the image."""
 
 from __future__ import annotations
 
