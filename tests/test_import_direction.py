@@ -3,6 +3,7 @@
 import ast
 import subprocess
 import sys
+from functools import cache
 from graphlib import TopologicalSorter
 from pathlib import Path
 
@@ -66,6 +67,7 @@ def unit_of(parts: tuple[str, ...]) -> str:
     return ".".join(names[:2]) if names[0] == "tasks" else names[0]
 
 
+@cache
 def names_of(module: str) -> set[str] | None:
     """What a module of ours defines or imports at any depth, and the modules of a package; None where there is none."""
     place = PACKAGE.parent.joinpath(*module.split("."))

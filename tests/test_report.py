@@ -94,9 +94,9 @@ def test_the_best_image_of_a_query_has_the_highest_score(plain: Encoder, synth_c
     embedded = embed_catalogue(plain, synth_catalogue, "test", progress=False)
     query = next(place for place in range(12) if plain_text(plain, synth_catalogue, place) == row.text)
     scores = embedded.image_embeds[embedded.first_images] @ embedded.text_embeds[embedded.first_texts][query]
-    assert len(row.found["plain"]) == SHOWN
+    assert len(row.retrieved["plain"]) == SHOWN
     best = synth_catalogue.split("test")[int(scores.argmax()) * 2]["image"]
-    shown = row.found["plain"][0][0]
+    shown = row.retrieved["plain"][0][0]
     assert np.array_equal(shown, plain.transform(decode_image(best)).permute(1, 2, 0).numpy())
 
 

@@ -123,10 +123,10 @@ def _train_stage(
                 folder.path,
                 name,
                 best,
-                _sample_figures(config, encoder, data, folder.figures / name),
-                loggers,
-                Machine(config.accelerator, config.devices, config.nodes),
-                progress,
+                extra_callbacks=_sample_figures(config, encoder, data, folder.figures / name),
+                loggers=loggers,
+                machine=Machine(config.accelerator, config.devices, config.nodes),
+                progress=progress,
             )
     finally:
         seconds = round(spent + time.perf_counter() - started, 1)

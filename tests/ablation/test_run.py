@@ -60,11 +60,11 @@ class Starts:
         self.noisy: dict[str, bool] = {}
 
     def __call__(
-        self, module: Any, data: Any, settings: Any, folder: Path, stage: str, best: Any, **options: Any
+        self, module: Any, data: Any, config: Any, epochs: int, folder: Path, stage: str, best: Any, **options: Any
     ) -> None:
         self.weights[stage] = {name: value.clone() for name, value in module.model.state_dict().items()}
         self.noisy[stage] = all(part.training for part in module.model.modules())
-        fit_stage(module, data, settings, folder, stage, best, **options)
+        fit_stage(module, data, config, epochs, folder, stage, best, **options)
 
 
 @pytest.fixture(scope="module")
@@ -210,9 +210,11 @@ def interrupted_by(action: Callable[[], None], at: tuple[str, int]) -> Callable[
             if (self.stage, trainer.global_step) == at:
                 action()
 
-    def fit(module: Any, data: Any, settings: Any, folder: Path, stage: str, best: Any, **options: Any) -> None:
+    def fit(
+        module: Any, data: Any, config: Any, epochs: int, folder: Path, stage: str, best: Any, **options: Any
+    ) -> None:
         options["extra_callbacks"] = [*options.get("extra_callbacks", ()), Accident(stage)]
-        fit_stage(module, data, settings, folder, stage, best, **options)
+        fit_stage(module, data, config, epochs, folder, stage, best, **options)
 
     return fit
 

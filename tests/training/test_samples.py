@@ -85,7 +85,7 @@ def test_what_is_shown_as_retrieved_is_what_the_model_retrieves(
     assert [row.text for row in shown] == [row.text for row in expected]
     assert [row.rank for row in shown] == [row.rank for row in expected]
     for own, other in zip(shown, expected, strict=True):
-        for (picture, right), (there, right_there) in zip(own.found["run"], other.found["run"], strict=True):
+        for (picture, right), (there, right_there) in zip(own.retrieved["run"], other.retrieved["run"], strict=True):
             assert right == right_there
             assert np.array_equal(picture, there)
 
