@@ -6,6 +6,7 @@ import socket
 import struct
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -133,6 +134,7 @@ def test_every_logger_has_the_same_numbers_and_a_resumed_stage_goes_on(tmp_path:
 def test_what_is_logged_again_stands_once(tmp_path: Path) -> None:
     settings = LogSettings(("tensorboard",))
     log(settings, tmp_path, {1: 10.0, 3: 20.0, 5: 99.0}, {})
+    time.sleep(1.1)  # TensorBoard orders files by the second in their names, and then by a counter as text: 10 before 9
     log(settings, tmp_path, {5: 30.0, 7: 40.0}, {}, step=4)
     assert in_csv(tmp_path) == in_tensorboard(tmp_path) == {1: 10.0, 3: 20.0, 5: 30.0, 7: 40.0}
 
