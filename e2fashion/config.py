@@ -318,6 +318,8 @@ def _empty(base: DictConfig, layer: DictConfig) -> None:
         given, current = layer._get_node(key), base._get_node(key, validate_access=False)
         if not isinstance(given, DictConfig) or not isinstance(current, DictConfig) or current._is_none():
             continue
+        if current._is_interpolation():  # it refers to another value; merging replaces the reference
+            continue
         if not given._is_none() and not given and OmegaConf.get_type(current) is dict:
             base[key] = {}
         else:

@@ -247,3 +247,9 @@ def test_a_renamed_key_may_have_its_former_name(words: list[str], tmp_path: Path
     assert load_config(Renamed) == Renamed(["a", "b"])
     with pytest.raises(E2FashionError, match=r"key 'modes\[0\]': Invalid value 'c'"):
         load_config(Renamed, None, ["arms=c"])
+
+
+def test_a_reference_for_a_mapping_is_replaced_by_a_mapping(tmp_path: Path) -> None:
+    write(tmp_path, "base.yaml", "data: d\ntrain: ${oc.env:HOME}\n")
+    file = write(tmp_path, "run.yaml", "base: base.yaml\ntrain: {weight_decay: 0.1}\n")
+    assert load_config(RunConfig, file).train.weight_decay == 0.1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Protocol, TypeAlias, runtime_checkable
@@ -143,7 +144,7 @@ class FileProducts:
         """The folder or list; the fingerprint is over ids, sizes and times of change."""
         digest = hashlib.sha256()
         for name, file in zip(self.ids.to_pylist(), self.files, strict=True):
-            state = file.stat() if file.exists() else None
+            state = file.stat() if _is_file(file) else None
             facts = f"{state.st_size}\0{state.st_mtime_ns}" if state else "missing"
             digest.update(f"{name}\0{facts}\n".encode())
         return Origin("files", self._path, digest.hexdigest())
@@ -172,11 +173,16 @@ def _files(source: Path | str | Sequence[Path | str] | Mapping[str, Path | str],
         files = _by_stem(*_listed(Path(source)))
     else:
         files = _by_stem([_path(file) for file in source], None)
-    if all_exist and (missing := next((file for file in files.values() if not file.is_file()), None)):
+    if all_exist and (missing := next((file for file in files.values() if not _is_file(file)), None)):
         raise E2FashionError(f"the image '{missing}' does not exist or is no regular file: give files that exist")
     if not files:
         raise E2FashionError(f"'{path}' holds no images ({COMMON_FORMATS}): {_ALTERNATIVES}")
     return FileProducts(files, path)
+
+
+def _is_file(file: Path) -> bool:
+    """Whether it is a file; unlike ``Path.is_file`` also for a name that is longer than file names can be."""
+    return os.path.isfile(file)  # noqa: PTH113
 
 
 def _path(file: Path | str) -> Path:

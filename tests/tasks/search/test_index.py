@@ -373,6 +373,9 @@ def test_sources_that_cannot_be_indexed(photos: Path, tmp_path: Path) -> None:
         build_index(ENCODER, tmp_path / "nowhere", tmp_path / "index")
     with pytest.raises(E2FashionError, match=r"the image '.*gone.png' does not exist"):
         build_index(ENCODER, [photos / "gone.png"], tmp_path / "index")
+    (photos / "long.txt").write_text("a" * 300, encoding="utf-8")  # longer than a file name can be
+    with pytest.raises(E2FashionError, match=r"a{300}' does not exist or is no regular file"):
+        build_index(ENCODER, photos / "long.txt", tmp_path / "index")
     (tmp_path / "empty").mkdir()
     with pytest.raises(E2FashionError, match="holds no images"):
         build_index(ENCODER, tmp_path / "empty", tmp_path / "index")
