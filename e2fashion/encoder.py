@@ -20,6 +20,7 @@ from e2fashion.data.transforms import ImageTransform, normalize
 from e2fashion.disk import write_checksums
 from e2fashion.embedding import evaluating, unit_features
 from e2fashion.model_folder import LARGEST_SQUARE, model_card, text_settings, transform_of
+from e2fashion.models.configuration_e2 import JOINED_LATER
 from e2fashion.models.loading import checked_source, load_config, load_weights, only_our_errors, read_config
 from e2fashion.models.modeling_e2 import E2Model
 from e2fashion.models.tokenizer import check_token_ids, load_tokenizer, two_texts
@@ -34,8 +35,6 @@ SAME = 1e-7
 
 #: Keys of a configuration that describe the origin of a model, not what it computes.
 NOT_IDENTITY = ("_name_or_path", "transformers_version", "architectures", "dtype")
-#: Fields that joined the configuration when models existed: at these values the model is what it was without them.
-JOINED_LATER = {"value_layer": None, "token_attention": "all"}
 
 #: An image in memory or an image file; one or several (also as an array or tensor of four dimensions).
 ImageInput: TypeAlias = ImageSource

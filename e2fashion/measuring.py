@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, Protocol, TypeVar, cast
-
-from torch import nn
+from typing import Any, Literal, Protocol, TypeVar
 
 from e2fashion.arithmetic import build_device, measuring_precision, set_threads
 from e2fashion.config import read_yaml
@@ -91,7 +89,7 @@ def results_file(output: str | None, run: RunFolder, verb: str, encoder: Encoder
 
 def to_device(encoder: Encoder, accelerator: str) -> None:
     """Move the encoder to where it shall compute."""
-    cast(nn.Module, encoder.model).to(build_device(accelerator))
+    encoder.to(build_device(accelerator))
 
 
 def encoding_of(encoder: Encoder, precision: str) -> dict[str, Any]:

@@ -8,7 +8,8 @@ import platform
 import resource
 import subprocess
 import sys
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -128,14 +129,26 @@ class RunFolder:
             **environment(device),
         )
 
-    def log_to_file(self) -> logging.Handler:
-        """Append this package's log lines to ``log.txt``; the caller removes the handler."""
+    @contextmanager
+    def log_to_file(self) -> Iterator[Callable[[E2FashionError], None]]:
+        """Append this package's log lines to ``log.txt``.
+
+        Yields a function that appends an error to the file only: the caller prints it.
+        """
         handler = logging.FileHandler(self.log, encoding="utf-8")
         handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
         package = logging.getLogger("e2fashion")
         package.addHandler(handler)
         package.setLevel(logging.INFO)
-        return handler
+
+        def append(error: E2FashionError) -> None:
+            handler.handle(package.makeRecord(package.name, logging.ERROR, "", 0, str(error), (), None))
+
+        try:
+            yield append
+        finally:
+            package.removeHandler(handler)
+            handler.close()
 
 
 def git_commit() -> str:

@@ -51,15 +51,18 @@ def run_rows(
     pool = output / "runs"
     planned, problems = _planned(experiment, prefix, catalogue, pool, options)
     shared = [*(folder for folder in (output / "ablations",) if folder.is_dir()), *options.reuse]
+    find = partial(find_runs, data_fingerprint=catalogue.fingerprint, pool=pool, reuse=shared)
     if options.train:
         pool.mkdir(parents=True, exist_ok=True)
         train = partial(
             train_runs, catalogue=catalogue, folder=pool, reuse=shared, jobs=options.jobs, progress=options.progress
         )
-        done = {item.run.name for item in train([_evaluated(run, "val") for run in planned]) if item.state == "done"}
+        on_val = [_evaluated(run, "val") for run in planned]
+        train(on_val)
+        done = {item.run.name for item in find(on_val) if item.state == "done"}
         train([run for run in planned if run.name in done])
     folders: dict[str, list[RunFolder]] = {}
-    for item in find_runs(planned, catalogue.fingerprint, [*([pool] if pool.is_dir() else []), *shared]):
+    for item in find(planned):
         title, seed = item.run.row, item.run.seed
         if item.state == "done":
             folders.setdefault(title, []).append(item.folder)

@@ -88,11 +88,9 @@ def test_the_record_is_json_that_a_person_can_read(folder: RunFolder) -> None:
 
 
 def test_the_log_holds_lines_of_this_package(folder: RunFolder) -> None:
-    handler = folder.log_to_file()
-    logging.getLogger("e2fashion.somewhere").info("a line")
-    logging.getLogger("another").warning("no line")
-    logging.getLogger("e2fashion").removeHandler(handler)
-    handler.close()
+    with folder.log_to_file():
+        logging.getLogger("e2fashion.somewhere").info("a line")
+        logging.getLogger("another").warning("no line")
     assert folder.log.read_text(encoding="utf-8").strip().endswith("INFO a line")
 
 

@@ -64,11 +64,6 @@ class Ablation:
     reuse: tuple[Path, ...] = ()
     arguments: tuple[str, ...] = ()
 
-    @property
-    def folders(self) -> list[Path]:
-        """Folders to search for finished runs of the same identity."""
-        return [*([self.folder] if self.folder.is_dir() else []), *self.reuse]
-
     def on(self, data_fingerprint: str) -> Ablation:
         """The same ablation with the identities of its runs on a catalogue with this fingerprint."""
         runs = (replace(run, identity=run_identity(run.config, data_fingerprint)) for run in self.runs)

@@ -64,21 +64,17 @@ def _train_first_process(
     config = _with_checkpoint(config, folder)
     arithmetic = with_recorded_reasons(arithmetic, folder.read_record().get("arithmetic", {}))
     folder.update_record(arithmetic={name: str(choice) for name, choice in arithmetic.items()})
-    handler = folder.log_to_file()
-    try:
-        log_arithmetic(arithmetic)
-        train_stages(config, catalogue, folder, progress)
-        encoder = load_encoder(str(folder.model), name=config.name)
-        results_of(folder, encoder, catalogue, config, config.evaluate_splits, progress)
-    except E2FashionError as error:
-        if isinstance(error, RunInterruptedError):
-            error = RunInterruptedError(f"interrupted. Resume with: e2fashion train {folder.path}", error.number)
-        # To the log file only: the caller prints it.
-        handler.handle(logger.makeRecord(logger.name, logging.ERROR, "", 0, str(error), (), None))
-        raise error
-    finally:
-        logging.getLogger("e2fashion").removeHandler(handler)
-        handler.close()
+    with folder.log_to_file() as append_error:
+        try:
+            log_arithmetic(arithmetic)
+            train_stages(config, catalogue, folder, progress)
+            encoder = load_encoder(str(folder.model), name=config.name)
+            results_of(folder, encoder, catalogue, config, config.evaluate_splits, progress)
+        except E2FashionError as error:
+            if isinstance(error, RunInterruptedError):
+                error = RunInterruptedError(f"interrupted. Resume with: e2fashion train {folder.path}", error.number)
+            append_error(error)
+            raise error
 
 
 def _with_checkpoint(config: RunConfig, folder: RunFolder) -> RunConfig:

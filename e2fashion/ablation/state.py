@@ -43,13 +43,15 @@ class FoundRun:
     error: str = ""
 
 
-def find_runs(runs: Iterable[PlannedRun], data_fingerprint: str, folders: Iterable[Path]) -> list[FoundRun]:
-    """Find each run in its folder, else a finished one of the same identity anywhere below ``folders``.
+def find_runs(
+    runs: Sequence[PlannedRun], data_fingerprint: str, pool: Path, reuse: Iterable[Path] = ()
+) -> list[FoundRun]:
+    """Find each run in its folder, else a finished one of the same identity anywhere below ``pool`` or ``reuse``.
 
     Raises:
-        E2FashionError: a run's folder holds another run; one of ``folders`` does not exist.
+        E2FashionError: a run's folder holds another run; a folder of ``reuse`` does not exist.
     """
-    runs = list(runs)
+    folders = [*([pool] if pool.is_dir() else []), *reuse]
     elsewhere = finished_runs(folders, {run.identity for run in runs})
     found = []
     for run in runs:

@@ -41,8 +41,8 @@ def train_runs(
     jobs: int = 1,
     progress: bool = True,
     after_each: Callable[[], object] = lambda: None,
-) -> list[FoundRun]:
-    """Train and evaluate each run that is not finished; returns the final state of all.
+) -> None:
+    """Train and evaluate each run that is not finished.
 
     A failed run has the reason in its folder and does not stop the others.
 
@@ -59,8 +59,7 @@ def train_runs(
         FolderLockedError: another process trains some of the runs; all others are done.
         RunInterruptedError: Ctrl-C. A further call resumes; finished runs are not repeated.
     """
-    below = [*([folder] if folder.is_dir() else []), *reuse]
-    left = [item for item in find_runs(runs, catalogue.fingerprint, below) if item.state != "done"]
+    left = [item for item in find_runs(runs, catalogue.fingerprint, folder, reuse) if item.state != "done"]
     busy: list[str] = []
     if jobs > 1 or any(item.run.config.processes > 1 for item in left):
         for item, error in train_in_parallel(left, jobs, folder):
@@ -76,7 +75,6 @@ def train_runs(
             f"{len(busy)} runs are being written by other processes ({'; '.join(busy)}): repeat the command when they "
             "have ended. All others are done."
         )
-    return find_runs(runs, catalogue.fingerprint, [*([folder] if folder.is_dir() else []), *reuse])
 
 
 def run_ablation(
@@ -119,9 +117,7 @@ def run_ablation(
             raise RunInterruptedError(
                 f"interrupted; finished runs are kept. Resume with: {shlex.join(command)}", signal_of(stop)
             ) from stop
-        finally:
-            results = _report(ablation, catalogue)
-    return results
+        return _report(ablation, catalogue)
 
 
 def describe_ablation(ablation: Ablation, *, only: Sequence[str] = ()) -> str:
@@ -132,7 +128,7 @@ def describe_ablation(ablation: Ablation, *, only: Sequence[str] = ()) -> str:
     """
     catalogue = Catalogue.load(ablation.data)
     ablation = ablation.on(catalogue.fingerprint)
-    everything = find_runs(ablation.runs, catalogue.fingerprint, ablation.folders)
+    everything = find_runs(ablation.runs, catalogue.fingerprint, ablation.folder, ablation.reuse)
     names = {run.name for run in _checked(ablation, catalogue, only)}
     rates = seconds_per_epoch(everything)
     chosen = [(item, seconds_left(item, rates)) for item in everything if item.run.name in names]
@@ -182,7 +178,7 @@ def _keep_error(item: FoundRun, error: str, busy: list[str]) -> None:
 
 def _report(ablation: Ablation, catalogue: Catalogue) -> list[RowResult]:
     """Write the report of all rows so far; returns their results."""
-    found = find_runs(ablation.runs, catalogue.fingerprint, ablation.folders)
+    found = find_runs(ablation.runs, catalogue.fingerprint, ablation.folder, ablation.reuse)
     results = []
     for row, changes in ablation.changes.items():
         result = RowResult(row, dict(changes))

@@ -18,8 +18,7 @@ UNFIT = 3
 
 def _load_prepare(command: Command, arguments: Arguments) -> tuple[PrepareConfig, dict[str, Any]]:
     """The configuration and the options of the source, which are further keys."""
-    files = [argument for argument in arguments.positional if argument.endswith((".yaml", ".yml"))]
-    sources = [f"source={argument}" for argument in arguments.positional if argument not in files]
+    files, sources = arguments.files, [f"source={value}" for value in arguments.values]
     if not arguments.positional or len(files) > 1 or len(sources) > 1:
         raise E2FashionError(
             "Give one source, or a configuration file that names one. Usage: e2fashion " + command.usage

@@ -31,6 +31,16 @@ class Arguments:
     jobs: int = 1
 
     @property
+    def files(self) -> list[str]:
+        """The positional arguments that are configuration files."""
+        return [argument for argument in self.positional if argument.endswith((".yaml", ".yml"))]
+
+    @property
+    def values(self) -> list[str]:
+        """The positional arguments that are not."""
+        return [argument for argument in self.positional if argument not in self.files]
+
+    @property
     def progress(self) -> bool:
         """Whether progress bars are drawn."""
         return not self.quiet
@@ -91,8 +101,7 @@ def load_positional(command: Command, arguments: Arguments) -> Any:
     Raises:
         E2FashionError: two files, too many arguments, or a missing one.
     """
-    files = [argument for argument in arguments.positional if _is_yaml(argument)]
-    values = [argument for argument in arguments.positional if not _is_yaml(argument)]
+    files, values = arguments.files, arguments.values
     names = [name.removesuffix("...") for name in command.positional]
     rest = bool(command.positional) and command.positional[-1].endswith("...")
     if len(files) > 1 or (len(values) > len(names) and not rest):
@@ -118,13 +127,20 @@ def load_run(command: Command, arguments: Arguments) -> Any:
     Raises:
         E2FashionError: not exactly one of them, or an invalid configuration.
     """
+    path = single_argument(command, arguments, "configuration file, or the folder of a run to resume")
+    return config_of_path(command.config, Path(path), arguments.overrides)
+
+
+def single_argument(command: Command, arguments: Arguments, what: str) -> str:
+    """The only positional argument.
+
+    Raises:
+        E2FashionError: none or several; the message asks for ``what``.
+    """
     if len(arguments.positional) != 1:
         given = ", ".join(arguments.positional) or "nothing"
-        raise E2FashionError(
-            f"Give one configuration file, or the folder of a run to resume; got {given}. Usage: e2fashion "
-            f"{command.usage}"
-        )
-    return config_of_path(command.config, Path(arguments.positional[0]), arguments.overrides)
+        raise E2FashionError(f"Give one {what}; got {given}. Usage: e2fashion {command.usage}")
+    return arguments.positional[0]
 
 
 def sort_arguments(command: Command, args: Sequence[str]) -> tuple[list[str], list[str]]:
@@ -152,8 +168,8 @@ def _check_given(command: Command, arguments: Arguments) -> None:
     Raises:
         E2FashionError: such a key; the message names both values, or the remedy.
     """
-    values = [argument for argument in arguments.positional if not _is_yaml(argument)]
-    positional = dict(zip((name.removesuffix("...") for name in command.positional), values, strict=False))
+    names = (name.removesuffix("...") for name in command.positional)
+    positional = dict(zip(names, arguments.values, strict=False))
     given: dict[str, str] = {}
     for override in arguments.overrides:
         key, _, value = override.partition("=")
@@ -176,7 +192,3 @@ def _kind_without_empty(command: Command, key: str) -> str | None:
                 empty &= item.default != REQUIRED
                 return None if empty else item.type.replace("`", "")
     return None
-
-
-def _is_yaml(argument: str) -> bool:
-    return argument.endswith((".yaml", ".yml"))

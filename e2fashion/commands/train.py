@@ -7,7 +7,7 @@ from pathlib import Path
 
 from e2fashion.ablation.config import AblationConfig, CompareConfig, load_comparison
 from e2fashion.ablation.plan import Ablation, load_ablation
-from e2fashion.commands.registry import SOME_FLAGS, Arguments, Command, Commands, load_run
+from e2fashion.commands.registry import SOME_FLAGS, Arguments, Command, Commands, load_run, single_argument
 from e2fashion.training.config import RunConfig
 from e2fashion.types import E2FashionError
 
@@ -68,10 +68,7 @@ def compare(config: tuple[CompareConfig, list[RunConfig]], arguments: Arguments)
 
 def _load_ablation(command: Command, arguments: Arguments) -> Ablation:
     """The rows and runs of an ablation file, each checked."""
-    if len(arguments.positional) != 1:
-        given = ", ".join(arguments.positional) or "nothing"
-        raise E2FashionError(f"Give one ablation file; got {given}. Usage: e2fashion {command.usage}")
-    return load_ablation(arguments.positional[0], arguments.overrides)
+    return load_ablation(single_argument(command, arguments, "ablation file"), arguments.overrides)
 
 
 @COMMANDS.add(

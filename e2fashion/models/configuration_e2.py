@@ -171,6 +171,8 @@ class E2VisionConfig(CLIPVisionConfig):
 
 #: What the vision configuration has that CLIP's has not, in its order.
 REGIONAL_FIELDS = tuple(name for name in E2VisionConfig.__annotations__ if name not in CLIPVisionConfig.__annotations__)
+#: Fields that were added when models existed, with their default, at which a model is what it was without them.
+JOINED_LATER = {name: getattr(E2VisionConfig, name) for name in ("value_layer", "token_attention")}
 
 
 @strict

@@ -115,6 +115,11 @@ class FusionBlock(nn.Module):
         super().__init__()
         self.temperature = float(temperature)
         self.patches_per_token = patches_per_token
+        self.token_keys = [
+            [zlib.crc32(f"{entity.name}/{token}".encode()), salt]
+            for entity in entities
+            for token in range(entity.tokens)
+        ]
         if self.compares:
             self.query = nn.Linear(width, width, bias=False)
             self.key = nn.Linear(width, width, bias=False)
@@ -178,21 +183,6 @@ class RandomFusion(FusionBlock):
     """
 
     compares: ClassVar[bool] = False
-
-    def __init__(
-        self,
-        width: int,
-        temperature: float = 1.0,
-        patches_per_token: int = 1,
-        entities: Sequence[Entity] = (),
-        salt: int = 0,
-    ) -> None:
-        super().__init__(width, temperature, patches_per_token)
-        self.token_keys = [
-            [zlib.crc32(f"{entity.name}/{token}".encode()), salt]
-            for entity in entities
-            for token in range(entity.tokens)
-        ]
 
     def scores(self, tokens: Tensor, patches: Tensor) -> Tensor:
         """Numbers drawn for each token, equal for all images: (B, S, P)."""

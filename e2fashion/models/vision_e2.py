@@ -179,9 +179,12 @@ class E2VisionModel(RegionalInitialization, CLIPVisionModel):
         fusions: list[Fusion] = []
         patches: Tensor | None = None
         values = states[:, 1:patches_end] if self.config.value_layer == 0 else None
+        only_tokens = self.token_count > 0 and self.config.token_attention == "own"
+        # One for all layers: up to the last fusion block they have the same sequence.
+        hidden = hide_image_from_tokens(states, self.token_count) if only_tokens else None
         for number, layer in enumerate(self.encoder.layers, start=1):
             left = len(self.fusion_blocks) - len(fusions)
-            bias = self._attention_bias(number, states, before_last_fusion=left > 0)
+            bias = self._attention_bias(number, states, hidden if left else None)
             dropped = states.shape[1] < patches_end + self.token_count
             if number == len(self.encoder.layers) and not (left or dropped or complete_states):
                 states = layer_for_read_tokens(layer, states, read, bias=None if bias is None else read_rows(bias))
@@ -209,13 +212,12 @@ class E2VisionModel(RegionalInitialization, CLIPVisionModel):
             patches = states[:, 1:patches_end]
         return self._pooled(states, patches, fusions, output_selection_maps)
 
-    def _attention_bias(self, number: int, states: Tensor, before_last_fusion: bool) -> Tensor | None:
-        """What the attention of the ``number``-th layer adds to its scores, (1, H or 1, T, T); None: nothing."""
-        bias: Tensor | None = self.token_gates(number, states) if self.token_gates is not None else None
-        if self.token_count and before_last_fusion and self.config.token_attention == "own":
-            hidden = hide_image_from_tokens(states, self.token_count)
-            bias = hidden if bias is None else bias + hidden
-        return bias
+    def _attention_bias(self, number: int, states: Tensor, hidden: Tensor | None) -> Tensor | None:
+        """What the ``number``-th layer adds to its scores, (1, H or 1, T, T): ``hidden`` and its gate; None: none."""
+        if self.token_gates is None:
+            return hidden
+        gate: Tensor = self.token_gates(number, states)
+        return gate if hidden is None else gate + hidden
 
     def _noise_generator(self, device: torch.device) -> torch.Generator | None:
         if not (self.training and self.config.noise == "gumbel" and len(self.fusion_blocks)):

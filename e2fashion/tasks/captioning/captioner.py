@@ -7,10 +7,10 @@ import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple, cast
+from typing import NamedTuple
 
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from e2fashion.arithmetic import build_device, set_threads
 from e2fashion.config import load_config
@@ -217,7 +217,7 @@ def open_decoder(config: TrainedDecoder) -> OpenedDecoder:
             run.path, f"the encoder '{stored.facts.encoder.name}' of {run.path}", "Give encoder=<folder or hub name>."
         )
     encoder = load_named_encoder(path)
-    cast(nn.Module, encoder.model).to(device)
+    encoder.to(device)
     opened = OpenedDecoder.of(run, stored, encoder)
     stored.decoder.to(device)
     return opened

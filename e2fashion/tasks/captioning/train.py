@@ -11,11 +11,10 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import cast
 
 import pytorch_lightning as pl
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from e2fashion.arithmetic import (
     Choice,
@@ -116,20 +115,17 @@ def _train_locked(
         return
     arithmetic = with_recorded_reasons(arithmetic, folder.read_record().get("arithmetic", {}))
     folder.update_record(arithmetic={name: str(choice) for name, choice in arithmetic.items()})
-    handler = folder.log_to_file()
-    try:
-        log_arithmetic(arithmetic)
-        cast(nn.Module, encoder.model).to(device)
-        _Training(config, catalogue, encoder, identity, folder, progress).run()
-    except RunInterruptedError as interruption:
-        message = f"interrupted. Go on with: e2fashion caption train {folder.path}"
-        raise RunInterruptedError(message, interruption.number) from interruption
-    except E2FashionError as error:
-        handler.handle(logger.makeRecord(logger.name, logging.ERROR, "", 0, str(error), (), None))
-        raise
-    finally:
-        logging.getLogger("e2fashion").removeHandler(handler)
-        handler.close()
+    with folder.log_to_file() as append_error:
+        try:
+            log_arithmetic(arithmetic)
+            encoder.to(device)
+            _Training(config, catalogue, encoder, identity, folder, progress).run()
+        except RunInterruptedError as interruption:
+            message = f"interrupted. Go on with: e2fashion caption train {folder.path}"
+            raise RunInterruptedError(message, interruption.number) from interruption
+        except E2FashionError as error:
+            append_error(error)
+            raise
 
 
 def caption_identity(config: CaptionTrainConfig, data_fingerprint: str, encoder: EncoderIdentity) -> str:
