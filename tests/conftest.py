@@ -19,6 +19,7 @@ LONGEST = (
     "ablation/test_processes.py",
     "ablation/test_sweep.py",
     "scripts/test_torture.py",
+    "tasks/serving/test_server.py",
     "export/test_write.py",
     "test_change_costs.py",
     "test_start_up.py",

@@ -49,6 +49,7 @@ LEVELS: dict[str, set[str]] = {
         "tasks.probing",
         "tasks.retrieval",
         "tasks.search",
+        "tasks.serving",
         "training",
     },
     "runs": {"ablation", "evaluation", "report"},

@@ -1,6 +1,6 @@
 """The command line: one file per family of verbs, each function with its configuration and its registration."""
 
-from e2fashion.commands import caption, classify, compose, data, evaluate, export, search, train
+from e2fashion.commands import caption, classify, compose, data, evaluate, export, search, serve, train
 from e2fashion.commands.registry import Command
 
 #: By verb, in the order in which the help lists them.
@@ -13,4 +13,5 @@ COMMANDS: dict[str, Command] = {
     **compose.COMMANDS,
     **export.COMMANDS,
     **search.COMMANDS,
+    **serve.COMMANDS,
 }

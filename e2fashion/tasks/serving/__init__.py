@@ -1,0 +1,1 @@
+"""An encoder and an index as an HTTP service."""

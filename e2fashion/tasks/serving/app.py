@@ -1,0 +1,228 @@
+"""The HTTP side of the service: routes, limits, the key, errors as JSON, metrics."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import hmac
+import os
+import time
+import uuid
+from collections.abc import Callable, Sequence
+from typing import Annotated, Any, Protocol
+
+import numpy as np
+from fastapi import APIRouter, Depends, FastAPI, Header, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse, Response
+from litserve.utils import LitAPIStatus, ResponseBufferItem
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from starlette.exceptions import HTTPException
+
+from e2fashion.tasks.serving.bodies import Body, ClassifyBody, EmbeddingsBody, RequestError, SearchBody, TagsBody
+from e2fashion.tasks.serving.config import KEY_VARIABLE, ServeConfig
+from e2fashion.tasks.serving.guards import BodyLimit, Metrics, Observed
+from e2fashion.tasks.serving.work import Answer, Work
+
+KINDS = {400: "invalid_request_error", 401: "authentication_error", 404: "not_found_error", 503: "overloaded_error"}
+"""OpenAI's types of errors by status; others: by their first digit."""
+
+
+class Queues(Protocol):
+    """What the HTTP process uses of a :class:`litserve.LitServer`."""
+
+    app: FastAPI
+    litapi_request_queues: dict[str, Any]
+    response_buffer: dict[str, Any]
+    workers_setup_status: Any
+    lifespan: Callable[[FastAPI], Any]
+
+
+class Service:
+    """Sends work to the processes that hold the models.
+
+    Args:
+        server: LitServe's queues.
+        config: the limits.
+        paths: the queue of each model, by its name; the first one answers requests that name none.
+    """
+
+    def __init__(self, server: Queues, config: ServeConfig, paths: dict[str, str]) -> None:
+        self.server = server
+        self.config = config
+        self.paths = paths
+        self.metrics = Metrics()
+
+    @property
+    def ready(self) -> bool:
+        """Whether every process has its model."""
+        states = list(self.server.workers_setup_status.values())
+        return bool(states) and all(str(getattr(state, "value", state)).lower() == "ready" for state in states)
+
+    async def ask(self, work: Work, model: str | None = None) -> Any:
+        """The result of ``work``.
+
+        Raises:
+            RequestError: an unknown model, too many waiting requests, no answer in time, or what the worker says.
+        """
+        name = next(iter(self.paths)) if model is None else model
+        if name not in self.paths:
+            raise RequestError(f"there is no model '{name[:80]}'; this service has {', '.join(self.paths)}", 404)
+        waiting = self.server.response_buffer
+        if len(waiting) >= self.config.max_waiting:
+            raise RequestError(f"{len(waiting)} requests are waiting: try again later", 503)
+        uid, event = uuid.uuid4().hex, asyncio.Event()
+        waiting[uid] = ResponseBufferItem(event)
+        try:
+            request = (self.server.app.response_queue_id, uid, time.monotonic(), work)  # type: ignore[attr-defined]
+            self.server.litapi_request_queues[self.paths[name]].put(request)
+            await asyncio.wait_for(event.wait(), self.config.timeout)
+            answer, status = waiting[uid].response
+        except TimeoutError as error:
+            raise RequestError(f"no answer within {self.config.timeout:g} s: try again later", 504) from error
+        except OSError as error:
+            raise RequestError("the service is stopping", 503) from error
+        finally:
+            waiting.pop(uid, None)
+        if status != LitAPIStatus.OK or not isinstance(answer, Answer):
+            if isinstance(answer, HTTPException):
+                raise RequestError(str(answer.detail), answer.status_code)
+            raise RequestError("the model failed at this request; the log of the service says why", 500)
+        self.metrics.answered(work, answer)
+        if answer.error is not None:
+            raise RequestError(answer.error, answer.status)
+        return answer.result
+
+
+def build_app(server: Queues, config: ServeConfig, paths: dict[str, str]) -> FastAPI:
+    """The application, to be run by LitServe in place of its own."""
+    service = Service(server, config, paths)
+    app = FastAPI(
+        title="e2fashion",
+        summary="Embeddings, search, zero-shot classification and tags of fashion images",
+        lifespan=server.lifespan,
+        docs_url=None,  # its page fetches scripts from a foreign host
+        redoc_url=None,
+    )
+    app.include_router(_open_routes(service))
+    app.include_router(_routes(service), dependencies=[Depends(_key_check(os.environ.get(KEY_VARIABLE)))])
+    app.add_exception_handler(RequestError, _request_error)
+    app.add_exception_handler(HTTPException, _http_error)
+    app.add_exception_handler(RequestValidationError, _validation_error)
+    app.add_exception_handler(Exception, _failure)
+    app.add_middleware(BodyLimit, limit=config.max_body * 1_000_000)
+    app.add_middleware(Observed, metrics=service.metrics)
+    return app
+
+
+def _open_routes(service: Service) -> APIRouter:
+    """Routes that need no key."""
+    router = APIRouter()
+
+    @router.get("/health")
+    async def health() -> JSONResponse:
+        """Status 200 when the models are loaded, else 503."""
+        status, code = ("ok", 200) if service.ready else ("starting", 503)
+        return JSONResponse({"status": status, "models": list(service.paths)}, code)
+
+    return router
+
+
+def _routes(service: Service) -> APIRouter:
+    router = APIRouter()
+
+    async def answer(body: Body) -> Any:
+        work: Work = body.work(service.config)  # type: ignore[attr-defined]
+        return await service.ask(work, body.model)
+
+    @router.post("/v1/embeddings")
+    async def embeddings(body: EmbeddingsBody) -> dict[str, Any]:
+        """L2-normalized embeddings of texts and images."""
+        found = await answer(body)
+        rows = found["embeds"]
+        if body.dimensions not in (None, rows.shape[1]):
+            raise RequestError(f"dimensions is {body.dimensions}; this model has {rows.shape[1]}")
+        data = [
+            {"object": "embedding", "index": index, "embedding": _encoded(row, body.encoding_format)}
+            for index, row in enumerate(rows)
+        ]
+        usage = {"prompt_tokens": found["tokens"], "total_tokens": found["tokens"]}
+        return {"object": "list", "data": data, "model": body.model or next(iter(service.paths)), "usage": usage}
+
+    @router.get("/v1/models")
+    async def models() -> dict[str, Any]:
+        """The models with their widths, entities, indexes and tags."""
+        facts = await asyncio.gather(*(service.ask(Work("describe"), name) for name in service.paths))
+        data = [{"id": name, "object": "model", **fact} for name, fact in zip(service.paths, facts, strict=True)]
+        return {"object": "list", "data": data}
+
+    @router.post("/search")
+    async def search(body: SearchBody) -> dict[str, Any]:
+        """The nearest products of the index, best first."""
+        return dict(await answer(body))
+
+    @router.post("/classify")
+    async def classify(body: ClassifyBody) -> dict[str, Any]:
+        """The nearest of the given labels for each image."""
+        return dict(await answer(body))
+
+    @router.post("/tags")
+    async def tags(body: TagsBody) -> dict[str, Any]:
+        """The tags of each image; null where the model is not sure."""
+        return dict(await answer(body))
+
+    @router.get("/metrics")
+    async def metrics() -> Response:
+        """Counts and times for Prometheus."""
+        service.metrics.waiting.set(len(service.server.response_buffer))
+        return Response(generate_latest(service.metrics.registry), media_type=CONTENT_TYPE_LATEST)
+
+    return router
+
+
+def _encoded(row: np.ndarray, encoding: str) -> list[float] | str:
+    return row.tolist() if encoding == "float" else base64.b64encode(row.astype("<f4").tobytes()).decode()
+
+
+def _key_check(key: str | None) -> Callable[..., None]:
+    """Compares the key of a request with the service's, if it has one."""
+
+    def check(
+        authorization: Annotated[str | None, Header()] = None, x_api_key: Annotated[str | None, Header()] = None
+    ) -> None:
+        given = x_api_key or (authorization or "").removeprefix("Bearer ")
+        if key and not hmac.compare_digest(given.encode(), key.encode()):
+            raise RequestError("give the key of this service, as Authorization: Bearer <key> or X-API-Key: <key>", 401)
+
+    return check
+
+
+def error_response(message: str, status: int) -> JSONResponse:
+    """An error in the shape of OpenAI's API."""
+    kind = KINDS.get(status, "invalid_request_error" if status < 500 else "server_error")
+    return JSONResponse({"error": {"message": message, "type": kind, "code": status}}, status)
+
+
+def _request_error(request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, RequestError)
+    return error_response(str(error), error.status)
+
+
+def _http_error(request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, HTTPException)
+    if error.status_code == 404:
+        return error_response(f"there is no {request.url.path[:80]}; /openapi.json lists what there is", 404)
+    return error_response(str(error.detail), error.status_code)
+
+
+def _validation_error(request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, RequestValidationError)
+    found: Sequence[Any] = error.errors()
+    if any(item["type"] == "json_invalid" for item in found):
+        return error_response("the body is no JSON", 400)
+    parts = [f"{'.'.join(str(part) for part in item['loc'][1:]) or 'body'}: {item['msg']}" for item in found[:5]]
+    return error_response("; ".join(parts), 422)
+
+
+def _failure(request: Request, error: Exception) -> JSONResponse:
+    return error_response("the service failed at this request; its log says why", 500)

@@ -1,0 +1,220 @@
+"""The model's side of the service: answers a batch of requests with one pass of each tower."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Sequence
+from functools import lru_cache, partial
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from torch import Tensor
+
+from e2fashion.arithmetic import set_threads
+from e2fashion.data.images import read_image
+from e2fashion.encoder import Encoder, require_single_vectors
+from e2fashion.measuring import load_named
+from e2fashion.tasks.classification.classifier import check_region_weight, embed_labels, region_index
+from e2fashion.tasks.classification.tag_predictor import (
+    NAME,
+    TagPredictor,
+    answers,
+    load_tag_predictor,
+    tag_probabilities,
+)
+from e2fashion.tasks.search.index import Hit, ProductIndex, open_index
+from e2fashion.tasks.serving.config import ServeConfig
+from e2fashion.tasks.serving.work import Answer, Work
+from e2fashion.types import E2FashionError
+
+Item: TypeAlias = str | Image.Image
+LABEL_SETS = 64
+"""Sets of labels whose embeddings are kept."""
+
+
+class Backend:
+    """An encoder with an index and tags, as far as there are any.
+
+    Args:
+        encoder: embeds an item as one vector.
+        index: the products of ``search``.
+        tags: predicts ``tags``.
+        config: ``batch_size`` and ``max_pixels``.
+
+    Raises:
+        E2FashionError: the encoder compares tokens.
+    """
+
+    def __init__(
+        self, encoder: Encoder, index: ProductIndex | None, tags: TagPredictor | None, config: ServeConfig
+    ) -> None:
+        require_single_vectors(encoder, "the service")
+        self.encoder = encoder
+        self.index = index
+        self.tags = tags
+        self.config = config
+        self._labels = lru_cache(LABEL_SETS)(partial(embed_labels, encoder))
+        self._scale = float(encoder.model.logit_scale.detach().exp())
+
+    @classmethod
+    def load(cls, config: ServeConfig, device: str) -> Backend:
+        """Open what a configuration names.
+
+        Raises:
+            E2FashionError: a model, an index or a file of tags that cannot be read, or of another model.
+        """
+        set_threads(config.threads)
+        encoder, _ = load_named(config)
+        encoder.to(device)
+        index = open_index(config.index, encoder) if config.index is not None else None
+        file = Path(config.tags) if config.tags is not None else Path(config.model) / NAME
+        tags = load_tag_predictor(encoder, file) if config.tags is not None or file.is_file() else None
+        return cls(encoder, index, tags, config)
+
+    def answer(self, works: Sequence[Work]) -> list[Answer]:
+        """The answer to every request of a batch; one that cannot be answered does not spoil the others."""
+        read = [self._read(work) for work in works]
+        texts = [item for items in read if not isinstance(items, Answer) for item in items if isinstance(item, str)]
+        images = [
+            item for items in read if not isinstance(items, Answer) for item in items if not isinstance(item, str)
+        ]
+        text_embeds = self.encoder.embed_texts(texts, self.config.batch_size)
+        whole, regions = self._embed_images(images, any(self._needs_regions(work) for work in works))
+        answered, text_start, image_start = [], 0, 0
+        for work, items in zip(works, read, strict=True):
+            if isinstance(items, Answer):
+                answered.append(items)
+                continue
+            text_end = text_start + sum(isinstance(item, str) for item in items)
+            image_end = image_start + len(items) - (text_end - text_start)
+            found = text_embeds[text_start:text_end], whole[image_start:image_end]
+            region = regions[image_start:image_end] if regions is not None else None
+            text_start, image_start = text_end, image_end
+            try:
+                answered.append(Answer(self._result(work, items, *found, region), batch=len(works)))
+            except E2FashionError as error:
+                answered.append(Answer(error=str(error), status=422, batch=len(works)))
+        return answered
+
+    def _read(self, work: Work) -> list[Item] | Answer:
+        """The items of a request with its images decoded, or why it cannot be answered."""
+        items: list[Item] = []
+        for position, item in enumerate(work.items):
+            try:
+                items.append(item if isinstance(item, str) else read_image(item, self.config.max_pixels))
+            except E2FashionError as error:
+                where = f"image {position}: " if len(work.items) > 1 else ""
+                return Answer(error=f"{where}{error}", status=422)
+        return items
+
+    def _needs_regions(self, work: Work) -> bool:
+        if work.task == "tags" and self.tags is not None:
+            return any(entity.features != "global" for entity in self.tags.entities)
+        return work.task == "classify" and work.options["features"] != "global" and bool(self.encoder.entities)
+
+    def _embed_images(self, images: Sequence[Image.Image], regional: bool) -> tuple[Tensor, Tensor | None]:
+        if regional:
+            return self.encoder.embed_images_and_regions(images, self.config.batch_size)
+        return self.encoder.embed_images(images, self.config.batch_size), None
+
+    def _result(
+        self, work: Work, items: Sequence[Item], texts: Tensor, images: Tensor, regions: Tensor | None
+    ) -> dict[str, Any]:
+        if work.task == "embed":
+            return self._embeddings(items, texts, images)
+        if work.task == "search":
+            return self._search(work.options, texts, images)
+        if work.task == "classify":
+            return self._classify(work.options, images, regions)
+        if work.task == "tags":
+            return self._predict_tags(images, regions)
+        return self.describe()
+
+    def _embeddings(self, items: Sequence[Item], texts: Tensor, images: Tensor) -> dict[str, Any]:
+        rows = {True: iter(texts), False: iter(images)}
+        embeds = [next(rows[isinstance(item, str)]) for item in items]
+        listed = [item for item in items if isinstance(item, str)]
+        tokens = sum(map(len, self.encoder.tokenizer(listed)["input_ids"])) if listed else 0
+        return {"embeds": torch.stack(embeds).numpy(), "tokens": tokens}
+
+    def _search(self, options: dict[str, Any], texts: Tensor, images: Tensor) -> dict[str, Any]:
+        if self.index is None:
+            raise E2FashionError("this service has no index: start it with index=<folder>")
+        weight = options["weight"]
+        query = texts if not len(images) else images if not len(texts) else weight * texts + (1 - weight) * images
+        [hits] = self.index.nearest(F.normalize(query, dim=-1), options["where"], options["top"])
+        return {"products": len(self.index), "hits": [_hit(hit, options["thumbnail"]) for hit in hits]}
+
+    def _classify(self, options: dict[str, Any], images: Tensor, regions: Tensor | None) -> dict[str, Any]:
+        labels: dict[str, str] = options["labels"]
+        features, weight = options["features"], options["region_weight"]
+        check_region_weight(weight)
+        index = region_index(self.encoder, options["entity"]) if features != "global" else 0
+        templates = tuple(options["templates"])
+        embeds = self._labels(tuple(labels.values()), features, templates, ("{}",))
+        scores = embeds.scores(images, None if regions is None else regions[:, index], weight)
+        chances = tag_probabilities(scores, self._scale)
+        return {
+            "images": [
+                {
+                    "label": list(labels)[int(row.argmax())],
+                    "labels": [
+                        {"label": label, "score": score, "probability": chance}
+                        for score, chance, label in sorted(
+                            zip(row.tolist(), chance_row.tolist(), labels, strict=True), reverse=True
+                        )
+                    ],
+                }
+                for row, chance_row in zip(scores, chances, strict=True)
+            ]
+        }
+
+    def _predict_tags(self, images: Tensor, regions: Tensor | None) -> dict[str, Any]:
+        if self.tags is None:
+            raise E2FashionError(
+                "this service has no tags: fit them by `e2fashion tags fit <model> data=<catalogue>` and start it again"
+            )
+        found: list[dict[str, Any]] = [{} for _ in images]
+        for entity in self.tags.entities:
+            of_entity = None
+            if entity.features != "global" and regions is not None:
+                of_entity = regions[:, region_index(self.encoder, entity.entity)]
+            predicted = answers(entity, self.tags.probabilities(entity, images, of_entity))
+            for tags, tag in zip(found, predicted, strict=True):
+                tags[entity.entity] = {"value": tag.value, "nearest": tag.best, "probability": tag.score}
+        return {"images": found}
+
+    def describe(self) -> dict[str, Any]:
+        """What the service can do: the model, its width and entities, the index, the tags that are predicted."""
+        return {
+            "dimension": self.encoder.dimension,
+            "context_length": self.encoder.context_length,
+            "image_size": self.encoder.transform.size,
+            "entities": [entity.name for entity in self.encoder.entities],
+            "products": len(self.index) if self.index is not None else None,
+            "tags": [entity.entity for entity in self.tags.entities] if self.tags is not None else [],
+        }
+
+
+def _hit(hit: Hit, thumbnail: int) -> dict[str, Any]:
+    """A hit as JSON; with a side ``thumbnail`` in pixels also its image, a JPEG as a data URI (null: it is gone)."""
+    result: dict[str, Any] = {
+        "id": hit.product_id,
+        "score": hit.score,
+        "description": hit.description,
+        "tags": dict(hit.tags),
+    }
+    if thumbnail:
+        try:
+            image = hit.image()
+            image.thumbnail((thumbnail, thumbnail))
+            stream = io.BytesIO()
+            image.save(stream, "JPEG", quality=85)
+            result["image"] = "data:image/jpeg;base64," + base64.b64encode(stream.getvalue()).decode()
+        except E2FashionError:
+            result["image"] = None
+    return result

@@ -1,0 +1,109 @@
+"""Starts the service: one process per model that encodes, and one that speaks HTTP, both started by LitServe.
+
+LitServe starts, watches and restarts the processes and carries requests between them. Its own routes, of which there is
+one per model without a schema, are replaced by those of :mod:`~e2fashion.tasks.serving.app`.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+import time
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from e2fashion.lifetime import PARENT, end_with_parent
+from e2fashion.tasks.serving.config import KEY_VARIABLE, LOOPBACK, ServeConfig
+from e2fashion.types import E2FashionError
+
+logger = logging.getLogger(__name__)
+PACKAGES = ("litserve", "fastapi", "uvicorn", "prometheus_client")
+
+
+def serve(config: ServeConfig) -> None:
+    """Answer requests until SIGTERM or Ctrl-C.
+
+    Raises:
+        E2FashionError: a missing package, a port in use, an address without a key, or a model, an index or a file of
+            tags that cannot be read.
+    """
+    for package in PACKAGES:
+        if find_spec(package) is None:
+            raise E2FashionError(f"{package} is not installed: pip install 'e2fashion[serve]'.")
+    if config.host != LOOPBACK and not os.environ.get(KEY_VARIABLE):
+        raise E2FashionError(
+            f"host is {config.host}, which others can reach: set a key for them in {KEY_VARIABLE}, or leave host out"
+        )
+    _check_port(config)
+    server = _server(config)
+    os.environ[PARENT] = str(os.getpid())
+    os.register_at_fork(after_in_child=end_with_parent)  # the others must not hold the port when this one is killed
+    server.run(
+        host=config.host,
+        port=config.port,
+        num_api_servers=1,  # one Python process parses more than the model encodes; metrics stay in one place
+        log_level="warning",
+        generate_client_file=False,
+        access_log=False,
+        server_header=False,
+    )
+
+
+def _check_port(config: ServeConfig) -> None:
+    family = socket.AF_INET6 if ":" in config.host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((config.host, config.port))
+        except OSError as error:
+            raise E2FashionError(
+                f"port {config.port} at {config.host} cannot be used ({error.strerror}): give another port=<number>"
+            ) from error
+
+
+def _server(config: ServeConfig) -> Any:
+    """LitServe's server with our application."""
+    import litserve
+    from litserve.connector import check_cuda_with_nvidia_smi
+    from litserve.utils import WorkerSetupStatus
+
+    from e2fashion.tasks.serving.app import build_app
+    from e2fashion.tasks.serving.worker import EncoderAPI
+
+    class Server(litserve.LitServer):
+        """Says when it is ready, or why it cannot be."""
+
+        def verify_worker_status(self) -> None:
+            """Wait for the models."""
+            while not all(state == WorkerSetupStatus.READY for state in self.workers_setup_status.values()):
+                ended = [worker for worker in self.inference_workers if not worker.is_alive()]
+                if ended:
+                    for worker in self.inference_workers:
+                        worker.terminate()
+                    said = [api.trouble.get() for api in self.litapi_connector if not api.trouble.empty()]
+                    raise E2FashionError(said[0] if said else f"the model's process ended with {ended[0].exitcode}")
+                time.sleep(0.05)
+            address = f"[{config.host}]" if ":" in config.host else config.host
+            logger.info("%s at http://%s:%d", ", ".join(paths), address, config.port)
+
+    name = config.name or _name(config.model)
+    paths = {name: "/model"}
+    accelerator = config.accelerator
+    if accelerator == "auto":
+        accelerator = "cuda" if check_cuda_with_nvidia_smi() else "cpu"
+    server = Server(
+        [EncoderAPI(config, path) for path in paths.values()],
+        accelerator=accelerator,
+        workers_per_device=config.workers,
+        timeout=config.timeout,
+        restart_workers=True,
+    )
+    server.app = build_app(server, config, paths)
+    return server
+
+
+def _name(model: str) -> str:
+    path = Path(model).resolve()
+    return path.parent.name if path.name == "model" else path.name

@@ -1,0 +1,244 @@
+"""The service, in a process of its own: what it answers, what it refuses, and what it survives."""
+
+import base64
+import io
+import os
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from running import Client, free_port, running
+from tiny_encoder import save_tiny_run
+
+import e2fashion
+from e2fashion.__main__ import main
+from e2fashion.data.catalogue import Catalogue
+from e2fashion.encoder import Encoder
+from e2fashion.tasks.classification.tag_predictor import NAME, TagPredictor, TagValues, save_tag_predictor
+
+pytestmark = pytest.mark.slow
+TEXTS = ["a red dress", "coat of wool"]
+Service: TypeAlias = "tuple[Client, subprocess.Popen[str]]"
+TAGS = (TagValues("brand", ("Calderwick", "Jasperine"), "region"), TagValues("kind", ("dress", "coat"), threshold=1.1))
+
+
+@pytest.fixture(scope="module")
+def folder(synth_catalogue: Catalogue, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run with an index and tags."""
+    place = tmp_path_factory.mktemp("service")
+    save_tiny_run(synth_catalogue, place / "run")
+    encoder = e2fashion.load_encoder(str(place / "run"))
+    e2fashion.build_index(encoder, str(synth_catalogue.path), place / "index")
+    save_tag_predictor(TagPredictor(encoder, TAGS), encoder, place / "run" / NAME, {})
+    return place
+
+
+@pytest.fixture(scope="module")
+def encoder(folder: Path) -> Encoder:
+    return e2fashion.load_encoder(str(folder / "run"))
+
+
+@pytest.fixture(scope="module")
+def service(folder: Path) -> Iterator[Service]:
+    settings = ("serve", "run", "index=index", "max_body=1", "max_pixels=10000", "max_items=8", "max_text=200")
+    with running(folder, *settings, "batch_wait=50", "timeout=5") as service:
+        yield service
+
+
+@pytest.fixture(scope="module")
+def client(service: Service) -> Client:
+    return service[0]
+
+
+def picture(color: str, size: tuple[int, int] = (48, 40)) -> Image.Image:
+    return Image.new("RGB", size, color)
+
+
+def uri(image: Image.Image) -> str:
+    stream = io.BytesIO()
+    image.save(stream, "PNG")
+    return "data:image/png;base64," + base64.b64encode(stream.getvalue()).decode()
+
+
+def vectors(answer: Any) -> torch.Tensor:
+    return torch.tensor([item["embedding"] for item in answer["data"]])
+
+
+def test_embeddings_are_the_encoders_in_the_order_of_the_input(client: Client, encoder: Encoder) -> None:
+    red, blue = picture("red"), picture("blue")
+    answer = client.get("/v1/embeddings", {"input": [TEXTS[0], {"image": uri(red)}, TEXTS[1], uri(blue)]})
+    texts, images = encoder.embed_texts(TEXTS), encoder.embed_images([red, blue])
+    expected = torch.stack([texts[0], images[0], texts[1], images[1]])
+    torch.testing.assert_close(vectors(answer), expected, atol=1e-5, rtol=0)
+    assert [item["index"] for item in answer["data"]] == [0, 1, 2, 3]
+    assert (answer["object"], answer["model"]) == ("list", "run")
+    packed = client.get("/v1/embeddings", {"input": TEXTS[0], "encoding_format": "base64", "dimensions": 16})
+    read = np.frombuffer(base64.b64decode(packed["data"][0]["embedding"]), "<f4")
+    np.testing.assert_allclose(read, texts[0].numpy(), atol=1e-5)
+
+
+def test_search_is_that_of_the_index(client: Client, encoder: Encoder, folder: Path) -> None:
+    index = e2fashion.open_index(folder / "index", encoder)
+    red = picture("red")
+    brand = next(hit.tags["brand"] for hit in index.search(TEXTS[0], top=50) if "brand" in hit.tags)
+    for body, query in [
+        ({"text": TEXTS[0]}, {"text": TEXTS[0]}),
+        ({"image": uri(red)}, {"image": red}),
+        (
+            {"text": TEXTS[0], "image": uri(red), "weight": 0.3, "where": {"brand": brand}},
+            {"text": TEXTS[0], "image": red, "weight": 0.3, "where": {"brand": brand}},
+        ),
+    ]:
+        hits = client.get("/search", {**body, "top": 5})["hits"]
+        expected = index.search(**query, top=5)  # type: ignore[arg-type]
+        assert [hit["id"] for hit in hits] == [hit.product_id for hit in expected]
+        assert [hit["score"] for hit in hits] == pytest.approx([hit.score for hit in expected], abs=1e-5)
+    small = client.get("/search", {"text": TEXTS[0], "top": 1, "thumbnail": 16})["hits"][0]["image"]
+    with Image.open(io.BytesIO(base64.b64decode(small.partition(",")[2]))) as image:
+        assert image.size == (16, 16)
+
+
+@pytest.mark.parametrize("features", ["global", "region", "both"])
+def test_classification_is_the_classifiers(client: Client, encoder: Encoder, features: str) -> None:
+    labels, images = {"dress": "a dress", "coat": "coat of wool", "shoe": "shoes"}, [picture("red"), picture("blue")]
+    body = {"images": [uri(image) for image in images], "labels": labels, "features": features, "entity": "brand"}
+    found = client.get("/classify", body)["images"]
+    expected = e2fashion.ZeroShotClassifier(encoder).classify(images, labels, features=features, entity="brand")
+    assert [item["label"] for item in found] == expected.labels
+    for item, row in zip(found, expected.scores, strict=True):
+        scores = {label["label"]: label["score"] for label in item["labels"]}
+        assert [scores[name] for name in labels] == pytest.approx(row.tolist(), abs=1e-5)
+        assert sum(label["probability"] for label in item["labels"]) == pytest.approx(1)
+
+
+def test_tags_are_the_predictors(client: Client, encoder: Encoder) -> None:
+    found = client.get("/tags", {"images": uri(picture("red"))})["images"]
+    [expected] = TagPredictor(encoder, TAGS).predict_tags(picture("red"))
+    assert list(found[0]) == ["brand", "kind"]
+    assert found[0]["brand"]["value"] == expected["brand"].value
+    assert found[0]["kind"] == {
+        "value": None,
+        "nearest": expected["kind"].best,
+        "probability": pytest.approx(expected["kind"].score, abs=1e-4),
+    }
+
+
+def test_a_service_describes_itself(client: Client) -> None:
+    assert client.get("/health") == {"status": "ok", "models": ["run"]}
+    [model] = client.get("/v1/models")["data"]
+    assert (model["id"], model["dimension"], model["products"], model["tags"]) == ("run", 16, 120, ["brand", "kind"])
+    paths = client.get("/openapi.json")["paths"]
+    assert {"/v1/embeddings", "/search", "/classify", "/tags", "/health", "/metrics"} <= set(paths)
+
+
+TOO_LARGE = {"input": {"image": uri(picture("red", (200, 200)))}}
+BAD: dict[str, tuple[str, Any, int, str]] = {
+    "no JSON": ("/search", b'{"text":', 400, "no JSON"),
+    "no UTF-8": ("/search", b'{"text": "\xff"}', 400, ""),
+    "an unknown key": ("/search", {"text": "x", "tpo": 1}, 422, "tpo"),
+    "an empty query": ("/search", {"text": " "}, 422, "nothing to search for"),
+    "no query": ("/search", {}, 422, "nothing to search for"),
+    "an unknown tag": ("/search", {"text": "x", "where": {"barnd": "y"}}, 422, "barnd"),
+    "a large top": ("/search", {"text": "x", "top": 1000}, 422, "up to 200"),
+    "a share beyond 1": ("/search", {"text": "x", "weight": 2}, 422, "weight"),
+    "a long text": ("/search", {"text": "x" * 10_000}, 422, "10,000 characters"),
+    "half a character": ("/v1/embeddings", b'{"input": "\\ud800"}', 422, "surrogate"),
+    "many texts": ("/v1/embeddings", {"input": ["x"] * 9}, 422, "1 to 8"),
+    "no text": ("/v1/embeddings", {"input": []}, 422, "0 items"),
+    "another width": ("/v1/embeddings", {"input": "x", "dimensions": 8}, 422, "has 16"),
+    "a URL": ("/v1/embeddings", {"input": {"image": "http://127.0.0.1/x.png"}}, 422, "never fetched"),
+    "a file": ("/v1/embeddings", {"input": {"image": "file:///etc/hosts"}}, 422, "never fetched"),
+    "damaged base64": ("/v1/embeddings", {"input": "data:image/png;base64,@"}, 422, "base64"),
+    "no image": ("/v1/embeddings", {"input": "data:image/png;base64,Z2FyYmFnZQ=="}, 422, "image"),
+    "a large image": ("/v1/embeddings", TOO_LARGE, 422, "max_pixels"),
+    "a large body": ("/search", b"x" * 3_000_000, 413, "takes up to 1 MB"),
+    "labels that are equal": ("/classify", {"images": [uri(picture("red"))], "labels": ["x", "x"]}, 422, "more than"),
+    "no labels": ("/classify", {"images": [uri(picture("red"))], "labels": []}, 422, "labels"),
+    "an unknown model": ("/search", {"text": "x", "model": "other"}, 404, "there is no model 'other'"),
+    "an unknown path": ("/v2/embeddings", {}, 404, "/v2/embeddings"),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_what_is_refused(client: Client, name: str) -> None:
+    path, body, expected, part = BAD[name]
+    status, answer = client.ask(path, body)
+    assert status == expected, answer
+    assert part in answer["error"]["message"]
+    assert len(answer["error"]["message"]) < 400
+    assert answer["error"]["code"] == expected
+
+
+def test_a_key_is_needed(client: Client) -> None:
+    assert Client(client.port, None).ask("/search", {"text": "x"})[0] == 401
+    assert Client(client.port, "another").ask("/metrics")[0] == 401
+    assert Client(client.port, None).ask("/health")[0] == 200
+    assert Client(client.port, None).ask("/search", {"text": "x"}, **{"X-API-Key": "a key of the test"})[0] == 200
+
+
+def test_requests_are_encoded_together_and_a_bad_one_spoils_no_other(client: Client, encoder: Encoder) -> None:
+    good = {"input": [uri(picture("red")), "a red dress"]}
+    bad = {"input": ["data:image/png;base64,Z2FyYmFnZQ=="]}
+    bodies = [bad if number % 8 == 0 else good for number in range(32)]
+    with ThreadPoolExecutor(16) as pool:
+        found = list(pool.map(lambda body: client.ask("/v1/embeddings", body), bodies))
+    expected = torch.cat([encoder.embed_images(picture("red")), encoder.embed_texts("a red dress")])
+    for body, (status, answer) in zip(bodies, found, strict=True):
+        assert status == (422 if body is bad else 200)
+        if body is good:
+            torch.testing.assert_close(vectors(answer), expected, atol=1e-5, rtol=0)
+    lines = dict(line.rsplit(" ", 1) for line in client.get("/metrics").splitlines() if not line.startswith("#"))
+    assert float(lines["e2fashion_batch_requests_sum"]) > float(lines["e2fashion_batch_requests_count"])
+    assert float(lines['e2fashion_requests_total{path="/v1/embeddings",status="200"}']) >= 28
+    assert float(lines['e2fashion_items_total{kind="image"}']) >= 28
+
+
+def test_what_cannot_start(folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("E2FASHION_API_KEY", raising=False)
+    assert main(["serve", "run", "host=0.0.0.0"]) == 1
+    assert "set a key for them in E2FASHION_API_KEY" in capsys.readouterr().err
+    assert main(["serve", "run", "port=80"]) == 1
+    assert "port is 80; give one from 1024" in capsys.readouterr().err
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        assert main(["serve", "run", f"port={port}"]) == 1
+        assert f"port {port} at 127.0.0.1 cannot be used" in capsys.readouterr().err
+    assert main(["serve", str(folder / "missing"), f"port={free_port()}"]) == 1
+    assert "missing" in capsys.readouterr().err
+
+
+def children(process: int) -> dict[int, str]:
+    """The commands of the processes that a process has started, by their id."""
+    found = {}
+    for folder in Path("/proc").iterdir():
+        try:
+            parent = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
+            if parent == process:
+                found[int(folder.name)] = (folder / "cmdline").read_text().replace("\0", " ")
+        except (OSError, ValueError, IndexError):
+            continue
+    return found
+
+
+def test_a_killed_worker_is_replaced_and_no_process_outlives_the_first(service: Service) -> None:
+    """The last test: it kills the service."""
+    client, process = service
+    [worker] = [child for child, command in children(process.pid).items() if "spawn_main" in command]
+    os.kill(worker, signal.SIGKILL)
+    while worker in children(process.pid) or client.ask("/search", {"text": "x"})[0] != 200:
+        time.sleep(0.2)
+    others = children(process.pid)
+    assert len(others) >= 3
+    process.kill()
+    process.wait()
+    while any(Path(f"/proc/{child}").exists() for child in others):
+        time.sleep(0.05)
