@@ -145,14 +145,19 @@ class Encoder:
 
     @property
     def fusion_layers(self) -> tuple[int, ...]:
-        """The layers (from 1) that are followed by a fusion block; empty for a plain CLIP."""
-        return tuple(getattr(self.vision_config, "fusion_layers", None) or ())
+        """The layers (from 1) that are followed by a fusion block; empty without selection tokens."""
+        return tuple(getattr(self.vision_config, "active_fusion_layers", ()))
 
     @property
     def entities(self) -> tuple[Entity, ...]:
         """The tag entities of the image encoder; empty for a plain CLIP."""
         listed = getattr(self.vision_config, "entities", None) or []
         return tuple(Entity(**entity) for entity in listed)
+
+    @property
+    def selecting_entities(self) -> tuple[Entity, ...]:
+        """The entities with selection tokens."""
+        return tuple(entity for entity in self.entities if entity.tokens)
 
     @property
     def text_entities(self) -> tuple[Entity, ...]:

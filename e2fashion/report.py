@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -25,11 +25,11 @@ from e2fashion.tables import Table, to_markdown, without_repeats
 from e2fashion.tasks.captioning.tables import caption_tables
 from e2fashion.tasks.classification.tables import classification_tables, tag_tables
 from e2fashion.tasks.composed.tables import composed_tables
-from e2fashion.tasks.localization.attribution import attention_map
+from e2fashion.tasks.localization.attribution import attention_map, selects
 from e2fashion.tasks.localization.tables import selection_tables
 from e2fashion.tasks.probing.tables import add_probe_figures, probe_tables
 from e2fashion.tasks.retrieval.measure import embed_catalogue
-from e2fashion.tasks.retrieval.protocols import FullGallery
+from e2fashion.tasks.retrieval.protocols import FullGallery, FullWithRegions
 from e2fashion.tasks.retrieval.rankings import RETRIEVAL, compare_rankings
 from e2fashion.tasks.retrieval.tables import compared_metric, difference_table, retrieval_table
 from e2fashion.tasks.search.tables import search_tables
@@ -106,8 +106,9 @@ def write_comparison(
     figures = file.parent / "figures"
     heading = markdown(" against ".join(encoder.name for encoder in encoders))
     parts = [f"# {heading}\n", *lines, "", write_tables(records)]
-    embedded = [embed_catalogue(encoder, catalogue, split, progress=progress) for encoder in encoders]
-    parts += [interval_lines(records), *difference_tables(encoders, embedded, split)]
+    embedded = [embed_catalogue(encoder, catalogue, split, progress=progress, regions=True) for encoder in encoders]
+    weights = {r.model: r.extra["region_score_weight"] for r in records if "region_score_weight" in r.extra}
+    parts += [interval_lines(records), *difference_tables(encoders, embedded, split, weights)]
     rows = retrieved_rows(encoders, catalogue, split, products, embedded=embedded)
     draw_retrieved(rows, figures / "retrieved.png", f"Text-to-image retrieval among the products of {split}")
     parts += [
@@ -115,11 +116,13 @@ def write_comparison(
         "same text).\n\n![retrieved products](figures/retrieved.png)\n"
     ]
     for encoder in encoders:
-        if not encoder.entities or not encoder.fusion_layers:
+        if not selects(encoder):
             continue
         name = f"selected_{file_name(encoder.name)}.png"
         selection = selection_rows(encoder, catalogue, split, products)
-        draw_selection(selection, encoder.entities, figures / name, f"{encoder.name}: patches selected per entity")
+        draw_selection(
+            selection, encoder.selecting_entities, figures / name, f"{encoder.name}: patches selected per entity"
+        )
         parts += [
             f"## Selected patches: {markdown(encoder.name)}\n\nLast fusion block. Brightness: mean probability over "
             "the entity's tokens; yellow frames: selected patches; blue dashes: the tag's true region, if known."
@@ -160,16 +163,29 @@ def _text_counts(record: ResultRecord) -> TextCounts:
     return stored_as(TextCounts, record.extra["texts"], what, REMEDY)
 
 
-def difference_tables(encoders: Sequence[Encoder], embedded: Sequence[EmbeddedSplit], split: str) -> list[str]:
-    """Paired bootstrap over products of each model against the first: protocol ``full``, hits by equal text."""
+def difference_tables(
+    encoders: Sequence[Encoder],
+    embedded: Sequence[EmbeddedSplit],
+    split: str,
+    weights: Mapping[str, float] | None = None,
+) -> list[str]:
+    """Paired bootstrap over products of each model against the first: protocol ``full``, hits by equal text.
+
+    ``weights`` of the regional score by model add protocol ``full_regions``.
+    """
+    protocols: list[list[FullGallery]] = [[FullGallery() for _ in encoders]]
+    if weights:
+        protocols.append([FullWithRegions(weights.get(encoder.name, 0.0)) for encoder in encoders])
     contexts = [RecordContext(run="", model=encoder.name, split=split) for encoder in encoders]
-    rankings = [FullGallery().rank(item, context) for item, context in zip(embedded, contexts, strict=True)]
     tables = []
-    for ranking, context in list(zip(rankings, contexts, strict=True))[1:]:
-        records = compare_rankings(ranking, rankings[0], context, FullGallery.name, encoders[0].name)
-        table = difference_table(records, "text", dict.fromkeys(map(compared_metric, records)))
-        names = f"{markdown(context.model)} against {markdown(encoders[0].name)}"
-        tables.append(f"{names}:\n\n{to_markdown(table)}")
+    for alike in protocols:
+        asked = zip(alike, embedded, contexts, strict=True)
+        rankings = [protocol.rank(item, context) for protocol, item, context in asked]
+        for ranking, context in list(zip(rankings, contexts, strict=True))[1:]:
+            records = compare_rankings(ranking, rankings[0], context, alike[0].name, encoders[0].name)
+            table = difference_table(records, "text", dict.fromkeys(map(compared_metric, records)))
+            names = f"{markdown(context.model)} against {markdown(encoders[0].name)}"
+            tables.append(f"{names}:\n\n{to_markdown(table)}")
     return tables
 
 

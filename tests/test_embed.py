@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -138,3 +139,67 @@ def test_a_product_without_image_is_named() -> None:
     )
     with pytest.raises(E2FashionError, match="1 products have no image embedding, the first is 'b'"):
         _ = split.first_images
+
+
+class Regional(Model):
+    """Two regions per image, the image's feature and its negative."""
+
+    def get_image_features(self, pixel_values: Tensor) -> Any:
+        output = super().get_image_features(pixel_values)
+        output.region_features = torch.stack([output.pooler_output, -output.pooler_output], 1)
+        return output
+
+
+def tagged(batch: Batch, tags: list[list[int]]) -> Batch:
+    """The batch with a tag per product and entity, its token id; 0: absent."""
+    value = torch.tensor(tags)
+    distinct, index = value.unique(return_inverse=True)
+    ids = torch.stack([distinct, torch.ones_like(distinct)], 1)
+    return replace(
+        batch,
+        tag_input_ids=ids,
+        tag_attention_mask=torch.ones_like(ids),
+        tag_index=index,
+        tag_present=value != 0,
+        tag_value=value,
+    )
+
+
+TAGGED = [tagged(batch_of(["a", "b"], [5, 7]), [[21, 31], [21, 0]]), tagged(batch_of(["c"], [5]), [[0, 0]])]
+
+
+def test_stated_tags_are_embedded_once_and_absent_ones_are_zero() -> None:
+    model = Regional()
+    split = embed_split(model, TAGGED, stated=(True, True))
+    assert split.tag_embeds is not None
+    assert split.region_embeds is not None
+    assert split.tag_embeds.ne(0).any(-1).tolist() == [[True, True], [True, False], [False, False]]
+    assert torch.equal(split.tag_embeds[0, 0], split.tag_embeds[1, 0])
+    torch.testing.assert_close(split.region_embeds[:, 0], split.image_embeds)
+    assert model.texts == 2 + 2  # the texts 5 and 7, the tags 21 and 31
+    assert torch.equal(split.text_embeds, embed_split(Model(), TAGGED).text_embeds)
+
+
+def test_tags_that_texts_do_not_state_are_hidden() -> None:
+    split = embed_split(Regional(), TAGGED, stated=(True, False))
+    assert split.tag_embeds is not None
+    assert split.tag_embeds.ne(0).any(-1).tolist() == [[True, False], [True, False], [False, False]]
+
+
+def test_the_regional_score_is_the_global_one_plus_the_weighted_mean_over_stated_tags() -> None:
+    split = embed_split(Regional(), TAGGED, stated=(True, True))
+    assert split.tag_embeds is not None
+    assert split.region_embeds is not None
+    scored = split.with_regions(0.75)
+    for image in range(3):
+        for text in range(3):
+            expected = split.image_embeds[image] @ split.text_embeds[text]
+            stated = [e for e in range(2) if split.tag_embeds[text, e].any()]
+            similar = [float(split.region_embeds[image, e] @ split.tag_embeds[text, e]) for e in stated]
+            expected = expected + 0.75 * sum(similar) / max(len(similar), 1)
+            torch.testing.assert_close(scored.image_embeds[image] @ scored.text_embeds[text], expected)
+
+
+def test_without_regions_the_regional_score_is_the_global_one() -> None:
+    split = embed_split(Model(), BATCHES)
+    assert split.with_regions(1.0) is split

@@ -28,7 +28,7 @@ from e2fashion.tables import (
     without_repeats,
 )
 from e2fashion.tasks.localization.tables import selection_tables
-from e2fashion.tasks.retrieval.protocols import FullGallery
+from e2fashion.tasks.retrieval.protocols import COMPARED, FullGallery
 from e2fashion.tasks.retrieval.rankings import (
     BOTH,
     RETRIEVAL,
@@ -90,7 +90,9 @@ def write_report(ablation: Ablation, results: Sequence[RowResult], data_fingerpr
             records, split=split, protocol=protocol, positives=positives, models=[result.name for result in results]
         )
         differences = (
-            _differences(ablation, results, split, positives, data_fingerprint) if protocol == FullGallery.name else {}
+            _differences(ablation, results, split, protocol, positives, data_fingerprint)
+            if protocol in COMPARED
+            else {}
         )
         table = _with_columns(table, ablation, results, differences)
         data = f"{Path(ablation.data).name} ({data_fingerprint[:12]})"
@@ -164,7 +166,7 @@ def _with_columns(
 
 
 def _differences(
-    ablation: Ablation, results: Sequence[RowResult], split: str, positives: str, data_fingerprint: str
+    ablation: Ablation, results: Sequence[RowResult], split: str, protocol: str, positives: str, data_fingerprint: str
 ) -> dict[str, ResultRecord]:
     """The difference in SumR between each row and the baseline, over the seeds that both have finished."""
     baseline = next((result for result in results if result.name == ablation.baseline), None)
@@ -175,7 +177,7 @@ def _differences(
             continue
         ours, theirs = ([RunFolder(row.folders[seed]) for seed in seeds] for row in (result, baseline))
         context = RecordContext(run="", model=result.name, split=split, data_fingerprint=data_fingerprint)
-        records = compare_runs(ours, theirs, context, baseline.name, positives)
+        records = compare_runs(ours, theirs, context, baseline.name, positives, protocol)
         differences[result.name] = next(record for record in records if record.direction == BOTH)
     return differences
 
@@ -186,8 +188,9 @@ def compare_runs(
     context: RecordContext,
     against: str,
     positives: str | None = None,
+    protocol: str = FullGallery.name,
 ) -> list[ResultRecord]:
-    """Paired bootstrap differences to the runs of a baseline under protocol ``full``, from the ranks that runs keep.
+    """Paired bootstrap differences to the runs of a baseline under a protocol of :data:`.COMPARED`, from kept ranks.
 
     The queries of all runs (seeds) are pooled: a product is drawn with all its queries and runs together.
     ``positives`` is one notion of a hit (None: all).
@@ -199,16 +202,16 @@ def compare_runs(
     def pooled(folders: Sequence[RunFolder]) -> list[Ranking]:
         rankings = []
         for folder in folders:
-            file = rankings_file(folder.rankings, FullGallery.name, context.split, context.data_fingerprint)
+            file = rankings_file(folder.rankings, protocol, context.split, context.data_fingerprint)
             if not file.is_file():
                 raise E2FashionError(
                     f"{folder.path} has kept no ranks of {context.split} ({file.name}): evaluate it again with "
-                    f"`e2fashion evaluate {folder.path} data=<catalogue> split={context.split}`."
+                    f"`e2fashion evaluate {folder.path} data=<catalogue> protocol={protocol} split={context.split}`."
                 )
             rankings.append([item for item in load_rankings(file)[0] if positives in (None, item.positives)])
         return pool_rankings(rankings)
 
-    return compare_rankings(pooled(ours), pooled(baseline), context, FullGallery.name, against)
+    return compare_rankings(pooled(ours), pooled(baseline), context, protocol, against)
 
 
 def _duration(seconds: float | None) -> str:

@@ -12,9 +12,13 @@ from e2fashion.ablation.state import results_of
 from e2fashion.arithmetic import Choice, build_device, log_arithmetic, set_threads, with_recorded_reasons
 from e2fashion.config import load_config, save_config
 from e2fashion.data.catalogue import Catalogue
-from e2fashion.encoder import load_encoder
+from e2fashion.disk import atomic_folder
+from e2fashion.encoder import Encoder, load_encoder
 from e2fashion.hub import StoredSource
 from e2fashion.run_folder import RunFolder
+from e2fashion.tasks.retrieval.config import EvaluateConfig
+from e2fashion.tasks.retrieval.measure import region_score_weight, stated_regions
+from e2fashion.tasks.retrieval.protocols import FullWithRegions
 from e2fashion.training import build
 from e2fashion.training.callbacks import RunInterruptedError
 from e2fashion.training.checks import check_run
@@ -69,12 +73,27 @@ def _train_first_process(
             log_arithmetic(arithmetic)
             train_stages(config, catalogue, folder, progress)
             encoder = load_encoder(str(folder.model), name=config.name)
+            if FullWithRegions.name in config.protocols:
+                _store_region_score_weight(encoder, catalogue, config, folder, progress)
             results_of(folder, encoder, catalogue, config, config.evaluate_splits, progress)
         except E2FashionError as error:
             if isinstance(error, RunInterruptedError):
                 error = RunInterruptedError(f"interrupted. Resume with: e2fashion train {folder.path}", error.number)
             append_error(error)
             raise error
+
+
+def _store_region_score_weight(
+    encoder: Encoder, catalogue: Catalogue, config: RunConfig, folder: RunFolder, progress: bool
+) -> None:
+    """Choose the weight of the regional score on val, and keep it with the model, unless it has one or no regions."""
+    if encoder.model.config.region_score_weight is not None or not stated_regions(encoder, encoder.template):
+        return
+    settings = EvaluateConfig(batch_size=config.loader.evaluation_batch_size, workers=config.loader.workers)
+    weight, _ = region_score_weight(encoder, catalogue, settings, progress)
+    encoder.model.config.region_score_weight = weight
+    with atomic_folder(folder.model) as fresh:
+        encoder.save_pretrained(fresh)
 
 
 def _with_checkpoint(config: RunConfig, folder: RunFolder) -> RunConfig:

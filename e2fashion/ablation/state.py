@@ -19,7 +19,7 @@ from e2fashion.run_folder import RunFolder
 from e2fashion.tasks.localization.measure import SELECTION
 from e2fashion.tasks.retrieval.config import EvaluateConfig
 from e2fashion.tasks.retrieval.measure import CANDIDATES
-from e2fashion.tasks.retrieval.protocols import FullGallery
+from e2fashion.tasks.retrieval.protocols import COMPARED
 from e2fashion.tasks.retrieval.rankings import rankings_file
 from e2fashion.training.config import RunConfig
 from e2fashion.types import E2FashionError, ResultRecord, Split
@@ -187,13 +187,16 @@ def stored_records(
 def unmeasured(folder: RunFolder, config: RunConfig, data_fingerprint: str, split: str) -> list[str]:
     """The run's protocols whose records of ``split`` are missing or truncated in ``results.jsonl``.
 
-    ``full`` also needs its rankings; ``tokens`` is the measurement of the selection tokens.
+    ``full`` and ``full_regions`` also need their rankings; ``tokens`` is the measurement of the selection tokens.
     """
     measured = {record.protocol for record in stored_records(folder, config, data_fingerprint, [split])}
     if folder.results.is_file():
         measured -= {protocol for other, protocol in interrupted_measurements(folder.results) if other == split}
-    if not rankings_file(folder.rankings, FullGallery.name, split, data_fingerprint).is_file():
-        measured.discard(FullGallery.name)
+    measured -= {
+        protocol
+        for protocol in COMPARED
+        if not rankings_file(folder.rankings, protocol, split, data_fingerprint).is_file()
+    }
     return [protocol for protocol in config.protocols if protocol not in measured] + (
         [] if TOKENS in measured else [TOKENS]
     )

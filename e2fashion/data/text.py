@@ -43,6 +43,10 @@ class TextTemplate:
         """The tag columns it reads, each once, in order; the description is none of them."""
         return tuple(dict.fromkeys(name for name in self._fields if name != DESCRIPTION))
 
+    def states(self, column: str) -> bool:
+        """Whether a text says the tag of this column (or the description), where a product has it."""
+        return column in self._fields
+
     def validate(self, columns: Iterable[str]) -> None:
         """Check that a catalogue with these tag columns can fill the template.
 

@@ -42,7 +42,7 @@ def parse_entities(entities: EntitiesLike | None) -> tuple[Entity, ...]:
     In a mapping, ``None`` removes an entity, so that an ablation row can say ``entities.brand=null``.
 
     Raises:
-        E2FashionError: an invalid or repeated name, an unknown key, or fewer than one token.
+        E2FashionError: an invalid or repeated name, an unknown key, or a negative number of tokens.
     """
     if entities is None:
         return ()
@@ -78,9 +78,9 @@ def _check_entity(entity: Entity) -> None:
             f"entity name {entity.name!r} is taken by PyTorch; "
             f"call it '{entity.name}_tag' and set column: {entity.column}"
         )
-    if type(entity.tokens) is not int or not 1 <= entity.tokens <= MOST_TOKENS:
+    if type(entity.tokens) is not int or not 0 <= entity.tokens <= MOST_TOKENS:
         raise E2FashionError(
-            f"entity {entity.name!r} has tokens={entity.tokens!r}; give a whole number from 1 to {MOST_TOKENS}"
+            f"entity {entity.name!r} has tokens={entity.tokens!r}; give a whole number from 0 to {MOST_TOKENS}"
         )
 
 
@@ -89,9 +89,10 @@ class E2VisionConfig(CLIPVisionConfig):
     """CLIP's vision configuration and the regional part of E2. The defaults of the added fields are plain CLIP.
 
     Added fields: ``entities``, in the order of the regions (see :func:`parse_entities`; stored as a list, because
-    the JSON file sorts the keys of a mapping); ``fusion_layers``, the numbers of finished transformer layers behind
-    which a fusion block stands (official: 8 and 11), without effect while there are no entities; ``selection``,
-    ``hard`` (paper), ``soft`` or ``random`` (ablations, ours); ``noise`` in training, ``gumbel`` (official) or
+    the JSON file sorts the keys of a mapping), each with its number of selection tokens (0: the region is the whole
+    image, a control); ``fusion_layers``, the numbers of finished transformer layers behind which a fusion block stands
+    (official: 8 and 11), without effect while there are no selection tokens; ``selection``, ``hard`` (paper), ``soft``
+    or ``random`` (ablations, ours); ``noise`` in training, ``gumbel`` (official) or
     ``none``; ``selection_temperature``, the tau of the Gumbel-softmax (official: 1); ``patches_per_token``, how many
     best patches a token takes the mean of (paper: 1; without effect when ``selection`` is soft); ``drop_patches``,
     whether the layers behind the last fusion block run without the patches (official) or with them (ours);
@@ -145,7 +146,7 @@ class E2VisionConfig(CLIPVisionConfig):
             raise E2FashionError(f"selection_temperature={self.selection_temperature} must be greater than 0")
         if self.patches_per_token < 1:
             raise E2FashionError(f"patches_per_token={self.patches_per_token} must be at least 1")
-        if not self.entities:
+        if not self.has_tokens:
             return
         if self.token_attention == "own" and not layers:
             raise E2FashionError(
@@ -164,15 +165,23 @@ class E2VisionConfig(CLIPVisionConfig):
         return parse_entities(self.entities)
 
     @property
+    def has_tokens(self) -> bool:
+        """Whether any entity has selection tokens."""
+        return any(entity.tokens for entity in self.entity_list)
+
+    @property
     def active_fusion_layers(self) -> tuple[int, ...]:
-        """The layers that are followed by a fusion block: none without entities."""
-        return tuple(self.fusion_layers or ()) if self.entities else ()
+        """The layers that are followed by a fusion block: none without selection tokens."""
+        return tuple(self.fusion_layers or ()) if self.has_tokens else ()
 
 
 #: What the vision configuration has that CLIP's has not, in its order.
 REGIONAL_FIELDS = tuple(name for name in E2VisionConfig.__annotations__ if name not in CLIPVisionConfig.__annotations__)
 #: Fields that were added when models existed, with their default, at which a model is what it was without them.
-JOINED_LATER = {name: getattr(E2VisionConfig, name) for name in ("value_layer", "token_attention")}
+JOINED_LATER = {
+    **{name: getattr(E2VisionConfig, name) for name in ("value_layer", "token_attention")},
+    "region_score_weight": None,
+}
 
 
 @strict
@@ -182,7 +191,9 @@ class E2Config(CLIPConfig):
     Added fields: ``similarity``, the comparison of an image and a text: ``global``, one vector each (CLIP), or
     ``tokens``, every patch with every text token (FILIP; see :mod:`e2fashion.similarity`), which sets the vision part's
     ``drop_patches`` to False; ``text_entities``, tags that join the text's feature (EI-CLIP, our interpretation), in
-    any form that :func:`parse_entities` takes, stored as a list of names and columns.
+    any form that :func:`parse_entities` takes, stored as a list of names and columns; ``region_score_weight``, the
+    weight of regions in the retrieval score, chosen on val after training (ours; None: not chosen, see
+    :func:`e2fashion.embedding.join_regions`).
 
     Raises:
         E2FashionError: ``text_entities`` of a model that compares tokens.
@@ -200,6 +211,7 @@ class E2Config(CLIPConfig):
     projection_dim: int = 512
     similarity: Literal["global", "tokens"] = "global"
     text_entities: list | tuple | dict | None = None
+    region_score_weight: float | int | None = None
 
     def __post_init__(self, **kwargs: Any) -> None:
         kwargs.pop("model_type", None)

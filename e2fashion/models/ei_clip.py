@@ -101,7 +101,7 @@ class EiClipModel(E2Model):
 
     def text_options(self, distinct: Tensor, tag_index: Tensor, tag_present: Tensor) -> dict[str, Tensor]:
         """The features of the text entities' tags, which follow those of the regions."""
-        regions = len(self.region_heads)
+        regions = len(self.region_heads.tokens_per_entity)
         present = tag_present[:, regions:]
         return {"tag_features": of_products(distinct, tag_index[:, regions:], present), "tag_present": present}
 

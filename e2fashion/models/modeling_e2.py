@@ -173,7 +173,7 @@ class E2Model(RegionalInitialization, CLIPModel):
             **kwargs,
         )
         output.pooler_output = self.visual_projection(output.pooler_output)
-        output.region_features = self.region_heads(output.token_states)
+        output.region_features = self.region_heads(output.token_states, output.pooler_output)
         return output
 
     def get_region_features(self, pixel_values: Tensor, interpolate_pos_encoding: bool = False) -> Tensor:
@@ -251,7 +251,10 @@ class E2Model(RegionalInitialization, CLIPModel):
         if tag_input_ids is not None:
             if tag_index is None or tag_present is None:
                 raise ValueError("tag_input_ids need tag_index and tag_present (B, E)")
-            distinct, regions = self.distinct_tags(tag_input_ids, tag_attention_mask), len(self.region_heads)
+            distinct, regions = (
+                self.distinct_tags(tag_input_ids, tag_attention_mask),
+                len(self.region_heads.tokens_per_entity),
+            )
             normalized = F.normalize(full_precision(distinct), dim=-1)
             tag_embeds = of_products(normalized, tag_index[:, :regions], tag_present[:, :regions])
             kwargs |= self.text_options(distinct, tag_index, tag_present)
@@ -349,12 +352,13 @@ class E2VisionModelWithProjection(RegionalInitialization, CLIPVisionModelWithPro
             return_dict=True,
             **kwargs,
         )
+        image_embeds = self.visual_projection(output.pooler_output)
         return E2VisionModelOutput(
-            image_embeds=self.visual_projection(output.pooler_output),
+            image_embeds=image_embeds,
             last_hidden_state=output.last_hidden_state,
             hidden_states=output.hidden_states,
             attentions=output.attentions,
-            region_features=self.region_heads(output.token_states),
+            region_features=self.region_heads(output.token_states, image_embeds),
             selection_maps=output.selection_maps,
             selected_patches=output.selected_patches,
         )

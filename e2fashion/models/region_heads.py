@@ -1,4 +1,4 @@
-"""Region heads: one feature of the joint space per entity, from the entity's selection tokens."""
+"""Region heads: one feature of the joint space per entity, from the entity's selection tokens or the whole image."""
 
 from __future__ import annotations
 
@@ -24,16 +24,30 @@ class RegionHead(nn.Module):
 
 
 class RegionHeads(nn.ModuleDict):
-    """One :class:`RegionHead` per entity, under its name."""
+    """One :class:`RegionHead` per entity with tokens, under its name.
+
+    An entity without tokens has no head: its feature is that of the image, so that its tags are contrasted with what
+    plain CLIP knows (a control, ours).
+    """
 
     def __init__(self, entities: Sequence[Entity], width: int, joint_dimension: int, epsilon: float = 1e-5) -> None:
-        super().__init__({entity.name: RegionHead(width, joint_dimension, epsilon) for entity in entities})
-        self.tokens_per_entity = [entity.tokens for entity in entities]
+        super().__init__(
+            {entity.name: RegionHead(width, joint_dimension, epsilon) for entity in entities if entity.tokens}
+        )
+        #: Selection tokens by entity, in the order of the regions.
+        self.tokens_per_entity = {entity.name: entity.tokens for entity in entities}
         self.joint_dimension = joint_dimension
 
-    def forward(self, tokens: Tensor) -> Tensor:
-        """All selection tokens (B, S, D) to features (B, E, C), not normalized; (B, 0, C) without entities."""
+    def forward(self, tokens: Tensor, image: Tensor) -> Tensor:
+        """All selection tokens (B, S, D) and image features (B, C) to region features (B, E, C), not normalized.
+
+        Without entities (B, 0, C).
+        """
         if not self.tokens_per_entity:
             return tokens.new_zeros(tokens.shape[0], 0, self.joint_dimension)
-        parts = tokens.split(self.tokens_per_entity, dim=1)
-        return torch.stack([head(part) for head, part in zip(self.values(), parts, strict=True)], dim=1)
+        parts = tokens.split(list(self.tokens_per_entity.values()), dim=1)
+        features = [
+            self[name](part) if name in self else image
+            for name, part in zip(self.tokens_per_entity, parts, strict=True)
+        ]
+        return torch.stack(features, dim=1)

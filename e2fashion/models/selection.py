@@ -17,12 +17,13 @@ from e2fashion.types import E2FashionError, Entity, Selection
 
 
 class SelectionTokens(nn.Module):
-    """The learnable tokens, one parameter (K, D) per entity, under the entity's name."""
+    """The learnable tokens, one parameter (K, D) per entity that has any, under the entity's name."""
 
     def __init__(self, entities: Sequence[Entity], width: int) -> None:
         super().__init__()
         for entity in entities:
-            self.register_parameter(entity.name, nn.Parameter(torch.empty(entity.tokens, width)))
+            if entity.tokens:
+                self.register_parameter(entity.name, nn.Parameter(torch.empty(entity.tokens, width)))
 
     def forward(self, batch_size: int) -> Tensor:
         """All tokens in the order of the entities: (B, S, D)."""

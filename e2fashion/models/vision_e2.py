@@ -112,7 +112,8 @@ class E2VisionModel(RegionalInitialization, CLIPVisionModel):
     def __init__(self, config: E2VisionConfig) -> None:
         super().__init__(config)
         entities = config.entity_list
-        if entities:
+        self.token_count = sum(entity.tokens for entity in entities)
+        if self.token_count:
             self.selection_tokens = SelectionTokens(entities, config.hidden_size)
         self.fusion_blocks = nn.ModuleDict(
             {
@@ -126,8 +127,7 @@ class E2VisionModel(RegionalInitialization, CLIPVisionModel):
                 for layer in config.active_fusion_layers
             }
         )
-        self.token_count = sum(entity.tokens for entity in entities)
-        self.token_gates = TokenGates(config) if entities and config.token_gate is not None else None
+        self.token_gates = TokenGates(config) if self.token_count and config.token_gate is not None else None
         self.selection_noise = SelectionNoise()
         self.post_init()
 

@@ -29,7 +29,7 @@ class EntityConfig:
     column: str | None = None
     """Catalogue column of its tags; null: the one of the entity's name."""
     tokens: int = 2
-    """Selection tokens. Source: paper."""
+    """Selection tokens; 0: the tags are contrasted with the feature of the whole image (a control). Source: paper."""
 
 
 @dataclass

@@ -77,12 +77,14 @@ def selection_of(
         output: Any = encoder.model.get_image_features(pixels, output_selection_maps=True)
     maps = output.selection_maps[:, -1].float().cpu().numpy()
     picks = output.selected_patches[:, -1].cpu().numpy()
+    slices = token_slices(encoder.entities)
     result = []
     for index, square in enumerate(subjects.squares):
         entity_maps, entity_picks = {}, {}
-        for name, tokens in token_slices(encoder.entities).items():
-            entity_maps[name] = maps[index, tokens].mean(axis=0)
-            entity_picks[name] = [int(patch) for patch in picks[index, tokens].ravel()]
+        for entity in encoder.selecting_entities:
+            tokens = slices[entity.name]
+            entity_maps[entity.name] = maps[index, tokens].mean(axis=0)
+            entity_picks[entity.name] = [int(patch) for patch in picks[index, tokens].ravel()]
         reference = heatmaps[index] if heatmaps is not None else None
         boxes = subjects.boxes[index]
         result.append(SelectionRow(as_array(square), subjects.tags[index], entity_maps, entity_picks, boxes, reference))
@@ -134,7 +136,7 @@ class SampleSheets:
             files["figures/selected"] = folder / f"selected_{epoch:03d}.png"
             title = f"{self.encoder.name}, epoch {epoch}: patches selected per entity"
             rows = selection_of(self.encoder, self.subjects)
-            draw_selection(rows, self.encoder.entities, files["figures/selected"], title, dpi=SAMPLE_DPI)
+            draw_selection(rows, self.encoder.selecting_entities, files["figures/selected"], title, dpi=SAMPLE_DPI)
         return files
 
     def retrieved(self, seen: SeenProducts) -> list[RetrievedRow]:

@@ -26,6 +26,7 @@ from e2fashion.models import added_parameters
 from e2fashion.records import read_records
 from e2fashion.report import report
 from e2fashion.run_folder import RunFolder
+from e2fashion.tasks.retrieval.measure import REGION_SCORE_WEIGHTS
 from e2fashion.training import stages as training
 from e2fashion.training.build import resolve_arithmetic
 from e2fashion.training.callbacks import RunInterruptedError
@@ -438,3 +439,18 @@ def test_records_of_another_model_are_not_taken_for_ours(
     before = len(read_records(folder.results))
     train_run(config, progress=False)
     assert {record.model for record in read_records(folder.results)[before:]} == {"renamed"}
+
+
+def test_the_weight_of_the_regional_score_is_chosen_on_val_and_kept_with_the_model(
+    synth_catalogue: Catalogue, tmp_path: Path
+) -> None:
+    template = "text.template='{brand} . {description}'"
+    config = run_config(synth_catalogue, tmp_path / "run", template, "protocols=full,full_regions")
+    folder = train_run(config, progress=False)
+    stored = load_encoder(str(folder.model)).model.config.region_score_weight
+    assert stored in REGION_SCORE_WEIGHTS
+    records = [record for record in read_records(folder.results) if record.protocol == "full_regions"]
+    assert {record.extra["region_score_weight"] for record in records} == {stored}
+    before = {file.name: file.stat().st_mtime_ns for file in folder.model.iterdir()}
+    train_run(config, progress=False)
+    assert {file.name: file.stat().st_mtime_ns for file in folder.model.iterdir()} == before

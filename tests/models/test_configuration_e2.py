@@ -41,7 +41,7 @@ def test_column_may_differ_from_the_name() -> None:
         (["brand", "brand"], "'brand'.*more than once"),
         ({"a.b": 2}, "'a.b'.*letters"),
         ({"type": 2}, "'type' is taken by PyTorch.*type_tag.*column: type"),
-        ({"brand": 0}, "'brand' has tokens=0"),
+        ({"brand": -1}, "'brand' has tokens=-1"),
         ({"brand": {"token": 2}}, r"'brand' has unknown keys \['token'\]"),
         ({"brand": "two"}, "'brand' got 'two'"),
         ([3], "3 names parameters"),

@@ -194,7 +194,7 @@ def test_a_number_of_tokens_that_fills_the_memory_is_refused(e2: Path, tmp_path:
     def change(content: dict[str, Any]) -> None:
         content["vision_config"]["entities"][0]["tokens"] = 99_999_999_999
 
-    with pytest.raises(E2FashionError, match=r"tokens=99999999999; give a whole number from 1 to 1000"):
+    with pytest.raises(E2FashionError, match=r"tokens=99999999999; give a whole number from 0 to 1000"):
         load_encoder(str(change_config(e2, tmp_path / "many", change)))
 
 

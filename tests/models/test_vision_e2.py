@@ -287,3 +287,14 @@ def test_values_of_the_layer_of_the_first_block_are_the_official_ones_there(buil
     found, again = regions_and_choice(early, pixels)
     assert torch.equal(again, chosen)
     assert (found - expected).abs().max() > 1e-3
+
+
+@torch.no_grad()
+def test_entities_without_tokens_leave_clip_as_it_is(plain_clip: CLIPModel, build_e2: BuildE2, pixels: Tensor) -> None:
+    model = build_e2(entities={"brand": 0, "season": 0}, fusion_layers=[1])
+    expected = plain_clip.get_image_features(pixels).pooler_output
+    output = model.get_image_features(pixels, output_selection_maps=True)
+    assert torch.equal(output.pooler_output, expected)
+    assert torch.equal(output.region_features, torch.stack([expected, expected], 1))
+    assert output.selection_maps is None
+    assert model.num_parameters() == plain_clip.num_parameters()

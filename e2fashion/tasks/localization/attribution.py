@@ -55,7 +55,7 @@ class Scorer:
 
 def selects(encoder: Encoder) -> bool:
     """Whether an encoder has selection tokens and fusion blocks in which they select."""
-    return bool(encoder.entities and encoder.fusion_layers)
+    return bool(encoder.fusion_layers)
 
 
 def token_slices(entities: Sequence[Entity]) -> dict[str, slice]:

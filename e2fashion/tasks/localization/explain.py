@@ -116,7 +116,7 @@ def _explained(
         image, transform = grey_square(image, transform.mean), replace(transform, resize="squeeze")
     square = transform(image)
     pixels = normalize(square[None].to(encoder.model.device), transform.mean, transform.std)
-    entities = encoder.entities
+    entities = encoder.selecting_entities
     last = scorer.attribute(encoder, pixels, lambda: encoder.embed_texts(list(texts))[None], entities, config)[-1]
     names = [entity.name for entity in entities]
     subjects = {"text": list(texts), "entity": names, "image": [""]}[scorer.subject]

@@ -103,7 +103,7 @@ def measure_selection(
         logger.info("%s knows no regions of tags: where %s looks is not measured", catalogue.path, encoder.name)
     records = []
     for split in known if wanted else []:
-        entities = encoder.entities or region_entities(catalogue, split)
+        entities = encoder.selecting_entities or region_entities(catalogue, split)
         if foreign := [entity.name for entity in entities if entity.column not in catalogue.tag_columns]:
             logger.info("%s has no tags for %s: left out of selection", catalogue.path, ", ".join(foreign))
             entities = tuple(entity for entity in entities if entity.name not in foreign)

@@ -30,13 +30,17 @@ class EvaluateConfig(Sampling, Measuring):
     """Retrieval between images and texts with one encoder."""
 
     protocol: list[str] = field(default_factory=lambda: ["full"])
-    """``full``, ``full_multiview``, ``sample_100``, or protocols of an installed package. Source: paper."""
+    """``full``, ``full_regions``, ``full_multiview``, ``sample_100``, or protocols of an installed package. Source:
+    paper; ``full_regions``: ours."""
     split: list[Split] = field(default_factory=lambda: ["val"])
     """Splits to measure on."""
     text: str | None = None
     """Template of the text; null: the one that the model was trained with, else the description."""
     with_tags: bool = True
     """Whether the template keeps its tags. Source: official code."""
+    region_score_weight: float | None = None
+    """``full_regions``: weight of the tags' similarity to their regions in the score; null: the one that is stored with
+    the model, else chosen on val."""
     selection: list[Method] = field(default_factory=lambda: ["tokens"])
     """How the patches are chosen that are compared with the tags' true regions, where a catalogue knows them:
     ``tokens`` (of an E2), ``attention``, ``rollout``, ``occlusion`` (slow); ``[]``: none."""

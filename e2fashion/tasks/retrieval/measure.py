@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
 
@@ -11,17 +13,22 @@ from e2fashion.data.text import TextTemplate
 from e2fashion.embedding import EmbeddedSplit, embed_split
 from e2fashion.encoder import Encoder
 from e2fashion.measuring import encoding_of
+from e2fashion.metrics.retrieval import summarize
 from e2fashion.options import Inference
 from e2fashion.records import RunIdentity
 from e2fashion.tasks.retrieval.config import EvaluateConfig, Sampling
-from e2fashion.tasks.retrieval.protocols import FullGallery, protocol_named
+from e2fashion.tasks.retrieval.protocols import COMPARED, FullWithRegions, protocol_named
 from e2fashion.tasks.retrieval.rankings import rankings_file, records_of, save_rankings
-from e2fashion.types import ResultRecord
+from e2fashion.types import E2FashionError, ResultRecord
+
+logger = logging.getLogger(__name__)
 
 CATEGORY_COLUMN = "sub_category"
 """The column whose values delimit the candidates of ``sample_100``."""
 CANDIDATES = "candidates"
 """Folder of candidate lists, in a catalogue and next to results."""
+REGION_SCORE_WEIGHTS = (0.0, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0)
+"""The weights of the regional score that are tried on val (ours)."""
 
 
 def embed_catalogue(
@@ -33,30 +40,85 @@ def embed_catalogue(
     config: Inference | None = None,
     with_tags: bool = True,
     progress: bool = True,
+    regions: bool = False,
 ) -> EmbeddedSplit:
     """Every product's first view (``views``: every image) and text of one split, embedded.
 
-    ``with_tags`` False hides the tags from models that encode texts with tags.
+    ``with_tags`` False hides the tags from models that encode texts with tags. ``regions`` adds the regions, and the
+    tags that the template states, of a model whose regions' tags it states.
 
     Raises:
         E2FashionError: the ``template`` (None: the encoder's) has a field that the catalogue lacks.
     """
-    config = config or Inference()
-    data = _data(encoder, catalogue, template or encoder.template, config, with_tags)
-    return _embed(encoder, data, split, views, config, progress)
+    config, template = config or Inference(), template or encoder.template
+    stated = stated_regions(encoder, template) if regions else []
+    data = _data(encoder, catalogue, template, config, with_tags, stated)
+    return _embed(encoder, data, split, views, config, progress, stated)
+
+
+def stated_regions(encoder: Encoder, template: TextTemplate) -> list[bool]:
+    """Whether texts of this template state the tag of each region; empty if they state none, or without regions."""
+    stated = [template.states(entity.column) for entity in encoder.entities]
+    return stated if any(stated) and not encoder.compares_tokens else []
+
+
+def choose_region_score_weight(embedded: EmbeddedSplit) -> float:
+    """The weight of the regional score with the highest SumR (hits by equal text), the smallest of equal ones.
+
+    ``embedded`` are the products of val, with regions.
+    """
+
+    def sum_of_recalls(weight: float) -> float:
+        rankings = FullWithRegions(weight).rank(embedded, RunIdentity().context("", "", ""))
+        ranks = {item.direction: item.ranks for item in rankings if item.positives == "text"}
+        return summarize(ranks)["SumR"].value
+
+    return max(REGION_SCORE_WEIGHTS, key=lambda weight: (sum_of_recalls(weight), -weight))
+
+
+def region_score_weight(
+    encoder: Encoder, catalogue: Catalogue, config: EvaluateConfig | None = None, progress: bool = True
+) -> tuple[float, str]:
+    """The weight of the regional score, and what it was chosen on: as configured, stored with the model, or from val.
+
+    Raises:
+        E2FashionError: it has to be chosen, and the catalogue has no val.
+    """
+    config = config or EvaluateConfig()
+    if config.region_score_weight is not None:
+        return config.region_score_weight, ""
+    stored = getattr(encoder.model.config, "region_score_weight", None)
+    if stored is not None:
+        return float(stored), "val"
+    if "val" not in catalogue.split_names:
+        raise E2FashionError(
+            f"'{encoder.name}' has no stored weight of the regional score, and {catalogue.path} has no val to choose "
+            "it on: give region_score_weight=1.0, say"
+        )
+    template = encoder.template if config.with_tags else encoder.template.without_tags()
+    embedded = embed_catalogue(encoder, catalogue, "val", template, False, config, config.with_tags, progress, True)
+    weight = choose_region_score_weight(embedded)
+    logger.info("%s: weight %.2f of regions in the score, chosen on val", encoder.name, weight)
+    return weight, "val"
 
 
 def _data(
-    encoder: Encoder, catalogue: Catalogue, template: TextTemplate, config: Inference, with_tags: bool
+    encoder: Encoder,
+    catalogue: Catalogue,
+    template: TextTemplate,
+    config: Inference,
+    with_tags: bool,
+    stated: Sequence[bool],
 ) -> CatalogueDataModule:
     """The catalogue as the encoder reads it."""
     template.validate(catalogue.tag_columns)
+    entities = [*(encoder.entities if stated else ()), *(encoder.text_entities if with_tags else ())]
     return CatalogueDataModule(
         catalogue=catalogue,
         template=template,
         transform=encoder.transform,
         tokenizer=encoder.tokenizer,
-        entity_columns=[entity.column for entity in encoder.text_entities] if with_tags else [],
+        entity_columns=[entity.column for entity in entities],
         context_length=encoder.context_length,
         overflow=encoder.text_overflow,
         evaluation_batch_size=config.batch_size,
@@ -65,7 +127,13 @@ def _data(
 
 
 def _embed(
-    encoder: Encoder, data: CatalogueDataModule, split: str, views: bool, config: Inference, progress: bool
+    encoder: Encoder,
+    data: CatalogueDataModule,
+    split: str,
+    views: bool,
+    config: Inference,
+    progress: bool,
+    stated: Sequence[bool],
 ) -> EmbeddedSplit:
     return embed_split(
         encoder.model,
@@ -76,6 +144,7 @@ def _embed(
         precision="bf16" if config.precision == "bf16" else "fp32",
         progress=progress,
         label=f"embed {split} with {encoder.name}",
+        stated=stated,
     )
 
 
@@ -93,20 +162,23 @@ def measure_retrieval(
     """Records of every protocol of ``config`` on one split, which is embedded once for all of them.
 
     ``candidates`` stores the drawn candidate lists (None: they are drawn anew); lists in the catalogue's folder
-    ``candidates`` are read and used. ``rankings`` stores the rank of every query under ``full``, so that models can be
-    compared query by query later (None: not stored).
+    ``candidates`` are read and used. ``rankings`` stores the rank of every query under the protocols of
+    :data:`.COMPARED`, so that models can be compared query by query later (None: not stored).
 
     Raises:
         E2FashionError: an unknown protocol or split, or a template that the catalogue cannot fill.
     """
     config, run = config or EvaluateConfig(), run or RunIdentity()
-    sampling = {item.name: getattr(config, item.name) for item in fields(Sampling)}
-    lists = {"folder": candidates, "stored_in": (catalogue.path / CANDIDATES,)}
-    protocols = [protocol_named(name, **sampling, **lists) for name in config.protocol]
-    views = any(protocol.name == "full_multiview" for protocol in protocols)
     template = encoder.template if config.with_tags else encoder.template.without_tags()
-    data = _data(encoder, catalogue, template, config, config.with_tags)
-    embedded = _embed(encoder, data, split, views, config, progress)
+    stated = stated_regions(encoder, template) if FullWithRegions.name in config.protocol else []
+    weight, chosen_on = region_score_weight(encoder, catalogue, config, progress) if stated else (0.0, "")
+    options = {item.name: getattr(config, item.name) for item in fields(Sampling)}
+    options |= {"folder": candidates, "stored_in": (catalogue.path / CANDIDATES,)}
+    options |= {"region_score_weight": weight, "weight_chosen_on": chosen_on}
+    protocols = [protocol_named(name, **options) for name in config.protocol]
+    views = any(protocol.name == "full_multiview" for protocol in protocols)
+    data = _data(encoder, catalogue, template, config, config.with_tags, stated)
+    embedded = _embed(encoder, data, split, views, config, progress, stated)
     texts = data.text_counts(split, encoder.text_stretched_from)
     context = run.context(encoder.name, split, catalogue.fingerprint, template.template)
     how = encoding_of(encoder, config.precision)
@@ -115,7 +187,7 @@ def measure_retrieval(
     records: list[ResultRecord] = []
     for protocol in protocols:
         ranked = protocol.rank(embedded, context)
-        if rankings is not None and protocol.name == FullGallery.name:
+        if rankings is not None and protocol.name in COMPARED:
             file = rankings_file(rankings, protocol.name, split, catalogue.fingerprint)
             save_rankings(file, ranked, embedded.product_ids)
         records += records_of(ranked, context, protocol.name, how=how)

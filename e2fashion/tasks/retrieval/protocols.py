@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
@@ -64,6 +64,26 @@ class FullGallery:
             for positives, ids in (("product", product), ("text", group))
             for direction in DIRECTIONS
         ]
+
+
+@dataclass(frozen=True)
+class FullWithRegions(FullGallery):
+    """:class:`FullGallery` under the regional score (ours), see :func:`e2fashion.embedding.join_regions`.
+
+    No query states more than its text does. A model without regions is ranked by its global score, weight 0.
+    """
+
+    region_score_weight: float = 0.0
+    weight_chosen_on: str = ""
+    name: ClassVar[str] = "full_regions"
+
+    def rank(self, embedded: EmbeddedSplit, context: RecordContext) -> list[Ranking]:
+        """As :meth:`FullGallery.rank`, with the weight in every record."""
+        weight = 0.0 if embedded.region_embeds is None else self.region_score_weight
+        extra = {"region_score_weight": weight}
+        chosen = {"weight_chosen_on": self.weight_chosen_on} if self.weight_chosen_on else {}
+        rankings = super().rank(embedded.with_regions(weight), context)
+        return [replace(ranking, extra=extra | chosen) for ranking in rankings]
 
 
 @dataclass(frozen=True)
@@ -129,8 +149,10 @@ class SampledCandidates(Sampling):
 
 
 PROTOCOLS: dict[str, type[FullGallery] | type[FullMultiview] | type[SampledCandidates]] = {
-    protocol.name: protocol for protocol in (FullGallery, FullMultiview, SampledCandidates)
+    protocol.name: protocol for protocol in (FullGallery, FullWithRegions, FullMultiview, SampledCandidates)
 }
+COMPARED = (FullGallery.name, FullWithRegions.name)
+"""The protocols whose ranks a run keeps, so that it can be compared with another query by query."""
 
 
 PROTOCOL_POINT = ExtensionPoint("protocol", "e2fashion.protocols", ("name", "rank"))

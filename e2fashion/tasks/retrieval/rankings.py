@@ -24,7 +24,15 @@ BOTH = "both"
 RETRIEVAL = declare(
     "retrieval",
     identified_by=(*ENCODING, "candidate_seed", "queries_per_draw", "draws", "fill"),
-    reports=("ceiling", "fewest_candidates", "left_out", "short_lists", "texts"),
+    reports=(
+        "ceiling",
+        "fewest_candidates",
+        "left_out",
+        "region_score_weight",
+        "short_lists",
+        "texts",
+        "weight_chosen_on",
+    ),
     extensible=True,  # protocols of other packages have further settings, which identify
 )
 RETRIEVAL_DIFFERENCE = declare("retrieval_difference", identified_by=("against",), reports=("p_value",))

@@ -13,7 +13,7 @@ from e2fashion.encoder import Encoder
 from e2fashion.options import Inference
 from e2fashion.records import RunIdentity
 from e2fashion.tasks.retrieval.config import EvaluateConfig
-from e2fashion.tasks.retrieval.measure import embed_catalogue, measure_retrieval
+from e2fashion.tasks.retrieval.measure import embed_catalogue, measure_retrieval, region_score_weight
 from e2fashion.types import E2FashionError
 
 
@@ -101,3 +101,28 @@ def test_loader_processes_and_batches_do_not_change_what_is_embedded(
     assert one.product_ids == other.product_ids
     assert one.image_embeds.allclose(other.image_embeds, atol=1e-6)
     assert one.text_embeds.allclose(other.text_embeds, atol=1e-6)
+
+
+def test_a_weight_that_is_not_stored_is_chosen_on_val(encoder: Encoder, synth_catalogue: Catalogue) -> None:
+    config = EvaluateConfig(protocol=["full_regions"])
+    records = measure_retrieval(encoder, synth_catalogue, "test", config, progress=False)
+    expected = region_score_weight(encoder, synth_catalogue, progress=False)
+    assert {(r.extra["region_score_weight"], r.extra["weight_chosen_on"]) for r in records} == {expected}
+    assert expected[1] == "val"
+
+
+def test_a_weight_that_is_given_is_used(encoder: Encoder, synth_catalogue: Catalogue) -> None:
+    config = EvaluateConfig(protocol=["full_regions"], region_score_weight=0.3)
+    records = measure_retrieval(encoder, synth_catalogue, "test", config, progress=False)
+    assert {r.extra["region_score_weight"] for r in records} == {0.3}
+    assert "weight_chosen_on" not in records[0].extra
+
+
+def test_regions_count_only_where_the_text_states_their_tag(encoder: Encoder, synth_catalogue: Catalogue) -> None:
+    config = EvaluateConfig(protocol=["full", "full_regions"], region_score_weight=1.0, with_tags=False)
+    records = measure_retrieval(encoder, synth_catalogue, "test", config, progress=False)
+    values: dict[str, list[float]] = {}
+    for record in records:
+        values.setdefault(record.protocol, []).append(record.value)
+    assert values["full"] == values["full_regions"]
+    assert {r.extra["region_score_weight"] for r in records if r.protocol == "full_regions"} == {0.0}

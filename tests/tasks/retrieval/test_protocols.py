@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,9 +12,11 @@ from torch.nn import functional as F
 from e2fashion.embedding import EmbeddedSplit
 from e2fashion.metrics.retrieval import summarize
 from e2fashion.records import RecordContext
+from e2fashion.tasks.retrieval.measure import REGION_SCORE_WEIGHTS, choose_region_score_weight
 from e2fashion.tasks.retrieval.protocols import (
     FullGallery,
     FullMultiview,
+    FullWithRegions,
     RetrievalProtocol,
     SampledCandidates,
     equal_text_ceilings,
@@ -217,3 +220,44 @@ def test_records_equal_the_summary_of_ranks() -> None:
             expected[name].low,
             expected[name].high,
         )
+
+
+def with_regions(split: EmbeddedSplit, quality: float) -> EmbeddedSplit:
+    """One region and one tag per product, equal but for noise; the last product states no tag."""
+    generator = torch.Generator().manual_seed(1)
+    tags = F.normalize(torch.randn(len(split.product_ids), 1, 6, generator=generator), dim=-1)
+    noise = torch.randn(len(split.image_product), 1, 6, generator=generator)
+    tags[-1] = 0
+    regions = F.normalize(quality * tags[split.image_product] + noise, dim=-1)
+    return replace(split, region_embeds=regions, tag_embeds=tags)
+
+
+def test_faithful_regions_raise_recall_and_their_weight_is_recorded() -> None:
+    split = with_regions(make_split(noise=1.5), quality=10.0)
+    plain = value_of(evaluate_retrieval(FullGallery(), split, CONTEXT), "R@1")
+    records = evaluate_retrieval(FullWithRegions(1.0, "val"), split, CONTEXT)
+    assert value_of(records, "R@1") > plain + 20
+    assert {(r.extra["region_score_weight"], r.extra["weight_chosen_on"]) for r in records} == {(1.0, "val")}
+
+
+def test_weight_zero_and_a_model_without_regions_are_the_full_gallery() -> None:
+    split = make_split()
+    expected = [ranking.ranks for ranking in FullGallery().rank(split, CONTEXT)]
+    for weight, asked in ((0.0, with_regions(split, 1.0)), (1.0, split)):
+        rankings = FullWithRegions(weight).rank(asked, CONTEXT)
+        assert all(torch.equal(a, b.ranks) for a, b in zip(expected, rankings, strict=True))
+        assert {ranking.extra["region_score_weight"] for ranking in rankings} == {0.0}
+
+
+def test_the_weight_with_the_best_val_is_chosen() -> None:
+    split = make_split(noise=1.5)
+    assert choose_region_score_weight(with_regions(split, quality=-10.0)) == 0.0
+    chosen = choose_region_score_weight(with_regions(split, quality=10.0))
+    assert chosen > 0
+    values = {
+        weight: value_of(
+            evaluate_retrieval(FullWithRegions(weight), with_regions(split, 10.0), CONTEXT), "SumR", "both", "text"
+        )
+        for weight in REGION_SCORE_WEIGHTS
+    }
+    assert values[chosen] == max(values.values())
