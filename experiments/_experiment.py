@@ -18,6 +18,17 @@ PUBLISHED = Path(__file__).with_name("published.yaml")
 
 UNTRAINED = {"clip": "clip_ft"}
 """Systems that are evaluated as the training of another one starts."""
+LOCAL = "e2_local"
+"""E2 with selection whose choice matters (ours); ``e2`` is the paper's form."""
+
+
+def run_config(prefix: str, system: str) -> Path:
+    """The configuration of a run: ``configs/run/<prefix>_<system>.yaml``; the quickstart's E2 is ours."""
+    ours = {("quickstart", "e2"): "e2_paper", ("quickstart", LOCAL): "e2"}
+    system = UNTRAINED.get(system, system)
+    return RUN_CONFIGS / f"{prefix}_{ours.get((prefix, system), system)}.yaml"
+
+
 #: The systems that the paper compares, by the title of their row.
 SYSTEMS = {"CLIP": "clip", "CLIP-FT": "clip_ft", "FILIP-FT": "filip_ft", "E2": "e2"}
 

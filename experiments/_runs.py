@@ -18,7 +18,7 @@ from e2fashion.run_folder import RunFolder
 from e2fashion.training.build import resolve_arithmetic
 from e2fashion.training.config import RunConfig, run_identity
 from e2fashion.types import E2FashionError, ResultRecord, Split
-from experiments._experiment import ABLATIONS, RUN_CONFIGS, UNTRAINED, Experiment
+from experiments._experiment import ABLATIONS, UNTRAINED, Experiment, run_config
 
 EVALUATED: tuple[Split, ...] = ("val", "test")
 """The epoch is chosen on val; test is evaluated once, when every run is done."""
@@ -94,7 +94,7 @@ def _planned(
         ]
         rows, left_out = list(experiment.rows), {}
     else:
-        overrides += [f"base={RUN_CONFIGS / f'{prefix}_e2.yaml'}", f"split={','.join(EVALUATED)}"]
+        overrides += [f"base={run_config(prefix, 'e2')}", f"split={','.join(EVALUATED)}"]
         overrides += [f"seeds=[{','.join(map(str, options.seeds))}]"]
         ablation = load_ablation(ABLATIONS / f"{experiment.ablation}.yaml", overrides)
         chosen = list(ablation.chosen(options.only))
@@ -105,8 +105,8 @@ def _planned(
 
 
 def system_config(prefix: str, system: str, overrides: Sequence[str]) -> RunConfig:
-    """The resolved configuration ``configs/run/<prefix>_<system>.yaml``; of an untrained system without epochs."""
-    file = RUN_CONFIGS / f"{prefix}_{UNTRAINED.get(system, system)}.yaml"
+    """The resolved configuration of a system; of an untrained system without epochs."""
+    file = run_config(prefix, system)
     overrides = [*overrides, f"evaluate_splits={','.join(EVALUATED)}"]
     config = load_config(RunConfig, file, overrides)
     if system in UNTRAINED:

@@ -222,6 +222,12 @@ def test_the_paper_s_e2_end_to_end(fashiongen: Catalogue, clip_vit: Path, tmp_pa
     assert {r.text for r in records} == {"{composition}.{sub_category}.{brand}.{season}.{description}"}
 
 
+def test_the_local_e2_of_fashiongen_end_to_end(fashiongen: Catalogue, clip_vit: Path, tmp_path: Path) -> None:
+    folder = fashiongen_run("fashiongen_e2_local", fashiongen, clip_vit, tmp_path / "run")
+    assert load_encoder(str(folder.path)).model.config.region_score_weight is not None
+    assert {r.protocol for r in read_records(folder.results)} == {*PROTOCOLS, "full_regions"}
+
+
 def test_the_paper_s_clip_ft_end_to_end(fashiongen: Catalogue, clip_vit: Path, tmp_path: Path) -> None:
     folder = fashiongen_run("fashiongen_clip_ft", fashiongen, clip_vit, tmp_path / "run")
     stages = folder.read_record()["stages"]

@@ -28,11 +28,11 @@ def load(folder: Path, rows: Any, *overrides: str, **settings: Any) -> Ablation:
     return load_ablation(folder / "mine.yaml", ["data=catalogue", *overrides])
 
 
-@pytest.mark.parametrize("base", ["its own", "fashiongen_e2", "kagl_pretrained_e2", "quickstart_e2"])
+@pytest.mark.parametrize("base", ["its own", "fashiongen_e2", "kagl_pretrained_e2", "quickstart_e2_paper"])
 @pytest.mark.parametrize("file", SHIPPED, ids=lambda file: file.stem)
 def test_a_shipped_ablation_resolves_every_row_against_any_base(file: Path, base: str) -> None:
     words = [] if base == "its own" else [f"base={CONFIGS / 'run' / base}.yaml"]
-    if base == "quickstart_e2" and file.stem == "drop_entity":
+    if base == "quickstart_e2_paper" and file.stem == "drop_entity":
         words.append("optional=[no_article_type,no_composition]")
     ablation = load_ablation(file, ["data=catalogue", *words])
     assert (ablation.name, ablation.folder) == (file.stem, Path("runs/ablate") / file.stem)

@@ -8,7 +8,7 @@ from omegaconf import OmegaConf
 from e2fashion.ablation.plan import load_ablation
 from e2fashion.ablation.sweep import run_ablation
 from experiments._command import smoke_overrides
-from experiments._experiment import ABLATIONS, RUN_CONFIGS
+from experiments._experiment import ABLATIONS, run_config
 
 DRAWN = {"batch_size", "components", "drop_entity", "kagl_pretrained", "kagl_pretrained_trials", "tokens_per_entity"}
 FILES = [file for file in sorted(ABLATIONS.glob("*.yaml")) if file.stem not in DRAWN]
@@ -20,7 +20,7 @@ def test_a_row_of_an_ablation_smokes(file: Path, smoke_catalogue: Path, tmp_path
     prefix, scale = ("fashiongen", "paper") if paper else ("quickstart", "small")
     overrides = [
         f"data={smoke_catalogue}",
-        f"base={RUN_CONFIGS / f'{prefix}_e2.yaml'}",
+        f"base={run_config(prefix, 'e2')}",
         f"output={tmp_path}",
         "seeds=[0]",
         *smoke_overrides(prefix, scale),

@@ -12,7 +12,7 @@ from e2fashion.records import RecordContext, read_records
 from e2fashion.run_folder import RunFolder
 from e2fashion.types import E2FashionError
 from experiments._command import main, run
-from experiments._experiment import ABLATIONS, ROOT, RUN_CONFIGS, UNTRAINED, Experiment
+from experiments._experiment import ABLATIONS, ROOT, Experiment, run_config
 from experiments._tables import retrieval_view
 
 NAMES = sorted(file.stem for file in (ROOT / "experiments").glob("[a-z]*.py"))
@@ -49,8 +49,7 @@ def test_the_rows_of_an_experiment_have_configurations(name: str) -> None:
     titles = list(OmegaConf.load(ABLATIONS / f"{found.ablation}.yaml").rows) if found.ablation else list(found.rows)
     assert found.baseline is None or found.baseline in titles
     for prefix in (prefix for recipes in found.recipes.values() for prefix in recipes.values()):
-        systems = [UNTRAINED.get(system, system) for system in found.rows.values()]
-        assert all((RUN_CONFIGS / f"{prefix}_{system}.yaml").is_file() for system in systems)
+        assert all(run_config(prefix, system).is_file() for system in found.rows.values())
 
 
 @pytest.mark.parametrize("name", NAMES)
