@@ -101,7 +101,8 @@ class E2VisionConfig(CLIPVisionConfig):
     ``value_layer``, the number of finished layers behind which the patch states are taken that blocks read (ours;
     0: what enters the first layer; None: those that the scores compare, as in the official code);
     ``token_attention``, whether selection tokens attend to everything (official) or, until the last fusion block, to
-    each other alone (``own``, ours), so that a fusion block is all that they see of the image; and
+    each other alone (``own``, ours), so that a fusion block is all that they see of the image; ``key_gradient``,
+    whether the scores' gradient reaches the patch states that they compare (official) or ends there (ours); and
     ``projection_init``, whether :meth:`E2Model.from_clip` keeps CLIP's image projection (ours) or draws a new one
     (official: ``random``).
 
@@ -123,6 +124,7 @@ class E2VisionConfig(CLIPVisionConfig):
     projection_init: Literal["clip", "random"] = "clip"
     value_layer: int | None = None
     token_attention: Literal["all", "own"] = "all"
+    key_gradient: bool = True
 
     def __post_init__(self, **kwargs: Any) -> None:
         kwargs.pop("model_type", None)  # that of a CLIP checkpoint, which must not shadow ours
@@ -179,7 +181,7 @@ class E2VisionConfig(CLIPVisionConfig):
 REGIONAL_FIELDS = tuple(name for name in E2VisionConfig.__annotations__ if name not in CLIPVisionConfig.__annotations__)
 #: Fields that were added when models existed, with their default, at which a model is what it was without them.
 JOINED_LATER = {
-    **{name: getattr(E2VisionConfig, name) for name in ("value_layer", "token_attention")},
+    **{name: getattr(E2VisionConfig, name) for name in ("value_layer", "token_attention", "key_gradient")},
     "region_score_weight": None,
 }
 

@@ -112,10 +112,12 @@ class FusionBlock(nn.Module):
         patches_per_token: int = 1,
         entities: Sequence[Entity] = (),
         salt: int = 0,
+        key_gradient: bool = True,
     ) -> None:
         super().__init__()
         self.temperature = float(temperature)
         self.patches_per_token = patches_per_token
+        self.key_gradient = key_gradient
         self.token_keys = [
             [zlib.crc32(f"{entity.name}/{token}".encode()), salt]
             for entity in entities
@@ -161,7 +163,7 @@ class FusionBlock(nn.Module):
         by default the same states.
         """
         values = patches if values is None else values
-        clean = self.scores(tokens, patches)
+        clean = self.scores(tokens, patches if self.key_gradient else patches.detach())
         scores = self.with_noise(clean, generator) if noise else clean
         selected = best_patches(scores, self.patches_per_token)
         # Weighting before projecting is the same (Wv is linear) and projects S rows instead of P.

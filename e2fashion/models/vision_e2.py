@@ -123,6 +123,7 @@ class E2VisionModel(RegionalInitialization, CLIPVisionModel):
                     patches_per_token=config.patches_per_token,
                     entities=entities,
                     salt=layer,
+                    key_gradient=config.key_gradient,
                 )
                 for layer in config.active_fusion_layers
             }

@@ -97,6 +97,9 @@ class ModelConfig:
     token_attention: Literal["all", "own"] = joined_later("all")
     """What selection tokens attend to until the last fusion block: everything, or each other alone (``own``), so that
     the patches they pick are all they see. Source: official code."""
+    key_gradient: bool = joined_later(True)
+    """Whether the gradient of the selection's scores reaches the patch states that they compare; false: choosing
+    patches does not shape them. Source: official code."""
     attention: Literal["auto", "sdpa", "eager"] = "auto"
     """Implementation of attention. ``auto``: ``eager`` in bf16 on a CPU, where it is faster, else ``sdpa``."""
     projection_init: Literal["clip", "random"] = "clip"
@@ -288,6 +291,7 @@ OF_SELECTION = (
     "token_gate",
     "value_layer",
     "token_attention",
+    "key_gradient",
 )
 NOT_IDENTITY_LOADER = ("workers", "cache_gb", "evaluation_batch_size")
 
