@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from e2fashion.tasks.search.recommend import recommend
     from e2fashion.training.module import ContrastiveModule
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 __all__ = [
     "Catalogue",
