@@ -206,3 +206,18 @@ def test_negative_noise_keys_are_refused() -> None:
 def test_selection_imports_without_lightning() -> None:
     code = "import sys, e2fashion.models.selection; sys.exit('pytorch_lightning' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_without_key_gradient_patches_learn_from_what_is_read_alone(tokens: Tensor, patches: Tensor) -> None:
+    values = torch.randn(patches.shape, generator=torch.Generator().manual_seed(3))
+    gradients = {}
+    for learned in (True, False):
+        block, states = build("soft", key_gradient=learned), patches.clone().requires_grad_()
+        early = values.clone().requires_grad_()
+        fused = block(tokens, states, values=early).tokens
+        torch.testing.assert_close(fused, build("soft")(tokens, patches, values=values).tokens)
+        gradients[learned] = torch.autograd.grad(fused.sum(), [states, early, block.query.weight], allow_unused=True)
+    assert gradients[True][0].abs().sum() > 0
+    assert gradients[False][0] is None
+    for with_keys, without in zip(gradients[True][1:], gradients[False][1:], strict=True):
+        torch.testing.assert_close(with_keys, without)
