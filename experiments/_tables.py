@@ -23,6 +23,7 @@ from e2fashion.tables import (
     with_columns,
     without_repeats,
 )
+from e2fashion.tasks.retrieval.protocols import FullGallery
 from e2fashion.tasks.retrieval.rankings import BOTH, RETRIEVAL
 from e2fashion.tasks.retrieval.tables import RETRIEVAL_COLUMNS, Metric, difference_table, retrieval_table
 from e2fashion.training.config import RunConfig
@@ -79,7 +80,7 @@ def retrieval_view(
     return view
 
 
-def difference_records(material: Material, split: str) -> list[ResultRecord]:
+def difference_records(material: Material, split: str, protocol: str = FullGallery.name) -> list[ResultRecord]:
     """Every row against the experiment's baseline, see :func:`compare_runs`; empty where there is no baseline."""
     baseline = material.experiment.baseline
     if baseline is None or baseline not in material.folders:
@@ -90,7 +91,7 @@ def difference_records(material: Material, split: str) -> list[ResultRecord]:
     for title, ours in material.folders.items():
         if [folder.path for folder in ours] != [folder.path for folder in theirs]:
             context = RecordContext(run="", model=title, split=split, data_fingerprint=fingerprint)
-            records += compare_runs(ours, theirs, context, baseline)
+            records += compare_runs(ours, theirs, context, baseline, protocol=protocol)
     return records
 
 

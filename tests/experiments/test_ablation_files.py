@@ -10,7 +10,15 @@ from e2fashion.ablation.sweep import run_ablation
 from experiments._command import smoke_overrides
 from experiments._experiment import ABLATIONS, run_config
 
-DRAWN = {"batch_size", "components", "drop_entity", "kagl_pretrained", "kagl_pretrained_trials", "tokens_per_entity"}
+DRAWN = {
+    "batch_size",
+    "components",
+    "drop_entity",
+    "faithful_selection",
+    "kagl_pretrained",
+    "kagl_pretrained_trials",
+    "tokens_per_entity",
+}
 FILES = [file for file in sorted(ABLATIONS.glob("*.yaml")) if file.stem not in DRAWN]
 
 
