@@ -53,12 +53,19 @@ class Entity:
     """A kind of tag for which the image encoder has selection tokens.
 
     ``name`` is used in configurations, losses and tables; ``column`` is the catalogue column of its tags, ``tokens``
-    its number K of selection tokens.
+    its number K of selection tokens. ``fixed``: each of them reads one patch at a place that was drawn for it, the same
+    in all images, instead of choosing (ours).
     """
 
     name: str
     column: str
     tokens: int = 2
+    fixed: bool = False
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON; ``fixed`` only where it is set, since it joined later."""
+        known = {"name": self.name, "column": self.column, "tokens": self.tokens}
+        return known | ({"fixed": True} if self.fixed else {})
 
 
 @dataclass(frozen=True)

@@ -29,10 +29,10 @@ def _entity(name: Any, value: Any) -> Entity:
     if isinstance(value, int) and not isinstance(value, bool):
         return Entity(name, name, value)
     if isinstance(value, Mapping):
-        unknown = set(value) - {"name", "column", "tokens"}
+        unknown = set(value) - {"name", "column", "tokens", "fixed"}
         if unknown:
-            raise E2FashionError(f"entity {name!r} has unknown keys {sorted(unknown)}; it takes: column, tokens")
-        return Entity(name, value.get("column") or name, value.get("tokens", 2))
+            raise E2FashionError(f"entity {name!r} has unknown keys {sorted(unknown)}; it takes: column, tokens, fixed")
+        return Entity(name, value.get("column") or name, value.get("tokens", 2), bool(value.get("fixed", False)))
     raise E2FashionError(f"entity {name!r} got {value!r}; give its number of tokens or {{column: ..., tokens: ...}}")
 
 
@@ -128,10 +128,7 @@ class E2VisionConfig(CLIPVisionConfig):
 
     def __post_init__(self, **kwargs: Any) -> None:
         kwargs.pop("model_type", None)  # that of a CLIP checkpoint, which must not shadow ours
-        self.entities = [
-            {"name": entity.name, "column": entity.column, "tokens": entity.tokens}
-            for entity in parse_entities(self.entities)
-        ]
+        self.entities = [entity.as_dict() for entity in parse_entities(self.entities)]
         self.fusion_layers = [] if self.fusion_layers is None else list(self.fusion_layers)
         super().__post_init__(**kwargs)
 

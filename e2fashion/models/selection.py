@@ -84,6 +84,13 @@ def straight_through(selected: Tensor, scores: Tensor, temperature: float) -> Te
     return hard + (soft - soft.detach())  # the bracket is exactly zero: the value stays the hard one
 
 
+def drawn_scores(token_keys: Sequence[Sequence[int]], like: Tensor) -> Tensor:
+    """A random number per token and patch, from the token's key alone, on the device of ``like`` (B, S, P): its shape,
+    fp32."""
+    rows = [np.random.default_rng(key).random(like.shape[-1], dtype=np.float32) for key in token_keys]
+    return torch.from_numpy(np.stack(rows)).to(like.device).expand(like.shape[0], -1, -1)
+
+
 @dataclass
 class Fusion:
     """What a fusion block yields: new tokens (B, S, D), the selected patches (B, S, k), best first, and on request
@@ -123,6 +130,7 @@ class FusionBlock(nn.Module):
             for entity in entities
             for token in range(entity.tokens)
         ]
+        self.fixed = [entity.fixed and self.compares for entity in entities for _ in range(entity.tokens)]
         if self.compares:
             self.query = nn.Linear(width, width, bias=False)
             self.key = nn.Linear(width, width, bias=False)
@@ -166,9 +174,19 @@ class FusionBlock(nn.Module):
         clean = self.scores(tokens, patches if self.key_gradient else patches.detach())
         scores = self.with_noise(clean, generator) if noise else clean
         selected = best_patches(scores, self.patches_per_token)
+        weights = self.weights(scores, selected)
+        probabilities = self.probabilities(clean) if output_probabilities else None
+        if any(self.fixed):
+            drawn = drawn_scores(self.token_keys, scores)
+            fixed = rearrange(torch.tensor(self.fixed, device=scores.device), "s -> s 1")
+            places = best_patches(drawn, self.patches_per_token)
+            selected = torch.where(fixed, places, selected)
+            at_places = torch.zeros_like(weights).scatter_(-1, places, 1.0 / self.patches_per_token)
+            weights = torch.where(fixed, at_places, weights)
+            probabilities = None if probabilities is None else torch.where(fixed, at_places, probabilities)
         # Weighting before projecting is the same (Wv is linear) and projects S rows instead of P.
-        read = self.value(self.weights(scores, selected).to(values.dtype) @ values)
-        return Fusion((read + tokens) / 2, selected, self.probabilities(clean) if output_probabilities else None)
+        read = self.value(weights.to(values.dtype) @ values)
+        return Fusion((read + tokens) / 2, selected, probabilities)
 
 
 class SoftFusion(FusionBlock):
@@ -189,8 +207,7 @@ class RandomFusion(FusionBlock):
 
     def scores(self, tokens: Tensor, patches: Tensor) -> Tensor:
         """Numbers drawn for each token, equal for all images: (B, S, P)."""
-        rows = [np.random.default_rng(key).random(patches.shape[1], dtype=np.float32) for key in self.token_keys]
-        return torch.from_numpy(np.stack(rows)).to(patches.device).expand(patches.shape[0], -1, -1)
+        return drawn_scores(self.token_keys, patches.new_empty(patches.shape[0], tokens.shape[1], patches.shape[1]))
 
     def with_noise(self, scores: Tensor, generator: torch.Generator | None) -> Tensor:
         """Fresh numbers."""

@@ -58,7 +58,7 @@ def build_loss_terms(config: LossConfig) -> dict[str, WeightedTerm]:
 def build_entities(config: ModelConfig) -> tuple[Entity, ...]:
     """The entities in the order of the configuration, without those set to null."""
     return tuple(
-        Entity(name=name, column=entity.column or name, tokens=entity.tokens)
+        Entity(name=name, column=entity.column or name, tokens=entity.tokens, fixed=entity.fixed)
         for name, entity in config.entities.items()
         if entity is not None
     )
@@ -176,7 +176,7 @@ def _new_model(config: RunConfig, tokenizer: PreTrainedTokenizerBase) -> E2Model
             **activation,
             "image_size": config.image.size,
             "patch_size": scratch.patch_size,
-            "entities": [{"name": e.name, "column": e.column, "tokens": e.tokens} for e in entities],
+            "entities": [entity.as_dict() for entity in entities],
             **parts,
         },
         text_config={

@@ -30,6 +30,8 @@ class EntityConfig:
     """Catalogue column of its tags; null: the one of the entity's name."""
     tokens: int = 2
     """Selection tokens; 0: the tags are contrasted with the feature of the whole image (a control). Source: paper."""
+    fixed: bool = joined_later(False)
+    """Each token reads one patch at a place that was drawn for it, the same in all images, instead of choosing."""
 
 
 @dataclass
