@@ -2,7 +2,7 @@
 
 from e2fashion.losses.contrastive import ContrastiveLoss
 from e2fashion.losses.filip import TokenContrast, token_info_nce
-from e2fashion.losses.functional import count_present, info_nce, info_nce_share
+from e2fashion.losses.functional import count_present, info_nce, info_nce_share, sigmoid_share
 from e2fashion.losses.image_tags import ImageTags
 from e2fashion.losses.terms import LossTerm, WeightedTerm
 
@@ -15,5 +15,6 @@ __all__ = [
     "count_present",
     "info_nce",
     "info_nce_share",
+    "sigmoid_share",
     "token_info_nce",
 ]

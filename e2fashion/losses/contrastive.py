@@ -1,24 +1,26 @@
-"""E2's training loss: global image-text InfoNCE and the mean of one InfoNCE per tag entity."""
+"""E2's training loss: a global image-text contrast and the mean of one contrast per tag entity."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any, Literal
 
 import torch
 from einops import rearrange
 from torch import Tensor, nn
 
-from e2fashion.losses.functional import MINIMUM_PRESENT, count_present, info_nce_share
+from e2fashion.losses.functional import MINIMUM_PRESENT, count_present, info_nce_share, sigmoid_share
 from e2fashion.losses.gather import gather_rows, is_distributed, row_counts, sum_over_ranks, this_rank
 from e2fashion.losses.terms import WeightedTerm
 from e2fashion.types import Batch, E2FashionError, LossOutput
 
 RegionTargets = Literal["diagonal", "same_value"]
 
-GlobalTerm = Callable[[Tensor, Tensor, Tensor], Tensor]
-"""Maps image and text embeddings, in the shapes that a model compares, and the logit scale () to a loss ()."""
+GlobalTerm = Callable[..., Tensor]
+"""Maps image and text embeddings, in the shapes that a model compares, the logit scale () and, for a sigmoid loss, the
+bias () to a loss ()."""
 
 
 class ContrastiveLoss(nn.Module):
@@ -26,6 +28,8 @@ class ContrastiveLoss(nn.Module):
 
     An entity with fewer than two tags in the batch (of all ranks) is left out of the mean. Without any entity the loss
     is the global term alone (ours). ``region_weight`` 0 is CLIP fine-tuning. Default 0.5: paper.
+
+    All terms are InfoNCE, or SigLIP's sigmoid loss of pairs for a model with a ``logit_bias``.
 
     ``region_targets``: ``diagonal`` (official code) counts products that share a tag as each other's negatives,
     ``same_value`` (ours) as positives, see :func:`e2fashion.losses.functional.info_nce`.
@@ -93,6 +97,7 @@ class ContrastiveLoss(nn.Module):
             tag_present=batch.tag_present[:, :entities],
             tag_value=batch.tag_value[:, :entities],
             logit_scale=output.logit_scale,
+            logit_bias=output.logit_bias,
         )
         for name, weighted in self.terms.items():
             read = output if weighted.term.reads_regions else replace(output, region_embeds=None)
@@ -109,13 +114,15 @@ class ContrastiveLoss(nn.Module):
         tag_present: Tensor | None,
         tag_value: Tensor | None,
         logit_scale: Tensor,
+        logit_bias: Tensor | None = None,
     ) -> LossOutput:
         """The loss of a batch and its unweighted terms ``global`` and ``region/<entity>``.
 
         ``image_embeds`` and ``text_embeds`` (B, C), or the input of ``global_term``, ``region_embeds`` and
         ``tag_embeds`` (B, E, C) are L2-normalized; ``tag_present`` (B, E) bool; ``tag_value`` (B, E) int64, read for
-        ``same_value`` only; ``logit_scale`` () is the logarithm of the inverse temperature. The regional inputs may be
-        None if no term reads them. Terms that are left out of the mean are not listed.
+        ``same_value`` only; ``logit_scale`` () is the logarithm of the inverse temperature; ``logit_bias`` () makes
+        all terms sigmoid losses. The regional inputs may be None if no term reads them. Terms that are left out of the
+        mean are not listed.
 
         Raises:
             E2FashionError: a regional input is missing or has another number of entities, or embeddings have a shape
@@ -141,19 +148,28 @@ class ContrastiveLoss(nn.Module):
                 value = tag_value
         terms: list[tuple[Tensor, Tensor]] = []
         if self.global_term is not None:
-            loss = self.global_term(image_embeds, text_embeds, logit_scale)
+            bias = () if logit_bias is None else (logit_bias,)
+            loss = self.global_term(image_embeds, text_embeds, logit_scale, *bias)
             terms.append((loss[None], torch.full((1,), len(image_embeds), device=loss.device)))
         if image:
-            terms.append(self._terms(torch.cat(image, 1), torch.cat(text, 1), present, value, logit_scale))
+            contrast = info_nce_share if logit_bias is None else partial(sigmoid_share, logit_bias=logit_bias)
+            terms.append(self._terms(contrast, torch.cat(image, 1), torch.cat(text, 1), present, value, logit_scale))
         losses, counts = (torch.cat(parts) for parts in zip(*terms, strict=True))
         return self._combine(losses, counts)
 
     def _terms(
-        self, a: Tensor, b: Tensor, present: Tensor, value: Tensor | None, logit_scale: Tensor
+        self,
+        contrast: Callable[..., Tensor],
+        a: Tensor,
+        b: Tensor,
+        present: Tensor,
+        value: Tensor | None,
+        logit_scale: Tensor,
     ) -> tuple[Tensor, Tensor]:
-        """InfoNCE of the global problem (without ``global_term``) and each entity: (B, 1 + E, C) -> two of (1 + E,).
+        """The global problem (without ``global_term``) and each entity's: (B, 1 + E, C) -> two of (1 + E,).
 
-        ``value`` (B, E) refers to the last E problems. Returns losses and numbers of members.
+        ``contrast`` is :func:`info_nce_share` or its counterpart. ``value`` (B, E) refers to the last E problems.
+        Returns losses and numbers of members.
         """
         joint, first = None, 0
         distributed = self.gather and is_distributed()
@@ -166,20 +182,20 @@ class ContrastiveLoss(nn.Module):
             value = None if value is None else gather_rows(value, rows)
         a, b, present = a.transpose(0, 1), b.transpose(0, 1), present.transpose(0, 1)
         if value is None:
-            losses = info_nce_share(a, b, logit_scale, joint, first, present)
+            losses = contrast(a, b, logit_scale, joint=joint, first=first, present=present)
         else:
             # The global term keeps its diagonal targets: the values are those of tags.
             plain = len(a) - value.shape[1]
             losses = torch.cat(
                 [
-                    info_nce_share(
+                    contrast(
                         a[part],
                         b[part],
                         logit_scale,
-                        None if joint is None else (joint[0][part], joint[1][part]),
-                        first,
-                        present[part],
-                        targets,
+                        joint=None if joint is None else (joint[0][part], joint[1][part]),
+                        first=first,
+                        present=present[part],
+                        value=targets,
                     )
                     for part, targets in ((slice(0, plain), None), (slice(plain, None), value.transpose(0, 1)))
                     if len(a[part])

@@ -1,9 +1,10 @@
-"""Symmetric InfoNCE over normalized embeddings, with absent members and with several positives per row."""
+"""InfoNCE and the sigmoid loss of pairs, with absent members and with several positives per row."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 MINIMUM_PRESENT = 2
 """With fewer members there are no negatives: the term is zero and left out of the mean."""
@@ -45,19 +46,33 @@ def info_nce_share(
     (None: they are all members); ``present`` and ``value`` (..., N) refer to all N. Returns shape (...).
     """
     with torch.autocast(device_type=a.device.type, enabled=False):
-        if present is None:
-            members = a if joint is None else joint[0]
-            present = torch.ones(members.shape[:-1], dtype=torch.bool, device=a.device)
-        scale = logit_scale.float().exp()
-        local = present[..., first : first + a.shape[-2]]
-        a, b = _blank(a, local), _blank(b, local)
-        if joint is None:
-            a_to_b = scale * (a @ b.mT)
-            b_to_a = a_to_b.mT
-        else:
-            all_a, all_b = (_blank(item, present) for item in joint)
-            a_to_b, b_to_a = scale * (a @ all_b.mT), scale * (b @ all_a.mT)
+        present = _all_present(a, joint) if present is None else present
+        a_to_b = _logits(a, b, logit_scale, None if joint is None else joint[1], first, present)
+        b_to_a = a_to_b.mT if joint is None else _logits(b, a, logit_scale, joint[0], first, present)
         return _share(a_to_b, b_to_a, present, value, first)
+
+
+def sigmoid_share(
+    a: Tensor,
+    b: Tensor,
+    logit_scale: Tensor,
+    logit_bias: Tensor,
+    joint: tuple[Tensor, Tensor] | None = None,
+    first: int = 0,
+    present: Tensor | None = None,
+    value: Tensor | None = None,
+) -> Tensor:
+    """SigLIP's loss in place of :func:`info_nce_share`, with the same arguments and ``logit_bias`` ().
+
+    Every pair of an ``a`` and a ``b`` is classified on its own as match or not: the loss is the sum of
+    ``-log sigmoid(+- (scale * a . b + bias))`` over all pairs of present members, divided by their number (Zhai et al.,
+    ICCV 2023). Matches are the diagonal, or all pairs of equal ``value`` (ours). As in InfoNCE, a problem with fewer
+    than two members is zero.
+    """
+    with torch.autocast(device_type=a.device.type, enabled=False):
+        present = _all_present(a, joint) if present is None else present
+        logits = _logits(a, b, logit_scale, None if joint is None else joint[1], first, present)
+        return sigmoid_of_logits(logits + logit_bias.float(), present, value, first)
 
 
 def info_nce_of_logits(a_to_b: Tensor, b_to_a: Tensor, first: int = 0) -> Tensor:
@@ -69,6 +84,39 @@ def info_nce_of_logits(a_to_b: Tensor, b_to_a: Tensor, first: int = 0) -> Tensor
     with torch.autocast(device_type=a_to_b.device.type, enabled=False):
         present = torch.ones(a_to_b.shape[-1], dtype=torch.bool, device=a_to_b.device)
         return _share(a_to_b.float(), b_to_a.float(), present, None, first)
+
+
+def sigmoid_of_logits(
+    logits: Tensor, present: Tensor | None = None, value: Tensor | None = None, first: int = 0
+) -> Tensor:
+    """:func:`sigmoid_share` for given ``logits`` (..., R, N), temperature and bias applied: (...)."""
+    with torch.autocast(device_type=logits.device.type, enabled=False):
+        if present is None:
+            present = torch.ones(logits.shape[-1], dtype=torch.bool, device=logits.device)
+        rows = slice(first, first + logits.shape[-2])
+        if value is None:
+            match = torch.eye(logits.shape[-1], dtype=torch.bool, device=logits.device)[rows]
+        else:
+            match = value[..., rows, None] == value.unsqueeze(-2)
+        losses = F.softplus(torch.where(match, -logits.float(), logits.float()))
+        both_present = present[..., rows, None] & present.unsqueeze(-2)
+        number = count_present(present)
+        share = losses.masked_fill(~both_present, 0.0).sum((-1, -2)) / number.clamp(min=1)
+        return torch.where(number >= MINIMUM_PRESENT, share, torch.zeros_like(share))
+
+
+def _all_present(a: Tensor, joint: tuple[Tensor, Tensor] | None) -> Tensor:
+    members = a if joint is None else joint[0]
+    return torch.ones(members.shape[:-1], dtype=torch.bool, device=a.device)
+
+
+def _logits(
+    rows: Tensor, columns: Tensor, logit_scale: Tensor, joint: Tensor | None, first: int, present: Tensor
+) -> Tensor:
+    """Scaled products (..., R, N) of ``rows`` with ``joint`` (None: ``columns``), zero where a member is absent."""
+    local = present[..., first : first + rows.shape[-2]]
+    others = _blank(columns, local) if joint is None else _blank(joint, present)
+    return logit_scale.float().exp() * (_blank(rows, local) @ others.mT)
 
 
 def _share(a_to_b: Tensor, b_to_a: Tensor, present: Tensor, value: Tensor | None, first: int) -> Tensor:

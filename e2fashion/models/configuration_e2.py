@@ -177,9 +177,10 @@ class E2VisionConfig(CLIPVisionConfig):
 #: What the vision configuration has that CLIP's has not, in its order.
 REGIONAL_FIELDS = tuple(name for name in E2VisionConfig.__annotations__ if name not in CLIPVisionConfig.__annotations__)
 #: Fields that were added when models existed, with their default, at which a model is what it was without them.
-JOINED_LATER = {
+JOINED_LATER: dict[str, Any] = {
     **{name: getattr(E2VisionConfig, name) for name in ("value_layer", "token_attention", "key_gradient")},
     "region_score_weight": None,
+    "logit_bias_init_value": None,
 }
 
 
@@ -192,7 +193,8 @@ class E2Config(CLIPConfig):
     ``drop_patches`` to False; ``text_entities``, tags that join the text's feature (EI-CLIP, our interpretation), in
     any form that :func:`parse_entities` takes, stored as a list of names and columns; ``region_score_weight``, the
     weight of regions in the retrieval score, chosen on val after training (ours; None: not chosen, see
-    :func:`e2fashion.embedding.join_regions`).
+    :func:`e2fashion.embedding.join_regions`); ``logit_bias_init_value``, the bias of
+    pairs at the start of a training with the sigmoid loss (SigLIP: -10; None: softmax, no bias).
 
     Raises:
         E2FashionError: ``text_entities`` of a model that compares tokens.
@@ -211,6 +213,7 @@ class E2Config(CLIPConfig):
     similarity: Literal["global", "tokens"] = "global"
     text_entities: list | tuple | dict | None = None
     region_score_weight: float | int | None = None
+    logit_bias_init_value: float | int | None = None
 
     def __post_init__(self, **kwargs: Any) -> None:
         kwargs.pop("model_type", None)

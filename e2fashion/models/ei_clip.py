@@ -75,7 +75,7 @@ class EiClipModel(E2Model):
     def departures(self) -> list[str]:
         """The linear maps, with their number of parameters."""
         number = sum(parameter.numel() for parameter in self.entity_text.parameters())
-        return [f"the tags' maps of the text feature: {number:,} values"]
+        return [*super().departures(), f"the tags' maps of the text feature: {number:,} values"]
 
     @can_return_tuple
     def get_text_features(

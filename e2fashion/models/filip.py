@@ -64,7 +64,10 @@ class FilipModel(E2Model):
 
     def departures(self) -> list[str]:
         """The token-wise comparison."""
-        return ["the comparison of patches with text tokens (FILIP), for which its weights were trained"]
+        return [
+            *super().departures(),
+            "the comparison of patches with text tokens (FILIP), for which its weights were trained",
+        ]
 
     @can_return_tuple
     def get_image_features(
@@ -138,8 +141,7 @@ class FilipModel(E2Model):
         per_text: Tensor | None = None
         loss: Tensor | None = None
         if return_loss or not self.training:
-            scale = self.logit_scale.exp()
-            per_image, per_text = (similarity * scale for similarity in token_similarities(image, text))
+            per_image, per_text = map(self.logits, token_similarities(image, text))
             loss = contrast(per_image, per_text) if return_loss else None
         vectors = super().joined(images, texts, tag_embeds, return_loss=False)
         compared = {"loss": loss, "logits_per_image": per_image, "logits_per_text": per_text}

@@ -23,9 +23,11 @@ REGIONAL_PREFIXES = (
     "vision_model.token_gates.",
     "region_heads.",
 )
+SIGMOID_LOGIT_SCALE, SIGMOID_LOGIT_BIAS = math.log(10.0), -10.0
+"""Temperature and bias at the start of a training with the sigmoid loss. Source: SigLIP."""
 OPTIONS = tuple(name for name in REGIONAL_FIELDS if name not in ("entities", "fusion_layers"))
 """Fields of :class:`E2VisionConfig` that :func:`load_clip` takes."""
-JOINT_OPTIONS = ("similarity", "text_entities")
+JOINT_OPTIONS = ("similarity", "text_entities", "logit_bias_init_value")
 """Those of :class:`E2Config`."""
 
 
@@ -45,6 +47,7 @@ def load_clip(
     what = f"CLIP checkpoint {source!r}"
     read = read_config(source, (CLIPConfig.model_type, E2Config.model_type), what)
     given = {key: value for key, value in read.items() if key != "architectures"}
+    biased = given.get("logit_bias_init_value") is not None
     for option in [name for name in JOINT_OPTIONS if name in options]:
         given[option] = options.pop(option)
     with only_our_errors(what, "Correct its config.json, or give another checkpoint."):
@@ -61,6 +64,9 @@ def load_clip(
     variants = (model_class, *model_class.__subclasses__())
     added = tuple({prefix for variant in variants for prefix in variant.added_prefixes})
     model: E2Model = load_weights(model_class, source, config, what, added, added)
+    if model.logit_bias is not None and not biased:
+        # The temperature of a softmax means nothing to a sigmoid: both start as published.
+        model.logit_scale.data.fill_(SIGMOID_LOGIT_SCALE)
     if config.vision_config.projection_init == "random":
         factor = config.vision_config.initializer_factor
         width = model.visual_projection.in_features

@@ -9,6 +9,7 @@ from typing import Any, ClassVar, Self, cast
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from transformers import initialization as init
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 from transformers.models.clip.modeling_clip import (
     CLIPModel,
@@ -63,7 +64,7 @@ class E2Model(RegionalInitialization, CLIPModel):
     config_class = E2Config
 
     #: Name prefixes of the parameters that CLIP checkpoints lack.
-    added_prefixes: ClassVar[tuple[str, ...]] = REGIONAL_PREFIXES
+    added_prefixes: ClassVar[tuple[str, ...]] = (*REGIONAL_PREFIXES, "logit_bias")
     #: Whether texts are encoded with tags of their products, see :meth:`text_options`.
     reads_tags: ClassVar[bool] = False
 
@@ -95,6 +96,8 @@ class E2Model(RegionalInitialization, CLIPModel):
         self.visual_projection = nn.Linear(self.vision_embed_dim, self.projection_dim, bias=False)
         self.text_projection = nn.Linear(self.text_embed_dim, self.projection_dim, bias=False)
         self.logit_scale = nn.Parameter(torch.tensor(config.logit_scale_init_value))
+        bias = config.logit_bias_init_value
+        self.logit_bias = None if bias is None else nn.Parameter(torch.tensor(float(bias)))
         self.region_heads = RegionHeads(
             vision_config.entity_list, self.vision_embed_dim, self.projection_dim, vision_config.layer_norm_eps
         )
@@ -122,6 +125,12 @@ class E2Model(RegionalInitialization, CLIPModel):
         """
         return load_clip(cls, name_or_folder, entities=entities, fusion_layers=list(fusion_layers), **options)
 
+    @torch.no_grad()
+    def _init_weights(self, module: nn.Module) -> None:
+        super()._init_weights(module)
+        if isinstance(module, E2Model) and module.logit_bias is not None:
+            init.constant_(module.logit_bias, float(module.config.logit_bias_init_value or 0.0))
+
     def seed_selection_noise(self, *key: int) -> None:
         """Make the selection noise of the next training passes a function of ``key``: see :class:`E2VisionModel`."""
         self.vision_model.seed_selection_noise(*key)
@@ -136,7 +145,7 @@ class E2Model(RegionalInitialization, CLIPModel):
 
     def departures(self) -> list[str]:
         """Phrases for the additions of this variant to E2, which a conversion to another layout loses."""
-        return []
+        return [] if self.logit_bias is None else ["the bias of its sigmoid loss, with which it rates a pair: 1 value"]
 
     def text_options(self, distinct: Tensor, tag_index: Tensor, tag_present: Tensor) -> dict[str, Tensor]:
         """Keyword arguments of :meth:`get_text_features` derived from a batch's tags: none here.
@@ -272,7 +281,7 @@ class E2Model(RegionalInitialization, CLIPModel):
         assert texts.pooler_output is not None
         image_embeds = _normalized(images.pooler_output)
         text_embeds = _normalized(texts.pooler_output)
-        per_text = text_embeds @ image_embeds.t() * self.logit_scale.exp()
+        per_text = self.logits(text_embeds @ image_embeds.t())
         per_image = per_text.t()
         return E2Output(
             loss=contrast(per_image, per_text) if return_loss else None,
@@ -285,9 +294,15 @@ class E2Model(RegionalInitialization, CLIPModel):
             region_embeds=F.normalize(full_precision(images.region_features), dim=-1),
             tag_embeds=tag_embeds,
             logit_scale=self.logit_scale,
+            logit_bias=self.logit_bias,
             selection_maps=images.selection_maps,
             selected_patches=images.selected_patches,
         )
+
+    def logits(self, similarities: Tensor) -> Tensor:
+        """Similarities of normalized embeddings with the temperature, and the bias if there is one, applied."""
+        scaled = similarities * self.logit_scale.exp()
+        return scaled if self.logit_bias is None else scaled + self.logit_bias
 
     def embed_tags(
         self,

@@ -14,13 +14,15 @@ class E2Output(CLIPOutput):
 
     ``image_embeds`` and ``text_embeds`` (B, C), ``region_embeds`` (B, E, C) and ``tag_embeds`` (B, E, C; zeros where a
     tag is absent; None when no tags were given) are L2-normalized. ``logit_scale`` () is the log of the inverse
-    temperature. ``selection_maps`` (B, F, S, P) and ``selected_patches`` (B, F, S, k): on request, see
+    temperature, ``logit_bias`` () the bias of a sigmoid loss (None: softmax). ``selection_maps`` (B, F, S, P) and
+    ``selected_patches`` (B, F, S, k): on request, see
     :class:`~e2fashion.models.vision_e2.E2VisionOutput`. ``loss`` is CLIP's own, of images and texts alone.
     """
 
     region_embeds: Tensor | None = None
     tag_embeds: Tensor | None = None
     logit_scale: Tensor | None = None
+    logit_bias: Tensor | None = None
     selection_maps: Tensor | None = None
     selected_patches: Tensor | None = None
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -31,6 +32,33 @@ class SelectionTokens(nn.Module):
         return tokens.expand(batch_size, -1, -1)
 
 
+@dataclass(frozen=True)
+class NoiseSource:
+    """Random numbers of one forward pass, from ``generator`` (None: the global one).
+
+    The pass has the rows from ``first`` of a batch of ``total`` rows (None: the whole batch): all rows are drawn, so
+    that a batch in chunks has the noise of the same batch in one piece.
+    """
+
+    generator: torch.Generator | None = None
+    first: int = 0
+    total: int | None = None
+
+    def exponential(self, shape: Sequence[int], device: torch.device) -> Tensor:
+        """Standard exponential samples, float32."""
+        return self._rows(self._empty(shape, device).exponential_(generator=self.generator), shape)
+
+    def uniform(self, shape: Sequence[int], device: torch.device) -> Tensor:
+        """Samples of [0, 1), float32."""
+        return self._rows(self._empty(shape, device).uniform_(generator=self.generator), shape)
+
+    def _empty(self, shape: Sequence[int], device: torch.device) -> Tensor:
+        return torch.empty(shape[0] if self.total is None else self.total, *shape[1:], device=device)
+
+    def _rows(self, drawn: Tensor, shape: Sequence[int]) -> Tensor:
+        return drawn[self.first : self.first + shape[0]]
+
+
 class SelectionNoise:
     """Where the noise of training comes from: PyTorch's global generator, or a key of whole numbers.
 
@@ -41,6 +69,7 @@ class SelectionNoise:
     def __init__(self) -> None:
         self.key: tuple[int, ...] = ()
         self.passes = 0
+        self._chunk: tuple[int, int] | None = None
 
     def seed(self, *key: int) -> None:
         """Restart from ``key`` (such as seed, step and rank; not negative); no key: the global generator."""
@@ -48,19 +77,28 @@ class SelectionNoise:
             raise E2FashionError(f"the key {key} of the selection noise must not hold negative numbers")
         self.key, self.passes = key, 0
 
-    def generator(self, device: torch.device) -> torch.Generator | None:
-        """The generator of the next forward pass, or None for the global one."""
+    @contextmanager
+    def of_chunk(self, first: int, total: int) -> Iterator[None]:
+        """Forward passes within have the rows from ``first`` of a batch of ``total``; they count as no pass."""
+        self._chunk = (first, total)
+        try:
+            yield
+        finally:
+            self._chunk = None
+
+    def source(self, device: torch.device) -> NoiseSource:
+        """The noise of the next forward pass."""
+        chunk = self._chunk or (0, None)
         if not self.key:
-            return None
+            return NoiseSource(None, *chunk)
         state = np.random.SeedSequence([*self.key, self.passes]).generate_state(1, np.uint64)
-        self.passes += 1
-        return torch.Generator(device).manual_seed(int(state[0]))
+        self.passes += self._chunk is None
+        return NoiseSource(torch.Generator(device).manual_seed(int(state[0])), *chunk)
 
 
-def gumbel_noise(shape: Sequence[int], device: torch.device, generator: torch.Generator | None) -> Tensor:
+def gumbel_noise(shape: Sequence[int], device: torch.device, source: NoiseSource = NoiseSource()) -> Tensor:
     """Standard Gumbel samples, float32."""
-    exponential = torch.empty(tuple(shape), device=device).exponential_(generator=generator)
-    return -exponential.clamp_min(torch.finfo(torch.float32).tiny).log()
+    return -source.exponential(shape, device).clamp_min(torch.finfo(torch.float32).tiny).log()
 
 
 def best_patches(scores: Tensor, count: int) -> Tensor:
@@ -144,9 +182,9 @@ class FusionBlock(nn.Module):
             queries = queries @ self.key.weight.float()
             return queries @ rearrange(patches.float(), "b p d -> b d p") * tokens.shape[-1] ** -0.5
 
-    def with_noise(self, scores: Tensor, generator: torch.Generator | None) -> Tensor:
-        """The scores (B, S, P) of a training step, drawn from ``generator`` (None: the global one)."""
-        return scores + gumbel_noise(scores.shape, scores.device, generator)
+    def with_noise(self, scores: Tensor, source: NoiseSource) -> Tensor:
+        """The scores (B, S, P) of a training step, with noise from ``source``."""
+        return scores + gumbel_noise(scores.shape, scores.device, source)
 
     def weights(self, scores: Tensor, selected: Tensor) -> Tensor:
         """The share of each patch in what a token reads: (B, S, P), of the ``selected`` ones (B, S, k)."""
@@ -160,19 +198,18 @@ class FusionBlock(nn.Module):
         self,
         tokens: Tensor,
         patches: Tensor,
-        noise: bool = False,
-        generator: torch.Generator | None = None,
+        noise: NoiseSource | None = None,
         output_probabilities: bool = False,
         values: Tensor | None = None,
     ) -> Fusion:
-        """Fuse (B, S, D) tokens with (B, P, D) patches; ``noise`` draws from ``generator`` (None: the global one).
+        """Fuse (B, S, D) tokens with (B, P, D) patches; ``noise`` is that of a training step.
 
         The scores compare tokens with ``patches``; what is read are the ``values`` (B, P, D) of the chosen patches,
         by default the same states.
         """
         values = patches if values is None else values
         clean = self.scores(tokens, patches if self.key_gradient else patches.detach())
-        scores = self.with_noise(clean, generator) if noise else clean
+        scores = clean if noise is None else self.with_noise(clean, noise)
         selected = best_patches(scores, self.patches_per_token)
         weights = self.weights(scores, selected)
         probabilities = self.probabilities(clean) if output_probabilities else None
@@ -209,9 +246,9 @@ class RandomFusion(FusionBlock):
         """Numbers drawn for each token, equal for all images: (B, S, P)."""
         return drawn_scores(self.token_keys, patches.new_empty(patches.shape[0], tokens.shape[1], patches.shape[1]))
 
-    def with_noise(self, scores: Tensor, generator: torch.Generator | None) -> Tensor:
+    def with_noise(self, scores: Tensor, source: NoiseSource) -> Tensor:
         """Fresh numbers."""
-        return torch.rand(scores.shape, device=scores.device, generator=generator)
+        return source.uniform(scores.shape, scores.device)
 
     def probabilities(self, scores: Tensor) -> Tensor:
         """The same for every patch."""

@@ -17,7 +17,7 @@ from e2fashion.models.configuration_e2 import E2VisionConfig
 from e2fashion.models.last_layer import PLAIN_ATTENTION, layer_for_read_tokens
 from e2fashion.models.loading import check_model_files, check_report, only_our_errors
 from e2fashion.models.region_heads import RegionHead
-from e2fashion.models.selection import FUSION_BLOCKS, Fusion, FusionBlock, SelectionNoise, SelectionTokens
+from e2fashion.models.selection import FUSION_BLOCKS, Fusion, FusionBlock, NoiseSource, SelectionNoise, SelectionTokens
 from e2fashion.models.token_gates import TokenGates, hide_image_from_tokens
 
 
@@ -167,7 +167,7 @@ class E2VisionModel(RegionalInitialization, CLIPVisionModel):
             raise ValueError("You have to specify pixel_values")
         states = self.embed(pixel_values, bool(interpolate_pos_encoding))
         patches_end = states.shape[1] - self.token_count  # CLS and patches come before it
-        generator = self._noise_generator(states.device)
+        noise = self._noise(states.device)
         if self.config._attn_implementation not in PLAIN_ATTENTION:
             complete_states = True
 
@@ -200,8 +200,7 @@ class E2VisionModel(RegionalInitialization, CLIPVisionModel):
                 self.fusion_blocks[str(number)](
                     states[:, patches_end:],
                     patches,
-                    noise=self.training and self.config.noise == "gumbel",
-                    generator=generator,
+                    noise=noise,
                     output_probabilities=output_selection_maps,
                     values=values,
                 )
@@ -220,10 +219,10 @@ class E2VisionModel(RegionalInitialization, CLIPVisionModel):
         gate: Tensor = self.token_gates(number, states)
         return gate if hidden is None else gate + hidden
 
-    def _noise_generator(self, device: torch.device) -> torch.Generator | None:
+    def _noise(self, device: torch.device) -> NoiseSource | None:
         if not (self.training and self.config.noise == "gumbel" and len(self.fusion_blocks)):
             return None
-        return self.selection_noise.generator(device)
+        return self.selection_noise.source(device)
 
     def _pooled(
         self, states: Tensor, patches: Tensor | None, fusions: list[Fusion], output_selection_maps: bool

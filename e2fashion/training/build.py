@@ -22,6 +22,7 @@ from e2fashion.losses.contrastive import ContrastiveLoss
 from e2fashion.losses.filip import TokenContrast
 from e2fashion.losses.terms import LOSS_TERMS, TERM_POINT, WeightedTerm
 from e2fashion.models.configuration_e2 import REGIONAL_FIELDS, E2Config
+from e2fashion.models.from_clip import SIGMOID_LOGIT_BIAS, SIGMOID_LOGIT_SCALE
 from e2fashion.models.loading import checked_source
 from e2fashion.models.modeling_e2 import E2Model
 from e2fashion.models.stretch import stretch_text_positions
@@ -139,6 +140,8 @@ def build_model(config: RunConfig, tokenizer: PreTrainedTokenizerBase, trained: 
         raise E2FashionError(f"The model cannot be built: {reason} Correct the shapes in model.scratch.") from error
     check_token_ids(tokenizer, model.config.text_config, f"'{trained or config.model.checkpoint or 'model.scratch'}'")
     model.set_attn_implementation(resolve_arithmetic(config)[0].model.attention)
+    if config.train.gradient_checkpointing:
+        model.activation_checkpointing_enable({"use_reentrant": False})  # reentrant: twice a gradient for DDP
     if config.text.overflow == "stretch" and trained is None:
         stretch_text_positions(model, config.text.context_length)
     positions = model.config.text_config.max_position_embeddings
@@ -164,8 +167,18 @@ def _new_model(config: RunConfig, tokenizer: PreTrainedTokenizerBase) -> E2Model
     named = {"selection_temperature": model.temperature} | vars(model)
     parts = {name: named[name] for name in REGIONAL_FIELDS if name != "entities"}
     joint: dict[str, Any] = {"similarity": model.similarity, "text_entities": build_text_entities(model)}
+    temperature: dict[str, Any] = {}
+    if config.loss.kind == "sigmoid":
+        joint["logit_bias_init_value"] = SIGMOID_LOGIT_BIAS
+        temperature["logit_scale_init_value"] = SIGMOID_LOGIT_SCALE
     if model.checkpoint is not None:
-        return E2Model.from_clip(model.checkpoint, entities=entities, **joint, **parts)
+        made = E2Model.from_clip(model.checkpoint, entities=entities, **joint, **parts)
+        if made.logit_bias is not None and config.loss.kind == "softmax":
+            raise E2FashionError(
+                f"model.checkpoint '{model.checkpoint}' was trained with the sigmoid loss (it has a logit_bias), and "
+                "loss.kind is softmax, which has no bias. Set loss.kind=sigmoid, or give another checkpoint."
+            )
+        return made
     scratch = model.scratch
     if scratch.activation not in ACT2FN:
         raise E2FashionError(f"model.scratch.activation is '{scratch.activation}'; CLIP's is quick_gelu, others gelu.")
@@ -187,6 +200,7 @@ def _new_model(config: RunConfig, tokenizer: PreTrainedTokenizerBase) -> E2Model
             **text_special_ids(tokenizer),
         },
         projection_dim=scratch.projection_dim,
+        **temperature,
         **joint,
     )
     return E2Model(built)
@@ -227,7 +241,7 @@ def build_loss(config: RunConfig) -> ContrastiveLoss:
         E2FashionError: a weight or share out of range, or an unknown term.
     """
     entities, gather = build_entities(config.model), config.processes > 1
-    tokens = TokenContrast(config.loss.token_keep, gather, config.loss.half_precision_gather)
+    tokens = TokenContrast(config.loss.token_keep, gather, config.loss.half_precision_gather, config.train.chunk_size)
     return ContrastiveLoss(
         entity_names=[entity.name for entity in entities],
         region_weight=config.loss.region_weight if entities else 0.0,

@@ -13,6 +13,7 @@ from e2fashion.tasks.retrieval.protocols import protocol_named
 from e2fashion.training import build
 from e2fashion.training.config import RunConfig
 from e2fashion.training.loggers import check_loggers
+from e2fashion.training.module import refuse_accumulation
 from e2fashion.types import E2FashionError, Entity
 
 
@@ -44,6 +45,7 @@ def check_run(config: RunConfig, catalogue: Catalogue) -> None:
     for key, value, least in bounds:
         if value < least:
             raise E2FashionError(f"{key} is {value}; give a number from {least}.")
+    _check_chunks(config)
     check_loggers(config.logging.to, config.logging.online)
     if len(config.train.betas) != 2:
         raise E2FashionError(f"train.betas is {config.train.betas}; give two numbers, as in train.betas=[0.9,0.999].")
@@ -79,6 +81,17 @@ def check_run(config: RunConfig, catalogue: Catalogue) -> None:
         )
     if config.train.precision == "fp16" and build_device(config.accelerator).type == "cpu":
         raise E2FashionError("train.precision is fp16, which needs a GPU. On a CPU use train.precision=bf16 or fp32.")
+
+
+def _check_chunks(config: RunConfig) -> None:
+    size, batch, accumulated = config.train.chunk_size, config.loader.batch_size, config.train.accumulate_grad_batches
+    if size is not None and not 1 <= size <= batch:
+        raise E2FashionError(
+            f"train.chunk_size is {size}, loader.batch_size is {batch}: give a part of the batch, from 1 to {batch}, "
+            "or null to encode the batch at once."
+        )
+    if size is None or accumulated * size != batch:
+        refuse_accumulation("train.accumulate_grad_batches", accumulated)
 
 
 def check_entities(entities: Iterable[Entity], catalogue: Catalogue, key: str = "entities") -> None:

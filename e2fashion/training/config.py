@@ -170,6 +170,9 @@ class LossTermConfig:
 class LossConfig:
     """The contrastive loss."""
 
+    kind: Literal["softmax", "sigmoid"] = joined_later("softmax")
+    """Global and regional terms: InfoNCE, or SigLIP's loss of single pairs with a learned bias, which starts, like the
+    temperature, as published unless the checkpoint has one. Source: CLIP."""
     region_weight: float = 0.5
     """Weight w of the entities' terms; 0 is CLIP fine-tuning. Source: paper."""
     region_targets: Literal["diagonal", "same_value"] = "diagonal"
@@ -217,6 +220,14 @@ class TrainConfig(FitConfig, OptimizerConfig):
 
     stages: dict[str, StageConfig | None] = field(default_factory=dict)
     """Fits in this order; each starts from the best model of the one before. Source: official code."""
+    chunk_size: int | None = joined_later(None)
+    """Products of a batch that are encoded at a time and encoded again for the gradient, for batches beyond memory: the
+    exact gradient of the whole batch (GradCache, docs/training.md); null: all at once."""
+    gradient_checkpointing: bool = joined_later(False)
+    """Compute the activations within each layer again for the gradient, which takes less memory and more time."""
+    accumulate_grad_batches: int = joined_later(1)
+    """Chunks whose gradients make one step: only ``loader.batch_size / train.chunk_size``, or 1. Without chunks, adding
+    gradients of small batches would not add negatives."""
 
 
 @dataclass
@@ -225,7 +236,8 @@ class RunConfig:
 
     A run is resumed only in a folder of the same identity: a hash of all keys but ``name``, ``data``, ``output``,
     ``threads``, ``accelerator``, ``logging``, ``protocols``, ``evaluate_splits``, ``loader.workers``,
-    ``loader.cache_gb`` and ``loader.evaluation_batch_size``, together with the catalogue's fingerprint.
+    ``loader.cache_gb``, ``loader.evaluation_batch_size``, ``train.chunk_size``, ``train.gradient_checkpointing`` and
+    ``train.accumulate_grad_batches``, together with the catalogue's fingerprint.
     """
 
     name: str = "run"
@@ -296,6 +308,8 @@ OF_SELECTION = (
     "key_gradient",
 )
 NOT_IDENTITY_LOADER = ("workers", "cache_gb", "evaluation_batch_size")
+#: The same gradient with less memory.
+NOT_IDENTITY_TRAIN = ("chunk_size", "gradient_checkpointing", "accumulate_grad_batches")
 
 
 def run_identity(config: RunConfig, data_fingerprint: str) -> str:
@@ -331,6 +345,7 @@ def _counting(values: dict[str, Any], config: RunConfig) -> dict[str, Any]:
         values["model"][key] = _without_null(values["model"][key])
     if terms := _without_null(values["loss"].pop("terms", {})):
         values["loss"]["terms"] = terms
+    values["train"] = {k: v for k, v in values["train"].items() if k not in NOT_IDENTITY_TRAIN}
     values["train"]["stages"] = _without_null(values["train"]["stages"])
     if config.processes != 1:
         values["devices"] = config.processes

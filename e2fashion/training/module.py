@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import fields
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,7 @@ from e2fashion.data.transforms import ImageTransform, normalize
 from e2fashion.disk import write_json
 from e2fashion.losses.contrastive import ContrastiveLoss
 from e2fashion.metrics.retrieval import CrossModalRecall
+from e2fashion.models.chunks import embed_in_chunks
 from e2fashion.models.modeling_e2 import E2Model
 from e2fashion.models.outputs import E2Output
 from e2fashion.similarity import is_tokenwise, pad_tokens
@@ -28,6 +31,20 @@ from e2fashion.types import Batch, E2FashionError, LossOutput
 MAX_LOGIT_SCALE = math.log(100.0)
 
 
+def refuse_accumulation(key: str, batches: int) -> None:
+    """Refuse a step of several batches, whose products would not be contrasted with each other.
+
+    Raises:
+        E2FashionError: more than one batch.
+    """
+    if batches != 1:
+        raise E2FashionError(
+            f"{key} is {batches}: adding the gradients of small batches does not enlarge the number of negatives, "
+            "which is what a contrastive loss gains from a large batch. Set loader.batch_size to the whole batch and "
+            "train.chunk_size to what fits into memory, which gives the exact gradient of the whole."
+        )
+
+
 class ContrastiveModule(pl.LightningModule):
     """One stage of training: forward, weighted loss, retrieval on val at the end of every epoch.
 
@@ -36,13 +53,14 @@ class ContrastiveModule(pl.LightningModule):
     :class:`~e2fashion.data.datamodule.CatalogueDataModule`, see docs/extending.md.
 
     Args:
-        model: the encoder that is trained.
+        model: the encoder that is trained; with a ``logit_bias`` by the sigmoid loss.
         loss: global, regional and additional terms; None: the paper's, half of it regional.
         learning_rate: at the end of the warm-up.
         config: optimizer and schedule.
         transform: its mean and standard deviation normalize the loader's uint8 pixels.
         seed: of the selection noise and any other random number of a step.
         nonfinite_report: file for the product ids of a batch whose loss is not finite.
+        chunk_size: products that are encoded at a time (:func:`~e2fashion.models.chunks.embed_in_chunks`); None: all.
     """
 
     pixel_mean: Tensor
@@ -57,6 +75,7 @@ class ContrastiveModule(pl.LightningModule):
         transform: ImageTransform | None = None,
         seed: int = 0,
         nonfinite_report: Path = Path("nonfinite_batch.json"),
+        chunk_size: int | None = None,
     ) -> None:
         super().__init__()
         entities = [entity.name for entity in model.config.vision_config.entity_list]
@@ -66,6 +85,7 @@ class ContrastiveModule(pl.LightningModule):
         self.config = config or OptimizerConfig()
         self.seed = seed
         self.nonfinite_report = nonfinite_report
+        self.chunk_size = chunk_size
         self.retrieval = CrossModalRecall()
         transform = transform or ImageTransform()
         self.register_buffer("pixel_mean", torch.tensor(transform.mean), persistent=False)
@@ -73,6 +93,14 @@ class ContrastiveModule(pl.LightningModule):
         # Plain values, to keep pickled objects out of checkpoints; the loggers of a run get its whole configuration.
         values = {item.name: getattr(self.config, item.name) for item in fields(OptimizerConfig)}
         self.save_hyperparameters({"learning_rate": learning_rate, "seed": seed, **values}, logger=False)
+
+    def on_fit_start(self) -> None:
+        """Refuse accumulated gradients.
+
+        Raises:
+            E2FashionError: the trainer accumulates the gradients of several batches.
+        """
+        refuse_accumulation("accumulate_grad_batches", self.trainer.accumulate_grad_batches)
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
         """Normalize the loader's uint8 pixels on the device, which transfers a quarter of the bytes."""
@@ -82,7 +110,10 @@ class ContrastiveModule(pl.LightningModule):
 
     def forward(self, batch: Batch) -> E2Output:
         """Embed images (B, 3, H, W), texts (B, L) and the U distinct tags of one batch."""
-        return self.model(
+        embed: Callable[..., E2Output] = self.model
+        if self.chunk_size is not None and self.training:
+            embed = partial(embed_in_chunks, self.model, self.chunk_size)
+        return embed(
             input_ids=batch.input_ids,
             pixel_values=batch.pixel_values,
             attention_mask=batch.attention_mask,
@@ -109,6 +140,8 @@ class ContrastiveModule(pl.LightningModule):
         self.log("train/loss/total", output.total.detach(), prog_bar=True, batch_size=size)
         self.log_dict({f"train/loss/{k}": v.detach() for k, v in output.terms.items()}, batch_size=size)
         self.log("train/logit_scale", self.model.logit_scale.detach().exp(), batch_size=size)
+        if self.model.logit_bias is not None:
+            self.log("train/logit_bias", self.model.logit_bias.detach(), batch_size=size)
         return output.total
 
     def optimizer_step(self, *arguments: Any, **options: Any) -> None:
@@ -117,6 +150,8 @@ class ContrastiveModule(pl.LightningModule):
         Not at the end of the batch, because a checkpoint that is saved there must have the clamped value.
         """
         super().optimizer_step(*arguments, **options)
+        if self.model.logit_bias is not None:
+            return  # SigLIP bounds nothing, and its published models exceed the bound
         with torch.no_grad():
             self.model.logit_scale.clamp_(max=MAX_LOGIT_SCALE)
 

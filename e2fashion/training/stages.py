@@ -111,6 +111,7 @@ def _train_stage(
         encoder.transform,
         config.seed,
         nonfinite_report=folder.path / "nonfinite_batch.json",
+        chunk_size=config.train.chunk_size,
     )
     restart_if_damaged(folder, name, best.folder)
     try:

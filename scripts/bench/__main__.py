@@ -21,6 +21,7 @@ from scripts.bench.context import Context
 from scripts.bench.encoders import flips, image_encoder
 from scripts.bench.harness import Result, keep, machine, table
 from scripts.bench.images import images_of_a_catalogue, mixed_sizes
+from scripts.bench.large_batches import large_batches
 from scripts.bench.occlusion import occlusion
 from scripts.bench.probe import probe
 from scripts.bench.ranking import filip_memory, ranking, ranking_memory
@@ -35,6 +36,7 @@ BENCHMARKS: dict[str, Callable[[Context], list[Result]]] = {
     "mixed_sizes": mixed_sizes,
     "image_encoder": image_encoder,
     "training_loop": training_loop,
+    "large_batches": large_batches,
     "matmul": matmul,
     "ranking": ranking,
     "ranking_memory": ranking_memory,

@@ -11,6 +11,7 @@ from torch import Tensor
 from e2fashion.models.selection import (
     FUSION_BLOCKS,
     FusionBlock,
+    NoiseSource,
     RandomFusion,
     SelectionNoise,
     SelectionTokens,
@@ -127,12 +128,12 @@ def test_too_many_patches_per_token_are_refused(tokens: Tensor, patches: Tensor)
 def test_probabilities_are_free_of_noise_and_only_on_request(tokens: Tensor, patches: Tensor) -> None:
     block = build()
     assert block(tokens, patches).probabilities is None
-    noisy = block(tokens, patches, noise=True, output_probabilities=True)
+    noisy = block(tokens, patches, noise=NoiseSource(), output_probabilities=True)
     torch.testing.assert_close(noisy.probabilities, block.scores(tokens, patches).softmax(-1))
 
 
 def test_noise_follows_the_gumbel_distribution() -> None:
-    noise = gumbel_noise((200_000,), torch.device("cpu"), torch.Generator().manual_seed(0))
+    noise = gumbel_noise((200_000,), torch.device("cpu"), NoiseSource(torch.Generator().manual_seed(0)))
     assert abs(noise.mean().item() - 0.5772) < 0.01
     assert abs(noise.std().item() - torch.pi / 6**0.5) < 0.01
 
@@ -140,7 +141,7 @@ def test_noise_follows_the_gumbel_distribution() -> None:
 def test_noisy_choices_follow_the_softmax() -> None:
     block = build()
     tokens, patches = torch.randn(1, 3, D).expand(4000, -1, -1), torch.randn(1, 9, D).expand(4000, -1, -1)
-    fusion = block(tokens, patches, noise=True, generator=torch.Generator().manual_seed(0))
+    fusion = block(tokens, patches, noise=NoiseSource(torch.Generator().manual_seed(0)))
     shares = F.one_hot(fusion.selected[..., 0], 9).float().mean(0)
     torch.testing.assert_close(shares, block.scores(tokens[:1], patches[:1])[0].softmax(-1), atol=0.04, rtol=0)
 
@@ -161,7 +162,7 @@ def test_random_selection_belongs_to_the_token_not_to_its_place(tokens: Tensor, 
 
 def test_random_selection_covers_all_patches_in_training(tokens: Tensor, patches: Tensor) -> None:
     block = build(selection="random")
-    many = block(tokens[:1].expand(3000, -1, -1), patches[:1].expand(3000, -1, -1), noise=True).selected
+    many = block(tokens[:1].expand(3000, -1, -1), patches[:1].expand(3000, -1, -1), noise=NoiseSource()).selected
     shares = F.one_hot(many.flatten(), 9).float().mean(0)
     torch.testing.assert_close(shares, torch.full((9,), 1 / 9), atol=0.02, rtol=0)
 
@@ -183,7 +184,7 @@ def test_selection_tokens_stand_in_the_order_of_the_entities() -> None:
 
 def test_seeded_noise_repeats_and_moves_on() -> None:
     def draw(noise: SelectionNoise) -> Tensor:
-        return torch.rand(8, generator=noise.generator(torch.device("cpu")))
+        return torch.rand(8, generator=noise.source(torch.device("cpu")).generator)
 
     noise = SelectionNoise()
     noise.seed(7, 1)
@@ -195,7 +196,7 @@ def test_seeded_noise_repeats_and_moves_on() -> None:
     noise.seed(7, 2)
     assert not torch.equal(draw(noise), first)
     noise.seed()
-    assert noise.generator(torch.device("cpu")) is None
+    assert noise.source(torch.device("cpu")).generator is None
 
 
 def test_negative_noise_keys_are_refused() -> None:
