@@ -33,6 +33,7 @@ from e2fashion.models.tokenizer import (
     train_tokenizer,
 )
 from e2fashion.training.config import LossConfig, ModelConfig, RunConfig
+from e2fashion.training.lora import add_lora
 from e2fashion.types import E2FashionError, Entity
 
 Part = TypeVar("Part")
@@ -139,7 +140,12 @@ def build_model(config: RunConfig, tokenizer: PreTrainedTokenizerBase, trained: 
         reason = str(error).strip().splitlines()[-1].strip().removeprefix("ValueError: ")
         raise E2FashionError(f"The model cannot be built: {reason} Correct the shapes in model.scratch.") from error
     check_token_ids(tokenizer, model.config.text_config, f"'{trained or config.model.checkpoint or 'model.scratch'}'")
+    add_lora(model, config.model.lora)
     model.set_attn_implementation(resolve_arithmetic(config)[0].model.attention)
+    if config.train.compile:
+        for tower in (model.vision_model, model.text_model):
+            for layer in tower.encoder.layers:
+                layer.compile(dynamic=True)  # texts differ in length; in place, so that names stay
     if config.train.gradient_checkpointing:
         model.activation_checkpointing_enable({"use_reentrant": False})  # reentrant: twice a gradient for DDP
     if config.text.overflow == "stretch" and trained is None:

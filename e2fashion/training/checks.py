@@ -13,6 +13,7 @@ from e2fashion.tasks.retrieval.protocols import protocol_named
 from e2fashion.training import build
 from e2fashion.training.config import RunConfig
 from e2fashion.training.loggers import check_loggers
+from e2fashion.training.lora import check_lora
 from e2fashion.training.module import refuse_accumulation
 from e2fashion.types import E2FashionError, Entity
 
@@ -36,6 +37,7 @@ def check_run(config: RunConfig, catalogue: Catalogue) -> None:
         ("loader.evaluation_batch_size", config.loader.evaluation_batch_size, 1),
         ("loader.workers", config.loader.workers, 0),
         ("train.warmup_steps", config.train.warmup_steps, 0),
+        ("train.reference_batch", config.train.reference_batch, 1),
         ("train.weight_decay", config.train.weight_decay, 0),
         ("train.checkpoint_every_steps", config.train.checkpoint_every_steps, 1),
         ("logging.figures_every", config.logging.figures_every, 0),
@@ -46,6 +48,9 @@ def check_run(config: RunConfig, catalogue: Catalogue) -> None:
         if value < least:
             raise E2FashionError(f"{key} is {value}; give a number from {least}.")
     _check_chunks(config)
+    check_lora(config.model.lora)
+    if not 0.0 < config.train.layer_decay <= 1.0:
+        raise E2FashionError(f"train.layer_decay is {config.train.layer_decay}: give a factor above 0, at most 1.")
     check_loggers(config.logging.to, config.logging.online)
     if len(config.train.betas) != 2:
         raise E2FashionError(f"train.betas is {config.train.betas}; give two numbers, as in train.betas=[0.9,0.999].")

@@ -67,6 +67,24 @@ class ScratchConfig:
 
 
 @dataclass
+class LoraConfig:
+    """Low-rank adapters, trained in place of a tower's weights and added to them in every saved model.
+
+    E2's own parts, the projections and the temperature are trained in full; the rest of a tower with adapters is
+    frozen.
+    """
+
+    vision: int = 0
+    """Rank of the adapters of the image tower; 0: none, its weights are trained. Source: ours."""
+    text: int = 0
+    """Rank of the adapters of the text tower. Source: ours."""
+    layers: list[Literal["q_proj", "k_proj", "v_proj", "out_proj", "fc1", "fc2"]] = field(
+        default_factory=lambda: ["q_proj", "v_proj"]
+    )
+    """Linear maps of every transformer layer that get an adapter. Source: LoRA."""
+
+
+@dataclass
 class ModelConfig:
     """The encoder."""
 
@@ -113,6 +131,8 @@ class ModelConfig:
     CLIP."""
     scratch: ScratchConfig = field(default_factory=ScratchConfig)
     """The CLIP to build without a checkpoint."""
+    lora: LoraConfig = joined_later(default_factory=LoraConfig)
+    """Adapters of the towers (extra ``peft``)."""
 
 
 @dataclass
@@ -212,6 +232,9 @@ class OptimizerConfig:
     """Weight decay, decoupled with ``adamw``. Source: official code."""
     warmup_steps: int = 100
     """Steps of linear warm-up before the cosine. Source: official code."""
+    layer_decay: float = joined_later(1.0)
+    """Factor of the learning rate from each transformer layer to the one before it, as in 0.9: early layers, which are
+    the most general, change least. 1.0: one rate for all. Source: official code."""
 
 
 @dataclass
@@ -225,6 +248,14 @@ class TrainConfig(FitConfig, OptimizerConfig):
     exact gradient of the whole batch (GradCache, docs/training.md); null: all at once."""
     gradient_checkpointing: bool = joined_later(False)
     """Compute the activations within each layer again for the gradient, which takes less memory and more time."""
+    scale_lr: bool = joined_later(False)
+    """Fit learning rates and warm-up to the products of a step on all processes: the rate times the root of their ratio
+    to ``reference_batch``, the warm-up steps divided by the ratio (docs/training.md)."""
+    reference_batch: int = joined_later(64)
+    """Products of a step for which learning rates and warm-up are given; read with ``scale_lr``. Source: official
+    code."""
+    compile: bool = joined_later(False)
+    """Compile the transformer layers (``torch.compile``): minutes before the first step, faster steps on a GPU."""
     accumulate_grad_batches: int = joined_later(1)
     """Chunks whose gradients make one step: only ``loader.batch_size / train.chunk_size``, or 1. Without chunks, adding
     gradients of small batches would not add negatives."""
@@ -236,8 +267,8 @@ class RunConfig:
 
     A run is resumed only in a folder of the same identity: a hash of all keys but ``name``, ``data``, ``output``,
     ``threads``, ``accelerator``, ``logging``, ``protocols``, ``evaluate_splits``, ``loader.workers``,
-    ``loader.cache_gb``, ``loader.evaluation_batch_size``, ``train.chunk_size``, ``train.gradient_checkpointing`` and
-    ``train.accumulate_grad_batches``, together with the catalogue's fingerprint.
+    ``loader.cache_gb``, ``loader.evaluation_batch_size``, ``train.chunk_size``, ``train.gradient_checkpointing``,
+    ``train.accumulate_grad_batches`` and ``train.compile``, together with the catalogue's fingerprint.
     """
 
     name: str = "run"
@@ -308,8 +339,8 @@ OF_SELECTION = (
     "key_gradient",
 )
 NOT_IDENTITY_LOADER = ("workers", "cache_gb", "evaluation_batch_size")
-#: The same gradient with less memory.
-NOT_IDENTITY_TRAIN = ("chunk_size", "gradient_checkpointing", "accumulate_grad_batches")
+#: The same gradient with less memory or time.
+NOT_IDENTITY_TRAIN = ("chunk_size", "gradient_checkpointing", "accumulate_grad_batches", "compile")
 
 
 def run_identity(config: RunConfig, data_fingerprint: str) -> str:

@@ -50,17 +50,41 @@ def select_trainable(model: nn.Module, trainable: Iterable[str] | None, freeze: 
 def build_optimizer(model: nn.Module, config: OptimizerConfig, learning_rate: float) -> Optimizer:
     """Adam (official code: L2 decay of everything) or AdamW (decay of matrices only) over the trainable parameters.
 
-    AdamW does not decay biases, norms, single vectors and the temperature, as in CLIP.
+    AdamW does not decay biases, norms, single vectors and the temperature, as in CLIP. With ``layer_decay`` below 1 the
+    rate falls by it with every layer from a tower's output to its input; what is not in a tower, or is E2's, has the
+    whole rate.
     """
-    trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
     options: dict[str, Any] = {"lr": learning_rate, "betas": tuple(config.betas)}
-    if config.optimizer == "adam":
-        return Adam(trainable, weight_decay=config.weight_decay, **options)
-    groups = [
-        {"params": [p for p in trainable if p.ndim >= 2], "weight_decay": config.weight_decay},
-        {"params": [p for p in trainable if p.ndim < 2], "weight_decay": 0.0},
+    groups: dict[tuple[float, bool], list[nn.Parameter]] = {}
+    distances = _distances(model) if config.layer_decay < 1.0 else {}
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            decays = parameter.ndim >= 2 or config.optimizer == "adam"
+            rate = learning_rate * config.layer_decay ** distances.get(name, 0)
+            groups.setdefault((rate, decays), []).append(parameter)
+    # Decayed ones first, by rate: the order in which checkpoints have them.
+    listed = [
+        {"params": groups[rate, decays], "lr": rate, "weight_decay": config.weight_decay if decays else 0.0}
+        for rate, decays in sorted(groups, reverse=True)
     ]
-    return AdamW([group for group in groups if group["params"]], **options)
+    return (Adam if config.optimizer == "adam" else AdamW)(listed, **options)
+
+
+def _distances(model: nn.Module) -> dict[str, int]:
+    """How many layers each parameter of a tower is away from its output: its last layer 1, its embeddings most."""
+    added: tuple[str, ...] = getattr(model, "added_prefixes", ())
+    distances = {}
+    for tower in ("vision_model", "text_model"):
+        layers = len(getattr(model, tower).encoder.layers)
+        inputs = (f"{tower}.embeddings.", f"{tower}.pre_layrnorm.")
+        for name, _ in model.named_parameters():
+            if name.startswith(added):
+                continue
+            if name.startswith(inputs):
+                distances[name] = layers + 1
+            elif name.startswith(f"{tower}.encoder.layers."):
+                distances[name] = layers - int(name.split(".")[3])
+    return distances
 
 
 def freeze_disconnected(model: E2Model, loss: ContrastiveLoss, trained: Sequence[str]) -> list[str]:
@@ -77,6 +101,16 @@ def freeze_disconnected(model: E2Model, loss: ContrastiveLoss, trained: Sequence
         if name.startswith(unread):
             parameter.requires_grad_(False)
     return [name for name in trained if not name.startswith(unread)]
+
+
+def scaled_to_batch(learning_rate: float, warmup_steps: int, batch: int, reference: int) -> tuple[float, int]:
+    """Learning rate and warm-up steps for steps of ``batch`` products, given those for ``reference`` products.
+
+    The rate grows with the root of the batch, as fits Adam, whose steps have the size of the rate whatever that of the
+    gradient (Malladi et al., NeurIPS 2022); the warm-up sees the same number of products.
+    """
+    ratio = batch / reference
+    return learning_rate * math.sqrt(ratio), max(1, round(warmup_steps / ratio)) if warmup_steps else 0
 
 
 def cosine_with_warmup(warmup_steps: int, total_steps: int) -> Callable[[int], float]:

@@ -7,6 +7,7 @@ import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, cast
@@ -29,8 +30,9 @@ from e2fashion.training.callbacks import BestModel
 from e2fashion.training.config import RunConfig, StageConfig
 from e2fashion.training.fit import Machine, fit_stage
 from e2fashion.training.loggers import LogSettings, ids_of, open_loggers, quiet_loggers, resumed_step
+from e2fashion.training.lora import merged, without_adapted
 from e2fashion.training.module import ContrastiveModule
-from e2fashion.training.optimization import freeze_disconnected, select_trainable
+from e2fashion.training.optimization import freeze_disconnected, scaled_to_batch, select_trainable
 from e2fashion.training.resume import last_checkpoint, remove_checkpoints, set_aside_damaged
 from e2fashion.training.sample_sheets import SampleSheets
 from e2fashion.training.samples import SampleFigures
@@ -86,7 +88,7 @@ def train_stages(config: RunConfig, catalogue: Catalogue, folder: RunFolder, pro
             torch.distributed.barrier()
     if is_first_process() and not folder.model.is_dir():
         with atomic_folder(folder.model) as fresh:
-            encoder.save_pretrained(fresh)
+            replace(encoder, model=merged(encoder.model)).save_pretrained(fresh)
 
 
 def _train_stage(
@@ -102,12 +104,22 @@ def _train_stage(
     """Fit one stage and install its best model; returns its entry for the record."""
     first, spent, started = is_first_process(), done.get(name, {}).get("seconds", 0.0), time.perf_counter()
     best_before = max((entry["best"] for entry in done.values() if "best" in entry), default=float("-inf"))
-    best = BestModel(folder.checkpoints / name / "best", encoder.save_pretrained, "SumR", best_before)
+
+    def save(folder: Path) -> None:
+        replace(encoder, model=merged(encoder.model)).save_pretrained(folder)
+
+    best = BestModel(folder.checkpoints / name / "best", save, "SumR", best_before)
+    learning_rate, optimizer = stage.learning_rate, config.train
+    if optimizer.scale_lr:
+        batch = config.loader.batch_size * config.processes
+        learning_rate, warmup = scaled_to_batch(learning_rate, optimizer.warmup_steps, batch, optimizer.reference_batch)
+        logger.info("batch of %d products: learning rate %.3g, warm-up of %d steps", batch, learning_rate, warmup)
+        optimizer = replace(optimizer, warmup_steps=warmup)
     module = ContrastiveModule(
         cast(E2Model, encoder.model),
         build.build_loss(config),
-        stage.learning_rate,
-        config.train,
+        learning_rate,
+        optimizer,
         encoder.transform,
         config.seed,
         nonfinite_report=folder.path / "nonfinite_batch.json",
@@ -195,6 +207,7 @@ def added_percent(model: E2Model) -> float:
 
 
 def _choose_parameters(config: RunConfig, model: E2Model, stage: StageConfig) -> list[str]:
-    new = new_parameter_names(model) if stage.parameters == "new" else None
-    trained = select_trainable(model, new, stage.freeze)
+    new = stage.parameters == "new"
+    names = new_parameter_names(model) if new else [name for name, _ in model.named_parameters()]
+    trained = select_trainable(model, without_adapted(model, names, model.added_prefixes), stage.freeze)
     return freeze_disconnected(model, build.build_loss(config), trained)

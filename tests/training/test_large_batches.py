@@ -6,6 +6,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import pytorch_lightning as pl
+import torch
 from tiny import TINY, save_random_clip
 
 from e2fashion.ablation.run import train as train_run
@@ -18,6 +19,7 @@ from e2fashion.training import build
 from e2fashion.training.checks import check_run
 from e2fashion.training.config import RunConfig, run_identity
 from e2fashion.training.module import ContrastiveModule
+from e2fashion.training.optimization import scaled_to_batch
 from e2fashion.types import E2FashionError
 
 
@@ -109,3 +111,33 @@ def test_a_clip_starts_the_sigmoid_loss_as_published(synth_catalogue: Catalogue,
     assert model.logit_bias is not None
     assert model.logit_bias.item() == -10.0
     assert model.logit_scale.item() == pytest.approx(math.log(10))
+
+
+def test_the_learning_rate_fits_the_batch(
+    synth_catalogue: Catalogue, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert scaled_to_batch(1e-3, 100, batch=1024, reference=64) == (4e-3, 6)
+    assert scaled_to_batch(1e-3, 0, batch=16, reference=64) == (5e-4, 0)
+    words = [f"output={tmp_path / 'run'}", "evaluate_splits=[]", "train.scale_lr=true", "train.reference_batch=4"]
+    with caplog.at_level("INFO", logger="e2fashion"):
+        train_run(config_of(synth_catalogue, *words), progress=False)
+    assert "batch of 16 products: learning rate 0.02, warm-up of 1 steps" in caplog.text
+
+
+@pytest.mark.slow
+def test_compiled_layers_compute_the_same(synth_catalogue: Catalogue) -> None:
+    tokenizer = build.build_tokenizer(config_of(synth_catalogue), ["a red dress", "a blue shirt"])
+    configs = [config_of(synth_catalogue, f"train.compile={on}") for on in ("true", "false")]
+    models = [build.build_model(item, tokenizer) for item in configs]
+    models[1].load_state_dict(models[0].state_dict())
+    pixels, ids = torch.randn(3, 3, 32, 32), torch.tensor(tokenizer(["a red dress", "a blue shirt"])["input_ids"])
+    for compiled, plain in zip(*(model.parameters() for model in models), strict=True):
+        assert torch.equal(compiled, plain)
+    found = []
+    for model in models:
+        model.seed_selection_noise(0)
+        output = model(ids, pixels)
+        output.logits_per_image.square().sum().backward()
+        found.append((output.logits_per_image, model.visual_projection.weight.grad))
+    for one, other in zip(*found, strict=True):
+        torch.testing.assert_close(one, other, atol=1e-5, rtol=1e-5)
