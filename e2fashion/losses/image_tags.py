@@ -15,7 +15,7 @@ from e2fashion.types import Batch
 
 @dataclass
 class ImageTags:
-    """Mean over entities of the InfoNCE of tags and image features, equal tags being positives (ours).
+    """Mean over entities of the contrast of tags and image features, equal tags being positives (ours).
 
     Selection tokens are not involved: the term teaches the two towers which tags an image has.
     """
@@ -34,6 +34,7 @@ class ImageTags:
             tag_present=batch.tag_present[:, :entities],
             tag_value=batch.tag_value[:, :entities],
             logit_scale=output.logit_scale,
+            logit_bias=output.logit_bias,
         ).total
 
 

@@ -50,7 +50,7 @@ def embed_in_chunks(
     if tag_input_ids is not None and tag_index is not None and tag_present is not None:
         distinct, regions = (
             _distinct_tags(model, chunk_size, tag_input_ids, tag_attention_mask),
-            len(model.region_heads),
+            len(model.region_heads.tokens_per_entity),
         )
         normalized = F.normalize(full_precision(distinct), dim=-1)
         tag_embeds = of_products(normalized, tag_index[:, :regions], tag_present[:, :regions])

@@ -68,7 +68,7 @@ def build(name: str) -> E2Model:
 
 def make_batch(model: E2Model, seed: int = 0, share: float = 0.6) -> Batch:
     generator = torch.Generator().manual_seed(seed)
-    columns = len(model.region_heads) + len(model.config.text_entity_list)
+    columns = len(model.region_heads.tokens_per_entity) + len(model.config.text_entity_list)
 
     def texts(lengths: Tensor) -> Tensor:
         ids = torch.randint(1, EOS, (len(lengths), 12), generator=generator)
@@ -103,7 +103,7 @@ class Step(nn.Module):
         super().__init__()
         self.model = build(name)
         tokens = TokenContrast() if "filip" in name else None
-        entities = list(ENTITIES) if self.model.region_heads else []
+        entities = list(ENTITIES) if self.model.region_heads.tokens_per_entity else []
         self.loss = ContrastiveLoss(entities, 0.4, targets, global_term=tokens)  # type: ignore[arg-type]
 
     def forward(self, batch: Batch, chunk_size: int | None) -> Tensor:
