@@ -20,6 +20,7 @@ from scripts.bench.captions import draw as draw_captions
 from scripts.bench.context import Context, Products
 from scripts.bench.encoders import flipped, infer, random_clip, random_e2, train
 from scripts.bench.images import Images
+from scripts.bench.large_batches import QUICKSTART_NUMBER, measure_step
 from scripts.bench.occlusion import Occlusion
 from scripts.bench.probe import CLASSES, STRENGTH, draw
 from scripts.bench.ranking import both_directions, embeddings, measure_ranks, measure_tokens
@@ -265,3 +266,10 @@ def test_a_step_is_compared_with_a_bare_product(
     share = float(result.measured.split("%")[0]) / 100
     assert 0 < share < 1.5
     assert result.passed is (share >= training_loop.MATMUL_TARGET)
+
+
+@pytest.mark.parametrize(("chunk", "layers"), [(0, 0), (2, 1)])
+def test_a_step_of_a_large_batch_is_measured(chunk: int, layers: int) -> None:
+    found = measure_step(QUICKSTART_NUMBER, 4, chunk, layers)
+    assert found["peak_mb"] > 0
+    assert found["seconds"] > 0
