@@ -124,8 +124,12 @@ def test_the_learning_rate_fits_the_batch(
     assert "batch of 16 products: learning rate 0.02, warm-up of 1 steps" in caplog.text
 
 
-@pytest.mark.slow
-def test_compiled_layers_compute_the_same(synth_catalogue: Catalogue) -> None:
+def test_compiled_layers_compute_the_same(synth_catalogue: Catalogue, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Not inductor, which takes a minute on a CPU.
+    original = torch.nn.Module.compile
+    monkeypatch.setattr(
+        torch.nn.Module, "compile", lambda self, **options: original(self, backend="aot_eager", **options)
+    )
     tokenizer = build.build_tokenizer(config_of(synth_catalogue), ["a red dress", "a blue shirt"])
     configs = [config_of(synth_catalogue, f"train.compile={on}") for on in ("true", "false")]
     models = [build.build_model(item, tokenizer) for item in configs]
