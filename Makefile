@@ -1,5 +1,6 @@
 # make quickstart            SynthFashion: prepare, train CLIP-FT and E2, compare -> runs/quickstart/report.md
 # make quickstart DATA=dir   the same on a prepared catalogue of your own
+# make demo                  a page with the quickstart's two models side by side, on SynthFashion
 # make test | lint | bench
 # make torture               kills, races, full disks and damaged input (ARGS="fuzz inputs=100000")
 
@@ -13,7 +14,7 @@ ARGS   ?=
 # Processes that test side by side, one thread each; a file stays in one of them.
 JOBS   ?= 2
 
-.PHONY: install quickstart test lint bench torture clean
+.PHONY: install quickstart demo test lint bench torture clean
 
 install: $(READY)
 
@@ -34,6 +35,12 @@ quickstart: $(READY) $(DATA)/manifest.json
 	$(BIN)/e2fashion compare configs/run/quickstart_clip_ft.yaml configs/run/quickstart_e2.yaml \
 		data=$(DATA) output=$(OUTPUT) $(ARGS)
 	@echo "The report: $(OUTPUT)/report.md"
+
+demo: quickstart
+	for model in clip_ft e2; do $(BIN)/e2fashion index build $(DATA) model=$(OUTPUT)/$$model \
+		split=test output=$(OUTPUT)/index_$$model || exit 1; done
+	$(BIN)/e2fashion demo $(OUTPUT)/clip_ft $(OUTPUT)/e2 index=$(OUTPUT)/index_clip_ft \
+		index_b=$(OUTPUT)/index_e2
 
 test: $(READY)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses $(JOBS) --dist loadfile --no-loadscope-reorder $(ARGS)

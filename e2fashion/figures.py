@@ -5,6 +5,8 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -246,7 +248,7 @@ def draw_sheet(panes: Sequence[Pane], file: Path, title: str, most_across: int =
     across = max(1, min(most_across, len(panes)))
     height = CELL + 8 + lines * LINE + MARGIN
     rows = -(-len(panes) // across)
-    font, bold = ImageFont.load_default(12), ImageFont.load_default(14)
+    font, bold = _font(12), _font(14)
     width = max(MARGIN + across * (CELL + MARGIN), 2 * MARGIN + int(bold.getlength(title)))
     sheet = Image.new("RGB", (width, MARGIN + 26 + rows * height), PAPER)
     pen = ImageDraw.Draw(sheet)
@@ -263,6 +265,17 @@ def draw_sheet(panes: Sequence[Pane], file: Path, title: str, most_across: int =
     file.parent.mkdir(parents=True, exist_ok=True)
     sheet.save(file, "PNG")
     return file
+
+
+@cache
+def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+    """DejaVu from matplotlib's files, which has umlauts and other scripts; without it Pillow's, which has ASCII."""
+    package = find_spec("matplotlib")
+    if package is not None and package.origin is not None:
+        file = Path(package.origin).parent / "mpl-data" / "fonts" / "ttf" / "DejaVuSans.ttf"
+        if file.is_file():
+            return ImageFont.truetype(str(file), size)
+    return ImageFont.load_default(size)
 
 
 def _cut(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: int) -> str:

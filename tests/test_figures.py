@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from e2fashion.figures import Heatmap, RetrievedRow, SelectionRow, draw_retrieved, draw_selection
+from e2fashion.figures import Heatmap, Pane, RetrievedRow, SelectionRow, draw_retrieved, draw_selection, draw_sheet
 from e2fashion.types import Entity
 
 pytest.importorskip("matplotlib", reason="matplotlib is not installed: pip install e2fashion[report]")
@@ -105,3 +105,14 @@ def test_the_same_figure_is_the_same_file(tmp_path: Path) -> None:
     for name in ("a.png", "b.png"):
         draw_retrieved([retrieved(1)], tmp_path / name, "Retrieval")
     assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
+
+
+def test_a_sheet_shows_umlauts_and_other_scripts(tmp_path: Path) -> None:
+    letters = ("Ä", "ß", "Ж", "λ", "→")
+    drawn = {
+        letter: draw_sheet(
+            [Pane(Image.new("RGB", (8, 8)), [letter])], tmp_path / f"{ord(letter)}.png", "x"
+        ).read_bytes()
+        for letter in letters
+    }
+    assert len(set(drawn.values())) == len(letters)  # what a font lacks is one box for all

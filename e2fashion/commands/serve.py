@@ -1,9 +1,9 @@
-"""``serve``."""
+"""``serve`` and ``demo``."""
 
 from __future__ import annotations
 
 from e2fashion.commands.registry import Arguments, Commands
-from e2fashion.tasks.serving.config import ServeConfig
+from e2fashion.tasks.serving.config import DemoConfig, ServeConfig
 
 COMMANDS = Commands()
 
@@ -18,6 +18,22 @@ COMMANDS = Commands()
 )
 def serve(config: ServeConfig, arguments: Arguments) -> str:
     """Serve until the process is stopped."""
+    from e2fashion.tasks.serving.server import serve
+
+    serve(config)
+    return "stopped"
+
+
+@COMMANDS.add(
+    "demo",
+    "<model> [<other model>] index=<index> [index_b=<its index>] [port=8000]",
+    "a page in the browser: search with one model or two side by side, tags, and where they look",
+    DemoConfig,
+    positional=("model", "other"),
+    page="serving.md",
+)
+def demo(config: DemoConfig, arguments: Arguments) -> str:
+    """Serve the page until the process is stopped."""
     from e2fashion.tasks.serving.server import serve
 
     serve(config)

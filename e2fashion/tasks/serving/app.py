@@ -9,21 +9,38 @@ import os
 import time
 import uuid
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Annotated, Any, Protocol
 
 import numpy as np
 from fastapi import APIRouter, Depends, FastAPI, Header, Request
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse, Response
-from litserve.utils import LitAPIStatus, ResponseBufferItem
+from fastapi.responses import FileResponse, JSONResponse, Response
+from fastapi.staticfiles import StaticFiles
+from litserve.utils import LitAPIStatus, ResponseBufferItem, WorkerSetupStatus
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from starlette.exceptions import HTTPException
 
-from e2fashion.tasks.serving.bodies import Body, ClassifyBody, EmbeddingsBody, RequestError, SearchBody, TagsBody
+from e2fashion.tasks.serving.bodies import (
+    Body,
+    ClassifyBody,
+    EmbeddingsBody,
+    ExplainBody,
+    RecommendBody,
+    RequestError,
+    SearchBody,
+    TagsBody,
+)
 from e2fashion.tasks.serving.config import KEY_VARIABLE, ServeConfig
 from e2fashion.tasks.serving.guards import BodyLimit, Metrics, Observed
 from e2fashion.tasks.serving.work import Answer, Work
 
+PAGE = Path(__file__).parent / "page"
+#: The page may load nothing and send nothing anywhere else.
+POLICY = {
+    "Content-Security-Policy": "default-src 'self'; img-src 'self' data:; frame-ancestors 'none'",
+    "Cache-Control": "no-cache",
+}
 KINDS = {400: "invalid_request_error", 401: "authentication_error", 404: "not_found_error", 503: "overloaded_error"}
 """OpenAI's types of errors by status; others: by their first digit."""
 
@@ -56,8 +73,8 @@ class Service:
     @property
     def ready(self) -> bool:
         """Whether every process has its model."""
-        states = list(self.server.workers_setup_status.values())
-        return bool(states) and all(str(getattr(state, "value", state)).lower() == "ready" for state in states)
+        states = self.server.workers_setup_status.values()
+        return all(state == WorkerSetupStatus.READY for state in states)
 
     async def ask(self, work: Work, model: str | None = None) -> Any:
         """The result of ``work``.
@@ -106,6 +123,7 @@ def build_app(server: Queues, config: ServeConfig, paths: dict[str, str]) -> Fas
     )
     app.include_router(_open_routes(service))
     app.include_router(_routes(service), dependencies=[Depends(_key_check(os.environ.get(KEY_VARIABLE)))])
+    app.mount("/page", StaticFiles(directory=PAGE))
     app.add_exception_handler(RequestError, _request_error)
     app.add_exception_handler(HTTPException, _http_error)
     app.add_exception_handler(RequestValidationError, _validation_error)
@@ -118,6 +136,16 @@ def build_app(server: Queues, config: ServeConfig, paths: dict[str, str]) -> Fas
 def _open_routes(service: Service) -> APIRouter:
     """Routes that need no key."""
     router = APIRouter()
+
+    @router.get("/", include_in_schema=False)
+    async def page() -> FileResponse:
+        """The page of the demonstration."""
+        return FileResponse(PAGE / "index.html", headers=POLICY)
+
+    @router.get("/docs", include_in_schema=False)
+    async def docs() -> FileResponse:
+        """The page that shows the schema."""
+        return FileResponse(PAGE / "docs.html", headers=POLICY)
 
     @router.get("/health")
     async def health() -> JSONResponse:
@@ -161,6 +189,11 @@ def _routes(service: Service) -> APIRouter:
         """The nearest products of the index, best first."""
         return dict(await answer(body))
 
+    @router.post("/recommend")
+    async def recommend(body: RecommendBody) -> dict[str, Any]:
+        """Products from a start towards a text, each further along than the one before."""
+        return dict(await answer(body))
+
     @router.post("/classify")
     async def classify(body: ClassifyBody) -> dict[str, Any]:
         """The nearest of the given labels for each image."""
@@ -169,6 +202,11 @@ def _routes(service: Service) -> APIRouter:
     @router.post("/tags")
     async def tags(body: TagsBody) -> dict[str, Any]:
         """The tags of each image; null where the model is not sure."""
+        return dict(await answer(body))
+
+    @router.post("/explain")
+    async def explain(body: ExplainBody) -> dict[str, Any]:
+        """Where the model looks: occlusion maps of texts, selection maps of an E2's entities."""
         return dict(await answer(body))
 
     @router.get("/metrics")

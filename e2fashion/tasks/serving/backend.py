@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import logging
 from collections.abc import Sequence
 from functools import lru_cache, partial
 from pathlib import Path
@@ -15,7 +16,9 @@ from PIL import Image
 from torch import Tensor
 
 from e2fashion.arithmetic import set_threads
+from e2fashion.data.decode import read_pixels
 from e2fashion.data.images import read_image
+from e2fashion.disk import DamagedError
 from e2fashion.encoder import Encoder, require_single_vectors
 from e2fashion.measuring import load_named
 from e2fashion.tasks.classification.classifier import check_region_weight, embed_labels, region_index
@@ -26,12 +29,19 @@ from e2fashion.tasks.classification.tag_predictor import (
     load_tag_predictor,
     tag_probabilities,
 )
+from e2fashion.tasks.localization.explain import explain_image
+from e2fashion.tasks.search.config import RecommendConfig
 from e2fashion.tasks.search.index import Hit, ProductIndex, open_index
+from e2fashion.tasks.search.recommend import recommend
 from e2fashion.tasks.serving.config import ServeConfig
 from e2fashion.tasks.serving.work import Answer, Work
 from e2fashion.types import E2FashionError
 
-Item: TypeAlias = str | Image.Image
+logger = logging.getLogger(__name__)
+#: A text, the square of an image, uint8 (3, S, S), or of tasks that need more the whole image.
+Item: TypeAlias = str | Tensor | Image.Image
+ALONE = ("recommend", "explain")
+"""Tasks whose images are not encoded with those of others."""
 LABEL_SETS = 64
 """Sets of labels whose embeddings are kept."""
 
@@ -77,25 +87,36 @@ class Backend:
 
     def answer(self, works: Sequence[Work]) -> list[Answer]:
         """The answer to every request of a batch; one that cannot be answered does not spoil the others."""
+        try:
+            return self._answer(works)
+        except Exception:  # of any request: they are repeated one by one
+            if len(works) > 1:
+                return [answer for work in works for answer in self.answer([work])]
+            logger.exception("a request of the task '%s' failed", works[0].task)
+            return [Answer(error="the model failed at this request; the log of the service says why", status=500)]
+
+    def _answer(self, works: Sequence[Work]) -> list[Answer]:
         read = [self._read(work) for work in works]
-        texts = [item for items in read if not isinstance(items, Answer) for item in items if isinstance(item, str)]
-        images = [
-            item for items in read if not isinstance(items, Answer) for item in items if not isinstance(item, str)
+        shared = [
+            [] if isinstance(items, Answer) or work.task in ALONE else items
+            for work, items in zip(works, read, strict=True)
         ]
-        text_embeds = self.encoder.embed_texts(texts, self.config.batch_size)
+        texts = [item for items in shared for item in items if isinstance(item, str)]
+        images = [item for items in shared for item in items if not isinstance(item, str)]
+        text_counts = [sum(isinstance(item, str) for item in items) for items in shared]
+        image_counts = [len(items) - count for items, count in zip(shared, text_counts, strict=True)]
+        text_embeds = self.encoder.embed_texts(texts, self.config.batch_size).split(text_counts)
         whole, regions = self._embed_images(images, any(self._needs_regions(work) for work in works))
-        answered, text_start, image_start = [], 0, 0
-        for work, items in zip(works, read, strict=True):
+        of_regions = regions.split(image_counts) if regions is not None else [None] * len(works)
+        answered = []
+        for work, items, *found in zip(works, read, text_embeds, whole.split(image_counts), of_regions, strict=True):
             if isinstance(items, Answer):
                 answered.append(items)
                 continue
-            text_end = text_start + sum(isinstance(item, str) for item in items)
-            image_end = image_start + len(items) - (text_end - text_start)
-            found = text_embeds[text_start:text_end], whole[image_start:image_end]
-            region = regions[image_start:image_end] if regions is not None else None
-            text_start, image_start = text_end, image_end
             try:
-                answered.append(Answer(self._result(work, items, *found, region), batch=len(works)))
+                answered.append(Answer(self._result(work, items, *found), batch=len(works)))
+            except DamagedError as error:  # not the client's fault
+                answered.append(Answer(error=str(error), status=503, batch=len(works)))
             except E2FashionError as error:
                 answered.append(Answer(error=str(error), status=422, batch=len(works)))
         return answered
@@ -105,18 +126,23 @@ class Backend:
         items: list[Item] = []
         for position, item in enumerate(work.items):
             try:
-                items.append(item if isinstance(item, str) else read_image(item, self.config.max_pixels))
+                items.append(item if isinstance(item, str) else self._read_image(item, work.task in ALONE))
             except E2FashionError as error:
                 where = f"image {position}: " if len(work.items) > 1 else ""
                 return Answer(error=f"{where}{error}", status=422)
         return items
+
+    def _read_image(self, data: bytes, whole: bool) -> Item:
+        """An image as the square that the model sees: those of a batch would not fit into memory as they are."""
+        image = read_image(data, self.config.max_pixels)
+        return image if whole else self.encoder.transform(read_pixels(image))
 
     def _needs_regions(self, work: Work) -> bool:
         if work.task == "tags" and self.tags is not None:
             return any(entity.features != "global" for entity in self.tags.entities)
         return work.task == "classify" and work.options["features"] != "global" and bool(self.encoder.entities)
 
-    def _embed_images(self, images: Sequence[Image.Image], regional: bool) -> tuple[Tensor, Tensor | None]:
+    def _embed_images(self, images: Sequence[Tensor | Image.Image], regional: bool) -> tuple[Tensor, Tensor | None]:
         if regional:
             return self.encoder.embed_images_and_regions(images, self.config.batch_size)
         return self.encoder.embed_images(images, self.config.batch_size), None
@@ -128,10 +154,14 @@ class Backend:
             return self._embeddings(items, texts, images)
         if work.task == "search":
             return self._search(work.options, texts, images)
+        if work.task == "recommend":
+            return self._recommend(work.options, items)
         if work.task == "classify":
             return self._classify(work.options, images, regions)
         if work.task == "tags":
             return self._predict_tags(images, regions)
+        if work.task == "explain":
+            return self._explain(work.options, items)
         return self.describe()
 
     def _embeddings(self, items: Sequence[Item], texts: Tensor, images: Tensor) -> dict[str, Any]:
@@ -142,12 +172,45 @@ class Backend:
         return {"embeds": torch.stack(embeds).numpy(), "tokens": tokens}
 
     def _search(self, options: dict[str, Any], texts: Tensor, images: Tensor) -> dict[str, Any]:
+        weight, index = options["weight"], self._checked_index()
+        query = texts if not len(images) else images if not len(texts) else weight * texts + (1 - weight) * images
+        [hits] = index.nearest(F.normalize(query, dim=-1), options["where"], options["top"])
+        return {"products": len(index), "hits": [_hit(hit, options["thumbnail"]) for hit in hits]}
+
+    def _recommend(self, options: dict[str, Any], items: Sequence[Item]) -> dict[str, Any]:
+        index = self._checked_index()
+        given = {key: options[key] for key in ("product", "text", "away", "where", "steps")}
+        image = next((item for item in items if not isinstance(item, str)), None)
+        path = recommend(RecommendConfig(index=str(index.path), **given), index, image)
+        hits = [
+            {**_hit(item.hit, options["thumbnail"]), "grade": item.grade, "similarity": item.similarity}
+            for item in path.hits
+        ]
+        return {"start_grade": path.start_grade, "hits": hits}
+
+    def _checked_index(self) -> ProductIndex:
         if self.index is None:
             raise E2FashionError("this service has no index: start it with index=<folder>")
-        weight = options["weight"]
-        query = texts if not len(images) else images if not len(texts) else weight * texts + (1 - weight) * images
-        [hits] = self.index.nearest(F.normalize(query, dim=-1), options["where"], options["top"])
-        return {"products": len(self.index), "hits": [_hit(hit, options["thumbnail"]) for hit in hits]}
+        return self.index
+
+    def _explain(self, options: dict[str, Any], items: Sequence[Item]) -> dict[str, Any]:
+        """Every map with its square as a data URI and its rows of heat from 0 to 1."""
+        [image] = items
+        assert isinstance(image, Image.Image)
+        maps = []
+        for item in explain_image(self.encoder, read_pixels(image), None, options["texts"]):
+            heat = torch.from_numpy(item.heatmap.heat)
+            side = round(len(heat) ** 0.5)
+            maps.append(
+                {
+                    "method": item.heading,
+                    "subject": item.subject,
+                    "image": _data_uri(Image.fromarray(item.heatmap.image)),
+                    "heat": (heat / heat.max().clamp(min=1e-9)).view(side, side).tolist(),
+                    "selected": sorted(set(item.heatmap.selected)),
+                }
+            )
+        return {"maps": maps}
 
     def _classify(self, options: dict[str, Any], images: Tensor, regions: Tensor | None) -> dict[str, Any]:
         labels: dict[str, str] = options["labels"]
@@ -196,6 +259,7 @@ class Backend:
             "image_size": self.encoder.transform.size,
             "entities": [entity.name for entity in self.encoder.entities],
             "products": len(self.index) if self.index is not None else None,
+            "filters": self.index.tag_columns if self.index is not None else [],
             "tags": [entity.entity for entity in self.tags.entities] if self.tags is not None else [],
         }
 
@@ -212,9 +276,13 @@ def _hit(hit: Hit, thumbnail: int) -> dict[str, Any]:
         try:
             image = hit.image()
             image.thumbnail((thumbnail, thumbnail))
-            stream = io.BytesIO()
-            image.save(stream, "JPEG", quality=85)
-            result["image"] = "data:image/jpeg;base64," + base64.b64encode(stream.getvalue()).decode()
+            result["image"] = _data_uri(image)
         except E2FashionError:
             result["image"] = None
     return result
+
+
+def _data_uri(image: Image.Image) -> str:
+    stream = io.BytesIO()
+    image.save(stream, "JPEG", quality=85)
+    return "data:image/jpeg;base64," + base64.b64encode(stream.getvalue()).decode()

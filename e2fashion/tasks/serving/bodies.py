@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import json
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal, TypeAlias
 
@@ -17,6 +18,9 @@ DATA_URI = "data:image/"
 MAX_LABELS = 10_000
 
 ModelName: TypeAlias = Annotated[str | None, Field(description="Name of the model; null: the first one.")]
+Thumbnail: TypeAlias = Annotated[
+    int, Field(ge=0, le=1024, description="Longest side in pixels of the products' images; 0: without images.")
+]
 Images: TypeAlias = Annotated[str | list[str], Field(description="One image or several, as data URIs.")]
 
 
@@ -73,21 +77,53 @@ class SearchBody(Body):
         dict[str, Any], Field(description="Tags that products must have: a value, a list of values, or null for none.")
     ] = {}
     top: Annotated[int, Field(ge=1, description="Number of products.")] = 10
-    thumbnail: Annotated[
-        int, Field(ge=0, le=1024, description="Longest side in pixels of the products' images; 0: without images.")
-    ] = 0
+    thumbnail: Thumbnail = 0
 
     def work(self, config: ServeConfig) -> Work:
         """The query, within the limits."""
-        given: list[str | ImageItem] = [] if self.text is None else [self.text]
-        if self.image is not None:
-            given.append(ImageItem(image=self.image))
-        if not given or (self.text is not None and not self.text.strip()):
+        if (self.text is None and self.image is None) or (self.text is not None and not self.text.strip()):
             raise RequestError("there is nothing to search for: give a text, an image or both")
+        for text in (self.text or "", json.dumps(self.where, ensure_ascii=False)):
+            _check_text(text, config)
         if self.top > config.max_top:
             raise RequestError(f"top is {self.top}; this service returns up to {config.max_top} products")
         options = self.model_dump(include={"weight", "where", "top", "thumbnail"})
-        return Work("search", _items(given, config), options)
+        images = _images(self.image, config) if self.image is not None else ()
+        return Work("search", images if self.text is None else (self.text, *images), options)
+
+
+class RecommendBody(Body):
+    """A start, a text to move towards, and what the products must fulfil."""
+
+    product: Annotated[str | None, Field(description="The product of the index to start from.")] = None
+    image: Annotated[str | None, Field(description="An image to start from instead, a data URI.")] = None
+    text: Annotated[str, Field(description="Text of the direction.")]
+    away: Annotated[str | None, Field(description="Text of the opposite direction; null: the mean product.")] = None
+    where: Annotated[dict[str, Any], Field(description="As in /search.")] = {}
+    steps: Annotated[int, Field(ge=1, le=50, description="The most products.")] = 8
+    thumbnail: Thumbnail = 0
+
+    def work(self, config: ServeConfig) -> Work:
+        """The start, within the limits."""
+        if not self.text.strip():
+            raise RequestError("the text is empty: say what to move towards")
+        for text in (self.text, self.away or "", self.product or "", json.dumps(self.where, ensure_ascii=False)):
+            _check_text(text, config)
+        options = self.model_dump(include={"product", "text", "away", "where", "steps", "thumbnail"})
+        return Work("recommend", _images(self.image, config) if self.image is not None else (), options)
+
+
+class ExplainBody(Body):
+    """An image, and the texts whose evidence in it is wanted."""
+
+    image: Annotated[str, Field(description="A data URI.")]
+    texts: Annotated[list[str], Field(max_length=4, description="Texts; without any the selection maps of an E2.")] = []
+
+    def work(self, config: ServeConfig) -> Work:
+        """The image and texts, within the limits."""
+        for text in self.texts:
+            _check_text(text, config)
+        return Work("explain", _images(self.image, config), {"texts": self.texts})
 
 
 class ClassifyBody(Body):

@@ -39,7 +39,7 @@ class ServeConfig(Preprocessing, Computing):
     """Processes per device, each with the model."""
     timeout: float = 30.0
     """Seconds after which a request is given up."""
-    max_waiting: int = 512
+    max_waiting: int = 128
     """Requests that may wait at a time; further ones are answered with status 503."""
     max_body: int = 16
     """Largest body of a request, in MB."""
@@ -64,3 +64,23 @@ class ServeConfig(Preprocessing, Computing):
                 f"batch_wait is {self.batch_wait:g} and timeout {self.timeout:g}; give milliseconds from 0 and seconds "
                 "above 0"
             )
+
+
+@dataclass
+class DemoConfig(ServeConfig):
+    """A page that shows a model, or two side by side: search, tags, and where they look. docs/serving.md."""
+
+    other: str | None = None
+    """A second model."""
+    index_b: str | None = None
+    """Index of the second model, of the same products."""
+    tags_b: str | None = None
+    """As ``tags``, of the second model."""
+    name_b: str | None = None
+    """As ``name``, of the second model."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.index is None or (self.other is not None and self.index_b is None):
+            key = "index" if self.index is None else "index_b"
+            raise E2FashionError(f"the page searches: give {key}=<folder>")

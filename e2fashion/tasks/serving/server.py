@@ -10,12 +10,14 @@ import logging
 import os
 import socket
 import time
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from e2fashion.config import read_yaml
 from e2fashion.lifetime import PARENT, end_with_parent
-from e2fashion.tasks.serving.config import KEY_VARIABLE, LOOPBACK, ServeConfig
+from e2fashion.tasks.serving.config import KEY_VARIABLE, LOOPBACK, DemoConfig, ServeConfig
 from e2fashion.types import E2FashionError
 
 logger = logging.getLogger(__name__)
@@ -38,17 +40,21 @@ def serve(config: ServeConfig) -> None:
         )
     _check_port(config)
     server = _server(config)
-    os.environ[PARENT] = str(os.getpid())
     os.register_at_fork(after_in_child=end_with_parent)  # the others must not hold the port when this one is killed
-    server.run(
-        host=config.host,
-        port=config.port,
-        num_api_servers=1,  # one Python process parses more than the model encodes; metrics stay in one place
-        log_level="warning",
-        generate_client_file=False,
-        access_log=False,
-        server_header=False,
-    )
+    before = os.environ.get(PARENT)
+    os.environ[PARENT] = str(os.getpid())
+    try:
+        server.run(
+            host=config.host,
+            port=config.port,
+            num_api_servers=1,  # one Python process parses more than the model encodes; metrics stay in one place
+            log_level="warning",
+            generate_client_file=False,
+            access_log=False,
+            server_header=False,
+        )
+    finally:
+        os.environ[PARENT] = before or ""
 
 
 def _check_port(config: ServeConfig) -> None:
@@ -82,19 +88,19 @@ def _server(config: ServeConfig) -> Any:
                 if ended:
                     for worker in self.inference_workers:
                         worker.terminate()
-                    said = [api.trouble.get() for api in self.litapi_connector if not api.trouble.empty()]
+                    said = [api.trouble.recv() for api in self.litapi_connector if api.trouble.poll()]
                     raise E2FashionError(said[0] if said else f"the model's process ended with {ended[0].exitcode}")
                 time.sleep(0.05)
             address = f"[{config.host}]" if ":" in config.host else config.host
-            logger.info("%s at http://%s:%d", ", ".join(paths), address, config.port)
+            logger.info("%s: http://%s:%d", " and ".join(paths), address, config.port)
 
-    name = config.name or _name(config.model)
-    paths = {name: "/model"}
+    models = _models(config)
+    paths = {name: f"/model-{number}" for number, name in enumerate(models)}
     accelerator = config.accelerator
     if accelerator == "auto":
         accelerator = "cuda" if check_cuda_with_nvidia_smi() else "cpu"
     server = Server(
-        [EncoderAPI(config, path) for path in paths.values()],
+        [EncoderAPI(models[name], path) for name, path in paths.items()],
         accelerator=accelerator,
         workers_per_device=config.workers,
         timeout=config.timeout,
@@ -104,6 +110,24 @@ def _server(config: ServeConfig) -> Any:
     return server
 
 
+def _models(config: ServeConfig) -> dict[str, ServeConfig]:
+    """The configuration of every model, by its name.
+
+    Raises:
+        E2FashionError: two models of one name.
+    """
+    found = {config.name or _name(config.model): config}
+    if isinstance(config, DemoConfig) and config.other is not None:
+        name = config.name_b or _name(config.other)
+        if name in found:
+            raise E2FashionError(f"both models are called '{name}': give name_b=<another name>")
+        found[name] = replace(config, model=config.other, index=config.index_b, tags=config.tags_b)
+    return found
+
+
 def _name(model: str) -> str:
+    """What a run is called by its configuration, else the name of the folder."""
     path = Path(model).resolve()
+    if (path / "config.yaml").is_file():
+        return str(read_yaml(path / "config.yaml").get("name", path.name))
     return path.parent.name if path.name == "model" else path.name

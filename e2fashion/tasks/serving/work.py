@@ -5,15 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
 
-Task: TypeAlias = Literal["embed", "search", "classify", "tags", "describe"]
+Task: TypeAlias = Literal["embed", "search", "recommend", "classify", "tags", "explain", "describe"]
 
 
 @dataclass(frozen=True)
 class Work:
     """One request: texts (str) and encoded images (bytes) in the client's order, and the task's options.
 
-    Options of ``search`` are ``weight``, ``where``, ``top`` and ``thumbnail``; of ``classify`` ``labels``,
-    ``templates``, ``features``, ``entity`` and ``region_weight``.
+    Options of ``search`` are ``weight``, ``where``, ``top`` and ``thumbnail``; of ``recommend`` ``product``, ``text``,
+    ``away``, ``where``, ``steps`` and ``thumbnail``; of ``classify`` ``labels``, ``templates``, ``features``,
+    ``entity`` and ``region_weight``; of ``explain`` ``texts``.
     """
 
     task: Task

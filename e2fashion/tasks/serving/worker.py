@@ -55,7 +55,7 @@ class EncoderAPI(litserve.LitAPI):
     def __init__(self, config: ServeConfig, path: str) -> None:
         super().__init__(config.batch_size, config.batch_wait / 1000, path, loop=WaitingLoop())
         self.config = config
-        self.trouble = multiprocessing.get_context("spawn").SimpleQueue()
+        self.trouble, self._tell = multiprocessing.Pipe(duplex=False)
         """Why the process cannot start, for the main process."""
         self.backend: Backend
 
@@ -71,7 +71,7 @@ class EncoderAPI(litserve.LitAPI):
 
             self.backend = Backend.load(self.config, device)
         except E2FashionError as error:
-            self.trouble.put(str(error))
+            self._tell.send(str(error))
             os._exit(1)
 
     def predict(self, works: list[Work], **_: Any) -> list[Answer]:

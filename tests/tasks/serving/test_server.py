@@ -3,6 +3,7 @@
 import base64
 import io
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -22,8 +23,11 @@ from tiny_encoder import save_tiny_run
 import e2fashion
 from e2fashion.__main__ import main
 from e2fashion.data.catalogue import Catalogue
+from e2fashion.data.decode import read_pixels
 from e2fashion.encoder import Encoder
 from e2fashion.tasks.classification.tag_predictor import NAME, TagPredictor, TagValues, save_tag_predictor
+from e2fashion.tasks.localization.explain import explain_image
+from e2fashion.tasks.search.config import RecommendConfig
 
 pytestmark = pytest.mark.slow
 TEXTS = ["a red dress", "coat of wool"]
@@ -49,7 +53,18 @@ def encoder(folder: Path) -> Encoder:
 
 @pytest.fixture(scope="module")
 def service(folder: Path) -> Iterator[Service]:
-    settings = ("serve", "run", "index=index", "max_body=1", "max_pixels=10000", "max_items=8", "max_text=200")
+    settings = (
+        "demo",
+        "run",
+        "run",
+        "index=index",
+        "index_b=index",
+        "name_b=other",
+        "max_body=1",
+        "max_pixels=10000",
+        "max_items=8",
+        "max_text=200",
+    )
     with running(folder, *settings, "batch_wait=50", "timeout=5") as service:
         yield service
 
@@ -133,11 +148,47 @@ def test_tags_are_the_predictors(client: Client, encoder: Encoder) -> None:
 
 
 def test_a_service_describes_itself(client: Client) -> None:
-    assert client.get("/health") == {"status": "ok", "models": ["run"]}
-    [model] = client.get("/v1/models")["data"]
+    assert client.get("/health") == {"status": "ok", "models": ["run", "other"]}
+    model, other = client.get("/v1/models")["data"]
     assert (model["id"], model["dimension"], model["products"], model["tags"]) == ("run", 16, 120, ["brand", "kind"])
+    assert "brand" in model["filters"]
+    assert other == {**model, "id": "other"}
+    assert client.get("/search", {"text": "x", "model": "other"}) == client.get("/search", {"text": "x"})
     paths = client.get("/openapi.json")["paths"]
     assert {"/v1/embeddings", "/search", "/classify", "/tags", "/health", "/metrics"} <= set(paths)
+
+
+def test_recommendations_are_those_of_the_index(client: Client, encoder: Encoder, folder: Path) -> None:
+    index = e2fashion.open_index(folder / "index", encoder)
+    start = index.search(TEXTS[0], top=1)[0].product_id
+    body = {"product": start, "text": TEXTS[1], "steps": 3}
+    expected = e2fashion.recommend(RecommendConfig(index=str(index.path), **body), index)  # type: ignore[arg-type]
+    found = client.get("/recommend", body)
+    assert [hit["id"] for hit in found["hits"]] == [item.hit.product_id for item in expected.hits]
+    assert [hit["grade"] for hit in found["hits"]] == pytest.approx([item.grade for item in expected.hits], abs=1e-5)
+    assert client.get("/recommend", {"image": uri(picture("red")), "text": TEXTS[1], "steps": 1})["hits"]
+
+
+def test_maps_are_those_of_the_explanation(client: Client, encoder: Encoder) -> None:
+    found = client.get("/explain", {"image": uri(picture("red")), "texts": [TEXTS[0]]})["maps"]
+    expected = explain_image(encoder, read_pixels(picture("red")), None, [TEXTS[0]])
+    assert [(item["method"], item["subject"]) for item in found] == [(item.heading, item.subject) for item in expected]
+    for item, other in zip(found, expected, strict=True):
+        assert len(item["heat"]) ** 2 == len(other.heatmap.heat)
+        assert max(map(max, item["heat"])) in (0, pytest.approx(1))
+        assert item["selected"] == sorted(set(other.heatmap.selected))
+
+
+@pytest.mark.parametrize("page", ["/", "/docs"])
+def test_a_page_needs_nothing_from_another_host(client: Client, page: str) -> None:
+    status, content = Client(client.port, None).ask(page)
+    assert status == 200
+    links = re.findall(r'(?:src|href)="([^"]*)"', content)
+    assert all(link.startswith(("/", "#", "data:,")) and not link.startswith("//") for link in links)
+    for link in (link for link in links if link.startswith("/page/")):
+        status, content = client.ask(link)
+        assert status == 200
+        assert "://" not in content.replace("https://www.w3.org", "")
 
 
 TOO_LARGE = {"input": {"image": uri(picture("red", (200, 200)))}}
@@ -152,6 +203,7 @@ BAD: dict[str, tuple[str, Any, int, str]] = {
     "a share beyond 1": ("/search", {"text": "x", "weight": 2}, 422, "weight"),
     "a long text": ("/search", {"text": "x" * 10_000}, 422, "10,000 characters"),
     "half a character": ("/v1/embeddings", b'{"input": "\\ud800"}', 422, "surrogate"),
+    "half a character in a filter": ("/search", b'{"text": "x", "where": {"brand": "\\ud800"}}', 422, "surrogate"),
     "many texts": ("/v1/embeddings", {"input": ["x"] * 9}, 422, "1 to 8"),
     "no text": ("/v1/embeddings", {"input": []}, 422, "0 items"),
     "another width": ("/v1/embeddings", {"input": "x", "dimensions": 8}, 422, "has 16"),
@@ -163,7 +215,11 @@ BAD: dict[str, tuple[str, Any, int, str]] = {
     "a large body": ("/search", b"x" * 3_000_000, 413, "takes up to 1 MB"),
     "labels that are equal": ("/classify", {"images": [uri(picture("red"))], "labels": ["x", "x"]}, 422, "more than"),
     "no labels": ("/classify", {"images": [uri(picture("red"))], "labels": []}, 422, "labels"),
-    "an unknown model": ("/search", {"text": "x", "model": "other"}, 404, "there is no model 'other'"),
+    "an unknown model": ("/search", {"text": "x", "model": "third"}, 404, "there is no model 'third'"),
+    "no start": ("/recommend", {"text": "x"}, 422, "give one start"),
+    "an unknown product": ("/recommend", {"text": "x", "product": "nowhere"}, 422, "nowhere"),
+    "no direction": ("/recommend", {"text": " ", "product": "x"}, 422, "the text is empty"),
+    "an empty text to explain": ("/explain", {"image": uri(picture("red")), "texts": [" "]}, 422, "a text is empty"),
     "an unknown path": ("/v2/embeddings", {}, 404, "/v2/embeddings"),
 }
 
@@ -212,6 +268,10 @@ def test_what_cannot_start(folder: Path, capsys: pytest.CaptureFixture[str], mon
         port = other.getsockname()[1]
         assert main(["serve", "run", f"port={port}"]) == 1
         assert f"port {port} at 127.0.0.1 cannot be used" in capsys.readouterr().err
+    assert main(["demo", "run"]) == 1
+    assert "the page searches: give index=<folder>" in capsys.readouterr().err
+    assert main(["demo", "run", "run", "index=i", "index_b=i", f"port={free_port()}"]) == 1
+    assert "both models are called 'run': give name_b=" in capsys.readouterr().err
     assert main(["serve", str(folder / "missing"), f"port={free_port()}"]) == 1
     assert "missing" in capsys.readouterr().err
 
@@ -232,10 +292,11 @@ def children(process: int) -> dict[int, str]:
 def test_a_killed_worker_is_replaced_and_no_process_outlives_the_first(service: Service) -> None:
     """The last test: it kills the service."""
     client, process = service
-    [worker] = [child for child, command in children(process.pid).items() if "spawn_main" in command]
+    worker = next(child for child, command in children(process.pid).items() if "spawn_main" in command)
     os.kill(worker, signal.SIGKILL)
-    while worker in children(process.pid) or client.ask("/search", {"text": "x"})[0] != 200:
-        time.sleep(0.2)
+    for model in ("run", "other"):
+        while worker in children(process.pid) or client.ask("/search", {"text": "x", "model": model})[0] != 200:
+            time.sleep(0.2)
     others = children(process.pid)
     assert len(others) >= 3
     process.kill()
