@@ -10,7 +10,7 @@ from dataclasses import MISSING, asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
-from e2fashion.disk import atomic_file, check_value, stored_as, turn_at
+from e2fashion.disk import DamagedError, atomic_file, check_value, read_line, sealed_line, stored_as, turn_at
 from e2fashion.types import E2FashionError, ResultRecord
 
 IDENTITY = (
@@ -212,8 +212,8 @@ FIELDS = {item.name: item for item in fields(ResultRecord)}
 REQUIRED = {name for name, item in FIELDS.items() if item.default is MISSING and item.default_factory is MISSING}
 
 
-def append_records(path: Path, records: Iterable[ResultRecord]) -> None:
-    """Append ``records`` to the file atomically.
+def append_records(path: Path, records: Iterable[ResultRecord], *, drop_damaged: bool = False) -> None:
+    """Append ``records``, a line with a checksum each, to the file atomically; ``drop_damaged`` removes damaged lines.
 
     Raises:
         E2FashionError: a value is not a finite number; nothing is written.
@@ -221,7 +221,7 @@ def append_records(path: Path, records: Iterable[ResultRecord]) -> None:
     lines = []
     for record in records:
         try:
-            lines.append(json.dumps(record.as_dict(), allow_nan=False, ensure_ascii=False) + "\n")
+            lines.append(sealed_line(record.as_dict()))
         except ValueError as error:
             raise E2FashionError(
                 f"record {record.metric} of run '{record.run}' holds value {record.value}, low {record.low}, "
@@ -231,6 +231,8 @@ def append_records(path: Path, records: Iterable[ResultRecord]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     with turn_at(path):
         before = path.read_bytes()
+        if drop_damaged:
+            before = b"".join(line for line in before.splitlines(keepends=True) if _content(line, "") is not None)
         if before and not before.endswith(b"\n"):  # keep a truncated line apart from the first new one
             before += b"\n"
         with atomic_file(path) as partial:
@@ -240,7 +242,7 @@ def append_records(path: Path, records: Iterable[ResultRecord]) -> None:
 def read_records(path: Path, latest: bool = True) -> list[ResultRecord]:
     """The records of a file in their order, without those that a later one replaces, unless ``latest`` is False.
 
-    A line that is not JSON was truncated by a crash; it is skipped with a warning.
+    A damaged line, which is not JSON or does not match its checksum, is skipped with a warning.
 
     Raises:
         E2FashionError: the file is missing, or a line is not a record.
@@ -253,39 +255,33 @@ def read_records(path: Path, latest: bool = True) -> list[ResultRecord]:
             records.append(record)
             continue
         warnings.warn(
-            f"{path} line {number} is truncated and was skipped: evaluate again to replace it",
+            f"{path} line {number} is damaged and was skipped: evaluate again to replace it",
             stacklevel=2,
         )
     return latest_records(records) if latest else records
 
 
 def interrupted_measurements(path: Path) -> set[tuple[str, str]]:
-    """Split and protocol of records that precede a truncated line and were not measured again after it.
-
-    The evaluation that wrote them may be incomplete.
-    """
-    interrupted: set[tuple[str, str]] = set()
-    last: tuple[str, str] | None = None
-    for _, record in _lines(path):
-        if record is None:
-            interrupted |= {last} if last else set()
-        else:
-            last = (record.split, record.protocol)
-            interrupted.discard(last)
-    return interrupted
+    """Split and protocol of records next to a damaged line, whose measurement may lack the record of that line."""
+    measured = [None if record is None else (record.split, record.protocol) for _, record in _lines(path)]
+    damaged = [row for row, item in enumerate(measured) if item is None]
+    neighbors = [item for row in damaged for item in (*measured[row - 1 : row], *measured[row + 1 : row + 2])]
+    return {item for item in neighbors if item is not None}
 
 
 def _lines(path: Path) -> Iterator[tuple[int, ResultRecord | None]]:
-    """The number of each line that is not blank, and its record; None if it is truncated."""
+    """The number of each line that is not blank, and its record; None if it is damaged."""
     for number, line in enumerate(path.read_bytes().split(b"\n"), start=1):
-        if not line.strip():
-            continue
-        try:
-            values = json.loads(line)
-        except (ValueError, RecursionError):
-            yield number, None
-            continue
-        yield number, _record(values, f"{path} line {number}")
+        if line.strip():
+            yield number, _content(line, f"{path} line {number}")
+
+
+def _content(line: bytes, where: str) -> ResultRecord | None:
+    try:
+        values = read_line(line, where, REMEDY)
+    except DamagedError:
+        return None
+    return _record(values, where)
 
 
 def latest_records(records: Iterable[ResultRecord]) -> list[ResultRecord]:

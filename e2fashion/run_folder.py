@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import platform
+import re
 import resource
 import subprocess
 import sys
@@ -15,13 +16,17 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from e2fashion.disk import DamagedError, locked, read_json, seal, write_json
+from e2fashion.disk import DamagedError, check_files, list_files, locked, read_json, seal, write_json
 from e2fashion.types import E2FashionError
 
 if TYPE_CHECKING:
     import torch
 
+logger = logging.getLogger(__name__)
+
 RECORDED_PACKAGES = ("torch", "transformers", "pytorch-lightning", "torchmetrics", "datasets", "tokenizers", "Pillow")
+#: Files of a finished run that do not change; cards may be edited.
+_LISTED = re.compile(r"(model/|checkpoints/[^/]+/best/|logs/csv/)(?!README\.md)")
 REMEDY = "Restore the file, or remove the run's folder and train again."
 
 
@@ -94,6 +99,29 @@ class RunFolder:
         """Add values to the record atomically."""
         write_json(self.record, seal(self.read_record() | values), sort_keys=True)
 
+    def list_finished(self) -> None:
+        """Add the files of a finished run to the record, unless they are there, for :meth:`check_finished`.
+
+        These are the model, the best models of the stages, and the CSV logs.
+        """
+        if "files" not in self.read_record():
+            self.update_record(files=list_files(self.path, lambda name: _LISTED.match(name) is not None))
+
+    def check_finished(self) -> None:
+        """Compare the listed files with the record; a warning for those from which nothing is computed.
+
+        Raises:
+            DamagedError: a file of the model is missing or damaged.
+        """
+        listed = self.read_record().get("files", {})
+        model = {name: facts for name, facts in listed.items() if name.startswith("model/")}
+        check_files(self.path, model, REMEDY)
+        for name in listed.keys() - model.keys():
+            try:
+                check_files(self.path, {name: listed[name]}, "No result depends on it.")
+            except DamagedError as damage:
+                logger.warning("%s", damage)
+
     def locked(self) -> AbstractContextManager[None]:
         """Lock the folder for writing, see :func:`e2fashion.disk.locked`."""
         return locked(self.path)
@@ -120,7 +148,7 @@ class RunFolder:
         commit = git_commit()
         earlier = self.read_record().get("commit")
         if earlier and commit and earlier.removesuffix("-dirty") != commit.removesuffix("-dirty"):
-            logging.getLogger(__name__).warning("this run began with commit %s, the code is now %s", earlier, commit)
+            logger.warning("this run began with commit %s, the code is now %s", earlier, commit)
         self.update_record(
             identity=identity,
             data_fingerprint=data_fingerprint,

@@ -9,6 +9,7 @@ from e2fashion.data.config import load_prepare_config
 from e2fashion.options import renamed
 from e2fashion.training.config import EntityConfig, RunConfig, run_identity
 from e2fashion.types import E2FashionError
+from tests.faults import kills
 
 MINIMAL = ["data=catalogue"]
 
@@ -253,3 +254,12 @@ def test_a_reference_for_a_mapping_is_replaced_by_a_mapping(tmp_path: Path) -> N
     write(tmp_path, "base.yaml", "data: d\ntrain: ${oc.env:HOME}\n")
     file = write(tmp_path, "run.yaml", "base: base.yaml\ntrain: {weight_decay: 0.1}\n")
     assert load_config(RunConfig, file).train.weight_decay == 0.1
+
+
+def test_the_configuration_of_a_run_is_whole_at_any_moment(tmp_path: Path) -> None:
+    file = tmp_path / "config.yaml"
+    save_config(RunConfig(data="old"), file)
+    for _ in kills(lambda: save_config(RunConfig(data="new"), file)):
+        assert load_config(RunConfig, file).data in ("old", "new")
+        save_config(RunConfig(data="old"), file)
+    assert [item.name for item in tmp_path.iterdir()] == ["config.yaml"]

@@ -55,7 +55,7 @@ def test_a_cut_off_last_line_is_left_out_with_a_warning(tmp_path: Path) -> None:
     path = tmp_path / "r.jsonl"
     append_records(path, [RECORD, OTHER])
     path.write_bytes(path.read_bytes()[:-20])
-    with pytest.warns(UserWarning, match=r"r\.jsonl line 2 is truncated and was skipped"):
+    with pytest.warns(UserWarning, match=r"r\.jsonl line 2 is damaged and was skipped"):
         assert read_records(path) == [RECORD]
 
 
@@ -64,7 +64,7 @@ def test_a_line_cut_within_a_letter_is_left_out(tmp_path: Path) -> None:
     append_records(path, [RECORD, RECORD])
     data = path.read_bytes()
     path.write_bytes(data[: data.rindex("±".encode()) + 1])
-    with pytest.warns(UserWarning, match="line 2 is truncated"):
+    with pytest.warns(UserWarning, match="line 2 is damaged"):
         assert read_records(path) == [RECORD]
 
 
@@ -73,7 +73,7 @@ def test_appending_after_a_crash_keeps_the_new_record(tmp_path: Path) -> None:
     append_records(path, [RECORD, RECORD])
     path.write_bytes(path.read_bytes()[:-20])
     append_records(path, [OTHER])
-    with pytest.warns(UserWarning, match="line 2 is truncated"):
+    with pytest.warns(UserWarning, match="line 2 is damaged"):
         assert read_records(path) == [RECORD, OTHER]
 
 
@@ -151,7 +151,7 @@ def test_a_line_that_is_nested_without_end_counts_as_cut_off(tmp_path: Path) -> 
     append_records(tmp_path / "r.jsonl", [RECORD])
     with (tmp_path / "r.jsonl").open("a", encoding="utf-8") as stream:
         stream.write("[" * 100_000 + "\n")
-    with pytest.warns(UserWarning, match="line 2 is truncated"):
+    with pytest.warns(UserWarning, match="line 2 is damaged"):
         assert read_records(tmp_path / "r.jsonl") == [RECORD]
 
 
@@ -166,8 +166,19 @@ def test_what_a_crash_may_have_left_half_written_is_named_until_it_is_measured_a
     assert interrupted_measurements(path) == set()
     path.write_bytes(path.read_bytes()[:-20])
     assert interrupted_measurements(path) == {("test", RECORD.protocol)}
-    append_records(path, [replace(RECORD, split="test")])
+    append_records(path, [replace(RECORD, split="test")], drop_damaged=True)
     assert interrupted_measurements(path) == set()
+    assert len(read_records(path, latest=False)) == 3
+
+
+def test_a_changed_digit_is_noticed_and_its_neighbors_are_measured_again(tmp_path: Path) -> None:
+    path = tmp_path / "r.jsonl"
+    append_records(path, [replace(RECORD, split=split) for split in ("train", "val", "test", "test")])
+    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+    path.write_text("".join([*lines[:1], lines[1].replace("12.5", "13.5"), *lines[2:]]), encoding="utf-8")
+    with pytest.warns(UserWarning, match=r"r\.jsonl line 2 is damaged and was skipped: evaluate again"):
+        assert [record.split for record in read_records(path, latest=False)] == ["train", "test", "test"]
+    assert {split for split, _ in interrupted_measurements(path)} == {"train", "test"}
 
 
 @pytest.mark.parametrize("task", DECLARED_IN)

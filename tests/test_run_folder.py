@@ -8,8 +8,15 @@ import pytest
 import torch
 
 from e2fashion import run_folder
+from e2fashion.data.catalogue import Catalogue
+from e2fashion.disk import DamagedError, FolderLockedError
 from e2fashion.run_folder import RunFolder, environment, git_commit
+from e2fashion.tasks.captioning.config import CaptionTrainConfig
+from e2fashion.tasks.captioning.train import check_caption_config
+from e2fashion.training.checks import check_run
+from e2fashion.training.config import RunConfig
 from e2fashion.types import E2FashionError
+from tests.faults import in_child
 
 CPU = torch.device("cpu")
 
@@ -102,3 +109,68 @@ def test_code_outside_a_checkout_has_no_commit(tmp_path: Path, monkeypatch: pyte
 def test_a_package_that_is_not_there_is_recorded_as_such(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(run_folder, "RECORDED_PACKAGES", ("no-such-package",))
     assert environment(CPU)["versions"]["no-such-package"] == "not installed"
+
+
+def test_a_run_has_one_writer(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path / "run")
+    with folder.locked():
+
+        def second() -> None:
+            with pytest.raises(FolderLockedError, match=r"run' is being written by process \d+"), folder.locked():
+                pass
+
+        assert in_child(second) == 0
+
+
+@pytest.mark.parametrize("damage", ["", "{", "[]", "[" * 100_000, '{"stages": 3}', '{"stages": {"main": true}}'])
+def test_a_damaged_record_is_one_error(damage: str, tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path)
+    folder.update_record(stages={"main": {"best": 170.0}})
+    assert folder.read_record() == {"stages": {"main": {"best": 170.0}}}
+    text = folder.record.read_text()
+    folder.record.write_text(text.replace("170.0", "171.0"))
+    with pytest.raises(DamagedError, match=r"record\.json is damaged or was edited.*Restore the file"):
+        folder.read_record()
+    folder.record.write_text(damage)
+    with pytest.raises(DamagedError, match=r"record\.json is damaged.*Restore the file"):
+        folder.read_record()
+
+
+def finished(path: Path) -> RunFolder:
+    folder = RunFolder(path)
+    for name in ("model/config.json", "model/README.md", "checkpoints/main/best/config.json", "logs/csv/main/m.csv"):
+        (path / name).parent.mkdir(parents=True, exist_ok=True)
+        (path / name).write_text(name)
+    folder.check_finished()
+    folder.list_finished()
+    assert len(folder.read_record()["files"]) == 3
+    folder.check_finished()
+    return folder
+
+
+def test_a_finished_run_notices_a_damaged_model(tmp_path: Path) -> None:
+    folder = finished(tmp_path)
+    (folder.model / "README.md").write_text("edited")
+    folder.check_finished()
+    (folder.model / "config.json").write_text("odel/config.json")
+    folder.list_finished()  # what is listed stays
+    with pytest.raises(DamagedError, match=r"model/config\.json is damaged: .* Restore the file, or remove the run's"):
+        folder.check_finished()
+
+
+@pytest.mark.parametrize("name", ["logs/csv/main/m.csv", "checkpoints/main/best/config.json"])
+def test_damage_in_what_no_result_depends_on_is_a_warning(
+    tmp_path: Path, name: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = finished(tmp_path)
+    (tmp_path / name).unlink()
+    folder.check_finished()
+    assert f"{name} is missing or cannot be read (No such file or directory). No result depends on it." in caplog.text
+
+
+@pytest.mark.parametrize("name", ["../x", "/x", "a/b", "", "a\nb"])
+def test_a_name_does_not_lead_out_of_runs(name: str, synth_catalogue: Catalogue) -> None:
+    with pytest.raises(E2FashionError, match=r"^name is "):
+        check_run(RunConfig(data="c", name=name), synth_catalogue)
+    with pytest.raises(E2FashionError, match=r"^name is "):
+        check_caption_config(CaptionTrainConfig(data="c", encoder="e", name=name))

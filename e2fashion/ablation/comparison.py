@@ -16,7 +16,7 @@ from e2fashion.report import write_comparison
 from e2fashion.run_folder import RunFolder
 from e2fashion.training.checks import check_run
 from e2fashion.training.config import RunConfig
-from e2fashion.training.stages import is_first_process
+from e2fashion.training.resume import is_first_process
 from e2fashion.types import ResultRecord
 
 

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import logging
 from dataclasses import replace
 from pathlib import Path
 
 import torch
 
 from e2fashion.ablation.state import results_of
-from e2fashion.arithmetic import Choice, build_device, log_arithmetic, set_threads, with_recorded_reasons
-from e2fashion.config import load_config, save_config
+from e2fashion.arithmetic import Choice, build_device, set_threads
+from e2fashion.config import load_config
 from e2fashion.data.catalogue import Catalogue
 from e2fashion.disk import atomic_folder
 from e2fashion.encoder import Encoder, load_encoder
@@ -23,10 +22,8 @@ from e2fashion.training import build
 from e2fashion.training.callbacks import RunInterruptedError
 from e2fashion.training.checks import check_run
 from e2fashion.training.config import RunConfig, differences, run_identity
-from e2fashion.training.stages import is_first_process, train_stages
-from e2fashion.types import E2FashionError
-
-logger = logging.getLogger(__name__)
+from e2fashion.training.resume import is_first_process, recorded_run
+from e2fashion.training.stages import train_stages
 
 
 def train(config: RunConfig, progress: bool = True) -> RunFolder:
@@ -64,23 +61,14 @@ def _train_first_process(
     identity = run_identity(config, catalogue.fingerprint)
     other = folder.read_record().get("identity", identity) != identity
     folder.open(identity, catalogue.fingerprint, device, _differences(config, folder) if other else "")
-    save_config(config, folder.config)
-    config = _with_checkpoint(config, folder)
-    arithmetic = with_recorded_reasons(arithmetic, folder.read_record().get("arithmetic", {}))
-    folder.update_record(arithmetic={name: str(choice) for name, choice in arithmetic.items()})
-    with folder.log_to_file() as append_error:
-        try:
-            log_arithmetic(arithmetic)
-            train_stages(config, catalogue, folder, progress)
-            encoder = load_encoder(str(folder.model), name=config.name)
-            if FullWithRegions.name in config.protocols:
-                _store_region_score_weight(encoder, catalogue, config, folder, progress)
-            results_of(folder, encoder, catalogue, config, config.evaluate_splits, progress)
-        except E2FashionError as error:
-            if isinstance(error, RunInterruptedError):
-                error = RunInterruptedError(f"interrupted. Resume with: e2fashion train {folder.path}", error.number)
-            append_error(error)
-            raise error
+    with recorded_run(folder, config, arithmetic, "train"):
+        config = _with_checkpoint(config, folder)
+        train_stages(config, catalogue, folder, progress)
+        encoder = load_encoder(str(folder.model), name=config.name)
+        if FullWithRegions.name in config.protocols:
+            _store_region_score_weight(encoder, catalogue, config, folder, progress)
+        folder.list_finished()
+        results_of(folder, encoder, catalogue, config, config.evaluate_splits, progress)
 
 
 def _store_region_score_weight(

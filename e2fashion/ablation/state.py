@@ -20,7 +20,7 @@ from e2fashion.tasks.localization.measure import SELECTION
 from e2fashion.tasks.retrieval.config import EvaluateConfig
 from e2fashion.tasks.retrieval.measure import CANDIDATES
 from e2fashion.tasks.retrieval.protocols import COMPARED
-from e2fashion.tasks.retrieval.rankings import rankings_file
+from e2fashion.tasks.retrieval.rankings import has_rankings, rankings_file
 from e2fashion.training.config import RunConfig
 from e2fashion.types import E2FashionError, ResultRecord, Split
 
@@ -132,9 +132,12 @@ def _found(run: PlannedRun, folder: RunFolder, data_fingerprint: str) -> FoundRu
     stages: dict[str, Any] = record.get("stages", {})
     seconds = sum(stage.get("seconds", 0.0) for stage in stages.values())
     error_file = folder.path / ERROR_FILE
-    error = error_file.read_text(encoding="utf-8").splitlines()[0] if error_file.is_file() else ""
+    error = ""
+    if error_file.is_file():
+        error = error_file.read_text(encoding="utf-8", errors="replace").partition("\n")[0] or f"see {error_file}"
     state: State = "failed" if error else "partly" if stages or folder.checkpoints.is_dir() else "missing"
     if trained(folder):
+        folder.check_finished()
         item = FoundRun(run, folder, "done", seconds)
         state = "done" if _measured(item, data_fingerprint) else "to evaluate"
     return FoundRun(run, folder, state, seconds, error if state == "failed" else "")
@@ -185,7 +188,7 @@ def stored_records(
 
 
 def unmeasured(folder: RunFolder, config: RunConfig, data_fingerprint: str, split: str) -> list[str]:
-    """The run's protocols whose records of ``split`` are missing or truncated in ``results.jsonl``.
+    """The run's protocols whose records of ``split`` are missing or damaged in ``results.jsonl``.
 
     ``full`` and ``full_regions`` also need their rankings; ``tokens`` is the measurement of the selection tokens.
     """
@@ -194,8 +197,8 @@ def unmeasured(folder: RunFolder, config: RunConfig, data_fingerprint: str, spli
         measured -= {protocol for other, protocol in interrupted_measurements(folder.results) if other == split}
     measured -= {
         protocol
-        for protocol in COMPARED
-        if not rankings_file(folder.rankings, protocol, split, data_fingerprint).is_file()
+        for protocol in measured & set(COMPARED)
+        if not has_rankings(rankings_file(folder.rankings, protocol, split, data_fingerprint))
     }
     return [protocol for protocol in config.protocols if protocol not in measured] + (
         [] if TOKENS in measured else [TOKENS]
@@ -228,5 +231,5 @@ def results_of(
         )
         made_by, lists = identity_of(folder.read_record()), folder.path / CANDIDATES
         records = measure(encoder, catalogue, settings, made_by, lists, folder.rankings, progress)
-        append_records(folder.results, records)
+        append_records(folder.results, records, drop_damaged=True)
     return stored_records(folder, config, catalogue.fingerprint, splits)

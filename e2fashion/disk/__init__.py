@@ -15,7 +15,16 @@ from e2fashion.disk.atomic import (
     write_json,
     write_text,
 )
-from e2fashion.disk.json_files import check_value, read_json, seal, stored_as
+from e2fashion.disk.json_files import (
+    check_value,
+    read_json,
+    read_line,
+    read_lines,
+    seal,
+    sealed_line,
+    stored_as,
+    write_lines,
+)
 from e2fashion.disk.listing import (
     CHECKSUMS_FILE,
     check_checksums,
@@ -48,14 +57,18 @@ __all__ = [
     "naming",
     "open_text",
     "read_json",
+    "read_line",
+    "read_lines",
     "reading",
     "reason_of",
     "recover",
     "remove_folder",
     "seal",
+    "sealed_line",
     "stored_as",
     "turn_at",
     "write_checksums",
     "write_json",
+    "write_lines",
     "write_text",
 ]

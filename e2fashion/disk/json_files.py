@@ -1,11 +1,11 @@
-"""JSON files with checksums, and their values as dataclasses: all damage is a :class:`DamagedError`."""
+"""JSON and JSON Lines with checksums, and their values as dataclasses: all damage is a :class:`DamagedError`."""
 
 from __future__ import annotations
 
 import json
 import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import MISSING, fields, is_dataclass
 from functools import cache
 from pathlib import Path
@@ -14,6 +14,7 @@ from typing import Any, Literal, TypeVar, Union, cast, get_args, get_origin, get
 
 import xxhash
 
+from e2fashion.disk.atomic import open_text
 from e2fashion.disk.trouble import DamagedError
 
 Stored = TypeVar("Stored")
@@ -48,8 +49,56 @@ def read_json(file: Path, remedy: str) -> dict[str, Any]:
         raise DamagedError(f"{file} is damaged ({type(error).__name__}: {error}). {remedy}") from error
     if not isinstance(values, dict):
         raise DamagedError(f"{file} is damaged: it holds a {type(values).__name__}, not a JSON object. {remedy}")
+    return _unsealed(values, str(file), remedy)
+
+
+def sealed_line(content: Mapping[str, Any]) -> str:
+    """A line of JSON Lines with a checksum, for :func:`read_line`.
+
+    Raises:
+        ValueError: a number that is not finite.
+    """
+    return json.dumps(seal(content), allow_nan=False, ensure_ascii=False) + "\n"
+
+
+def read_line(line: bytes | str, what: str, remedy: str) -> Any:
+    """The value in a line of JSON Lines, without its checksum, which is verified if present.
+
+    Raises:
+        DamagedError: the line is not JSON, or does not match its checksum; ``what`` names it.
+    """
+    try:
+        values = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        raise DamagedError(f"{what} is damaged ({type(error).__name__}: {error}). {remedy}") from error
+    return _unsealed(values, what, remedy) if isinstance(values, dict) else values
+
+
+def write_lines(file: Path, rows: Iterable[Mapping[str, Any]]) -> None:
+    """Write JSON Lines with checksums, atomically."""
+    with open_text(file) as stream:
+        stream.writelines(map(sealed_line, rows))
+
+
+def read_lines(file: Path, remedy: str) -> list[dict[str, Any]]:
+    """The objects of :func:`write_lines`, also without checksums.
+
+    Raises:
+        DamagedError: the file cannot be read, or a line is damaged; the message names it.
+    """
+    try:
+        lines = file.read_bytes().splitlines()
+    except OSError as error:
+        raise DamagedError(f"{file} cannot be read ({error.strerror}). {remedy}") from error
+    rows = [read_line(line, f"{file} line {number}", remedy) for number, line in enumerate(lines, start=1)]
+    if other := [number for number, row in enumerate(rows, start=1) if not isinstance(row, dict)]:
+        raise DamagedError(f"{file} line {other[0]} is damaged: it is not a JSON object. {remedy}")
+    return rows
+
+
+def _unsealed(values: dict[str, Any], what: str, remedy: str) -> dict[str, Any]:
     if (expected := values.pop(SEAL, None)) is not None and expected != _digest(values):
-        raise DamagedError(f"{file} is damaged or was edited: its content does not match its checksum. {remedy}")
+        raise DamagedError(f"{what} is damaged or was edited: its content does not match its checksum. {remedy}")
     return values
 
 

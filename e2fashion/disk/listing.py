@@ -32,13 +32,12 @@ _SETTLED = 2.0
 _BLOCK = 4 << 20
 
 
-def list_files(folder: Path, leave_out: Iterable[str] = ()) -> dict[str, dict[str, Any]]:
-    """Size and checksum of all files of a folder, except those in ``leave_out`` (relative paths)."""
-    omitted = set(leave_out)
+def list_files(folder: Path, counts: Callable[[str], bool] = lambda name: True) -> dict[str, dict[str, Any]]:
+    """Size and checksum of the files of a folder that ``counts`` accepts (by relative path)."""
     return {
         name: {"bytes": (folder / name).stat().st_size, "xxh3": file_checksum(folder / name)}
         for name in _names(folder)
-        if name not in omitted
+        if counts(name)
     }
 
 
@@ -74,7 +73,7 @@ def check_files(folder: Path, files: Listing, remedy: str, *, again: bool = Fals
 
 def write_checksums(folder: Path) -> None:
     """Write the list of a finished folder's files with their checksums, for :func:`check_checksums`."""
-    write_json(folder / CHECKSUMS_FILE, seal({"files": list_files(folder, [CHECKSUMS_FILE])}))
+    write_json(folder / CHECKSUMS_FILE, seal({"files": list_files(folder, lambda name: name != CHECKSUMS_FILE)}))
 
 
 def check_checksums(

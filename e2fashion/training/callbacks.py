@@ -17,10 +17,12 @@ from tqdm.auto import tqdm  # type: ignore[import-untyped]
 
 from e2fashion.disk import atomic_file, atomic_folder
 from e2fashion.lifetime import Terminated
-from e2fashion.training.resume import BEST_MODEL
 from e2fashion.types import E2FashionError
 
 logger = logging.getLogger(__name__)
+
+#: The key of :class:`BestModel` among a checkpoint's callbacks.
+BEST_MODEL = "BestModel"
 
 
 class RunInterruptedError(E2FashionError):

@@ -22,7 +22,7 @@ from pytorch_lightning.loggers import CSVLogger, Logger, MLFlowLogger, TensorBoa
 from pytorch_lightning.loggers.csv_logs import ExperimentWriter
 
 from e2fashion.config import flat
-from e2fashion.disk import open_text
+from e2fashion.disk import DamagedError, open_text, reading
 from e2fashion.options import LoggingConfig
 from e2fashion.types import E2FashionError
 
@@ -184,8 +184,14 @@ def _csv(folder: Path, stage: str, step: int) -> CSVLogger:
     """One file per stage, whose rows before ``step`` are kept."""
     rows: list[dict[str, Any]] = []
     if (file := folder / "csv" / stage / "metrics.csv").is_file():
-        with file.open(newline="", encoding="utf-8") as lines:
-            rows = [row for row in csv.DictReader(lines) if row["step"] and int(row["step"]) < step]
+        try:
+            with reading(file, "It begins anew."), file.open(newline="", encoding="utf-8") as lines:
+                rows = [row for row in csv.DictReader(lines) if row["step"] and int(row["step"]) < step]
+                if any(None in row for row in rows):
+                    raise ValueError("a row has more cells than the header")
+        except DamagedError as damage:
+            logger.warning("%s", damage)
+            rows = []
     made = CSVLogger(folder, name="csv", version=stage)
     made._experiment = WholeCsvWriter(made.log_dir, rows)
     return made

@@ -1,18 +1,90 @@
-"""The checkpoint and the best model that an interrupted stage resumes from: intact, or moved aside."""
+"""Opening and resuming a run: its record, and the checkpoint and best model of a stage, intact or moved aside."""
 
 from __future__ import annotations
 
+import logging
 import zipfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any, cast
 
 import torch
+from pytorch_lightning.loggers import Logger
+from pytorch_lightning.utilities import rank_zero_only
 
+from e2fashion.arithmetic import Choice, log_arithmetic, with_recorded_reasons
+from e2fashion.config import save_config
 from e2fashion.disk import DamagedError, check_checksums, reason_of, remove_folder
+from e2fashion.run_folder import RunFolder
+from e2fashion.training.callbacks import BEST_MODEL, RunInterruptedError
+from e2fashion.training.loggers import LogSettings, ids_of, open_loggers, quiet_loggers, resumed_step
+from e2fashion.types import E2FashionError
+
+logger = logging.getLogger(__name__)
 
 #: Keys of a Lightning checkpoint that resuming needs.
 NEEDED = ("state_dict", "optimizer_states", "lr_schedulers", "loops", "callbacks", "epoch", "global_step")
-#: The key of :class:`~e2fashion.training.callbacks.BestModel` among a checkpoint's callbacks.
-BEST_MODEL = "BestModel"
+
+
+def is_first_process() -> bool:
+    """Whether this process is the one of a run that writes."""
+    return cast(Any, rank_zero_only).rank == 0
+
+
+@contextmanager
+def recorded_run(folder: RunFolder, config: Any, arithmetic: Mapping[str, Choice], verb: str) -> Iterator[None]:
+    """Record an opened run and log to its file during the block.
+
+    The files that the record of a finished run lists are checked first, see :meth:`RunFolder.check_finished`.
+    ``verb`` is the command that resumes the run.
+
+    Raises:
+        E2FashionError: a damaged file of the model; errors of the block are added to the log.
+    """
+    save_config(config, folder.config)
+    arithmetic = with_recorded_reasons(arithmetic, folder.read_record().get("arithmetic", {}))
+    folder.update_record(arithmetic={name: str(choice) for name, choice in arithmetic.items()})
+    with folder.log_to_file() as append_error:
+        try:
+            folder.check_finished()
+            log_arithmetic(arithmetic)
+            yield
+        except E2FashionError as error:
+            if isinstance(error, RunInterruptedError):
+                error = RunInterruptedError(f"interrupted. Resume with: e2fashion {verb} {folder.path}", error.number)
+            append_error(error)
+            raise error
+
+
+@contextmanager
+def recorded_loggers(settings: LogSettings, folder: RunFolder, stage: str) -> Iterator[list[Logger]]:
+    """The loggers of one stage; their ids are kept in the record for resuming."""
+    logs = folder.path / "logs"
+    if not is_first_process():
+        yield quiet_loggers(logs, stage)
+        return
+    known = folder.read_record().get("loggers", {})
+    step = resumed_step(last_checkpoint(folder.path, stage))
+    with open_loggers(settings, logs, stage, known.get(stage), step) as loggers:
+        if ids := ids_of(loggers):
+            folder.update_record(loggers=known | {stage: ids})
+        yield loggers
+
+
+def restart_if_damaged(folder: RunFolder, stage: str, best: Path) -> None:
+    """Move a damaged checkpoint or best model aside, with a note in log and record; the stage then restarts.
+
+    This costs time but changes no result, since the steps are repeated exactly.
+    """
+    if not is_first_process() or (damaged := set_aside_damaged(folder.path, stage, best)) is None:
+        return
+    path, damage = damaged
+    logger.warning("%s is damaged (%s): stage %s begins again from its start", path, damage, stage)
+    known = folder.read_record().get("damaged_checkpoints", [])
+    folder.update_record(
+        damaged_checkpoints=[*known, {"stage": stage, "damage": damage, "went_on_from": "the stage's start"}]
+    )
 
 
 def last_checkpoint(run_folder: Path, stage: str) -> Path:

@@ -5,8 +5,6 @@ from __future__ import annotations
 import logging
 import shutil
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -14,8 +12,6 @@ from typing import Any, cast
 
 import pytorch_lightning as pl
 import torch
-from pytorch_lightning.loggers import Logger
-from pytorch_lightning.utilities import rank_zero_only
 
 from e2fashion.data.catalogue import Catalogue
 from e2fashion.data.datamodule import CatalogueDataModule
@@ -29,20 +25,15 @@ from e2fashion.training import build
 from e2fashion.training.callbacks import BestModel
 from e2fashion.training.config import RunConfig, StageConfig
 from e2fashion.training.fit import Machine, fit_stage
-from e2fashion.training.loggers import LogSettings, ids_of, open_loggers, quiet_loggers, resumed_step
+from e2fashion.training.loggers import LogSettings
 from e2fashion.training.lora import merged, without_adapted
 from e2fashion.training.module import ContrastiveModule
 from e2fashion.training.optimization import freeze_disconnected, scaled_to_batch, select_trainable
-from e2fashion.training.resume import last_checkpoint, remove_checkpoints, set_aside_damaged
+from e2fashion.training.resume import is_first_process, recorded_loggers, remove_checkpoints, restart_if_damaged
 from e2fashion.training.sample_sheets import SampleSheets
 from e2fashion.training.samples import SampleFigures
 
 logger = logging.getLogger(__name__)
-
-
-def is_first_process() -> bool:
-    """Whether this process is the one of a run that writes."""
-    return cast(Any, rank_zero_only).rank == 0
 
 
 def train_stages(config: RunConfig, catalogue: Catalogue, folder: RunFolder, progress: bool) -> None:
@@ -155,36 +146,6 @@ def _train_stage(
         "seconds": seconds,
         "trained_parameters": sum(p.numel() for p in encoder.model.parameters() if p.requires_grad),
     }
-
-
-def restart_if_damaged(folder: RunFolder, stage: str, best: Path) -> None:
-    """Move a damaged checkpoint or best model aside, with a note in log and record; the stage then restarts.
-
-    This costs time but changes no result, since the steps are repeated exactly.
-    """
-    if not is_first_process() or (damaged := set_aside_damaged(folder.path, stage, best)) is None:
-        return
-    path, damage = damaged
-    logger.warning("%s is damaged (%s): stage %s begins again from its start", path, damage, stage)
-    known = folder.read_record().get("damaged_checkpoints", [])
-    folder.update_record(
-        damaged_checkpoints=[*known, {"stage": stage, "damage": damage, "went_on_from": "the stage's start"}]
-    )
-
-
-@contextmanager
-def recorded_loggers(settings: LogSettings, folder: RunFolder, stage: str) -> Iterator[list[Logger]]:
-    """The loggers of one stage; their ids are kept in the record for resuming."""
-    logs = folder.path / "logs"
-    if not is_first_process():
-        yield quiet_loggers(logs, stage)
-        return
-    known = folder.read_record().get("loggers", {})
-    step = resumed_step(last_checkpoint(folder.path, stage))
-    with open_loggers(settings, logs, stage, known.get(stage), step) as loggers:
-        if ids := ids_of(loggers):
-            folder.update_record(loggers=known | {stage: ids})
-        yield loggers
 
 
 def _sample_figures(config: RunConfig, encoder: Encoder, data: CatalogueDataModule, folder: Path) -> list[pl.Callback]:

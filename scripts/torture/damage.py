@@ -1,4 +1,7 @@
-"""Removed and damaged files in what a command has written: the same command repairs it or refuses, never passes it."""
+"""Removed and damaged files in what a command has written: the same command repairs, refuses or names them.
+
+A file of another command may stay damaged if all results are right all the same: its own command is to notice.
+"""
 
 from __future__ import annotations
 
@@ -17,6 +20,8 @@ PAGES = {".md", ".txt", ".png", ".log"}
 
 def damage_results(trials: Trials, reference: Reference, wanted: int | None, seed: int, figures: Figures) -> None:
     """Damage one file of the finished state at a time, every file in every way or ``wanted`` of them, and repeat."""
+    before = snapshot(trials.writer.before) if trials.writer.before else {}
+    of_others = {name for name, digest in before.items() if reference.state.get(name) == digest}
     trials.start()
     trials.repeat()
     finished = copy_tree(trials.place, trials.place.with_name("finished"))
@@ -27,15 +32,16 @@ def damage_results(trials: Trials, reference: Reference, wanted: int | None, see
     for file, name in cases:
         copy_tree(finished, trials.place)
         DAMAGES[name](trials.place / file)
-        _judge(trials, reference, f"{file} {name}", figures)
+        _judge(trials, reference, str(file), name, str(file) in of_others, figures)
 
 
 def _counts(path: Path) -> bool:
     return path.is_file() and path.suffix not in PAGES and not PRESENT.fullmatch(path.name) and path.stat().st_size > 0
 
 
-def _judge(trials: Trials, reference: Reference, how: str, figures: Figures) -> None:
+def _judge(trials: Trials, reference: Reference, file: str, damage: str, of_others: bool, figures: Figures) -> None:
     figures.trials += 1
+    how = f"{file} {damage}"
     again = trials.repeat()
     figures.seconds += again.seconds
     if again.code != 0:
@@ -43,7 +49,8 @@ def _judge(trials: Trials, reference: Reference, how: str, figures: Figures) -> 
             figures.fault("unclear", f"{how}: {said(again)}")
         return
     lost, left = compare(snapshot(trials.place), reference.state)
-    if lost:
+    left = [name for name in left if name != str(Path(file).parent)]  # which is empty now
+    if lost and (lost != [file] or not (of_others or file in again.said)):
         figures.fault("unnoticed", f"{how}: {', '.join(lost[:5])}")
     if left:
         figures.fault("left_over", f"{how}: {', '.join(left[:5])}")

@@ -149,6 +149,17 @@ def test_a_kill_leaves_every_row_of_the_csv_file_that_was_there(tmp_path: Path) 
     assert [file.name for file in (tmp_path / "csv/main").iterdir()] == ["metrics.csv"]
 
 
+@pytest.mark.parametrize("content", [b"step\n1,2\n", b"step\nx\n", b"loss\n1\n", b"step\n\xff\n"])
+def test_a_damaged_csv_file_begins_anew_with_a_warning(
+    content: bytes, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    log(LogSettings(), tmp_path, {1: 10.0}, {})
+    (tmp_path / "csv/main/metrics.csv").write_bytes(content)
+    log(LogSettings(), tmp_path, {5: 30.0}, {}, step=4)
+    assert in_csv(tmp_path) == {5: 30.0}
+    assert "metrics.csv cannot be read" in caplog.text
+
+
 def test_an_mlflow_run_that_is_gone_is_begun_anew(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     pytest.importorskip("mlflow")
     gone = {"mlflow": "0" * 32}

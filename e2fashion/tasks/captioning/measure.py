@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -15,7 +14,7 @@ from torch import Tensor
 
 from e2fashion.data.catalogue import Catalogue
 from e2fashion.data.text import TextTemplate
-from e2fashion.disk import file_name, write_text
+from e2fashion.disk import file_name, read_lines, stored_as, write_lines
 from e2fashion.encoder import Encoder
 from e2fashion.features import SplitFeatures, cached_features
 from e2fashion.measuring import identity_of, load_named_encoder, to_device
@@ -54,16 +53,20 @@ class ProductCaption:
 
 
 def save_captions(file: Path, captions: Sequence[ProductCaption]) -> None:
-    """One JSON object per line."""
-    write_text(file, "".join(json.dumps(vars(item), ensure_ascii=False) + "\n" for item in captions))
+    """One JSON object per line, with a checksum."""
+    write_lines(file, map(vars, captions))
 
 
 def read_captions(file: Path) -> list[ProductCaption]:
-    """The content of a file that :func:`save_captions` wrote."""
+    """The content of a file that :func:`save_captions` wrote.
+
+    Raises:
+        E2FashionError: it is missing or damaged.
+    """
     if not file.is_file():
         raise E2FashionError(f"there are no captions at {file}: run `e2fashion caption evaluate` first")
-    lines = file.read_text(encoding="utf-8").splitlines()
-    return [ProductCaption(**(values | {"truth": tuple(values["truth"])})) for values in map(json.loads, lines)]
+    remedy = "Run `e2fashion caption evaluate` again."
+    return [stored_as(ProductCaption, values, str(file), remedy) for values in read_lines(file, remedy)]
 
 
 def captions_file(results: Path, split: str, reading: str) -> Path:

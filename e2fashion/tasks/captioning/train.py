@@ -19,12 +19,9 @@ from torch import Tensor
 from e2fashion.arithmetic import (
     Choice,
     build_device,
-    log_arithmetic,
     resolve_precision,
     set_threads,
-    with_recorded_reasons,
 )
-from e2fashion.config import save_config
 from e2fashion.data.catalogue import Catalogue
 from e2fashion.data.text import TextTemplate
 from e2fashion.disk import checked_name
@@ -37,7 +34,7 @@ from e2fashion.run_folder import RunFolder, peak_memory_mb
 from e2fashion.tasks.captioning.captioner import identity_of_encoder
 from e2fashion.tasks.captioning.config import CaptionTrainConfig
 from e2fashion.tasks.captioning.decoder import build_decoder
-from e2fashion.tasks.captioning.memory import distinct_entries, memory_key, open_memory
+from e2fashion.tasks.captioning.memory import MemoryEntry, SupportMemory, distinct_entries, memory_key, open_memory
 from e2fashion.tasks.captioning.module import (
     SCORE,
     CaptionData,
@@ -55,11 +52,10 @@ from e2fashion.tasks.captioning.storage import (
     save_decoder,
 )
 from e2fashion.tasks.captioning.tokens import CaptionTokens, Spelling
-from e2fashion.training.callbacks import BestModel, RunInterruptedError
+from e2fashion.training.callbacks import BestModel
 from e2fashion.training.fit import Machine, fit_stage
 from e2fashion.training.loggers import LogSettings, check_loggers
-from e2fashion.training.resume import remove_checkpoints
-from e2fashion.training.stages import recorded_loggers, restart_if_damaged
+from e2fashion.training.resume import recorded_loggers, recorded_run, remove_checkpoints, restart_if_damaged
 from e2fashion.types import E2FashionError
 
 logger = logging.getLogger(__name__)
@@ -110,22 +106,14 @@ def _train_locked(
         encoder_fingerprint=identity.fingerprint,
         encoder_place=StoredSource.remembered(config.encoder, folder.path, path),
     )
-    save_config(config, folder.config)
-    if record.get("done") and record.get("identity") == run:
-        return
-    arithmetic = with_recorded_reasons(arithmetic, folder.read_record().get("arithmetic", {}))
-    folder.update_record(arithmetic={name: str(choice) for name, choice in arithmetic.items()})
-    with folder.log_to_file() as append_error:
-        try:
-            log_arithmetic(arithmetic)
-            encoder.to(device)
-            _Training(config, catalogue, encoder, identity, folder, progress).run()
-        except RunInterruptedError as interruption:
-            message = f"interrupted. Go on with: e2fashion caption train {folder.path}"
-            raise RunInterruptedError(message, interruption.number) from interruption
-        except E2FashionError as error:
-            append_error(error)
-            raise
+    with recorded_run(folder, config, arithmetic, "caption train"):
+        encoder.to(device)
+        training = _Training(config, catalogue, encoder, identity, folder, progress)
+        if record.get("done") and record.get("identity") == run:
+            training.repair_memories()
+        else:
+            training.run()
+        folder.list_finished()
 
 
 def caption_identity(config: CaptionTrainConfig, data_fingerprint: str, encoder: EncoderIdentity) -> str:
@@ -174,15 +162,8 @@ class _Training:
 
     def run(self) -> None:
         """Train, and record the result."""
-        config = self.config
+        config, products = self.config, self.products()
         pl.seed_everything(config.seed, workers=True, verbose=False)
-        column_of = {entity.name: entity.column for entity in self.encoder.entities}
-        columns = {entity: column_of[entity] for entity in config.prompt_entities}
-        caption, text = TextTemplate(config.caption), TextTemplate(config.text or self.encoder.template.template)
-        products = {
-            split: product_texts(self.catalogue, split, caption, text, list(columns.values()))
-            for split in ("train", "val")
-        }
         language_model, tokenizer = None, self.encoder.tokenizer
         if config.lm != SCRATCH:
             language_model, tokenizer = load_language_model(config.lm)
@@ -197,11 +178,11 @@ class _Training:
             prefix=PrefixFacts(**asdict(config.mapper), kind="linear" if config.method == "decap" else "transformer"),
             language_model=config.lm,
             length=config.length,
-            caption=caption.template,
-            text=text.template,
+            caption=self.config.caption,
+            text=self.text,
             memory=os.path.relpath(memory, self.folder.model),
             noise_variance=config.noise_variance,
-            prompt_tags=training_tags(self.catalogue, columns),
+            prompt_tags=training_tags(self.catalogue, self.columns),
             prompt_length=config.prompt_length,
             stop=config.stop,
             # A GPT-2's tokenizer keeps spaces; that of a CLIP does not.
@@ -229,14 +210,41 @@ class _Training:
         )
         remove_checkpoints(self.folder.path, STAGE)
 
-    def examples(self, products: Sequence[ProductTexts], tokens: CaptionTokens) -> tuple[TrainingExamples, Path]:
-        """A split's captions with the memory that embeds them, each text once, and that memory's folder."""
+    def repair_memories(self) -> None:
+        """Embed the memories of a finished training again if they are damaged."""
+        for products in self.products().values():
+            self.memory(products)
+
+    @property
+    def text(self) -> str:
+        """The template of what the encoder embeds."""
+        return self.config.text or self.encoder.template.template
+
+    @property
+    def columns(self) -> dict[str, str]:
+        """The column of each entity of the prompt."""
+        column_of = {entity.name: entity.column for entity in self.encoder.entities}
+        return {entity: column_of[entity] for entity in self.config.prompt_entities}
+
+    def products(self) -> dict[str, list[ProductTexts]]:
+        """The texts of train and val."""
+        templates = TextTemplate(self.config.caption), TextTemplate(self.text)
+        columns = list(self.columns.values())
+        return {split: product_texts(self.catalogue, split, *templates, columns) for split in ("train", "val")}
+
+    def memory(self, products: Sequence[ProductTexts]) -> tuple[SupportMemory, list[MemoryEntry], Path]:
+        """The memory of a split's texts, each embedded once, its entries, and its folder."""
         memories = Path(self.config.memory) if self.config.memory else self.folder.path / "memory"
         entries = distinct_entries((entry for item in products for entry in item.entries), self.config.memory_size)
         memory = open_memory(memories, entries, self.identity, self.encoder.embed_texts, self.progress)
+        return memory, entries, memories / memory_key(entries, self.identity)
+
+    def examples(self, products: Sequence[ProductTexts], tokens: CaptionTokens) -> tuple[TrainingExamples, Path]:
+        """A split's captions with the memory that embeds them, and that memory's folder."""
+        memory, entries, path = self.memory(products)
         row_of = {entry: row for row, entry in enumerate(entries)}
         listed = [TrainingExample(row_of[e], item.prompt) for item in products for e in item.entries if e in row_of]
-        return TrainingExamples(memory, listed, tokens), memories / memory_key(entries, self.identity)
+        return TrainingExamples(memory, listed, tokens), path
 
     def offset(self, train: TrainingExamples) -> Tensor | None:
         """Mean text minus mean image of train (C,), if wanted; which image has which text plays no part."""

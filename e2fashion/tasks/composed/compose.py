@@ -14,7 +14,7 @@ from typing import Any
 from e2fashion.arithmetic import set_threads
 from e2fashion.config import save_config
 from e2fashion.data.catalogue import Catalogue
-from e2fashion.disk import file_name, write_text
+from e2fashion.disk import DamagedError, file_name, write_text
 from e2fashion.encoder import Encoder, load_encoder
 from e2fashion.measuring import identity_of, name_of_run, to_device
 from e2fashion.options import identity_values
@@ -28,6 +28,7 @@ from e2fashion.tasks.composed.language_model import LanguageModelComposer, open_
 from e2fashion.tasks.composed.measure import (
     COMPOSED,
     MADE_BY,
+    MEAN,
     SETTINGS,
     Key,
     TextSources,
@@ -42,7 +43,7 @@ from e2fashion.tasks.composed.modes import CAPTION_MODES, rewriters
 from e2fashion.tasks.composed.queries import QuerySet
 from e2fashion.tasks.composed.sources import QuerySource, open_source
 from e2fashion.tasks.composed.tables import composed_tables, draw_composed, read_traces
-from e2fashion.tasks.retrieval.rankings import Ranking, load_rankings
+from e2fashion.tasks.retrieval.rankings import Ranking, has_rankings, load_rankings
 from e2fashion.text_files import read_list
 from e2fashion.types import E2FashionError, ResultRecord
 
@@ -148,7 +149,7 @@ def _measure_one(
     measurement = _measurement(config, decoder, encoder, source)
     stored = read_records(folder.results) if folder.results.is_file() else []
     records = [item for item in stored if item.task == COMPOSED.task and item.extra.get("measurement") == measurement]
-    done = {record.extra["arm"] for record in records}
+    done = {record.extra["arm"] for record in records} - _damaged_modes(records, of_model, context)
     if missing := [mode for mode in config.modes if mode not in done]:
         to_device(encoder, config.accelerator)
         texts, composer = _texts(config, decoder, encoder, missing, folder.path / "memory", progress)
@@ -159,8 +160,22 @@ def _measure_one(
         made_by = {"measurement": measurement, "measured_commit": git_commit()}
         new = composed_records(results, context, config.resamples, made_by)
         append_records(folder.results, new)
-        records += new
+        records = [*(item for item in records if item.extra["arm"] not in missing), *new]
     return _Measured(encoder.name, of_model, [item for item in records if item.extra["arm"] in config.modes], context)
+
+
+def _damaged_modes(records: Sequence[ResultRecord], folder: Path, context: RecordContext) -> set[str]:
+    """The modes whose ranks or traces are missing or damaged."""
+    modes = set()
+    for key in dict.fromkeys(_key(record) for record in records if record.direction != MEAN):
+        if not has_rankings(ranks_file(folder, key, context.split, context.data_fingerprint)):
+            modes.add(key[1])
+        try:
+            read_traces(traces_file(folder, key, context.split))
+        except DamagedError as damage:
+            logger.warning("%s", damage)
+            modes.add(key[1])
+    return modes
 
 
 def _texts(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor
 
-from e2fashion.disk import file_name, open_text
+from e2fashion.disk import file_name, write_lines
 from e2fashion.encoder import Encoder, require_single_vectors
 from e2fashion.metrics.bootstrap import RESAMPLES, bootstrap, interval, weighted_means
 from e2fashion.metrics.ranking import ranks
@@ -254,9 +253,7 @@ def save_results(results: Sequence[ModeResult], folder: Path, context: RecordCon
         candidates = torch.full_like(item.ranks, len(queries.gallery))
         ranking = Ranking(item.mode, queries.category, item.ranks, queries.unit, candidates)
         save_rankings(ranks_file(folder, item.key, context.split, context.data_fingerprint), [ranking], queries.images)
-        with open_text(traces_file(folder, item.key, context.split)) as stream:
-            for line in _trace_lines(item):
-                stream.write(json.dumps(line, ensure_ascii=False) + "\n")
+        write_lines(traces_file(folder, item.key, context.split), _trace_lines(item))
 
 
 def ranks_file(folder: Path, key: Key, split: str, data_fingerprint: str) -> Path:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from e2fashion.disk import read_lines
 from e2fashion.figures import ImageArray, RetrievedRow, draw_retrieved
 from e2fashion.published import PublishedRow
 from e2fashion.tables import Column, KnownRow, Table, pivot
@@ -155,8 +155,12 @@ def _caption(records: Sequence[ResultRecord]) -> str:
 
 
 def read_traces(file: Path) -> list[dict[str, Any]]:
-    """The queries of a traces file, in their order."""
-    return [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines() if line.strip()]
+    """The queries of a traces file, in their order.
+
+    Raises:
+        DamagedError: the file is missing or damaged.
+    """
+    return read_lines(file, "It is measured again.")
 
 
 def draw_composed(

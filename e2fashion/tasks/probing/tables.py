@@ -196,7 +196,7 @@ def add_probe_figures(records: Sequence[ResultRecord], report: Path) -> str:
     if not lines:
         return ""
     text = "\n" + "\n".join(lines)
-    write_text(report, (report.read_text(encoding="utf-8") if report.is_file() else "") + text)
+    write_text(report, (report.read_text(encoding="utf-8", errors="replace") if report.is_file() else "") + text)
     return text
 
 

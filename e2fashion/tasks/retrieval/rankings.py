@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -17,6 +18,8 @@ from e2fashion.metrics.bootstrap import RESAMPLES, paired_bootstrap
 from e2fashion.metrics.retrieval import TOP_K, summarize
 from e2fashion.records import ENCODING, RecordContext, RecordKind, declare
 from e2fashion.types import E2FashionError, ResultRecord
+
+logger = logging.getLogger(__name__)
 
 BOTH = "both"
 """Direction of a record that adds image-to-text and text-to-image."""
@@ -138,13 +141,12 @@ def save_rankings(path: Path, rankings: Sequence[Ranking], product_ids: Sequence
     save_tensors(path, tensors, {"product_ids": json.dumps(list(product_ids))})
 
 
-def load_rankings(path: Path) -> tuple[list[Ranking], list[str]]:
-    """The rankings and product ids of :func:`save_rankings`.
+def load_rankings(path: Path, remedy: str = "Remove the file and evaluate again.") -> tuple[list[Ranking], list[str]]:
+    """The rankings and product ids of :func:`save_rankings`; ``remedy`` ends the message of an error.
 
     Raises:
         DamagedError: the file is missing or damaged.
     """
-    remedy = "Remove the file and evaluate again."
     tensors, metadata = load_tensors(path, remedy)
     rankings = []
     try:
@@ -156,6 +158,17 @@ def load_rankings(path: Path) -> tuple[list[Ranking], list[str]]:
     except (KeyError, ValueError, RecursionError) as error:
         raise DamagedError(f"{path} is damaged ({error!r}). {remedy}") from error
     return rankings, product_ids
+
+
+def has_rankings(path: Path) -> bool:
+    """Whether the file of :func:`save_rankings` exists and is intact; a warning that it is measured again if not."""
+    try:
+        load_rankings(path, "It is measured again.")
+    except DamagedError as damage:
+        if path.exists():
+            logger.warning("%s", damage)
+        return False
+    return True
 
 
 def compare_rankings(

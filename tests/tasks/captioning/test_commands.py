@@ -77,6 +77,11 @@ def test_a_finished_decoder_explains_itself_and_is_not_trained_again(
     assert main(["caption", "train", str(decoder), "--quiet"]) == 0
     assert "DeCap for the encoder 'tiny', best epoch" in capsys.readouterr().out
     assert (decoder / "model" / "caption.json").stat().st_mtime_ns == stamp
+    for memory in (decoder / "memory").glob("*/embeds.npy"):
+        whole = memory.read_bytes()
+        memory.write_bytes(whole[:-1])
+        assert main(["caption", "train", str(decoder), "--quiet"]) == 0
+        assert memory.read_bytes() == whole
     assert main(["caption", "train", str(CONFIGS / "decap.yaml"), *words, f"output={decoder}"]) == 1
     assert "holds another run" in capsys.readouterr().err
 
@@ -145,7 +150,7 @@ def test_an_interrupted_training_ends_as_one_in_one_go(words: list[str], tmp_pat
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(CaptionModule, "training_step", interrupt)
-        with pytest.raises(E2FashionError, match="Go on with: e2fashion caption train"):
+        with pytest.raises(E2FashionError, match="Resume with: e2fashion caption train"):
             train("parts")
     again = train("parts")
     assert all(torch.equal(value, again[name]) for name, value in whole.items())

@@ -100,6 +100,24 @@ def test_the_same_command_measures_nothing_again(
     assert read_records(measured.results) == before
 
 
+def test_damaged_ranks_and_traces_are_measured_again(
+    measured: RunFolder, models: list[str], synth_catalogue: Catalogue
+) -> None:
+    before = read_records(measured.results)
+    folder = measured.path / "one"
+    traces = folder / "traces" / "other_colour-all-slots-test.jsonl"
+    (ranks,) = (folder / "rankings").glob("*-image-*")
+    whole = traces.read_bytes(), ranks.read_bytes()
+    traces.write_bytes(whole[0].replace(b'"rank": 1', b'"rank": 2', 1))
+    ranks.write_bytes(whole[1][:-3])
+    words = [*models, f"data={synth_catalogue.path}", "name=one,two", f"output={measured.path}", *LINES]
+    assert main(["compose", *words, "--quiet"]) == 0
+    assert (traces.read_bytes(), ranks.read_bytes()) == whole
+    assert {item.metric: item.value for item in read_records(measured.results)} == {
+        item.metric: item.value for item in before
+    }
+
+
 #: As an earlier version wrote it, with lists as texts and the modes as arms.
 EARLIER = """model: runs/one,runs/two
 data: catalogues/mine

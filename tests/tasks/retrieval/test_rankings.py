@@ -1,14 +1,24 @@
-"""Paired comparison of two models' ranks."""
+"""Paired comparison of two models' ranks, and their file."""
 
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
 
+from e2fashion.disk import DamagedError
+from e2fashion.disk.tensors import save_tensors
 from e2fashion.records import RecordContext
-from e2fashion.tasks.retrieval.rankings import Ranking, compare_rankings, pool_rankings
+from e2fashion.tasks.retrieval.rankings import (
+    Ranking,
+    compare_rankings,
+    has_rankings,
+    load_rankings,
+    pool_rankings,
+    save_rankings,
+)
 from e2fashion.types import E2FashionError
 
 CONTEXT = RecordContext(run="run", model="E2", split="val")
@@ -51,3 +61,24 @@ def test_seeds_are_pooled_and_their_mean_difference_is_kept() -> None:
     (baseline,) = pool_rankings([[ranking([9] * 4)]] * 2)
     first, *_ = compare_rankings([pooled], [baseline], CONTEXT, "full", "CLIP-FT", resamples=200)
     assert first.value == pytest.approx((25 + 75) / 2)
+
+
+def test_damaged_or_missing_rankings_are_one_error(tmp_path: Path) -> None:
+    with pytest.raises(DamagedError, match=r"none cannot be read .*evaluate again"):
+        load_rankings(tmp_path / "none")
+    save_rankings(tmp_path / "empty", [], ["p"])
+    assert load_rankings(tmp_path / "empty") == ([], ["p"])
+    save_tensors(tmp_path / "other", {"a/b/ranks": torch.ones(1)}, {"product_ids": "[]"})
+    with pytest.raises(DamagedError, match="other is damaged"):
+        load_rankings(tmp_path / "other")
+
+
+def test_rankings_that_are_not_intact_are_measured_again(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    file = tmp_path / "ranks"
+    assert not has_rankings(file)
+    assert not caplog.records
+    save_rankings(file, [ranking([1, 2, 3])], ["p", "q", "r"])
+    assert has_rankings(file)
+    file.write_bytes(file.read_bytes().replace(b'\\"q', b'\\"x'))
+    assert not has_rankings(file)
+    assert "ranks is damaged: its content is not what was written. It is measured again." in caplog.text
