@@ -71,5 +71,7 @@ def _canonical(value: Any) -> bytes:
 
 def _unmeasured(value: Any) -> Any:
     if isinstance(value, dict):
-        return {key: _unmeasured(item) for key, item in value.items() if key not in MEASURED and key != SEAL}
+        # Logs, of which a record lists size and checksum, hold durations.
+        keys = [key for key in value if key not in MEASURED and key != SEAL and not key.startswith("logs/")]
+        return {key: _unmeasured(value[key]) for key in keys}
     return [_unmeasured(item) for item in value] if isinstance(value, list) else value
