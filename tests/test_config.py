@@ -4,7 +4,7 @@ from typing import Literal
 
 import pytest
 
-from e2fashion.config import load_config, options_for, save_config
+from e2fashion.config import config_of_path, load_config, options_for, save_config
 from e2fashion.data.config import load_prepare_config
 from e2fashion.options import renamed
 from e2fashion.training.config import EntityConfig, RunConfig, run_identity
@@ -263,3 +263,15 @@ def test_the_configuration_of_a_run_is_whole_at_any_moment(tmp_path: Path) -> No
         assert load_config(RunConfig, file).data in ("old", "new")
         save_config(RunConfig(data="old"), file)
     assert [item.name for item in tmp_path.iterdir()] == ["config.yaml"]
+
+
+def test_a_folder_without_configuration_is_no_run(tmp_path: Path) -> None:
+    with pytest.raises(E2FashionError, match=r"is not a run folder: it has no config\.yaml"):
+        config_of_path(RunConfig, tmp_path, [])
+
+
+def test_a_place_that_does_not_exist_is_neither_file_nor_run(tmp_path: Path) -> None:
+    with pytest.raises(
+        E2FashionError, match=r"gone' does not exist\. Give a configuration file, or the folder of a run"
+    ):
+        config_of_path(RunConfig, tmp_path / "gone", [])

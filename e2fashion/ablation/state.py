@@ -11,6 +11,7 @@ from typing import Any, Literal
 from e2fashion.ablation.plan import PlannedRun
 from e2fashion.config import load_config
 from e2fashion.data.catalogue import Catalogue
+from e2fashion.disk import DamagedError
 from e2fashion.encoder import Encoder
 from e2fashion.evaluation import measure
 from e2fashion.measuring import identity_of
@@ -137,9 +138,12 @@ def _found(run: PlannedRun, folder: RunFolder, data_fingerprint: str) -> FoundRu
         error = error_file.read_text(encoding="utf-8", errors="replace").partition("\n")[0] or f"see {error_file}"
     state: State = "failed" if error else "partly" if stages or folder.checkpoints.is_dir() else "missing"
     if trained(folder):
-        folder.check_finished()
-        item = FoundRun(run, folder, "done", seconds)
-        state = "done" if _measured(item, data_fingerprint) else "to evaluate"
+        try:
+            folder.check_finished()
+            item = FoundRun(run, folder, "done", seconds)
+            state = "done" if _measured(item, data_fingerprint) else "to evaluate"
+        except DamagedError as damage:
+            state, error = "failed", str(damage)
     return FoundRun(run, folder, state, seconds, error if state == "failed" else "")
 
 

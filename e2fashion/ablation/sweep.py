@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import shlex
 import traceback
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -53,7 +53,7 @@ def train_runs(
         reuse: more folders with reusable finished runs.
         jobs: parallel processes, which share the threads.
         progress: show bars.
-        after_each: called when a run has ended.
+        after_each: called when a run has ended and others are left.
 
     Raises:
         FolderLockedError: another process trains some of the runs; all others are done.
@@ -61,14 +61,11 @@ def train_runs(
     """
     left = [item for item in find_runs(runs, catalogue.fingerprint, folder, reuse) if item.state != "done"]
     busy: list[str] = []
-    if jobs > 1 or any(item.run.config.processes > 1 for item in left):
-        for item, error in train_in_parallel(left, jobs, folder):
-            _keep_error(item, error, busy)
-            after_each()
-    else:
-        for item in left:
-            logger.info("%s (%s)", item.run.name, item.state)
-            _keep_error(item, _train(item, progress), busy)
+    together = jobs > 1 or any(item.run.config.processes > 1 for item in left)
+    ended = train_in_parallel(left, jobs, folder) if together else _train_in_turn(left, progress)
+    for number, (item, error) in enumerate(ended, start=1):
+        _keep_error(item, error, busy)
+        if number < len(left):
             after_each()
     if busy:
         raise FolderLockedError(
@@ -151,8 +148,14 @@ def _checked(ablation: Ablation, catalogue: Catalogue, only: Sequence[str]) -> t
     return chosen
 
 
+def _train_in_turn(left: Iterable[FoundRun], progress: bool) -> Iterator[tuple[FoundRun, str]]:
+    """Train and evaluate runs in this process; each with the reason if it failed, else an empty text."""
+    for item in left:
+        logger.info("%s (%s)", item.run.name, item.state)
+        yield item, _train(item, progress)
+
+
 def _train(item: FoundRun, progress: bool) -> str:
-    """Train and evaluate one run in this process; the reason if it failed, else empty."""
     try:
         train(planned_config(item), progress)
     except RunInterruptedError:

@@ -325,19 +325,6 @@ NOT_IDENTITY = (
     "protocols",
     "evaluate_splits",
 )
-#: Keys of ``model`` without effect if there are no entities.
-OF_SELECTION = (
-    "fusion_layers",
-    "selection",
-    "noise",
-    "temperature",
-    "patches_per_token",
-    "drop_patches",
-    "token_gate",
-    "value_layer",
-    "token_attention",
-    "key_gradient",
-)
 NOT_IDENTITY_LOADER = ("workers", "cache_gb", "evaluation_batch_size")
 #: The same gradient with less memory or time.
 NOT_IDENTITY_TRAIN = ("chunk_size", "gradient_checkpointing", "accumulate_grad_batches", "compile")
@@ -350,10 +337,15 @@ def run_identity(config: RunConfig, data_fingerprint: str) -> str:
     number of processes on all machines, which multiplies the batch. A key that was added to the schema later
     (:func:`e2fashion.options.joined_later`) counts only if it differs from its default.
     """
+    from e2fashion.models.configuration_e2 import REGIONAL_FIELDS  # imports Transformers
+
     # Without entities it is plain CLIP, whatever the settings of selection.
     if not _without_null(config.model.entities):
         plain = RunConfig()
-        model = replace(config.model, **{key: getattr(plain.model, key) for key in OF_SELECTION})
+        named = {"temperature": "selection_temperature"}
+        of_selection = set(REGIONAL_FIELDS) - {"entities", "projection_init"}
+        keys = [key for key in vars(plain.model) if named.get(key, key) in of_selection]
+        model = replace(config.model, **{key: getattr(plain.model, key) for key in keys})
         loss = replace(config.loss, region_weight=0.0, region_targets=plain.loss.region_targets)
         config = replace(config, model=model, loss=loss)
     content = json.dumps([_counting(identity_values(config), config), data_fingerprint], sort_keys=True)
