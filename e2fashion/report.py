@@ -253,8 +253,8 @@ def _best_images(embedded: EmbeddedSplit, queries: Sequence[int]) -> list[tuple[
     """:func:`best_images` for these products' first texts among the first images of all products."""
     images, texts = embedded.first_images, embedded.first_texts
     group = embedded.text_group[texts]
-    asked = embedded.text_embeds[texts[list(queries)]]
-    return best_images(embedded.image_embeds[images], asked, group, group[list(queries)])
+    query_embeds = embedded.text_embeds[texts[list(queries)]]
+    return best_images(embedded.image_embeds[images], query_embeds, group, group[list(queries)])
 
 
 def _image(rows: CatalogueRows, product: int) -> ImageArray:

@@ -247,13 +247,13 @@ def known_row(row: KnownRow, columns: Sequence[Column | Fact]) -> tuple[Cell, ..
 
 
 def with_columns(
-    table: Table, titles: Sequence[str], cells: Mapping[str, Sequence[Cell]], place: int | None = None
+    table: Table, titles: Sequence[str], cells: Mapping[str, Sequence[Cell]], position: int | None = None
 ) -> Table:
     """The table with further columns at index ``place`` (None: the end): cells by a row's first text, else ``n/a``."""
-    place = len(table.header) if place is None else place
+    position = len(table.header) if position is None else position
     unknown = [Cell(MISSING_VALUE)] * len(titles)
-    rows = tuple((*row[:place], *cells.get(row[0].text, unknown), *row[place:]) for row in table.rows)
-    return replace(table, header=(*table.header[:place], *titles, *table.header[place:]), rows=rows)
+    rows = tuple((*row[:position], *cells.get(row[0].text, unknown), *row[position:]) for row in table.rows)
+    return replace(table, header=(*table.header[:position], *titles, *table.header[position:]), rows=rows)
 
 
 def without_repeats(tables: Mapping[str, Table]) -> dict[str, Table]:

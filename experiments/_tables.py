@@ -166,4 +166,4 @@ def _with_facts(
         ]
         for title, folders in material.folders.items()
     }
-    return with_columns(table, [*facts, *(["parameters"] if parameters else [])], cells, place=1)
+    return with_columns(table, [*facts, *(["parameters"] if parameters else [])], cells, position=1)

@@ -96,7 +96,7 @@ def test_facts_and_further_columns() -> None:
     fact = Fact("seeds", lambda own: str(len(own)))
     made = table([record("a", "x", 1), record("a", "x", 3, 1)], fact, Column("x", "x"))
     assert texts(made) == [["a", "2", "2.0 ± 1.4"]]
-    wider = with_columns(made, ("one", "two"), {"a": [Cell("1"), Cell("2")]}, place=1)
+    wider = with_columns(made, ("one", "two"), {"a": [Cell("1"), Cell("2")]}, position=1)
     assert wider.header == ("model", "one", "two", "seeds", "x")
     assert texts(with_columns(made, ("p",), {})) == [["a", "2", "2.0 ± 1.4", "n/a"]]
 

@@ -67,9 +67,9 @@ def load_comparison(files: Sequence[Path], overrides: Sequence[str]) -> tuple[Co
     Raises:
         E2FashionError: a mistake in a configuration, or two runs of the same name.
     """
-    own = [override for override in overrides if override.partition("=")[0] in keys_of(CompareConfig)]
-    config = load_config(CompareConfig, None, own)
-    shared = [*(override for override in overrides if override not in own), f"data={config.data}"]
+    of_comparison = [override for override in overrides if override.partition("=")[0] in keys_of(CompareConfig)]
+    config = load_config(CompareConfig, None, of_comparison)
+    shared = [*(override for override in overrides if override not in of_comparison), f"data={config.data}"]
     runs = []
     for file in files:
         name = load_config(RunConfig, file, shared).name

@@ -95,13 +95,13 @@ def load_ablation(file: str | Path, overrides: Sequence[str] = ()) -> Ablation:
             unknown baseline.
     """
     file = Path(file)
-    own = [item for item in overrides if item.partition("=")[0].partition(".")[0] in keys_of(AblationConfig)]
-    shared = [item for item in overrides if item not in own]
-    config = load_config(AblationConfig, file, own)
+    mine = [item for item in overrides if item.partition("=")[0].partition(".")[0] in keys_of(AblationConfig)]
+    shared = [item for item in overrides if item not in mine]
+    config = load_config(AblationConfig, file, mine)
     if config.name is None:  # the folder is named after it
-        config = load_config(AblationConfig, file, [*own, f"name={file.stem}"])
+        config = load_config(AblationConfig, file, [*mine, f"name={file.stem}"])
     _check_settings(file, config, shared)
-    base_file = Path(config.base) if any(item.startswith("base=") for item in own) else file.parent / config.base
+    base_file = Path(config.base) if any(item.startswith("base=") for item in mine) else file.parent / config.base
     shared += [f"data={config.data}", f"evaluate_splits={','.join(config.split)}"]
     base = load_config(RunConfig, base_file, shared)
     rows, left_out = _rows(file, config, base)

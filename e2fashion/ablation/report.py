@@ -154,7 +154,7 @@ def _with_columns(
         for result in results
     }
     table = replace(table, header=("row", *table.header[1:]))
-    table = with_columns(table, ("seeds", "added parameters", "patches"), facts, place=1)
+    table = with_columns(table, ("seeds", "added parameters", "patches"), facts, position=1)
     if not ablation.baseline:
         return table
     column = Column("SumR difference", None, best="", interval=True, signed=True)

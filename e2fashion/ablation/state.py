@@ -54,7 +54,7 @@ def find_runs(
     """
     folders = [*([pool] if pool.is_dir() else []), *reuse]
     elsewhere = finished_runs(folders, {run.identity for run in runs})
-    found = []
+    states = []
     for run in runs:
         folder = RunFolder(run.folder)
         identity = folder.read_record().get("identity", run.identity)
@@ -67,8 +67,8 @@ def find_runs(
                 f"'{folder.path}' holds another run (identity {identity}, this one is {run.identity}): the row, its "
                 "base or the data have changed. Choose another folder with output=<folder>, or remove the old one."
             )
-        found.append(_found(run, folder, data_fingerprint))
-    return found
+        states.append(_found(run, folder, data_fingerprint))
+    return states
 
 
 def finished_runs(folders: Iterable[Path], identities: Container[str] | None = None) -> dict[str, RunFolder]:
@@ -77,13 +77,13 @@ def finished_runs(folders: Iterable[Path], identities: Container[str] | None = N
     Raises:
         E2FashionError: a folder that does not exist.
     """
-    found: dict[str, RunFolder] = {}
+    finished: dict[str, RunFolder] = {}
     for file in sorted(_records_below(folders)):
         folder = RunFolder(file.parent)
         identity = folder.read_record().get("identity", "")
-        if (identities is None or identity in identities) and identity not in found and trained(folder):
-            found[identity] = folder
-    return found
+        if (identities is None or identity in identities) and identity not in finished and trained(folder):
+            finished[identity] = folder
+    return finished
 
 
 def trained(folder: RunFolder) -> bool:
@@ -110,10 +110,10 @@ def records_of_run(item: FoundRun, data_fingerprint: str) -> list[ResultRecord]:
     return stored_records(item.folder, config, data_fingerprint, config.evaluate_splits)
 
 
-def seconds_per_epoch(found: Sequence[FoundRun]) -> dict[str, float]:
+def seconds_per_epoch(runs: Sequence[FoundRun]) -> dict[str, float]:
     """Measured seconds per epoch by row, and their median under ``""``; empty if no run is finished."""
     measured: dict[str, list[float]] = {}
-    for item in found:
+    for item in runs:
         if item.state in ("done", "to evaluate") and (epochs := _epochs(item.run.config)) and item.seconds:
             measured.setdefault(item.run.row, []).append(item.seconds / epochs)
     rates = {row: statistics.median(values) for row, values in measured.items()}

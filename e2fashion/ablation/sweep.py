@@ -181,11 +181,11 @@ def _keep_error(item: FoundRun, error: str, busy: list[str]) -> None:
 
 def _report(ablation: Ablation, catalogue: Catalogue) -> list[RowResult]:
     """Write the report of all rows so far; returns their results."""
-    found = find_runs(ablation.runs, catalogue.fingerprint, ablation.folder, ablation.reuse)
+    runs = find_runs(ablation.runs, catalogue.fingerprint, ablation.folder, ablation.reuse)
     results = []
     for row, changes in ablation.changes.items():
         result = RowResult(row, dict(changes))
-        for item in (item for item in found if item.run.row == row):
+        for item in (item for item in runs if item.run.row == row):
             if item.state == "failed":
                 result.errors[item.run.seed] = item.error
             if item.state != "done":

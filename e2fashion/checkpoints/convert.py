@@ -76,9 +76,9 @@ def _check_keys(config: ConvertConfig) -> None:
 
 def _model_of(config: ConvertConfig) -> Encoder:
     encoder = load_named_encoder(config.checkpoint)
-    found = {getattr(encoder.model.config, tower).hidden_act for tower in ("vision_config", "text_config")}
-    if config.activation and found != {config.activation}:
-        raise E2FashionError(f"activation is {config.activation}, and '{config.checkpoint}' has {', '.join(found)}")
+    uses = {getattr(encoder.model.config, tower).hidden_act for tower in ("vision_config", "text_config")}
+    if config.activation and uses != {config.activation}:
+        raise E2FashionError(f"activation is {config.activation}, and '{config.checkpoint}' has {', '.join(uses)}")
     return encoder
 
 

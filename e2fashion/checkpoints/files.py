@@ -70,8 +70,8 @@ def _read_torch(path: Path) -> Any:
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # a broken file fails in the unpickler in any way
-        found = re.search(r"GLOBAL ([\w.]+)", str(error))
-        reason = f"it asks for {found[1]}" if found else f"{type(error).__name__} while reading"
+        match = re.search(r"GLOBAL ([\w.]+)", str(error))
+        reason = f"it asks for {match[1]}" if match else f"{type(error).__name__} while reading"
         raise E2FashionError(
             f"'{path}' holds more than tensors, or is no file of torch.save ({reason}). It is not unpickled here, for "
             "that would run whatever code is in it. If you trust where it comes from, save its state dict elsewhere: "
@@ -104,8 +104,8 @@ def _unwrapped(content: Any, path: Path) -> StateFile:
         texts = {key: value for key, value in texts.items() if key != inner[0]}
     wrong = [str(key) for key, value in content.items() if not isinstance(value, Tensor)]
     if wrong or not content:
-        found = f"{len(wrong)} entries are no tensors: {', '.join(wrong[:5])}" if wrong else "it is empty"
-        raise E2FashionError(f"'{path}' is no state dict: {found}. Save model.state_dict()")
+        problem = f"{len(wrong)} entries are no tensors: {', '.join(wrong[:5])}" if wrong else "it is empty"
+        raise E2FashionError(f"'{path}' is no state dict: {problem}. Save model.state_dict()")
     return StateFile({str(key): value for key, value in content.items()}, texts, notes)
 
 

@@ -163,7 +163,7 @@ def _compare_sizes(model: dict[str, Any], sizes: OpenAIShape, file: Path) -> Non
         "text_cfg.mlp_ratio": (int(text["width"] * text["mlp_ratio"]), sizes.text_mlp),
     }
     wrong = [
-        f"{key} means {given}, the tensors have {found}" for key, (given, found) in pairs.items() if given != found
+        f"{key} means {given}, the tensors have {stored}" for key, (given, stored) in pairs.items() if given != stored
     ]
     if wrong:
         raise E2FashionError(
@@ -269,14 +269,14 @@ def read_reference(file: str | Path) -> dict[str, Tensor]:
 @torch.no_grad()
 def feature_difference(model: CLIPModel, reference: Mapping[str, Tensor]) -> dict[str, float]:
     """The largest difference of a component of L2-normalized features to the reference's, by kind of features."""
-    found: dict[str, Tensor] = {}
+    ours: dict[str, Tensor] = {}
     if "pixel_values" in reference:
-        found["image_features"] = model.get_image_features(pixel_values=reference["pixel_values"].float()).pooler_output
+        ours["image_features"] = model.get_image_features(pixel_values=reference["pixel_values"].float()).pooler_output
     if "input_ids" in reference:
-        found["text_features"] = model.get_text_features(input_ids=reference["input_ids"].long()).pooler_output
+        ours["text_features"] = model.get_text_features(input_ids=reference["input_ids"].long()).pooler_output
     return {
         name: float((F.normalize(value, dim=-1) - F.normalize(reference[name].float(), dim=-1)).abs().max())
-        for name, value in found.items()
+        for name, value in ours.items()
     }
 
 
@@ -295,14 +295,14 @@ def check_features(model: CLIPModel, reference: Mapping[str, Tensor], tolerance:
     listed = ", ".join(
         f"{kind} {tuple(reference[kind].shape)} by up to {value:.2g}" for kind, value in differences.items()
     )
-    found = f"with {name} the features differ from those in the check file: {listed} (tolerance {tolerance:.2g})"
+    error = f"with {name} the features differ from those in the check file: {listed} (tolerance {tolerance:.2g})"
     if swapped < largest and swapped <= tolerance:
         raise E2FashionError(
-            f"{found}; with {other} by up to {swapped:.2g}. The original computes with {other}: activation={other}"
+            f"{error}; with {other} by up to {swapped:.2g}. The original computes with {other}: activation={other}"
         )
     if largest > tolerance:
         raise E2FashionError(
-            f"{found}; with {other} by up to {swapped:.2g}. So it is not the activation: compare pixels and token ids, "
+            f"{error}; with {other} by up to {swapped:.2g}. So it is not the activation: compare pixels and token ids, "
             "the heads (vision_heads=, text_heads=), and whether the features are this checkpoint's"
         )
     return largest, swapped

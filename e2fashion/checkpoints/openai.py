@@ -132,7 +132,7 @@ def _shape(state: State, key: str, dimensions: int, where: str) -> Shape:
 
 def count_numbers(state: State, pattern: str) -> int:
     """How many different numbers occur in the keys that match."""
-    return len({found[1] for key in state if (found := re.match(pattern, key))})
+    return len({match[1] for key in state if (match := re.match(pattern, key))})
 
 
 def check_state(
@@ -149,16 +149,16 @@ def check_state(
     patterns = [KNOWN_EXTRAS] if unused is None else [KNOWN_EXTRAS, unused]
     others = sorted(state.keys() - expected.keys())
     dropped = [key for key in others if any(pattern.fullmatch(key) for pattern in patterns)]
-    found = {key: state[key] for key in expected if key in state}
+    known = {key: state[key] for key in expected if key in state}
     wrong = {
         "missing": sorted(expected.keys() - state.keys()),
         "unknown": [key for key in others if key not in dropped],
         "misshapen": [
             f"{key} {tuple(value.shape)} instead of {expected[key]}"
-            for key, value in found.items()
+            for key, value in known.items()
             if tuple(value.shape) != expected[key]
         ],
-        "not finite": [key for key, value in found.items() if not torch.isfinite(value).all()],
+        "not finite": [key for key, value in known.items() if not torch.isfinite(value).all()],
         "contradicting the tensors": [
             f"{key} {int(state[key])} instead of {getattr(sizes, size)}"
             for key, size in SIZE_ENTRIES.items()

@@ -111,9 +111,9 @@ def _write_plain(encoder: Encoder, folder: Path, target: str, lossy: bool) -> li
 
 def _same_tensors(back: CLIPModel, model: CLIPModel, file: Path) -> str:
     """Whether what was written is, read again, the model to the bit."""
-    expected, found = model.state_dict(), back.state_dict()
-    different = [key for key, value in expected.items() if key not in found or not torch.equal(value.cpu(), found[key])]
-    if different or found.keys() - expected.keys():
+    expected, read = model.state_dict(), back.state_dict()
+    different = [key for key, value in expected.items() if key not in read or not torch.equal(value.cpu(), read[key])]
+    if different or read.keys() - expected.keys():
         raise E2FashionError(
             f"'{file}', read again, is another model: {len(different)} tensors differ, {', '.join(different[:5])}. "
             "Do not use it, and report it with the versions of torch and transformers"

@@ -26,9 +26,9 @@ def classify(config: ClassifyConfig, arguments: Arguments) -> str:
     from e2fashion.tasks.classification.tables import published_rows, write_classification
 
     published = published_rows(config)
-    found = classify(config, arguments.progress)
-    keep_records(found.results, found.records, config.model)
-    page = write_classification(found, published)
+    result = classify(config, arguments.progress)
+    keep_records(result.results, result.records, config.model)
+    page = write_classification(result, published)
     return f"{page}\n\n{page.read_text(encoding='utf-8')}"
 
 

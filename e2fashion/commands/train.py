@@ -87,6 +87,6 @@ def ablate(config: Ablation, arguments: Arguments) -> tuple[str, int]:
     if arguments.dry_run:
         return describe_ablation(config, only=arguments.only), 0
     results = run_ablation(config, only=arguments.only, jobs=arguments.jobs, progress=arguments.progress)
-    asked = {(run.row, run.seed) for run in config.chosen(arguments.only)}
-    failed = any((result.name, seed) in asked for result in results for seed in result.errors)
+    chosen = {(run.row, run.seed) for run in config.chosen(arguments.only)}
+    failed = any((result.name, seed) in chosen for result in results for seed in result.errors)
     return (config.folder / "report.md").read_text(encoding="utf-8"), int(failed)

@@ -71,8 +71,8 @@ class Manifest:
                 f"Update e2fashion, or prepare the catalogue again."
             )
         known = {item.name for item in fields(cls)}
-        own = {name: value for name, value in values.items() if name in known}
-        manifest = stored_as(cls, {"format_version": None} | own, str(file), REMEDY)
+        of_manifest = {name: value for name, value in values.items() if name in known}
+        manifest = stored_as(cls, {"format_version": None} | of_manifest, str(file), REMEDY)
         if any(counts.keys() < {"images", "products"} for counts in manifest.splits.values()):
             raise DamagedError(f"{file} is damaged: its splits are {manifest.splits}. {REMEDY}")
         if any(not isinstance(facts.get("bytes"), int) or ".." in name for name, facts in manifest.files.items()):
@@ -183,13 +183,13 @@ class Catalogue:
 
 def _open_split(folder: Path, split: str, manifest: Manifest) -> Dataset:
     """The rows of one split, if they are as many, of the columns and in the files that the folder says."""
-    place = folder / split
+    path = folder / split
     try:
-        named = [file["filename"] for file in read_json(place / "state.json", REMEDY)["_data_files"]]
-        there = sorted(file.name for file in place.glob("data-*.arrow"))
+        named = [file["filename"] for file in read_json(path / "state.json", REMEDY)["_data_files"]]
+        there = sorted(file.name for file in path.glob("data-*.arrow"))
         if sorted(named) != there:
             raise ValueError(f"its state.json names {named}, and its files are {there}")
-        rows = load_from_disk(str(place), keep_in_memory=False)
+        rows = load_from_disk(str(path), keep_in_memory=False)
         if len(rows) != (expected := manifest.splits[split]["images"]):
             raise ValueError(f"it has {len(rows):,} rows where {expected:,} were written")
         if missing := set(manifest.columns) - set(rows.column_names):

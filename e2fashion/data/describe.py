@@ -204,14 +204,14 @@ def statistics_records(title: str, catalogue: Catalogue) -> list[ResultRecord]:
 
     A catalogue without brands has no record of them. Words are what white space separates, counted once a product.
     """
-    found = describe_catalogue(catalogue)
-    splits = list(found.splits.values())
+    counts = describe_catalogue(catalogue)
+    splits = list(counts.splits.values())
     products = sum(split.products for split in splits)
     values = {"pairs": float(sum(split.pairs for split in splits)), "products": float(products)}
     values[COLUMNS[3]] = sum(split.mean_words * split.products for split in splits) / products
-    if "brand" in found.values:
-        values["brands"] = float(found.values["brand"])
-    context = RecordContext(run=found.fingerprint[:12], model=title, split="", data_fingerprint=found.fingerprint)
+    if "brand" in counts.values:
+        values["brands"] = float(counts.values["brand"])
+    context = RecordContext(run=counts.fingerprint[:12], model=title, split="", data_fingerprint=counts.fingerprint)
     return [
         STATISTICS.record(context, metric, values[metric], queries=products) for metric in COLUMNS if metric in values
     ]

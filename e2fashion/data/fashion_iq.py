@@ -91,10 +91,10 @@ class FashionIQ:
         Of several files of one id, the endings that FashionIQ's authors use come first.
         """
         images = sorted(file for file in self.image_folder.iterdir() if is_image_file(file))
-        found: dict[str, Path] = {}
+        files: dict[str, Path] = {}
         for file in sorted(images, key=lambda file: file.suffix.lower() not in ENDINGS):
-            found.setdefault(without_ending(file).name, file)
-        return found
+            files.setdefault(without_ending(file).name, file)
+        return files
 
     def file_of(self, identifier: str) -> Path | None:
         """The file of an image; None where it is missing."""
@@ -134,12 +134,12 @@ class FashionIQ:
         Raises:
             E2FashionError: an unknown category, or a file that is missing or holds something else.
         """
-        found = []
+        triplets = []
         for entry in self.entries(category, split):
             if isinstance(entry, BadEntry):
                 raise E2FashionError(f"{entry.file}, entry {entry.number}: {entry.fault}")
-            found.append(entry)
-        return found
+            triplets.append(entry)
+        return triplets
 
     def entries(self, category: str, split: str) -> Iterator[Triplet | BadEntry]:
         """As :meth:`triplets`, with what is no triplet at its source among them.

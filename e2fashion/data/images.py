@@ -245,9 +245,9 @@ def _check_size(size: tuple[int, int], max_pixels: int) -> None:
         raise ImageError("oversized image", value, "cut it")
 
 
-def _oversized(found: str, max_pixels: int) -> ImageError:
+def _oversized(size: str, max_pixels: int) -> ImageError:
     remedy = f"shrink the image, or prepare a catalogue with a larger max_pixels (at most {PILLOW_MAX_PIXELS:,})"
-    return ImageError("oversized image", f"{found}, more than max_pixels={max_pixels:,}", remedy)
+    return ImageError("oversized image", f"{size}, more than max_pixels={max_pixels:,}", remedy)
 
 
 def _is_plain(image: Image.Image, data: bytes) -> bool:

@@ -56,14 +56,14 @@ class TextCounts:
 
     def sentence(self) -> str:
         """For a log or a report."""
-        said = (
+        sentence = (
             f"{self.long:,} of {self.distinct:,} distinct texts exceed {self.context_length} tokens (the longest has "
             f"{self.longest:,}): {self.truncated:,} cut within a sentence, {self.shortened:,} without their last "
             f"sentences (text.overflow={self.overflow})"
         )
         if self.stretched_from is None:
-            return said
-        return f"{said}; {self.stretched:,} exceed the {self.stretched_from} tokens before positions were stretched"
+            return sentence
+        return f"{sentence}; {self.stretched:,} exceed the {self.stretched_from} tokens before positions were stretched"
 
 
 class TextFitter:
@@ -113,8 +113,8 @@ class TextFitter:
         )
 
     def _encode(self, texts: Sequence[str]) -> list[list[int]]:
-        found: Any = self.tokenizer(list(texts), add_special_tokens=True, truncation=False, verbose=False)
-        return found["input_ids"]
+        encoded: Any = self.tokenizer(list(texts), add_special_tokens=True, truncation=False, verbose=False)
+        return encoded["input_ids"]
 
     def _fit(self, text: str, span: Span, ids: list[int]) -> FittedText:
         if len(ids) <= self.context_length:

@@ -69,16 +69,16 @@ def answers_request(target: Path, request: str, overwrite: bool) -> bool:
     if overwrite:
         return False
     try:
-        found = Manifest.load(target)
-        if found.request == request:
+        existing = Manifest.load(target)
+        if existing.request == request:
             Catalogue.load(target)
             return True
     except DamagedError as damage:
         logger.warning("%s It is prepared again.", str(damage).removesuffix(REMEDY))
         return False
     raise E2FashionError(
-        f"{target} holds another catalogue (source '{found.source.get('name')}', "
-        f"options {found.source.get('options')}, settings {found.settings}), or its tables have changed since. "
+        f"{target} holds another catalogue (source '{existing.source.get('name')}', "
+        f"options {existing.source.get('options')}, settings {existing.settings}), or its tables have changed since. "
         f"Choose another output, or replace it with overwrite=true."
     )
 

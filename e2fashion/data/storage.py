@@ -39,8 +39,8 @@ def catalogue_features(tag_columns: Sequence[str], with_regions: bool) -> Featur
 def encode_regions(regions: dict[str, tuple[Box, ...]]) -> str:
     """Boxes by column as JSON: ``{column: [[left, top, right, bottom], ...]}``."""
     boxes = {
-        column: [[box.left, box.top, box.right, box.bottom] for box in found]
-        for column, found in sorted(regions.items())
+        column: [[box.left, box.top, box.right, box.bottom] for box in listed]
+        for column, listed in sorted(regions.items())
     }
     return json.dumps(boxes)
 

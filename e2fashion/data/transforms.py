@@ -263,8 +263,8 @@ class ImageTransform:
             "rescale_factor": 1 / 255,
         }
         for key, expected in required.items():
-            if (found := getattr(processor, key, None)) != expected:
-                raise _unsupported(key, found)
+            if (given := getattr(processor, key, None)) != expected:
+                raise _unsupported(key, given)
         if getattr(processor, "do_pad", None):
             raise _unsupported("do_pad", True)
         size = {key: value for key, value in dict(processor.size).items() if value is not None}

@@ -186,9 +186,9 @@ def _dataclass(schema: Any, values: dict[str, Any], name: str) -> Any:
 @cache
 def _fields_of(schema: Any) -> tuple[dict[str, Any], list[str]]:
     """Types by name, and the names without a default."""
-    kinds, own = get_type_hints(schema), [item for item in fields(schema) if item.init]
-    needed = [item.name for item in own if item.default is MISSING and item.default_factory is MISSING]
-    return {item.name: kinds[item.name] for item in own}, needed
+    kinds, given = get_type_hints(schema), [item for item in fields(schema) if item.init]
+    needed = [item.name for item in given if item.default is MISSING and item.default_factory is MISSING]
+    return {item.name: kinds[item.name] for item in given}, needed
 
 
 def _short(value: Any) -> str:

@@ -117,12 +117,12 @@ def check_onnx(encoder: Encoder, folder: Path, tolerance: float = ExportConfig.t
         }
         expected: dict[str, Tensor] = {"text_embeds": texts}
         expected |= dict(zip(("image_embeds", "region_embeds"), images, strict=False))
-        found: dict[str, Tensor] = {}
+        computed: dict[str, Tensor] = {}
         for file, session in sessions.items():
             names = [output.name for output in session.get_outputs()]
             values = session.run(names, inputs[file])
-            found |= {name: torch.from_numpy(value) for name, value in zip(names, values, strict=True)}
-        largest = max(largest, check_agreement(found, expected, tolerance, "onnxruntime"))
+            computed |= {name: torch.from_numpy(value) for name, value in zip(names, values, strict=True)}
+        largest = max(largest, check_agreement(computed, expected, tolerance, "onnxruntime"))
     return largest
 
 

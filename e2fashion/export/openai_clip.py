@@ -68,13 +68,13 @@ class Tokenize:
         cut = self.truncate if truncate is None else truncate
         ids = torch.zeros(len(listed), length, dtype=torch.int64)
         for row, text in zip(ids, listed, strict=True):
-            found = self.tokenizer(text, truncation=cut, max_length=length if cut else None, verbose=False)["input_ids"]
-            if len(found) > length:
+            coded = self.tokenizer(text, truncation=cut, max_length=length if cut else None, verbose=False)["input_ids"]
+            if len(coded) > length:
                 raise E2FashionError(
-                    f"'{text[:60]}' has {len(found)} tokens, and the context length is {length}: shorten it, or give "
+                    f"'{text[:60]}' has {len(coded)} tokens, and the context length is {length}: shorten it, or give "
                     "truncate=True"
                 )
-            row[: len(found)] = torch.tensor(found)
+            row[: len(coded)] = torch.tensor(coded)
         return ids
 
 

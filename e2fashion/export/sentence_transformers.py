@@ -52,11 +52,11 @@ def export_sentence_transformers(encoder: Encoder, folder: Path, tolerance: floa
         SentenceTransformer(modules=[tower, Normalize()], device="cpu").save(str(folder))
     read = SentenceTransformer(str(folder), device="cpu", trust_remote_code=False, local_files_only=True)
     samples: list[Any] = list(sample_images(encoder))
-    found = {
+    computed = {
         "images": read.encode(samples, convert_to_tensor=True, show_progress_bar=False),
         "texts": read.encode(list(SAMPLE_TEXTS), convert_to_tensor=True, show_progress_bar=False),
     }
     expected = {"images": encoder.embed_images(samples), "texts": encoder.embed_texts(SAMPLE_TEXTS)}
-    difference = check_agreement(found, expected, tolerance, "sentence-transformers")
+    difference = check_agreement(computed, expected, tolerance, "sentence-transformers")
     write_checksums(folder)
     return difference

@@ -75,7 +75,7 @@ def sample_images(encoder: Encoder, count: int = 3) -> list[Image.Image]:
 
 
 def check_agreement(
-    found: Mapping[str, Tensor], expected: Mapping[str, Tensor], tolerance: float, exported: str
+    computed: Mapping[str, Tensor], expected: Mapping[str, Tensor], tolerance: float, exported: str
 ) -> float:
     """The largest difference between two sets of embeddings.
 
@@ -84,7 +84,7 @@ def check_agreement(
     """
     largest = 0.0
     for name, values in expected.items():
-        difference = float((found[name].cpu().float() - values.cpu().float()).abs().max())
+        difference = float((computed[name].cpu().float() - values.cpu().float()).abs().max())
         if not difference <= tolerance:
             raise E2FashionError(
                 f"{exported}: '{name}' differ from the encoder's by up to {difference:.2g}, more than {tolerance:.2g}: "

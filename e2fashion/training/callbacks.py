@@ -130,8 +130,8 @@ class ResumeCheckpoint(pl.Callback):
 
     def _agree(self, trainer: pl.Trainer) -> None:
         if trainer.world_size > 1:
-            asked = trainer.strategy.reduce_boolean_decision(bool(self.requested), all=False)
-            self.requested = self.requested or (signal.SIGINT if asked else 0)
+            requested = trainer.strategy.reduce_boolean_decision(bool(self.requested), all=False)
+            self.requested = self.requested or (signal.SIGINT if requested else 0)
 
     def _save(self, trainer: pl.Trainer) -> None:
         if trainer.is_global_zero:

@@ -213,22 +213,22 @@ def associations(content: Content, config: Thresholds) -> list[Association]:
         traits[source] = [content.tags[source][row] or "(unknown)" for row in rows]
     columns: dict[str, Sequence[str | None]] = {"split": [content.split[row] for row in rows]}
     columns |= {tag: [values[row] for row in rows] for tag, values in content.tags.items() if tag != source}
-    found = [
+    measured = [
         associate(trait, of_trait, column, values, config.seed)
         for trait, of_trait in traits.items()
         for column, values in columns.items()
     ]
-    return sorted((one for one in found if one is not None), key=lambda one: -one.cramers_v)
+    return sorted((one for one in measured if one is not None), key=lambda one: -one.cramers_v)
 
 
-def skewed(found: Sequence[Association], config: Thresholds) -> list[Association]:
+def skewed(measured: Sequence[Association], config: Thresholds) -> list[Association]:
     """Those that are strong enough, and not by chance."""
-    return [one for one in found if one.cramers_v >= config.skew and one.p_value <= SIGNIFICANT]
+    return [one for one in measured if one.cramers_v >= config.skew and one.p_value <= SIGNIFICANT]
 
 
-def skew_finding(found: Sequence[Association], config: Thresholds) -> Finding:
+def skew_finding(measured: Sequence[Association], config: Thresholds) -> Finding:
     """Columns that go with the images' size, shape, file format or source."""
-    strong = skewed(found, config)
+    strong = skewed(measured, config)
     columns = list(dict.fromkeys(one.column for one in strong))
     rows: list[tuple[Cell, ...]] = []
     for one in strong:
@@ -339,7 +339,7 @@ def check_catalogue(
     check_thresholds(config)
     meter = TextMeter(config, catalogue.tag_columns, counter)
     content = read_content(catalogue, meter, progress)
-    found = associations(content, config)
+    measured = associations(content, config)
     findings = [
         *unreadable_findings(catalogue, content),
         *image_findings(content, config),
@@ -347,11 +347,11 @@ def check_catalogue(
         group_finding(content),
         spelling_finding(content),
         markup_finding(content),
-        skew_finding(found, config),
+        skew_finding(measured, config),
         length_finding(content, meter),
     ]
     other = None
     if against is not None:
         other = read_content(against, TextMeter(TextLength(), against.tag_columns), progress)
         findings += against_findings(content, other, against.manifest.name, config.near_bits, config.near_pixels)
-    return Checked(catalogue, content, findings, skewed(found, config), config, against, other)
+    return Checked(catalogue, content, findings, skewed(measured, config), config, against, other)

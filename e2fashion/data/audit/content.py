@@ -87,7 +87,7 @@ def near_images(hashes: np.ndarray, thumbs: np.ndarray, bits: int, difference: f
     pixels = rearrange(thumbs, "n c y x -> n (c y x)")
     mean = pixels.mean(axis=1, dtype=np.float32)
     deviation = np.maximum(pixels.std(axis=1, dtype=np.float32), _LEAST_DEVIATION)
-    found: dict[tuple[int, int], float] = {}
+    similarities: dict[tuple[int, int], float] = {}
     for one, other in close_hashes(hashes, bits):
         bound = (difference**2) * deviation[one] * deviation[other]
         # Means and deviations alone bound the difference from below: few pairs are compared pixel by pixel.
@@ -100,8 +100,8 @@ def near_images(hashes: np.ndarray, thumbs: np.ndarray, bits: int, difference: f
             for close in np.nonzero(square <= bound[part])[0] + block:
                 pair = int(one[close]), int(other[close])
                 scale = deviation[pair[0]] * deviation[pair[1]]
-                found[pair] = float(np.sqrt(square[close - block] / scale))
-    return sorted(((*pair, gap) for pair, gap in found.items()), key=lambda item: (item[2], item[:2]))
+                similarities[pair] = float(np.sqrt(square[close - block] / scale))
+    return sorted(((*pair, gap) for pair, gap in similarities.items()), key=lambda item: (item[2], item[:2]))
 
 
 @lru_cache(maxsize=4096)

@@ -52,6 +52,6 @@ def worst(findings: Sequence[Finding]) -> Severity:
     return max((finding.severity for finding in findings), key=SEVERITIES.index, default="fit")
 
 
-def reaches(found: Severity, bound: str) -> bool:
+def reaches(severity: Severity, bound: str) -> bool:
     """Whether a severity is at least ``bound``; ``never`` is reached by none, and nothing that is fit reaches any."""
-    return found != "fit" and bound != "never" and SEVERITIES.index(found) >= SEVERITIES.index(bound)
+    return severity != "fit" and bound != "never" and SEVERITIES.index(severity) >= SEVERITIES.index(bound)

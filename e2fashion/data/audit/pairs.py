@@ -47,7 +47,7 @@ def near_sets(sets: Sequence[frozenset[str]], limit: float) -> list[tuple[int, i
     frequency = Counter(word for words in alike for word in words)
     distinct = sorted(alike, key=len)
     with_word: dict[str, list[int]] = defaultdict(list)
-    found = [(one, other, 1.0) for members in alike.values() for n, one in enumerate(members) for other in members[:n]]
+    pairs = [(one, other, 1.0) for members in alike.values() for n, one in enumerate(members) for other in members[:n]]
     for number, words in enumerate(distinct):
         least = math.ceil(limit * len(words) - 1e-9)
         ordered = sorted(words, key=lambda word: (frequency[word], word))
@@ -56,10 +56,10 @@ def near_sets(sets: Sequence[frozenset[str]], limit: float) -> list[tuple[int, i
         rivals = {rival for word in prefix for rival in with_word[word] if len(distinct[rival]) >= least}
         for rival in rivals:
             if (similarity := jaccard(words, distinct[rival])) >= limit:
-                found += [(one, other, similarity) for one in alike[words] for other in alike[distinct[rival]]]
+                pairs += [(one, other, similarity) for one in alike[words] for other in alike[distinct[rival]]]
         for word in prefix:
             with_word[word].append(number)
-    ordered_pairs = [(min(one, other), max(one, other), similarity) for one, other, similarity in found]
+    ordered_pairs = [(min(one, other), max(one, other), similarity) for one, other, similarity in pairs]
     return sorted(ordered_pairs, key=lambda item: (-item[2], item[:2]))
 
 
@@ -104,8 +104,8 @@ def equal_findings(content: Content, groups: Groups, kind: Kind) -> list[Finding
             across.append(rows)
         within += [members for members in by_split.values() if len({content.product[row] for row in members}) > 1]
     return [
-        _equal_finding(content, found, kind, number, where)
-        for number, (where, found) in enumerate((("across", across), ("within", within)))
+        _equal_finding(content, listed, kind, number, where)
+        for number, (where, listed) in enumerate((("across", across), ("within", within)))
     ]
 
 
@@ -149,14 +149,14 @@ def near_findings(content: Content, groups: Groups, near: NearKeys, kind: Kind) 
 _WHERE = {"across": "across splits", "within": "within a split"}
 
 
-def _equal_finding(content: Content, found: list[list[int]], kind: Kind, number: int, where: str) -> Finding:
-    products = {content.product[row] for rows in found for row in rows}
-    texts = sum(len({content.description[row] for row in rows}) > 1 for rows in found)
-    said = f"{len(products):,} products share {counted(len(found), kind.what)} {_WHERE[where]}"
-    if kind.name == "pictures" and found:
-        said += f"; of these images, {texts:,} with several texts"
+def _equal_finding(content: Content, groups: list[list[int]], kind: Kind, number: int, where: str) -> Finding:
+    products = {content.product[row] for rows in groups for row in rows}
+    texts = sum(len({content.description[row] for row in rows}) > 1 for rows in groups)
+    summary = f"{len(products):,} products share {counted(len(groups), kind.what)} {_WHERE[where]}"
+    if kind.name == "pictures" and groups:
+        summary += f"; of these images, {texts:,} with several texts"
     pairs = []
-    for rows in found:
+    for rows in groups:
         others = [row for row in rows if content.product[row] != content.product[rows[0]]]
         if where == "across":
             others = [row for row in others if content.split[row] != content.split[rows[0]]] or others
@@ -165,12 +165,12 @@ def _equal_finding(content: Content, found: list[list[int]], kind: Kind, number:
         check=f"equal_{kind.name}_{where}",
         title=f"Identical {kind.what} {_WHERE[where]}",
         if_found=kind.severities[number],
-        count=len(found),
+        count=len(groups),
         unit="groups",
-        summary=f"{said}.",
+        summary=f"{summary}.",
         remedy=kind.remedies[number],
         columns=GROUP_COLUMNS,
-        rows=tuple((number, *row_cells(content, row)) for number, rows in enumerate(found, start=1) for row in rows),
+        rows=tuple((number, *row_cells(content, row)) for number, rows in enumerate(groups, start=1) for row in rows),
         pairs=tuple(pairs),
     )
 
@@ -246,7 +246,7 @@ def _closest_images(
         if (digest := content.pixels[row]) is not None:
             ours_by_digest[digest].append(row)
     foreign = {digest: row for row in reversed(theirs) if (digest := other.pixels[row]) is not None}
-    found = {
+    closest = {
         row: (0.0, foreign[digest]) for digest, rows in ours_by_digest.items() if digest in foreign for row in rows
     }
     groups, stands = list(ours_by_digest.values()), list(foreign.values())
@@ -256,21 +256,21 @@ def _closest_images(
     for one, two, gap in near_images(hashes, thumbs, bits, difference):
         if one < len(first) <= two:
             for row in groups[one]:
-                found.setdefault(row, (gap, stands[two - len(first)]))  # the closest come first
-    return found
+                closest.setdefault(row, (gap, stands[two - len(first)]))  # the closest come first
+    return closest
 
 
 def _finding(
     content: Content,
     other: Content,
     name: str,
-    found: dict[int, tuple[float, int]],
+    closest: dict[int, tuple[float, int]],
     what: str,
     measure: str,
     words: str,
 ) -> Finding:
-    ordered = sorted(found, key=lambda row: (abs(found[row][0]), content.name(row)))
-    products = {content.product[row] for row in found}
+    ordered = sorted(closest, key=lambda row: (abs(closest[row][0]), content.name(row)))
+    products = {content.product[row] for row in closest}
     return Finding(
         check=f"against_{what}",
         title=f"{words[0].upper()}{words[1:]} in train of {name}",
@@ -281,7 +281,7 @@ def _finding(
         remedy=_REMEDY.format(name=name),
         columns=(measure, *PAIR_COLUMNS),
         rows=tuple(
-            (round(found[row][0], 4), *row_cells(content, row), *row_cells(other, found[row][1])) for row in ordered
+            (round(closest[row][0], 4), *row_cells(content, row), *row_cells(other, closest[row][1])) for row in ordered
         ),
-        pairs=tuple((row, found[row][1]) for row in ordered),
+        pairs=tuple((row, closest[row][1]) for row in ordered),
     )

@@ -42,7 +42,7 @@ def draw_pairs(checked: Checked, finding: Finding, file: Path) -> Path:
     return draw_sheet(panes, file, title, 2 * PAIRS_ACROSS)
 
 
-def draw_skew(found: Sequence[Association], file: Path) -> Path:
+def draw_skew(measured: Sequence[Association], file: Path) -> Path:
     """Per column, the strongest trait of each: which share of a value's products has which trait.
 
     Values that depart most from the rest come first.
@@ -50,7 +50,7 @@ def draw_skew(found: Sequence[Association], file: Path) -> Path:
     Raises:
         E2FashionError: matplotlib is not installed.
     """
-    strongest = list({one.column: one for one in reversed(found)}.values())[::-1]
+    strongest = list({one.column: one for one in reversed(measured)}.values())[::-1]
     panels = sorted(strongest, key=lambda one: -one.cramers_v)[:PANELS]
     sizes = [min(VALUES, len(one.values)) for one in panels]
     figure, unused = new_axes(width=6.4, height=sum(0.24 * size + 0.95 for size in sizes))

@@ -68,10 +68,10 @@ def similar_values(column: str, counts: Mapping[str, int]) -> list[ValuePair]:
     for letters in written:
         if len(letters) >= LEAST_LETTERS:
             # Two words one edit apart become equal when a letter is left out of one or of both.
-            for form in {letters, *(letters[:place] + letters[place + 1 :] for place in range(len(letters)))}:
+            for form in {letters, *(letters[:index] + letters[index + 1 :] for index in range(len(letters)))}:
                 near[form].append(letters)
     candidates = {
-        tuple(sorted((one, two))) for found in near.values() for n, one in enumerate(found) for two in found[:n]
+        tuple(sorted((one, two))) for alike in near.values() for n, one in enumerate(alike) for two in alike[:n]
     }
     for one, two in candidates:
         same_digits = _DIGITS.findall(one) == _DIGITS.findall(two)

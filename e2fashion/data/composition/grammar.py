@@ -56,14 +56,14 @@ class Part:
 
     def fibres(self) -> dict[str, float | None]:
         """Per cent by fibre; a fibre that is named twice counts once, with both shares."""
-        found: dict[str, float | None] = {}
+        shares: dict[str, float | None] = {}
         for share in self.shares:
             if share.fibre is not None:
-                before = found.get(share.fibre)
-                found[share.fibre] = (
+                before = shares.get(share.fibre)
+                shares[share.fibre] = (
                     before if share.percent is None else share.percent + (0.0 if before is None else before)
                 )
-        return found
+        return shares
 
 
 @dataclass(frozen=True)
@@ -214,12 +214,12 @@ def parse_composition(text: str | None) -> Composition:
 
 @lru_cache(maxsize=1 << 15)  # a catalogue repeats its compositions: Fashion-Gen's 293,018 rows have 16,884
 def _parse(text: str) -> Composition:
-    found = list(clauses(text))
-    has_percentages = any(clause.percentages for clause in found)
-    prose = has_percentages or any(clause.stated for clause in found) or _WITH.search(text)
-    short = all(len(clause.all_words()) <= _LABEL_WORDS for clause in found if not _is_care(clause))
+    listed = list(clauses(text))
+    has_percentages = any(clause.percentages for clause in listed)
+    prose = has_percentages or any(clause.stated for clause in listed) or _WITH.search(text)
+    short = all(len(clause.all_words()) <= _LABEL_WORDS for clause in listed if not _is_care(clause))
     reader = _Reader(has_percentages, is_label=short and not prose)
-    for clause in found:
+    for clause in listed:
         reader.read(clause)
     parts = tuple(Part(part.name, tuple(part.shares)) for part in reader.parts if part.shares)
     return Composition(text, parts, tuple(reader.notes), tuple(reader.unread))

@@ -109,10 +109,10 @@ def _read(file: Path, member: type, layout: str) -> dict[str, Any]:
             f"{file} is missing. AmazonFashion is {_PRODUCTS}, {_SPLITS} and {_IMAGES}/, in one folder: give it with "
             f"path=<folder>."
         )
-    found = read_json(file, "the file of the release")
-    if not isinstance(found, dict) or not all(isinstance(value, member) for value in found.values()):
+    content = read_json(file, "the file of the release")
+    if not isinstance(content, dict) or not all(isinstance(value, member) for value in content.values()):
         raise E2FashionError(f"{file} is not laid out as {layout}: use the file of the release.")
-    return found
+    return content
 
 
 def _image_files(facts: dict[str, Any] | None) -> list[str]:

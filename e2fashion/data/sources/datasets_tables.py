@@ -92,11 +92,11 @@ def _from_hub(name: str, subset: str, revision: str) -> dict[str, list[Table]]:
             "Give a folder that holds it (path=<folder>); HF_HUB_OFFLINE=1 takes what was fetched before."
         )
     try:
-        found = datasets.load_dataset(name, subset or None, revision=revision or None)
+        loaded = datasets.load_dataset(name, subset or None, revision=revision or None)
     except (OSError, ValueError, RuntimeError) as error:  # missing, no network, no such subset, scripts
         offline = " and HF_HUB_OFFLINE is set" if is_offline_mode() else ""
         raise E2FashionError(
             f"'{name}' (no such folder or file, so it was taken for a hub name{offline}) cannot be loaded: "
             f"{reason_of(error)}"
         ) from error
-    return {str(split): [DatasetTable(rows, Path(name) / str(split))] for split, rows in found.items()}
+    return {str(split): [DatasetTable(rows, Path(name) / str(split))] for split, rows in loaded.items()}

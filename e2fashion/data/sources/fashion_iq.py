@@ -76,9 +76,9 @@ class FashionIqSource:
     def notes(self) -> list[str]:
         """How images without a caption, and captions without words, were met."""
         asked_by = {name: key for key, names in reversed(self._lists.items()) for name in names}
-        asked = sum(bool(self._texts[key].get(name)) for name, key in asked_by.items())
+        named = sum(bool(self._texts[key].get(name)) for name, key in asked_by.items())
         return [
-            f"The texts of {asked:,} of {len(asked_by):,} listed images are what captions say that ask for them; the "
+            f"The texts of {named:,} of {len(asked_by):,} listed images are what captions say that ask for them; the "
             f"others have their category. {self._empty:,} empty captions were passed over"
         ]
 

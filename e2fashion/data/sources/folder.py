@@ -156,11 +156,11 @@ def _find_table(path: Path, table: str) -> Path:
         raise E2FashionError(f"path={path} does not exist. Give the table, or the folder that holds it.")
     if table:
         return path / table
-    found = sorted(file for file in path.iterdir() if file.is_file() and file.suffix.lower() in _SUFFIXES)
-    if len(found) != 1:
-        names = ", ".join(file.name for file in found) or "none"
+    tables = sorted(file for file in path.iterdir() if file.is_file() and file.suffix.lower() in _SUFFIXES)
+    if len(tables) != 1:
+        names = ", ".join(file.name for file in tables) or "none"
         raise E2FashionError(
-            f"{path} must hold exactly one table ({', '.join(sorted(_SUFFIXES))}) and holds {len(found)}: {names}. "
+            f"{path} must hold exactly one table ({', '.join(sorted(_SUFFIXES))}) and holds {len(tables)}: {names}. "
             f"Name it: table=<file>."
         )
-    return found[0]
+    return tables[0]

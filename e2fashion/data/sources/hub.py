@@ -51,9 +51,9 @@ class HubSource:
             )
         from e2fashion.data.sources.datasets_tables import open_splits  # here, because `datasets` costs seconds
 
-        found = open_splits(self.path, self.subset, self.revision)
-        self._splits = self._named(found)
-        self._tables = {split: found[split] for split in self._splits}
+        tables = open_splits(self.path, self.subset, self.revision)
+        self._splits = self._named(tables)
+        self._tables = {split: tables[split] for split in self._splits}
         self._parts = {part: self.columns.get(part) or part for part in _REQUIRED}
         first = next(iter(self._tables.values()))[0]
         if not self.text:
@@ -95,22 +95,22 @@ class HubSource:
     def _all_tables(self) -> Iterator[Table]:
         return (table for _, table in self._pairs())
 
-    def _named(self, found: Mapping[str, Any]) -> dict[str, str | None]:
+    def _named(self, tables: Mapping[str, Any]) -> dict[str, str | None]:
         """Our split, or None where none is said, of every split that is used."""
-        if missing := [split for split in self.splits if split not in found]:
-            raise E2FashionError(f"{self.path} has no split '{missing[0]}'. It has: {', '.join(found)}.")
+        if missing := [split for split in self.splits if split not in tables]:
+            raise E2FashionError(f"{self.path} has no split '{missing[0]}'. It has: {', '.join(tables)}.")
         if wrong := [split for split in self.splits.values() if split not in _SPLIT_NAMES]:
             raise E2FashionError(f"splits names a split '{wrong[0]}'; write one of {', '.join(SPLITS)}.")
         if self.splits:
             return dict(self.splits)
-        if len(found) == 1:
-            return dict.fromkeys(found)
-        if odd := [split for split in found if split not in _SPLIT_NAMES]:
+        if len(tables) == 1:
+            return dict.fromkeys(tables)
+        if odd := [split for split in tables if split not in _SPLIT_NAMES]:
             raise E2FashionError(
-                f"{self.path} has the splits {', '.join(found)}; what is '{odd[0]}'? Say which to use and as what, as "
+                f"{self.path} has the splits {', '.join(tables)}; what is '{odd[0]}'? Say which to use and as what, as "
                 f"in splits={{{odd[0]}: test}}."
             )
-        return {split: _SPLIT_NAMES[split] for split in found}
+        return {split: _SPLIT_NAMES[split] for split in tables}
 
     def _from_row(
         self, where: str, values: Mapping[str, Any], split: str | None, next_view: dict[str, int]

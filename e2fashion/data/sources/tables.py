@@ -215,11 +215,11 @@ class DelimitedTable:
         The set is empty where no value occurs twice: a column of ids.
         """
         regular = [r.fields for r in self._records() if not r.fault and len(r.fields) == len(self.columns)]
-        found = []
+        rules = []
         for values in list(zip(*regular, strict=True))[:-1]:
             known = {value.strip() for value in values}
-            found.append((all(value.isdecimal() for value in known), known if len(known) < len(values) else set()))
-        return found
+            rules.append((all(value.isdecimal() for value in known), known if len(known) < len(values) else set()))
+        return rules
 
 
 @contextmanager
@@ -272,16 +272,16 @@ class JsonLinesTable:
     columns: tuple[str, ...] = field(init=False)
 
     def __post_init__(self) -> None:
-        found: dict[str, None] = {}
+        columns: dict[str, None] = {}
         for number, line in enumerate(_lines(self.file, self.encoding)):
             if number == _PREVIEWED_LINES:
                 break
             values = _json_object(line)
             if isinstance(values, dict):
-                found |= dict.fromkeys(values)
-        if not found:
+                columns |= dict.fromkeys(values)
+        if not columns:
             raise E2FashionError(f'{self.file} holds no JSON object: every line must be one, as in {{"id": 1}}.')
-        self.columns = tuple(found)
+        self.columns = tuple(columns)
 
     def __len__(self) -> int:
         return sum(1 for line in _lines(self.file, self.encoding) if line.strip())

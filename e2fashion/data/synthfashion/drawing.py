@@ -180,7 +180,7 @@ def largest_rectangle(grid: NDArray[np.bool_]) -> Rectangle | None:
     rows = np.arange(grid.shape[0], dtype=np.int32)[:, None]
     tall = rows - np.maximum.accumulate(np.where(grid, np.int32(-1), rows), axis=0)
     lowest = tall
-    best, found = 0, None
+    best, largest = 0, None
     for wide in range(1, grid.shape[1] + 1):
         if wide > 1:
             lowest = np.minimum(lowest[:, :-1], tall[:, wide - 1 :])
@@ -190,21 +190,21 @@ def largest_rectangle(grid: NDArray[np.bool_]) -> Rectangle | None:
         if height == 0:
             break
         if height * wide > best:
-            best, found = height * wide, (column, row + 1 - height, column + wide, row + 1)
-    return found
+            best, largest = height * wide, (column, row + 1 - height, column + wide, row + 1)
+    return largest
 
 
 def rectangles(grid: NDArray[np.bool_], most: int, smallest: int) -> list[Rectangle]:
     """Up to ``most`` disjoint rectangles, the largest first; only the first may have under ``smallest`` cells."""
     grid = grid.copy()
-    found: list[Rectangle] = []
-    while len(found) < most:
+    listed: list[Rectangle] = []
+    while len(listed) < most:
         rectangle = largest_rectangle(grid)
         if rectangle is None:
             break
         left, top, right, bottom = rectangle
-        if found and (right - left) * (bottom - top) < smallest:
+        if listed and (right - left) * (bottom - top) < smallest:
             break
-        found.append(rectangle)
+        listed.append(rectangle)
         grid[top:bottom, left:right] = False
-    return found
+    return listed

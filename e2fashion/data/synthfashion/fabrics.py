@@ -76,8 +76,8 @@ def _leather(x: Field, y: Field, random: np.random.Generator) -> Field:
 
 def _flannel(x: Field, y: Field, random: np.random.Generator) -> Field:
     def stripes(along: Field) -> tuple[Field, Field]:
-        place = np.mod(along, 22.0)
-        return (place < 9.5).astype(np.float32), (np.abs(place - 15.8) < 1.0).astype(np.float32)
+        phase = np.mod(along, 22.0)
+        return (phase < 9.5).astype(np.float32), (np.abs(phase - 15.8) < 1.0).astype(np.float32)
 
     (broad_x, thin_x), (broad_y, thin_y) = stripes(x), stripes(y + 3)
     twill = (np.sin(2 * np.pi * (x - y) / 2.0) > 0).astype(np.float32)

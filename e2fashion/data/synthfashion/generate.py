@@ -75,8 +75,8 @@ def contact_sheet(rows: Iterable[SourceRow], columns: int = 8, zoom: int = 1, bo
         raise E2FashionError("contact_sheet: got 0 rows; pass at least one")
     width, height = max(t.width for t in tiles), max(t.height for t in tiles)
     sheet = Image.new("RGB", (columns * width, -(-len(tiles) // columns) * height), (255, 255, 255))
-    for place, tile in enumerate(tiles):
-        sheet.paste(tile, (place % columns * width, place // columns * height))
+    for number, tile in enumerate(tiles):
+        sheet.paste(tile, (number % columns * width, number // columns * height))
     return sheet
 
 

@@ -124,7 +124,7 @@ _SQUASH = {"banner": 0.62}
 _SHRINK = {"disc": 0.86, "square": 0.84, "hexagon": 0.90, "diamond": 0.98, "shield": 0.84, "banner": 0.84}
 
 
-def _stroke(image: ImageDraw.ImageDraw, stroke: Stroke, colours: tuple[Colour, Colour | None], place: float,
+def _stroke(image: ImageDraw.ImageDraw, stroke: Stroke, colours: tuple[Colour, Colour | None], center: float,
             scale: tuple[float, float], grow: float) -> None:  # fmt: skip
     """Draw one piece of a glyph; ``grow`` (pixels) thickens it, for the rim around logos without a badge."""
     kind, numbers = stroke
@@ -135,12 +135,12 @@ def _stroke(image: ImageDraw.ImageDraw, stroke: Stroke, colours: tuple[Colour, C
             return
         fill = ink if kind == "disc" else ground
         reach_x, reach_y = radius * scale[0] + grow, radius * scale[1] + grow
-        x, y = place + x * scale[0], place + y * scale[1]
+        x, y = center + x * scale[0], center + y * scale[1]
         image.ellipse([x - reach_x, y - reach_y, x + reach_x, y + reach_y], fill=fill or (0, 0, 0, 0))
         return
     width = numbers[-1] if kind == "line" else 0.0
     flat = numbers[:-1] if kind == "line" else numbers
-    points = [(place + x * scale[0], place + y * scale[1]) for x, y in zip(flat[::2], flat[1::2], strict=True)]
+    points = [(center + x * scale[0], center + y * scale[1]) for x, y in zip(flat[::2], flat[1::2], strict=True)]
     if kind == "line":
         image.line(points, fill=ink, width=round(width * scale[0] + 2 * grow), joint="curve")
     else:
@@ -154,25 +154,25 @@ def build_logo(name: str, size: int, dark_ground: bool) -> Image.Image:
     """The logo of a brand: RGBA, (size, size), with a rim that stands out from a dark or a light ground (cached)."""
     brand = BRANDS[name]
     fine = 8 * size
-    place = fine / 2
+    mid = fine / 2
     rim = WHITE if dark_ground else INK
     image = Image.new("RGBA", (fine, fine), (0, 0, 0, 0))
     draw = ImageDraw.Draw(image)
     edge = fine * 0.055
     if brand.badge == "none":
-        scale = (place - edge, place - edge)
+        scale = (mid - edge, mid - edge)
         for stroke in brand.glyph:
-            _stroke(draw, stroke, (rim, None), place, scale, edge * 0.9)
+            _stroke(draw, stroke, (rim, None), mid, scale, edge * 0.9)
         for stroke in brand.glyph:
-            _stroke(draw, stroke, (brand.ground if brand.ground != INK else brand.ink, rim), place, scale, 0)
+            _stroke(draw, stroke, (brand.ground if brand.ground != INK else brand.ink, rim), mid, scale, 0)
     else:
-        outer, inner = place, place - edge
+        outer, inner = mid, mid - edge
         corners = _BADGES[brand.badge]
         for reach, colour in ((outer, rim), (inner, brand.ground)):
-            points = [(place + x * reach, place + y * reach) for x, y in zip(corners[::2], corners[1::2], strict=True)]
+            points = [(mid + x * reach, mid + y * reach) for x, y in zip(corners[::2], corners[1::2], strict=True)]
             draw.polygon(points, fill=colour)
         shrink = inner * _SHRINK[brand.badge]
         scale = (shrink, shrink * _SQUASH.get(brand.badge, 1.0))
         for stroke in brand.glyph:
-            _stroke(draw, stroke, (brand.ink, brand.ground), place, scale, 0)
+            _stroke(draw, stroke, (brand.ink, brand.ground), mid, scale, 0)
     return image.reduce(8)

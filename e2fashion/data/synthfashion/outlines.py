@@ -8,7 +8,6 @@ from e2fashion.data.synthfashion.drawing import Pen, Point
 
 NECK = (0.085, 0.165)
 SHOULDER = (0.215, 0.205)
-ARMPIT = (0.205, 0.38)
 
 
 def _torso(pen: Pen, neck_depth: float, hem: Sequence[Point], sleeve: str, width: float = 0.205) -> None:

@@ -261,8 +261,8 @@ def _fabric_boxes(attributes: Attributes, logo: _Logo, placement: Placement, siz
     source = np.floor((pixels - placement.offset) @ np.linalg.inv(placement.matrix).T).astype(np.int64)
     inside = ((source >= 0) & (source < size)).all(axis=-1)
     column, row = source.clip(0, size - 1)[..., 0], source.clip(0, size - 1)[..., 1]
-    found = rectangles(free[row, column] & inside, most=4, smallest=6)
-    return tuple(Box(*(edge / GRID for edge in rectangle)) for rectangle in found)
+    boxes = rectangles(free[row, column] & inside, most=4, smallest=6)
+    return tuple(Box(*(edge / GRID for edge in rectangle)) for rectangle in boxes)
 
 
 def photograph(

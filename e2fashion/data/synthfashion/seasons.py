@@ -108,12 +108,12 @@ def _steps(spine: Spine, pitch: float) -> Iterator[tuple[NDArray[np.float64], ND
     for start, stop in pairwise(points):
         length = float(np.hypot(*(stop - start)))
         direction = (stop - start) / length
-        place = carried
-        while place < length:
-            yield start + direction * place, direction, count
+        position = carried
+        while position < length:
+            yield start + direction * position, direction, count
             count += 1
-            place += pitch
-        carried = place - length
+            position += pitch
+        carried = position - length
 
 
 def _draw(pattern: str, spine: Spine, draw: ImageDraw.ImageDraw, size: int) -> None:
@@ -139,9 +139,9 @@ def _draw(pattern: str, spine: Spine, draw: ImageDraw.ImageDraw, size: int) -> N
         line(shifted(-width * 0.22), width * 0.56)
         line(shifted(width * 0.42), width * 0.2)
     elif pattern == "zigzag":
-        places = [(point, normal) for point, normal, _ in _steps(spine, width * 0.62)]
+        positions = [(point, normal) for point, normal, _ in _steps(spine, width * 0.62)]
         path: list[Point] = []
-        for count, (point, direction) in enumerate(places):
+        for count, (point, direction) in enumerate(positions):
             normal = np.array([-direction[1], direction[0]]) * width * (0.36 if count % 2 else -0.36)
             path.append((float(point[0] + normal[0]), float(point[1] + normal[1])))
         line(path, width * 0.30)

@@ -70,7 +70,7 @@ def read_captions(file: Path) -> list[ProductCaption]:
 
 
 def captions_file(results: Path, split: str, reading: str) -> Path:
-    """The file of one reading's captions beside a records file; an empty reading is the most frequent caption."""
+    """The file of one reading's captions next to a records file; an empty reading is the most frequent caption."""
     name = f"{split}-{reading or 'most_frequent'}"
     return results.parent / "captions" / f"{file_name(name)}.jsonl"
 
@@ -88,7 +88,7 @@ def most_frequent_caption(captions: Sequence[str]) -> str:
 
 
 def evaluate_captions(config: CaptionEvaluateConfig, progress: bool = True) -> tuple[Path, list[ResultRecord]]:
-    """Measure every reading and baseline; the records, and the file where they belong, with captions beside it.
+    """Measure every reading and baseline; the records, and the file where they belong, with captions next to it.
 
     Products without a caption are left out and counted.
 

@@ -159,7 +159,7 @@ def sheet_rows(
 
 
 def write_sheet(rows: Sequence[SheetRow], file: Path, title: str, note: str = "") -> list[Path]:
-    """``file`` (Markdown, one row per product), and the PNG beside it that it shows."""
+    """``file`` (Markdown, one row per product), and next to it the PNG that it shows."""
     figure = draw_sheet(rows, file.with_suffix(".png"), title)
     titles = list(rows[0].texts)
 

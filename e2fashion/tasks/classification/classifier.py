@@ -170,8 +170,8 @@ def region_index(encoder: Encoder, entity: str | None) -> int:
         raise E2FashionError(
             f"'{encoder.name}' has no region features: it is a plain CLIP without entities. Write features='global'."
         )
-    asked = "which entity's region is meant" if entity is None else f"no entity '{entity}'"
-    raise E2FashionError(f"'{encoder.name}': {asked}; name one of its entities: {', '.join(names)}.")
+    problem = "which entity's region is meant" if entity is None else f"no entity '{entity}'"
+    raise E2FashionError(f"'{encoder.name}': {problem}; name one of its entities: {', '.join(names)}.")
 
 
 def embed_labels(

@@ -178,33 +178,33 @@ def published_rows(config: ClassifyConfig) -> list[PublishedRow]:
     return chosen
 
 
-def write_classification(found: ClassifiedSplit, published: Sequence[PublishedRow] = ()) -> Path:
+def write_classification(result: ClassifiedSplit, published: Sequence[PublishedRow] = ()) -> Path:
     """Write ``report.md``, ``confusion_<features>.png`` and ``predictions.csv`` into its folder; returns the report.
 
     Raises:
         E2FashionError: matplotlib is not installed.
     """
-    what = f"{found.column} of {found.data}, {found.split}"
-    parts = [f"# {markdown(f'{found.model}: {what}')}\n"]
-    parts += [to_markdown(table) for table in classification_tables(found.records, published)]
-    for one in found.classified:
-        file = found.folder / f"confusion_{one.features}.png"
-        title = f"{found.model}, {what}: {one.features} features"
+    what = f"{result.column} of {result.data}, {result.split}"
+    parts = [f"# {markdown(f'{result.model}: {what}')}\n"]
+    parts += [to_markdown(table) for table in classification_tables(result.records, published)]
+    for one in result.classified:
+        file = result.folder / f"confusion_{one.features}.png"
+        title = f"{result.model}, {what}: {one.features} features"
         draw_confusion(one.truth.labels, one.predicted, one.truth.names, file, title)
         parts.append(f"## {one.features} features\n\n![confusion]({file.name})\n\n{_worst(one)}")
-    write_predictions(found.folder / PREDICTIONS, found.classified)
+    write_predictions(result.folder / PREDICTIONS, result.classified)
     parts.append(f"Every prediction: [{PREDICTIONS}]({PREDICTIONS}).\n")
-    report = found.folder / "report.md"
+    report = result.folder / "report.md"
     write_text(report, "\n".join(parts))
     return report
 
 
-def write_predictions(file: Path, found: Sequence[Classified]) -> None:
+def write_predictions(file: Path, classified: Sequence[Classified]) -> None:
     """A row per kind of features and product: the true class, the predicted one, its cosine."""
     with open_text(file) as stream:
         writer = csv.writer(stream, lineterminator="\n")
         writer.writerow(["features", "product_id", "truth", "predicted", "cosine"])
-        for one in found:
+        for one in classified:
             names = one.truth.names
             lists = (one.truth.product_ids, one.truth.labels.tolist(), one.predicted.tolist(), one.score.tolist())
             for product_id, true, predicted, score in zip(*lists, strict=True):

@@ -205,7 +205,7 @@ class _Content:
 
 def _read(path: Path) -> _Content:
     content = read_json(path, REMEDY)
-    if (found := content.get("format")) != FORMAT:
-        raise E2FashionError(f"{path} has the format {found!r}, this version reads {FORMAT}. {REMEDY}")
+    if (version := content.get("format")) != FORMAT:
+        raise E2FashionError(f"{path} has the format {version!r}, this version reads {FORMAT}. {REMEDY}")
     read = [item.name for item in fields(_Content)]
     return stored_as(_Content, {key: content[key] for key in read if key in content}, str(path), REMEDY)

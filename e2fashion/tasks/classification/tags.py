@@ -125,14 +125,14 @@ def fit_predictor(
         for target in targets
     ]
     predictor = TagPredictor(encoder, entities, float(encoder.model.logit_scale.detach().exp()))
-    found = {name: split_features(encoder, catalogue, name, config, folder, progress) for name in (CHOSEN_ON, split)}
+    by_split = {name: split_features(encoder, catalogue, name, config, folder, progress) for name in (CHOSEN_ON, split)}
     context = run.context(encoder.name, split, catalogue.fingerprint)
     fitted, records = [], []
     for entity, target in zip(entities, targets, strict=True):
-        truth = _truth(target, found[CHOSEN_ON], catalogue, CHOSEN_ON)
+        truth = _truth(target, by_split[CHOSEN_ON], catalogue, CHOSEN_ON)
         if entity.features == "both":
-            entity = _weighed(predictor, entity, found[CHOSEN_ON], truth, config.region_weight)
-        score, right = _answered(predictor, entity, found[CHOSEN_ON], truth)
+            entity = _weighed(predictor, entity, by_split[CHOSEN_ON], truth, config.region_weight)
+        score, right = _answered(predictor, entity, by_split[CHOSEN_ON], truth)
         known = truth.known
         entity = replace(entity, threshold=choose_threshold(score[known], right[known], config.accuracy))
         fitted.append(entity)
@@ -142,8 +142,8 @@ def fit_predictor(
             "val_accuracy": 100 * float(right[known].double().mean()),
             **_how(encoder, config, entity, target),
         }
-        truth = _truth(target, found[split], catalogue, split)
-        score, right = _answered(predictor, entity, found[split], truth)
+        truth = _truth(target, by_split[split], catalogue, split)
+        score, right = _answered(predictor, entity, by_split[split], truth)
         records += _records(context, config.resamples, entity, score, right, truth.known, how)
     return replace(predictor, entities=tuple(fitted)), records
 

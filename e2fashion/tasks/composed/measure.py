@@ -280,7 +280,7 @@ def _trace_lines(item: ModeResult) -> Iterator[dict[str, Any]]:
             "searched": [rewriting.text for rewriting in rewritings],
             "fell_back": any(rewriting.fell_back for rewriting in rewritings),
             "rank": int(item.ranks[row]),
-            "found": [queries.images[int(queries.gallery[place])] for place in best],
+            "found": [queries.images[int(queries.gallery[index])] for index in best],
             "hits": queries.answers[best].eq(queries.wanted[row]).tolist(),
             "trace": [dict(rewriting.trace) for rewriting in rewritings if rewriting.trace],
         }

@@ -57,22 +57,22 @@ def fashion_iq_queries(
     Raises:
         E2FashionError: no query is left.
     """
-    asked = data.triplets(category, split) if triplets is None else list(triplets)
-    named = dict.fromkeys(name for item in asked for name in (item.reference, item.target))
+    triplets_read = data.triplets(category, split) if triplets is None else list(triplets)
+    named = dict.fromkeys(name for item in triplets_read for name in (item.reference, item.target))
     listed = data.gallery(category, split, gallery) if triplets is None else list(named)
     missing = data.missing([*listed, *named])
     absent = set(missing)
     present = [name for name in listed if name not in absent]
     known = {*present, *absent}
-    if outside := [item for item in asked if item.target not in known]:
+    if outside := [item for item in triplets_read if item.target not in known]:
         raise E2FashionError(
             f"FashionIQ's {category}: target '{outside[0].target}' of reference '{outside[0].reference}' is not in the "
             f"gallery '{gallery}' of {split}: is image_splits/ of the same release as captions/?"
         )
-    kept = [item for item in asked if item.reference not in absent and item.target not in absent]
+    kept = [item for item in triplets_read if item.reference not in absent and item.target not in absent]
     if not kept:
         raise E2FashionError(
-            f"FashionIQ's {category}, {split}: none of {len(asked):,} triplets has both of its images in "
+            f"FashionIQ's {category}, {split}: none of {len(triplets_read):,} triplets has both of its images in "
             f"{data.image_folder} ({len(missing):,} are missing): put them there as <id>.png or <id>.jpg"
         )
     images = list(dict.fromkeys([*present, *(item.reference for item in kept)]))
@@ -88,8 +88,8 @@ def fashion_iq_queries(
         unit=reference,
         instructions=tuple(item.instructions for item in kept),
         counts={
-            "triplets": len(asked),
-            "triplets_left_out": len(asked) - len(kept),
+            "triplets": len(triplets_read),
+            "triplets_left_out": len(triplets_read) - len(kept),
             "candidates_without_picture": len(listed) - len(present),
             "empty_captions": empty_captions(kept),
             "queries_without_instruction": sum(not item.instructions for item in kept),
@@ -135,30 +135,30 @@ def other_color_queries(catalogue: Catalogue, split: str, config: ComposeConfig)
         answers.append(-1 if color is None else groups.setdefault((line, color), len(groups)))
         if color is not None:
             names.setdefault(line, {}).setdefault(color, str(rows[config.colour_column][row]).lower())
-    asked = [
+    queries = [
         (item, line, other)
         for item, (line, color) in enumerate(products)
         if color is not None
         for other in names[line]
         if other != color
     ]
-    if not asked:
+    if not queries:
         raise E2FashionError(
             f"{split} of {catalogue.path} has no product line of two colors (same "
             f"{', '.join([*config.line_columns, *(['name'] if config.line_name else [])])}, other "
             f"{config.colour_column}): choose other columns with line_columns= and colour_column=, or another split"
         )
-    several = {line for _, line, _ in asked}
+    several = {line for _, line, _ in queries}
     return QuerySet(
         category="all",
         images=tuple(str(rows["product_id"][row]) for row in order),
         gallery=torch.arange(len(order)),
-        reference=torch.tensor([item for item, _, _ in asked]),
+        reference=torch.tensor([item for item, _, _ in queries]),
         answers=torch.tensor(answers),
-        wanted=torch.tensor([groups[line, other] for _, line, other in asked]),
-        unit=torch.tensor([line for _, line, _ in asked]),
-        instructions=tuple((config.instruction.replace("{}", names[line][other]),) for _, line, other in asked),
-        tags=tuple({c: rows[c][order[item]] for c in catalogue.tag_columns} for item, _, _ in asked),
+        wanted=torch.tensor([groups[line, other] for _, line, other in queries]),
+        unit=torch.tensor([line for _, line, _ in queries]),
+        instructions=tuple((config.instruction.replace("{}", names[line][other]),) for _, line, other in queries),
+        tags=tuple({c: rows[c][order[item]] for c in catalogue.tag_columns} for item, _, _ in queries),
         counts={
             "lines_of_several_colours": len(several),
             "products_in_them": sum(line in several for line, _ in products),

@@ -231,32 +231,32 @@ def rewrite_slots(
     ``tags`` of the reference are the start of a comparative if the caption has none (``{"colour": "Blue"}``);
     ``protected`` phrases of the caption are not changed ("Red Tape" is a brand).
     """
-    asked = parse_instruction(instruction)
-    found = find_values(caption, protected)
-    parsed = _by_slot(found)
-    if not asked:
-        return instruction, Trace(parsed=parsed, left_over=asked.left_over, understood=False)
+    wish = parse_instruction(instruction)
+    spans = find_values(caption, protected)
+    parsed = _by_slot(spans)
+    if not wish:
+        return instruction, Trace(parsed=parsed, left_over=wish.left_over, understood=False)
     known = _tag_values(tags) | parsed
-    moved = _moved(asked, known)
-    wanted = {slot: new for slot, (_, new) in moved.items()} | asked.set_values
+    moved = _moved(wish, known)
+    wanted = {slot: new for slot, (_, new) in moved.items()} | wish.set_values
     deleted = tuple(
         (slot, value)
         for slot, values in parsed.items()
         if slot not in wanted
         for value in values
-        if (slot, value) in asked.negated or (slot, None) in asked.negated
+        if (slot, value) in wish.negated or (slot, None) in wish.negated
     )
     # A color keeps the instruction's name: the encoder has seen "multi" in its catalogue, not our name of it.
-    texts = {slot: tuple(asked.colors.get(value, value) for value in values) for slot, values in wanted.items()}
-    text = _rewrite(caption, found, texts, set(deleted))
-    overridden = {slot: (parsed.get(slot, ()), values) for slot, values in asked.set_values.items()}
-    moved = {slot: change for slot, change in moved.items() if slot not in asked.set_values}
-    return text, Trace(parsed, overridden, deleted, moved, asked.left_over)
+    texts = {slot: tuple(wish.colors.get(value, value) for value in values) for slot, values in wanted.items()}
+    text = _rewrite(caption, spans, texts, set(deleted))
+    overridden = {slot: (parsed.get(slot, ()), values) for slot, values in wish.set_values.items()}
+    moved = {slot: change for slot, change in moved.items() if slot not in wish.set_values}
+    return text, Trace(parsed, overridden, deleted, moved, wish.left_over)
 
 
-def _by_slot(found: Sequence[SlotValue]) -> dict[str, tuple[str, ...]]:
+def _by_slot(spans: Sequence[SlotValue]) -> dict[str, tuple[str, ...]]:
     values: dict[str, dict[str, None]] = {}
-    for item in found:
+    for item in spans:
         if item.value is not None:
             values.setdefault(item.slot, {})[item.value] = None
     return {slot: tuple(listed) for slot, listed in values.items()}
@@ -267,9 +267,9 @@ def _tag_values(tags: Mapping[str, str | None] | None) -> dict[str, tuple[str, .
     return _by_slot([item for value in (tags or {}).values() if value for item in find_values(value)])
 
 
-def _moved(asked: Instruction, known: dict[str, tuple[str, ...]]) -> dict[str, tuple[tuple[str, ...], tuple[str, ...]]]:
+def _moved(wish: Instruction, known: dict[str, tuple[str, ...]]) -> dict[str, tuple[tuple[str, ...], tuple[str, ...]]]:
     changes = {}
-    for move in asked.moves:
+    for move in wish.moves:
         old = known.get(move.slot, ())
         new = tuple(dict.fromkeys(step(value, move) for value in old)) or (move.otherwise,)
         changes[move.slot] = (old, new)
@@ -285,12 +285,12 @@ def step(value: str, move: Move) -> str:
 
 
 def _rewrite(
-    caption: str, found: Sequence[SlotValue], wanted: Mapping[str, tuple[str, ...]], deleted: set[tuple[str, str]]
+    caption: str, spans: Sequence[SlotValue], wanted: Mapping[str, tuple[str, ...]], deleted: set[tuple[str, str]]
 ) -> str:
     """The caption with the first value of every wanted slot replaced, its others and the deleted ones taken out."""
     pieces, position = [], 0
     written: set[str] = set()
-    for number, item in enumerate(found):
+    for number, item in enumerate(spans):
         replaced = item.slot in wanted
         if item.value is None or not (replaced or (item.slot, item.value) in deleted):
             continue
@@ -300,10 +300,10 @@ def _rewrite(
             pieces.append(" ".join(wanted[item.slot]))
             written.add(item.slot)
         # "black and white" is replaced as one: the connectors between two values of a slot belong to them.
-        if number + 1 < len(found) and found[number + 1].slot == item.slot:
-            between = caption[position : found[number + 1].start]
+        if number + 1 < len(spans) and spans[number + 1].slot == item.slot:
+            between = caption[position : spans[number + 1].start]
             if _BETWEEN.fullmatch(between.lower()):
-                position = found[number + 1].start
+                position = spans[number + 1].start
                 pieces.append(" ")
     pieces.append(caption[position:])
     added = [" ".join(values) for slot, values in wanted.items() if slot not in written]

@@ -129,8 +129,8 @@ def _notes(records: Sequence[ResultRecord]) -> str:
     per_category = {record.direction: record for record in records if record.direction != MEAN}
     fallbacks = sum(record.extra.get("fallbacks", 0) for record in per_category.values())
     if fallbacks:
-        asked = sum(record.queries for record in per_category.values())
-        notes.append(f"{fallbacks} of {asked} by the instruction alone")
+        queries = sum(record.queries for record in per_category.values())
+        notes.append(f"{fallbacks} of {queries} by the instruction alone")
     return ", ".join(notes)
 
 

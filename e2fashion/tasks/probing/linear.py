@@ -159,9 +159,9 @@ class LogisticProblem:
         first = (factor.T @ start).numpy().ravel()
         options = {"maxiter": max_iterations, "maxfun": 2 * max_iterations + 20, "ftol": 0.0, "gtol": 0.0}
         if objective(first)[1].any() and seen["gradient"] > tolerance:
-            found = minimize(objective, first, jac=True, method="L-BFGS-B", options=options, callback=stop)
-            objective(found.x)
-            return weight_at(found.x).cpu().double(), int(found.nit), seen["gradient"]
+            optimum = minimize(objective, first, jac=True, method="L-BFGS-B", options=options, callback=stop)
+            objective(optimum.x)
+            return weight_at(optimum.x).cpu().double(), int(optimum.nit), seen["gradient"]
         return start, 0, seen["gradient"]
 
     def _cross_entropy(self, weight: Tensor, inputs: Tensor) -> tuple[float, Tensor]:

@@ -59,8 +59,8 @@ def probe(config: ProbeConfig, progress: bool = True) -> tuple[Path, list[Result
         E2FashionError: as :func:`measure_probe`, or a model or catalogue that cannot be read.
     """
     config, setup = set_up(config, "probe")
-    found = measure_probe(setup.encoder, setup.catalogue, config, setup.features, setup.identity, progress)
-    return setup.results, found
+    records = measure_probe(setup.encoder, setup.catalogue, config, setup.features, setup.identity, progress)
+    return setup.results, records
 
 
 def measure_probe(

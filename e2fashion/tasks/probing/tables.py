@@ -34,11 +34,11 @@ def probe_tables(records: Sequence[ResultRecord]) -> list[Table]:
 
 def probes_by_data(records: Sequence[ResultRecord]) -> dict[Measured, list[ResultRecord]]:
     """The probes among ``records`` by split and catalogue, in the order of the records."""
-    found: dict[Measured, list[ResultRecord]] = {}
+    by_data: dict[Measured, list[ResultRecord]] = {}
     for record in records:
         if record.task == PROBE.task:
-            found.setdefault((record.split, record.data_fingerprint), []).append(record)
-    return found
+            by_data.setdefault((record.split, record.data_fingerprint), []).append(record)
+    return by_data
 
 
 def probe_table(records: Sequence[ResultRecord], digits: int = 1) -> Table:
@@ -100,9 +100,9 @@ def _key(record: ResultRecord) -> Key:
 
 def _keys(records: Sequence[ResultRecord]) -> list[Key]:
     """Entities in the order of the records, within them models, within them features."""
-    found = dict.fromkeys(map(_key, records))
-    entities = list(dict.fromkeys(entity for entity, _, _ in found))
-    return sorted(found, key=lambda key: entities.index(key[0]))
+    keys = dict.fromkeys(map(_key, records))
+    entities = list(dict.fromkeys(entity for entity, _, _ in keys))
+    return sorted(keys, key=lambda key: entities.index(key[0]))
 
 
 def _mark(records: Sequence[ResultRecord]) -> str:
@@ -204,19 +204,19 @@ def _alike(records: Sequence[ResultRecord], file: Path) -> list[ResultRecord]:
     """The probes among the records, if all share a split and a catalogue."""
     by_data = probes_by_data(records)
     if len(by_data) != 1:
-        found = "; ".join(f"{split} of catalogue {fingerprint[:12]}" for split, fingerprint in by_data) or "no probes"
-        raise E2FashionError(f"{file.name} needs probes on one split of one catalogue and got {found}.")
+        listed = "; ".join(f"{split} of catalogue {fingerprint[:12]}" for split, fingerprint in by_data) or "no probes"
+        raise E2FashionError(f"{file.name} needs probes on one split of one catalogue and got {listed}.")
     return next(iter(by_data.values()))
 
 
 def _series(records: Sequence[ResultRecord]) -> dict[tuple[str, str], list[ResultRecord]]:
     """The records (several seeds) of every bar, by name and entity; several kinds of features are named."""
     several = len({record.extra["features"] for record in records}) > 1
-    found: dict[tuple[str, str], list[ResultRecord]] = {}
+    series: dict[tuple[str, str], list[ResultRecord]] = {}
     for record in records:
         name = f"{record.model}, {record.extra['features']}" if several else record.model
-        found.setdefault((name, record.extra["entity"]), []).append(record)
-    return found
+        series.setdefault((name, record.extra["entity"]), []).append(record)
+    return series
 
 
 def _deviation(record: ResultRecord, metric: str) -> float | None:

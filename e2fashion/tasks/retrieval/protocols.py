@@ -295,8 +295,8 @@ def stored_candidates(
     order = sorted(range(len(product_ids)), key=product_ids.__getitem__)
     identity = json.dumps([data_fingerprint, [(product_ids[i], categories[i]) for i in order]])
     digest = hashlib.sha256(identity.encode()).hexdigest()[:16]
-    asked = "all" if rule.queries is None else str(rule.queries)
-    name = f"sample_{count}_{split}_{asked}x{rule.draws}_{rule.fill}_seed{rule.seed}_{digest}.npz"
+    queries = "all" if rule.queries is None else str(rule.queries)
+    name = f"sample_{count}_{split}_{queries}x{rule.draws}_{rule.fill}_seed{rule.seed}_{digest}.npz"
     path = next((other / name for other in (folder, *others) if (other / name).exists()), folder / name)
     drawn_by = {item.name: getattr(rule, item.name) for item in fields(Sampling)} | {"count": count}
     header = json.dumps({"format": FORMAT, "split": split, "digest": digest, **drawn_by}, sort_keys=True)

@@ -51,10 +51,10 @@ def retrieval_table(
         and (models is None or record.model in models)
     ]
     if not chosen:
-        found = sorted({(r.split, r.protocol, r.positives, r.text) for r in records if r.task == RETRIEVAL.task})
+        measured = sorted({(r.split, r.protocol, r.positives, r.text) for r in records if r.task == RETRIEVAL.task})
         raise E2FashionError(
             f"no retrieval record has split '{split}', protocol '{protocol}', positives '{positives}', text {text!r} "
-            f"and a model of {models}: there are {found}"
+            f"and a model of {models}: there are {measured}"
         )
     known = [
         KnownRow(((labels or {}).get(name, f"{name} (published)"),), values, after=name)

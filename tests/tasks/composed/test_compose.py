@@ -18,7 +18,7 @@ from e2fashion.run_folder import RunFolder
 from e2fashion.tasks.captioning.captioner import load_captioner
 from e2fashion.tasks.composed.config import ComposeConfig
 from e2fashion.tasks.composed.sources import pad_to_aspect
-from e2fashion.types import E2FashionError
+from e2fashion.types import E2FashionError, ResultRecord
 from tests.data.fashion_iq_layout import MISSING, write_fashion_iq
 from tests.tiny_encoder import SETTINGS, build_tiny_encoder, save_tiny_run
 
@@ -113,9 +113,11 @@ def test_damaged_ranks_and_traces_are_measured_again(
     words = [*models, f"data={synth_catalogue.path}", "name=one,two", f"output={measured.path}", *LINES]
     assert main(["compose", *words, "--quiet"]) == 0
     assert (traces.read_bytes(), ranks.read_bytes()) == whole
-    assert {item.metric: item.value for item in read_records(measured.results)} == {
-        item.metric: item.value for item in before
-    }
+
+    def values(records: list[ResultRecord]) -> set[tuple[str, str, str, float]]:
+        return {(item.model, item.extra["arm"], item.metric, item.value) for item in records}
+
+    assert values(read_records(measured.results)) == values(before)
 
 
 #: As an earlier version wrote it, with lists as texts and the modes as arms.
