@@ -13,7 +13,7 @@ from e2fashion.data.audit.findings import Finding, counted
 from e2fashion.data.audit.tags import Association
 from e2fashion.data.config import Thresholds
 from e2fashion.data.images import read_stored
-from e2fashion.disk import DamagedError, file_name, open_text, read_json, write_json, write_text
+from e2fashion.disk import DamagedError, file_name, open_text, read_json, seal, write_json, write_text
 from e2fashion.escape import markdown, markdown_code, visible
 from e2fashion.figures import Pane, draw_sheet
 from e2fashion.plots import STYLES, new_axes, save_figure
@@ -118,7 +118,7 @@ def write_check(checked: Checked, folder: Path, fail_on: str, shown: int = 10) -
     settings = ", ".join(f"{key}={value}" for key, value in _thresholds(checked).items())
     parts.append(f"## How it was found\n\n{_HOW}\n\nSettings: {markdown(settings)}.\n")
     write_text(folder / REPORT, "\n".join(parts))
-    write_json(folder / JSON, as_json(checked, fail_on))
+    write_json(folder / JSON, seal(as_json(checked, fail_on)))
     return folder / REPORT
 
 
