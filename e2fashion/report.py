@@ -33,7 +33,7 @@ from e2fashion.tasks.retrieval.protocols import FullGallery, FullWithRegions
 from e2fashion.tasks.retrieval.rankings import RETRIEVAL, compare_rankings
 from e2fashion.tasks.retrieval.tables import compared_metric, difference_table, retrieval_table
 from e2fashion.tasks.search.tables import search_tables
-from e2fashion.training.sample_sheets import best_images, first_view, selection_of, some_of, subjects_of
+from e2fashion.training.samples import best_images, first_view, selection_of, some_of, subjects_of
 from e2fashion.types import E2FashionError, ResultRecord
 
 

@@ -16,7 +16,7 @@ from e2fashion.encoder import Encoder
 from e2fashion.records import append_records, read_records
 from e2fashion.report import retrieved_rows, selection_rows, write_comparison, write_tables
 from e2fashion.tasks.retrieval.measure import embed_catalogue, measure_retrieval
-from e2fashion.training.sample_sheets import SHOWN
+from e2fashion.training.samples import SHOWN
 from e2fashion.types import E2FashionError, ResultRecord
 
 NUMBER = re.compile(r"\d+\.\d")

@@ -97,7 +97,7 @@ class E2VisionConfig(CLIPVisionConfig):
     best patches a token takes the mean of (paper: 1; without effect when ``selection`` is soft); ``drop_patches``,
     whether the layers behind the last fusion block run without the patches (official) or with them (ours);
     ``token_gate``, the learned bias on the attention of CLS and patches to the selection tokens at its start (None:
-    there is no such bias, as in the official code; see :class:`e2fashion.models.token_gates.TokenGates`);
+    there is no such bias, as in the official code; see :class:`e2fashion.models.selection_tokens.TokenGates`);
     ``value_layer``, the number of finished layers behind which the patch states are taken that blocks read (ours;
     0: what enters the first layer; None: those that the scores compare, as in the official code);
     ``token_attention``, whether selection tokens attend to everything (official) or, until the last fusion block, to

@@ -24,7 +24,7 @@ from e2fashion.models.configuration_e2 import E2Config, E2VisionConfig, Entities
 from e2fashion.models.from_clip import REGIONAL_PREFIXES, load_clip
 from e2fashion.models.last_layer import PLAIN_ATTENTION, encode_text_end
 from e2fashion.models.outputs import E2Output, E2VisionModelOutput
-from e2fashion.models.region_heads import RegionHeads
+from e2fashion.models.selection_tokens import RegionHeads
 from e2fashion.models.vision_e2 import E2VisionModel, E2VisionOutput, RegionalInitialization
 from e2fashion.types import E2FashionError
 

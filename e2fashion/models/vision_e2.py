@@ -16,9 +16,8 @@ from transformers.utils.output_capturing import capture_outputs
 from e2fashion.models.configuration_e2 import E2VisionConfig
 from e2fashion.models.last_layer import PLAIN_ATTENTION, layer_for_read_tokens
 from e2fashion.models.loading import check_model_files, check_report, only_our_errors
-from e2fashion.models.region_heads import RegionHead
 from e2fashion.models.selection import FUSION_BLOCKS, Fusion, FusionBlock, NoiseSource, SelectionNoise, SelectionTokens
-from e2fashion.models.token_gates import TokenGates, hide_image_from_tokens
+from e2fashion.models.selection_tokens import RegionHead, TokenGates, hide_image_from_tokens
 
 
 @dataclass

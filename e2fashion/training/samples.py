@@ -1,19 +1,39 @@
-"""Callback that draws a few products of val after an epoch and logs the figures."""
+"""Sample figures of products, also after epochs: the images that texts retrieve, the patches that tokens select."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pytorch_lightning as pl
+import torch
 from torch import Tensor
 from torchmetrics.utilities import dim_zero_cat
 
+from e2fashion.data.dataset import CatalogueRows
+from e2fashion.data.storage import REGIONS_COLUMN, decode_regions
+from e2fashion.data.transforms import normalize
+from e2fashion.embedding import evaluating
+from e2fashion.encoder import Encoder
+from e2fashion.figures import Heatmap, ImageArray, RetrievedRow, SelectionRow, as_array, draw_retrieved, draw_selection
+from e2fashion.metrics.comparison import compare
+from e2fashion.tasks.localization.attribution import selects, token_slices
+from e2fashion.tasks.localization.measure import boxes_in_square
 from e2fashion.training.loggers import log_image
 from e2fashion.training.module import ContrastiveModule
-from e2fashion.types import Batch
+from e2fashion.types import Batch, Entity
+
+if TYPE_CHECKING:
+    import datasets
+
+#: Top images per query.
+SHOWN = 5
+#: Products in the figures of an epoch, and their resolution, which is low because they are drawn often.
+SAMPLES, SAMPLE_DPI = 3, 80
 
 
 @dataclass(frozen=True)
@@ -72,3 +92,138 @@ class SampleFigures(pl.Callback):
             for logger in trainer.loggers:
                 # The last finished step, at which Lightning logs validation.
                 log_image(logger, name, file, trainer.global_step - 1)
+
+
+@dataclass(frozen=True)
+class Subjects:
+    """N first views: decoded ``images``, uint8 ``squares`` (N, 3, S, S), tags and true boxes by entity."""
+
+    images: Sequence[Tensor]
+    squares: Tensor
+    tags: Sequence[dict[str, str | None]]
+    boxes: Sequence[dict[str, list[tuple[float, float, float, float]]]]
+
+
+def some_of(total: int, wanted: int) -> list[int]:
+    """``wanted`` of ``total`` products, drawn with seed 0, in order."""
+    drawn = np.random.default_rng(0).choice(total, min(total, wanted), replace=False)
+    return sorted(int(product) for product in drawn)
+
+
+def subjects_of(
+    rows: CatalogueRows, split: datasets.Dataset, entities: Sequence[Entity], products: Sequence[int]
+) -> Subjects:
+    """The ``products`` of ``rows``, whose first entity columns are those of ``entities``; ``split`` has the regions."""
+    starts = [int(rows.product_starts[product]) for product in products]
+    images = [rows.image(row) for row in starts]
+    regions = split[REGIONS_COLUMN] if REGIONS_COLUMN in split.column_names else None
+    tags, boxes = [], []
+    for row, image in zip(starts, images, strict=True):
+        known = decode_regions(regions[row]) if regions is not None and regions[row] else {}
+        seen = {
+            entity.name: boxes_in_square(known.get(entity.column, ()), rows.transform, *image.shape[-2:])
+            for entity in entities
+        }
+        boxes.append({name: [(b.left, b.top, b.right, b.bottom) for b in listed] for name, listed in seen.items()})
+        tags.append(dict(zip((entity.name for entity in entities), rows.tags(row), strict=False)))
+    return Subjects(images, torch.stack([rows.transform(image) for image in images]), tags, boxes)
+
+
+def selection_of(
+    encoder: Encoder, subjects: Subjects, heatmaps: Sequence[Heatmap | None] | None = None
+) -> list[SelectionRow]:
+    """Maps and selected patches of the last fusion block; ``heatmaps`` of another model are added."""
+    with evaluating(encoder.model):
+        pixels = normalize(subjects.squares.to(encoder.model.device), encoder.transform.mean, encoder.transform.std)
+        output: Any = encoder.model.get_image_features(pixels, output_selection_maps=True)
+    maps = output.selection_maps[:, -1].float().cpu().numpy()
+    picks = output.selected_patches[:, -1].cpu().numpy()
+    slices = token_slices(encoder.entities)
+    result = []
+    for index, square in enumerate(subjects.squares):
+        entity_maps, entity_picks = {}, {}
+        for entity in encoder.selecting_entities:
+            tokens = slices[entity.name]
+            entity_maps[entity.name] = maps[index, tokens].mean(axis=0)
+            entity_picks[entity.name] = [int(patch) for patch in picks[index, tokens].ravel()]
+        reference = heatmaps[index] if heatmaps is not None else None
+        boxes = subjects.boxes[index]
+        result.append(SelectionRow(as_array(square), subjects.tags[index], entity_maps, entity_picks, boxes, reference))
+    return result
+
+
+def best_images(
+    image_embeds: Tensor, text_embeds: Tensor, image_group: Tensor, text_group: Tensor
+) -> list[tuple[list[tuple[int, bool]], int]]:
+    """Per text its top images with whether they are relevant, and the rank of the first relevant one.
+
+    Embeddings (M, C) and (Q, C), or tokens (M, P, C) and (Q, L, C); equal group ids (M,) and (Q,) match.
+    """
+    compared = compare(image_embeds, text_embeds)
+    result = []
+    for query, group in enumerate(text_group):
+        order = compared.scores("t2i", query).argsort(descending=True, stable=True)
+        right = image_group[order] == group
+        best = [(int(product), bool(hit)) for product, hit in zip(order[:SHOWN], right[:SHOWN], strict=True)]
+        result.append((best, int(right.nonzero()[0, 0]) + 1))
+    return result
+
+
+def first_view(rows: CatalogueRows, row: int) -> ImageArray:
+    """The square of a row as an array (S, S, 3)."""
+    return as_array(rows.transform(rows.image(row)))
+
+
+class SampleSheets:
+    """Draws the same few products of val after every epoch, from the embeddings of the validation.
+
+    Args:
+        encoder: the encoder in training.
+        rows: of val; their first entity columns are those of the encoder's entities.
+        split: the same products, with their regions if known.
+    """
+
+    def __init__(self, encoder: Encoder, rows: CatalogueRows, split: datasets.Dataset) -> None:
+        self.encoder = encoder
+        self.rows = rows
+        self.split = split
+
+    def __call__(self, seen: SeenProducts, epoch: int, folder: Path) -> dict[str, Path]:
+        """Draw the figures of an epoch in ``folder``; the files by the name to log them under."""
+        files = {"figures/retrieved": folder / f"retrieved_{epoch:03d}.png"}
+        title = f"{self.encoder.name}, epoch {epoch}: text to image among {len(seen.product_ids)} products of val"
+        draw_retrieved(self.retrieved(seen), files["figures/retrieved"], title, dpi=SAMPLE_DPI)
+        if selects(self.encoder):
+            files["figures/selected"] = folder / f"selected_{epoch:03d}.png"
+            title = f"{self.encoder.name}, epoch {epoch}: patches selected per entity"
+            rows = selection_of(self.encoder, self.subjects)
+            draw_selection(rows, self.encoder.selecting_entities, files["figures/selected"], title, dpi=SAMPLE_DPI)
+        return files
+
+    def retrieved(self, seen: SeenProducts) -> list[RetrievedRow]:
+        """The top images among the embedded products for the texts of a few of them."""
+        chosen = some_of(len(seen.product_ids), SAMPLES)
+        group = seen.text_group
+        retrieved = best_images(seen.image_embeds, seen.text_embeds[chosen], group, group[chosen])
+        starts = [self.starts[product_id] for product_id in seen.product_ids]
+        name = self.encoder.name
+        return [
+            RetrievedRow(
+                text=self.rows.text(starts[product]),
+                truth=first_view(self.rows, starts[product]),
+                retrieved={name: [(first_view(self.rows, starts[other]), right) for other, right in best]},
+                rank={name: rank},
+            )
+            for product, (best, rank) in zip(chosen, retrieved, strict=True)
+        ]
+
+    @cached_property
+    def subjects(self) -> Subjects:
+        """The products whose selected patches are shown."""
+        products = some_of(self.rows.product_count, SAMPLES)
+        return subjects_of(self.rows, self.split, self.encoder.entities, products)
+
+    @cached_property
+    def starts(self) -> dict[str, int]:
+        """Row of every product's first view."""
+        return {self.rows.product_id(int(row)): int(row) for row in self.rows.product_starts[:-1]}

@@ -30,8 +30,7 @@ from e2fashion.training.lora import merged, without_adapted
 from e2fashion.training.module import ContrastiveModule
 from e2fashion.training.optimization import freeze_disconnected, scaled_to_batch, select_trainable
 from e2fashion.training.resume import is_first_process, recorded_loggers, remove_checkpoints, restart_if_damaged
-from e2fashion.training.sample_sheets import SampleSheets
-from e2fashion.training.samples import SampleFigures
+from e2fashion.training.samples import SampleFigures, SampleSheets
 
 logger = logging.getLogger(__name__)
 

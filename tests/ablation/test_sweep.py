@@ -182,6 +182,14 @@ def test_records_that_a_killed_run_cut_off_are_measured_again(tiny: Sweep) -> No
     assert tiny.trained == []
 
 
+def test_a_finished_run_whose_model_is_damaged_has_failed(tiny: Sweep) -> None:
+    (_, row) = tiny.run("seeds=[0]", only=["clip_ft"])
+    (row.folders[0] / "model" / "config.json").write_text("{}")
+    (_, row) = tiny.run("seeds=[0]", only=["clip_ft"])
+    assert row.folders == {}
+    assert "model/config.json is damaged" in row.errors[0]
+
+
 def test_a_dry_run_lists_what_is_left_and_estimates_it(tiny: Sweep) -> None:
     def listed(*overrides: str) -> str:
         return describe_ablation(tiny.read(*overrides))

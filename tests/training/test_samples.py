@@ -17,8 +17,7 @@ from e2fashion.encoder import load_encoder
 from e2fashion.report import retrieved_rows
 from e2fashion.run_folder import RunFolder
 from e2fashion.training.config import RunConfig
-from e2fashion.training.sample_sheets import SAMPLES, SampleSheets
-from e2fashion.training.samples import SeenProducts
+from e2fashion.training.samples import SAMPLES, SampleSheets, SeenProducts
 
 pytest.importorskip("matplotlib", reason="matplotlib is not installed: pip install e2fashion[report]")
 
