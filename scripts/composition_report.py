@@ -20,13 +20,13 @@ SHOWN_CHARACTERS = 100
 
 def report(column: str, texts: Sequence[str]) -> str:
     """The section of one column: counts by kind, then every text that is not understood, with its number of rows."""
-    found = [parse_composition(text) for text in texts if text.strip()]
-    counts = Counter(composition.kind for composition in found)
-    understood = sum(composition.is_understood for composition in found)
-    share = f"{understood / len(found):.1%}" if found else "n/a"
-    lines = [f"## {column}", "", f"{understood:,} of {len(found):,} understood ({share}).", ""]
+    parsed = [parse_composition(text) for text in texts if text.strip()]
+    counts = Counter(composition.kind for composition in parsed)
+    understood = sum(composition.is_understood for composition in parsed)
+    share = f"{understood / len(parsed):.1%}" if parsed else "n/a"
+    lines = [f"## {column}", "", f"{understood:,} of {len(parsed):,} understood ({share}).", ""]
     lines += ["| kind | rows |", "|---|---:|", *(f"| {kind} | {counts[kind]:,} |" for kind in KINDS)]
-    rest = Counter(composition for composition in found if not composition.is_understood)
+    rest = Counter(composition for composition in parsed if not composition.is_understood)
     for kind in KINDS:
         of_kind = [(composition, rows) for composition, rows in rest.most_common() if composition.kind == kind]
         if of_kind:

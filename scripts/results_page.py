@@ -72,9 +72,9 @@ TABLES: dict[str, Callable[..., Sequence[Table | str]]] = {
 def page() -> str:
     """The whole page as Markdown."""
 
-    def tables(place: re.Match[str]) -> str:
-        name, *arguments = place["table"].split()
-        made = TABLES[name](read_records(DOCS / "results" / f"{place['records']}.jsonl"), *arguments)
+    def tables(match: re.Match[str]) -> str:
+        name, *arguments = match["table"].split()
+        made = TABLES[name](read_records(DOCS / "results" / f"{match['records']}.jsonl"), *arguments)
         return "\n".join(part if isinstance(part, str) else to_markdown(part) for part in made).removesuffix("\n")
 
     return re.sub(r"^<!-- (?P<records>\w+): (?P<table>.+) -->$", tables, TEXT.read_text(encoding="utf-8"), flags=re.M)

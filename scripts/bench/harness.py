@@ -83,9 +83,9 @@ def in_turns(variants: Mapping[str, Callable[[], float]], turns: int, warmup: in
     seconds: dict[str, list[float]] = {name: [] for name in variants}
     for turn in range(-warmup, turns):
         for name, variant in variants.items():
-            found = variant()
+            measured = variant()
             if turn >= 0:
-                seconds[name].append(found)
+                seconds[name].append(measured)
     return Timing(seconds)
 
 
@@ -118,8 +118,8 @@ def in_fresh_process(function: Callable[..., Mapping[str, float]], *arguments: i
         "print(json.dumps(measure(*map(int, sys.argv[1:]))))"
     )
     command = [sys.executable, "-c", code, *map(str, arguments)]
-    found: dict[str, float] = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
-    return found
+    measured: dict[str, float] = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+    return measured
 
 
 def memory_mb(entry: str) -> float:

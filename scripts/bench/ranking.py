@@ -71,13 +71,13 @@ def measure_ranks(queries: int, items: int) -> dict[str, float]:
 def ranking_memory(context: Context) -> list[Result]:
     """The memory of ranks among 100,000 items."""
     items, queries = MEMORY_ITEMS, min(context.queries, MEMORY_ITEMS)
-    found = in_fresh_process(measure_ranks, queries, items)
+    measured = in_fresh_process(measure_ranks, queries, items)
     part = "all" if queries == items else f"the first {queries:,}"
     detail = (
         f"C = {JOINT_DIMENSION}; {part} of {items:,} queries of each direction against all items, in the chunks "
-        f"of a full ranking (queries={items} measures that), {found['seconds']:.1f} s"
+        f"of a full ranking (queries={items} measures that), {measured['seconds']:.1f} s"
     )
-    return [_memory("ranks, memory", f"{items:,} x {items:,}", found, MEMORY_TARGET_MB, detail)]
+    return [_memory("ranks, memory", f"{items:,} x {items:,}", measured, MEMORY_TARGET_MB, detail)]
 
 
 def token_embeddings(items: int, length: int, shortest: int, seed: int) -> Tensor:
@@ -109,15 +109,15 @@ def measure_tokens(items: int, length: int) -> dict[str, float]:
 def filip_memory(context: Context) -> list[Result]:
     """The memory of retrieval by tokens."""
     items = min(context.queries, FILIP_ITEMS)
-    found = in_fresh_process(measure_tokens, items, TOKENS)
+    measured = in_fresh_process(measure_tokens, items, TOKENS)
     detail = (
         f"shape of kagl_pretrained_filip_ft: C = {FILIP_DIMENSION}, fp32; {PATCHES} patches against {SHORTEST} to "
-        f"{TOKENS} tokens; {found['seconds']:.0f} s"
+        f"{TOKENS} tokens; {measured['seconds']:.0f} s"
     )
     claim = f"{items:,} x {items:,}, both directions"
-    return [_memory("FILIP retrieval, memory", claim, found, FILIP_TARGET_MB, detail)]
+    return [_memory("FILIP retrieval, memory", claim, measured, FILIP_TARGET_MB, detail)]
 
 
-def _memory(benchmark: str, claim: str, found: dict[str, float], target: int, detail: str) -> Result:
-    extra = found["extra_mb"]
+def _memory(benchmark: str, claim: str, measured: dict[str, float], target: int, detail: str) -> Result:
+    extra = measured["extra_mb"]
     return Result(benchmark, claim, f"under {target:,} MB more", f"{extra:.0f} MB", extra < target, detail)

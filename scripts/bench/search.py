@@ -179,10 +179,10 @@ def measure_index(products: int) -> dict[str, float]:
         index = build_index(encoder, source, Path(folder) / "index", progress=False)
         built = memory_mb("VmHWM")
         index.nearest(index.vector_of("product-0000000"), top=10)
-        found = {"peak_mb": built, "searched_mb": memory_mb("VmHWM"), "seconds": time.perf_counter() - start}
+        measured = {"peak_mb": built, "searched_mb": memory_mb("VmHWM"), "seconds": time.perf_counter() - start}
         start = time.perf_counter()
         remove_products(index.path, source.ids.to_pylist()[::GROWTH])
-    return found | {"removal_seconds": time.perf_counter() - start}
+    return measured | {"removal_seconds": time.perf_counter() - start}
 
 
 def index_memory(context: Context) -> list[Result]:

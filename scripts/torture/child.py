@@ -25,21 +25,22 @@ RAISED = 99
 class Ended:
     """How a child ended.
 
-    ``code`` is its exit code (None where ``signal`` ended it), ``said`` what it wrote to both streams, ``late`` whether
-    it was ended because its time was up, ``orphans`` how many of its own children outlived it by ``ORPHAN_SECONDS``.
+    ``code`` is its exit code (None where ``signal`` ended it), ``printed`` what it wrote to both streams, ``late``
+    whether it was ended because its time was up, ``orphans`` how many of its children outlived it by
+    ``ORPHAN_SECONDS``.
     """
 
     code: int | None
     signal: int | None
-    said: str
+    printed: str
     seconds: float
     late: bool = False
     orphans: int = 0
 
     @property
     def last_line(self) -> str:
-        """The last line it said."""
-        lines = self.said.strip().splitlines()
+        """The last line that it printed."""
+        lines = self.printed.strip().splitlines()
         return lines[-1] if lines else ""
 
 
@@ -106,13 +107,13 @@ class Child:
         _RUNNING.discard(self.pid)
         orphans = _end_orphans(self._others | _RUNNING, ORPHAN_SECONDS)
         self._output.seek(0)
-        said = self._output.read().decode("utf-8", errors="replace")
+        printed = self._output.read().decode("utf-8", errors="replace")
         self._output.close()
         killed = os.WIFSIGNALED(status)
         return Ended(
             None if killed else os.WEXITSTATUS(status),
             os.WTERMSIG(status) if killed else None,
-            said,
+            printed,
             seconds,
             late,
             orphans,
@@ -152,11 +153,11 @@ def _adopt_orphans() -> None:
 
 def _children() -> set[int]:
     """The processes whose parent is this one, by ``/proc`` (empty where there is none)."""
-    found: set[int] = set()
+    children: set[int] = set()
     for file in Path("/proc/self/task").glob("*/children"):
         with contextlib.suppress(OSError):
-            found.update(map(int, file.read_text().split()))
-    return found
+            children.update(map(int, file.read_text().split()))
+    return children
 
 
 def _end_orphans(known: set[int], patience: float) -> int:

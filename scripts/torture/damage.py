@@ -11,7 +11,7 @@ from pathlib import Path
 
 from scripts.torture.disks import explained
 from scripts.torture.kills import Figures, Reference, Trials
-from scripts.torture.scene import copy_tree, said
+from scripts.torture.scene import copy_tree, outcome
 from scripts.torture.snapshot import PRESENT, compare, snapshot
 
 #: Pages for people, which are made anew or not looked at again.
@@ -24,14 +24,14 @@ def damage_results(trials: Trials, reference: Reference, wanted: int | None, see
     of_others = {name for name, digest in before.items() if reference.state.get(name) == digest}
     trials.start()
     trials.repeat()
-    finished = copy_tree(trials.place, trials.place.with_name("finished"))
+    finished = copy_tree(trials.workdir, trials.workdir.with_name("finished"))
     files = [path.relative_to(finished) for path in sorted(finished.rglob("*")) if _counts(path)]
     cases = [(file, name) for file in files for name in DAMAGES]
     if wanted is not None and wanted < len(cases):
         cases = random.Random(f"{seed} {trials.writer.name}").sample(cases, wanted)
     for file, name in cases:
-        copy_tree(finished, trials.place)
-        DAMAGES[name](trials.place / file)
+        copy_tree(finished, trials.workdir)
+        DAMAGES[name](trials.workdir / file)
         _judge(trials, reference, str(file), name, str(file) in of_others, figures)
 
 
@@ -46,11 +46,11 @@ def _judge(trials: Trials, reference: Reference, file: str, damage: str, of_othe
     figures.seconds += again.seconds
     if again.code != 0:
         if not explained(again):
-            figures.fault("unclear", f"{how}: {said(again)}")
+            figures.fault("unclear", f"{how}: {outcome(again)}")
         return
-    lost, left = compare(snapshot(trials.place), reference.state)
+    lost, left = compare(snapshot(trials.workdir), reference.state)
     left = [name for name in left if name != str(Path(file).parent)]  # which is empty now
-    if lost and (lost != [file] or not (of_others or file in again.said)):
+    if lost and (lost != [file] or not (of_others or file in again.printed)):
         figures.fault("unnoticed", f"{how}: {', '.join(lost[:5])}")
     if left:
         figures.fault("left_over", f"{how}: {', '.join(left[:5])}")

@@ -22,7 +22,7 @@ from typing import Any
 
 from scripts.torture.child import run_in_child
 from scripts.torture.mutations import mutate
-from scripts.torture.scene import copy_tree, said
+from scripts.torture.scene import copy_tree, outcome
 
 #: Seconds that one input may take; beyond, it hangs.
 PATIENCE = 30.0
@@ -51,8 +51,8 @@ class Reader:
 
     def choices(self) -> list[Path]:
         """The files that are damaged, relative to the folder."""
-        found = {path for pattern in self.files for path in self.folder.glob(pattern) if path.is_file()}
-        return sorted(path.relative_to(self.folder) for path in found)
+        files = {path for pattern in self.files for path in self.folder.glob(pattern) if path.is_file()}
+        return sorted(path.relative_to(self.folder) for path in files)
 
 
 class WrongResultError(Exception):
@@ -94,7 +94,7 @@ def fuzz(reader: Reader, inputs: int, seed: int, folder: Path, first: int = 0) -
 
     ended = run_in_child(read, intact)
     if ended.code != 0:
-        raise RuntimeError(f"the reader '{reader.name}' fails on its undamaged input: {said(ended)}")
+        raise RuntimeError(f"the reader '{reader.name}' fails on its undamaged input: {outcome(ended)}")
     shutil.rmtree(intact)
     figures, started = FuzzFigures(reader.name), time.monotonic()
     at = first
@@ -104,12 +104,12 @@ def fuzz(reader: Reader, inputs: int, seed: int, folder: Path, first: int = 0) -
     return figures
 
 
-def damaged_input(reader: Reader, number: int, seed: int, place: Path) -> Path:
-    """Damage a file of ``place``, a whole copy of the reader's folder, as input ``number`` has it; which file."""
+def damaged_input(reader: Reader, number: int, seed: int, workdir: Path) -> Path:
+    """Damage a file of ``workdir``, a whole copy of the reader's folder, as input ``number`` has it; which file."""
     chance = random.Random(f"{seed} {reader.name} {number}")
     files = reader.choices()
     file = chance.choice(files)
-    target = place / file
+    target = workdir / file
     if chance.randrange(ODD_PLACES) == 0:
         target.unlink()
         _something_else(target, chance)
@@ -186,7 +186,7 @@ def _take(message: dict[str, Any], at: int, figures: FuzzFigures) -> int:
 def _keep(
     reader: Reader, number: int, seed: int, folder: Path, signature: str, text: str, figures: FuzzFigures
 ) -> None:
-    """Make the input once more, and keep its damaged file beside what it came to."""
+    """Make the input once more, and keep its damaged file next to what it came to."""
     kept = folder / re.sub(r"\W+", "_", reader.name) / str(number)
     shutil.rmtree(kept, ignore_errors=True)
     shutil.copytree(reader.folder, kept)
@@ -205,16 +205,16 @@ def _work(reader: Reader, start: int, stop: int, seed: int, folder: Path, sender
     warnings.simplefilter("ignore")
     base = _memory()
     resource.setrlimit(resource.RLIMIT_AS, (_virtual_memory() + MEMORY,) * 2)
-    place = folder / f"worker_{os.getpid()}"
+    workdir = folder / f"worker_{os.getpid()}"
     local = FuzzFigures(reader.name)
-    shutil.copytree(reader.folder, place)
-    os.chdir(place)
+    shutil.copytree(reader.folder, workdir)
+    os.chdir(workdir)
     for number in range(start, stop):
         _say(sender, {"begin": number})
-        file = damaged_input(reader, number, seed, place)
+        file = damaged_input(reader, number, seed, workdir)
         began, signature, kind = time.monotonic(), "", "read"
         try:
-            reader.read(place, file)
+            reader.read(workdir, file)
         except E2FashionError as error:
             kind = "explained"
             if not str(error).strip() or "Traceback" in str(error):
@@ -227,17 +227,17 @@ def _work(reader: Reader, start: int, stop: int, seed: int, folder: Path, sender
                 _keep(reader, number, seed, folder, signature, _trace(), local)
             message |= {"signature": signature, "kept": local.faults[signature]}
         _say(sender, message)
-        _restore(reader, place, file)
-    shutil.rmtree(place, ignore_errors=True)
+        _restore(reader, workdir, file)
+    shutil.rmtree(workdir, ignore_errors=True)
     os._exit(0)
 
 
-def _restore(reader: Reader, place: Path, file: Path) -> None:
-    target = place / file
+def _restore(reader: Reader, workdir: Path, file: Path) -> None:
+    target = workdir / file
     if reader.writes:
-        shutil.rmtree(place)
-        shutil.copytree(reader.folder, place)
-        os.chdir(place)
+        shutil.rmtree(workdir)
+        shutil.copytree(reader.folder, workdir)
+        os.chdir(workdir)
         return
     if target.is_dir() and not target.is_symlink():
         shutil.rmtree(target)

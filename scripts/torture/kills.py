@@ -10,7 +10,7 @@ from pathlib import Path
 
 from scripts.torture.child import Child, Ended, run_in_child
 from scripts.torture.operations import Operations, Strike
-from scripts.torture.scene import Scene, copy_tree, said
+from scripts.torture.scene import Scene, copy_tree, outcome
 from scripts.torture.snapshot import compare, snapshot
 from scripts.torture.verbs import Writer
 
@@ -66,13 +66,13 @@ class Trials:
 
     def __init__(self, scene: Scene, writer: Writer, folder: Path) -> None:
         self.scene, self.writer = scene, writer
-        self.place = folder / "trial"
+        self.workdir = folder / "trial"
         self._count = folder / "operations"
         folder.mkdir(parents=True, exist_ok=True)
 
     def start(self) -> None:
         """Put the working folder into the state before the command."""
-        copy_tree(self.writer.before, self.place)
+        copy_tree(self.writer.before, self.workdir)
 
     def run(self, at: int | None = None, strike: Strike = "kill", kill_after: float | None = None) -> Ended:
         """The command, interrupted or not."""
@@ -80,20 +80,20 @@ class Trials:
 
     def begin(self, at: int | None = None, strike: Strike = "kill") -> Child:
         """The command as a child that runs."""
-        action, place, count = self.writer.action(self.scene), self.place, self._count
+        action, workdir, count = self.writer.action(self.scene), self.workdir, self._count
 
         def counted() -> int:
-            operations = Operations(place, at, strike)
+            operations = Operations(workdir, at, strike)
             try:
                 return action()
             finally:
                 count.write_text(str(operations.count))
 
-        return Child(counted, place)
+        return Child(counted, workdir)
 
     def repeat(self) -> Ended:
         """The command once more, uninterrupted."""
-        return run_in_child(self.writer.action(self.scene), self.place)
+        return run_in_child(self.writer.action(self.scene), self.workdir)
 
     def reference(self) -> Reference:
         """An uninterrupted run.
@@ -105,11 +105,11 @@ class Trials:
         before = self.state()
         ended = self.run()
         if ended.code != 0:
-            raise RuntimeError(f"{self.writer.name}: {said(ended)}")
-        operations, first, after = int(self._count.read_text()), snapshot(self.place), self.state()
+            raise RuntimeError(f"{self.writer.name}: {outcome(ended)}")
+        operations, first, after = int(self._count.read_text()), snapshot(self.workdir), self.state()
         self.start()
         self.repeat()
-        lost, left = compare(snapshot(self.place), first)
+        lost, left = compare(snapshot(self.workdir), first)
         if lost or left:
             raise RuntimeError(f"{self.writer.name}: two uninterrupted runs differ in {', '.join([*lost, *left])}")
         return Reference(operations, ended.seconds, first, before, after)
@@ -118,14 +118,14 @@ class Trials:
         """What :attr:`Writer.state` reads now, as plain values; a text that says why where it cannot be read."""
         if self.writer.state is None:
             return None
-        read, place, file = self.writer.state, self.place, self._count.with_name("state")
+        read, workdir, file = self.writer.state, self.workdir, self._count.with_name("state")
 
         def action() -> int:
-            file.write_text(json.dumps(read(place)), encoding="utf-8")
+            file.write_text(json.dumps(read(workdir)), encoding="utf-8")
             return 0
 
-        ended = run_in_child(action, self.place)
-        return json.loads(file.read_text(encoding="utf-8")) if ended.code == 0 else f"unreadable: {said(ended)}"
+        ended = run_in_child(action, self.workdir)
+        return json.loads(file.read_text(encoding="utf-8")) if ended.code == 0 else f"unreadable: {outcome(ended)}"
 
 
 def kill_at_operations(
@@ -136,7 +136,7 @@ def kill_at_operations(
         trials.start()
         ended = trials.run(number, strike)
         if ended.code is not None:
-            figures.fault("unclear", f"{strike} at operation {number}: {said(ended)}")
+            figures.fault("unclear", f"{strike} at operation {number}: {outcome(ended)}")
             continue
         examine(trials, reference, ended, f"{strike} at operation {number} of {reference.operations}", figures)
 
@@ -175,9 +175,9 @@ def examine(trials: Trials, reference: Reference, ended: Ended, how: str, figure
     again = trials.repeat()
     figures.seconds += again.seconds
     if again.code != 0:
-        figures.fault("refused", f"{how}: {said(again)}")
+        figures.fault("refused", f"{how}: {outcome(again)}")
         return
-    lost, left = compare(snapshot(trials.place), reference.state)
+    lost, left = compare(snapshot(trials.workdir), reference.state)
     if lost and not problem:
         figures.fault("lost", f"{how}: {', '.join(lost[:5])}")
     if left:

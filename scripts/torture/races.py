@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable
 from scripts.torture.child import Child, Ended
 from scripts.torture.disks import explained
 from scripts.torture.kills import Figures, Reference, Trials
-from scripts.torture.scene import said
+from scripts.torture.scene import outcome
 from scripts.torture.snapshot import compare, snapshot
 
 #: Seconds that the second process may wait for the first, which is stopped meanwhile.
@@ -23,7 +23,7 @@ def race_together(trials: Trials, reference: Reference, times: int, seed: int, f
         pause = chance.uniform(0, reference.seconds / 2)
         trials.start()
         first = trials.begin()
-        second = Child(_later(trials, pause), trials.place)
+        second = Child(_later(trials, pause), trials.workdir)
         _judge(trials, reference, [first.wait(), second.wait()], f"started {pause:.2f} s apart", figures)
 
 
@@ -35,7 +35,7 @@ def race_at_operations(trials: Trials, reference: Reference, chosen: Iterable[in
         if not first.until_stopped():
             first.wait()
             continue
-        second = Child(trials.writer.action(trials.scene), trials.place)
+        second = Child(trials.writer.action(trials.scene), trials.workdir)
         if not second.ends_within(WAIT):
             first.resume()
         waited = second.wait()
@@ -58,11 +58,11 @@ def _judge(trials: Trials, reference: Reference, both: list[Ended], how: str, fi
     figures.seconds += sum(ended.seconds for ended in both)
     failed = [ended for ended in both if ended.code != 0]
     if len(failed) == 2:
-        figures.fault("refused", f"{how}: both: {said(failed[0])}; {said(failed[1])}")
+        figures.fault("refused", f"{how}: both: {outcome(failed[0])}; {outcome(failed[1])}")
         return
     if failed and not explained(failed[0]):
-        figures.fault("unclear", f"{how}: {said(failed[0])}")
-    lost, left = compare(snapshot(trials.place), reference.state)
+        figures.fault("unclear", f"{how}: {outcome(failed[0])}")
+    lost, left = compare(snapshot(trials.workdir), reference.state)
     if lost:
         figures.fault("lost", f"{how}: {', '.join(lost[:5])}")
     if left:

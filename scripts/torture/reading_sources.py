@@ -55,12 +55,12 @@ def source_readers(scene: Scene) -> list[Reader]:
 def _source(name: str, **options: Any) -> Callable[[Path, Path], object]:
     """Every row of a source, each checked as ``data prepare on_error=skip`` does."""
 
-    def read(place: Path, _: Path) -> object:
+    def read(workdir: Path, _: Path) -> object:
         from e2fashion.data.config import build_source
         from e2fashion.data.rows import ProductError, check_row
         from e2fashion.data.sources.base import SourceProblem, rows_of
 
-        source = build_source(name, {"path": str(place), **options})
+        source = build_source(name, {"path": str(workdir), **options})
         kept = skipped = 0
         for row in rows_of(source):
             try:
@@ -70,7 +70,7 @@ def _source(name: str, **options: Any) -> Callable[[Path, Path], object]:
                 kept += 1
             except ProductError:
                 skipped += 1
-        file = place / str(options.get("table", ""))
+        file = workdir / str(options.get("table", ""))
         if file.suffix in (".csv", ".tsv") and not skipped and kept < _physical_rows(file):
             raise WrongResultError(f"{kept} rows of {_physical_rows(file)} lines, and none is listed as skipped")
         return kept
@@ -90,29 +90,29 @@ def _physical_rows(file: Path) -> int:
     return len([line for line in text.split(b"\n") if line.strip(b"\r\n,;\t \x00")]) - 1
 
 
-def _read_list(place: Path, _: Path) -> object:
+def _read_list(workdir: Path, _: Path) -> object:
     from e2fashion.data.transforms import ImageTransform
     from e2fashion.tasks.search.sources import open_products
 
-    products = open_products(str(place / "list.txt"))
+    products = open_products(str(workdir / "list.txt"))
     transform = ImageTransform(16, "squeeze")
     return [products.square(position, transform).shape for position in range(min(len(products.ids), 20))]
 
 
-def _read_compositions(place: Path, _: Path) -> object:
+def _read_compositions(workdir: Path, _: Path) -> object:
     """Every line as a composition: what is understood is written so that it is read the same again."""
     from e2fashion.data.composition.grammar import parse_composition
     from e2fashion.text_files import read_text
 
-    lines = read_text(place / "compositions.txt", "a list of compositions").splitlines()
-    for found in map(parse_composition, lines):
-        again = parse_composition(str(found))
-        if found.kind == "percentages" and (again.kind, str(again)) != (found.kind, str(found)):
-            raise WrongResultError(f"{str(found)[:60]!r} is read again as {str(again)[:60]!r}")
+    lines = read_text(workdir / "compositions.txt", "a list of compositions").splitlines()
+    for parsed in map(parse_composition, lines):
+        again = parse_composition(str(parsed))
+        if parsed.kind == "percentages" and (again.kind, str(again)) != (parsed.kind, str(parsed)):
+            raise WrongResultError(f"{str(parsed)[:60]!r} is read again as {str(again)[:60]!r}")
     return len(lines)
 
 
-def _read_pictures(place: Path, damaged: Path) -> object:
+def _read_pictures(workdir: Path, damaged: Path) -> object:
     """A picture on both ways on which pictures are decoded: into a catalogue, and to be embedded at once."""
     from e2fashion.data.decode import decode_image, read_pixels
     from e2fashion.data.rows import ProductError, check_row
@@ -120,10 +120,10 @@ def _read_pictures(place: Path, damaged: Path) -> object:
 
     refused: ProductError | None = None
     try:
-        decode_image(check_row(SourceRow("row 1", "p", place / damaged, "a text", {}), 100, 1_000_000).image)
+        decode_image(check_row(SourceRow("row 1", "p", workdir / damaged, "a text", {}), 100, 1_000_000).image)
     except ProductError as error:
         refused = error
-    read_pixels(place / damaged)
+    read_pixels(workdir / damaged)
     if refused is not None:
         raise refused
     return None

@@ -11,7 +11,7 @@ from typing import Any
 from scripts.torture.child import run_in_child
 from scripts.torture.fuzz import Reader
 from scripts.torture.operations import Operations
-from scripts.torture.scene import Scene, copy_tree, said
+from scripts.torture.scene import Scene, copy_tree, outcome
 from scripts.torture.verbs import PROBE
 
 Read = Callable[[Path, Path], object]
@@ -97,7 +97,7 @@ def _command(*words: str) -> Read:
 REMOVE = _command("index", "remove", "index", "file=ids.txt")
 
 
-def _read_configuration(place: Path, damaged: Path) -> object:
+def _read_configuration(workdir: Path, damaged: Path) -> object:
     from e2fashion.ablation.plan import load_ablation
     from e2fashion.config import load_config
     from e2fashion.data.config import build_source, load_prepare_config
@@ -106,37 +106,37 @@ def _read_configuration(place: Path, damaged: Path) -> object:
     from e2fashion.training.config import RunConfig, run_identity
 
     if damaged.stem in ("run", "base"):
-        return run_identity(load_config(RunConfig, place / "run.yaml"), "data")
+        return run_identity(load_config(RunConfig, workdir / "run.yaml"), "data")
     if damaged.stem == "ablation":
-        return load_ablation(place / "ablation.yaml")
+        return load_ablation(workdir / "ablation.yaml")
     if damaged.stem == "prepare":
-        prepared, options = load_prepare_config(place / "prepare.yaml", [])
+        prepared, options = load_prepare_config(workdir / "prepare.yaml", [])
         return build_source(prepared.source, options)
     if damaged.stem == "published":
-        return load_published(place / "published.yaml")
-    return load_config(CaptionTrainConfig, place / "caption.yaml")
+        return load_published(workdir / "published.yaml")
+    return load_config(CaptionTrainConfig, workdir / "caption.yaml")
 
 
-def _read_model(place: Path, _: Path) -> object:
+def _read_model(workdir: Path, _: Path) -> object:
     from e2fashion.encoder import load_encoder
 
-    encoder = load_encoder(str(place))
+    encoder = load_encoder(str(workdir))
     return encoder.embed_texts(["a red garment"]), encoder.embed_images(_picture())
 
 
-def _read_catalogue(place: Path, _: Path) -> object:
+def _read_catalogue(workdir: Path, _: Path) -> object:
     from e2fashion.data.catalogue import Catalogue
     from e2fashion.data.decode import decode_image
 
-    opened = Catalogue.load(place)
+    opened = Catalogue.load(workdir)
     return [decode_image(sample.image).shape for name in opened.split_names for sample in opened.samples(name)]
 
 
-def _read_index(place: Path, _: Path) -> object:
+def _read_index(workdir: Path, _: Path) -> object:
     from e2fashion.commands.search import description
     from e2fashion.tasks.search.index import open_index
 
-    index = open_index(place)
+    index = open_index(workdir)
     return description(index), index.hits([0, 1], [0.5, 0.4])
 
 
@@ -145,10 +145,10 @@ def _read_tags(run: str) -> Read:
 
     encoder = load_encoder(run)
 
-    def read(place: Path, _: Path) -> object:
+    def read(workdir: Path, _: Path) -> object:
         from e2fashion.tasks.classification.tag_predictor import load_tag_predictor
 
-        return load_tag_predictor(encoder, place / "run" / "tags.json").predict_tags(_picture())
+        return load_tag_predictor(encoder, workdir / "run" / "tags.json").predict_tags(_picture())
 
     return read
 
@@ -158,18 +158,18 @@ def _read_decoder(run: str) -> Read:
 
     encoder = load_encoder(run)
 
-    def read(place: Path, _: Path) -> object:
+    def read(workdir: Path, _: Path) -> object:
         from e2fashion.tasks.captioning.captioner import load_captioner
 
-        return load_captioner(place / "decoder", encoder).caption(encoder.embed_images(_picture()))
+        return load_captioner(workdir / "decoder", encoder).caption(encoder.embed_images(_picture()))
 
     return read
 
 
-def _convert(place: Path, _: Path) -> object:
+def _convert(workdir: Path, _: Path) -> object:
     words = ("converted/open_clip_model.safetensors", "source=open_clip", "tokenizer=converted/tokenizer")
-    shutil.rmtree(place / "back", ignore_errors=True)
-    return _command("convert", *words, "output=back")(place, place)
+    shutil.rmtree(workdir / "back", ignore_errors=True)
+    return _command("convert", *words, "output=back")(workdir, workdir)
 
 
 def _probe_again(data: str) -> Read:
@@ -226,7 +226,7 @@ def _made(scene: Scene, folder: Path, *commands: tuple[str, ...]) -> Path:
     for words in commands:
         ended = run_in_child(scene.verb(words), folder)
         if ended.code != 0:
-            raise RuntimeError(f"{' '.join(words)}: {said(ended)}")
+            raise RuntimeError(f"{' '.join(words)}: {outcome(ended)}")
     return folder
 
 

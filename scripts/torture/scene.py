@@ -107,7 +107,7 @@ class Scene:
         if not target.exists():
             ended = run_in_child(self.verb([*words, f"output={target}"]), self.path)
             if ended.code != 0:
-                raise RuntimeError(f"the starting material cannot be made: {' '.join(words)}: {said(ended)}")
+                raise RuntimeError(f"the starting material cannot be made: {' '.join(words)}: {outcome(ended)}")
         return target
 
     def need_run(self) -> Path:
@@ -159,7 +159,7 @@ def import_libraries() -> None:
     torch.set_num_threads(1)
 
 
-def said(ended: Ended) -> str:
+def outcome(ended: Ended) -> str:
     """How a child ended, in one line."""
     how = f"signal {ended.signal}" if ended.code is None else f"exit code {ended.code}"
     return f"{how}: {ended.last_line[:300]}"

@@ -17,11 +17,11 @@ from scripts.torture.report import Session
 from scripts.torture.scene import Scene
 from scripts.torture.verbs import writers
 
-#: Rooms in bytes that a small disk leaves beside what is there.
+#: Bytes that a small disk leaves free.
 ROOMS = (4_096, 20_000, 60_000, 150_000, 400_000)
 
 
-class Asked(Protocol):
+class TrialOptions(Protocol):
     """The options that matter here, see :class:`scripts.torture.__main__.Options`."""
 
     seed: int
@@ -30,30 +30,30 @@ class Asked(Protocol):
     only: str
 
 
-def run_trials(scene: Scene, parts: Sequence[str], asked: Asked, folder: Path, session: Session) -> None:
+def run_trials(scene: Scene, parts: Sequence[str], options: TrialOptions, folder: Path, session: Session) -> None:
     """Every part but the damaged inputs, of every command."""
     chosen = [part for part in _PARTS if part in parts]
     session.parts = {part: [] for part in chosen}
     for writer in writers(scene):
-        if not _is_chosen(writer.name, asked.only):
+        if not _is_chosen(writer.name, options.only):
             continue
         trials = Trials(scene, writer, folder)
         reference = trials.reference()
         for part in chosen:
             figures = Figures(writer.name)
-            _PARTS[part](trials, reference, asked, figures)
+            _PARTS[part](trials, reference, options, figures)
             session.parts[part].append(figures)
             _say(f"{part}: {writer.name}: {figures.trials} trials, {len(figures.faults)} faults")
             for fault in figures.faults:
                 _say(f"  {fault}")
 
 
-def run_fuzz(scene: Scene, asked: Asked, folder: Path, session: Session) -> None:
+def run_fuzz(scene: Scene, options: TrialOptions, folder: Path, session: Session) -> None:
     """Every reader, its share of the inputs."""
-    readers = [item for item in (*source_readers(scene), *state_readers(scene)) if _is_chosen(item.name, asked.only)]
+    readers = [item for item in (*source_readers(scene), *state_readers(scene)) if _is_chosen(item.name, options.only)]
     whole = sum(reader.weight for reader in readers)
     for reader in readers:
-        figures = fuzz(reader, max(round(asked.inputs * reader.weight / whole), 1), asked.seed, folder)
+        figures = fuzz(reader, max(round(options.inputs * reader.weight / whole), 1), options.seed, folder)
         session.readers.append(figures)
         _say(
             f"fuzz: {reader.name}: {figures.inputs:,} inputs in {figures.seconds:.0f} s, {figures.unexplained} "
@@ -61,32 +61,34 @@ def run_fuzz(scene: Scene, asked: Asked, folder: Path, session: Session) -> None
         )
 
 
-def _kill(trials: Trials, reference: Reference, asked: Asked, figures: Figures) -> None:
+def _kill(trials: Trials, reference: Reference, options: TrialOptions, figures: Figures) -> None:
     """At every operation where they are few enough, and a third as often at random moments."""
-    kills.kill_at_operations(trials, reference, kills.spread(reference.operations, asked.trials, asked.seed), figures)
-    kills.kill_at_random(trials, reference, max(asked.trials // 3, 1), asked.seed, figures)
+    kills.kill_at_operations(
+        trials, reference, kills.spread(reference.operations, options.trials, options.seed), figures
+    )
+    kills.kill_at_random(trials, reference, max(options.trials // 3, 1), options.seed, figures)
 
 
-def _fill(trials: Trials, reference: Reference, asked: Asked, figures: Figures) -> None:
-    numbers = [number for number, _ in kills.spread(reference.operations, max(asked.trials // 4, 1), asked.seed)]
+def _fill(trials: Trials, reference: Reference, options: TrialOptions, figures: Figures) -> None:
+    numbers = [number for number, _ in kills.spread(reference.operations, max(options.trials // 4, 1), options.seed)]
     failing: tuple[Strike, ...] = ("full", "read_only")
     disks.fail_at_operations(trials, reference, [(n, failing[k % 2]) for k, n in enumerate(numbers)], figures)
     if disks.can_mount():
         disks.fill_small_disk(trials, reference, ROOMS, figures)
 
 
-def _damage(trials: Trials, reference: Reference, asked: Asked, figures: Figures) -> None:
-    damage.damage_results(trials, reference, asked.trials // 2, asked.seed, figures)
+def _damage(trials: Trials, reference: Reference, options: TrialOptions, figures: Figures) -> None:
+    damage.damage_results(trials, reference, options.trials // 2, options.seed, figures)
 
 
-def _race(trials: Trials, reference: Reference, asked: Asked, figures: Figures) -> None:
-    wanted = max(asked.trials // 6, 1)
-    races.race_together(trials, reference, wanted, asked.seed, figures)
-    numbers = [number for number, _ in kills.spread(reference.operations, wanted, asked.seed)]
+def _race(trials: Trials, reference: Reference, options: TrialOptions, figures: Figures) -> None:
+    wanted = max(options.trials // 6, 1)
+    races.race_together(trials, reference, wanted, options.seed, figures)
+    numbers = [number for number, _ in kills.spread(reference.operations, wanted, options.seed)]
     races.race_at_operations(trials, reference, numbers, figures)
 
 
-_PARTS: dict[str, Callable[[Trials, Reference, Asked, Figures], None]] = {
+_PARTS: dict[str, Callable[[Trials, Reference, TrialOptions, Figures], None]] = {
     "kills": _kill,
     "disks": _fill,
     "damage": _damage,

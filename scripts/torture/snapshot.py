@@ -14,7 +14,7 @@ import yaml
 
 #: Keys of JSON files and records whose values are measured anew by every run, or say when and how it was called.
 MEASURED = {"seconds", "peak_memory_mb", "command", "created", "time", "loggers", "images_per_second", "commit"}
-#: A checksum over the values beside it, measured ones among them.
+#: A checksum over the other values, measured ones among them.
 SEAL = "checksum"
 #: Files of which only the presence counts: what was logged, and locks.
 PRESENT = re.compile(r"(log\.txt|.*\.log|.*\.lock)")
@@ -24,22 +24,22 @@ _DURATION = re.compile(r"\b\d+(\.\d+)? ?(s|min|h|seconds|MB)\b")
 
 def snapshot(folder: Path) -> dict[str, str]:
     """Every file and empty folder below ``folder`` with what identifies its content."""
-    found: dict[str, str] = {}
+    contents: dict[str, str] = {}
     for path in sorted(folder.rglob("*")):
         name = str(path.relative_to(folder))
         if path.is_symlink():
-            found[name] = f"link to {path.readlink()}"
+            contents[name] = f"link to {path.readlink()}"
         elif path.is_file():
-            found[name] = "present" if PRESENT.fullmatch(path.name) else _digest(path)
+            contents[name] = "present" if PRESENT.fullmatch(path.name) else _digest(path)
         elif path.is_dir() and not any(path.iterdir()):
-            found[name] = "empty folder"
-    return found
+            contents[name] = "empty folder"
+    return contents
 
 
-def compare(found: dict[str, str], expected: dict[str, str]) -> tuple[list[str], list[str]]:
+def compare(contents: dict[str, str], expected: dict[str, str]) -> tuple[list[str], list[str]]:
     """What is missing or differs, and what is left over."""
-    lost = [name for name, digest in expected.items() if found.get(name) != digest]
-    return lost, sorted(found.keys() - expected.keys())
+    lost = [name for name, digest in expected.items() if contents.get(name) != digest]
+    return lost, sorted(contents.keys() - expected.keys())
 
 
 def _digest(file: Path) -> str:

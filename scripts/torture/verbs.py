@@ -8,7 +8,7 @@ from pathlib import Path
 
 from scripts.torture.child import run_in_child
 from scripts.torture.processes import fork_instead_of_starting
-from scripts.torture.scene import PREPARED, Scene, copy_tree, said
+from scripts.torture.scene import PREPARED, Scene, copy_tree, outcome
 from scripts.torture.snapshot import snapshot
 
 #: What identifies the state of a folder that was there before; raises where it cannot be read.
@@ -86,29 +86,29 @@ def writers(scene: Scene) -> list[Writer]:
 PROBE = ("entity=brand", "min_examples=2", "resamples=20", "strengths=[0.1]", "max_iterations=50")
 
 
-def catalogue(place: Path) -> object:
+def catalogue(workdir: Path) -> object:
     """Every row of the catalogue, by its fingerprint."""
     from e2fashion.data.catalogue import Catalogue
 
-    opened = Catalogue.load(place / "catalogue")
+    opened = Catalogue.load(workdir / "catalogue")
     rows = [opened.split(name)[:] for name in opened.manifest.splits]
     return (opened.fingerprint, [len(split["product_id"]) for split in rows])
 
 
-def index(place: Path) -> object:
+def index(workdir: Path) -> object:
     """The products that are found, and what is stored of them."""
     from e2fashion.tasks.search.index import open_index
 
-    opened = open_index(place / "index")
+    opened = open_index(workdir / "index")
     return sorted(opened.product_ids)
 
 
-def run_folder(place: Path) -> object:
+def run_folder(workdir: Path) -> object:
     """The records, and the bytes of the model."""
     from e2fashion.records import read_records
     from e2fashion.run_folder import RunFolder
 
-    run = RunFolder(place / "run")
+    run = RunFolder(workdir / "run")
     records = [record.as_dict() for record in read_records(run.results)]
     stages = sorted(run.read_record()["stages"])
     return [*map(repr, records), *stages, *sorted(snapshot(run.model).items())]
@@ -117,8 +117,8 @@ def run_folder(place: Path) -> object:
 def folder(name: str) -> Reading:
     """Every file of a folder."""
 
-    def read(place: Path) -> object:
-        return sorted(snapshot(place / name).items())
+    def read(workdir: Path) -> object:
+        return sorted(snapshot(workdir / name).items())
 
     return read
 
@@ -131,21 +131,21 @@ class _Before:
 
     def by(self, name: str, words: tuple[str, ...], start: Path | None = None) -> Path:
         """A working folder in which ``words`` have run."""
-        place = self._scene.path / "before" / name
-        if not place.exists():
-            copy_tree(start, place)
+        workdir = self._scene.path / "before" / name
+        if not workdir.exists():
+            copy_tree(start, workdir)
             writer = replace(Writer(name, words))
-            ended = run_in_child(writer.action(self._scene), place)
+            ended = run_in_child(writer.action(self._scene), workdir)
             if ended.code != 0:
-                raise RuntimeError(f"{name}: {said(ended)}")
-        return place
+                raise RuntimeError(f"{name}: {outcome(ended)}")
+        return workdir
 
     def copied(self, name: str, source: Path, called: str) -> Path:
         """A working folder that holds a copy of ``source``."""
-        place = self._scene.path / "before" / name
-        if not place.exists():
-            copy_tree(source, place / called)
-        return place
+        workdir = self._scene.path / "before" / name
+        if not workdir.exists():
+            copy_tree(source, workdir / called)
+        return workdir
 
     def index_to_shrink(self, indexed: Path) -> Path:
         """An index of all splits, so that the products to remove are there."""
