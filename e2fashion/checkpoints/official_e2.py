@@ -76,7 +76,7 @@ def _transposed(entities: Sequence[str], fusion_layers: Sequence[int]) -> dict[s
 
 
 def _token_names(index: int, groups: int) -> list[str]:
-    """The names of a group's tokens in sequence: the code prepends them one by one, so the last stands first."""
+    """The names of a group's tokens in sequence: the code prepends them one by one, so the last comes first."""
     count, start = TOKENS_PER_ENTITY * groups, TOKENS_PER_ENTITY * index
     return [f"visual.token_{count - start - offset}_embedding" for offset in range(TOKENS_PER_ENTITY)]
 

@@ -52,8 +52,8 @@ def image_findings(content: Content, config: Thresholds) -> list[Finding]:
     readable = [row for row in range(len(content)) if content.pixels[row] is not None]
     groups = group_rows(content, readable, [content.pixels[row] for row in readable])
     keys = list(groups)
-    stands = [groups[key][0] for key in keys]
-    near = near_images(content.hashes[stands], content.thumbs[stands], config.near_bits, config.near_pixels)
+    firsts = [groups[key][0] for key in keys]
+    near = near_images(content.hashes[firsts], content.thumbs[firsts], config.near_bits, config.near_pixels)
     kind = Kind(
         name="pictures",
         what="images",

@@ -249,14 +249,14 @@ def _closest_images(
     closest = {
         row: (0.0, foreign[digest]) for digest, rows in ours_by_digest.items() if digest in foreign for row in rows
     }
-    groups, stands = list(ours_by_digest.values()), list(foreign.values())
+    groups, firsts = list(ours_by_digest.values()), list(foreign.values())
     first = [rows[0] for rows in groups]
-    hashes = np.concatenate([content.hashes[first], other.hashes[stands]])
-    thumbs = np.concatenate([content.thumbs[first], other.thumbs[stands]])
+    hashes = np.concatenate([content.hashes[first], other.hashes[firsts]])
+    thumbs = np.concatenate([content.thumbs[first], other.thumbs[firsts]])
     for one, two, gap in near_images(hashes, thumbs, bits, difference):
         if one < len(first) <= two:
             for row in groups[one]:
-                closest.setdefault(row, (gap, stands[two - len(first)]))  # the closest come first
+                closest.setdefault(row, (gap, firsts[two - len(first)]))  # the closest come first
     return closest
 
 

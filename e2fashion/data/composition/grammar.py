@@ -25,7 +25,7 @@ TOLERANCE = 1.0
 
 @dataclass(frozen=True)
 class Share:
-    """One fibre of a part: ``fibre`` by its name here, in per cent of the part (None: not said), as ``written``.
+    """One fibre of a part: ``fibre`` by its name here, in per cent of the part (None: not stated), as ``written``.
 
     An unknown fibre keeps its words, in lower case, with ``known`` False; of a percentage of nothing it is None.
     """

@@ -96,7 +96,7 @@ class HubSource:
         return (table for _, table in self._pairs())
 
     def _named(self, tables: Mapping[str, Any]) -> dict[str, str | None]:
-        """Our split, or None where none is said, of every split that is used."""
+        """Our split, or None where none is given, of every split that is used."""
         if missing := [split for split in self.splits if split not in tables]:
             raise E2FashionError(f"{self.path} has no split '{missing[0]}'. It has: {', '.join(tables)}.")
         if wrong := [split for split in self.splits.values() if split not in _SPLIT_NAMES]:
