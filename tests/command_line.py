@@ -10,9 +10,9 @@ Capture = pytest.CaptureFixture[str]
 def refused(capsys: Capture, *arguments: str) -> str:
     """The one line that a refused command writes to stderr."""
     assert main(arguments) == 1
-    said = capsys.readouterr()
-    assert said.out == ""
-    (line,) = said.err.splitlines()
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    (line,) = printed.err.splitlines()
     assert line.startswith("error: ")
     return line
 
@@ -20,6 +20,6 @@ def refused(capsys: Capture, *arguments: str) -> str:
 def done(capsys: Capture, *arguments: str) -> str:
     """What a command that succeeds writes to stdout."""
     code = main([*arguments, "--quiet"])
-    said = capsys.readouterr()
-    assert code == 0, said.err
-    return said.out
+    printed = capsys.readouterr()
+    assert code == 0, printed.err
+    return printed.out

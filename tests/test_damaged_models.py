@@ -48,8 +48,8 @@ def one_line_or_fine(load: Callable[[], Any], why: str) -> Any:
     try:
         return load()
     except E2FashionError as error:
-        said = str(error)
-    assert len(said.strip().splitlines()) == 1, f"{why}: {said}"
+        printed = str(error)
+    assert len(printed.strip().splitlines()) == 1, f"{why}: {printed}"
     return None
 
 
@@ -116,14 +116,14 @@ def test_a_flipped_bit_of_a_weight_or_a_tokenizer_is_noticed(
     content = bytearray(weights.read_bytes())
     content[-4] ^= 1  # the lowest bit of the last weight's fraction
     weights.write_bytes(content)
-    said = (
+    printed = (
         r"model\.safetensors is damaged: its content .* if the change is meant, delete checksums\.json in its folder\."
     )
     loads: list[Callable[[], Any]] = [lambda: load_encoder(opened), lambda: E2Model.from_clip(folder)]
     if writer in ("run", "export"):
         loads.append(lambda: E2Model.from_pretrained(folder))
     for load in loads:
-        with pytest.raises(E2FashionError, match=said):
+        with pytest.raises(E2FashionError, match=printed):
             load()
     content[-4] ^= 1
     weights.write_bytes(content)
@@ -229,7 +229,7 @@ def test_a_damaged_prefix_is_compared_with_its_shape(decoder: Path, tmp_path: Pa
         value = tensors.pop("constants")
         tensors |= {"other": value} if how == "renamed" else {"constants": value * float("nan")}
 
-    for how, said in (("renamed", r"missing \(1\): constants; unknown \(1\): other"), ("nan", r"not finite \(1\)")):
+    for how, printed in (("renamed", r"missing \(1\): constants; unknown \(1\): other"), ("nan", r"not finite \(1\)")):
         folder = tmp_path / how
         shutil.copytree(decoder, folder)
         tensors = load_file(folder / "prefix.safetensors")
@@ -238,7 +238,7 @@ def test_a_damaged_prefix_is_compared_with_its_shape(decoder: Path, tmp_path: Pa
         with pytest.raises(E2FashionError, match=r"prefix\.safetensors is damaged: .*delete checksums\.json"):
             load_decoder(folder)
         (folder / "checksums.json").unlink()  # an earlier version's folder
-        with pytest.raises(E2FashionError, match=said):
+        with pytest.raises(E2FashionError, match=printed):
             load_decoder(folder)
 
 
@@ -273,7 +273,7 @@ def test_a_damaged_checkpoint_is_known_before_it_is_read(tmp_path: Path) -> None
     torch.save(whole, file)
     content = file.read_bytes()
     assert damage_of(file) is None
-    found = 0
+    result = 0
     for copy in flips(content, 300, seed=0):
         file.write_bytes(copy)
         if damage_of(file) is None:
@@ -281,8 +281,8 @@ def test_a_damaged_checkpoint_is_known_before_it_is_read(tmp_path: Path) -> None
             assert torch.equal(read.pop("state_dict")["weight"], torch.arange(256.0))
             assert read == {key: value for key, value in whole.items() if key != "state_dict"}
         else:
-            found += 1
-    assert found > 200
+            result += 1
+    assert result > 200
 
 
 @pytest.mark.parametrize("content", [[1], {"state_dict": {}}, "text"])

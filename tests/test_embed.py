@@ -65,42 +65,42 @@ BATCHES = [batch_of(["a", "a", "b"], [5, 5, 7]), batch_of(["b", "c", "c"], [8, 5
 
 
 def test_rows_say_whose_they_are() -> None:
-    found = embed_split(Model(), BATCHES, categories={"a": "shirt", "c": None})
-    assert found.product_ids == ("a", "b", "c")
-    assert found.categories == ("shirt", None, None)
-    assert found.image_product.tolist() == [0, 0, 1, 1, 2, 2]
-    assert found.image_view.tolist() == [0, 1, 0, 1, 0, 1]
-    assert found.text_product.tolist() == [0, 1, 1, 2]
-    assert found.text_group.tolist() == [1005, 1007, 1008, 1005]
+    result = embed_split(Model(), BATCHES, categories={"a": "shirt", "c": None})
+    assert result.product_ids == ("a", "b", "c")
+    assert result.categories == ("shirt", None, None)
+    assert result.image_product.tolist() == [0, 0, 1, 1, 2, 2]
+    assert result.image_view.tolist() == [0, 1, 0, 1, 0, 1]
+    assert result.text_product.tolist() == [0, 1, 1, 2]
+    assert result.text_group.tolist() == [1005, 1007, 1008, 1005]
 
 
 def test_first_rows_are_the_first_view_and_text() -> None:
-    found = embed_split(Model(), BATCHES)
-    assert found.first_images.tolist() == [0, 2, 4]
-    assert found.first_texts.tolist() == [0, 1, 3]
+    result = embed_split(Model(), BATCHES)
+    assert result.first_images.tolist() == [0, 2, 4]
+    assert result.first_texts.tolist() == [0, 1, 3]
 
 
 def test_every_distinct_text_is_read_once_and_shared() -> None:
     model = Model()
-    found = embed_split(model, BATCHES)
+    result = embed_split(model, BATCHES)
     assert model.texts == 3
-    assert torch.equal(found.text_embeds[0], found.text_embeds[3])
+    assert torch.equal(result.text_embeds[0], result.text_embeds[3])
 
 
 def test_equals_embedding_row_by_row() -> None:
     model = Model()
-    found = embed_split(model, BATCHES)
+    result = embed_split(model, BATCHES)
     pixels = torch.cat([batch.pixel_values for batch in BATCHES])
     expected = F.normalize(model.get_image_features(normalize(pixels, CLIP_MEAN, CLIP_STD)).pooler_output, dim=-1)
-    assert torch.allclose(found.image_embeds, expected, atol=1e-6)
-    assert torch.allclose(found.text_embeds.norm(dim=1), torch.ones(4), atol=1e-6)
+    assert torch.allclose(result.image_embeds, expected, atol=1e-6)
+    assert torch.allclose(result.text_embeds.norm(dim=1), torch.ones(4), atol=1e-6)
 
 
 def test_float_pixels_are_taken_as_they_are() -> None:
     pixels = torch.randn(2, 3, 2, 2)
     model = Model()
-    found = embed_split(model, [batch_of(["a", "b"], [1, 2], pixels)])
-    assert torch.allclose(found.image_embeds, F.normalize(pixels.mean((-1, -2)) @ model.weight, dim=-1), atol=1e-6)
+    result = embed_split(model, [batch_of(["a", "b"], [1, 2], pixels)])
+    assert torch.allclose(result.image_embeds, F.normalize(pixels.mean((-1, -2)) @ model.weight, dim=-1), atol=1e-6)
 
 
 def test_old_and_new_return_values_are_read() -> None:
@@ -117,8 +117,8 @@ def test_twice_is_bit_equal_and_the_model_keeps_its_mode() -> None:
 
 
 def test_embeddings_are_fp32_whatever_the_precision() -> None:
-    found = embed_split(Model(), BATCHES, precision="bf16")
-    assert found.image_embeds.dtype == found.text_embeds.dtype == torch.float32
+    result = embed_split(Model(), BATCHES, precision="bf16")
+    assert result.image_embeds.dtype == result.text_embeds.dtype == torch.float32
 
 
 def test_nothing_to_embed_is_refused() -> None:

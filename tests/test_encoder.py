@@ -46,28 +46,28 @@ def assert_unit(embeds: Tensor) -> None:
 def test_images_are_embedded_as_evaluation_embeds_them(encoder: Encoder, synth_catalogue: Catalogue) -> None:
     expected = embed_catalogue(encoder, synth_catalogue, "val", views=True, progress=False)
     pictures = [Image.open(io.BytesIO(sample.image)) for sample in synth_catalogue.samples("val")]
-    found = encoder.embed_images(pictures, batch_size=7)
-    torch.testing.assert_close(found, expected.image_embeds, atol=1e-5, rtol=0)
-    assert_unit(found)
+    result = encoder.embed_images(pictures, batch_size=7)
+    torch.testing.assert_close(result, expected.image_embeds, atol=1e-5, rtol=0)
+    assert_unit(result)
 
 
 def test_texts_are_embedded_as_evaluation_embeds_them(encoder: Encoder, synth_catalogue: Catalogue) -> None:
     expected = embed_catalogue(encoder, synth_catalogue, "val", progress=False)
     texts = {s.product_id: encoder.template.render(s.tags, s.description) for s in synth_catalogue.samples("val")}
     assert max(len(encoder.tokenizer(text)["input_ids"]) for text in texts.values()) > encoder.context_length
-    found = encoder.embed_texts([texts[product] for product in expected.product_ids], batch_size=5)
-    torch.testing.assert_close(found, expected.text_embeds[expected.first_texts], atol=1e-5, rtol=0)
-    assert_unit(found)
+    result = encoder.embed_texts([texts[product] for product in expected.product_ids], batch_size=5)
+    torch.testing.assert_close(result, expected.text_embeds[expected.first_texts], atol=1e-5, rtol=0)
+    assert_unit(result)
 
 
 def test_regions_are_embedded_as_features_are_extracted(encoder: Encoder, synth_catalogue: Catalogue) -> None:
     expected = extract_features(encoder, synth_catalogue, "val", progress=False)
     first = {sample.product_id: sample for sample in reversed(list(synth_catalogue.samples("val")))}
     pictures = [Image.open(io.BytesIO(first[product].image)) for product in expected.product_ids]
-    found = encoder.embed_regions(pictures, batch_size=7)
-    assert found.shape == (len(pictures), 1, 16)
-    torch.testing.assert_close(found[:, 0], expected.regions["brand"], atol=1e-5, rtol=0)
-    assert_unit(found)
+    result = encoder.embed_regions(pictures, batch_size=7)
+    assert result.shape == (len(pictures), 1, 16)
+    torch.testing.assert_close(result[:, 0], expected.regions["brand"], atol=1e-5, rtol=0)
+    assert_unit(result)
 
 
 def test_an_encoder_is_what_tasks_ask_for(encoder: Encoder) -> None:
@@ -138,10 +138,10 @@ def test_an_unknown_on_error_is_refused(encoder: Encoder, picture: Image.Image) 
 def test_embedding_is_the_same_whatever_mode_the_model_is_in(encoder: Encoder, picture: Image.Image) -> None:
     expected = encoder.embed_images(picture)
     encoder.model.train()
-    found = encoder.embed_images(picture)
+    result = encoder.embed_images(picture)
     assert encoder.model.training
     encoder.model.eval()
-    assert torch.equal(found, expected)
+    assert torch.equal(result, expected)
 
 
 def test_a_run_folder_loads_like_its_model_folder(model_folder: Path, encoder: Encoder) -> None:
@@ -192,7 +192,7 @@ def test_texts_are_cut_where_training_cut_them(encoder: Encoder, synth_catalogue
     text = "a blue shirt with a long description"
     torch.testing.assert_close(loaded.embed_texts(text), shorter.embed_texts(text))
     assert not torch.allclose(loaded.embed_texts(text), encoder.embed_texts(text), atol=1e-3)
-    found = embed_catalogue(loaded, synth_catalogue, "val", progress=False)
+    result = embed_catalogue(loaded, synth_catalogue, "val", progress=False)
     texts = {s.product_id: encoder.template.render(s.tags, s.description) for s in synth_catalogue.samples("val")}
-    expected = loaded.embed_texts([texts[product] for product in found.product_ids])
-    torch.testing.assert_close(found.text_embeds[found.first_texts], expected, atol=1e-5, rtol=0)
+    expected = loaded.embed_texts([texts[product] for product in result.product_ids])
+    torch.testing.assert_close(result.text_embeds[result.first_texts], expected, atol=1e-5, rtol=0)

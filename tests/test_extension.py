@@ -150,8 +150,8 @@ def test_parts_of_a_package_of_one_s_own(tmp_path: Path, monkeypatch: pytest.Mon
     shrunk = float(logged["train/loss/region_shrink"].dropna().iloc[0])
     assert 0 < shrunk < 1  # the mean fourth power of unit vectors' parts, although region_weight is 0
     records = [record for record in read_records(Path("run/results.jsonl")) if record.task == "retrieval"]
-    found = {(record.protocol, record.positives) for record in records}
-    assert found == {("full", "product"), ("full", "text"), ("by_text", "text")}
+    result = {(record.protocol, record.positives) for record in records}
+    assert result == {("full", "product"), ("full", "text"), ("by_text", "text")}
 
 
 @pytest.mark.parametrize(

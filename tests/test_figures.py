@@ -19,8 +19,8 @@ def picture(grey: int) -> np.ndarray:
 
 def retrieved(models: int, shown: int = 5, text: str = "a shirt") -> RetrievedRow:
     names = [f"model_{number}" for number in range(models)]
-    found = {name: [(picture(place), place == 1) for place in range(shown)] for name in names}
-    return RetrievedRow(text, picture(9), found, dict.fromkeys(names, 2))
+    result = {name: [(picture(place), place == 1) for place in range(shown)] for name in names}
+    return RetrievedRow(text, picture(9), result, dict.fromkeys(names, 2))
 
 
 def selected(entities: int, boxes: bool = True) -> SelectionRow:

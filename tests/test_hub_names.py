@@ -21,15 +21,15 @@ from e2fashion.types import E2FashionError
 @pytest.fixture
 def connections(monkeypatch: pytest.MonkeyPatch) -> list[object]:
     """Every address that a socket of this process connects to."""
-    found: list[object] = []
+    result: list[object] = []
     connect = socket.socket.connect
 
     def counted(self: socket.socket, address: object) -> None:
-        found.append(address)
+        result.append(address)
         connect(self, address)  # type: ignore[arg-type]
 
     monkeypatch.setattr(socket.socket, "connect", counted)
-    return found
+    return result
 
 
 @contextmanager
@@ -61,12 +61,12 @@ def empty_cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
 def test_an_unreachable_hub_is_asked_once_and_named_in_one_line(
     connections: list[object], empty_cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with endpoint(monkeypatch, listening=False) as port, pytest.raises(E2FashionError) as found:
+    with endpoint(monkeypatch, listening=False) as port, pytest.raises(E2FashionError) as result:
         load_encoder("nobody/no-such-clip")
     assert connections == [("127.0.0.1", port)]
-    assert len(str(found.value).splitlines()) == 1
-    assert "'nobody/no-such-clip' is no folder, so it was taken for a hub name" in str(found.value)
-    assert "model.checkpoint=<folder>" in str(found.value)
+    assert len(str(result.value).splitlines()) == 1
+    assert "'nobody/no-such-clip' is no folder, so it was taken for a hub name" in str(result.value)
+    assert "model.checkpoint=<folder>" in str(result.value)
 
 
 def test_a_hub_that_stays_silent_is_waited_for_no_longer_than_it_may_take(
@@ -135,9 +135,9 @@ def test_a_model_is_fetched_into_the_folder_that_is_named(
 ) -> None:
     in_cache(tmp_path / "mine", "some/clip")
     with endpoint(monkeypatch, listening=False):
-        found = Path(fetch("some/clip", tmp_path / "mine"))
-        assert found.is_relative_to(tmp_path / "mine")
-        assert (found / "config.json").is_file()
+        result = Path(fetch("some/clip", tmp_path / "mine"))
+        assert result.is_relative_to(tmp_path / "mine")
+        assert (result / "config.json").is_file()
         with pytest.raises(E2FashionError, match="the hub does not answer"):
             fetch("some/clip", tmp_path / "other")
     with pytest.raises(E2FashionError, match="is not a folder; give a model's folder"):

@@ -75,15 +75,15 @@ def names_of(module: str) -> set[str] | None:
     file = place / "__init__.py" if place.is_dir() else place.with_suffix(".py")
     if not file.is_file():
         return None
-    found = {entry.stem for entry in place.iterdir()} if place.is_dir() else set()
+    result = {entry.stem for entry in place.iterdir()} if place.is_dir() else set()
     for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
         if isinstance(node, ast.ImportFrom | ast.Import):
-            found |= {alias.asname or alias.name for alias in node.names}
+            result |= {alias.asname or alias.name for alias in node.names}
         elif isinstance(node, ast.ClassDef | ast.FunctionDef):
-            found.add(node.name)
+            result.add(node.name)
         elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
-            found.add(node.id)
-    return found
+            result.add(node.id)
+    return result
 
 
 @pytest.mark.parametrize("folder", OURS)
@@ -104,7 +104,7 @@ def test_what_is_imported_of_ours_exists(folder: str) -> None:
 
 def imported_units(file: Path) -> set[str]:
     """Units that a file imports, also inside functions."""
-    found = set()
+    result = set()
     for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
         modules: list[str] = []
         if isinstance(node, ast.Import):
@@ -114,8 +114,8 @@ def imported_units(file: Path) -> set[str]:
         for module in modules:
             parts = module.split(".")
             if parts[0] == "e2fashion" and len(parts) > 1 and unit_of(tuple(parts[1:])) in LEVEL:
-                found.add(unit_of(tuple(parts[1:])))
-    return found
+                result.add(unit_of(tuple(parts[1:])))
+    return result
 
 
 def own_unit(file: Path) -> str:

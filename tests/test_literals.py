@@ -134,9 +134,9 @@ def test_text_in_a_yaml_file_is_as_written(tmp_path: Path) -> None:
         "source: folder\noutput: 010\npath: no\nmissing_values: [no, NA, ~, 1e3, 'on', null]\n"
         "only: {size: [010, 2020-01-01], no: [off]}\ntags:\n  brand: 0o7\n  year: 2020\n"
     )
-    config, found = load_prepare_config(file, [])
+    config, result = load_prepare_config(file, [])
     assert config.output == "010"
-    assert found == {
+    assert result == {
         "path": "no",
         "missing_values": ["no", "NA", "~", "1e3", "on", "null"],
         "only": {"size": ["010", "2020-01-01"], "no": ["off"]},
@@ -175,8 +175,8 @@ def test_every_text_of_every_schema_is_found() -> None:
         tags: dict[str, Any] = field(default_factory=dict, metadata={TEXT_VALUES: True})
 
     keys = ("one", "choice", "some", "inner.word", "named.x.word", "tags.a.b")
-    assert all(is_text(found[1]) for key in keys if (found := locate([Outer], key)))
-    assert not any(is_text(found[1]) for key in ("number", "free.x", "inner") if (found := locate([Outer], key)))
+    assert all(is_text(result[1]) for key in keys if (result := locate([Outer], key)))
+    assert not any(is_text(result[1]) for key in ("number", "free.x", "inner") if (result := locate([Outer], key)))
     assert locate([Outer], "nowhere") is None
     assert locate([Outer], "inner.nowhere") is None
 

@@ -57,5 +57,5 @@ def test_what_long_texts_lose_is_recorded_and_reported(synth_catalogue: Catalogu
     assert (encoder.text_overflow, encoder.context_length) == (overflow, 12)
     measured = [record.extra["texts"] for record in read_records(folder.results) if record.task == "retrieval"]
     assert measured
-    assert all((found["overflow"], found["context_length"]) == (overflow, 12) for found in measured)
+    assert all((result["overflow"], result["context_length"]) == (overflow, 12) for result in measured)
     assert f"(text.overflow={overflow})" in write_tables(read_records(folder.results))

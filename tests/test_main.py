@@ -25,36 +25,36 @@ def in_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("verb", COMMANDS)
 def test_every_verb_explains_itself(verb: str, capsys: Capture) -> None:
     assert main([*verb.split(), "--help"]) == 0
-    said = " ".join(capsys.readouterr().out.split())
-    assert said.startswith(f"usage: e2fashion {verb} ")
+    printed = " ".join(capsys.readouterr().out.split())
+    assert printed.startswith(f"usage: e2fashion {verb} ")
     for item in settings_of(COMMANDS[verb].config):
         meaning = " ".join(item.meaning.replace("`", "").split())
-        assert re.search(rf" {re.escape(item.path)}(=|\.\*)", said), item.path
-        assert meaning in said, item.path
+        assert re.search(rf" {re.escape(item.path)}(=|\.\*)", printed), item.path
+        assert meaning in printed, item.path
 
 
 @pytest.mark.parametrize("arguments", [[], ["--help"]], ids=["nothing", "help"])
 def test_without_a_verb_all_are_listed(arguments: list[str], capsys: Capture) -> None:
     assert main(arguments) == 0
-    said = capsys.readouterr().out
-    assert all(f"e2fashion {verb} " in said for verb in COMMANDS)
+    printed = capsys.readouterr().out
+    assert all(f"e2fashion {verb} " in printed for verb in COMMANDS)
 
 
 @pytest.mark.parametrize("first", ["data", "index", "caption", "tags"])
 def test_help_on_a_group_of_verbs_lists_them_alone(first: str, capsys: Capture) -> None:
     assert main([first, "--help"]) == 0
-    said = capsys.readouterr().out
-    listed = {verb for verb in COMMANDS if re.search(rf"^  e2fashion {verb} ", said, re.MULTILINE)}
+    printed = capsys.readouterr().out
+    listed = {verb for verb in COMMANDS if re.search(rf"^  e2fashion {verb} ", printed, re.MULTILINE)}
     assert listed == {verb for verb in COMMANDS if verb.split()[0] == first}
 
 
 def test_help_on_preparing_explains_the_options_of_every_source(capsys: Capture) -> None:
     assert main(["data", "prepare", "--help"]) == 0
-    said = " ".join(capsys.readouterr().out.split())
+    printed = " ".join(capsys.readouterr().out.split())
     for name, source in SOURCES.items():
-        assert f"further keys with source={name}:" in said
+        assert f"further keys with source={name}:" in printed
         for item in settings_of(source):
-            assert item.meaning.replace("`", "") in said, f"{name}: {item.path}"
+            assert item.meaning.replace("`", "") in printed, f"{name}: {item.path}"
 
 
 @pytest.mark.parametrize("columns", [72, 200])
@@ -157,5 +157,5 @@ def test_what_stops_a_command_is_said_without_a_traceback(
 
     monkeypatch.setitem(COMMANDS, "report", Command("report", "", "r", ReportConfig, run, ("sources...",)))
     assert main(["report"]) == code
-    (said,) = capsys.readouterr().err.splitlines()
-    assert said.endswith(line)
+    (printed,) = capsys.readouterr().err.splitlines()
+    assert printed.endswith(line)

@@ -60,22 +60,22 @@ class Snippet:
 
 
 def blocks(page: Path, *languages: str) -> list[Snippet]:
-    found = FENCE.findall(page.read_text(encoding="utf-8"))
-    return [Snippet(page.name, text) for language, text in found if language in languages]
+    result = FENCE.findall(page.read_text(encoding="utf-8"))
+    return [Snippet(page.name, text) for language, text in result if language in languages]
 
 
 def commands() -> list[Snippet]:
     """Lines of shell blocks, ``code`` within sentences and tables, and the first lines of configuration files."""
-    found = []
+    result = []
     for page in PAGES:
         lines = [line for block in blocks(page, "bash") for line in block.text.replace("\\\n", " ").splitlines()]
         prose = FENCE.sub("", page.read_text(encoding="utf-8"))
         lines += [code for code in re.findall(r"`([^`\n]+)`", prose) if not re.search(r"\.\.\.|<", code)]
-        found += [Snippet(page.name, line) for line in lines]
+        result += [Snippet(page.name, line) for line in lines]
     for file in sorted((ROOT / "configs").rglob("*.yaml")):
         head = [line.removeprefix("#").strip() for line in file.read_text(encoding="utf-8").splitlines()]
-        found += [Snippet(file.name, line) for line in head]
-    words = [(snippet, snippet.text.split()) for snippet in found]
+        result += [Snippet(file.name, line) for line in head]
+    words = [(snippet, snippet.text.split()) for snippet in result]
     verbs = [f"e2fashion {verb}" for verb in registered.COMMANDS]  # named in a sentence, not given to type
     return [s for s, split in words if len(split) > 1 and split[0] in TOOLS and s.text not in verbs]
 

@@ -78,15 +78,15 @@ def test_appending_after_a_crash_keeps_the_new_record(tmp_path: Path) -> None:
 
 
 def test_a_kill_while_records_are_appended_leaves_all_of_them_or_none(tmp_path: Path) -> None:
-    path, found = tmp_path / "r.jsonl", set()
+    path, result = tmp_path / "r.jsonl", set()
     append_records(path, [RECORD])
     before = path.read_bytes()
     for _ in kills(lambda: append_records(path, [OTHER, OTHER])):
-        found.add(len(read_records(path, latest=False)))
+        result.add(len(read_records(path, latest=False)))
         append_records(path, [OTHER])
         assert [file.name for file in tmp_path.iterdir()] == ["r.jsonl"]
         path.write_bytes(before)
-    assert found == {1, 3}
+    assert result == {1, 3}
 
 
 def test_records_that_several_processes_append_at_once_are_all_there(tmp_path: Path) -> None:

@@ -29,7 +29,7 @@ def calls_of_from_pretrained(file: Path) -> list[ast.Call]:
 
 
 def test_transformers_runs_no_code_of_a_models_folder() -> None:
-    found = 0
+    result = 0
     for file in sorted((ROOT / "e2fashion").rglob("*.py")):
         for call in calls_of_from_pretrained(file):
             assert isinstance(call.func, ast.Attribute)
@@ -37,8 +37,8 @@ def test_transformers_runs_no_code_of_a_models_folder() -> None:
                 continue
             given = {word.arg: word.value for word in call.keywords}
             value = given.get("trust_remote_code")
-            said = f"{file.relative_to(ROOT)}, line {call.lineno}"
-            assert isinstance(value, ast.Constant), f"{said}: trust_remote_code=False is missing"
-            assert value.value is False, said
-            found += 1
-    assert found >= 3
+            printed = f"{file.relative_to(ROOT)}, line {call.lineno}"
+            assert isinstance(value, ast.Constant), f"{printed}: trust_remote_code=False is missing"
+            assert value.value is False, printed
+            result += 1
+    assert result >= 3

@@ -133,9 +133,9 @@ def test_latex_carries_what_was_measured() -> None:
     made = replace(table([record("a_b", "x", 1), record("c", "x", 2, seed=3)]), caption="Protocol `full_x` at 50 %.")
     measured = replace(made.measured, data="Fashion-Gen", scale="small", smoke=True)
     text = to_latex(replace(made, measured=measured))
-    said = "SMOKE TEST, the numbers are meaningless; data: Fashion-Gen; scale: small; seeds: 0, 3; protocol: full"
-    assert text.splitlines()[:2] == [f"% {said}", "% Protocol `full_x` at 50 %."]
-    assert f"\\caption{{Protocol \\texttt{{full\\_x}} at 50 \\%. ({said})}}" in text
+    printed = "SMOKE TEST, the numbers are meaningless; data: Fashion-Gen; scale: small; seeds: 0, 3; protocol: full"
+    assert text.splitlines()[:2] == [f"% {printed}", "% Protocol `full_x` at 50 %."]
+    assert f"\\caption{{Protocol \\texttt{{full\\_x}} at 50 \\%. ({printed})}}" in text
     assert "\\begin{tabular}{lr}" in text
     assert "a\\_b & 1.0 \\\\" in text
     assert "c & \\textbf{2.0} \\\\" in text

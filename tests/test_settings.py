@@ -58,17 +58,17 @@ def test_a_field_means_what_the_string_after_it_says() -> None:
 
 
 def test_settings_are_listed_by_dotted_path_with_what_is_inherited_and_optional_last() -> None:
-    found = {item.path: item for item in settings_of(Outer)}
-    assert list(found) == ["needed", "kind", "silent", "inner", "inner.size", "parts", "parts.<name>.size", "shared"]
-    assert (found["needed"].default, found["kind"].default) == (REQUIRED, "`null`")
-    assert found["kind"].type == "`one` / `two` or null"
-    assert (found["inner"].type, found["inner.size"].default, found["parts.<name>.size"].default) == (
+    result = {item.path: item for item in settings_of(Outer)}
+    assert list(result) == ["needed", "kind", "silent", "inner", "inner.size", "parts", "parts.<name>.size", "shared"]
+    assert (result["needed"].default, result["kind"].default) == (REQUIRED, "`null`")
+    assert result["kind"].type == "`one` / `two` or null"
+    assert (result["inner"].type, result["inner.size"].default, result["parts.<name>.size"].default) == (
         SECTION,
         "`4`",
         "`3`",
     )
-    assert [item.section for item in found.values()] == ["", "", "", "", "inner", "", "parts.<name>", ""]
-    assert found["silent"].meaning == ""
+    assert [item.section for item in result.values()] == ["", "", "", "", "inner", "", "parts.<name>", ""]
+    assert result["silent"].meaning == ""
 
 
 def test_a_class_in_a_function_has_meanings_too() -> None:
@@ -103,8 +103,8 @@ def schema_classes() -> list[type]:
     roots: list[Any] = [*SOURCES.values()]
     for config in {config for command in COMMANDS.values() for config in (command.config, command.passed) if config}:
         roots += [config, *(item.owner for item in settings_of(config))]
-    found = {base for root in roots for base in root.__mro__ if dataclasses.is_dataclass(base)}
-    return sorted(found, key=lambda owner: (owner.__module__, owner.__qualname__))
+    result = {base for root in roots for base in root.__mro__ if dataclasses.is_dataclass(base)}
+    return sorted(result, key=lambda owner: (owner.__module__, owner.__qualname__))
 
 
 @pytest.mark.parametrize("owner", schema_classes(), ids=lambda owner: owner.__name__)

@@ -57,12 +57,12 @@ def test_one_token_each_is_the_inner_product() -> None:
 
 
 def test_gradients_equal_the_loop_s() -> None:
-    found, expected = ([item.clone().requires_grad_() for item in (IMAGES, TEXTS)] for _ in range(2))
+    result, expected = ([item.clone().requires_grad_() for item in (IMAGES, TEXTS)] for _ in range(2))
     weights = torch.randn(3, 4, generator=torch.Generator().manual_seed(6))
-    forth, back = token_similarities(*found)
+    forth, back = token_similarities(*result)
     ((forth * weights).sum() + (back.T * weights**2).sum()).backward()
     ((slow(*expected) * weights).sum() + (slow(*reversed(expected)).T * weights**2).sum()).backward()
-    for one, other in zip(found, expected, strict=True):
+    for one, other in zip(result, expected, strict=True):
         assert one.grad is not None
         assert other.grad is not None
         torch.testing.assert_close(one.grad, other.grad)

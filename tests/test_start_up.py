@@ -96,8 +96,8 @@ def test_help_and_version_import_no_heavy_library(tmp_path: Path) -> None:
 def test_a_mistake_is_reported_before_a_heavy_library_is_imported(tmp_path: Path) -> None:
     (tmp_path / "run.yaml").write_text("{}\n", encoding="utf-8")
     (tmp_path / "ablation.yaml").write_text("base: run.yaml\nrows: {a: {}}\n", encoding="utf-8")
-    found = answers([command.split() for command in MISTAKES], tmp_path)
-    for (command, message), (code, heavy, out, error) in zip(MISTAKES.items(), found, strict=True):
+    result = answers([command.split() for command in MISTAKES], tmp_path)
+    for (command, message), (code, heavy, out, error) in zip(MISTAKES.items(), result, strict=True):
         assert message in error, command
         assert (code, heavy, out, error.count("\n")) == (1, [], "", 1), command
 

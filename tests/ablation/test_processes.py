@@ -73,9 +73,9 @@ def test_two_machines_train_one_run(synth_catalogue: Catalogue, tmp_path: Path) 
     for rank in range(2):
         environment = {**shared, **own, "RANK": str(rank), "GROUP_RANK": str(rank)}
         machines.append(Forked(machine, rank, [*place, *USUAL, *short], folder=tmp_path, environment=environment))
-    said = [machine.wait() for machine in machines]
-    assert [ended.code for ended in said] == [0, 0], said
-    assert [ended.out.count("run: best model in run/model") for ended in said] == [1, 0]
+    printed = [machine.wait() for machine in machines]
+    assert [ended.code for ended in printed] == [0, 0], printed
+    assert [ended.out.count("run: best model in run/model") for ended in printed] == [1, 0]
     folder = RunFolder(tmp_path / "run")
     assert folder.log.read_text(encoding="utf-8").count("epoch 1: SumR") == 1
     given = [f"data={synth_catalogue.path}", f"output={folder.path}", *USUAL, "devices=2", *short]

@@ -126,9 +126,9 @@ def test_evaluation_uses_the_text_that_training_used(trained: RunFolder) -> None
 
 
 def test_a_run_says_whether_its_tokens_select_the_true_regions(trained: RunFolder) -> None:
-    found = [record for record in read_records(trained.results) if record.task == "selection"]
-    assert {(record.split, record.protocol, record.extra["layer"]) for record in found} == {("val", "tokens", 1)}
-    assert {record.extra["entity"] for record in found} == {"brand", "season", "(all)"}
+    result = [record for record in read_records(trained.results) if record.task == "selection"]
+    assert {(record.split, record.protocol, record.extra["layer"]) for record in result} == {("val", "tokens", 1)}
+    assert {record.extra["entity"] for record in result} == {"brand", "season", "(all)"}
     assert "| lift over chance |" in report([trained.path])
 
 

@@ -38,8 +38,8 @@ SIZES = OpenAIShape(
 def said_by(capsys: Capture, code: int, *args: str) -> str:
     """What ``convert`` says when it returns ``code``."""
     assert main(["convert", *args]) == code
-    said = capsys.readouterr()
-    return said.err if code else said.out
+    printed = capsys.readouterr()
+    return printed.err if code else printed.out
 
 
 @pytest.fixture(scope="module")
@@ -67,12 +67,12 @@ def in_a_copy(workshop: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 
 def test_openai_s_layout_becomes_a_folder_and_goes_back(capsys: Capture, synth_catalogue: Catalogue) -> None:
     args = ("clip.safetensors", "source=openai", "tokenizer=tokens", "output=models/mine")
-    said = said_by(capsys, 0, *args)
-    assert "2 layers of width 64, 1 heads, patches of 8 px at 32 px" in said
-    assert "activation: quick_gelu (OpenAI's CLIP knows no other)" in said
-    assert "left behind, for nothing reads them (3): context_length, input_resolution, vocab_size" in said
+    printed = said_by(capsys, 0, *args)
+    assert "2 layers of width 64, 1 heads, patches of 8 px at 32 px" in printed
+    assert "activation: quick_gelu (OpenAI's CLIP knows no other)" in printed
+    assert "left behind, for nothing reads them (3): context_length, input_resolution, vocab_size" in printed
     written = Path("models/mine/model.safetensors").stat().st_mtime_ns
-    assert said_by(capsys, 0, *args) == said  # the same conversion is found, not repeated
+    assert said_by(capsys, 0, *args) == printed  # the same conversion is found, not repeated
     assert Path("models/mine/model.safetensors").stat().st_mtime_ns == written
     assert "from `clip.safetensors` (layout: openai)" in Path("models/mine/README.md").read_text(encoding="utf-8")
 
@@ -82,9 +82,9 @@ def test_openai_s_layout_becomes_a_folder_and_goes_back(capsys: Capture, synth_c
     model, _ = e2fashion.load("models/mine")
     assert model.encode_text(model.tokenize(["a red dress"])).shape == (1, 16)
 
-    said = said_by(capsys, 0, "models/mine", "target=openai", "output=back")
-    assert "openai_clip.safetensors: read again, all" in said
-    assert "which is not CLIP's: the packages' tokenizers give ids with other meanings here" in said
+    printed = said_by(capsys, 0, "models/mine", "target=openai", "output=back")
+    assert "openai_clip.safetensors: read again, all" in printed
+    assert "which is not CLIP's: the packages' tokenizers give ids with other meanings here" in printed
     back, original = (read_state_file(file).tensors for file in ("back/openai_clip.safetensors", "clip.pt"))
     assert back.keys() == original.keys()
     assert all(torch.equal(back[key], value) for key, value in original.items())
@@ -92,13 +92,13 @@ def test_openai_s_layout_becomes_a_folder_and_goes_back(capsys: Capture, synth_c
 
 
 def test_open_clip_goes_both_ways_with_its_configuration(capsys: Capture) -> None:
-    said = said_by(capsys, 1, "run.pt", "source=open_clip", "tokenizer=tokens", "output=models/a")
-    assert "quick_gelu or gelu? A state dict does not hold its activation" in said
+    printed = said_by(capsys, 1, "run.pt", "source=open_clip", "tokenizer=tokens", "output=models/a")
+    assert "quick_gelu or gelu? A state dict does not hold its activation" in printed
     assert not Path("models/a").exists()
     args = ("source=open_clip", "tokenizer=tokens", "resize=squeeze", "activation=gelu")
-    said = said_by(capsys, 0, "run.pt", *args, "output=models/a")
-    assert "activation: gelu (activation=)" in said
-    assert "was under 'state_dict'; not read: epoch" in said
+    printed = said_by(capsys, 0, "run.pt", *args, "output=models/a")
+    assert "activation: gelu (activation=)" in printed
+    assert "was under 'state_dict'; not read: epoch" in printed
     said_by(capsys, 0, "models/a", "target=open_clip", "output=back")
     content = json.loads(Path("back/open_clip_config.json").read_text(encoding="utf-8"))
     assert content["model_cfg"]["quick_gelu"] is False
@@ -107,28 +107,30 @@ def test_open_clip_goes_both_ways_with_its_configuration(capsys: Capture) -> Non
     said_by(capsys, 0, weights, "source=open_clip", "tokenizer=tokens", "output=models/b")  # as its file says
     both = [e2fashion.load_encoder(f"models/{name}") for name in "ab"]
     assert both[0].fingerprint == both[1].fingerprint
-    said = said_by(capsys, 1, weights, "source=open_clip", "tokenizer=tokens", "output=c", "activation=quick_gelu")
-    assert "contradicted (open_clip_config.json: gelu; activation=: quick_gelu)" in said
+    printed = said_by(capsys, 1, weights, "source=open_clip", "tokenizer=tokens", "output=c", "activation=quick_gelu")
+    assert "contradicted (open_clip_config.json: gelu; activation=: quick_gelu)" in printed
     Path("vit-quickgelu.pt").write_bytes(Path("clip.pt").read_bytes())
-    said = said_by(capsys, 1, "vit-quickgelu.pt", *args, "output=c")
-    assert "the file's name vit-quickgelu.pt: quick_gelu; activation=: gelu" in said
+    printed = said_by(capsys, 1, "vit-quickgelu.pt", *args, "output=c")
+    assert "the file's name vit-quickgelu.pt: quick_gelu; activation=: gelu" in printed
 
 
 def test_an_e2_as_a_plain_clip_says_what_is_lost(capsys: Capture, synth_catalogue: Catalogue) -> None:
-    said = said_by(capsys, 1, "e2", "target=open_clip", "output=plain")
-    assert "2 selection tokens of 1 entities (brand): 64 values; 1 fusion blocks behind layers 1: 3,072 values" in said
-    assert "lossy=true writes the rest" in said
-    said = said_by(capsys, 1, "e2", "target=open_clip", "output=plain", "lossy=true")
-    assert "this model's end token 1 is not the last of" in said  # a word tokenizer's
+    printed = said_by(capsys, 1, "e2", "target=open_clip", "output=plain")
+    assert (
+        "2 selection tokens of 1 entities (brand): 64 values; 1 fusion blocks behind layers 1: 3,072 values" in printed
+    )
+    assert "lossy=true writes the rest" in printed
+    printed = said_by(capsys, 1, "e2", "target=open_clip", "output=plain", "lossy=true")
+    assert "this model's end token 1 is not the last of" in printed  # a word tokenizer's
     assert "it is no E2: target=openai" in said_by(capsys, 1, "tokens", "target=e2_official", "output=official")
     assert "its groups are sub_category, brand" in said_by(capsys, 1, "e2", "target=e2_official", "output=official")
     assert not Path("plain").exists()
     settings = ["model.scratch.tokenizer=bpe", "model.scratch.vocabulary=600"]
     build_tiny_encoder(synth_catalogue, [*SETTINGS, *settings]).save_pretrained(Path("bpe"))
-    said = said_by(capsys, 0, "bpe", "target=open_clip", "output=plain", "lossy=true")
-    assert "lost: 2 selection tokens of 1 entities (brand): 64 values" in said
-    assert "of three random images keep a cosine of" in said
-    assert "texts were written as {brand} . {description}" in said
+    printed = said_by(capsys, 0, "bpe", "target=open_clip", "output=plain", "lossy=true")
+    assert "lost: 2 selection tokens of 1 entities (brand): 64 values" in printed
+    assert "of three random images keep a cosine of" in printed
+    assert "texts were written as {brand} . {description}" in printed
 
 
 def test_an_e2_goes_to_the_official_layout_and_comes_back(capsys: Capture, synth_catalogue: Catalogue) -> None:
@@ -143,13 +145,13 @@ def test_an_e2_goes_to_the_official_layout_and_comes_back(capsys: Capture, synth
     encoder.save_pretrained(Path("ours"))
     assert "fusion_layers is [1, 2], there [8, 11]" in said_by(capsys, 1, "ours", "target=e2_official", "output=o")
     layers = "fusion_layers=[1,2]"
-    said = said_by(capsys, 0, "ours", "target=e2_official", "output=official", layers)
-    assert "visual.ln_selection.bias, visual.ln_selection.weight, visual.proj, visual.proj_cls_mid" in said
-    assert "pools the first token of 'season' alone" in said
+    printed = said_by(capsys, 0, "ours", "target=e2_official", "output=official", layers)
+    assert "visual.ln_selection.bias, visual.ln_selection.weight, visual.proj, visual.proj_cls_mid" in printed
+    assert "pools the first token of 'season' alone" in printed
     file = "official/official_e2.safetensors"
     args = ("source=e2_official", "tokenizer=ours", "resize=squeeze", "output=back", layers)
-    said = said_by(capsys, 0, file, *args)
-    assert "global text: {composition}.{sub_category}.{brand}.{season}.{description}" in said
+    printed = said_by(capsys, 0, file, *args)
+    assert "global text: {composition}.{sub_category}.{brand}.{season}.{description}" in printed
     back, images = e2fashion.load_encoder("back"), sample_images(encoder)
     torch.testing.assert_close(back.embed_regions(images), encoder.embed_regions(images))
     torch.testing.assert_close(back.embed_texts("a red dress"), encoder.embed_texts("a red dress"))
@@ -158,8 +160,8 @@ def test_an_e2_goes_to_the_official_layout_and_comes_back(capsys: Capture, synth
 
 
 def test_images_alone_without_a_tokenizer(capsys: Capture) -> None:
-    said = said_by(capsys, 0, "clip.pt", "source=openai", "tokenizer=none", "output=models/blind")
-    assert "no tokenizer: texts cannot be embedded, and load_encoder refuses the folder" in said
+    printed = said_by(capsys, 0, "clip.pt", "source=openai", "tokenizer=none", "output=models/blind")
+    assert "no tokenizer: texts cannot be embedded, and load_encoder refuses the folder" in printed
     model = CLIPModel.from_pretrained("models/blind")
     assert model.get_image_features(torch.zeros(1, 3, 32, 32)).pooler_output.shape == (1, 16)
     tower = CLIPVisionModelWithProjection.from_pretrained(
@@ -195,7 +197,7 @@ def test_images_alone_without_a_tokenizer(capsys: Capture) -> None:
     ],
 )
 def test_what_is_not_said_or_does_not_fit_is_refused(args: list[str], message: str, capsys: Capture) -> None:
-    said = said_by(capsys, 1, *args)
-    assert said.startswith("error: ")
-    assert message in said
+    printed = said_by(capsys, 1, *args)
+    assert printed.startswith("error: ")
+    assert message in printed
     assert not Path("o").exists()

@@ -40,10 +40,10 @@ def test_a_training_checkpoint_is_opened_and_the_rest_named(tmp_path: Path) -> N
     read = read_state_file(tmp_path / "epoch_3.pt")
     assert {key: value.dtype for key, value in read.tensors.items()} == {"one": torch.half, "two": torch.half}
     assert read.texts == {"name": "ViT-B-32-quickgelu"}
-    said = "; ".join(read.notes)
-    assert "was under 'state_dict'; not read: epoch, name" in said
-    assert "'module.' of data-parallel training cut off" in said
-    assert "weights in float16, written as float32" in said
+    printed = "; ".join(read.notes)
+    assert "was under 'state_dict'; not read: epoch, name" in printed
+    assert "'module.' of data-parallel training cut off" in printed
+    assert "weights in float16, written as float32" in printed
 
 
 class Evil:
@@ -87,10 +87,10 @@ def test_torchscript_is_refused_and_its_remedy_works(tmp_path: Path, monkeypatch
     torch.jit.script(module).save(str(tmp_path / "ViT-B-32.pt"))
     with pytest.raises(E2FashionError, match=r"is a TorchScript archive .as OpenAI publishes its CLIPs") as refused:
         read_state_file(tmp_path / "ViT-B-32.pt")
-    found = re.search(r"python -c .*", str(refused.value))
-    assert found is not None
+    result = re.search(r"python -c .*", str(refused.value))
+    assert result is not None
     monkeypatch.chdir(tmp_path)
-    exec(shlex.split(found[0])[2])
+    exec(shlex.split(result[0])[2])
     assert same(read_state_file(tmp_path / "ViT-B-32.safetensors").tensors, module.state_dict())
 
 

@@ -64,10 +64,10 @@ def test_logits_are_the_same_before_and_after(name: str, activation: str) -> Non
     assert (vision.image_size, vision.num_attention_heads) == (sizes.image_size, sizes.vision_width // 64)
     images = pixels(sizes)
     expected = logits(state, images, IDS, ACTIVATIONS[activation])
-    found = model(input_ids=IDS, pixel_values=images).logits_per_image
-    torch.testing.assert_close(found, expected, atol=2e-5, rtol=1e-4)
+    result = model(input_ids=IDS, pixel_values=images).logits_per_image
+    torch.testing.assert_close(result, expected, atol=2e-5, rtol=1e-4)
     wrong = logits(state, images, IDS, ACTIVATIONS["gelu" if activation == "quick_gelu" else "quick_gelu"])
-    assert (wrong - expected).abs().max() > 10 * (found - expected).abs().max()  # the test would see the other one
+    assert (wrong - expected).abs().max() > 10 * (result - expected).abs().max()  # the test would see the other one
     back = to_openai(model)
     assert all(torch.equal(back[key], value) for key, value in state.items())
     assert back.keys() == state.keys()
@@ -90,9 +90,9 @@ def test_texts_are_read_at_their_end_token_whatever_follows() -> None:
     model, padded = converted(state), IDS.clone()
     padded[1, 3:] = 59  # Transformers pads with the end token, OpenAI with zeros
     with torch.no_grad():
-        found = [model.get_text_features(ids).pooler_output for ids in (IDS, padded)]
-    torch.testing.assert_close(found[0], encode_text(state, IDS), atol=2e-5, rtol=1e-4)
-    torch.testing.assert_close(found[0], found[1])
+        result = [model.get_text_features(ids).pooler_output for ids in (IDS, padded)]
+    torch.testing.assert_close(result[0], encode_text(state, IDS), atol=2e-5, rtol=1e-4)
+    torch.testing.assert_close(result[0], result[1])
 
 
 def without(state: State, *keys: str) -> State:
@@ -226,14 +226,14 @@ def test_a_separate_text_tower_is_read() -> None:
 def test_what_stands_in_the_way_of_a_layout_is_named() -> None:
     model = converted(random_state(TINY), "gelu", vision_heads=4)
     assert obstacles(model, openai=False) == []
-    found = "; ".join(obstacles(model, openai=True))
-    assert "activation is gelu, and OpenAI's code knows quick_gelu alone" in found
-    assert "image tower's heads have width 32, there 64" in found
+    result = "; ".join(obstacles(model, openai=True))
+    assert "activation is gelu, and OpenAI's code knows quick_gelu alone" in result
+    assert "image tower's heads have width 32, there 64" in result
     text: Any = model.config.text_config
     text.eos_token_id, text.layer_norm_eps = 3, 1e-6
-    found = "; ".join(obstacles(model, openai=False))
-    assert "this model's end token 3 is not the last of 60" in found
-    assert "text tower's layer_norm_eps is 1e-06, there 1e-05" in found
+    result = "; ".join(obstacles(model, openai=False))
+    assert "this model's end token 3 is not the last of 60" in result
+    assert "text tower's layer_norm_eps is 1e-06, there 1e-05" in result
     text.eos_token_id, text.layer_norm_eps = 2, 1e-5  # Transformers' old sign for the largest id
     assert obstacles(model, openai=False) == []
 

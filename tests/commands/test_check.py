@@ -33,9 +33,9 @@ def test_the_report_and_the_exit_code(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     assert main(["data", "check", str(leaking), "--quiet"]) == 3
-    said = capsys.readouterr().out
-    assert "leak   equal_pictures_across: 2 products share 1 image across splits" in said
-    assert "worst finding: leak; report: runs/check/leaking/report.md" in said
+    printed = capsys.readouterr().out
+    assert "leak   equal_pictures_across: 2 products share 1 image across splits" in printed
+    assert "worst finding: leak; report: runs/check/leaking/report.md" in printed
     folder = tmp_path / "runs" / "check" / "leaking"
     assert {place.name for place in folder.iterdir()} == {"report.md", "report.json", "rows", "figures"}
     content = json.loads((folder / "report.json").read_text(encoding="utf-8"))

@@ -24,15 +24,15 @@ def test_describing_counts_the_tokens_of_a_named_tokenizer(
 ) -> None:
     clip_folder = save_random_clip(tmp_path / "some-clip", list(synth_catalogue.split("train")["description"]))
     words = [f"tokenizer={clip_folder}", "template={brand} . {description}", "context_length=20"]
-    said = done(capsys, "data", "describe", str(synth_catalogue.path), *words)
+    printed = done(capsys, "data", "describe", str(synth_catalogue.path), *words)
     tokenizer, template = load_tokenizer(clip_folder), TextTemplate("{brand} . {description}")
     expected = []
     for split in synth_catalogue.split_names:
         texts = {s.product_id: template.render(s.tags, s.description) for s in synth_catalogue.samples(split)}
         expected.append(sum(len(tokenizer(text)["input_ids"]) > 20 for text in texts.values()))
-    assert [int(count) for count in said.partition("texts over 20 tokens")[2].split()[:3]] == expected
+    assert [int(count) for count in printed.partition("texts over 20 tokens")[2].split()[:3]] == expected
     assert expected[0] > 0
-    assert f"tokens of {clip_folder}, of '{{brand}} . {{description}}'" in said
+    assert f"tokens of {clip_folder}, of '{{brand}} . {{description}}'" in printed
 
 
 def test_the_context_length_is_that_of_the_tokenizer(

@@ -34,9 +34,11 @@ def evaluate(capsys: Capture, catalogue: Catalogue, model: Path, *overrides: str
 def test_any_clip_checkpoint_is_measured_by_every_protocol(
     capsys: Capture, synth_catalogue: Catalogue, clip_folder: Path
 ) -> None:
-    said = evaluate(capsys, synth_catalogue, clip_folder, "protocol=full,full_multiview,sample_100", "split=val,test")
+    printed = evaluate(
+        capsys, synth_catalogue, clip_folder, "protocol=full,full_multiview,sample_100", "split=val,test"
+    )
     file = Path("runs/evaluate/some-clip/results.jsonl")
-    assert f"records appended to {file}" in said
+    assert f"records appended to {file}" in printed
     records = read_records(file)
     assert {(r.protocol, r.split) for r in records} == {
         (protocol, split) for protocol in ("full", "full_multiview", "sample_100") for split in ("val", "test")
@@ -52,13 +54,13 @@ def test_any_clip_checkpoint_is_probed(
     inside = sorted(synth_catalogue.path.rglob("*"))
     settings = ["entity=season,brand", "min_examples=3", "shots=1", "draws=2", "strengths=[0.1,0.01]", "resamples=20"]
     arguments = ["probe", str(clip_folder), f"data={synth_catalogue.path}", *settings]
-    said = done(capsys, *arguments)
+    printed = done(capsys, *arguments)
     place = tmp_path / "runs" / "probe" / "some-clip"
-    assert "12 records appended to runs/probe/some-clip/results.jsonl" in said
-    assert "| season | some-clip | global |" in said
+    assert "12 records appended to runs/probe/some-clip/results.jsonl" in printed
+    assert "| season | some-clip | global |" in printed
     assert len(list((place / "features").glob("*.safetensors"))) == 3
     assert sorted(synth_catalogue.path.rglob("*")) == inside
-    assert done(capsys, *arguments) == said
+    assert done(capsys, *arguments) == printed
     assert len(read_records(place / "results.jsonl")) == 12
     assert "1 a class" in done(capsys, "report", str(place / "results.jsonl"), "output=probes.md")
     assert (tmp_path / "figures" / "probes_probe_global.png").is_file()
@@ -139,10 +141,10 @@ def test_a_clip_is_measured_at_another_resolution(
 def test_a_hub_name_without_a_network_is_a_clear_error(synth_catalogue: Catalogue) -> None:
     command = [sys.executable, "-m", "e2fashion", "evaluate", "nobody/no-such-clip", f"data={synth_catalogue.path}"]
     offline = {**os.environ, "HF_HUB_OFFLINE": "1"}
-    found = subprocess.run(command, env=offline, capture_output=True, text=True, check=False)
-    assert found.returncode == 1
-    assert found.stdout == ""
-    (line,) = found.stderr.splitlines()
+    result = subprocess.run(command, env=offline, capture_output=True, text=True, check=False)
+    assert result.returncode == 1
+    assert result.stdout == ""
+    (line,) = result.stderr.splitlines()
     assert line == (
         "error: 'nobody/no-such-clip' is no folder, so it was taken for a hub name, and the hub does not answer "
         "(HF_HUB_OFFLINE is set). Give a folder that holds it (model.checkpoint=<folder>, or model=<folder> of a verb)"

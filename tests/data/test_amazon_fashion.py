@@ -45,8 +45,8 @@ def write(folder: Path, file: str, content: Any) -> None:
 
 
 def read(folder: Path, file: str) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads((folder / file).read_text(encoding="utf-8"))
-    return found
+    result: dict[str, Any] = json.loads((folder / file).read_text(encoding="utf-8"))
+    return result
 
 
 @pytest.fixture

@@ -124,9 +124,9 @@ def test_a_picture_that_was_damaged_since_is_broken(tmp_path: Path) -> None:
     assert isinstance(image, bytes)
     file.write_bytes(file.read_bytes().replace(image, bytes(len(image))))
     replace(catalogue.manifest, files={}).save(catalogue.path)  # as an earlier version wrote it: without checksums
-    found = check_catalogue(Catalogue.load(catalogue.path), progress=False)
-    (finding,) = (one for one in found.findings if one.severity != "fit")
-    assert (finding.check, finding.severity, found.worst) == ("unreadable_pictures", "broken", "broken")
+    result = check_catalogue(Catalogue.load(catalogue.path), progress=False)
+    (finding,) = (one for one in result.findings if one.severity != "fit")
+    assert (finding.check, finding.severity, result.worst) == ("unreadable_pictures", "broken", "broken")
     assert finding.rows[0][:3] == ("val", "p1", 0)
 
 

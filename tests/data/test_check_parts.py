@@ -74,8 +74,10 @@ def test_close_hashes_are_those_of_every_pair(limit: int) -> None:
         for one in range(other)
         if (int(hashes[one]) ^ int(hashes[other])).bit_count() <= limit
     }
-    found = {pair for block in close_hashes(hashes, limit) for pair in zip(*map(np.ndarray.tolist, block), strict=True)}
-    assert found == slow
+    result = {
+        pair for block in close_hashes(hashes, limit) for pair in zip(*map(np.ndarray.tolist, block), strict=True)
+    }
+    assert result == slow
     assert slow
 
 
@@ -84,16 +86,16 @@ def test_near_pictures_are_those_of_every_pair() -> None:
     thumbs = generator.integers(0, 256, (12, 3, 16, 16)).astype(np.uint8)
     noise = generator.integers(-40, 41, thumbs.shape) * generator.random((12, 1, 1, 1))
     thumbs = np.concatenate([thumbs, np.clip(thumbs + noise, 0, 255).astype(np.uint8)])
-    found = near_images(np.zeros(24, dtype=np.uint64), thumbs, bits=0, difference=0.2)
+    result = near_images(np.zeros(24, dtype=np.uint64), thumbs, bits=0, difference=0.2)
     slow = {}
     for other in range(24):
         for one in range(other):
             a, b = thumbs[one].astype(float), thumbs[other].astype(float)
             if (gap := np.sqrt(np.square(a - b).mean() / (a.std() * b.std()))) <= 0.2:
                 slow[one, other] = pytest.approx(gap, rel=1e-3)
-    assert {pair[:2]: pair[2] for pair in found} == slow
+    assert {pair[:2]: pair[2] for pair in result} == slow
     assert 0 < len(slow) < 12
-    assert [pair[2] for pair in found] == sorted(pair[2] for pair in found)
+    assert [pair[2] for pair in result] == sorted(pair[2] for pair in result)
 
 
 @settings(max_examples=60, deadline=None)
@@ -146,19 +148,19 @@ def test_similar_values_are_those_of_every_pair(counts: dict[str, int]) -> None:
         and digits[one] == digits[other]
         and edits(one, other) == 1
     }
-    found = similar_values("column", counts)
+    result = similar_values("column", counts)
     assert {
-        frozenset((letters_of(p.value), letters_of(p.other))) for p in found if p.difference == "one letter"
+        frozenset((letters_of(p.value), letters_of(p.other))) for p in result if p.difference == "one letter"
     } == slow
-    assert all(pair.products >= pair.other_products for pair in found)
+    assert all(pair.products >= pair.other_products for pair in result)
 
 
 def test_similar_values_and_those_that_only_seem_so() -> None:
     counts = {"Levi's": 9, "LEVIS": 2, "Levi  s": 1, "Adidas": 20, "Addidas": 1, "Gini & Jony": 5, "Gini and Jony": 7}
     counts |= {"Size 36": 4, "Size 38": 4, "Fila": 3, "Fill": 3, "Été": 2, "ete": 1, "Puma": 1}
-    found = {(pair.value, pair.other, pair.difference) for pair in similar_values("brand", counts)}
+    result = {(pair.value, pair.other, pair.difference) for pair in similar_values("brand", counts)}
     written = "case, white space, punctuation or accents"
-    assert found == {
+    assert result == {
         ("Levi's", "LEVIS", written),
         ("Levi's", "Levi  s", written),
         ("Gini and Jony", "Gini & Jony", written),
@@ -189,18 +191,18 @@ def test_cramer_s_v_of_what_determines_and_what_does_not() -> None:
 
 def test_rare_values_count_as_one_and_unknown_ones_not_at_all() -> None:
     values = ["a"] * 20 + ["b"] * 12 + list("cdefg") + [None]
-    found = associate("size", ["large", "small"] * 19, "brand", values)
-    assert found is not None
-    assert (set(found.values), found.products) == ({"a", "b", OTHER}, 37)
-    assert dict(zip(found.values, found.table.sum(axis=1).tolist(), strict=True)) == {"a": 20, "b": 12, OTHER: 5}
+    result = associate("size", ["large", "small"] * 19, "brand", values)
+    assert result is not None
+    assert (set(result.values), result.products) == ({"a", "b", OTHER}, 37)
+    assert dict(zip(result.values, result.table.sum(axis=1).tolist(), strict=True)) == {"a": 20, "b": 12, OTHER: 5}
 
 
 def test_the_value_that_departs_most_comes_first() -> None:
     traits = ["large", "small"] * 30
     values = ["odd" if trait == "large" and n < 24 else "even" for n, trait in enumerate(traits)]
-    found = associate("size", traits, "brand", values)
-    assert found is not None
-    assert found.values == ("odd", "even")
+    result = associate("size", traits, "brand", values)
+    assert result is not None
+    assert result.values == ("odd", "even")
 
 
 def test_a_trait_that_all_share_tells_nothing() -> None:

@@ -51,11 +51,11 @@ from e2fashion.data.synthfashion.fabrics import FABRICS
     ],
 )  # fmt: skip
 def test_percentages(text: str, reading: str) -> None:
-    found = parse_composition(text)
-    assert str(found) == reading
-    assert found.text == text
-    assert found.kind == "percentages"
-    assert found.is_understood
+    result = parse_composition(text)
+    assert str(result) == reading
+    assert result.text == text
+    assert result.kind == "percentages"
+    assert result.is_understood
 
 
 @pytest.mark.parametrize(
@@ -95,17 +95,17 @@ def test_names_without_percentages(text: str, reading: str) -> None:
     ],
 )
 def test_what_is_not_understood_says_so(text: str | None, kind: str, reading: str) -> None:
-    found = parse_composition(text)
-    assert (found.kind, str(found)) == (kind, reading)
-    assert not found.is_understood
+    result = parse_composition(text)
+    assert (result.kind, str(result)) == (kind, reading)
+    assert not result.is_understood
 
 
 def test_everything_that_was_said_is_kept() -> None:
-    found = parse_composition("Grey skirt: 90% Merino wool, 10% spandex. Dry clean. Lining: 100% cupro.")
-    assert [part.name for part in found.parts] == ["grey skirt", "lining"]
-    assert found.parts[0].shares == (Share("wool", 90.0, "merino"), Share("elastane", 10.0, "spandex"))
-    assert found.parts[0].total == 100
-    assert found.notes == ("dry clean",)
+    result = parse_composition("Grey skirt: 90% Merino wool, 10% spandex. Dry clean. Lining: 100% cupro.")
+    assert [part.name for part in result.parts] == ["grey skirt", "lining"]
+    assert result.parts[0].shares == (Share("wool", 90.0, "merino"), Share("elastane", 10.0, "spandex"))
+    assert result.parts[0].total == 100
+    assert result.notes == ("dry clean",)
     assert parse_composition("White tee 100% cotton").unread == ("white tee",)
     twice = Part("", (Share("wool", 60.0, "wool"), Share("silk", 30.0, "silk"), Share("wool", 10.0, "merino")))
     assert twice.fibres() == {"wool": 70.0, "silk": 30.0}
@@ -195,12 +195,12 @@ def test_the_way_of_writing_does_not_matter(
 )
 @settings(max_examples=120, deadline=None)
 def test_any_text_has_a_reading(text: str) -> None:
-    found = parse_composition(text)
-    assert found.text == text
-    assert all(part.shares for part in found.parts)
-    fibres = {share.fibre for part in found.parts for share in part.shares} - {None}
-    assert found.dominant_fibre in (fibres or {None})
-    percentages = [share.percent for part in found.parts for share in part.shares if share.percent is not None]
+    result = parse_composition(text)
+    assert result.text == text
+    assert all(part.shares for part in result.parts)
+    fibres = {share.fibre for part in result.parts for share in part.shares} - {None}
+    assert result.dominant_fibre in (fibres or {None})
+    percentages = [share.percent for part in result.parts for share in part.shares if share.percent is not None]
     assert len(percentages) <= len(re.findall(r"\d+", text))
 
 
@@ -242,9 +242,9 @@ def test_most_of_the_real_ones_are_understood(real_data: Path) -> None:
         rows = list(csv.DictReader(file))
     kinds = {}
     for column, count in (("composition_pct", 500), ("composition_text", 505), ("composition", 1249)):
-        found = [parse_composition(row[column]) for row in rows if row[column]]
-        assert len(found) == count
-        kinds[column] = Counter(own.kind for own in found)
+        result = [parse_composition(row[column]) for row in rows if row[column]]
+        assert len(result) == count
+        kinds[column] = Counter(own.kind for own in result)
     assert kinds["composition_pct"]["percentages"] >= 490
     assert kinds["composition_text"]["percentages"] >= 444
     assert kinds["composition_text"]["names"] >= 42

@@ -35,10 +35,10 @@ def prepare(output: Path, **settings: object) -> Catalogue:
 def test_the_dominant_fibre_becomes_a_tag(tmp_path: Path) -> None:
     catalogue = prepare(tmp_path / "c", dominant_fibre={"fibre": "composition"})
     assert catalogue.tag_columns == ("brand", "composition", "fibre")
-    found = {}
+    result = {}
     for split in catalogue.split_names:
-        found.update(zip(catalogue.split(split)["product_id"], catalogue.split(split)["fibre"], strict=True))
-    assert [found[f"p{number}"] for number in range(6)] == ["wool", "wool", "kidassia", None, None, None]
+        result.update(zip(catalogue.split(split)["product_id"], catalogue.split(split)["fibre"], strict=True))
+    assert [result[f"p{number}"] for number in range(6)] == ["wool", "wool", "kidassia", None, None, None]
     assert catalogue.manifest.settings["dominant_fibre"] == {"fibre": "composition"}
     assert catalogue.manifest.notes[-1] == (
         "Tag 'fibre' is the dominant fibre of 'composition', which 4 images have: percentages 1, names 1, "

@@ -44,8 +44,8 @@ def table(columns: str = "text maker item_ID", rows: int = 12, first: int = 0) -
 
 
 def rows_of(path: Path | str, **options: Any) -> list[SourceRow]:
-    found = HubSource(str(path), **{**COLUMNS, **options}).rows()
-    return [row for row in found if isinstance(row, SourceRow)]
+    result = HubSource(str(path), **{**COLUMNS, **options}).rows()
+    return [row for row in result if isinstance(row, SourceRow)]
 
 
 def test_a_saved_data_set_with_its_splits(tmp_path: Path) -> None:

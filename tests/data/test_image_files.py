@@ -105,8 +105,8 @@ def test_every_image_is_found_and_every_other_file_is_counted(tmp_path: Path) ->
         (tmp_path / name).write_bytes(HEIC if name.endswith("heic") else b"hello")
     (tmp_path / "renamed.heic").write_bytes(picture())  # a JPEG all the same
     os.mkfifo(tmp_path / "pipe")
-    found = find_images(tmp_path)
-    assert names(found, tmp_path) == sorted(
+    result = find_images(tmp_path)
+    assert names(result, tmp_path) == sorted(
         [
             "a.jfif",
             "b.JPE",
@@ -120,8 +120,8 @@ def test_every_image_is_found_and_every_other_file_is_counted(tmp_path: Path) ->
             "renamed.heic",
         ]
     )
-    assert found.ignored == {".txt": 2, "without an ending": 2, ".heic": 1, "._* (macOS metadata)": 1}
-    assert found.words() == (
+    assert result.ignored == {".txt": 2, "without an ending": 2, ".heic": 1, "._* (macOS metadata)": 1}
+    assert result.words() == (
         "6 ignored (2 .txt, 2 without an ending, 1 ._* (macOS metadata), 1 .heic); "
         "HEIC: convert it to JPEG (HEIC needs a decoder that Pillow does not bring)"
     )
@@ -141,9 +141,9 @@ def test_linked_folders_are_followed_once(tmp_path: Path) -> None:
     (other / "inner" / "loop").symlink_to(other)
     (root / "knot").symlink_to(root / "knot")
     (root / "file.png").symlink_to(other / "inner" / "b.png")
-    found = find_images(root)
-    assert names(found, root) == ["file.png", "linked/inner/b.png", "real/a.png"]
-    assert found.ignored == {
+    result = find_images(root)
+    assert names(result, root) == ["file.png", "linked/inner/b.png", "real/a.png"]
+    assert result.ignored == {
         "linked folder that leads back": 2,
         "linked folder that was read already": 3,
         "without an ending": 1,

@@ -85,8 +85,8 @@ def test_equal_pictures_stay_together(folders: Path) -> None:
     copy = (folders / "shirts" / "00.png").read_bytes()
     for place in range(12):
         (folders / "shirts" / f"copy{place}.png").write_bytes(copy)
-    found = {row.split for row in rows_of(folders) if "copy" in row.product_id or row.product_id == "shirts/00.png"}
-    assert len(found) == 1
+    result = {row.split for row in rows_of(folders) if "copy" in row.product_id or row.product_id == "shirts/00.png"}
+    assert len(result) == 1
 
 
 def test_splits_that_are_given_are_kept(tmp_path: Path) -> None:

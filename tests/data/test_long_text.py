@@ -42,9 +42,9 @@ def test_sentences_end_at_marks_before_white_space_and_at_lines(text: str, sente
 
 @given(WORDS)
 def test_sentences_are_growing_beginnings_that_end_with_the_text(text: str) -> None:
-    found = leading_sentences(text)
-    assert found[-1] == text
-    assert all(later.startswith(earlier) and len(later) > len(earlier) for earlier, later in pairwise(found))
+    result = leading_sentences(text)
+    assert result[-1] == text
+    assert all(later.startswith(earlier) and len(later) > len(earlier) for earlier, later in pairwise(result))
 
 
 @pytest.mark.parametrize("kept", [1, 2, 3])

@@ -144,8 +144,8 @@ def test_cmyk_is_ink_on_white() -> None:
 def test_ycbcr_is_jpeg_s() -> None:
     y, cb, cr = 100, 90, 180
     expected = [y + 1.402 * (cr - 128), y - 0.344136 * (cb - 128) - 0.714136 * (cr - 128), y + 1.772 * (cb - 128)]
-    found = pixels(Image.new("YCbCr", (1, 1), (y, cb, cr)))[0][0]
-    assert np.abs(np.array(found) - expected).max() <= 1
+    result = pixels(Image.new("YCbCr", (1, 1), (y, cb, cr)))[0][0]
+    assert np.abs(np.array(result) - expected).max() <= 1
 
 
 @pytest.mark.parametrize("colour", [(200, 30, 60), (60, 120, 90), (255, 255, 255), (90, 90, 90)])
@@ -180,9 +180,9 @@ def test_every_exif_orientation_stands_upright(orientation: int, kind: str) -> N
     exif = Image.Exif()
     exif[0x0112] = orientation
     data = encoded(Image.fromarray(np.ascontiguousarray(stored)), kind, exif=exif, quality=95)
-    found = np.array(pixels(data)).astype(int)
-    assert found.shape == upright.shape
-    assert np.abs(found[4:-4:8, 4:-4:8] - upright[4:-4:8, 4:-4:8]).max() < 40
+    result = np.array(pixels(data)).astype(int)
+    assert result.shape == upright.shape
+    assert np.abs(result[4:-4:8, 4:-4:8] - upright[4:-4:8, 4:-4:8]).max() < 40
 
 
 @pytest.mark.parametrize("kind", ["GIF", "WEBP", "PNG", "TIFF", "AVIF"])
@@ -198,8 +198,8 @@ def test_a_transparent_first_frame_lies_on_white() -> None:
     frames[0].putpixel((3, 3), (255, 0, 0, 255))
     for kind in ("GIF", "WEBP"):
         options = {"lossless": True} if kind == "WEBP" else {"disposal": 2}
-        found = pixels(encoded(frames[0], kind, save_all=True, append_images=frames[1:], **options))
-        assert (found[0][0], found[3][3]) == ([255] * 3, [255, 0, 0])
+        result = pixels(encoded(frames[0], kind, save_all=True, append_images=frames[1:], **options))
+        assert (result[0][0], result[3][3]) == ([255] * 3, [255, 0, 0])
 
 
 @pytest.mark.parametrize("size", [(0, 5), (5, 0), (0, 0)])

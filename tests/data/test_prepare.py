@@ -30,11 +30,11 @@ def prepare(rows: list[Any], output: Path, **settings: Any) -> Catalogue:
 def test_every_row_arrives_unchanged_in_exactly_one_split(tmp_path: Path) -> None:
     given = [row(number) for number in range(20)]
     catalogue = prepare(given, tmp_path / "out")
-    found = {sample.product_id: sample for split in catalogue.split_names for sample in catalogue.samples(split)}
+    result = {sample.product_id: sample for split in catalogue.split_names for sample in catalogue.samples(split)}
     assert catalogue.split_names == ("train", "val", "test")
-    assert sorted(found) == sorted(one.product_id for one in given)
+    assert sorted(result) == sorted(one.product_id for one in given)
     for one in given:
-        sample = found[one.product_id]
+        sample = result[one.product_id]
         assert (sample.image, sample.description, sample.tags) == (one.image, one.description, one.tags)
 
 

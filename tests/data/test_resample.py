@@ -40,14 +40,14 @@ def slow_weights(size: int, new_size: int) -> list[tuple[int, np.ndarray]]:
     """Pixel by pixel: the first old pixel that each new one reads, and the weights from there on."""
     scale = size / new_size
     stretch = max(scale, 1.0)
-    found = []
+    result = []
     for place in range(new_size):
         center = (place + 0.5) * scale
         first = max(0, int(center - transforms.SUPPORT * stretch + 0.5))
         behind = min(size, int(center + transforms.SUPPORT * stretch + 0.5))
         weights = transforms.bicubic_kernel((np.arange(first, behind) - center + 0.5) / stretch)
-        found.append((first, weights / weights.sum()))
-    return found
+        result.append((first, weights / weights.sum()))
+    return result
 
 
 def slow_half_enough(first: tuple[int, int], second: tuple[int, int]) -> bool:
@@ -68,9 +68,9 @@ def test_weights_are_those_made_pixel_by_pixel(size: int, new_size: int) -> None
     first, weights = bicubic_weights(size, new_size)
     expected = slow_weights(size, new_size)
     assert first.tolist() == [pixel for pixel, _ in expected]
-    for found, (_, own) in zip(weights, expected, strict=True):
-        np.testing.assert_allclose(found[: len(own)], own, rtol=0, atol=1e-14)
-        assert not found[len(own) :].any()
+    for result, (_, own) in zip(weights, expected, strict=True):
+        np.testing.assert_allclose(result[: len(own)], own, rtol=0, atol=1e-14)
+        assert not result[len(own) :].any()
 
 
 @settings(max_examples=80, deadline=None)

@@ -51,10 +51,10 @@ def table_text(broken: dict[int, str], rows: int = 12) -> str:
     ],
 )
 def test_a_stray_mark_costs_its_own_row(broken: dict[int, str], faulty: list[int], delimiter: str) -> None:
-    found = records(table_text(broken).replace(",", delimiter), delimiter)
-    assert [record.line for record in found if record.fault] == faulty
-    assert [record.line for record in found] == list(range(1, 14))
-    assert {record.column for record in found if record.fault} == {3}
+    result = records(table_text(broken).replace(",", delimiter), delimiter)
+    assert [record.line for record in result if record.fault] == faulty
+    assert [record.line for record in result] == list(range(1, 14))
+    assert {record.column for record in result if record.fault} == {3}
 
 
 @pytest.mark.parametrize("delimiter", DELIMITERS)
@@ -77,9 +77,9 @@ def test_quoted_texts_over_several_lines_stay_whole(text: str, column: int, deli
     rows[1][column] = text.replace(",", delimiter)
     stream = io.StringIO()
     csv.writer(stream, delimiter=delimiter).writerows([HEADER.split(","), *rows])
-    found = records(stream.getvalue(), delimiter)
-    assert [record.fields for record in found[1:]] == rows
-    assert not any(record.fault for record in found)
+    result = records(stream.getvalue(), delimiter)
+    assert [record.fields for record in result[1:]] == rows
+    assert not any(record.fault for record in result)
 
 
 def test_a_mark_inside_a_field_that_begins_without_one_is_a_character() -> None:
@@ -88,18 +88,18 @@ def test_a_mark_inside_a_field_that_begins_without_one_is_a_character() -> None:
 
 
 def test_a_text_that_looks_like_a_row_is_refused_and_told_what_to_do() -> None:
-    found = records('id,image,sizes\n1,1.jpg,"S,M,L\nXS,S,M"\n2,2.jpg,S\n')
-    assert (found[1].line, found[1].fault) == (
+    result = records('id,image,sizes\n1,1.jpg,"S,M,L\nXS,S,M"\n2,2.jpg,S\n')
+    assert (result[1].line, result[1].fault) == (
         2,
         "a quotation mark that is not closed before line 3, which is a separate row",
     )
-    assert "needs a blank behind its delimiters" in found[1].remedy
+    assert "needs a blank behind its delimiters" in result[1].remedy
 
 
 def test_a_mark_without_end_is_not_searched_for_in_the_whole_file_again_and_again() -> None:
     lines = ["id,name", *('1,"a b' for _ in range(3000)), *(f"prose of line {n}" for n in range(3000))]
-    found = records("\n".join(lines))
-    assert sum(bool(record.fault) for record in found) == 3000
+    result = records("\n".join(lines))
+    assert sum(bool(record.fault) for record in result) == 3000
 
 
 cells = st.text(
@@ -113,19 +113,19 @@ def test_what_csv_writes_is_read_back_or_refused(rows: list[list[str]], delimite
     """Never another number of rows: what is no fault is what was written."""
     stream = io.StringIO()
     csv.writer(stream, delimiter=delimiter, quoting=csv.QUOTE_ALL).writerows([["a b", "b", "c"], *rows])
-    found = records(stream.getvalue(), delimiter)
-    if not any(record.fault for record in found):
-        assert [record.fields for record in found[1:]] == rows
+    result = records(stream.getvalue(), delimiter)
+    if not any(record.fault for record in result):
+        assert [record.fields for record in result[1:]] == rows
 
 
 @settings(max_examples=300, deadline=None)
 @given(st.text(st.sampled_from('ab,"\n '), max_size=60))
 def test_every_line_is_in_a_record_or_blank(text: str) -> None:
-    found = records(f"id,name\n{text}")
-    assert found[0].fields == ["id", "name"]
-    ends = [record.line for record in found[1:]] + [None]
+    result = records(f"id,name\n{text}")
+    assert result[0].fields == ["id", "name"]
+    ends = [record.line for record in result[1:]] + [None]
     lines = f"id,name\n{text}".splitlines()
-    for record, end in zip(found[1:], ends[1:], strict=True):
+    for record, end in zip(result[1:], ends[1:], strict=True):
         inside = lines[record.line - 1 : end - 1 if end else None]
         assert sum(len(field) for field in record.fields) <= sum(len(line) + 1 for line in inside)
         if record.fault:
@@ -159,10 +159,10 @@ def test_a_comma_in_another_column_than_the_last_shifts_nothing(tmp_path: Path) 
     rows += ["5,Navy, Blue,Fall,2011,Casual,Shirt", "6,Red,Fall,2011,Casual,Shirt, striped", "7,Red,Fall,2011,A,B,C"]
     file = tmp_path / "t.csv"
     file.write_text("\n".join(["id,colour,season,year,usage,name", *rows]))
-    found = list(DelimitedTable(file, join_last=True).rows(["colour", "name"]))
-    problems = [(row.row, row.field, row.reason) for row in found if isinstance(row, SourceProblem)]
+    result = list(DelimitedTable(file, join_last=True).rows(["colour", "name"]))
+    problems = [(row.row, row.field, row.reason) for row in result if isinstance(row, SourceProblem)]
     assert problems == [("t.csv line 6", "colour", "shifted fields"), ("t.csv line 8", "usage", "shifted fields")]
-    assert ("t.csv line 7", {"colour": "Red", "name": "Shirt, striped"}) in found
+    assert ("t.csv line 7", {"colour": "Red", "name": "Shirt, striped"}) in result
 
 
 def test_all_delimiters_through_the_table(tmp_path: Path) -> None:

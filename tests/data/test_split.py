@@ -75,10 +75,10 @@ def test_components_equal_a_slow_closure(rows: list[SplitKeys]) -> None:
                 if tied(rows[i], rows[j]) and labels[i] > labels[j]:
                     labels[i] = labels[j]
                     changed = True
-    found = connected_components(rows)
+    result = connected_components(rows)
     for i in range(len(rows)):
         for j in range(len(rows)):
-            assert (found[i] == found[j]) == (labels[i] == labels[j])
+            assert (result[i] == result[j]) == (labels[i] == labels[j])
 
 
 def test_shares_are_met_when_nothing_is_tied() -> None:

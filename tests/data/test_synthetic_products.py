@@ -48,7 +48,7 @@ def test_no_combination_with_colour_crosses_splits(products: list[Product]) -> N
     splits = defaultdict(set)
     for product in products:
         splits[(*pair(product), product.attributes.colour)].add(product.split)
-    assert all(len(found) == 1 for found in splits.values())
+    assert all(len(result) == 1 for result in splits.values())
 
 
 def test_unseen_pairs_stay_in_their_split(products: list[Product]) -> None:
@@ -75,7 +75,7 @@ def test_no_text_crosses_splits(products: list[Product]) -> None:
     splits = defaultdict(set)
     for product in products:
         splits[product.description].add(product.split)
-    assert all(len(found) == 1 for found in splits.values())
+    assert all(len(result) == 1 for result in splits.values())
 
 
 def test_words_name_one_fabric_and_one_sub_category() -> None:

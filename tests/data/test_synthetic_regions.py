@@ -24,11 +24,11 @@ def test_largest_rectangle_is_the_largest_of_all(grid: np.ndarray) -> None:
         for right in range(left + 1, width + 1)
         if grid[top:bottom, left:right].all()
     ]
-    found = largest_rectangle(grid)
-    if found is None:
+    result = largest_rectangle(grid)
+    if result is None:
         assert not areas
     else:
-        left, top, right, bottom = found
+        left, top, right, bottom = result
         assert grid[top:bottom, left:right].all()
         assert (right - left) * (bottom - top) == max(areas)
 

@@ -156,11 +156,11 @@ def test_a_box_goes_where_the_pixels_go(resize: Resize, height: int, width: int)
     rows, columns = (slice(round(a * n), round(b * n)) for a, b, n in ((0.4, 0.7, height), (0.3, 0.6, width)))
     image[:, rows, columns] = 255
     transform = ImageTransform(size=112, resize=resize)
-    found = transform.map_box(box, height, width)
-    assert found is not None
+    result = transform.map_box(box, height, width)
+    assert result is not None
     lit = (transform(image)[0] > 127).nonzero()
     (top, left), (bottom, right) = lit.amin(0).tolist(), (lit.amax(0) + 1).tolist()
-    assert [edge * 112 for edge in (found.left, found.top, found.right, found.bottom)] == pytest.approx(
+    assert [edge * 112 for edge in (result.left, result.top, result.right, result.bottom)] == pytest.approx(
         [left, top, right, bottom], abs=1.6
     )
 

@@ -131,11 +131,11 @@ def test_sealed_json_is_read_back_and_every_change_of_it_is_noticed(tmp_path: Pa
         damaged = whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :]
         file.write_bytes(damaged)
         try:
-            found = read_json(file, REMEDY)
+            result = read_json(file, REMEDY)
         except E2FashionError:
             noticed += 1
         else:
-            assert found == json.loads(json.dumps(content)) or b'"checksum"' not in damaged
+            assert result == json.loads(json.dumps(content)) or b'"checksum"' not in damaged
     assert noticed > 0.9 * len(whole)
 
 

@@ -49,20 +49,20 @@ def test_calls_inside_each_other_are_one_lock(tmp_path: Path) -> None:
 
 
 def test_another_thread_is_refused(tmp_path: Path) -> None:
-    found: list[str] = []
+    result: list[str] = []
 
     def lock() -> None:
         try:
             with locked(tmp_path / "run"):
-                found.append("locked")
+                result.append("locked")
         except FolderLockedError as error:
-            found.append(str(error))
+            result.append(str(error))
 
     with locked(tmp_path / "run"):
         thread = threading.Thread(target=lock)
         thread.start()
         thread.join()
-    assert "another thread" in found[0]
+    assert "another thread" in result[0]
 
 
 def test_a_kill_ends_the_lock_although_a_child_goes_on(tmp_path: Path) -> None:

@@ -33,9 +33,9 @@ def export(tmp_path: Path) -> Any:
 
 def held(folder: Path) -> str:
     """The fingerprint in every file of an export, which must be one."""
-    (found,) = {(folder / name).read_text() for name in ("model.safetensors", "1_Normalize/config.json")}
-    assert read_json(folder / "export.json", "")["fingerprint"] == found
-    return found
+    (result,) = {(folder / name).read_text() for name in ("model.safetensors", "1_Normalize/config.json")}
+    assert read_json(folder / "export.json", "")["fingerprint"] == result
+    return result
 
 
 def test_a_killed_export_can_be_repeated_and_loses_nothing(export: Any, tmp_path: Path) -> None:

@@ -21,12 +21,12 @@ def test_tensors_are_what_was_written(tmp_path: Path) -> None:
     for place in range(8, len(whole), 7):
         (tmp_path / "t").write_bytes(whole[:place] + bytes([whole[place] ^ 4]) + whole[place + 1 :])
         try:
-            found, about = load_tensors(tmp_path / "t", "Again.")
+            result, about = load_tensors(tmp_path / "t", "Again.")
         except DamagedError:
             continue
         # The key of the checksum is damaged: all else is as it was.
         assert about["of"] == "me"
-        assert all(torch.equal(found[name], tensor) for name, tensor in tensors.items())
+        assert all(torch.equal(result[name], tensor) for name, tensor in tensors.items())
     for cut in (0, 7, 100, len(whole) - 1):
         (tmp_path / "t").write_bytes(whole[:cut])
         with pytest.raises(DamagedError, match=r"t cannot be read or is damaged .* Again\."):

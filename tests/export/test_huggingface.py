@@ -17,11 +17,11 @@ def test_the_zero_shot_pipeline_equals_our_classification(
     folder: Path, encoder: Encoder, samples: list[Image.Image]
 ) -> None:
     classify = pipeline("zero-shot-image-classification", model=str(folder), device="cpu")
-    found = classify(samples, candidate_labels=LABELS, hypothesis_template="a photo of {}")
+    result = classify(samples, candidate_labels=LABELS, hypothesis_template="a photo of {}")
     labels = class_embeddings(encoder.embed_texts, LABELS, ["a photo of {}"])
     images = encoder.embed_images(samples)
     shares = (encoder.model.logit_scale.exp().detach() * images @ labels.T).softmax(-1)
-    for answers, share, nearest in zip(found, shares, label_scores(images, labels).argmax(-1), strict=True):
+    for answers, share, nearest in zip(result, shares, label_scores(images, labels).argmax(-1), strict=True):
         scores = {answer["label"]: answer["score"] for answer in answers}
         torch.testing.assert_close(torch.tensor([scores[label] for label in LABELS]), share, atol=1e-4, rtol=0)
         assert answers[0]["label"] == LABELS[int(nearest)]

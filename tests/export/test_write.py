@@ -47,8 +47,8 @@ def test_no_string_is_read_as_an_image_or_fetched(
     for text in ("dress.png", "https://shop.example/dress.jpg", "data:image/png;base64,AAAA"):
         with pytest.raises(E2FashionError, match=r"neither opens nor fetches: write {'text'"):
             model.encode([text])
-        found = model.encode([{"text": text}], convert_to_tensor=True)
-        torch.testing.assert_close(found.cpu(), encoder.embed_texts(text), atol=1e-5, rtol=0)
+        result = model.encode([{"text": text}], convert_to_tensor=True)
+        torch.testing.assert_close(result.cpu(), encoder.embed_texts(text), atol=1e-5, rtol=0)
     with pytest.raises((E2FashionError, ValueError)):
         model.encode(["a dress", "dress.png"])
 
@@ -65,8 +65,8 @@ def test_onnxruntime_computes_as_the_encoder(encoder: Encoder, samples: list[Ima
     text = onnxruntime.InferenceSession(str(tmp_path / "text.onnx"))
     tokens = encoder.tokenizer(TEXTS[:2], padding=True, return_tensors="np")
     given = {name: tokens[name].astype(np.int64) for name in ("input_ids", "attention_mask")}
-    found = torch.from_numpy(text.run(None, given)[0])
-    torch.testing.assert_close(found, encoder.embed_texts(TEXTS[:2]), atol=1e-4, rtol=0)
+    result = torch.from_numpy(text.run(None, given)[0])
+    torch.testing.assert_close(result, encoder.embed_texts(TEXTS[:2]), atol=1e-4, rtol=0)
 
 
 def test_a_difference_is_an_error() -> None:
@@ -91,8 +91,10 @@ def test_the_verb_finds_its_export_and_keeps_other_files(
     (run / "config.yaml").write_text("name: winter\ndata: catalogue\n", encoding="utf-8")
     config = ExportConfig(model=str(run), format="sentence_transformers", output=str(tmp_path / "out"))
     assert main(["export", str(run), "format=sentence_transformers", f"output={tmp_path / 'out'}"]) == 0
-    said = capsys.readouterr().out
-    assert "'winter' as sentence_transformers, images of 32 px, texts of up to 12 tokens; largest difference to" in said
+    printed = capsys.readouterr().out
+    assert (
+        "'winter' as sentence_transformers, images of 32 px, texts of up to 12 tokens; largest difference to" in printed
+    )
     monkeypatch.setattr("e2fashion.export.sentence_transformers.export_sentence_transformers", None)
     facts = export(config)
     assert facts["model"] == "winter"

@@ -61,33 +61,33 @@ def catalogue() -> Catalogue:
 def run_identities() -> dict[str, str]:
     """Of every configuration of a run, on data without a name."""
     files = sorted((CONFIGS / "run").glob("*.yaml"))
-    found = {}
+    result = {}
     for file in files:
         config = load_config(RunConfig, file, ["data=catalogue"])
         config, _ = build.resolve_arithmetic(config, torch.device("cuda" if "finetune" in file.stem else "cpu"))
-        found[file.stem] = run_identity(config, "golden")
-    return found
+        result[file.stem] = run_identity(config, "golden")
+    return result
 
 
 def row_identities() -> dict[str, dict[str, str]]:
     """Of every row of every ablation."""
-    found: dict[str, dict[str, str]] = {}
+    result: dict[str, dict[str, str]] = {}
     for file in sorted((CONFIGS / "ablation").glob("*.yaml")):
         ablation = load_ablation(file, ["data=catalogue", "seeds=[0]"]).on("golden")
-        found[file.stem] = {run.row: run.identity for run in ablation.runs}
-    return found
+        result[file.stem] = {run.row: run.identity for run in ablation.runs}
+    return result
 
 
 def caption_identities() -> dict[str, str]:
     """Of every configuration of a caption decoder."""
     encoder = EncoderIdentity("golden", "f" * 64, 8)
-    found = {}
+    result = {}
     for file in sorted((CONFIGS / "caption").glob("*.yaml")):
         config = load_config(CaptionTrainConfig, file, ["data=catalogue", "encoder=e2"])
         if config.train.precision == "auto":
             config = replace(config, train=replace(config.train, precision="bf16"))
-        found[file.stem] = caption_identity(config, "golden", encoder)
-    return found
+        result[file.stem] = caption_identity(config, "golden", encoder)
+    return result
 
 
 def embeddings() -> Iterator[tuple[str, Tensor]]:
@@ -104,8 +104,8 @@ def embeddings() -> Iterator[tuple[str, Tensor]]:
     for name in DECODERS:
         stored = load_decoder(HERE / name / "model")
         with torch.inference_mode():
-            found = stored.decoder.eval().prefix(embeds)
-            yield f"{name}/logits", stored.decoder.language_model(inputs_embeds=found).logits
+            result = stored.decoder.eval().prefix(embeds)
+            yield f"{name}/logits", stored.decoder.language_model(inputs_embeds=result).logits
 
 
 @pytest.mark.parametrize("kind", ["run", "ablation", "caption"])
@@ -114,8 +114,8 @@ def test_configurations_have_the_identity_of_finished_runs(kind: str, monkeypatc
     monkeypatch.setattr("e2fashion.arithmetic.multiplies_bf16", lambda device: True)
     monkeypatch.setattr("e2fashion.arithmetic.device_name", str)
     known = json.loads(IDENTITIES.read_text(encoding="utf-8"))[kind]
-    found = {"run": run_identities, "ablation": row_identities, "caption": caption_identities}[kind]()
-    assert {name: found[name] for name in known} == known
+    result = {"run": run_identities, "ablation": row_identities, "caption": caption_identities}[kind]()
+    assert {name: result[name] for name in known} == known
 
 
 @pytest.fixture(scope="module")
@@ -176,9 +176,9 @@ def test_evaluation_finds_the_values_that_were_recorded(catalogue: Catalogue) ->
     }
     config, lists = EvaluateConfig(protocol=["full", "sample_100"]), HERE / "e2" / "candidates"
     encoder = load_encoder(str(HERE / "e2"))
-    found = measure_retrieval(encoder, catalogue, "test", config, candidates=lists, progress=False)
+    result = measure_retrieval(encoder, catalogue, "test", config, candidates=lists, progress=False)
     assert {
-        (r.protocol, r.direction, r.positives, r.metric): (r.value, r.low, r.high, r.queries, r.extra) for r in found
+        (r.protocol, r.direction, r.positives, r.metric): (r.value, r.low, r.high, r.queries, r.extra) for r in result
     } == known
 
 
@@ -238,8 +238,8 @@ def test_an_index_answers(place: Path) -> None:
     template = load_encoder("e2").template
     for row, scores in zip(catalogue.split("test"), known, strict=True):
         hits = {hit.product_id: hit.score for hit in index.search(template.render(row, row["description"]), top=4)}
-        found = torch.tensor([hits[product] for product in index.product_ids])
-        assert torch.allclose(found, scores, atol=2e-3)  # an index holds fp16
+        result = torch.tensor([hits[product] for product in index.product_ids])
+        assert torch.allclose(result, scores, atol=2e-3)  # an index holds fp16
 
 
 def test_an_index_is_written_as_it_was(place: Path) -> None:

@@ -58,16 +58,16 @@ def test_repeated_views_do_not_make_the_interval_narrower() -> None:
 
 def test_a_clear_difference_is_significant() -> None:
     a, b = torch.ones(200), (torch.arange(200) % 4 > 0).float()
-    found = paired_bootstrap(a, b, resamples=2000)
-    assert found.value == pytest.approx(0.25)
-    assert found.low > 0.15
-    assert found.p_value == pytest.approx(1 / 2000)
+    result = paired_bootstrap(a, b, resamples=2000)
+    assert result.value == pytest.approx(0.25)
+    assert result.low > 0.15
+    assert result.p_value == pytest.approx(1 / 2000)
 
 
 def test_the_same_model_does_not_differ_from_itself() -> None:
     hits = (torch.arange(50) % 3 == 0).float()
-    found = paired_bootstrap(hits, hits, resamples=100)
-    assert (found.value, found.low, found.high, found.p_value) == (0.0, 0.0, 0.0, 1.0)
+    result = paired_bootstrap(hits, hits, resamples=100)
+    assert (result.value, result.low, result.high, result.p_value) == (0.0, 0.0, 0.0, 1.0)
 
 
 def test_a_coin_is_not_significant() -> None:

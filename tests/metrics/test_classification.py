@@ -30,29 +30,29 @@ def test_against_torchmetrics(average: str) -> None:
     generator = torch.Generator().manual_seed(0)
     truth, predicted = torch.randint(6, (2, 300), generator=generator)
     expected = multiclass_f1_score(predicted, truth, num_classes=6, average=average)  # type: ignore[arg-type]
-    found = summarize_classes(truth, predicted, 6)[f"{average}_f1"].value
-    assert found == pytest.approx(100 * expected.item(), abs=1e-4)
+    result = summarize_classes(truth, predicted, 6)[f"{average}_f1"].value
+    assert result == pytest.approx(100 * expected.item(), abs=1e-4)
 
 
 def test_the_summary_holds_what_the_functions_say() -> None:
-    found = summarize_classes(TRUTH, PREDICTED, 4)
-    assert found["accuracy"].value == pytest.approx(accuracy(TRUTH, PREDICTED).item())
-    assert found["macro_f1"].value == pytest.approx(macro_f1(TRUTH, PREDICTED, 4).item())
-    assert found["weighted_f1"].value == pytest.approx(weighted_f1(TRUTH, PREDICTED, 4).item())
-    assert found["accuracy"].low is None
+    result = summarize_classes(TRUTH, PREDICTED, 4)
+    assert result["accuracy"].value == pytest.approx(accuracy(TRUTH, PREDICTED).item())
+    assert result["macro_f1"].value == pytest.approx(macro_f1(TRUTH, PREDICTED, 4).item())
+    assert result["weighted_f1"].value == pytest.approx(weighted_f1(TRUTH, PREDICTED, 4).item())
+    assert result["accuracy"].low is None
 
 
 def test_intervals_enclose_the_value_and_repeat() -> None:
     generator = torch.Generator().manual_seed(0)
     truth = torch.randint(4, (200,), generator=generator)
     predicted = torch.where(torch.rand(200, generator=generator) < 0.7, truth, (truth + 1) % 4)
-    found = summarize_classes(truth, predicted, 4, resamples=400)
-    assert found == summarize_classes(truth, predicted, 4, resamples=400)
-    for estimate in found.values():
+    result = summarize_classes(truth, predicted, 4, resamples=400)
+    assert result == summarize_classes(truth, predicted, 4, resamples=400)
+    for estimate in result.values():
         assert estimate.low is not None
         assert estimate.high is not None
         assert estimate.low < estimate.value < estimate.high
-    accuracy_of = found["accuracy"]
+    accuracy_of = result["accuracy"]
     # The normal approximation of a share among 200.
     expected = 1.96 * (accuracy_of.value * (100 - accuracy_of.value) / 200) ** 0.5
     assert (accuracy_of.high - accuracy_of.low) / 2 == pytest.approx(expected, rel=0.15)  # type: ignore[operator]

@@ -15,9 +15,9 @@ from e2fashion.types import E2FashionError
 
 def tokens(number: int, length: int, seed: int, shortest: int | None = None) -> Tensor:
     generator = torch.Generator().manual_seed(seed)
-    found = F.normalize(torch.randn(number, length, 6, generator=generator), dim=-1)
+    result = F.normalize(torch.randn(number, length, 6, generator=generator), dim=-1)
     lengths = torch.randint(shortest or length, length + 1, (number,), generator=generator)
-    return found * (torch.arange(length) < lengths[:, None])[..., None]
+    return result * (torch.arange(length) < lengths[:, None])[..., None]
 
 
 def slow_scores(query: Tensor, gallery: Tensor) -> Tensor:
@@ -59,8 +59,8 @@ def test_ranks_among_candidates_equal_the_loop(direction: str) -> None:
     queries = torch.tensor([3, 0])
     expected = slow_scores(*SIDES[direction])[queries].gather(1, candidates.clamp(min=0))
     expected[candidates < 0] = -torch.inf
-    found = compare(IMAGES, TEXTS).ranks_among(direction, queries, candidates)
-    assert torch.equal(found, (expected >= expected[:, :1]).sum(1))
+    result = compare(IMAGES, TEXTS).ranks_among(direction, queries, candidates)
+    assert torch.equal(result, (expected >= expected[:, :1]).sum(1))
 
 
 @pytest.mark.usefixtures("block")
@@ -89,8 +89,8 @@ def test_the_metric_takes_tokens_in_batches() -> None:
     metric = CrossModalRecall()
     for rows in (slice(0, 4), slice(4, 11)):
         metric.update(IMAGES[rows], TEXTS[rows], torch.arange(11)[rows])
-    found = compare(IMAGES, TEXTS).ranks("i2t")
-    assert float(metric.compute()["i2t/R@1"]) == pytest.approx(100 * float((found == 1).double().mean()))
+    result = compare(IMAGES, TEXTS).ranks("i2t")
+    assert float(metric.compute()["i2t/R@1"]) == pytest.approx(100 * float((result == 1).double().mean()))
 
 
 def test_tokens_against_vectors_are_refused() -> None:

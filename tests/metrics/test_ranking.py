@@ -18,12 +18,12 @@ from e2fashion.types import E2FashionError
 
 def slow_ranks(query: Tensor, gallery: Tensor, query_ids: list[int], gallery_ids: list[int]) -> list[int]:
     """The definition, one comparison at a time."""
-    found = []
+    result = []
     for q, row in zip(query_ids, query.tolist(), strict=True):
         scores = [sum(x * y for x, y in zip(row, item, strict=True)) for item in gallery.tolist()]
         best = max(score for score, g in zip(scores, gallery_ids, strict=True) if g == q)
-        found.append(1 + sum(score >= best and g != q for score, g in zip(scores, gallery_ids, strict=True)))
-    return found
+        result.append(1 + sum(score >= best and g != q for score, g in zip(scores, gallery_ids, strict=True)))
+    return result
 
 
 def small_integers(*shape: int, seed: int) -> Tensor:
@@ -38,10 +38,10 @@ def test_equals_the_loop_with_ties_and_several_positives(data: st.DataObject) ->
     query_ids = data.draw(st.lists(st.sampled_from(gallery_ids), min_size=1, max_size=12))
     seed = data.draw(st.integers(0, 999))
     query, gallery = small_integers(len(query_ids), 3, seed=seed), small_integers(len(gallery_ids), 3, seed=seed + 1)
-    found = ranks(
+    result = ranks(
         query, gallery, torch.tensor(query_ids), torch.tensor(gallery_ids), chunk=data.draw(st.integers(1, 13))
     )
-    assert found.tolist() == slow_ranks(query, gallery, query_ids, gallery_ids)
+    assert result.tolist() == slow_ranks(query, gallery, query_ids, gallery_ids)
 
 
 @settings(max_examples=20, deadline=None)
@@ -84,8 +84,8 @@ def test_equal_texts_are_rivals_or_positives() -> None:
 def test_low_precision_embeddings_are_ranked_in_fp32() -> None:
     query, gallery = torch.randn(40, 8).bfloat16(), torch.randn(40, 8).bfloat16()
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        found = ranks(query, gallery)
-    assert torch.equal(found, ranks(query.float(), gallery.float()))
+        result = ranks(query, gallery)
+    assert torch.equal(result, ranks(query.float(), gallery.float()))
 
 
 def test_inputs_are_left_alone() -> None:

@@ -23,8 +23,8 @@ def test_median_and_reciprocal_rank() -> None:
 
 
 def test_sum_r_adds_both_directions() -> None:
-    found = summarize({"i2t": RANKS, "t2i": torch.ones(7, dtype=torch.int64)})
-    assert found["SumR"].value == pytest.approx(100 * (1 + 3 + 5) / 7 + 300)
+    result = summarize({"i2t": RANKS, "t2i": torch.ones(7, dtype=torch.int64)})
+    assert result["SumR"].value == pytest.approx(100 * (1 + 3 + 5) / 7 + 300)
 
 
 def test_names_are_those_of_the_records() -> None:
@@ -37,31 +37,31 @@ def test_names_are_those_of_the_records() -> None:
 
 
 def test_intervals_enclose_their_values_and_repeat() -> None:
-    found = {"i2t": torch.randint(1, 30, (200,)), "t2i": torch.randint(1, 30, (200,))}
-    first = summarize(found, resamples=300, seed=4)
+    result = {"i2t": torch.randint(1, 30, (200,)), "t2i": torch.randint(1, 30, (200,))}
+    first = summarize(result, resamples=300, seed=4)
     assert all(item.low <= item.value <= item.high for item in first.values())
-    assert first == summarize(found, resamples=300, seed=4)
+    assert first == summarize(result, resamples=300, seed=4)
 
 
 def test_intervals_equal_resampling_the_ranks() -> None:
     """The medians and sums of drawn products, one resample at a time."""
     from e2fashion.metrics.bootstrap import interval, resample_weights
 
-    found = {"i2t": torch.tensor([1, 7, 3, 12, 2]), "t2i": torch.tensor([4, 1, 1, 20, 6])}
+    result = {"i2t": torch.tensor([1, 7, 3, 12, 2]), "t2i": torch.tensor([4, 1, 1, 20, 6])}
     drawn = []
     for weights in torch.cat(list(resample_weights(5, 40, seed=3))):
-        again = {name: item.repeat_interleave(weights.long()) for name, item in found.items()}
+        again = {name: item.repeat_interleave(weights.long()) for name, item in result.items()}
         drawn.append([item.value for item in summarize(again).values()])
     low, high = interval(torch.tensor(drawn, dtype=torch.float64))
-    estimates = summarize(found, resamples=40, seed=3).values()
+    estimates = summarize(result, resamples=40, seed=3).values()
     assert torch.allclose(torch.tensor([item.low for item in estimates]).double(), low, atol=1e-5)
     assert torch.allclose(torch.tensor([item.high for item in estimates]).double(), high, atol=1e-5)
 
 
 def test_directions_with_other_numbers_of_queries_share_products() -> None:
-    found = {"i2t": torch.tensor([1, 2, 3, 1]), "t2i": torch.tensor([1, 4])}
+    result = {"i2t": torch.tensor([1, 2, 3, 1]), "t2i": torch.tensor([1, 4])}
     unit = {"i2t": torch.tensor([8, 8, 5, 5]), "t2i": torch.tensor([5, 8])}
-    assert summarize(found, unit, resamples=50)["SumR"].high <= 600
+    assert summarize(result, unit, resamples=50)["SumR"].high <= 600
 
 
 def pairs(number: int = 40) -> tuple[Tensor, Tensor]:
@@ -102,8 +102,8 @@ def test_several_views_and_intervals() -> None:
     image, text = pairs(20)
     metric = CrossModalRecall(resamples=50)
     metric.update(image.repeat_interleave(2, 0), text, torch.arange(20).repeat_interleave(2), torch.arange(20))
-    found = metric.compute()
-    assert found["i2t/R@1/low"] <= found["i2t/R@1"] <= found["i2t/R@1/high"]
+    result = metric.compute()
+    assert result["i2t/R@1/low"] <= result["i2t/R@1"] <= result["i2t/R@1/high"]
 
 
 def test_reset_forgets() -> None:

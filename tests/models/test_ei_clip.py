@@ -77,12 +77,12 @@ def test_it_adds_what_the_gates_let_through_of_the_tags_that_are_there() -> None
         for matrix in part.matrices():
             matrix.copy_(torch.randn(3, 3, generator=generator))
     text, tags = torch.randn(2, 3, generator=generator), torch.randn(2, 2, 3, generator=generator)
-    found = part(text, tags, torch.tensor([[True, True], [False, True]]))
+    result = part(text, tags, torch.tensor([[True, True], [False, True]]))
     brand, season = part.matrices()
     open_gates = torch.tensor([2.0, -1.0]).sigmoid()
     first = text[0] + open_gates[0] * brand @ tags[0, 0] + open_gates[1] * season @ tags[0, 1]
-    torch.testing.assert_close(found[0], first)
-    torch.testing.assert_close(found[1], text[1] + open_gates[1] * season @ tags[1, 1])
+    torch.testing.assert_close(result[0], first)
+    torch.testing.assert_close(result[1], text[1] + open_gates[1] * season @ tags[1, 1])
     assert torch.equal(part(text, tags, torch.zeros(2, 2, dtype=torch.bool)), text)
 
 

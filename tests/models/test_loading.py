@@ -256,9 +256,9 @@ def test_language_models_are_compared_too(way: str, damage: str, gpt2: Path, tmp
         return load_language_model(str(folder)) if way == "compose" else load_caption_language_model(str(folder))
 
     def change(tensors: dict[str, Tensor]) -> None:
-        found = tensors.pop(LM_LAYER)
+        result = tensors.pop(LM_LAYER)
         if damage != "missing":
-            tensors[LM_LAYER] = found * float("inf") if damage == "not finite" else found[:3].clone()
+            tensors[LM_LAYER] = result * float("inf") if damage == "not finite" else result[:3].clone()
 
     assert load(gpt2)
     with pytest.raises(E2FashionError, match=rf"{damage} \(1\): .*h\.0\.mlp\.c_fc\.weight"):
@@ -300,8 +300,8 @@ def test_half_precision_is_read_as_it_is(clip: Path, tmp_path: Path) -> None:
 
 
 def test_a_librarys_error_becomes_one_line() -> None:
-    said = r"^the model cannot be loaded: KeyError 'x'\. Fetch it again\.$"
-    with pytest.raises(E2FashionError, match=said), only_our_errors("the model", "Fetch it again."):
+    printed = r"^the model cannot be loaded: KeyError 'x'\. Fetch it again\.$"
+    with pytest.raises(E2FashionError, match=printed), only_our_errors("the model", "Fetch it again."):
         {}["x"]
     with pytest.raises(KeyboardInterrupt), only_our_errors("the model"):
         raise KeyboardInterrupt

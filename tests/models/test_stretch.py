@@ -42,11 +42,11 @@ def test_77_to_248_is_the_rule_of_long_clip() -> None:
 def test_any_lengths_keep_the_first_and_lie_on_the_lines_between(before: int, after: int) -> None:
     kept = min(KEPT, before // 2)
     line = torch.arange(before, dtype=torch.float32)[:, None] * torch.tensor([[1.0, -2.0]])
-    found = stretched_positions(line, after)
-    assert torch.equal(found[:kept], line[:kept])
+    result = stretched_positions(line, after)
+    assert torch.equal(result[:kept], line[:kept])
     expected = kept + torch.arange(after - kept) * (before - kept) / (after - kept)
-    torch.testing.assert_close(found[kept:, 0], expected)
-    torch.testing.assert_close(found[kept:, 1], -2 * expected)
+    torch.testing.assert_close(result[kept:, 0], expected)
+    torch.testing.assert_close(result[kept:, 1], -2 * expected)
 
 
 def test_short_texts_keep_their_features_to_the_bit_and_longer_ones_do_not(clip_folder: Path) -> None:

@@ -171,9 +171,9 @@ def test_the_benchmark_says_what_it_fitted(monkeypatch: pytest.MonkeyPatch, tmp_
 
 
 def test_memory_is_measured() -> None:
-    found = measure_ranks(10, 50)
-    assert found["extra_mb"] >= 0
-    assert found["seconds"] > 0
+    result = measure_ranks(10, 50)
+    assert result["extra_mb"] >= 0
+    assert result["seconds"] > 0
 
 
 def test_exact_search_finds_what_faiss_finds() -> None:
@@ -190,10 +190,10 @@ def test_an_index_holds_what_the_bare_encoder_gives(products: Products, tmp_path
 
 
 def test_memory_of_indexes_is_measured() -> None:
-    found = measure_index(50)
-    assert found["peak_mb"] > 0
-    assert found["searched_mb"] >= found["peak_mb"]
-    assert found["removal_seconds"] > 0
+    result = measure_index(50)
+    assert result["peak_mb"] > 0
+    assert result["searched_mb"] >= result["peak_mb"]
+    assert result["removal_seconds"] > 0
 
 
 def test_fit_and_bare_loop_end_with_the_same_weights(products: Products, tmp_path: Path) -> None:
@@ -223,9 +223,9 @@ def test_flips_are_counted_by_block_and_token() -> None:
 
 
 def test_memory_of_tokens_is_measured() -> None:
-    found = measure_tokens(12, 9)
-    assert found["extra_mb"] >= 0
-    assert found["seconds"] > 0
+    result = measure_tokens(12, 9)
+    assert result["extra_mb"] >= 0
+    assert result["seconds"] > 0
 
 
 def test_an_image_per_band_gives_the_same_heat_as_bands_of_tensors() -> None:

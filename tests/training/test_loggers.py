@@ -65,15 +65,15 @@ def wandb_records(content: bytes) -> Iterator[bytes]:
 def in_wandb(folder: Path, run: str) -> dict[int, float]:
     from wandb.proto.wandb_internal_pb2 import Record
 
-    found = {}
+    result = {}
     for file in sorted((folder / "wandb").glob(f"offline-run-*-{run}/run-{run}.wandb")):
         for data in wandb_records(file.read_bytes()):
             record = Record()
             record.ParseFromString(data)
             row = {"/".join(item.nested_key) or item.key: item.value_json for item in record.history.item}
             if NAME in row:
-                found[int(row["trainer/global_step"])] = float(row[NAME])
-    return found
+                result[int(row["trainer/global_step"])] = float(row[NAME])
+    return result
 
 
 def in_mlflow(folder: Path, run: str) -> dict[int, float]:

@@ -61,10 +61,10 @@ def test_a_stage_begins_again_where_something_is_damaged(damage: str, tmp_path: 
     act, name, why = DAMAGES[damage]
     checkpoint, best = interrupted(tmp_path)
     act(best)
-    found = set_aside_damaged(tmp_path, STAGE, best)
-    assert found is not None
-    assert found[0].name == name
-    assert why in found[1]
+    result = set_aside_damaged(tmp_path, STAGE, best)
+    assert result is not None
+    assert result[0].name == name
+    assert why in result[1]
     assert [file.name for file in checkpoint.parent.iterdir()] == ["last.ckpt.damaged"]
 
 

@@ -105,8 +105,8 @@ def test_a_decoder_finds_its_encoder_from_anywhere_and_never_on_the_hub(
     del record["encoder_place"]  # as an older version wrote it
     RunFolder(run).record.write_text(json.dumps(record), encoding="utf-8")
     assert main(["caption", "run", str(run), str(tmp_path / "a.png"), "accelerator=cpu", "--quiet"]) == 1
-    said = capsys.readouterr().err
-    assert f"tried {tmp_path}/models/tiny and {run}/models/tiny. Give encoder=<folder or hub name>." in said
+    printed = capsys.readouterr().err
+    assert f"tried {tmp_path}/models/tiny and {run}/models/tiny. Give encoder=<folder or hub name>." in printed
 
 
 def test_training_lowers_the_loss(words: list[str], tmp_path: Path) -> None:

@@ -41,15 +41,15 @@ def test_the_public_name() -> None:
 
 def test_scores_are_cosines_to_the_mean_over_templates(regional: Encoder, pictures: list[Image.Image]) -> None:
     templates = ["a photo of a {}", "{}"]
-    found = ZeroShotClassifier(regional).classify(pictures, LABELS, templates=templates)
+    result = ZeroShotClassifier(regional).classify(pictures, LABELS, templates=templates)
     for row, picture in enumerate(pictures):
         for column, label in enumerate(LABELS):
             texts = regional.embed_texts([template.replace("{}", label) for template in templates])
             mean = texts.mean(0)
             expected = regional.embed_images(picture)[0] @ (mean / mean.norm())
-            assert float(found.scores[row, column]) == pytest.approx(float(expected), abs=1e-5)
-        assert found.labels[row] == LABELS[int(found.scores[row].argmax())]
-    assert found.templates == tuple(templates)
+            assert float(result.scores[row, column]) == pytest.approx(float(expected), abs=1e-5)
+        assert result.labels[row] == LABELS[int(result.scores[row].argmax())]
+    assert result.templates == tuple(templates)
 
 
 def test_a_region_meets_the_tag_and_both_are_the_mean(regional: Encoder, pictures: list[Image.Image]) -> None:
@@ -67,15 +67,15 @@ def test_a_region_meets_the_tag_and_both_are_the_mean(regional: Encoder, picture
 @pytest.fixture
 def passes(regional: Encoder, monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """How many images every pass of the image tower reads."""
-    found: list[int] = []
+    result: list[int] = []
     forward = regional.model.get_image_features
 
     def counted(pixel_values: torch.Tensor) -> object:
-        found.append(len(pixel_values))
+        result.append(len(pixel_values))
         return forward(pixel_values=pixel_values)
 
     monkeypatch.setattr(regional.model, "get_image_features", counted)
-    return found
+    return result
 
 
 def test_both_features_take_one_pass(regional: Encoder, pictures: list[Image.Image], passes: list[int]) -> None:
@@ -144,9 +144,9 @@ def test_a_missing_picture_is_named(regional: Encoder, tmp_path: Path) -> None:
 def test_tags_are_the_most_probable_values(regional: Encoder, pictures: list[Image.Image]) -> None:
     brand = TagValues("brand", tuple(LABELS), "region")
     colour = TagValues("colour", ("red", "navy"), threshold=None)
-    found = TagPredictor(regional, (brand, colour), scale=20.0).predict_tags(pictures)
+    result = TagPredictor(regional, (brand, colour), scale=20.0).predict_tags(pictures)
     expected = (20.0 * regional.embed_regions(pictures)[:, 0] @ regional.embed_tags(LABELS).T).softmax(-1)
-    for row, tags in enumerate(found):
+    for row, tags in enumerate(result):
         assert tags["brand"].value == tags["brand"].best == LABELS[int(expected[row].argmax())]
         assert tags["brand"].score == pytest.approx(float(expected[row].max()), abs=1e-5)
         assert (tags["colour"].value, tags["colour"].best in ("red", "navy")) == (None, True)
@@ -154,8 +154,8 @@ def test_tags_are_the_most_probable_values(regional: Encoder, pictures: list[Ima
 
 def test_a_tag_below_the_threshold_is_not_answered() -> None:
     entity = TagValues("brand", ("a", "b"), threshold=0.7)
-    found = answers(entity, torch.tensor([[0.7, 0.3], [0.4, 0.6]], dtype=torch.float64))
-    assert [(tag.value, tag.best) for tag in found] == [("a", "a"), (None, "b")]
+    result = answers(entity, torch.tensor([[0.7, 0.3], [0.4, 0.6]], dtype=torch.float64))
+    assert [(tag.value, tag.best) for tag in result] == [("a", "a"), (None, "b")]
 
 
 def test_tags_by_regions_that_are_not_there(plain: Encoder, pictures: list[Image.Image]) -> None:

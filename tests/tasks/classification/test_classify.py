@@ -50,7 +50,7 @@ def test_accuracy_is_what_a_slow_loop_counts(
     encoder: Encoder, synth_catalogue: Catalogue, embedded: EmbeddedSplit
 ) -> None:
     records = measure_zero_shot(encoder, synth_catalogue, embedded, CONTEXT, "sub_category", ["a {}"], resamples=20)
-    found = {record.metric: record for record in records}
+    result = {record.metric: record for record in records}
     rows = synth_catalogue.split("val")
     tag_of = {row["product_id"]: row["sub_category"] for row in rows.select_columns(["product_id", "sub_category"])}
     labels = sorted({tag for tag in tag_of.values() if tag})
@@ -62,10 +62,10 @@ def test_accuracy_is_what_a_slow_loop_counts(
         scores = [float(image @ encoder.embed_texts(f"a {label}")[0]) for label in labels]
         total += 1
         right += labels[scores.index(max(scores))] == tag_of[product_id]
-    assert found["accuracy"].value == pytest.approx(100 * right / total)
-    assert (found["accuracy"].queries, found["accuracy"].candidates) == (total, len(labels))
-    assert found["accuracy"].extra["left_out"] == len(embedded.product_ids) - total
-    assert set(found) == {"accuracy", "macro_f1", "weighted_f1"}
+    assert result["accuracy"].value == pytest.approx(100 * right / total)
+    assert (result["accuracy"].queries, result["accuracy"].candidates) == (total, len(labels))
+    assert result["accuracy"].extra["left_out"] == len(embedded.product_ids) - total
+    assert set(result) == {"accuracy", "macro_f1", "weighted_f1"}
 
 
 def test_a_column_that_the_catalogue_lacks(
@@ -170,8 +170,8 @@ def test_what_cannot_be_classified_is_said_first(
 
 def test_the_page_shows_figures_templates_and_published_values(classified: list[Classified], tmp_path: Path) -> None:
     row = PublishedRow(("zero_shot",), "CLIP", "x", "zero_shot", "n/a", "s", {"F1 X": 0.66}, citation="a paper")
-    found = ClassifiedSplit("tiny", "garments", "brand", "test", tmp_path / "results.jsonl", classified)
-    page = write_classification(found, [row])
+    result = ClassifiedSplit("tiny", "garments", "brand", "test", tmp_path / "results.jsonl", classified)
+    page = write_classification(result, [row])
     text = page.read_text(encoding="utf-8")
     assert "| CLIP (x, published) | global | n/a | n/a | n/a | 66.0 |" in text
     assert "A: `a {}` / B: of the region `{}` / C: `a {}`; of the region `{}`" in text
@@ -179,7 +179,7 @@ def test_the_page_shows_figures_templates_and_published_values(classified: list[
     for kind in ("global", "region", "both"):
         assert f"(confusion_{kind}.png)" in text
         assert (page.parent / f"confusion_{kind}.png").stat().st_size > 5_000
-    rows = (found.folder / "predictions.csv").read_text(encoding="utf-8").splitlines()
+    rows = (result.folder / "predictions.csv").read_text(encoding="utf-8").splitlines()
     assert len(rows) == 1 + 3 * len(classified[0].truth.labels)
 
 
@@ -195,8 +195,8 @@ def test_confusion_counts_and_sums_what_is_rare() -> None:
 
 def test_another_column_by_an_entity_s_region(encoder: Encoder, synth_catalogue: Catalogue) -> None:
     config = ClassifyConfig(column="season", features=["region"], entity="brand", resamples=0)
-    (found,) = classify_split(encoder, synth_catalogue, config, progress=False)
-    assert {record.extra["region_of"] for record in found.records} == {"brand"}
+    (result,) = classify_split(encoder, synth_catalogue, config, progress=False)
+    assert {record.extra["region_of"] for record in result.records} == {"brand"}
 
 
 def test_labels_of_unknown_words_are_counted(
@@ -205,7 +205,7 @@ def test_labels_of_unknown_words_are_counted(
     names = column_truth(synth_catalogue, "test", "brand").names[:3]
     wording = {name: f"qqq{place}" for place, name in enumerate(names)}
     config = ClassifyConfig(column="brand", wording=wording, resamples=0)
-    (found,) = classify_split(encoder, synth_catalogue, config, progress=False)
-    assert {record.extra["indistinct"] for record in found.records} == {2}
+    (result,) = classify_split(encoder, synth_catalogue, config, progress=False)
+    assert {record.extra["indistinct"] for record in result.records} == {2}
     assert "2 of" in caplog.text
     assert "read as another one to tiny" in caplog.text

@@ -81,13 +81,13 @@ def test_few_products_of_val_allow_no_threshold(
 
 def test_answers_are_counted() -> None:
     answered, right = torch.tensor([1, 1, 0, 0]).bool(), torch.tensor([1, 0, 1, 1]).bool()
-    found = summarize_answers(answered, right, resamples=50)
-    assert {name: value for name, (value, _, _) in found.items()} == {
+    result = summarize_answers(answered, right, resamples=50)
+    assert {name: value for name, (value, _, _) in result.items()} == {
         "coverage": 50.0,
         "answered_accuracy": 50.0,
         "accuracy": 75.0,
     }
-    assert all(low <= value <= high for value, low, high in found.values())
+    assert all(low <= value <= high for value, low, high in result.values())
 
 
 @pytest.mark.parametrize(
@@ -110,9 +110,9 @@ def test_a_predictor_comes_back_as_it_was(
 ) -> None:
     save_tiny_run(synth_catalogue, tmp_path / "run")
     save_tag_predictor(fitted[0], encoder, tmp_path / "tags.json", ON)
-    found = load_tag_predictor(encoder, tmp_path / "tags.json")
-    assert tuple(found.entities) == tuple(fitted[0].entities)
-    assert found.scale == fitted[0].scale
+    result = load_tag_predictor(encoder, tmp_path / "tags.json")
+    assert tuple(result.entities) == tuple(fitted[0].entities)
+    assert result.scale == fitted[0].scale
     always = load_tag_predictor(encoder, tmp_path / "tags.json", threshold=0.0)
     assert {own.threshold for own in always.entities} == {0.0}
 

@@ -27,10 +27,10 @@ def test_the_nearest_label_wins() -> None:
 
 
 def test_templates_are_averaged_and_normalised() -> None:
-    found = class_embeddings(embed, ["shirt", "shoe"], ["{}", "photo of {}"])
+    result = class_embeddings(embed, ["shirt", "shoe"], ["{}", "photo of {}"])
     expected = F.normalize((embed(["shirt"]) + embed(["photo of shirt"])) / 2, dim=-1)
-    torch.testing.assert_close(found[:1], expected)
-    torch.testing.assert_close(found.norm(dim=-1), torch.ones(2))
+    torch.testing.assert_close(result[:1], expected)
+    torch.testing.assert_close(result.norm(dim=-1), torch.ones(2))
 
 
 def test_the_order_of_the_templates_does_not_matter() -> None:

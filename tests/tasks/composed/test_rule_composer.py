@@ -66,8 +66,8 @@ def test_every_phrase_is_parsed_as_its_value() -> None:
     for slot, values in SLOTS.items():
         for value, phrases in values.items():
             for phrase in (value, *phrases):
-                found = [(item.slot, item.value) for item in find_values(phrase)]
-                assert (slot, value) in found, phrase
+                result = [(item.slot, item.value) for item in find_values(phrase)]
+                assert (slot, value) in result, phrase
 
 
 def test_scales_and_comparatives_name_slots_and_values_that_exist() -> None:

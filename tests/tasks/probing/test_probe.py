@@ -114,21 +114,21 @@ def test_a_broken_file_of_features_is_named_and_made_again(
     for damaged in (whole[:100], whole[:-4] + b"\0\0\0\0"):
         file.write_bytes(damaged)
         caplog.clear()
-        found = cached_features(encoder, synth_catalogue, "val", tmp_path, progress=False)
-        assert torch.equal(found.image, first.image)
+        result = cached_features(encoder, synth_catalogue, "val", tmp_path, progress=False)
+        assert torch.equal(result.image, first.image)
         assert f"{file} " in caplog.text
         assert "damaged" in caplog.text
         assert "It is extracted again." in caplog.text
 
 
 def test_features_are_those_of_the_encoder(encoder: Encoder, synth_catalogue: Catalogue) -> None:
-    found = extract_features(encoder, synth_catalogue, "val", progress=False)
-    assert set(found.regions) == {"brand"}
+    result = extract_features(encoder, synth_catalogue, "val", progress=False)
+    assert set(result.regions) == {"brand"}
     again = extract_features(encoder, synth_catalogue, "val", Inference(batch_size=3), progress=False)
-    torch.testing.assert_close(found.image, again.image)
-    torch.testing.assert_close(found.image.norm(dim=1), torch.ones(len(found.image)))
-    both = found.of("both", "brand")
-    assert torch.equal(both, torch.cat([found.image, found.regions["brand"]], dim=1))
+    torch.testing.assert_close(result.image, again.image)
+    torch.testing.assert_close(result.image.norm(dim=1), torch.ones(len(result.image)))
+    both = result.of("both", "brand")
+    assert torch.equal(both, torch.cat([result.image, result.regions["brand"]], dim=1))
 
 
 def test_kinds_of_features_are_rows_of_their_own(encoder: Encoder, synth_catalogue: Catalogue, cache: Path) -> None:
@@ -206,9 +206,9 @@ def test_few_shots(encoder: Encoder, synth_catalogue: Catalogue, cache: Path) ->
     assert [record.extra["shots"] for record in few] == ["all", "1", "4"]
     assert few[1].extra["draws"] == 3
     assert few[1].extra["deviation"]["accuracy"] >= 0
-    said = "\n".join(map(to_markdown, probe_tables(records)))
-    assert "| entity | model | features | 1 a class | 4 a class | all of train |" in said
-    assert "over 3 draws" in said
+    printed = "\n".join(map(to_markdown, probe_tables(records)))
+    assert "| entity | model | features | 1 a class | 4 a class | all of train |" in printed
+    assert "over 3 draws" in printed
 
 
 def test_drawn_shots() -> None:

@@ -38,12 +38,12 @@ def test_texts_by_their_words() -> None:
 
 def test_recall_of_each_group_and_their_mean_is_the_whole() -> None:
     records = recall_by_group([ranking([1, 2, 1, 1])], {"brand": ["0", "0", "10+", "10+"]}, CONTEXT, "full")
-    found = {record.extra["group"]: record for record in records}
-    assert {group: record.value for group, record in found.items()} == {"0": 50.0, "10+": 100.0}
+    result = {record.extra["group"]: record for record in records}
+    assert {group: record.value for group, record in result.items()} == {"0": 50.0, "10+": 100.0}
     assert [record.extra["group"] for record in records] == ["0", "10+"]
     assert sum(record.value * record.queries for record in records) / 4 == 75.0
-    assert (found["10+"].low, found["10+"].high) == (100.0, 100.0)
-    assert found["0"].low == 0.0
+    assert (result["10+"].low, result["10+"].high) == (100.0, 100.0)
+    assert result["0"].low == 0.0
 
 
 def test_pictures_of_one_product_are_one_unit() -> None:

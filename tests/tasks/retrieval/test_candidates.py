@@ -103,8 +103,8 @@ def test_stored_lists_equal_drawn_ones(tmp_path: Path) -> None:
 def test_lists_of_other_folders_are_read_and_not_copied(tmp_path: Path) -> None:
     catalogue, results = tmp_path / "catalogue", tmp_path / "results"
     there = stored_candidates(catalogue, "val", "f", IDS, CATEGORIES, Sampling(), 12)
-    found = stored_candidates(results, "val", "f", IDS, CATEGORIES, Sampling(), 12, [tmp_path / "no", catalogue])
-    assert torch.equal(found.candidates, there.candidates)
+    result = stored_candidates(results, "val", "f", IDS, CATEGORIES, Sampling(), 12, [tmp_path / "no", catalogue])
+    assert torch.equal(result.candidates, there.candidates)
     assert not results.exists()
     stored_candidates(results, "val", "f", IDS, CATEGORIES, Sampling(), 11, [catalogue])
     assert len(list(results.iterdir())) == len(list(catalogue.iterdir())) == 1

@@ -58,8 +58,8 @@ def make_split(products: int = 30, views: int = 1, noise: float = 0.5, equal_tex
 
 
 def value_of(records: list[ResultRecord], metric: str, direction: str = "i2t", positives: str = "product") -> float:
-    [found] = [r for r in records if (r.metric, r.direction, r.positives) == (metric, direction, positives)]
-    return found.value
+    [result] = [r for r in records if (r.metric, r.direction, r.positives) == (metric, direction, positives)]
+    return result.value
 
 
 def test_full_is_the_square_of_first_views() -> None:
@@ -104,10 +104,10 @@ def test_a_perfect_encoder_reaches_the_ceiling_of_pictures() -> None:
 
 
 def test_ceilings_of_hand_made_groups() -> None:
-    found = equal_text_ceilings(torch.tensor([7, 7, 7, 8, 9, 9]))
-    assert found["i2t"]["R@1"]["ceiling"] == pytest.approx(100 / 6)
-    assert found["t2i"]["R@1"]["ceiling"] == pytest.approx(100 * 3 / 6)
-    assert found["i2t"]["R@5"]["ceiling"] == found["t2i"]["R@5"]["ceiling"] == 100.0
+    result = equal_text_ceilings(torch.tensor([7, 7, 7, 8, 9, 9]))
+    assert result["i2t"]["R@1"]["ceiling"] == pytest.approx(100 / 6)
+    assert result["t2i"]["R@1"]["ceiling"] == pytest.approx(100 * 3 / 6)
+    assert result["i2t"]["R@5"]["ceiling"] == result["t2i"]["R@5"]["ceiling"] == 100.0
 
 
 def test_multiview_counts_any_picture_of_the_product() -> None:
@@ -205,9 +205,9 @@ def test_rankings_survive_their_file(tmp_path: Path) -> None:
     save_rankings(tmp_path / "ranks.safetensors", rankings, split.product_ids)
     loaded, product_ids = load_rankings(tmp_path / "ranks.safetensors")
     assert product_ids == list(split.product_ids)
-    found = {(r.positives, r.direction): r for r in loaded}
+    result = {(r.positives, r.direction): r for r in loaded}
     for ranking in rankings:
-        assert torch.equal(found[ranking.positives, ranking.direction].ranks, ranking.ranks)
+        assert torch.equal(result[ranking.positives, ranking.direction].ranks, ranking.ranks)
 
 
 def test_records_equal_the_summary_of_ranks() -> None:

@@ -1,3 +1,5 @@
+"""Region heads average the tokens of an entity; gates hide tokens from a pretrained CLIP."""
+
 from __future__ import annotations
 
 from collections.abc import Callable
@@ -5,14 +7,46 @@ from pathlib import Path
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from transformers import CLIPModel
 
 from e2fashion.models import E2Model
 from e2fashion.models.from_clip import new_parameter_names
+from e2fashion.models.selection_tokens import RegionHeads
+from e2fashion.types import Entity
 
 BuildE2 = Callable[..., E2Model]
 PARTS = {"entities": {"brand": 2, "season": 1}, "fusion_layers": [1, 2]}
+ENTITIES = (Entity("brand", "brand", 2), Entity("season", "season", 1), Entity("sub_category", "sub_category", 3))
+
+
+def test_each_region_is_its_tokens_normalized_averaged_and_projected() -> None:
+    torch.manual_seed(0)
+    heads = RegionHeads(ENTITIES, width=8, joint_dimension=5)
+    for parameter in heads.parameters():
+        torch.nn.init.normal_(parameter)
+    tokens = torch.randn(4, 6, 8)
+    features = heads(tokens, torch.zeros(4, 5))
+    assert features.shape == (4, 3, 5)
+    for index, (name, part) in enumerate({"brand": [0, 1], "season": [2], "sub_category": [3, 4, 5]}.items()):
+        norm, projection = heads[name].layer_norm, heads[name].projection
+        normed = [F.layer_norm(tokens[:, token], (8,), norm.weight, norm.bias, 1e-5) for token in part]
+        expected = sum(normed) / len(part) @ projection.weight.T
+        torch.testing.assert_close(features[:, index], expected)
+
+
+def test_no_entities_give_no_regions() -> None:
+    assert RegionHeads((), width=8, joint_dimension=5)(torch.randn(4, 0, 8), torch.zeros(4, 5)).shape == (4, 0, 5)
+
+
+def test_the_region_of_an_entity_without_tokens_is_the_image() -> None:
+    heads = RegionHeads((Entity("brand", "brand", 0), Entity("season", "season", 1)), width=8, joint_dimension=5)
+    image = torch.randn(4, 5)
+    features = heads(torch.randn(4, 1, 8), image)
+    assert list(heads) == ["season"]
+    torch.testing.assert_close(features[:, 0], image)
+    assert not torch.allclose(features[:, 1], image)
 
 
 def set_gates(model: E2Model, value: float) -> None:
@@ -32,9 +66,9 @@ def test_open_gates_are_the_official_model(
     assert missing == ["vision_model.token_gates.bias"]
     set_gates(gated, 0.0)
     expected = official.get_image_features(pixels)
-    found = gated.get_image_features(pixels, complete_states=complete_states)
-    torch.testing.assert_close(found.pooler_output, expected.pooler_output, atol=1e-5, rtol=1e-5)
-    torch.testing.assert_close(found.region_features, expected.region_features, atol=1e-5, rtol=1e-5)
+    result = gated.get_image_features(pixels, complete_states=complete_states)
+    torch.testing.assert_close(result.pooler_output, expected.pooler_output, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(result.region_features, expected.region_features, atol=1e-5, rtol=1e-5)
 
 
 @pytest.mark.parametrize("attention", ["eager", "sdpa"])
