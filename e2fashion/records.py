@@ -5,13 +5,15 @@ from __future__ import annotations
 import importlib
 import json
 import warnings
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from dataclasses import MISSING, asdict, dataclass, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from e2fashion.disk import DamagedError, atomic_file, check_value, read_line, sealed_line, stored_as, turn_at
 from e2fashion.types import E2FashionError, ResultRecord
+
+Key = TypeVar("Key", bound=Hashable)
 
 IDENTITY = (
     "run",
@@ -166,6 +168,16 @@ class RecordKind:
             candidates=candidates,
             extra=extra,
         )
+
+    def grouped(
+        self, records: Iterable[ResultRecord], key: Callable[[ResultRecord], Key]
+    ) -> dict[Key, list[ResultRecord]]:
+        """The task's records among ``records`` by ``key``, in their order."""
+        groups: dict[Key, list[ResultRecord]] = {}
+        for record in records:
+            if record.task == self.task:
+                groups.setdefault(key(record), []).append(record)
+        return groups
 
     def settings(self, record: ResultRecord) -> dict[str, Any]:
         """The keys of ``extra`` that identify a record, with hashable values, without those that are None."""

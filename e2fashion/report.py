@@ -72,14 +72,13 @@ def _distinct(tables: Sequence[Table]) -> list[str]:
 
 
 def _retrieval_tables(records: Sequence[ResultRecord]) -> list[Table]:
-    kinds: dict[tuple[str, ...], dict[tuple[Any, ...], list[ResultRecord]]] = {}
-    for record in records:
-        if record.task == RETRIEVAL.task:
-            settings = {"catalogue": record.data_fingerprint, **settings_of(record)}
-            kind = kinds.setdefault((record.split, record.protocol, record.positives, record.text), {})
-            kind.setdefault(tuple(settings.items()), []).append(record)
+    def conditions(record: ResultRecord) -> tuple[tuple[str, Any], ...]:
+        return (("catalogue", record.data_fingerprint), *settings_of(record).items())
+
+    kinds = RETRIEVAL.grouped(records, lambda one: (one.split, one.protocol, one.positives, one.text))
     tables = []
-    for (split, protocol, positives, text), alike in kinds.items():
+    for (split, protocol, positives, text), of_kind in kinds.items():
+        alike = RETRIEVAL.grouped(of_kind, conditions)
         for how, chosen in alike.items():
             table = retrieval_table(chosen, split=split, protocol=protocol, positives=positives, text=text)
             differing = [

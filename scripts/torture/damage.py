@@ -14,7 +14,7 @@ from scripts.torture.kills import Figures, Reference, Trials
 from scripts.torture.scene import copy_tree, outcome
 from scripts.torture.snapshot import PRESENT, compare, snapshot
 
-#: Pages for people, which are made anew or not looked at again.
+#: Pages for people, which are made anew or not looked at again, as are the copies of configurations in ``processes/``.
 PAGES = {".md", ".txt", ".png", ".log"}
 
 
@@ -36,7 +36,9 @@ def damage_results(trials: Trials, reference: Reference, wanted: int | None, see
 
 
 def _counts(path: Path) -> bool:
-    return path.is_file() and path.suffix not in PAGES and not PRESENT.fullmatch(path.name) and path.stat().st_size > 0
+    if path.suffix in PAGES or PRESENT.fullmatch(path.name) or path.parent.name == "processes":
+        return False
+    return path.is_file() and path.stat().st_size > 0
 
 
 def _judge(trials: Trials, reference: Reference, file: str, damage: str, of_others: bool, figures: Figures) -> None:

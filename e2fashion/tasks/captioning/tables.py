@@ -40,16 +40,13 @@ COLORS = ("#1a7f37", "#57606a", "#0550ae", "#953800")
 
 def caption_tables(records: Sequence[ResultRecord]) -> list[Table]:
     """One table per split, caption, catalogue and tokenizer; none without caption records."""
-    kinds: dict[tuple[str, ...], list[ResultRecord]] = {}
-    for record in records:
-        if record.task == CAPTIONING.task and record.metric != CLIP_SCORE:
-            kind = (record.split, record.text, record.data_fingerprint, record.extra["caption_tokenizer"])
-            kinds.setdefault(kind, []).append(record)
-    scored = [record for record in records if record.task == CAPTIONING.task and record.metric == CLIP_SCORE]
+    data = CAPTIONING.grouped(records, lambda one: (one.split, one.text, one.data_fingerprint))
     tables = []
-    for (split, text, data, _), alike in kinds.items():
-        clip_scores = [r for r in scored if (r.split, r.text, r.data_fingerprint) == (split, text, data)]
-        tables.append(caption_table([*alike, *clip_scores]))
+    for alike in data.values():
+        clip_scores = [record for record in alike if record.metric == CLIP_SCORE]
+        others = [record for record in alike if record.metric != CLIP_SCORE]
+        for tokenizer in CAPTIONING.grouped(others, lambda one: one.extra["caption_tokenizer"]).values():
+            tables.append(caption_table([*tokenizer, *clip_scores]))
     return tables
 
 

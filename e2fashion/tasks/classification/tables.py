@@ -32,11 +32,7 @@ OTHERS = "(others)"
 
 def classification_tables(records: Sequence[ResultRecord], published: Sequence[PublishedRow] = ()) -> list[Table]:
     """One table per split, catalogue and column; see :func:`classification_table`."""
-    kinds: dict[tuple[str, str, str], list[ResultRecord]] = {}
-    for record in records:
-        if record.task == ZERO_SHOT.task:
-            key = (record.split, record.data_fingerprint, record.extra["entity"])
-            kinds.setdefault(key, []).append(record)
+    kinds = ZERO_SHOT.grouped(records, lambda one: (one.split, one.data_fingerprint, one.extra["entity"]))
     return [classification_table(alike, published) for alike in kinds.values()]
 
 
@@ -70,10 +66,7 @@ def classification_table(records: Sequence[ResultRecord], published: Sequence[Pu
 
 def tag_tables(records: Sequence[ResultRecord]) -> list[Table]:
     """One table of tag prediction per split and catalogue; none where no record speaks of it."""
-    kinds: dict[tuple[str, str], list[ResultRecord]] = {}
-    for record in records:
-        if record.task == TAGS.task:
-            kinds.setdefault((record.split, record.data_fingerprint), []).append(record)
+    kinds = TAGS.grouped(records, lambda one: (one.split, one.data_fingerprint))
     return [tag_table(alike) for alike in kinds.values()]
 
 

@@ -23,16 +23,13 @@ SHOWN = 5
 
 def composed_tables(records: Sequence[ResultRecord]) -> list[Table]:
     """One table per split, protocol, catalogue and setting of the task, each followed by its differences."""
-    kinds: dict[tuple[Any, ...], list[ResultRecord]] = {}
-    for record in records:
-        if record.task in (COMPOSED.task, DIFFERENCES.task):
-            kinds.setdefault(_kind(record), []).append(record)
+    measured, compared = (kind.grouped(records, _kind) for kind in (COMPOSED, DIFFERENCES))
     tables = []
-    for alike in kinds.values():
-        if measured := [record for record in alike if record.task == COMPOSED.task]:
-            tables.append(composed_table(measured))
-        if compared := [record for record in alike if record.task == DIFFERENCES.task]:
-            tables.append(composed_difference_table(compared))
+    for kind in dict.fromkeys(_kind(record) for record in records if record.task in (COMPOSED.task, DIFFERENCES.task)):
+        if kind in measured:
+            tables.append(composed_table(measured[kind]))
+        if kind in compared:
+            tables.append(composed_difference_table(compared[kind]))
     return tables
 
 

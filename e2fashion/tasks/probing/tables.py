@@ -34,11 +34,7 @@ def probe_tables(records: Sequence[ResultRecord]) -> list[Table]:
 
 def probes_by_data(records: Sequence[ResultRecord]) -> dict[Measured, list[ResultRecord]]:
     """The probes among ``records`` by split and catalogue, in the order of the records."""
-    by_data: dict[Measured, list[ResultRecord]] = {}
-    for record in records:
-        if record.task == PROBE.task:
-            by_data.setdefault((record.split, record.data_fingerprint), []).append(record)
-    return by_data
+    return PROBE.grouped(records, lambda record: (record.split, record.data_fingerprint))
 
 
 def probe_table(records: Sequence[ResultRecord], digits: int = 1) -> Table:
