@@ -9,11 +9,11 @@ from typing import Any, Literal, Protocol, TypeVar
 from e2fashion.arithmetic import build_device, measuring_precision, set_threads
 from e2fashion.config import read_yaml
 from e2fashion.data.catalogue import Catalogue
-from e2fashion.disk import file_name
+from e2fashion.disk import DamagedError, file_name
 from e2fashion.encoder import Encoder, load_encoder
 from e2fashion.options import Measuring
 from e2fashion.records import RunIdentity
-from e2fashion.run_folder import RunFolder
+from e2fashion.run_folder import REMEDY, RunFolder
 
 Config = TypeVar("Config", bound=Measuring)
 
@@ -38,8 +38,8 @@ class Setup:
 
     @property
     def identity(self) -> RunIdentity:
-        """Which run the encoder comes from."""
-        return identity_of(self.run.read_record())
+        """Which run the encoder comes from, see :func:`identity_of_run`."""
+        return identity_of_run(self.run)
 
     @property
     def features(self) -> Path:
@@ -95,6 +95,19 @@ def to_device(encoder: Encoder, accelerator: str) -> None:
 def encoding_of(encoder: Encoder, precision: str) -> dict[str, Any]:
     """The values of :data:`e2fashion.records.ENCODING` of what this encoder embeds."""
     return {"image_size": encoder.transform.size, "resize": encoder.transform.resize, "precision": precision}
+
+
+def identity_of_run(run: RunFolder) -> RunIdentity:
+    """Which run the records of a folder's model come from.
+
+    Raises:
+        DamagedError: the folder holds a run whose record is missing or whose model is damaged or edited.
+    """
+    record = run.read_record()
+    if not record and run.config.is_file() and run.model.is_dir():
+        raise DamagedError(f"{run.record} is missing: results could not be attributed to the run. {REMEDY}")
+    run.check_model()
+    return identity_of(record)
 
 
 def identity_of(run: dict[str, Any]) -> RunIdentity:

@@ -107,18 +107,25 @@ class RunFolder:
         if "files" not in self.read_record():
             self.update_record(files=list_files(self.path, lambda name: _LISTED.match(name) is not None))
 
+    def check_model(self) -> None:
+        """Compare the model of a finished run with the record.
+
+        Raises:
+            DamagedError: a file is missing or damaged.
+        """
+        listed = self.read_record().get("files", {})
+        check_files(self.path, {name: facts for name, facts in listed.items() if name.startswith("model/")}, REMEDY)
+
     def check_finished(self) -> None:
-        """Compare the listed files with the record; a warning for those from which nothing is computed.
+        """Compare all listed files with the record; a warning for those from which nothing is computed.
 
         Raises:
             DamagedError: a file of the model is missing or damaged.
         """
-        listed = self.read_record().get("files", {})
-        model = {name: facts for name, facts in listed.items() if name.startswith("model/")}
-        check_files(self.path, model, REMEDY)
-        for name in listed.keys() - model.keys():
+        self.check_model()
+        for name, facts in self.read_record().get("files", {}).items():
             try:
-                check_files(self.path, {name: listed[name]}, "No result depends on it.")
+                check_files(self.path, {name: facts}, "No result depends on it.")
             except DamagedError as damage:
                 logger.warning("%s", damage)
 

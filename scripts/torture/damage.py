@@ -26,7 +26,7 @@ def damage_results(trials: Trials, reference: Reference, wanted: int | None, see
     trials.repeat()
     finished = copy_tree(trials.workdir, trials.workdir.with_name("finished"))
     files = [path.relative_to(finished) for path in sorted(finished.rglob("*")) if _counts(path)]
-    cases = [(file, name) for file in files for name in DAMAGES]
+    cases = [(file, name) for file in files for name in DAMAGES if not _removes_records(file, name, before)]
     if wanted is not None and wanted < len(cases):
         cases = random.Random(f"{seed} {trials.writer.name}").sample(cases, wanted)
     for file, name in cases:
@@ -41,6 +41,11 @@ def _counts(path: Path) -> bool:
     return path.is_file() and path.stat().st_size > 0
 
 
+def _removes_records(file: Path, damage: str, before: dict[str, str]) -> bool:
+    """Whether records of another command are removed, which is no damage: the command writes its own to a new file."""
+    return damage == "removed" and file.suffix == ".jsonl" and str(file) in before
+
+
 def _judge(trials: Trials, reference: Reference, file: str, damage: str, of_others: bool, figures: Figures) -> None:
     figures.trials += 1
     how = f"{file} {damage}"
@@ -51,8 +56,11 @@ def _judge(trials: Trials, reference: Reference, file: str, damage: str, of_othe
             figures.fault("unclear", f"{how}: {outcome(again)}")
         return
     lost, left = compare(snapshot(trials.workdir), reference.state)
+    named = file in again.printed
+    if named:  # what is made from the file differs, too
+        lost = [name for name in lost if Path(name).suffix not in PAGES]
     left = [name for name in left if name != str(Path(file).parent)]  # which is empty now
-    if lost and (lost != [file] or not (of_others or file in again.printed)):
+    if lost and (lost != [file] or not (of_others or named)):
         figures.fault("unnoticed", f"{how}: {', '.join(lost[:5])}")
     if left:
         figures.fault("left_over", f"{how}: {', '.join(left[:5])}")

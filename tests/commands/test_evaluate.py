@@ -12,6 +12,7 @@ from tiny import save_random_clip
 
 from e2fashion.data.catalogue import Catalogue
 from e2fashion.records import read_records
+from e2fashion.run_folder import RunFolder
 from tests.command_line import Capture, done, refused
 
 
@@ -128,6 +129,19 @@ def test_a_mistake_in_an_evaluation(
 ) -> None:
     command = ["evaluate", str(clip_folder), f"data={synth_catalogue.path}", *overrides, "--quiet"]
     assert message in refused(capsys, *command)
+
+
+def test_a_run_without_its_record_is_refused(capsys: Capture, synth_catalogue: Catalogue, clip_folder: Path) -> None:
+    shutil.copytree(clip_folder, "run/model")
+    Path("run/config.yaml").write_text("name: mine\n", encoding="utf-8")
+    line = refused(capsys, "evaluate", "run", f"data={synth_catalogue.path}", "--quiet")
+    assert "run/record.json is missing: results could not be attributed to the run. Restore the file" in line
+    run = RunFolder(Path("run"))
+    run.update_record(identity="abc")
+    run.list_finished()
+    Path("run/model/config.json").write_text(Path("run/model/config.json").read_text().replace("8", "9"))
+    line = refused(capsys, "evaluate", "run", f"data={synth_catalogue.path}", "--quiet")
+    assert "run/model/config.json" in line
 
 
 def test_a_clip_is_measured_at_another_resolution(

@@ -17,7 +17,7 @@ from e2fashion.data.text import TextTemplate
 from e2fashion.disk import file_name, read_lines, stored_as, write_lines
 from e2fashion.encoder import Encoder
 from e2fashion.features import SplitFeatures, cached_features
-from e2fashion.measuring import identity_of, load_named_encoder, to_device
+from e2fashion.measuring import identity_of_run, load_named_encoder, to_device
 from e2fashion.metrics.bootstrap import bootstrap, interval, weighted_means
 from e2fashion.metrics.captioning import CLIP_SCORE, NO_JAVA, CaptionScores, caption_scores, clip_scores, has_java
 from e2fashion.options import Inference
@@ -157,7 +157,7 @@ def evaluate_captions(config: CaptionEvaluateConfig, progress: bool = True) -> t
         "noise_variance": facts.noise_variance,
         "prompt": facts.prompt,
     }
-    run = identity_of(opened.run.read_record())
+    run = identity_of_run(opened.run)
     for reading, captioner in captioners.items():
         if not isinstance(captioner, Captioner):
             measure(captioner.caption(embeds), NEAREST_CAPTION, reading, encoder.name, none, shared)

@@ -16,7 +16,7 @@ from e2fashion.config import save_config
 from e2fashion.data.catalogue import Catalogue
 from e2fashion.disk import DamagedError, file_name, write_text
 from e2fashion.encoder import Encoder, load_encoder
-from e2fashion.measuring import identity_of, name_of_run, to_device
+from e2fashion.measuring import identity_of_run, name_of_run, to_device
 from e2fashion.options import identity_values
 from e2fashion.records import RecordContext, append_records, read_records
 from e2fashion.run_folder import RunFolder, git_commit
@@ -144,7 +144,7 @@ def _measure_one(
 ) -> _Measured:
     run = RunFolder(Path(model))
     encoder = load_encoder(model, name=name or name_of_run(run), resize=config.resize, size=config.size)
-    context = identity_of(run.read_record()).context(encoder.name, source.split, source.fingerprint)
+    context = identity_of_run(run).context(encoder.name, source.split, source.fingerprint)
     of_model = folder.path / file_name(encoder.name)
     measurement = _measurement(config, decoder, encoder, source)
     stored = read_records(folder.results) if folder.results.is_file() else []
