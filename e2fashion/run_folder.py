@@ -102,9 +102,10 @@ class RunFolder:
     def list_finished(self) -> None:
         """Add the files of a finished run to the record, unless they are there, for :meth:`check_finished`.
 
-        These are the model, the best models of the stages, and the CSV logs.
+        These are the model, the best models of the stages, and the CSV logs. Who replaces the model clears ``files``
+        first.
         """
-        if "files" not in self.read_record():
+        if not self.read_record().get("files"):
             self.update_record(files=list_files(self.path, lambda name: _LISTED.match(name) is not None))
 
     def check_model(self) -> None:

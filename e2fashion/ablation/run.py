@@ -80,6 +80,7 @@ def _store_region_score_weight(
     settings = EvaluateConfig(batch_size=config.loader.evaluation_batch_size, workers=config.loader.workers)
     weight, _ = region_score_weight(encoder, catalogue, settings, progress)
     encoder.model.config.region_score_weight = weight
+    folder.update_record(files={})
     with atomic_folder(folder.model) as fresh:
         encoder.save_pretrained(fresh)
 
