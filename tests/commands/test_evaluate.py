@@ -139,9 +139,10 @@ def test_a_run_without_its_record_is_refused(capsys: Capture, synth_catalogue: C
     run = RunFolder(Path("run"))
     run.update_record(identity="abc")
     run.list_finished()
-    Path("run/model/config.json").write_text(Path("run/model/config.json").read_text().replace("8", "9"))
+    with Path("run/model/config.json").open("a", encoding="utf-8") as stream:
+        stream.write("\n")
     line = refused(capsys, "evaluate", "run", f"data={synth_catalogue.path}", "--quiet")
-    assert "run/model/config.json" in line
+    assert "run/model/config.json is damaged" in line
 
 
 def test_a_clip_is_measured_at_another_resolution(
