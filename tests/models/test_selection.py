@@ -222,3 +222,19 @@ def test_without_key_gradient_patches_learn_from_what_is_read_alone(tokens: Tens
     assert gradients[False][0] is None
     for with_keys, without in zip(gradients[True][1:], gradients[False][1:], strict=True):
         torch.testing.assert_close(with_keys, without)
+
+
+def test_tokens_at_fixed_places_read_what_random_selection_reads_and_others_choose(
+    tokens: Tensor, patches: Tensor
+) -> None:
+    entities = (Entity("brand", "brand", 2), Entity("season", "season", 1, fixed=True))
+    block, random = (FUSION_BLOCKS[kind](D, entities=entities) for kind in ("soft", "random"))
+    fused, drawn = (part(tokens, patches, output_probabilities=True) for part in (block, random))
+    assert torch.equal(fused.selected[:, 2:], drawn.selected[:, 2:])
+    assert fused.probabilities is not None
+    assert torch.equal(fused.probabilities[:, 2:].argmax(-1, keepdim=True), drawn.selected[:, 2:])
+    plain = FUSION_BLOCKS["soft"](D, entities=ENTITIES)
+    plain.load_state_dict(block.state_dict())
+    torch.testing.assert_close(fused.tokens[:, :2], plain(tokens, patches).tokens[:, :2])
+    expected = (block.value(patches.gather(1, drawn.selected[:, 2:].expand(-1, -1, D))) + tokens[:, 2:]) / 2
+    torch.testing.assert_close(fused.tokens[:, 2:], expected)
