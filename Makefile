@@ -2,19 +2,21 @@
 # make quickstart DATA=dir   the same on a prepared catalogue of your own
 # make demo                  a page with the quickstart's two models side by side, on SynthFashion
 # make test | lint | bench
+# make docs                  the site -> build/site/index.html (the first time, it runs the notebooks)
 # make torture               kills, races, full disks and damaged input (ARGS="fuzz inputs=100000")
 
 PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
+DOCS   := $(VENV)/.ready-docs
 DATA   ?= catalogues/synthfashion
 OUTPUT ?= runs/quickstart
 ARGS   ?=
 # Processes that test side by side, one thread each; a file stays in one of them.
 JOBS   ?= 2
 
-.PHONY: install quickstart demo test lint bench torture clean
+.PHONY: install quickstart demo test lint docs bench torture clean
 
 install: $(READY)
 
@@ -49,6 +51,14 @@ lint: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+$(DOCS): $(READY)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[docs]'
+	touch $@
+
+docs: $(DOCS)
+	$(BIN)/python -m sphinx --fail-on-warning --keep-going --quiet --conf-dir docs --doctree-dir build/doctrees . build/site $(ARGS)
+	@echo "The site: build/site/index.html"
 
 bench: $(READY)
 	$(BIN)/python -m scripts.bench $(ARGS)

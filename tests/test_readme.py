@@ -170,11 +170,22 @@ def test_links_lead_somewhere(page: Path) -> None:
     assert not missing
 
 
+def test_the_readme_is_short_and_its_numbers_are_those_of_the_results() -> None:
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert len(readme.splitlines()) <= 120
+    table = readme.partition("<!-- results: begin -->")[2].partition("<!-- results: end -->")[0]
+    numbers = re.findall(r"[\d.]+ (?:\[[^]]*\]|± [\d.]+)", table)
+    assert len(numbers) >= 3
+    results = (ROOT / "docs" / "results.md").read_text(encoding="utf-8")
+    assert not [number for number in numbers if number not in results]
+
+
 def test_the_python_of_the_readme_runs(
     synth_catalogue: Catalogue, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     encoder = build_tiny_encoder(synth_catalogue)
     save_tiny_run(synth_catalogue, tmp_path / "runs" / "mine")
+    shutil.copytree(tmp_path / "runs" / "mine", tmp_path / "runs" / "quickstart" / "e2")
     text = {"vocab_size": len(encoder.tokenizer), "hidden_size": 16, "num_attention_heads": 2, "num_hidden_layers": 1}
     image = {"image_size": 32, "patch_size": 16, "hidden_size": 16, "num_attention_heads": 2, "num_hidden_layers": 12}
     clip = tmp_path / "models" / "clip-vit-base-patch32"
@@ -187,7 +198,8 @@ def test_the_python_of_the_readme_runs(
     for kind, place in (("onnx", "exports/mine_onnx"), ("sentence_transformers", "exports/mine_st")):
         export(ExportConfig(model="runs/mine", format=kind, output=place))
     names: dict[str, Any] = {}
-    snippets = [*blocks(ROOT / "README.md", "python"), *blocks(ROOT / "docs" / "plugins.md", "python")]
+    pages = (ROOT / "README.md", ROOT / "docs" / "embedding.md", ROOT / "docs" / "plugins.md")
+    snippets = [snippet for page in pages for snippet in blocks(page, "python")]
     assert len(snippets) >= 3
     for snippet in snippets:
         exec(compile(snippet.text, str(snippet), "exec"), names)
