@@ -4,6 +4,7 @@ The source folder is the repository, so that a link in a page is the same on the
 """
 
 import os
+import re
 from pathlib import Path
 
 from sphinx.application import Sphinx
@@ -38,8 +39,15 @@ autodoc_member_order = "bysource"
 
 html_theme = "furo"
 html_title = f"e2fashion {release}"
+html_static_path = ["site.css"]
+html_css_files = ["site.css"]
 html_copy_source = False
 html_show_sphinx = False
+
+
+def _show_titles(app: Sphinx, page: str, source: list[str]) -> None:
+    """Show the title of a page where a link has its file's name."""
+    source[0] = re.sub(r"\[[\w/.]+\.(?:md|ipynb)\](?=\()", "[]", source[0])
 
 
 def _redirect(app: Sphinx, exception: Exception | None) -> None:
@@ -51,4 +59,5 @@ def _redirect(app: Sphinx, exception: Exception | None) -> None:
 
 def setup(app: Sphinx) -> None:
     """Register what Sphinx has no setting for."""
+    app.connect("source-read", _show_titles)
     app.connect("build-finished", _redirect)
