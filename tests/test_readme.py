@@ -253,6 +253,7 @@ def test_the_documented_script_trains_without_our_commands(
         "betas": [0.9, 0.999],
         "weight_decay": 1e-4,
         "warmup_steps": 100,
+        "layer_decay": 1.0,
     }
 
 
