@@ -10,7 +10,7 @@ from typing import Any
 from datasets import Dataset, load_from_disk
 
 from e2fashion.data.storage import REGIONS_COLUMN, decode_regions
-from e2fashion.disk import DamagedError, check_files, read_json, recover, seal, stored_as, write_json
+from e2fashion.disk import DamagedError, check_files, check_regular, read_json, recover, seal, stored_as, write_json
 from e2fashion.types import SPLITS, E2FashionError, Sample, Split
 
 FORMAT_VERSION = 1
@@ -186,6 +186,8 @@ def _open_split(folder: Path, split: str, manifest: Manifest) -> Dataset:
     path = folder / split
     try:
         named = [file["filename"] for file in read_json(path / "state.json", REMEDY)["_data_files"]]
+        for file in path.iterdir():
+            check_regular(file, "")
         there = sorted(file.name for file in path.glob("data-*.arrow"))
         if sorted(named) != there:
             raise ValueError(f"its state.json names {named}, and its files are {there}")

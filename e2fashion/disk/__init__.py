@@ -35,7 +35,7 @@ from e2fashion.disk.listing import (
 )
 from e2fashion.disk.locks import FolderLockedError, lock_holder, locked, turn_at
 from e2fashion.disk.names import checked_name, file_name
-from e2fashion.disk.trouble import DamagedError, disk_trouble, naming, reading, reason_of
+from e2fashion.disk.trouble import DamagedError, check_regular, disk_trouble, naming, reading, reason_of
 
 __all__ = [
     "CHECKSUMS_FILE",
@@ -45,6 +45,7 @@ __all__ = [
     "atomic_folder",
     "check_checksums",
     "check_files",
+    "check_regular",
     "check_replaceable",
     "check_value",
     "checked_name",

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import MISSING, fields, is_dataclass
 from functools import cache
@@ -15,7 +14,7 @@ from typing import Any, Literal, TypeVar, Union, cast, get_args, get_origin, get
 import xxhash
 
 from e2fashion.disk.atomic import open_text
-from e2fashion.disk.trouble import DamagedError
+from e2fashion.disk.trouble import DamagedError, check_regular
 
 Stored = TypeVar("Stored")
 
@@ -39,8 +38,7 @@ def read_json(file: Path, remedy: str) -> dict[str, Any]:
     Raises:
         DamagedError: the file is missing or unreadable, is not a JSON object, or does not match its checksum.
     """
-    if os.path.lexists(file) and not file.is_file():  # reading a pipe would block
-        raise DamagedError(f"{file} cannot be read (it is not a regular file). {remedy}")
+    check_regular(file, remedy)
     try:
         values = json.loads(file.read_text(encoding="utf-8"))
     except OSError as error:
@@ -86,6 +84,7 @@ def read_lines(file: Path, remedy: str) -> list[dict[str, Any]]:
     Raises:
         DamagedError: the file cannot be read, or a line is damaged; the message names it.
     """
+    check_regular(file, remedy)
     try:
         lines = file.read_bytes().splitlines()
     except OSError as error:

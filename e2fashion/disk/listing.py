@@ -18,7 +18,7 @@ import xxhash
 
 from e2fashion.disk.atomic import write_json
 from e2fashion.disk.json_files import read_json, seal
-from e2fashion.disk.trouble import DamagedError
+from e2fashion.disk.trouble import DamagedError, check_regular
 from e2fashion.types import E2FashionError
 
 Listing = Mapping[str, Mapping[str, Any]]
@@ -53,6 +53,7 @@ def check_files(folder: Path, files: Listing, remedy: str, *, again: bool = Fals
     compared: dict[str, list[Any]] = {}
     for name, facts in files.items():
         file = folder / name
+        check_regular(file, remedy)
         try:
             status = file.stat()
             if status.st_size != facts["bytes"]:

@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from e2fashion.disk.atomic import atomic_file
-from e2fashion.disk.trouble import DamagedError
+from e2fashion.disk.trouble import DamagedError, check_regular
 
 CHECKSUM = "checksum"
 """Metadata key with the checksum over all tensors and the other metadata."""
@@ -34,6 +34,7 @@ def load_tensors(file: Path, remedy: str) -> tuple[dict[str, Tensor], dict[str, 
     Raises:
         DamagedError: the file cannot be read or does not match its checksum; ``remedy`` ends the message.
     """
+    check_regular(file, remedy)
     try:
         with safe_open(file, framework="pt") as content:
             metadata: dict[str, str] = content.metadata() or {}

@@ -16,6 +16,16 @@ class DamagedError(E2FashionError):
     """A file or folder that is truncated, changed or partly missing."""
 
 
+def check_regular(file: Path, remedy: str) -> None:
+    """Refuse a pipe, a device or a folder in place of a file: to open a pipe waits without end.
+
+    Raises:
+        DamagedError: it is one; ``remedy`` ends the message. A missing file passes.
+    """
+    if os.path.lexists(file) and not file.is_file():
+        raise DamagedError(f"{file} cannot be read (it is not a regular file). {remedy}")
+
+
 REMEDIES = {
     errno.ENOSPC: "the disk is full: free space, or choose an output on another disk",
     errno.EDQUOT: "your quota on this disk is used up: free space, or choose an output on another disk",

@@ -1,5 +1,6 @@
 """Data sets of the hub: saved, as Parquet files, by name; Marqo's fashion sets as small copies of their columns."""
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -169,6 +170,15 @@ def test_mistakes_are_named(tmp_path: Path) -> None:
     with pytest.raises(E2FashionError, match="holds no data set: neither one that datasets' save_to_disk wrote"):
         rows_of(tmp_path / "empty")
     assert rows_of(place, text="by {brand}", missing_values=["maker 00"], **single)[1].description == "by maker 11"
+
+
+@pytest.mark.parametrize("name", ["data-00000-of-00001.arrow", "state.json", "dataset_info.json"])
+def test_a_pipe_in_a_saved_data_set_is_refused(tmp_path: Path, name: str) -> None:
+    table().save_to_disk(tmp_path / "saved")
+    (tmp_path / "saved" / name).unlink()
+    os.mkfifo(tmp_path / "saved" / name)
+    with pytest.raises(E2FashionError, match=r"cannot be read|holds no data set"):
+        HubSource(str(tmp_path / "saved"), **COLUMNS)
 
 
 @pytest.mark.parametrize("file", ["dataset_info.json", "state.json", "data-00000-of-00001.arrow"])

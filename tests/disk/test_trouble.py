@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from e2fashion.disk import DamagedError, read_json, reading
+from e2fashion.disk import DamagedError, check_files, read_json, read_lines, reading
+from e2fashion.disk.tensors import load_tensors
 from e2fashion.run_folder import RunFolder
 from e2fashion.types import E2FashionError
 
@@ -44,3 +45,19 @@ def test_what_is_no_file_is_refused_and_never_waited_for(kind: str, tmp_path: Pa
         read_json(run.record, "Restore it.")
     with pytest.raises(DamagedError, match=r"record\.json cannot be read"):
         run.read_record()
+
+
+READERS: dict[str, Callable[[Path], object]] = {
+    "json": lambda file: read_json(file, "Again."),
+    "lines": lambda file: read_lines(file, "Again."),
+    "tensors": lambda file: load_tensors(file, "Again."),
+    "listed": lambda file: check_files(file.parent, {file.name: {"bytes": 0, "xxh3": ""}}, "Again."),
+}
+
+
+@pytest.mark.parametrize("odd", ODD)
+@pytest.mark.parametrize("reader", READERS)
+def test_no_reader_waits_for_what_is_no_file(reader: str, odd: str, tmp_path: Path) -> None:
+    ODD[odd](tmp_path / "a.bin")
+    with pytest.raises(DamagedError, match=r"a\.bin cannot be read \(it is not a regular file\)\. Again\."):
+        READERS[reader](tmp_path / "a.bin")

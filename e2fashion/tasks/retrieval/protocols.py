@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from e2fashion.disk import atomic_file
+from e2fashion.disk import atomic_file, check_regular
 from e2fashion.embedding import EmbeddedSplit
 from e2fashion.extensions import ExtensionPoint
 from e2fashion.metrics.comparison import Comparison
@@ -320,6 +320,7 @@ def stored_candidates(
 
 
 def _read(path: Path, header: str, sorted_rows: np.ndarray) -> CandidateLists:
+    check_regular(path, "Delete it.")
     try:
         with np.load(path, allow_pickle=False) as file:
             if str(file["header"]) != header:
