@@ -1,24 +1,27 @@
-"""``index build | add | update | remove | describe | evaluate``, ``search`` and ``recommend``."""
+"""``index build | sync | add | remove | compact | upgrade | describe | evaluate``, ``search`` and ``recommend``."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from e2fashion.commands.registry import Arguments, Commands
 from e2fashion.tasks.search.config import (
+    IndexAddConfig,
     IndexBuildConfig,
-    IndexChangeConfig,
+    IndexCompactConfig,
     IndexConfig,
     IndexEvaluateConfig,
     IndexRemoveConfig,
+    IndexSyncConfig,
     RecommendConfig,
     SearchConfig,
 )
 
 if TYPE_CHECKING:
-    from e2fashion.tasks.search.index import Hit, ProductIndex
+    from e2fashion.tasks.search.index import ProductIndex
+    from e2fashion.tasks.search.snapshot import Hit
 
 COMMANDS = Commands()
 #: Widest cell of a printed table, in characters; the last column may be twice as wide.
@@ -41,33 +44,33 @@ def build(config: IndexBuildConfig, arguments: Arguments) -> str:
 
 
 @COMMANDS.add(
-    "index add",
+    "index sync",
     "<index> <catalogue, folder or list of images>",
-    "embed more products into an index",
-    IndexChangeConfig,
+    "make an index equal to its source",
+    IndexSyncConfig,
     positional=("index", "source"),
     page="search.md",
 )
-def add(config: IndexChangeConfig, arguments: Arguments) -> str:
-    """Add products and describe the index."""
-    from e2fashion.tasks.search.build import change
+def sync(config: IndexSyncConfig, arguments: Arguments) -> str:
+    """Embed what is new, remove what is gone, and describe the index."""
+    from e2fashion.tasks.search.build import sync
 
-    return description(change(config, update=False, progress=arguments.progress))
+    return description(sync(config, arguments.progress))
 
 
 @COMMANDS.add(
-    "index update",
-    "<index> <catalogue, folder or list of images>",
-    "embed products of an index again",
-    IndexChangeConfig,
+    "index add",
+    "<index> <catalogue, folder or list of images> [replace=true]",
+    "embed more products into an index",
+    IndexAddConfig,
     positional=("index", "source"),
     page="search.md",
 )
-def update(config: IndexChangeConfig, arguments: Arguments) -> str:
-    """Embed products again and describe the index."""
-    from e2fashion.tasks.search.build import change
+def add(config: IndexAddConfig, arguments: Arguments) -> str:
+    """Add products and describe the index."""
+    from e2fashion.tasks.search.build import add
 
-    return description(change(config, update=True, progress=arguments.progress))
+    return description(add(config, arguments.progress))
 
 
 @COMMANDS.add(
@@ -86,18 +89,50 @@ def remove(config: IndexRemoveConfig, arguments: Arguments) -> str:
 
 
 @COMMANDS.add(
+    "index compact",
+    "<index> [lists=true]",
+    "merge the files that many changes left, and remove old versions",
+    IndexCompactConfig,
+    positional=("index",),
+    page="search.md",
+)
+def compact(config: IndexCompactConfig, arguments: Arguments) -> str:
+    """Compact an index and describe it."""
+    from e2fashion.tasks.search.build import compact
+
+    return description(compact(config))
+
+
+@COMMANDS.add(
     "index describe",
     "<index>",
-    "describe an index and check that it is complete",
+    "describe an index and check all that it holds",
     IndexConfig,
     positional=("index",),
     page="search.md",
 )
 def describe(config: IndexConfig, arguments: Arguments) -> str:
-    """The description of an index, after verifying all checksums."""
+    """The description of an index, after comparing every row with its checksums."""
     from e2fashion.tasks.search.index import open_index
 
-    return description(open_index(config.index))
+    index = open_index(config.index)
+    index.snapshot().check()
+    return description(index)
+
+
+@COMMANDS.add(
+    "index upgrade",
+    "<index>",
+    "rewrite an index of an earlier version",
+    IndexConfig,
+    positional=("index",),
+    page="search.md",
+)
+def upgrade(config: IndexConfig, arguments: Arguments) -> str:
+    """Upgrade an index and describe it."""
+    from e2fashion.tasks.search.upgrade import upgrade
+
+    return description(upgrade(config))
 
 
 @COMMANDS.add(
@@ -173,25 +208,27 @@ def recommend(config: RecommendConfig, arguments: Arguments) -> str:
 
 
 def description(index: ProductIndex) -> str:
-    """Products, shards, encoder, tags and origins of an index."""
-    manifest = index.manifest
-    encoder = manifest.encoder
-    removed = sum(len(shard.removed) for shard in manifest.shards)
-    size = sum((index.path / name).stat().st_size for s in manifest.shards for name in (s.embeds_file, s.products_file))
+    """Products, encoder, tags and origin of an index."""
+    snapshot, facts = index.snapshot(), index.facts
+    encoder, origin = facts.encoder, facts.origin
+    state = snapshot.table.stats()
+    images = f" with {len(snapshot.row_ids):,} images" if len(snapshot.row_ids) > len(index) else ""
+    kinds = [name if kind == "text" else f"{name} ({kind})" for name, kind in facts.typing.kinds.items()]
+    splits = f" ({', '.join(origin.splits)})" if origin.splits else ""
     lines = [
-        f"{index.path}: {len(index):,} products in {len(manifest.shards)} shards, {size / 1e6:.1f} MB"
-        + (f", {removed:,} rows removed" if removed else ""),
+        f"{index.path}: {len(index):,} products{images}, {state['total_bytes'] / 1e6:.1f} MB, version {index.version}",
         f"encoder: {encoder.name} ({encoder.fingerprint[:12]}), {encoder.dimension} wide, images {encoder.resize} at "
         f"{encoder.image_size} px" + (f", from {encoder.source}" if encoder.source else ""),
-        f"tags: {', '.join(index.tag_columns) or 'none'}",
+        f"tags: {', '.join(kinds) or 'none'}",
+        f"from {origin.kind} {origin.path}{splits}, {origin.fingerprint[:12]}"
+        + ("" if snapshot.content == origin.content else ", changed since"),
     ]
-    for origin in {shard.origin.fingerprint: shard.origin for shard in manifest.shards}.values():
-        splits = f" ({', '.join(origin.splits)})" if origin.splits else ""
-        lines.append(f"from {origin.kind} {origin.path}{splits}, {origin.fingerprint[:12]}")
-    if manifest.skipped:
-        lines.append(f"{len(manifest.skipped)} products skipped, listed in {index.path / 'index.json'}")
-    if (pending := manifest.pending) is not None:
-        lines.append(f"an {pending.verb} was interrupted at {pending.done:,} of {pending.total:,}: repeat its command")
+    if facts.text_weight:
+        lines.append(f"vectors of image and text, {facts.text_weight:g} of it the text")
+    if (known := facts.approximation) is not None:
+        lines.append(f"inverted lists: {100 * known.recall:.1f} % of the exact best 10 of {known.queries} {known.of}")
+    if facts.skipped:
+        lines.append(f"{len(facts.skipped)} products skipped, listed in {index.path / 'index.json'}")
     return "\n".join(lines)
 
 
@@ -209,14 +246,22 @@ def _query(config: SearchConfig) -> str:
     parts = [f"'{config.text}'"] if config.text is not None else []
     parts += [config.image] if config.image is not None else []
     conditions = [
-        f"{column} {' or '.join(map(str, value)) if isinstance(value, list) else 'unknown' if value is None else value}"
-        for column, value in config.where.items()
+        f"{column}{' not' if excluded else ''} {'unknown' if value is None else _listed(value)}"
+        for excluded, where in ((False, config.where), (True, config.where_not))
+        for column, value in where.items()
     ]
+    conditions += [config.filter] if config.filter else []
     return " + ".join(parts) + (f" where {', '.join(conditions)}" if conditions else "")
 
 
+def _listed(value: Any) -> str:
+    return " or ".join(map(str, value)) if isinstance(value, list) else str(value)
+
+
 def _cells(hit: Hit) -> list[str]:
-    return [hit.product_id, hit.description or "", ", ".join(hit.tags.values())]
+    from e2fashion.tasks.search.snapshot import tag_text
+
+    return [hit.product_id, hit.description or "", ", ".join(map(tag_text, hit.tags.values()))]
 
 
 def _cut(text: str, width: int) -> str:

@@ -130,6 +130,11 @@ class CatalogueRows:
         """Number of distinct products."""
         return len(self.product_starts) - 1
 
+    @property
+    def product_ids(self) -> pa.Array:
+        """Every product once, in order."""
+        return self._texts["product_id"].combine_chunks().take(pa.array(self.product_starts[:-1])).cast(pa.string())
+
     def product_id(self, row: int) -> str:
         """The product that a row shows."""
         return self._texts["product_id"][row].as_py()
@@ -155,12 +160,12 @@ class CatalogueRows:
             E2FashionError: it cannot be decoded; the message names the product.
         """
         try:
-            return decode_image(self._encoded(row))
+            return decode_image(self.encoded(row))
         except E2FashionError as error:
             raise E2FashionError(f"product '{self.product_id(row)}': {error}") from error
 
-    def _encoded(self, row: int) -> bytes:
-        """The bytes of an image, past the formatting of ``datasets`` where rows are in the order of the table."""
+    def encoded(self, row: int) -> bytes:
+        """The stored bytes of an image, past the formatting of ``datasets`` where rows are in the table's order."""
         if self._images._indices is not None:
             return self._images[row]["image"]
         return self._images.data.column("image")[row].as_py()

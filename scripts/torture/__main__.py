@@ -3,6 +3,8 @@
 Options: ``seed=0``, ``inputs=20000`` damaged files in all, ``trials=30`` of each command at the most in every part,
 ``only=probe,tags`` commands and readers whose name holds one of these words, ``output=runs/torture`` keeps the figures
 and the inputs of every fault. The exit code is 1 if anything was lost, left over, refused, unexplained or hung.
+``python -m scripts.torture index [rounds=20] [seconds=60]``: writers and readers of one index, see
+:mod:`scripts.torture.index`.
 """
 
 from __future__ import annotations
@@ -53,6 +55,10 @@ def parse(words: Sequence[str]) -> tuple[list[str], Options]:
 
 def main(words: Sequence[str]) -> int:
     """Run, print and keep the figures."""
+    if words[:1] == ["index"]:
+        from scripts.torture.index import main as run_index
+
+        return run_index(words[1:])
     parts, options = parse(words)
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # forks of a process that has encoded texts
     os.environ["HF_HUB_OFFLINE"] = "1"

@@ -32,7 +32,7 @@ def state_readers(scene: Scene) -> list[Reader]:
             "plain CLIP checkpoint", _converted(scene, made / "converted"), ("converted/*", "converted/*/*"), _convert
         ),
         Reader("catalogue", _copied(scene.catalogue, made / "catalogue"), ("*", "*/*"), _read_catalogue, 2.0),
-        Reader("index", _copied(scene.need_index(), made / "index"), ("*",), _read_index, 2.0),
+        Reader("index", _copied(scene.need_index(), made / "index"), ("**/*",), _read_index, 2.0),
         Reader(
             "records", measured, ("run/results.jsonl", "run/record.json"), _command("report", "run", "output=r.md"), 0.1
         ),
@@ -137,7 +137,8 @@ def _read_index(workdir: Path, _: Path) -> object:
     from e2fashion.tasks.search.index import open_index
 
     index = open_index(workdir)
-    return description(index), index.hits([0, 1], [0.5, 0.4])
+    index.snapshot().check()
+    return description(index), index.snapshot().hits([0, 1], [0.5, 0.4])
 
 
 def _read_tags(run: str) -> Read:

@@ -125,7 +125,7 @@ class Scene:
 
     def need_index(self) -> Path:
         """An index of the catalogue's train split."""
-        words = ["index", "build", str(self.catalogue), f"model={self.need_run()}", "split=train", "shard_rows=8"]
+        words = ["index", "build", str(self.catalogue), f"model={self.need_run()}", "split=train", "commit_rows=8"]
         return self.need(self.path / "index", words)
 
 

@@ -61,8 +61,7 @@ def writers(scene: Scene) -> list[Writer]:
     caption = ("caption", "train", str(scene.path / "caption.yaml"), f"encoder={run}", data, "output=decoder")
     export = ("export", run, "format=sentence_transformers", "output=export")
     other = ("export", str(scene.need_other_run()), "format=sentence_transformers", "output=export")
-    build = ("index", "build", str(scene.catalogue), f"model={run}", "split=train", "output=index", "shard_rows=6")
-    finished, indexed = made.copied("finished", scene.run, "run"), made.by("indexed", build)
+    finished = made.copied("finished", scene.run, "run")
     tags = ("tags", "fit", "run", data, "accuracy=0.5", "resamples=20")
     return [
         *catalogue_writers(scene),
@@ -76,10 +75,6 @@ def writers(scene: Scene) -> list[Writer]:
         Writer("export", export),
         Writer("export overwrite=true", (*export, "overwrite=true"), made.by("exported", other), folder("export")),
         Writer("convert", ("convert", run, "target=open_clip", "lossy=true", "output=converted")),
-        Writer("index build", build),
-        Writer("index add", ("index", "add", "index", str(scene.catalogue), "split=val"), indexed, index),
-        Writer("index update", ("index", "update", "index", str(scene.catalogue), "split=train"), indexed, index),
-        Writer("index remove", ("index", "remove", "index", "ids=p01,p02"), made.index_to_shrink(indexed), index),
     ]
 
 
@@ -93,14 +88,6 @@ def catalogue(workdir: Path) -> object:
     opened = Catalogue.load(workdir / "catalogue")
     rows = [opened.split(name)[:] for name in opened.manifest.splits]
     return (opened.fingerprint, [len(split["product_id"]) for split in rows])
-
-
-def index(workdir: Path) -> object:
-    """The products that are found, and what is stored of them."""
-    from e2fashion.tasks.search.index import open_index
-
-    opened = open_index(workdir / "index")
-    return sorted(opened.product_ids)
 
 
 def run_folder(workdir: Path) -> object:
@@ -142,12 +129,7 @@ class _Before:
 
     def copied(self, name: str, source: Path, called: str) -> Path:
         """A working folder that holds a copy of ``source``."""
-        workdir = self._scene.path / "before" / name
-        if not workdir.exists():
-            copy_tree(source, workdir / called)
-        return workdir
-
-    def index_to_shrink(self, indexed: Path) -> Path:
-        """An index of all splits, so that the products to remove are there."""
-        words = ("index", "add", "index", str(self._scene.catalogue), "split=val,test")
-        return self.by("indexed_all", words, indexed)
+        place = self._scene.path / "before" / name
+        if not place.exists():
+            copy_tree(source, place / called)
+        return place

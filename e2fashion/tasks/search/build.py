@@ -1,48 +1,60 @@
-"""Embed products into an index, shard by shard; add, update and remove some.
+"""Embed products into an index, make it equal to its source, add and remove some.
 
-What is interrupted goes on behind the last whole shard, and a change that fails leaves the index as it was. A change
-that was the last one already is not made again: its command may have been killed right behind the commit.
+Every change is a commit of the table: what is interrupted is as it was or as it will be, product by product, and the
+repeated command goes on behind what was written.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
 import logging
-from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
 
-import torch
-from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+import pyarrow as pa
 
 from e2fashion.arithmetic import set_threads
-from e2fashion.data.transforms import ImageTransform
-from e2fashion.disk import clear_leftovers, locked
+from e2fashion.disk import clear_leftovers, locked, naming
 from e2fashion.encoder import Encoder, require_single_vectors
 from e2fashion.hub import StoredSource
 from e2fashion.measuring import load_named, to_device
-from e2fashion.tasks.search.config import EmbedConfig, IndexBuildConfig, IndexChangeConfig, IndexRemoveConfig
+from e2fashion.tasks.search.approximate import build_lists
+from e2fashion.tasks.search.config import (
+    ContentConfig,
+    EmbedConfig,
+    IndexAddConfig,
+    IndexBuildConfig,
+    IndexCompactConfig,
+    IndexRemoveConfig,
+    IndexSyncConfig,
+)
+from e2fashion.tasks.search.embed import tags_of, write_products
 from e2fashion.tasks.search.index import ProductIndex, check_same_encoder, load_index_encoder, open_index
 from e2fashion.tasks.search.query import suggest
-from e2fashion.tasks.search.sources import Products, ProductSource, open_products
+from e2fashion.tasks.search.snapshot import APPROXIMATE_ROWS, Snapshot
+from e2fashion.tasks.search.sources import BY_FOLDER, Products, ProductSource, open_products
 from e2fashion.tasks.search.storage import (
     INDEX_FILE,
+    TABLE_FOLDER,
     IndexedEncoder,
-    IndexManifest,
-    Pending,
-    discard_others,
-    read_shard,
-    write_shard,
+    IndexFacts,
+    Origin,
+    among,
+    content_of,
+    create_table,
+    fitted,
+    open_table,
+    table_schema,
+    tidy,
+    writing,
 )
-from e2fashion.terminal import progress_bar
+from e2fashion.tasks.search.tags import decide_typing
+from e2fashion.tasks.search.text_weight import choose_text_weight
 from e2fashion.text_files import read_list
 from e2fashion.types import E2FashionError
 
 logger = logging.getLogger(__name__)
+IDS_AT_ONCE = 2000
 
 
 def build(config: IndexBuildConfig, progress: bool = True) -> ProductIndex:
@@ -53,16 +65,31 @@ def build(config: IndexBuildConfig, progress: bool = True) -> ProductIndex:
     return build_index(encoder, config.source, config.output, config, config.model, progress)
 
 
-def change(config: IndexChangeConfig, update: bool, progress: bool = True) -> ProductIndex:
-    """Load the model of an index and embed more products; as :func:`add_products` and :func:`update_products`."""
+def sync(config: IndexSyncConfig, progress: bool = True) -> ProductIndex:
+    """Load the model of an index and make it equal to its source; as :func:`sync_index`."""
+    return sync_index(config.index, load_index_encoder(config), config.source, config, progress)
+
+
+def add(config: IndexAddConfig, progress: bool = True) -> ProductIndex:
+    """Load the model of an index and embed more products; as :func:`add_products`."""
     encoder = load_index_encoder(config)
-    return (update_products if update else add_products)(config.index, encoder, config.source, config, progress)
+    return add_products(config.index, encoder, config.source, config, config.replace, progress)
 
 
 def remove(config: IndexRemoveConfig) -> ProductIndex:
     """Remove the products that a configuration lists; as :func:`remove_products`."""
     listed = read_list(Path(config.file), "a text file with one product id a line") if config.file is not None else []
     return remove_products(config.index, [*config.ids, *listed])
+
+
+def compact(config: IndexCompactConfig) -> ProductIndex:
+    """Merge the fragments of an index, and remove versions of it that no reader uses any more."""
+    index = open_index(config.index, verify=False)
+    tidy(index.path, always=True)
+    if config.lists or len(index.snapshot().row_ids) > APPROXIMATE_ROWS:
+        build_lists(index.path)
+    index.reload()
+    return index
 
 
 def build_index(
@@ -84,11 +111,49 @@ def build_index(
     """
     require_single_vectors(encoder, "an index")
     config = config or EmbedConfig()
-    folder, products = Path(output), open_products(source, config.split, config.on_error == "stop")
+    folder = Path(output)
+    products = _open(source, config)
     with locked(folder):
-        manifest = _started_build(folder, encoder, encoder_source, products)
-        if manifest.pending is not None:
-            _embed_pending(folder, manifest, encoder, products, config, progress)
+        if (folder / INDEX_FILE).is_file():
+            facts = IndexFacts.load(folder)
+            check_same_encoder(folder, facts, encoder)
+            if replace(facts.origin, content="") != products.origin:
+                raise E2FashionError(
+                    f"'{folder}' holds an index of other products, or they have changed since: use 'e2fashion index "
+                    "sync', or choose another output"
+                )
+            if facts.complete:
+                logger.info("%s holds these products already", folder)
+                return open_index(folder, encoder)
+        else:
+            _start(folder, encoder, encoder_source, products, config)
+        write_products(folder, encoder, products, config, progress)
+        _finish(folder, encoder, products)
+    return open_index(folder, encoder, verify=False)
+
+
+def sync_index(
+    path: str | Path,
+    encoder: Encoder,
+    source: ProductSource,
+    config: EmbedConfig | None = None,
+    progress: bool = True,
+) -> ProductIndex:
+    """Make an index equal to ``source``: embed new and other images, update texts and tags, remove the rest.
+
+    Where nothing has changed nothing is written. An index whose building was interrupted is completed.
+
+    Raises:
+        E2FashionError: as for :func:`build_index`.
+    """
+    folder, config = Path(path), config or EmbedConfig()
+    facts = IndexFacts.load(folder)
+    check_same_encoder(folder, facts, encoder)
+    products = _open(source, config, facts.origin)
+    write_products(folder, encoder, products, config, progress)
+    there = set(products.ids.to_pylist())
+    _delete(folder, [product for product in Snapshot(folder).product_ids if product not in there])
+    _finish(folder, encoder, products)
     return open_index(folder, encoder, verify=False)
 
 
@@ -97,290 +162,94 @@ def add_products(
     encoder: Encoder,
     source: ProductSource,
     config: EmbedConfig | None = None,
+    replace: bool = False,
     progress: bool = True,
 ) -> ProductIndex:
-    """Embed the products of ``source``, none of which the index may hold yet, and add them.
-
-    Repeated with the same source it changes nothing, and a warning says so.
+    """Embed the products of ``source`` and add them; those that the index holds as they are change nothing.
 
     Raises:
-        E2FashionError: the index holds one already, or as for :func:`build_index`.
+        E2FashionError: the index holds one that differs, unless ``replace``; or as for :func:`build_index`.
     """
-    with locked(Path(path)):
-        return _embed_more("add", Path(path), encoder, source, config or EmbedConfig(), progress)
-
-
-def update_products(
-    path: str | Path,
-    encoder: Encoder,
-    source: ProductSource,
-    config: EmbedConfig | None = None,
-    progress: bool = True,
-) -> ProductIndex:
-    """Embed the products of ``source``, all of which the index must hold, and replace what it holds of them.
-
-    Repeated with the same source it changes nothing, and a warning says so.
-
-    Raises:
-        E2FashionError: the index lacks one, or as for :func:`build_index`.
-    """
-    with locked(Path(path)):
-        return _embed_more("update", Path(path), encoder, source, config or EmbedConfig(), progress)
+    folder, config = Path(path), config or EmbedConfig()
+    origin = open_index(folder, encoder, verify=False).facts.origin
+    write_products(folder, encoder, _open(source, config, origin), config, progress, may_replace=replace)
+    tidy(folder)
+    return open_index(folder, encoder, verify=False)
 
 
 def remove_products(path: str | Path, product_ids: Sequence[str]) -> ProductIndex:
-    """Remove products from an index: searches skip their rows, and a shard without a row left is deleted.
-
-    Repeated with the same ids it changes nothing, and a warning says so.
+    """Remove products from an index; a warning names those that it does not hold.
 
     Raises:
-        E2FashionError: no ids, an id twice, one that the index does not hold, or all of them. Nothing is removed then.
+        E2FashionError: there are no ids.
     """
-    with locked(Path(path)):
-        index = open_index(path)
-        if (pending := index.manifest.pending) is not None:
-            raise E2FashionError(
-                f"an {pending.verb} of {index.path} was interrupted ({pending.done} of {pending.total} products): "
-                "finish it by repeating its command first"
-            )
-        wanted = list(product_ids)
-        if not wanted:
-            raise E2FashionError("there are no ids to remove: name one product or more")
-        if len(set(wanted)) < len(wanted):
-            doubled = Counter(wanted).most_common(1)[0][0]
-            raise E2FashionError(f"product '{doubled}' is to be removed twice: name it once")
-        last_change = _change_id("remove", "\0".join(sorted(wanted)))
-        if index.manifest.last_change == last_change:
-            return _unchanged(index, f"these {len(wanted)} products were removed already")
-        rows = _by_shard(_stored_rows(index, wanted).values())
-        if len(wanted) == len(index):
-            raise E2FashionError(
-                f"all {len(index)} products would be removed, and an index cannot be empty: delete the folder {path}"
-            )
-        manifest = replace(index.manifest.without_rows(rows), last_change=last_change)
-        manifest.save(index.path)
-        discard_others(index.path, manifest.shards)
-        return open_index(path, verify=False)
+    index, wanted = open_index(path, verify=False), list(dict.fromkeys(product_ids))
+    if not wanted:
+        raise E2FashionError("there are no ids to remove: name one product or more")
+    held = index.product_ids
+    if unknown := sorted(set(wanted) - set(held)):
+        near = f"; near it: {suggest(unknown[0], held)}" if held else ""
+        logger.warning(
+            "%d of %d products are not in %s, the first is '%s'%s", len(unknown), len(wanted), path, unknown[0], near
+        )
+    _delete(index.path, sorted(set(wanted) & set(held)))
+    tidy(index.path)
+    index.reload()
+    return index
 
 
-def _request_id(products: Products) -> str:
-    """The identity of the products that are embedded: their origin and ids."""
-    ids = hashlib.sha256("\0".join(products.ids.to_pylist()).encode()).hexdigest()
-    return hashlib.sha256(json.dumps([asdict(products.origin), ids]).encode()).hexdigest()
+def _open(source: ProductSource, config: EmbedConfig, former: Origin | None = None) -> Products:
+    by_folder = config.product == "folder" or (
+        config.product is None and former is not None and former.kind == BY_FOLDER
+    )
+    return open_products(source, config.split, config.on_error == "stop", by_folder)
 
 
-def _change_id(verb: str, request: str) -> str:
-    """The identity of a change of an index: its verb and its request."""
-    return hashlib.sha256(f"{verb}\0{request}".encode()).hexdigest()
-
-
-def _started_build(folder: Path, encoder: Encoder, source: str, products: Products) -> IndexManifest:
-    """The manifest of an index to go on with or that is done, or of a new one."""
-    request = _request_id(products)
-    if (folder / INDEX_FILE).is_file():
-        manifest = IndexManifest.load(folder)
-        check_same_encoder(folder, manifest, encoder)
-        building = manifest.pending if not manifest.shards else None
-        if (building.request if building else manifest.built_from) != request:
-            raise E2FashionError(
-                f"'{folder}' holds an index of other products: choose another output, remove the folder, or use "
-                "'e2fashion index add'"
-            )
-        if _is_whole(folder, manifest):
-            if building is None:
-                logger.info("%s holds these products already", folder)
-            elif building.done:
-                logger.info("going on behind %s of %s products", f"{building.done:,}", f"{building.total:,}")
-            return manifest
-    else:
-        clear_leftovers(folder / INDEX_FILE)  # of a build that was killed while it wrote its first manifest
-        if folder.exists() and any(folder.iterdir()):
-            raise E2FashionError(f"'{folder}' is no index and not empty: choose another folder for the index")
-        folder.mkdir(parents=True, exist_ok=True)
-    return _new_manifest(folder, encoder, source, products, request)
-
-
-def _is_whole(folder: Path, manifest: IndexManifest) -> bool:
-    """Whether all shards are what was written; False, with a warning, where building again loses nothing.
-
-    Raises:
-        E2FashionError: a shard is damaged, and products were added or removed since the index was built.
-    """
-    shards = manifest.all_shards
-    try:
-        for shard in shards:
-            read_shard(folder, shard, manifest.encoder.dimension)
-    except E2FashionError as damage:
-        if any(shard.origin != shards[0].origin or shard.removed for shard in shards):
-            raise
-        logger.warning("%s. It is built again", damage)
-        return False
-    return True
-
-
-def _new_manifest(folder: Path, encoder: Encoder, source: str, products: Products, request: str) -> IndexManifest:
-    """The manifest of an index without products yet."""
+def _start(folder: Path, encoder: Encoder, source: str, products: Products, config: EmbedConfig) -> None:
+    """Create the table and the facts of an index without products yet."""
     from e2fashion import __version__
 
+    clear_leftovers(folder / INDEX_FILE)  # of a build that was killed while it wrote its first facts
+    if folder.exists() and {entry.name for entry in folder.iterdir()} - {TABLE_FOLDER}:
+        raise E2FashionError(f"'{folder}' is no index and not empty: choose another folder for the index")
+    config = config if isinstance(config, ContentConfig) else ContentConfig()
+    typing = decide_typing(tags_of(products), config.numbers, config.texts, config.lists)
+    with naming(folder):
+        folder.mkdir(parents=True, exist_ok=True)
     transform, location = encoder.transform, StoredSource.of(source, folder)
     identity = IndexedEncoder(
         encoder.name, encoder.fingerprint, encoder.dimension, transform.size, transform.resize, **asdict(location)
     )
-    pending = Pending("build", request, len(products.ids))
-    manifest = IndexManifest(identity, pending=pending, built_from=request, created_by=f"e2fashion {__version__}")
-    manifest.save(folder)
-    return manifest
+    weight = 0.0
+    if config.vector == "image_text":
+        weight = choose_text_weight(encoder, products) if config.text_weight is None else config.text_weight
+    created_by = f"e2fashion {__version__}"
+    start_index(folder, IndexFacts(identity, products.origin, typing=typing, text_weight=weight, created_by=created_by))
 
 
-def _embed_more(
-    verb: str, folder: Path, encoder: Encoder, source: ProductSource, config: EmbedConfig, progress: bool
-) -> ProductIndex:
-    products = open_products(source, config.split, config.on_error == "stop")
-    index = open_index(folder, encoder)
-    manifest, request, ids = index.manifest, _request_id(products), products.ids.to_pylist()
-    some_skipped = any(name in manifest.skipped for name in ids)
-    # Images that were skipped are an error where on_error says so, also the second time.
-    if manifest.last_change == _change_id(verb, request) and not (some_skipped and config.on_error == "stop"):
-        return _unchanged(index, f"the {verb} of these {len(ids)} products was made already")
-    replaced: dict[str, tuple[str, int]] = {}
-    held = set(index.product_ids)
-    if verb == "update":
-        replaced = _stored_rows(index, ids, ": use 'e2fashion index add' for those")
-    elif there := [name for name in ids if name in held]:
-        raise E2FashionError(
-            f"{len(there)} of {len(ids)} products are in {folder} already, the first is '{there[0]}': use 'e2fashion "
-            "index update' for those"
-        )
-    pending = manifest.pending
-    if pending is not None and (pending.verb, pending.request) == (verb, request):
-        logger.info("going on behind %s of %s products", f"{pending.done:,}", f"{pending.total:,}")
-    else:
-        if pending is not None:
-            logger.warning(
-                "the interrupted %s (%d of %d products) is given up", pending.verb, pending.done, pending.total
-            )
-        manifest = replace(manifest, pending=Pending(verb, request, len(ids)))
-    manifest.save(folder)
-    _embed_pending(folder, manifest, encoder, products, config, progress, replaced)
-    return open_index(folder, encoder, verify=False)
+def start_index(folder: Path, facts: IndexFacts, rows: pa.Table | None = None) -> None:
+    """Write an index that is empty and not complete, or complete with all ``rows``; the facts come last."""
+    schema = table_schema(facts.encoder.dimension, facts.typing.types)
+    table = create_table(folder, schema)
+    if rows is not None:
+        table.add(fitted(rows, schema))
+        facts = replace(facts, origin=replace(facts.origin, content=content_of(table)), complete=True)
+    facts.save(folder)
 
 
-def _unchanged(index: ProductIndex, why: str) -> ProductIndex:
-    """The index as it is, without the files that a kill behind the commit left there."""
-    logger.warning("%s: %s, nothing is changed", index.path, why)
-    discard_others(index.path, index.manifest.all_shards)
-    return index
+def _finish(folder: Path, encoder: Encoder, products: Products) -> None:
+    """Note what an index was made equal to."""
+    tidy(folder)
+    with writing(folder) as facts:
+        origin = replace(products.origin, content=content_of(open_table(folder)))
+        if not facts.complete or facts.origin != origin:
+            replace(facts, origin=origin, complete=True).save(folder)
+    table = open_table(folder)
+    if table.count_rows() > APPROXIMATE_ROWS and not table.list_indices():
+        build_lists(folder, encoder)
 
 
-def _stored_rows(index: ProductIndex, product_ids: Sequence[str], remedy: str = "") -> dict[str, tuple[str, int]]:
-    """The name of the shard and the row in it of every product."""
-    rows = {name: row for row, name in enumerate(index.product_ids)}
-    unknown = [name for name in product_ids if name not in rows]
-    if unknown:
-        raise E2FashionError(
-            f"{len(unknown)} of {len(product_ids)} products are not in {index.path}, the first is '{unknown[0]}' (near "
-            f"it: {suggest(unknown[0], index.product_ids)}){remedy}"
-        )
-    stored = index.stored_at([rows[name] for name in product_ids])
-    shards = index.manifest.shards
-    return {name: (shards[number].name, row) for name, (number, row) in zip(product_ids, stored, strict=True)}
-
-
-def _by_shard(rows: Iterable[tuple[str, int]]) -> dict[str, list[int]]:
-    found: dict[str, list[int]] = {}
-    for name, row in rows:
-        found.setdefault(name, []).append(row)
-    return found
-
-
-def _embed_pending(
-    folder: Path,
-    manifest: IndexManifest,
-    encoder: Encoder,
-    products: Products,
-    config: EmbedConfig,
-    progress: bool,
-    replaced: Mapping[str, tuple[str, int]] | None = None,
-) -> None:
-    """Embed what ``manifest.pending`` lacks; when it is complete, its shards are searched.
-
-    After every shard the manifest is written, so that an interrupt costs one shard at most. ``replaced`` are products
-    with the shard (its name) and the row that stop counting when the new ones begin to.
-    """
-    pending = manifest.pending
-    assert pending is not None
-    total = pending.total
-    shards = [
-        range(start, min(start + config.shard_rows, total)) for start in range(pending.done, total, config.shard_rows)
-    ]
-    batches: Any = [  # ranges, which serve as lists
-        shard[start : start + config.batch_size]
-        for shard in shards
-        for start in range(0, len(shard), config.batch_size)
-    ]
-    ends = {shard.stop for shard in shards}
-    loader = DataLoader(
-        _Squares(products, encoder.transform), batch_sampler=batches, collate_fn=list, num_workers=config.workers
-    )
-    embeds: list[Tensor] = []
-    embedded: list[int] = []
-    skipped = dict(pending.skipped)
-    description = f"embed with {encoder.name}"
-    with progress_bar(total=total, initial=pending.done, desc=description, unit="product", shown=progress) as bar:
-        for batch, items in zip(batches, loader, strict=True):
-            for position, _, problem in items:
-                if problem is not None:
-                    product = products.ids[position].as_py()
-                    if config.on_error == "stop":
-                        raise E2FashionError(f"product '{product}': {problem}")
-                    skipped[product] = problem
-            squares = [square for _, square, _ in items if square is not None]
-            if squares:
-                embeds.append(encoder.embed_squares(torch.stack(squares)).half())  # as stored
-                embedded += [position for position, square, _ in items if square is not None]
-            bar.update(len(items))
-            if batch.stop in ends:
-                if embedded:
-                    table = products.table(embedded)
-                    shard = write_shard(folder, manifest.next_name(), torch.cat(embeds), table, products.origin)
-                    pending = replace(pending, shards=[*pending.shards, shard])
-                pending = replace(pending, done=batch.stop, skipped=dict(skipped))
-                manifest = replace(manifest, pending=pending)
-                manifest.save(folder)
-                embeds, embedded = [], []
-    if pending.skipped:
-        logger.warning("%d products were skipped, the first: %s", len(pending.skipped), next(iter(pending.skipped)))
-    if not manifest.shards and not pending.shards:
-        raise E2FashionError(
-            f"none of the {total} images can be read; the first: {next(iter(pending.skipped.values()))}"
-        )
-    former = [stored for product, stored in (replaced or {}).items() if product not in pending.skipped]
-    requested = set(products.ids.to_pylist())
-    skipped_before = {name: why for name, why in manifest.skipped.items() if name not in requested}
-    manifest = manifest.without_rows(_by_shard(former))
-    manifest = replace(
-        manifest,
-        shards=[*manifest.shards, *pending.shards],
-        skipped=skipped_before | pending.skipped,
-        last_change="" if pending.verb == "build" else _change_id(pending.verb, pending.request),
-        pending=None,
-    )
-    manifest.save(folder)
-    discard_others(folder, manifest.shards)
-
-
-#: A product's position, its square, and what is wrong with its image.
-_Item = tuple[int, Tensor | None, str | None]
-
-
-class _Squares(Dataset[_Item]):
-    """The square of every product, or why there is none."""
-
-    def __init__(self, products: Products, transform: ImageTransform) -> None:
-        self._products, self._transform = products, transform
-
-    def __getitem__(self, position: int) -> _Item:
-        try:
-            return position, self._products.square(position, self._transform), None
-        except E2FashionError as error:  # raised by the main process: a worker's would come with its traceback
-            return position, None, str(error)
+def _delete(folder: Path, product_ids: Sequence[str]) -> None:
+    for start in range(0, len(product_ids), IDS_AT_ONCE):
+        with writing(folder):
+            open_table(folder).delete(among(product_ids[start : start + IDS_AT_ONCE]))

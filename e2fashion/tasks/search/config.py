@@ -17,9 +17,12 @@ class EmbedConfig(Computing):
     """Which products of a source are embedded, and how."""
 
     split: list[str] = field(default_factory=lambda: ["all"])
-    """Splits of a catalogue, or ``all``; the first view of every product."""
-    shard_rows: int = 8192
-    """Products per file, and the most that an interrupted build loses."""
+    """Splits of a catalogue, or ``all``."""
+    product: Literal["file", "folder"] | None = None
+    """What a product is among images in files: each of them, or a folder, whose images are its views. Null: as the
+    index was built, else ``file``."""
+    commit_rows: int = 8192
+    """Images that are written at once, and the most that an interrupt loses."""
     batch_size: int = 64
     """Images per step."""
     workers: int = 0
@@ -28,14 +31,37 @@ class EmbedConfig(Computing):
     """``skip`` leaves images that cannot be read out and lists them in the index."""
 
     def __post_init__(self) -> None:
-        for name, least in (("shard_rows", 1), ("batch_size", 1), ("workers", 0)):
+        for name, least in (("commit_rows", 1), ("batch_size", 1), ("workers", 0)):
             if (value := getattr(self, name)) < least:
                 raise E2FashionError(f"{name} is {value}; give a number from {least}")
 
 
 @dataclass
-class IndexBuildConfig(Preprocessing, EmbedConfig):
-    """An index of products. A build that was interrupted continues behind its last whole shard."""
+class ContentConfig(EmbedConfig):
+    """What an index is made of; later changes keep to it."""
+
+    numbers: list[str] = field(default_factory=list)
+    """Tags whose texts are parsed as numbers, with currency signs, thousands and a decimal comma: ``1.299,00 €``. Tags
+    whose values all are plain numbers need not be named."""
+    texts: list[str] = field(default_factory=list)
+    """Tags that stay texts although all of their values are numbers."""
+    lists: dict[str, str] = field(default_factory=dict, metadata={TEXT_VALUES: True})
+    """Tags with several values, and what separates them: ``lists.colors=|``."""
+    vector: Literal["image", "image_text"] = "image"
+    """What a vector is made from: the image, or the image and the product's text by the model's template."""
+    text_weight: float | None = None
+    """The text's share of such a vector, from 0 to 1; null: the one with which the names of tags find most
+    products that carry them, on the catalogue's val split."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.text_weight is not None and not 0.0 <= self.text_weight <= 1.0:
+            raise E2FashionError(f"text_weight is {self.text_weight}; give the text's share, from 0 to 1")
+
+
+@dataclass
+class IndexBuildConfig(Preprocessing, ContentConfig):
+    """An index of products. A build that was interrupted continues behind what was written."""
 
     source: str = MISSING
     """A catalogue, a folder of images, or a text file that lists images, one a line."""
@@ -56,6 +82,14 @@ class IndexConfig:
 
 
 @dataclass
+class IndexCompactConfig(IndexConfig):
+    """What is done with the files of an index."""
+
+    lists: bool = False
+    """Also build the inverted lists of approximate search; above a million images they are built in any case."""
+
+
+@dataclass
 class OpenIndexConfig(IndexConfig, Computing):
     """An index whose encoder is needed."""
 
@@ -64,11 +98,19 @@ class OpenIndexConfig(IndexConfig, Computing):
 
 
 @dataclass
-class IndexChangeConfig(EmbedConfig, OpenIndexConfig):
-    """Products to add to an index, or to embed again."""
+class IndexSyncConfig(EmbedConfig, OpenIndexConfig):
+    """The products that an index shall hold, and no others."""
 
     source: str = MISSING
     """A catalogue, a folder of images, or a text file that lists images, one a line."""
+
+
+@dataclass
+class IndexAddConfig(IndexSyncConfig):
+    """Products to add to an index."""
+
+    replace: bool = False
+    """Replace products that the index holds and that differ; false: they are an error."""
 
 
 @dataclass
@@ -91,6 +133,8 @@ class IndexEvaluateConfig(OpenIndexConfig):
     """Text of such a query, with a slot ``{}`` for the value."""
     min_products: int = 10
     """Values of fewer products are no queries: their P@10 could not be 100."""
+    views: Literal["first", "mean"] = "first"
+    """The vector of a product: that of its first view, or the mean."""
     resamples: int = 1000
     """Bootstrap resamples of the confidence intervals."""
     seed: int = 0
@@ -104,12 +148,19 @@ class QueryConfig(OpenIndexConfig):
     """Which products are searched, and what becomes of the result."""
 
     where: dict[str, Any] = field(default_factory=dict, metadata={TEXT_VALUES: True})
-    """Tags that products must have: ``where.season=Summer``, one of several ``where.brand=[Puma,Nike]``, none
-    ``where.brand=null``. Values are text as written: ``where.size=010``; a tag that is called null is ``[null]``."""
+    """Tags that products must have: ``where.season=summer`` (in any case), one of several ``where.brand=[Puma,Nike]``,
+    none ``where.brand=null``, a number or a range with both ends ``where.price=10..50``, ``where.price=..50``. Values
+    are text as written: ``where.size=010``; a tag that is called null is ``[null]``."""
+    where_not: dict[str, Any] = field(default_factory=dict, metadata={TEXT_VALUES: True})
+    """Tags that products must not have, written as in ``where``; ``where_not.brand=null``: products with a brand."""
+    filter: str | None = None
+    """A condition on tags in SQL: ``filter="price < 50 AND brand != 'Puma'"``; names with blanks in backticks."""
+    strict: bool = False
+    """Whether a value in ``where`` that no product has is an error; false: a warning, and nothing is found."""
     figure: str | None = None
     """A PNG of the products that are returned; null: none."""
     verify: bool = True
-    """Compare the checksums of all shards first."""
+    """Compare all vectors with their checksums first."""
 
 
 @dataclass
@@ -124,8 +175,11 @@ class SearchConfig(QueryConfig):
     """The text's share of a query of both, from 0 to 1."""
     top: int = 10
     """Number of products."""
-    engine: Literal["auto", "exact", "faiss"] = "auto"
-    """``exact``, ``faiss`` (extra ``ann``), or ``auto``: exact up to a million products."""
+    views: Literal["best", "mean", "first"] = "best"
+    """The vectors of a product that count: the one that fits best, their mean, or that of its first view."""
+    engine: Literal["auto", "exact", "approximate"] = "auto"
+    """``exact``, ``approximate`` (LanceDB's inverted lists, see ``index compact``), or ``auto``: exact up to a million
+    images."""
 
 
 @dataclass

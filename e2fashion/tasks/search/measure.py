@@ -18,13 +18,14 @@ from e2fashion.records import ENCODING, RecordContext, RunIdentity, declare
 from e2fashion.run_folder import RunFolder
 from e2fashion.tasks.search.config import IndexEvaluateConfig
 from e2fashion.tasks.search.index import ProductIndex, load_index_encoder, model_of, open_index
-from e2fashion.tasks.search.query import suggest
-from e2fashion.tasks.search.storage import DESCRIPTION
+from e2fashion.tasks.search.query import Conditions, suggest
+from e2fashion.tasks.search.snapshot import Snapshot, tag_text
+from e2fashion.tasks.search.storage import DESCRIPTION, TagValue
 from e2fashion.types import E2FashionError, ResultRecord
 
 SEARCH = declare(
     "search",
-    identified_by=("entity", "templates", "min_products", *ENCODING),
+    identified_by=("entity", "templates", "min_products", "views", "text_weight", *ENCODING),
     reports=("rare_values", "chance"),
 )
 BY_TEXT, BY_TAG = "product_text", "category_to_product"
@@ -69,28 +70,33 @@ def measure_search(
         if column not in index.tag_columns:
             known = suggest(column, index.tag_columns) if index.tag_columns else "none"
             raise E2FashionError(f"the index {index.path} has no tag '{column}'; its tags: {known}")
-    gallery = index.gallery.chunk(0, len(index))
-    measured = _by_text(index, gallery)
-    measured += [_by_tag(index, gallery, column, config) for column in dict.fromkeys(config.columns)]
-    context = _context(index, run or RunIdentity())
+    snapshot = index.snapshot()
+    measured = _by_text(index, snapshot, config)
+    measured += [_by_tag(index, snapshot, column, config) for column in dict.fromkeys(config.columns)]
+    context = _context(index, snapshot, run or RunIdentity())
     return [record for each in measured for record in _records(each, index, config, context)]
 
 
-def _by_text(index: ProductIndex, gallery: Tensor) -> list[_Measured]:
-    encoder, rows = index.checked_encoder(), index.products.to_pylist()
-    if all(row[DESCRIPTION] is None for row in rows):
+def _by_text(index: ProductIndex, snapshot: Snapshot, config: IndexEvaluateConfig) -> list[_Measured]:
+    encoder, descriptions = index.checked_encoder(), snapshot.column(DESCRIPTION)
+    if all(description is None for description in descriptions):
         return []  # images from files
-    encoder.template.validate(index.tag_columns)
-    texts = [encoder.template.render(row, row[DESCRIPTION] or "") for row in rows]
+    encoder.template.validate(list(snapshot.tags))
+    columns = {name: _texts(snapshot.column(name)) for name in encoder.template.columns}
+    texts = [
+        encoder.template.render({name: values[row] for name, values in columns.items()}, description or "")
+        for row, description in enumerate(descriptions)
+    ]
+    gallery = snapshot.gallery(config.views)[0]
     distinct = {text: number for number, text in enumerate(dict.fromkeys(texts))}
     group = torch.tensor([distinct[text] for text in texts])
     query = encoder.embed_texts(list(distinct))[group]
-    kinds = {"product": torch.arange(len(rows)), "text": group}
+    kinds = {"product": torch.arange(len(texts)), "text": group}
     return [_Measured(BY_TEXT, kind, _of_ranks(ranks(query, gallery, ids, ids))) for kind, ids in kinds.items()]
 
 
-def _by_tag(index: ProductIndex, gallery: Tensor, column: str, config: IndexEvaluateConfig) -> _Measured:
-    tags: list[str | None] = index.products[column].to_pylist()
+def _by_tag(index: ProductIndex, snapshot: Snapshot, column: str, config: IndexEvaluateConfig) -> _Measured:
+    tags = _texts(snapshot.column(column))
     counts = Counter(value for value in tags if value is not None)
     values = sorted(value for value, count in counts.items() if count >= config.min_products)
     if not values:
@@ -101,10 +107,10 @@ def _by_tag(index: ProductIndex, gallery: Tensor, column: str, config: IndexEval
     number = {value: position for position, value in enumerate(values)}
     ids = torch.tensor([-1 if value is None else number.get(value, -1) for value in tags])
     query = index.checked_encoder().embed_texts([config.template.replace(SLOT, value) for value in values])
-    found = index.nearest_rows(query, top=max(TOP_K), engine="exact")[1]
-    relevant = ids[found] == torch.arange(len(values))[:, None]
+    rows = snapshot.nearest(query, Conditions(), max(TOP_K), config.views)[1]
+    relevant = ids[snapshot.product_of[rows]] == torch.arange(len(values))[:, None]
     measured = {f"P@{k}": precision_at(relevant, k) for k in TOP_K}
-    measured |= _of_ranks(ranks(query, gallery, torch.arange(len(values)), ids))
+    measured |= _of_ranks(ranks(query, snapshot.gallery(config.views)[0], torch.arange(len(values)), ids))
     extra = {
         "entity": column,
         "templates": config.template,
@@ -119,14 +125,15 @@ def _of_ranks(found: Tensor) -> dict[str, Tensor]:
     return {f"hits@{k}": hits_at(found, k) for k in TOP_K} | {"MRR": found.double().reciprocal()}
 
 
-def _context(index: ProductIndex, run: RunIdentity) -> RecordContext:
-    origins = [shard.origin for shard in index.manifest.shards]
-    fingerprints = list(dict.fromkeys(origin.fingerprint for origin in origins))
-    splits = list(dict.fromkeys(split for origin in origins for split in origin.splits))
-    whole = len(fingerprints) == 1 and not any(shard.removed for shard in index.manifest.shards)
+def _texts(values: list[TagValue | None]) -> list[str | None]:
+    return [None if value is None else tag_text(value) for value in values]
+
+
+def _context(index: ProductIndex, snapshot: Snapshot, run: RunIdentity) -> RecordContext:
+    origin = index.facts.origin
     # Products that were added or removed since make other data of it.
-    fingerprint = fingerprints[0] if whole else index.manifest.data_fingerprint
-    return run.context(index.checked_encoder().name, ",".join(splits), fingerprint)
+    fingerprint = origin.fingerprint if origin.content == snapshot.content else snapshot.content
+    return run.context(index.checked_encoder().name, ",".join(origin.splits), fingerprint)
 
 
 def _records(
@@ -141,6 +148,10 @@ def _records(
     means = weighted_means(values, torch.arange(queries), queries)
     low, high = interval(bootstrap(means, queries, config.resamples, config.seed))
     transform = encoder.transform
+    if config.views != "first":
+        measured.extra["views"] = config.views
+    if index.facts.text_weight:
+        measured.extra["text_weight"] = index.facts.text_weight
     encoding = {"image_size": transform.size, "resize": transform.resize, "precision": "fp16 index"}
     return [
         SEARCH.record(

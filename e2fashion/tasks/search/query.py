@@ -2,25 +2,101 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from difflib import get_close_matches
 from typing import Any, TypeAlias
 
-import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import torch.nn.functional as F
-from numpy.typing import NDArray
 from torch import Tensor
 
 from e2fashion.encoder import Encoder, ImageInput, require_single_vectors
-from e2fashion.tasks.search.storage import tag_columns
+from e2fashion.tasks.search.storage import quote
 from e2fashion.types import E2FashionError
 
-#: Values by column: one value, a list of which any will do, or None for products without the tag.
-Where: TypeAlias = Mapping[str, str | Sequence[str] | None]
+logger = logging.getLogger(__name__)
+
+#: By tag: a value, a list of which any will do, or None for products without the tag. Ranges of numbers: ``"10..50"``.
+Where: TypeAlias = Mapping[str, Any]
 
 SUGGESTIONS = 5
+RANGE = ".."
+NOTHING = "1 = 0"
+
+
+@dataclass(frozen=True)
+class Conditions:
+    """Which products are searched: those that fulfil all of ``where``, none of ``where_not``, and ``filter`` in SQL.
+
+    A value that no product has finds nothing, and a warning offers the nearest ones; with ``strict`` it is an error.
+    """
+
+    where: Where = field(default_factory=dict)
+    where_not: Where = field(default_factory=dict)
+    filter: str | None = None
+    strict: bool = False
+
+    @classmethod
+    def of(cls, given: Conditions | Where | None) -> Conditions:
+        """Conditions from a mapping alone, or from nothing."""
+        return given if isinstance(given, Conditions) else cls(given or {})
+
+    def sql(self, tags: Mapping[str, pa.DataType], values_of: Callable[[str], list[str]]) -> str | None:
+        """The condition in SQL; None: there is none.
+
+        Args:
+            tags: the columns and their types.
+            values_of: the distinct values of a column of texts or lists.
+
+        Raises:
+            E2FashionError: an unknown column, no value, no number where there are numbers, or, with ``strict``, a value
+                that no product has.
+        """
+        parts = [self._one(column, wanted, tags, values_of) for column, wanted in self.where.items()]
+        for column, excluded in self.where_not.items():
+            condition = self._one(column, excluded, tags, values_of)
+            name = _name(column)
+            parts.append(f"{name} IS NOT NULL" if excluded is None else f"({name} IS NULL OR NOT {condition})")
+        if self.filter is not None:
+            if not self.filter.strip() or ";" in self.filter:
+                raise E2FashionError(f'filter is {self.filter!r}; give one condition in SQL, as in "price < 50"')
+            parts.append(f"({self.filter})")
+        return " AND ".join(parts) or None
+
+    def _one(
+        self, column: str, wanted: Any, tags: Mapping[str, pa.DataType], values_of: Callable[[str], list[str]]
+    ) -> str:
+        if column not in tags:
+            known = f"choose from {suggest(column, list(tags))}" if tags else "this index holds no tags"
+            raise E2FashionError(f"there is no tag '{column}' to filter by: {known}")
+        name, kind = _name(column), tags[column]
+        if wanted is None:
+            return f"{name} IS NULL"
+        values = (
+            [str(value) for value in wanted]
+            if isinstance(wanted, Sequence | set) and not isinstance(wanted, str)
+            else [str(wanted)]
+        )
+        if not values:
+            raise E2FashionError(f"the filter on {column} names no value: give one or more")
+        if pa.types.is_floating(kind):
+            return f"({' OR '.join(_in_range(column, value) for value in values)})"
+        stored = values_of(column)
+        found: list[str] = []
+        for value in values:
+            same = [other for other in stored if other.casefold() == value.casefold()]
+            if not same:
+                hint = f"no product has {column} '{value}': choose from {suggest(value, stored)}"
+                if self.strict:
+                    raise E2FashionError(hint)
+                logger.warning(hint)
+            found += same
+        listed = ", ".join(map(quote, found))
+        if not found:
+            return NOTHING
+        return f"array_has_any({name}, [{listed}])" if pa.types.is_list(kind) else f"({name} IN ({listed}))"
 
 
 def encode_query(
@@ -45,40 +121,6 @@ def encode_query(
     return F.normalize(weight * encoder.embed_texts(text) + (1 - weight) * encoder.embed_images(image), dim=-1)
 
 
-def conditions(where: Mapping[str, Any]) -> dict[str, str | list[str] | None]:
-    """The ``where`` of a configuration, its numbers as texts: that is how tags are stored."""
-    return {
-        column: None if value is None else [str(item) for item in value] if isinstance(value, list) else str(value)
-        for column, value in where.items()
-    }
-
-
-def matching(products: pa.Table, where: Where) -> NDArray[np.bool_]:
-    """Which of N products fulfil every condition: (N,).
-
-    Raises:
-        E2FashionError: a column or a value that does not occur; the message suggests the nearest ones.
-    """
-    found = np.ones(len(products), dtype=bool)
-    columns = tag_columns(products)
-    for column, wanted in where.items():
-        if column not in columns:
-            known = f"choose from {suggest(column, columns)}" if columns else "this index holds no tags"
-            raise E2FashionError(f"there is no tag '{column}' to filter by: {known}")
-        if wanted is None:
-            found &= products[column].is_null().to_numpy()
-            continue
-        values = [wanted] if isinstance(wanted, str) else [str(value) for value in wanted]
-        if not values:
-            raise E2FashionError(f"the filter on {column} names no value: give one or more")
-        stored = pc.unique(products[column]).drop_null().to_pylist()
-        for value in values:
-            if value not in stored:
-                raise E2FashionError(f"no product has {column} '{value}': choose from {suggest(value, stored)}")
-        found &= pc.is_in(products[column], value_set=pa.array(values, pa.string())).to_numpy()
-    return found
-
-
 def suggest(word: str, names: Sequence[str]) -> str:
     """The names nearest to ``word``, whatever their case; if none is near, the first ones and the number of all."""
     by_lower = {name.lower(): name for name in names}
@@ -87,3 +129,20 @@ def suggest(word: str, names: Sequence[str]) -> str:
         return ", ".join(f"'{by_lower[name]}'" for name in near)
     listed = ", ".join(f"'{name}'" for name in sorted(names)[:SUGGESTIONS])
     return listed + (f" ... ({len(names)} in all)" if len(names) > SUGGESTIONS else "")
+
+
+def _name(column: str) -> str:
+    return f"`{column}`"
+
+
+def _in_range(column: str, value: str) -> str:
+    """A number, or a range of which both ends belong to it and one may be missing, as a condition in SQL."""
+    low, given, high = value.partition(RANGE)
+    ends = [(sign, end.strip()) for sign, end in ((">=", low), ("<=", high)) if end.strip()] if given else [("=", low)]
+    try:
+        bounds = [f"{_name(column)} {sign} {float(end)!r}" for sign, end in ends]
+    except ValueError:
+        bounds = []
+    if not bounds or "nan" in str(bounds):
+        raise E2FashionError(f"{column} holds numbers, and '{value}' is none: give one, or a range as in 10..50")
+    return f"({' AND '.join(bounds)})"

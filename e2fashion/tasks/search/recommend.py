@@ -13,9 +13,10 @@ from torch import Tensor
 
 from e2fashion.encoder import ImageInput
 from e2fashion.tasks.search.config import RecommendConfig
-from e2fashion.tasks.search.exact import Gallery, nearest
-from e2fashion.tasks.search.index import Hit, ProductIndex, load_index_encoder, open_index
-from e2fashion.tasks.search.query import conditions, encode_query, matching
+from e2fashion.tasks.search.exact import nearest
+from e2fashion.tasks.search.index import ProductIndex, conditions_of, load_index_encoder, open_index
+from e2fashion.tasks.search.query import encode_query
+from e2fashion.tasks.search.snapshot import Hit
 from e2fashion.types import E2FashionError
 
 
@@ -64,16 +65,17 @@ def recommend(
         if (value := getattr(config, name)) <= 0:
             raise E2FashionError(f"{name} is {value}; give a number above 0")
     index = index or open_index(config.index, load_index_encoder(config), config.verify)
-    encoder, where = index.checked_encoder(), conditions(config.where)
-    chosen = torch.from_numpy(matching(index.products, where).nonzero()[0])
-    if not len(chosen):
-        raise E2FashionError(f"no product fulfils all of {where}: leave a condition out")
-    gallery = index.gallery.select(chosen) if where else index.gallery
+    encoder, snapshot = index.checked_encoder(), index.snapshot()
+    gallery, rows = snapshot.gallery("first")
+    if (chosen := snapshot.chosen(conditions_of(config))) is not None:
+        kept = torch.isin(rows, chosen)
+        gallery, rows = gallery[kept], rows[kept]
+    if not len(gallery):
+        raise E2FashionError(f"no product of {index.path} fulfils all conditions: leave one out")
     start = encode_query(encoder, image=image) if config.product is None else index.vector_of(config.product)
     towards = _center(gallery, encode_query(encoder, config.text), config.support)
     if config.away is None:
-        origin = torch.stack([rows.double().sum(0) for _, rows in gallery.chunks()]).sum(0, keepdim=True)
-        origin = (origin / len(gallery)).float()
+        origin = gallery.double().mean(0, keepdim=True).float()
     else:
         origin = _center(gallery, encode_query(encoder, config.away), config.support)
     length = (towards - origin).norm()
@@ -83,15 +85,14 @@ def recommend(
             f"'{config.text}' finds the same images as {other}: no direction leads from one to the other"
         )
     direction = (towards - origin) / length
-    vectors = torch.cat([start, direction])
-    similarity, grade = torch.cat([vectors @ rows.T for _, rows in gallery.chunks()], dim=1)
+    similarity, grade = torch.cat([start, direction]) @ gallery.T
     start_grade = float((start * direction).sum())
     left = grade > start_grade
     first = None
     if config.product is not None:
-        row = index.row_of(config.product)
-        (first,) = index.hits([row], [1.0])
-        left &= chosen != row
+        row = int(snapshot.firsts[snapshot.product(config.product)])
+        (first,) = snapshot.hits([row], [1.0])
+        left &= rows != row
     found: list[GradedHit] = []
     for step in range(1, config.steps + 1):
         if not left.any():
@@ -101,12 +102,12 @@ def recommend(
         reached = (start + way * direction).norm()
         score = ((similarity + way * grade) / reached).masked_fill(~left, -torch.inf)
         best = int(score.argmax())
-        (hit,) = index.hits([int(chosen[best])], [float(score[best])])
+        (hit,) = snapshot.hits([int(rows[best])], [float(score[best])])
         found.append(GradedHit(hit, float(similarity[best]), float(grade[best])))
         left &= grade > grade[best]
     return Recommendations(found, start_grade, first)
 
 
-def _center(gallery: Gallery, query: Tensor, support: int) -> Tensor:
+def _center(gallery: Tensor, query: Tensor, support: int) -> Tensor:
     """The mean (1, C) of the rows nearest to ``query`` (1, C)."""
-    return gallery.rows(nearest(query, gallery, support)[1][0]).mean(0, keepdim=True)
+    return gallery[nearest(query, gallery, support)[1][0]].mean(0, keepdim=True)

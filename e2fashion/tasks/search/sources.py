@@ -1,4 +1,4 @@
-"""Products to embed: the first view of every product of a catalogue, or images in files."""
+"""Products to embed: the images of a catalogue, or images in files."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ import hashlib
 import logging
 import os
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
-from typing import Protocol, TypeAlias, runtime_checkable
+from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
 import pyarrow as pa
@@ -20,17 +21,19 @@ from e2fashion.data.decode import read_pixels
 from e2fashion.data.image_files import COMMON_FORMATS, find_images, is_image_file, without_ending
 from e2fashion.data.text import TextTemplate
 from e2fashion.data.transforms import ImageTransform
-from e2fashion.tasks.search.storage import DESCRIPTION, LOCATION, PRODUCT_ID, Origin
+from e2fashion.tasks.search.storage import DESCRIPTION, LOCATION, PRODUCT_ID, VIEW, Origin
 from e2fashion.text_files import read_list
 from e2fashion.types import E2FashionError
 
 logger = logging.getLogger(__name__)
+BY_FILE, BY_FOLDER = "files", "folders"
+"""Kinds of an origin: a product is an image in a file, or a folder of them."""
 _ALTERNATIVES = "give a catalogue, a folder of images, or a text file that lists images"
 
 
 @runtime_checkable
 class Products(Protocol):
-    """Products in a fixed order, each with one image; every id occurs once."""
+    """Images of products in a fixed order, those of a product next to each other."""
 
     @property
     def origin(self) -> Origin:
@@ -38,13 +41,16 @@ class Products(Protocol):
 
     @property
     def ids(self) -> pa.Array:
-        """Every product's id."""
+        """The product of every image."""
 
     def square(self, position: int, transform: ImageTransform) -> Tensor:
-        """The image of a product, uint8 (3, S, S); an E2FashionError names one that cannot be read."""
+        """An image, uint8 (3, S, S); an E2FashionError names one that cannot be read."""
+
+    def content(self, position: int) -> bytes:
+        """The bytes of an image as they are stored."""
 
     def table(self, positions: Sequence[int]) -> pa.Table:
-        """``product_id``, ``description``, ``place`` and a column per tag, of these products."""
+        """``product_id``, ``view``, ``description``, ``image`` (where it is) and a column per tag, of these images."""
 
 
 #: A catalogue (or its folder), a folder of images, a text file that lists some, their files, ids with files, or
@@ -52,33 +58,26 @@ class Products(Protocol):
 ProductSource: TypeAlias = Products | Catalogue | Path | str | Sequence[Path | str] | Mapping[str, Path | str]
 
 
-def open_products(source: ProductSource, splits: Sequence[str] = ("all",), all_exist: bool = True) -> Products:
+def open_products(
+    source: ProductSource, splits: Sequence[str] = ("all",), all_exist: bool = True, by_folder: bool = False
+) -> Products:
     """The products of ``source``; ``splits`` are of a catalogue.
 
-    With ``all_exist`` False missing files are left to :meth:`Products.square` to name.
+    With ``all_exist`` False missing files are left to :meth:`Products.square` to name. With ``by_folder`` the images of
+    a folder are the views of one product.
 
     Raises:
         E2FashionError: there is no product, or an id occurs more than once.
     """
     if isinstance(source, str | Path) and (Path(source) / MANIFEST_FILE).is_file():
         source = Catalogue.load(source)
-    products: Products
     if isinstance(source, Catalogue):
-        products = CatalogueProducts(source, splits)
-    else:
-        products = source if isinstance(source, Products) else _files(source, all_exist)
-    counts = pa.compute.value_counts(products.ids)
-    several = counts.filter(pa.compute.greater(counts.field("counts"), 1))
-    if len(several):
-        raise E2FashionError(
-            f"{len(several)} product ids occur more than once in {products.origin.path}, the first is "
-            f"'{several[0]['values'].as_py()}': every product needs a different id"
-        )
-    return products
+        return CatalogueProducts(source, splits)
+    return source if isinstance(source, Products) else _files(source, all_exist, by_folder)
 
 
 class CatalogueProducts:
-    """The first view of every product of some splits; images are read from the memory-mapped catalogue."""
+    """Every image of some splits, read from the memory-mapped catalogue."""
 
     def __init__(self, catalogue: Catalogue, splits: Sequence[str] = ("all",)) -> None:
         names = list(dict.fromkeys(splits))
@@ -89,37 +88,45 @@ class CatalogueProducts:
             CatalogueRows(catalogue.split(name), (), TextTemplate("{description}"), ImageTransform())
             for name in self.splits
         ]
-        self._firsts = [rows.product_starts[:-1] for rows in self._rows]
-        self._starts = np.cumsum([0, *(len(firsts) for firsts in self._firsts)])
+        self._starts = np.cumsum([0, *map(len, self._rows)])
+        several = pa.compute.value_counts(pa.concat_arrays([rows.product_ids for rows in self._rows]))
+        several = several.filter(pa.compute.greater(several.field("counts"), 1))
+        if len(several):
+            raise E2FashionError(
+                f"{len(several)} product ids occur in several splits of {catalogue.path}, the first is "
+                f"'{several[0]['values'].as_py()}': every product needs a different id"
+            )
 
     @property
     def origin(self) -> Origin:
         """The catalogue, its fingerprint and the splits."""
-        return Origin("catalogue", str(self.catalogue.path), self.catalogue.fingerprint, self.splits)
+        return Origin("catalogue", str(self.catalogue.path.resolve()), self.catalogue.fingerprint, self.splits)
 
-    @property
+    @cached_property
     def ids(self) -> pa.Array:
-        """Product ids, split after split."""
-        parts = [
-            self.catalogue.split(name).with_format("arrow")["product_id"][:].take(pa.array(firsts))
-            for name, firsts in zip(self.splits, self._firsts, strict=True)
-        ]
+        """The product of every row, split after split."""
+        parts = [self.catalogue.split(name).with_format("arrow")["product_id"][:] for name in self.splits]
         chunks = [part.chunks if isinstance(part, pa.ChunkedArray) else [part] for part in parts]
         return pa.concat_arrays([chunk.cast(pa.string()) for part in chunks for chunk in part])
 
     def _row_of(self, position: int) -> tuple[int, int]:
         """The split (its number) and the row in it."""
         number = int(np.searchsorted(self._starts, position, side="right")) - 1
-        return number, int(self._firsts[number][position - self._starts[number]])
+        return number, int(position - self._starts[number])
 
     def square(self, position: int, transform: ImageTransform) -> Tensor:
-        """The first view."""
+        """The image of a row."""
         number, row = self._row_of(position)
         return transform(self._rows[number].image(row))
 
+    def content(self, position: int) -> bytes:
+        """The encoded image of a row."""
+        number, row = self._row_of(position)
+        return self._rows[number].encoded(row)
+
     def table(self, positions: Sequence[int]) -> pa.Table:
-        """Texts and tags as the catalogue has them; ``place`` is ``<split>/<row>``."""
-        columns = [PRODUCT_ID, DESCRIPTION, *self.catalogue.tag_columns]
+        """Texts and tags as the catalogue has them; ``image`` is ``<split>/<row>``."""
+        columns = [PRODUCT_ID, VIEW, DESCRIPTION, *self.catalogue.tag_columns]
         parts = []
         rows_of_splits: dict[int, list[int]] = {}
         for number, row in map(self._row_of, positions):
@@ -128,16 +135,17 @@ class CatalogueProducts:
             split = self.splits[number]
             part = self.catalogue.split(split).select_columns(columns).with_format("arrow")[rows]
             parts.append(part.append_column(LOCATION, pa.array([f"{split}/{row}" for row in rows])))
-        return _table(pa.concat_tables(parts), self.catalogue.tag_columns)
+        return pa.concat_tables(parts)
 
 
 class FileProducts:
-    """Images in files by product id, without texts or tags."""
+    """Images in files by product id and view, without texts or tags."""
 
-    def __init__(self, files: Mapping[str, Path], path: str) -> None:
-        self.files = list(files.values())
-        self.ids: pa.Array = pa.array(list(files), pa.string())
-        self._path = path
+    def __init__(self, views: Mapping[str, Sequence[Path]], path: str, kind: str) -> None:
+        self.files = [file for files in views.values() for file in files]
+        self.ids: pa.Array = pa.array([name for name, files in views.items() for _ in files], pa.string())
+        self._views = [view for files in views.values() for view in range(len(files))]
+        self._path, self._kind = path, kind
 
     @property
     def origin(self) -> Origin:
@@ -147,37 +155,56 @@ class FileProducts:
             state = file.stat() if _is_file(file) else None
             facts = f"{state.st_size}\0{state.st_mtime_ns}" if state else "missing"
             digest.update(f"{name}\0{facts}\n".encode())
-        return Origin("files", self._path, digest.hexdigest())
+        return Origin(self._kind, self._path, digest.hexdigest())
 
     def square(self, position: int, transform: ImageTransform) -> Tensor:
         """The image, upright and on white."""
         return transform(read_pixels(self.files[position]))
 
+    def content(self, position: int) -> bytes:
+        """The bytes of the file; none where it cannot be read, which :meth:`square` reports."""
+        file = self.files[position]
+        try:
+            return file.read_bytes() if _is_file(file) else b""
+        except OSError:
+            return b""
+
     def table(self, positions: Sequence[int]) -> pa.Table:
-        """``place`` is the file."""
-        files = [str(self.files[position]) for position in positions]
-        ids, no_texts = self.ids.take(pa.array(positions)), pa.nulls(len(files), pa.string())
-        return _table(pa.table({PRODUCT_ID: ids, DESCRIPTION: no_texts, LOCATION: files}), ())
+        """``image`` is the file."""
+        columns = {
+            PRODUCT_ID: self.ids.take(pa.array(positions)),
+            VIEW: pa.array([self._views[position] for position in positions], pa.int32()),
+            DESCRIPTION: pa.nulls(len(positions), pa.string()),
+            LOCATION: pa.array([str(self.files[position].resolve()) for position in positions], pa.string()),
+        }
+        return pa.table(columns)
 
 
-def _table(rows: pa.Table, tags: Sequence[str]) -> pa.Table:
-    columns = [PRODUCT_ID, DESCRIPTION, LOCATION, *tags]
-    return rows.select(columns).cast(pa.schema([(column, pa.string()) for column in columns])).combine_chunks()
-
-
-def _files(source: Path | str | Sequence[Path | str] | Mapping[str, Path | str], all_exist: bool) -> FileProducts:
-    path = str(source) if isinstance(source, str | Path) else "files"
+def _files(source: Any, all_exist: bool, by_folder: bool) -> FileProducts:
+    path = str(Path(source).resolve()) if isinstance(source, str | Path) else "files"
     if isinstance(source, Mapping):
-        files = {str(name): _path(file) for name, file in source.items()}
-    elif isinstance(source, str | Path):
-        files = _by_stem(*_listed(Path(source)))
+        views = {str(name): [_path(file)] for name, file in source.items()}
     else:
-        files = _by_stem([_path(file) for file in source], None)
-    if all_exist and (missing := next((file for file in files.values() if not _is_file(file)), None)):
+        files, root = (
+            _listed(Path(source)) if isinstance(source, str | Path) else ([_path(file) for file in source], None)
+        )
+        if by_folder:
+            views = {}
+            for file in files:
+                folder = file.parent.relative_to(root).as_posix() if root else file.parent.name
+                views.setdefault(folder, []).append(file)
+            if "." in views:
+                raise E2FashionError(
+                    f"'{views['.'][0]}' is in no folder of a product: move it into one, or leave product=folder out"
+                )
+        else:
+            views = {name: [file] for name, file in _by_stem(files, root).items()}
+    listed = [file for files in views.values() for file in files]
+    if all_exist and (missing := next((file for file in listed if not _is_file(file)), None)):
         raise E2FashionError(f"the image '{missing}' does not exist or is no regular file: give files that exist")
-    if not files:
+    if not listed:
         raise E2FashionError(f"'{path}' holds no images ({COMMON_FORMATS}): {_ALTERNATIVES}")
-    return FileProducts(files, path)
+    return FileProducts(views, path, BY_FOLDER if by_folder else BY_FILE)
 
 
 def _is_file(file: Path) -> bool:

@@ -1,32 +1,42 @@
-"""An index on disk: ``index.json``, and shards of fp16 embeddings (safetensors) and products (Arrow)."""
+"""An index on disk: ``index.json`` with its facts, and a LanceDB table with a row per image."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from datetime import timedelta
+from importlib.util import find_spec
 from pathlib import Path
+from typing import Any, TypeAlias
 
 import pyarrow as pa
-import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
-from torch import Tensor
+import xxhash
 
 from e2fashion.data.transforms import Resize
-from e2fashion.disk import atomic_file, read_json, stored_as, write_json
+from e2fashion.disk import naming, read_json, reading, stored_as, turn_at, write_json
 from e2fashion.encoder import EncoderIdentity
 from e2fashion.hub import StoredSource
+from e2fashion.tasks.search.tags import Typing
 from e2fashion.types import E2FashionError
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 INDEX_FILE = "index.json"
-EMBEDS = "embeds"
-PRODUCT_ID, DESCRIPTION, LOCATION = "product_id", "description", "place"
-"""Columns that every shard has; ``place`` says where the image is stored. All others are tags."""
-_REMEDY = "Build the index again."
-_SHARD_REMEDY = "build the index again, or restore the file"
+TABLE, TABLE_FOLDER = "products", "products.lance"
+PRODUCT_ID, VIEW, DESCRIPTION, LOCATION, VECTOR = "product_id", "view", "description", "image", "vector"
+SOURCE, CONTENT, ROW_SUM, VECTOR_SUM = "_source", "_content", "_row", "_vector"
+"""Columns that every table has: ``image`` is where the image is in ``_source``; ``_content`` identifies what the vector
+was made from, ``_row`` and ``_vector`` are checksums of all but the vector, and of the vector. All others are tags."""
+OURS = (PRODUCT_ID, VIEW, DESCRIPTION, LOCATION, SOURCE, CONTENT, ROW_SUM, VECTOR_SUM, VECTOR)
+ROW_ID = "_rowid"
+FRAGMENTS = 16
+"""More fragments than this are merged behind a change."""
+KEPT_VERSIONS = timedelta(hours=1)
+"""Versions of the table that readers may still use."""
+REMEDY = "Build the index again, or restore the folder."
+TagValue: TypeAlias = str | float | list[str]
 
 
 @dataclass(frozen=True)
@@ -51,100 +61,61 @@ class IndexedEncoder(EncoderIdentity):
 
 @dataclass(frozen=True)
 class Origin:
-    """Where products come from: a catalogue or files, the path, the splits of a catalogue, and a fingerprint."""
+    """Where products come from: a catalogue or files, the path, a fingerprint, and the splits of a catalogue.
+
+    ``content`` is the fingerprint of the index that was built from them; an index with another one was changed since.
+    """
 
     kind: str
     path: str
     fingerprint: str
     splits: list[str] = field(default_factory=list)
+    content: str = ""
 
 
 @dataclass(frozen=True)
-class Shard:
-    """Embeddings ``<name>.safetensors`` and products ``<name>.arrow`` of ``rows`` rows, with the SHA-256 of both.
+class Approximation:
+    """The recall of the exact best ten by approximate search, over ``queries`` queries; ``of`` says what they were."""
 
-    ``removed`` are rows that no longer count: removed products, and the former state of updated ones.
-    """
-
-    name: str
-    rows: int
-    embeds_sha256: str
-    products_sha256: str
-    origin: Origin
-    removed: list[int] = field(default_factory=list)
-
-    @property
-    def embeds_file(self) -> str:
-        """File name of the embeddings."""
-        return f"{self.name}.safetensors"
-
-    @property
-    def products_file(self) -> str:
-        """File name of the products."""
-        return f"{self.name}.arrow"
+    recall: float
+    queries: int
+    of: str
 
 
 @dataclass(frozen=True)
-class Pending:
-    """What was being embedded: the verb, the identity of its request, products done, shards and skipped ones so far."""
+class IndexFacts:
+    """What ``index.json`` says.
 
-    verb: str
-    request: str
-    total: int
-    done: int = 0
-    shards: list[Shard] = field(default_factory=list)
-    skipped: dict[str, str] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class IndexManifest:
-    """The facts of an index.
-
-    ``shards`` are searched. Those of ``pending``, a build, an addition or an update that was interrupted, count once it
-    is complete. ``skipped`` says what is wrong with images that could not be read; ``built_from`` identifies what the
-    index was first built from, ``last_change`` the last addition, update or removal, so that its command can be
-    repeated.
+    Attributes:
+        encoder: the encoder that made the vectors.
+        origin: what the index was last built from or made equal to.
+        complete: false while it is being built.
+        typing: the kinds of the tags.
+        text_weight: the text's share of every vector.
+        skipped: products whose images could not be read, and why.
+        approximation: of the inverted lists, where they were built.
     """
 
     encoder: IndexedEncoder
-    shards: list[Shard] = field(default_factory=list)
-    pending: Pending | None = None
+    origin: Origin
+    complete: bool = False
+    typing: Typing = field(default_factory=Typing)
+    text_weight: float = 0.0
     skipped: dict[str, str] = field(default_factory=dict)
-    built_from: str = ""
-    last_change: str = ""
+    approximation: Approximation | None = None
     created_by: str = ""
     format_version: int = FORMAT_VERSION
 
-    @property
-    def products(self) -> int:
-        """How many products are searched."""
-        return sum(shard.rows - len(shard.removed) for shard in self.shards)
-
-    @property
-    def all_shards(self) -> list[Shard]:
-        """The shards that are searched, and those that are pending."""
-        return [*self.shards, *(self.pending.shards if self.pending else [])]
-
-    @property
-    def data_fingerprint(self) -> str:
-        """SHA-256 over all shards and removed rows: equal for indexes that hold the same in the same order."""
-        content = [[shard.embeds_sha256, shard.products_sha256, shard.removed] for shard in self.shards]
-        return hashlib.sha256(json.dumps(content).encode()).hexdigest()
-
-    def next_name(self) -> str:
-        """A name for the next shard."""
-        return f"{max((int(shard.name) for shard in self.all_shards), default=-1) + 1:05d}"
-
     def save(self, folder: Path) -> None:
-        """Write into ``folder``; a killed process leaves the former manifest or the new one, whole."""
+        """Write into ``folder``, atomically."""
         write_json(folder / INDEX_FILE, asdict(self))
 
     @classmethod
-    def load(cls, folder: Path) -> IndexManifest:
-        """Read the manifest in ``folder``.
+    def load(cls, folder: Path) -> IndexFacts:
+        """Read the facts in ``folder``.
 
         Raises:
-            E2FashionError: there is no index, it cannot be read, or a newer version wrote it.
+            E2FashionError: there is no index, it cannot be read, or another version wrote it.
         """
         file = folder / INDEX_FILE
         if not file.is_file():
@@ -153,101 +124,142 @@ class IndexManifest:
                 f"'{folder}' is no index: it {state}. Make one with 'e2fashion index build <catalogue> model=<model> "
                 "output=<index>'"
             )
-        values = read_json(file, _REMEDY)
+        values = read_json(file, REMEDY)
         version = values.get("format_version")
         if type(version) is int and version > FORMAT_VERSION:
             raise E2FashionError(
                 f"'{folder}' has index format {version}; this e2fashion reads up to {FORMAT_VERSION}. Update "
                 "e2fashion, or build the index again"
             )
-        manifest = stored_as(cls, values, str(file), _REMEDY)
-        for shard in manifest.all_shards:
-            if not shard.name.isdecimal() or not all(0 <= row < shard.rows for row in shard.removed):
-                raise E2FashionError(f"{file} is damaged (shard {shard.name!r} of {shard.rows} rows). {_REMEDY}")
-        return manifest
-
-    def without_rows(self, removed: Mapping[str, Sequence[int]]) -> IndexManifest:
-        """The same index with rows of shards (by name) marked as removed; shards without a row left are dropped."""
-        shards = [
-            replace(shard, removed=sorted({*shard.removed, *removed.get(shard.name, ())})) for shard in self.shards
-        ]
-        return replace(self, shards=[shard for shard in shards if len(shard.removed) < shard.rows])
+        if version == 1:
+            raise E2FashionError(f"'{folder}' has the format of an earlier version: 'e2fashion index upgrade {folder}'")
+        return stored_as(cls, values, str(file), REMEDY)
 
 
-def tag_columns(products: pa.Table) -> list[str]:
-    """The columns of a table of products that are tags."""
-    return [name for name in products.column_names if name not in (PRODUCT_ID, DESCRIPTION, LOCATION)]
-
-
-def write_shard(folder: Path, name: str, embeds: Tensor, products: pa.Table, origin: Origin) -> Shard:
-    """Write embeddings (n, C), rounded to fp16, and their n products; each file appears whole.
+@contextmanager
+def writing(folder: Path) -> Iterator[IndexFacts]:
+    """The facts of an index, while no other process changes the index; waits for those that do.
 
     Raises:
-        E2FashionError: an embedding is not finite, or the numbers of rows differ.
+        E2FashionError: as :meth:`IndexFacts.load`, or the disk refuses.
     """
-    if len(embeds) != len(products):
-        raise E2FashionError(f"shard {name}: {len(embeds)} embeddings for {len(products)} products")
-    bad = (~embeds.isfinite().all(dim=-1)).nonzero().flatten()
-    if len(bad):
-        product = products[PRODUCT_ID][int(bad[0])].as_py()
-        raise E2FashionError(
-            f"{len(bad)} embeddings are not finite, the first is that of product '{product}': the model has diverged"
-        )
-    files = [folder / f"{name}.safetensors", folder / f"{name}.arrow"]
-    with atomic_file(files[0]) as partial:
-        save_file({EMBEDS: embeds.half().contiguous()}, partial)
-    with (
-        atomic_file(files[1]) as partial,
-        pa.OSFile(str(partial), "wb") as sink,
-        pa.ipc.new_file(sink, products.schema) as writer,
-    ):
-        writer.write_table(products)
-    embeds_sha256, products_sha256 = map(file_sha256, files)
-    return Shard(name, len(products), embeds_sha256, products_sha256, origin)
+    IndexFacts.load(folder)
+    with naming(folder), turn_at(folder / INDEX_FILE):
+        yield IndexFacts.load(folder)
 
 
-def read_shard(folder: Path, shard: Shard, dimension: int, verify: bool = True) -> tuple[Tensor, pa.Table]:
-    """Embeddings (n, C) fp16 and the table of products, memory-mapped; ``verify`` compares checksums first.
+def open_table(folder: Path) -> Any:
+    """The table of an index, at its latest version.
 
     Raises:
-        E2FashionError: a file is missing, truncated or changed; the message names it.
+        E2FashionError: LanceDB is not installed, or the table cannot be opened.
     """
-    embeds_file, products_file = folder / shard.embeds_file, folder / shard.products_file
-    for file, expected in ((embeds_file, shard.embeds_sha256), (products_file, shard.products_sha256)):
-        if not file.is_file():
-            raise E2FashionError(f"the index {folder} lacks its shard {file.name}: {_SHARD_REMEDY}")
-        if verify and file_sha256(file) != expected:
+    lancedb = require_lancedb()
+    with reading(f"the index {folder}", REMEDY):
+        return lancedb.connect(folder).open_table(TABLE)
+
+
+def create_table(folder: Path, schema: pa.Schema) -> Any:
+    """An empty table in the folder of an index; one that a killed process left is replaced."""
+    mode = "overwrite" if (folder / TABLE_FOLDER).exists() else "create"
+    with naming(folder):
+        return require_lancedb().connect(folder).create_table(TABLE, schema=schema, mode=mode)
+
+
+def require_lancedb() -> Any:
+    """The module.
+
+    Raises:
+        E2FashionError: it is not installed.
+    """
+    if find_spec("lancedb") is None:
+        raise E2FashionError("an index needs LanceDB. Install it: pip install 'e2fashion[search]'")
+    import lancedb
+
+    return lancedb
+
+
+def table_schema(dimension: int, tags: Mapping[str, pa.DataType]) -> pa.Schema:
+    """The columns of a table with vectors of a ``dimension`` and these tags.
+
+    Raises:
+        E2FashionError: a tag has a name that cannot be a column.
+    """
+    for name in tags:
+        if name in OURS or name.startswith("_") or "." in name or "`" in name:
             raise E2FashionError(
-                f"shard {file} is damaged: its SHA-256 is not the one that {folder.name} was built with; "
-                f"{_SHARD_REMEDY}"
+                f"the tag '{name}' cannot be a column of an index: it contains a dot or backtick, begins with '_', or "
+                f"is one of {', '.join(OURS)}. Rename it in the catalogue"
             )
-    try:
-        with safe_open(embeds_file, framework="pt") as content:
-            embeds = content.get_tensor(EMBEDS)
-        products = pa.ipc.open_file(pa.memory_map(str(products_file))).read_all()
-    except (SafetensorError, OSError, pa.ArrowInvalid) as error:
-        raise E2FashionError(f"shard {shard.name} of {folder} cannot be read ({error}); {_SHARD_REMEDY}") from error
-    if embeds.shape != (shard.rows, dimension) or embeds.dtype != torch.float16 or len(products) != shard.rows:
-        raise E2FashionError(
-            f"shard {shard.name} of {folder} holds {len(products)} products and embeddings of shape "
-            f"{tuple(embeds.shape)} where {(shard.rows, dimension)} belongs; {_SHARD_REMEDY}"
+    return pa.schema(
+        [
+            pa.field(PRODUCT_ID, pa.string(), nullable=False),
+            pa.field(VIEW, pa.int32(), nullable=False),
+            pa.field(DESCRIPTION, pa.string()),
+            pa.field(LOCATION, pa.string()),
+            *(pa.field(name, kind) for name, kind in tags.items()),
+            *(pa.field(name, pa.string()) for name in (SOURCE, CONTENT, ROW_SUM)),
+            pa.field(VECTOR_SUM, pa.int64()),
+            pa.field(VECTOR, pa.list_(pa.float16(), dimension)),
+        ]
+    )
+
+
+def tag_types(schema: pa.Schema) -> dict[str, pa.DataType]:
+    """The tags among the columns of a table."""
+    return {item.name: item.type for item in schema if item.name not in OURS}
+
+
+def fitted(rows: pa.Table, schema: pa.Schema) -> pa.Table:
+    """Rows with the columns of a table; those that they lack are null."""
+    lacking = [pa.nulls(len(rows), item.type) for item in schema if item.name not in rows.column_names]
+    names = [*rows.column_names, *(item.name for item in schema if item.name not in rows.column_names)]
+    return pa.table([*rows.columns, *lacking], names=names).select(schema.names).cast(schema)
+
+
+def row_sums(rows: pa.Table) -> list[str]:
+    """A checksum of every row, over all columns but the vector and the checksums; absent tags do not count."""
+    names = sorted(set(rows.column_names) - {ROW_SUM, VECTOR_SUM, VECTOR, CONTENT, ROW_ID})
+    return [
+        xxhash.xxh3_64_hexdigest(
+            json.dumps([(name, row[name]) for name in names if row[name] is not None], ensure_ascii=False).encode()
         )
-    return embeds, products
+        for row in rows.select(names).to_pylist()
+    ]
 
 
-def discard_others(folder: Path, shards: Sequence[Shard]) -> None:
-    """Delete the files of shards that are none of ``shards``: those dropped, and what an interrupt left behind.
-
-    The approximate index goes too: it is of the former products.
-    """
-    kept = {name for shard in shards for name in (shard.embeds_file, shard.products_file)}
-    for file in folder.iterdir():
-        of_shard = file.suffix in (".safetensors", ".arrow") and file.stem.isdecimal()
-        if (of_shard and file.name not in kept) or file.name.startswith("approximate-"):
-            file.unlink()
+def vector_sums(vectors: pa.FixedSizeListArray) -> pa.Array:
+    """A checksum of every vector: int64 (n,)."""
+    width = 2 * vectors.type.list_size
+    content = memoryview(vectors.flatten().to_numpy().tobytes())
+    starts = range(0, len(vectors) * width, width)
+    sums = [xxhash.xxh3_64_intdigest(content[start : start + width]) - 2**63 for start in starts]
+    return pa.array(sums, pa.int64())
 
 
-def file_sha256(file: Path) -> str:
-    """SHA-256 of a file's content."""
-    with file.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
+def quote(text: str) -> str:
+    """A text as a literal of SQL."""
+    return "'" + text.replace("'", "''") + "'"
+
+
+def among(product_ids: Sequence[str]) -> str:
+    """The condition that a row is of one of these products, in SQL."""
+    return f"{PRODUCT_ID} IN ({', '.join(map(quote, product_ids))})"
+
+
+def tidy(folder: Path, always: bool = False) -> None:
+    """Merge the fragments of a table if there are many, and remove versions that no reader uses any more."""
+    with writing(folder):
+        table = open_table(folder)
+        if always or table.stats()["fragment_stats"]["num_fragments"] > FRAGMENTS:
+            table.optimize(cleanup_older_than=KEPT_VERSIONS)
+
+
+def content_of(table: Any) -> str:
+    """SHA-256 over all rows of a table, whatever their order."""
+    rows = table.search().select([PRODUCT_ID, VIEW, ROW_SUM, VECTOR_SUM]).to_arrow()
+    rows = rows.sort_by([(PRODUCT_ID, "ascending"), (VIEW, "ascending")])
+    digest = hashlib.sha256()
+    for column in rows.columns:
+        digest.update("\0".join(map(str, column.to_pylist())).encode())
+    return digest.hexdigest()

@@ -31,8 +31,9 @@ from e2fashion.tasks.classification.tag_predictor import (
 )
 from e2fashion.tasks.localization.explain import explain_image
 from e2fashion.tasks.search.config import RecommendConfig
-from e2fashion.tasks.search.index import Hit, ProductIndex, open_index
+from e2fashion.tasks.search.index import ProductIndex, open_index
 from e2fashion.tasks.search.recommend import recommend
+from e2fashion.tasks.search.snapshot import Hit
 from e2fashion.tasks.serving.config import ServeConfig
 from e2fashion.tasks.serving.work import Answer, Work
 from e2fashion.types import E2FashionError

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from e2fashion.tasks.search import exact
-from e2fashion.tasks.search.exact import Gallery, nearest
+from e2fashion.tasks.search.exact import nearest
 from e2fashion.types import E2FashionError
 
 
@@ -28,56 +28,57 @@ def by_hand(query: torch.Tensor, rows: torch.Tensor, top: int, tie: list[int]) -
     top=st.integers(1, 40),
     seed=st.integers(0, 10**6),
     chunk_rows=st.sampled_from([64, 128, 2**15]),
-    half=st.booleans(),
+    some=st.booleans(),
 )
 def test_results_equal_a_loop_over_all_rows(
-    items: int, distinct: int, top: int, seed: int, chunk_rows: int, half: bool
+    items: int, distinct: int, top: int, seed: int, chunk_rows: int, some: bool
 ) -> None:
     generator = torch.Generator().manual_seed(seed)
     vectors = unit(distinct, 6, seed=seed)
     rows = vectors[torch.randint(distinct, (items,), generator=generator)]  # many equal ones: ties
-    rows = rows.half() if half else rows
     tie = torch.randperm(items, generator=generator)
     query = unit(3, 6, seed=seed + 1)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(exact, "CHUNK_ROWS", chunk_rows)
-        scores, found = nearest(query, Gallery([rows]), top, tie)
-    assert found.tolist() == by_hand(query, rows.float(), top, tie.tolist())
+        patch.setattr(exact, "LEAST_ROWS", chunk_rows)
+        patch.setattr(exact, "CHUNK_SCORES", 1)
+        chosen = (torch.rand(items, generator=generator) < 0.5).nonzero()[:, 0] if some else None
+        scores, found = nearest(query, rows, top, tie, chosen)
+    left = list(range(items)) if chosen is None else chosen.tolist()
+    expected = by_hand(query, rows[left], top, tie[left].tolist())
+    assert found.tolist() == [[left[row] for row in each] for each in expected]
     torch.testing.assert_close(scores, (query.double() @ rows.double().T).gather(1, found))
 
 
 @pytest.mark.parametrize("chunk_rows", [2_048, 5_120])
 def test_blocks_of_large_chunks_lose_nothing(chunk_rows: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(exact, "CHUNK_ROWS", chunk_rows)
+    monkeypatch.setattr(exact, "LEAST_ROWS", chunk_rows)
+    monkeypatch.setattr(exact, "CHUNK_SCORES", 1)
     monkeypatch.setattr(exact, "QUERIES_AT_ONCE", 7)
     rows, query = unit(6_001, 16, seed=1), unit(20, 16, seed=2)
     expected = (query.double() @ rows.double().T).topk(5, dim=1).indices
-    assert torch.equal(nearest(query, Gallery([rows]), 5)[1], expected)
+    assert torch.equal(nearest(query, rows, 5)[1], expected)
 
 
 def test_a_collapsed_encoder_gives_the_same_rows_each_time() -> None:
     rows = unit(1, 8, seed=0).expand(9_000, -1).contiguous()
-    scores, found = nearest(rows[:1], Gallery([rows]), 3)
-    assert torch.equal(nearest(rows[:1], Gallery([rows]), 3)[1], found)
+    scores, found = nearest(rows[:1], rows, 3)
+    assert torch.equal(nearest(rows[:1], rows, 3)[1], found)
     assert len(set(found[0].tolist())) == 3
     torch.testing.assert_close(scores, torch.ones(1, 3, dtype=torch.float64))
     tie = torch.arange(899, -1, -1)
-    assert nearest(rows[:1], Gallery([rows[:900]]), 3, tie)[1].tolist() == [[899, 898, 897]]
+    assert nearest(rows[:1], rows[:900], 3, tie)[1].tolist() == [[899, 898, 897]]
 
 
-def test_shards_and_chosen_rows_read_as_one_matrix() -> None:
-    rows = unit(10, 4, seed=3).half()
-    shards = Gallery([rows[:3], rows[3:4], rows[4:]])
-    assert torch.equal(shards.chunk(2, 7), rows[2:7].float())
-    assert torch.equal(shards.rows(torch.tensor([9, 0, 3])), rows[[9, 0, 3]].float())
-    chosen = shards.select(torch.tensor([1, 3, 8]))
-    assert len(chosen) == 3
-    assert torch.equal(chosen.chunk(1, 3), rows[[3, 8]].float())
-    assert torch.equal(chosen.select(torch.tensor([2])).chunk(0, 1), rows[[8]].float())
+def test_ties_of_many_queries_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(exact, "MOST_PAIRS", 1)
+    rows = unit(1, 8, seed=0).expand(9_000, -1).contiguous()
+    scores, found = nearest(rows[:5], rows, 3)
+    assert all(len(set(each)) == 3 for each in found.tolist())
+    torch.testing.assert_close(scores, torch.ones(5, 3, dtype=torch.float64))
 
 
 def test_what_cannot_be_searched() -> None:
-    gallery = Gallery([unit(3, 4, seed=0)])
+    gallery = unit(3, 4, seed=0)
     with pytest.raises(E2FashionError, match="top is 0; give a number of products from 1"):
         nearest(unit(1, 4, seed=1), gallery, 0)
     with pytest.raises(E2FashionError, match="1 of 1 queries are not finite"):

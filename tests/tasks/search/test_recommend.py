@@ -1,25 +1,20 @@
-"""Recommendations along a direction, and approximate search."""
+"""Recommendations along a direction."""
 
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
-import torch.nn.functional as F
 from PIL import Image
 from stub_encoder import ColorEncoder
 
-from e2fashion.tasks.search import approximate
 from e2fashion.tasks.search.build import build_index
 from e2fashion.tasks.search.config import EmbedConfig, RecommendConfig
-from e2fashion.tasks.search.exact import Gallery
-from e2fashion.tasks.search.index import ProductIndex, open_index
+from e2fashion.tasks.search.index import ProductIndex
 from e2fashion.tasks.search.recommend import recommend
 from e2fashion.types import E2FashionError
 
 ENCODER: Any = ColorEncoder()
-CONFIG = EmbedConfig(shard_rows=8)
+CONFIG = EmbedConfig(commit_rows=8)
 
 
 @pytest.fixture
@@ -75,42 +70,3 @@ def test_a_path_from_an_image_and_against_all_products(shades: ProductIndex) -> 
 def test_paths_that_lead_nowhere(shades: ProductIndex, options: dict[str, Any], message: str) -> None:
     with pytest.raises(E2FashionError, match=message):
         recommend(RecommendConfig(**options), shades)
-
-
-def test_faiss_finds_what_exact_search_finds(shades: ProductIndex, monkeypatch: pytest.MonkeyPatch) -> None:
-    pytest.importorskip("faiss")
-    expected = shades.search("red", top=3)
-    assert shades.search("red", top=3, engine="faiss") == expected
-    assert shades.approximate.recall > 0.98  # the tenth and the eleventh may score the same
-    assert "% of the exact best 10 of 22 vectors of products" in shades.approximate.describe()
-    assert len(list(shades.path.glob("approximate-*.faiss"))) == 1
-    monkeypatch.setattr(approximate, "ROWS", 10)
-    assert shades.uses_faiss()
-    assert not shades.uses_faiss("exact")
-    with pytest.raises(E2FashionError, match="engine is 'fast'; choose auto, exact or faiss"):
-        shades.search("red", engine="fast")  # type: ignore[arg-type]
-    next(shades.path.glob("approximate-*.faiss")).write_bytes(b"broken")
-    with pytest.raises(E2FashionError, match=r"approximate-.* cannot be read .*: delete it"):
-        open_index(shades.path, ENCODER).search("red", engine="faiss")
-
-
-def test_without_faiss(shades: ProductIndex, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
-    monkeypatch.setitem(sys.modules, "faiss", None)
-    monkeypatch.setattr("e2fashion.tasks.search.approximate.find_spec", lambda name: None)
-    monkeypatch.setattr("e2fashion.tasks.search.index.find_spec", lambda name: None)
-    with pytest.raises(E2FashionError, match=r"needs faiss. Install it: pip install 'e2fashion\[ann\]'"):
-        shades.search("red", engine="faiss")
-    monkeypatch.setattr(approximate, "ROWS", 10)
-    assert len(shades.search("red", top=3)) == 3
-    assert "searching 22 products exactly: faiss is not installed" in caplog.text
-
-
-def test_recall_of_many_lists_is_measured(tmp_path: Path) -> None:
-    pytest.importorskip("faiss")
-    rows = F.normalize(torch.randn(20_000, 16, generator=torch.Generator().manual_seed(0)), dim=-1)
-    found = approximate.open_approximate(tmp_path, "0" * 64, Gallery([rows]), 16)
-    assert found.lists == 312
-    assert 0.5 < found.recall < 1.0
-    scores, positions = found.nearest(rows[:4], Gallery([rows]), 1, torch.arange(20_000))
-    assert positions[:, 0].tolist() == [0, 1, 2, 3]
-    torch.testing.assert_close(scores[:, 0], torch.ones(4, dtype=torch.float64))

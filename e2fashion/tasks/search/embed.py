@@ -1,0 +1,292 @@
+"""Write what an index lacks of a source: compare by checksums, embed, and commit, product by product."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pyarrow as pa
+import torch
+import torch.nn.functional as F
+import xxhash
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from e2fashion.data.transforms import ImageTransform
+from e2fashion.encoder import Encoder
+from e2fashion.tasks.search.config import EmbedConfig
+from e2fashion.tasks.search.sources import Products
+from e2fashion.tasks.search.storage import (
+    CONTENT,
+    DESCRIPTION,
+    LOCATION,
+    PRODUCT_ID,
+    ROW_SUM,
+    SOURCE,
+    VECTOR,
+    VECTOR_SUM,
+    VIEW,
+    IndexFacts,
+    among,
+    fitted,
+    open_table,
+    row_sums,
+    table_schema,
+    vector_sums,
+    writing,
+)
+from e2fashion.tasks.search.tags import Typing
+from e2fashion.terminal import progress_bar
+from e2fashion.types import E2FashionError
+
+logger = logging.getLogger(__name__)
+ROWS_AT_ONCE = 2000
+
+
+def write_products(
+    folder: Path,
+    encoder: Encoder,
+    products: Products,
+    config: EmbedConfig,
+    progress: bool,
+    may_replace: bool = True,
+) -> None:
+    """Embed and write what an index lacks of a source, and note what is skipped."""
+    facts = _with_new_tags(folder, products)
+    reads = encoder if facts.text_weight else None
+    plan = _plan(folder, products, facts.typing, reads)
+    if plan.replaced and not may_replace:
+        raise E2FashionError(
+            f"{len(plan.replaced)} products are in {folder} already and differ, the first is '{plan.replaced[0]}': "
+            "replace=true replaces them"
+        )
+    if plan.unchanged:
+        logger.info("%s products are in %s already, as they are", f"{plan.unchanged:,}", folder)
+    parts = list(_whole_products(products.ids, config.commit_rows, plan.positions))
+    batches = [
+        wanted[start : start + config.batch_size]
+        for part in parts
+        for wanted in ([position for position in part if position in plan.embedded],)
+        for start in range(0, len(wanted), config.batch_size)
+    ]
+    squares = DataLoader(
+        _Squares(products, encoder.transform),
+        batch_sampler=batches,
+        collate_fn=list,
+        num_workers=config.workers,
+        # The threads of LanceDB do not survive a fork.
+        multiprocessing_context="spawn" if config.workers else None,
+    )
+    skipped: dict[str, str] = {}
+    written = 0
+    loaded, title = iter(squares), f"embed with {encoder.name}"
+    with progress_bar(total=len(plan.embedded), desc=title, unit="image", shown=progress) as bar:
+        for part in parts:
+            vectors: dict[int, Tensor] = {}
+            left = sum(position in plan.embedded for position in part)
+            while left:
+                batch = next(loaded)
+                left -= len(batch)
+                readable = [(position, square) for position, square, _ in batch if square is not None]
+                for position, _, problem in batch:
+                    if problem is not None:
+                        product = products.ids[position].as_py()
+                        if config.on_error == "stop":
+                            raise E2FashionError(f"product '{product}': {problem}")
+                        skipped[product] = problem
+                if readable:
+                    positions = [position for position, _ in readable]
+                    embedded = encoder.embed_squares(torch.stack([square for _, square in readable]))
+                    if facts.text_weight:
+                        texts = texts_of(encoder, products, positions)
+                        embedded = joined(embedded, texts, encoder.embed_texts(texts), facts.text_weight)
+                    vectors.update(zip(positions, embedded.half(), strict=True))
+                bar.update(len(batch))
+            vectors |= _stored_vectors(folder, products, [each for each in part if each not in plan.embedded])
+            written += _commit(folder, products, vectors, facts, reads)
+    _note_skipped(folder, products, skipped)
+    if skipped and not written and not len(open_table(folder)):
+        raise E2FashionError(
+            f"none of the {len(products.ids)} images can be read; the first: {next(iter(skipped.values()))}"
+        )
+
+
+def tags_of(products: Products) -> pa.Table:
+    """The tags of all images."""
+    return products.table(range(len(products.ids))).drop_columns([PRODUCT_ID, VIEW, DESCRIPTION, LOCATION])
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """What of a source an index lacks: positions of the images, and which of them must be embedded."""
+
+    positions: list[int]
+    embedded: set[int]
+    replaced: list[str]
+    unchanged: int
+
+
+def _plan(folder: Path, products: Products, typing: Typing, encoder: Encoder | None) -> _Plan:
+    """Compare the images, texts and tags of a source with what an index holds."""
+    held = open_table(folder).search().select([PRODUCT_ID, VIEW, CONTENT, ROW_SUM]).to_arrow().to_pydict()
+    keys = zip(held[PRODUCT_ID], held[VIEW], strict=True)
+    stored = dict(zip(keys, zip(held[CONTENT], held[ROW_SUM], strict=True), strict=True))
+    views_held: dict[str, int] = {}
+    for product in held[PRODUCT_ID]:
+        views_held[product] = views_held.get(product, 0) + 1
+    changed, embedded, replaced = [], set(), []
+    count = 0
+    for positions in _whole_products(products.ids, ROWS_AT_ONCE):
+        rows = _rows(products, positions, typing, encoder)
+        by_product: dict[str, list[tuple[int, bool, bool]]] = {}
+        columns = (rows[name].to_pylist() for name in (PRODUCT_ID, VIEW, CONTENT, ROW_SUM))
+        for position, product, view, content, row_sum in zip(positions, *columns, strict=True):
+            known = stored.get((product, view), (None, None))
+            by_product.setdefault(product, []).append((position, known[0] == content, known == (content, row_sum)))
+        for product, images in by_product.items():
+            count += 1
+            if all(same for _, _, same in images) and len(images) == views_held.get(product):
+                continue
+            changed += [position for position, _, _ in images]
+            embedded |= {position for position, has_vector, _ in images if not has_vector}
+            if product in views_held:
+                replaced.append(product)
+    products_changed = len(dict.fromkeys(products.ids[position].as_py() for position in changed))
+    return _Plan(changed, embedded, replaced, count - products_changed)
+
+
+def _whole_products(ids: pa.Array, at_least: int, positions: Sequence[int] | None = None) -> Iterator[list[int]]:
+    """Positions in lists of ``at_least`` (but the last one), with all images of a product in one list."""
+    found: list[int] = []
+    for position in range(len(ids)) if positions is None else positions:
+        if len(found) >= at_least and ids[position] != ids[found[-1]]:
+            yield found
+            found = []
+        found.append(position)
+    if found:
+        yield found
+
+
+def texts_of(encoder: Encoder, products: Products, positions: Sequence[int]) -> list[str]:
+    """The texts of images by the encoder's template; empty where a product has none."""
+    return [
+        encoder.template.render(row, row[DESCRIPTION] or "").strip() for row in products.table(positions).to_pylist()
+    ]
+
+
+def joined(images: Tensor, texts: Sequence[str], text_embeds: Tensor, weight: float) -> Tensor:
+    """The normalized ``weight`` x text + (1 - ``weight``) x image, (n, C) each; without a text the image alone."""
+    share = weight * torch.tensor([bool(text) for text in texts], dtype=images.dtype)[:, None]
+    return F.normalize(share * text_embeds + (1 - share) * images, dim=-1)
+
+
+def _rows(products: Products, positions: Sequence[int], typing: Typing, encoder: Encoder | None) -> pa.Table:
+    """The rows of a table for these images, without vectors: typed tags, and checksums.
+
+    The texts by the template of an ``encoder`` belong to what a vector is made from.
+    """
+    rows = typing.typed(products.table(positions))
+    source = products.origin.path if products.origin.kind == "catalogue" else ""
+    rows = rows.append_column(SOURCE, pa.array([source] * len(rows), pa.string()))
+    contents = [xxhash.xxh3_128_hexdigest(products.content(position)) for position in positions]
+    if encoder is not None:
+        texts = texts_of(encoder, products, positions)
+        both = zip(contents, texts, strict=True)
+        contents = [xxhash.xxh3_128_hexdigest(f"{of_image} {text}".encode()) for of_image, text in both]
+    rows = rows.append_column(CONTENT, pa.array(contents, pa.string()))
+    return rows.append_column(ROW_SUM, pa.array(row_sums(rows), pa.string()))
+
+
+def _with_new_tags(folder: Path, products: Products) -> IndexFacts:
+    """The facts of an index, after columns for tags that it lacks were added to its table."""
+    facts = IndexFacts.load(folder)
+    tags = tags_of(products)
+    if set(tags.column_names) <= set(facts.typing.kinds):
+        return facts
+    with writing(folder) as facts:
+        typing = facts.typing.extended(tags)
+        table = open_table(folder)
+        schema = table_schema(facts.encoder.dimension, typing.types)
+        if new := [item for item in schema if item.name not in table.schema.names]:
+            table.add_columns(new)
+        facts = replace(facts, typing=typing)
+        facts.save(folder)
+    return facts
+
+
+def _stored_vectors(folder: Path, products: Products, positions: Sequence[int]) -> dict[int, Tensor]:
+    """The vectors (C,) fp16 that an index holds of images."""
+    if not positions:
+        return {}
+    rows = products.table(positions)
+    ids = sorted(set(rows[PRODUCT_ID].to_pylist()))
+    held = open_table(folder).search().where(among(ids)).select([PRODUCT_ID, VIEW, VECTOR]).to_arrow()
+    vectors = torch.from_numpy(held[VECTOR].combine_chunks().flatten().to_numpy().copy()).view(len(held), -1)
+    row_of = {
+        key: row for row, key in enumerate(zip(held[PRODUCT_ID].to_pylist(), held[VIEW].to_pylist(), strict=True))
+    }
+    keys = zip(rows[PRODUCT_ID].to_pylist(), rows[VIEW].to_pylist(), strict=True)
+    return {position: vectors[row_of[key]] for position, key in zip(positions, keys, strict=True) if key in row_of}
+
+
+def _commit(
+    folder: Path, products: Products, vectors: Mapping[int, Tensor], facts: IndexFacts, encoder: Encoder | None
+) -> int:
+    """Write the images of whole products with their vectors (C,) fp16, in place of what there was of these products.
+
+    Raises:
+        E2FashionError: a vector is not finite.
+    """
+    if not vectors:
+        return 0
+    positions = sorted(vectors)
+    stacked = torch.stack([vectors[position] for position in positions])
+    bad = (~stacked.isfinite().all(dim=-1)).nonzero().flatten()
+    if len(bad):
+        product = products.ids[positions[int(bad[0])]].as_py()
+        raise E2FashionError(
+            f"{len(bad)} embeddings are not finite, the first is that of product '{product}': the model has diverged"
+        )
+    values = pa.array(stacked.numpy().reshape(-1), pa.float16())
+    column = pa.FixedSizeListArray.from_arrays(values, stacked.shape[1])
+    rows = _rows(products, positions, facts.typing, encoder)
+    rows = rows.append_column(VECTOR_SUM, vector_sums(column)).append_column(VECTOR, column)
+    with writing(folder):
+        table = open_table(folder)
+        rows = fitted(rows, table.schema)
+        former = among(sorted(set(rows[PRODUCT_ID].to_pylist())))
+        if not table.count_rows(former):
+            table.add(rows)  # keeps their order
+        else:
+            change = table.merge_insert([PRODUCT_ID, VIEW]).when_matched_update_all().when_not_matched_insert_all()
+            change.when_not_matched_by_source_delete(former).execute(rows)
+    return len(rows)
+
+
+def _note_skipped(folder: Path, products: Products, skipped: dict[str, str]) -> None:
+    with writing(folder) as facts:
+        there = set(products.ids.to_pylist()) if facts.skipped else set()
+        kept = {product: why for product, why in facts.skipped.items() if product not in there}
+        if kept | skipped != facts.skipped:
+            replace(facts, skipped=kept | skipped).save(folder)
+    if skipped:
+        logger.warning("%d products were skipped, the first: %s", len(skipped), next(iter(skipped.values())))
+
+
+#: An image's position, its square, and what is wrong with it.
+_Item = tuple[int, Tensor | None, str | None]
+
+
+class _Squares(Dataset[_Item]):
+    """The square of every image, or why there is none."""
+
+    def __init__(self, products: Products, transform: ImageTransform) -> None:
+        self._products, self._transform = products, transform
+
+    def __getitem__(self, position: int) -> _Item:
+        try:
+            return position, self._products.square(position, self._transform), None
+        except E2FashionError as error:  # raised by the main process: a worker's would come with its traceback
+            return position, None, str(error)
