@@ -175,8 +175,7 @@ def test_a_protocol_that_is_asked_for_later_is_measured_alone(
 ) -> None:
     folder = copied(trained, tmp_path / "run")
     before = len(read_records(folder.results))
-    asked = run_config(synth_catalogue, folder.path, *STAGES, "protocols=full,full_multiview")
-    train_run(asked, progress=False)
+    train_run(run_config(synth_catalogue, folder.path, *STAGES, "protocols=full,full_multiview"), progress=False)
     added = read_records(folder.results)[before:]
     assert {record.protocol for record in added} == {"full_multiview"}
 
