@@ -21,6 +21,8 @@ from e2fashion.encoder import load_encoder
 from e2fashion.models import E2Model
 from e2fashion.records import read_records
 from e2fashion.run_folder import RunFolder
+from e2fashion.tasks.composed.config import ComposeConfig
+from e2fashion.tasks.composed.sources import open_source
 from e2fashion.training.config import RunConfig
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
@@ -108,12 +110,13 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Catalogue:
     """Sixty products in the table that the example of an own catalogue describes, prepared by that file."""
     folder = tmp_path_factory.mktemp("shop")
     (folder / "photos").mkdir()
-    lines = ["sku,photo,title,label,collection,category"]
+    lines = ["sku,photo,title,label,collection,category,color"]
     generator = np.random.default_rng(0)
     for number in range(60):
         Image.fromarray(generator.integers(0, 256, (24, 18, 3), dtype=np.uint8)).save(folder / f"photos/{number}.jpg")
         label = ("Acme", "n/a", "Comme")[number % 3]
-        lines.append(f"{number},{number}.jpg,Long shirt number {number},{label},Fall,{('Shirts', 'Polos')[number % 2]}")
+        kind, color = ("Shirts", "Polos")[number % 2], ("navy", "ecru")[number % 4 // 2]
+        lines.append(f"{number},{number}.jpg,Long shirt number {number // 4},{label},Fall,{kind},{color}")
     (folder / "products.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
     config, options = load_prepare_config(
         CONFIGS / "data" / "folder_example.yaml", [f"path={folder / 'products.csv'}", f"output={folder / 'catalogue'}"]
@@ -245,3 +248,10 @@ def test_the_zero_shot_row_of_the_same_checkpoint(
     assert main(["evaluate", str(clip_vit), *overrides, "--quiet"]) == 0
     assert {r.protocol for r in read_records(file)} == PROTOCOLS
     assert "| vit |" in capsys.readouterr().out
+
+
+def test_an_own_catalogue_has_product_lines_of_several_colors(shop: Catalogue) -> None:
+    source = open_source(ComposeConfig(model=["clip"], data=str(shop.path), split="train"))
+    assert source.settings["line"] == "brand, name"
+    [queries] = source.queries()["other_colour"]
+    assert {text for texts in queries.instructions for text in texts} == {"in navy", "in ecru"}

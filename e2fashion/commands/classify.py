@@ -51,7 +51,7 @@ def fit_tags(config: TagsFitConfig, arguments: Arguments) -> str:
 
 @COMMANDS.add(
     "tags predict",
-    "<model> <image> ... [threshold=0]",
+    "<model> <image or folder> ... [threshold=0]",
     "predict the tags of images, or none where the model is uncertain",
     TagsPredictConfig,
     positional=("model", "images..."),
@@ -64,7 +64,7 @@ def predict_tags(config: TagsPredictConfig, arguments: Arguments) -> str:
     from e2fashion.disk import open_text
     from e2fashion.tasks.classification.tag_predictor import predict_tags
 
-    predicted = list(zip(config.images, predict_tags(config), strict=True))
+    predicted = predict_tags(config)
     if config.output:
         with open_text(Path(config.output)) as stream:
             writer = csv.writer(stream, lineterminator="\n")

@@ -61,6 +61,15 @@ def test_tags_are_fitted_and_predicted(
     assert main([*predict, "threshold=0", "output=tags.csv"]) == 0
     assert "not sure" not in capsys.readouterr().out
     assert Path("tags.csv").read_text(encoding="utf-8").splitlines()[1].startswith("coat.png,brand,")
+    Path("photos/new").mkdir(parents=True)
+    for name in ("photos/a.png", "photos/new/b.png"):
+        Image.new("RGB", (30, 40), "navy").save(name)
+    assert main(["tags", "predict", str(model), "photos", "coat.png", f"file={file}"]) == 0
+    lines = [line for line in capsys.readouterr().out.splitlines() if not line.startswith(" ")]
+    assert lines == ["photos/a.png", "photos/new/b.png", "coat.png"]
+    Path("empty").mkdir()
+    assert main(["tags", "predict", str(model), "empty", f"file={file}"]) == 1
+    assert "the folder 'empty' holds no image" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -67,7 +67,7 @@ class TagsPredictConfig(Computing):
     model: str = MISSING
     """Run folder, model folder, or hub name of a CLIP."""
     images: list[str] = MISSING
-    """Images whose tags are predicted; the further arguments."""
+    """Images whose tags are predicted, and folders of them; the further arguments."""
     file: str | None = None
     """The file that ``tags fit`` wrote; null: ``tags.json`` in the run folder."""
     threshold: float | None = None

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from e2fashion.arithmetic import set_threads
+from e2fashion.data.image_files import COMMON_FORMATS, find_images
 from e2fashion.disk import read_json, seal, stored_as, write_json
 from e2fashion.encoder import Encoder, ImageInput, load_encoder
 from e2fashion.measuring import to_device
@@ -134,8 +135,8 @@ def answers(entity: TagValues, probabilities: Tensor) -> list[PredictedTag]:
     return predicted
 
 
-def predict_tags(config: TagsPredictConfig) -> list[dict[str, PredictedTag]]:
-    """For every image of ``config`` and every entity the most probable value, see :meth:`TagPredictor.predict_tags`.
+def predict_tags(config: TagsPredictConfig) -> list[tuple[str, dict[str, PredictedTag]]]:
+    """Every image of ``config`` with its tags, see :meth:`TagPredictor.predict_tags`; of a folder all images below it.
 
     Raises:
         E2FashionError: no images, or a model without a ``tags.json``.
@@ -143,9 +144,15 @@ def predict_tags(config: TagsPredictConfig) -> list[dict[str, PredictedTag]]:
     set_threads(config.threads)
     if not config.images:
         raise E2FashionError("Give the images whose tags are wanted: `e2fashion tags predict <model> shirt.jpg ...`.")
+    images: list[str] = []
+    for given in config.images:
+        found = find_images(Path(given)).files if Path(given).is_dir() else [Path(given)]
+        if not found:
+            raise E2FashionError(f"the folder '{given}' holds no image ({COMMON_FORMATS})")
+        images += map(str, found)
     predictor = load_tag_predictor(config.model, config.file, config.threshold)
     to_device(predictor.encoder, config.accelerator)
-    return predictor.predict_tags(list(config.images), config.batch_size)
+    return list(zip(images, predictor.predict_tags(images, config.batch_size), strict=True))
 
 
 def save_tag_predictor(predictor: TagPredictor, encoder: Encoder, file: Path, made_on: Mapping[str, Any]) -> None:

@@ -14,6 +14,10 @@ Mode = Literal["image", "text", "sum", "concat", "slots", "llm"]
 """How a query embedding is made of an image and an instruction."""
 
 
+LINE_COLUMNS = ("brand", "gender", "article_type")
+"""Columns that define a product line where none are named."""
+
+
 @dataclass
 class ComposeConfig(Preprocessing, Computing):
     """Retrieval by an image and a text that says what shall differ, with one encoder or several."""
@@ -55,8 +59,8 @@ class ComposeConfig(Preprocessing, Computing):
     """``llm``: the most tokens of an answer."""
     answers: str | None = None
     """``llm``: JSON file of answers; ``lm`` adds its answers to it, without ``lm`` it must exist."""
-    line_columns: list[str] = formerly_text("brand", "gender", "article_type")
-    """``other_colour``: columns that agree within a product line."""
+    line_columns: list[str] = formerly_text(*LINE_COLUMNS)
+    """``other_colour``: columns that agree within a product line; of the default those that the catalogue has."""
     line_name: bool = True
     """``other_colour``: the description without names of colors agrees too."""
     colour_column: str = "colour"

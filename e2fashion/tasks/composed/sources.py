@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -21,7 +21,7 @@ from e2fashion.encoder import Encoder
 from e2fashion.features import extract_features
 from e2fashion.figures import ImageArray, as_array
 from e2fashion.options import Inference
-from e2fashion.tasks.composed.config import ComposeConfig
+from e2fashion.tasks.composed.config import LINE_COLUMNS, ComposeConfig
 from e2fashion.tasks.composed.queries import QuerySet, fashion_iq_queries, other_color_queries
 from e2fashion.terminal import progress_bar
 from e2fashion.types import E2FashionError
@@ -165,7 +165,10 @@ def open_source(config: ComposeConfig) -> QuerySource:
         E2FashionError: its data are missing, or lack what the configuration asks for.
     """
     if config.task == "other_colour":
-        return OtherColor(config, Catalogue.load(config.data))
+        catalogue = Catalogue.load(config.data)
+        if tuple(config.line_columns) == LINE_COLUMNS:
+            config = replace(config, line_columns=[name for name in LINE_COLUMNS if name in catalogue.tag_columns])
+        return OtherColor(config, catalogue)
     return FashionIqQueries(config, FashionIQ(Path(config.data), Path(config.images) if config.images else None))
 
 
