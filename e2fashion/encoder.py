@@ -25,6 +25,7 @@ from e2fashion.models.loading import checked_source, load_config, load_weights, 
 from e2fashion.models.modeling_e2 import E2Model
 from e2fashion.models.tokenizer import check_token_ids, load_tokenizer, two_texts
 from e2fashion.similarity import join_items
+from e2fashion.terminal import without_bars
 from e2fashion.types import E2FashionError, Entity, TextOverflow
 
 MODEL_TYPES = ("clip", "e2")
@@ -126,7 +127,8 @@ class Encoder:
         config.text_context_length = self.context_length
         if self.text_overflow != getattr(config, "text_overflow", "truncate"):
             config.text_overflow = self.text_overflow
-        self.model.save_pretrained(folder)
+        with without_bars():
+            self.model.save_pretrained(folder)
         processor = CLIPProcessor(image_processor=self.transform.to_processor(), tokenizer=self.tokenizer)
         processor.save_pretrained(folder)
         card = model_card(self.name, origin, config, self.transform, self.template.template)

@@ -78,6 +78,23 @@ def errors_alone(names: Sequence[str]) -> Iterator[None]:
             logger.setLevel(level)
 
 
+@contextmanager
+def without_bars() -> Iterator[None]:
+    """Hide the bars of Transformers over files that it reads and writes; downloads keep theirs."""
+    from huggingface_hub.utils import are_progress_bars_disabled, enable_progress_bars
+    from transformers.utils import logging as transformers_logging
+
+    shown, downloads_shown = transformers_logging.is_progress_bar_enabled(), not are_progress_bars_disabled()
+    transformers_logging.disable_progress_bar()
+    if downloads_shown:
+        enable_progress_bars()  # those of the hub, which the line above disables as well
+    try:
+        yield
+    finally:
+        if shown:
+            transformers_logging.enable_progress_bar()
+
+
 def prepare_terminal() -> None:
     """Show our log lines and real warnings on stderr, and disable the bars of Transformers except for downloads."""
     root = logging.getLogger()

@@ -12,6 +12,7 @@ import torch
 from PIL import Image
 from tiny_encoder import save_tiny_run
 from torch import Tensor
+from transformers.utils import logging as transformers_logging
 
 import e2fashion
 from e2fashion.data.catalogue import Catalogue
@@ -196,3 +197,11 @@ def test_texts_are_cut_where_training_cut_them(encoder: Encoder, synth_catalogue
     texts = {s.product_id: encoder.template.render(s.tags, s.description) for s in synth_catalogue.samples("val")}
     expected = loaded.embed_texts([texts[product] for product in result.product_ids])
     torch.testing.assert_close(result.text_embeds[result.first_texts], expected, atol=1e-5, rtol=0)
+
+
+def test_loading_and_saving_are_quiet(encoder: Encoder, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    transformers_logging.enable_progress_bar()
+    encoder.save_pretrained(tmp_path)
+    e2fashion.load_encoder(str(tmp_path))
+    assert capfd.readouterr() == ("", "")
+    assert transformers_logging.is_progress_bar_enabled()

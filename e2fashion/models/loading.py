@@ -23,6 +23,7 @@ from transformers.utils import logging as transformers_logging
 
 from e2fashion.disk import CHECKSUMS_FILE, check_checksums
 from e2fashion.hub import checked_hub_name, source_options
+from e2fashion.terminal import without_bars
 from e2fashion.types import E2FashionError
 
 logger = logging.getLogger(__name__)
@@ -168,7 +169,7 @@ def load_weights(
     _check_numbers(config, what)
     if folder.is_dir():
         _check_size(model_class, folder, config, what, new)
-    with only_our_errors(what):
+    with only_our_errors(what), without_bars():
         model, report = model_class.from_pretrained(
             str(source),
             config=config,
