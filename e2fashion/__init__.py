@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from e2fashion.data.datamodule import CatalogueDataModule
     from e2fashion.encoder import Encoder, load_encoder
     from e2fashion.evaluation import evaluate
+    from e2fashion.export.fashion_clip import FashionCLIP
     from e2fashion.export.open_clip import create_model_and_transforms, get_tokenizer
     from e2fashion.export.openai_clip import load
     from e2fashion.models import E2Config, E2Model, E2VisionModelWithProjection
@@ -39,6 +40,7 @@ __all__ = [
     "E2VisionModelWithProjection",
     "Encoder",
     "Entity",
+    "FashionCLIP",
     "ProductIndex",
     "ZeroShotClassifier",
     "build_index",
@@ -64,6 +66,7 @@ __getattr__ = lazy_names(
         "e2fashion.data.datamodule": ("CatalogueDataModule",),
         "e2fashion.encoder": ("Encoder", "load_encoder"),
         "e2fashion.evaluation": ("evaluate",),
+        "e2fashion.export.fashion_clip": ("FashionCLIP",),
         "e2fashion.export.open_clip": ("create_model_and_transforms", "get_tokenizer"),
         "e2fashion.export.openai_clip": ("load",),
         "e2fashion.models": ("E2Config", "E2Model", "E2VisionModelWithProjection"),

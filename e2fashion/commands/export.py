@@ -12,7 +12,7 @@ COMMANDS = Commands()
 @COMMANDS.add(
     "export",
     "<model> format=onnx output=<folder>",
-    "write an encoder as ONNX or for sentence-transformers, and compare it with the original",
+    "write an encoder as ONNX or for sentence-transformers and compare it with the original, or upload it to the hub",
     ExportConfig,
     positional=("model",),
     page="plugins.md",
@@ -21,6 +21,12 @@ def export(config: ExportConfig, arguments: Arguments) -> str:
     """Write the folder and state the largest difference from the original."""
     from e2fashion.export.write import export
 
+    if config.format == "hub":
+        from e2fashion.export.hub import push
+        from e2fashion.measuring import load_named_encoder
+
+        pushed = push(load_named_encoder(config.model), config.output, config.private)
+        return f"{pushed['repository']}: {', '.join(pushed['files'])} ({pushed['commit']})"
     facts = export(config)
     about = f", opset {facts['opset']}" if config.format == "onnx" else ""
     return (

@@ -15,9 +15,12 @@ class ExportConfig:
     model: str = MISSING
     """Run folder, model folder, or hub name of a CLIP."""
     output: str = MISSING
-    """The folder to write."""
-    format: Literal["onnx", "sentence_transformers"] = "onnx"
-    """``onnx``: both towers; ``sentence_transformers``: a folder of that library."""
+    """The folder to write; of ``format=hub`` the repository, ``<user>/<name>``."""
+    format: Literal["onnx", "sentence_transformers", "hub"] = "onnx"
+    """``onnx``: both towers; ``sentence_transformers``: a folder of that library; ``hub``: the model folder is uploaded
+    to the Hugging Face hub."""
+    private: bool = True
+    """Whether a repository that is made on the hub is private."""
     opset: int = 18
     """Version of ONNX's operators. Source: torch."""
     tolerance: float = 1e-4
