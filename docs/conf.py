@@ -32,7 +32,7 @@ nb_execution_mode = "cache"
 nb_execution_cache_path = str(Path(__file__).resolve().parents[1] / "build" / "notebooks")
 nb_execution_raise_on_error = True
 nb_execution_timeout = -1
-nb_merge_streams = True
+nb_output_stderr = "remove"  # progress and warnings of libraries, with paths of the machine
 
 autodoc_typehints = "description"
 autodoc_member_order = "bysource"
