@@ -20,6 +20,7 @@ from e2fashion.tables import Table, to_markdown
 from e2fashion.tasks.captioning.tables import caption_tables
 from e2fashion.tasks.classification.tables import classification_tables, tag_tables
 from e2fashion.tasks.composed.tables import composed_tables
+from e2fashion.tasks.localization.measure import SELECTION
 from e2fashion.tasks.localization.tables import detail_table, lift_table
 from e2fashion.tasks.probing.tables import probe_table
 from e2fashion.tasks.retrieval.tables import difference_table, retrieval_table
@@ -51,12 +52,15 @@ def zero_shot(records: Records) -> list[Table]:
 
 #: By the name in the text: records and arguments to tables, or to Markdown.
 TABLES: dict[str, Callable[..., Sequence[Table | str]]] = {
-    "retrieval": lambda records, split, positives: [
-        retrieval_table(records, split=split, protocol="full", positives=positives)
+    "retrieval": lambda records, split, positives, protocol="full": [
+        retrieval_table(records, split=split, protocol=protocol, positives=positives)
     ],
     "intervals": lambda records: [interval_lines(records)],
-    "differences": lambda records: [
-        difference_table([record for record in records if record.task == "retrieval_difference"], "text")
+    "differences": lambda records, protocol="full": [
+        difference_table(
+            [record for record in records if (record.task, record.protocol) == ("retrieval_difference", protocol)],
+            "text",
+        )
     ],
     "side_evaluations": lambda records: list(side_tables(records).values()),
     "zero_shot": zero_shot,
@@ -66,6 +70,7 @@ TABLES: dict[str, Callable[..., Sequence[Table | str]]] = {
     "search": search_tables,
     "probes": lambda records: [probe_table(records)],
     "selection": lambda records: [lift_table(records), detail_table(records)],
+    "lift": lambda records: [lift_table([record for record in records if record.task == SELECTION.task])],
 }
 
 
