@@ -286,7 +286,7 @@ class RunConfig:
     devices: int = 1
     """Training processes per machine; the loss gathers the products of all. Source: official code."""
     nodes: int = 1
-    """Machines with ``devices`` processes each; start the same command on each of them (README)."""
+    """Machines with ``devices`` processes each; start the same command on each of them (docs/training.md)."""
     model: ModelConfig = field(default_factory=ModelConfig)
     """The encoder; plain CLIP with ``entities: {}`` and ``fusion_layers: []``."""
     text: TextConfig = field(default_factory=TextConfig)
