@@ -77,7 +77,7 @@ def draw_lifts(records: Sequence[ResultRecord], file: Path) -> Path:
 
 def shown(record: ResultRecord) -> bool:
     """Whether the figure shows it; it holds six bars a group, the table holds the rest."""
-    return record.protocol == "tokens" or record.model == "CLIP-FT"
+    return record.protocol == "tokens" or (record.model == "CLIP-FT" and record.protocol != "rollout")
 
 
 def spread_point(seeds: Sequence[ResultRecord]) -> Point:

@@ -4,7 +4,6 @@ Other refusals are tested with the commands of their task.
 """
 
 import json
-import shutil
 from pathlib import Path
 
 import pytest
@@ -13,7 +12,6 @@ from PIL import Image
 
 from e2fashion.__main__ import main
 from e2fashion.data.catalogue import Catalogue
-from e2fashion.encoder import Encoder
 from e2fashion.records import read_records
 from e2fashion.tasks.classification.classify import column_truth
 from tests.data.fashion_iq_layout import EMPTY, write_fashion_iq
@@ -38,7 +36,7 @@ def place(synth_catalogue: Catalogue, tmp_path_factory: pytest.TempPathFactory) 
 
 def build(catalogue: Catalogue, place: Path, name: str) -> list[str]:
     words = [str(catalogue.path), f"model={place / 'mine'}", f"output={place / name}", "split=val"]
-    return [*words, "accelerator=cpu", "shard_rows=4", "batch_size=2", "--quiet"]
+    return [*words, "accelerator=cpu", "batch_size=2", "--quiet"]
 
 
 @pytest.mark.parametrize(
@@ -73,42 +71,6 @@ def test_labels_that_are_equal_or_empty(place: Path, synth_catalogue: Catalogue,
         words = ["classify", str(place / "mine"), f"data={synth_catalogue.path}", "column=brand", "--quiet"]
         assert main([*words, f"wording={wording}", f"output={place / 'r.jsonl'}"]) == 1
         assert message in capsys.readouterr().err
-
-
-def test_a_shard_of_other_bytes_is_named(place: Path, tmp_path: Path, capsys: Capture) -> None:
-    shutil.copytree(place / "index", tmp_path / "index")
-    file = tmp_path / "index" / "00001.safetensors"
-    content = bytearray(file.read_bytes())
-    content[-1] ^= 1
-    file.write_bytes(content)
-    assert main(["search", str(tmp_path / "index"), "text=a coat"]) == 1
-    assert "00001.safetensors" in capsys.readouterr().err
-
-
-def test_a_build_that_was_interrupted_goes_on(
-    place: Path, synth_catalogue: Catalogue, monkeypatch: pytest.MonkeyPatch, capsys: Capture
-) -> None:
-    embed, calls = Encoder.embed_squares, []
-
-    def interrupted(self: Encoder, squares: torch.Tensor) -> torch.Tensor:
-        calls.append(len(squares))
-        if len(calls) == 4:
-            raise KeyboardInterrupt
-        return embed(self, squares)
-
-    words = ["index", "build", *build(synth_catalogue, place, "slowly")]
-    with monkeypatch.context() as patch:
-        patch.setattr(Encoder, "embed_squares", interrupted)
-        assert main(words) == 130
-        capsys.readouterr()
-        assert main(["search", str(place / "slowly"), "text=a coat"]) == 1
-        assert "is unfinished (4 of " in capsys.readouterr().err
-        before = sum(calls)
-        assert main(words) == 0
-    products = synth_catalogue.manifest.splits["val"]["products"]
-    assert sum(calls) - before == products - 4, "the first shard is not embedded again"
-    index = [json.loads((place / name / "index.json").read_text())["shards"] for name in ("slowly", "index")]
-    assert index[0] == index[1]
 
 
 def test_fashion_iq_s_empty_captions_are_counted_and_one_without_any_asks_for_the_same(

@@ -257,8 +257,8 @@ class TrainConfig(FitConfig, OptimizerConfig):
     compile: bool = joined_later(False)
     """Compile the transformer layers (``torch.compile``): minutes before the first step, faster steps on a GPU."""
     accumulate_grad_batches: int = joined_later(1)
-    """Chunks whose gradients make one step: only ``loader.batch_size / train.chunk_size``, or 1. Without chunks, adding
-    gradients of small batches would not add negatives."""
+    """Chunks whose gradients make one step: only ``loader.batch_size`` divided by ``train.chunk_size``, or 1. Without
+    chunks, adding gradients of small batches would not add negatives."""
 
 
 @dataclass
