@@ -117,16 +117,18 @@ def write_comparison(
     for encoder in encoders:
         if not selects(encoder):
             continue
-        name = f"selected_{file_name(encoder.name)}.png"
-        selection = selection_rows(encoder, catalogue, split, products)
-        draw_selection(
-            selection, encoder.selecting_entities, figures / name, f"{encoder.name}: patches selected per entity"
-        )
-        parts += [
-            f"## Selected patches: {markdown(encoder.name)}\n\nLast fusion block. Brightness: mean probability over "
-            "the entity's tokens; yellow frames: selected patches; blue dashes: the tag's true region, if known."
-            f"\n\n![selected patches](figures/{name})\n"
-        ]
+        # The tokens of the first block still have to look for their tag, those of the last one may know it already.
+        for block, layer in enumerate(encoder.fusion_layers):
+            last = block == len(encoder.fusion_layers) - 1
+            name = f"selected_{file_name(encoder.name)}{'' if last else f'_layer{layer}'}.png"
+            selection = selection_rows(encoder, catalogue, split, products, block=block)
+            title = f"{encoder.name}: patches selected per entity behind layer {layer}"
+            draw_selection(selection, encoder.selecting_entities, figures / name, title)
+            parts += [
+                f"## Selected patches: {markdown(encoder.name)}, behind layer {layer}\n\nBrightness: mean probability "
+                "over the entity's tokens; yellow frames: selected patches; blue dashes: the tag's true region, if "
+                f"known.\n\n![selected patches](figures/{name})\n"
+            ]
     write_text(file, "\n".join(parts))
 
 
@@ -222,9 +224,14 @@ def retrieved_rows(
 
 
 def selection_rows(
-    encoder: Encoder, catalogue: Catalogue, split: str, products: int, reference: Encoder | None = None
+    encoder: Encoder,
+    catalogue: Catalogue,
+    split: str,
+    products: int,
+    reference: Encoder | None = None,
+    block: int = -1,
 ) -> list[SelectionRow]:
-    """Maps and selected patches of the last fusion block for random products' first views (seed 0).
+    """Maps and selected patches of a fusion block (default: the last) for random products' first views (seed 0).
 
     ``reference`` is a CLIP whose attention from CLS to the patches is added, its two highest patches framed.
     """
@@ -232,7 +239,8 @@ def selection_rows(
     rows = CatalogueRows(catalogue.split(split), columns, encoder.template, encoder.transform)
     chosen = some_of(rows.product_count, products)
     subjects = subjects_of(rows, catalogue.split(split), encoder.entities, chosen)
-    return selection_of(encoder, subjects, attention_heatmaps(reference, subjects.images) if reference else None)
+    heatmaps = attention_heatmaps(reference, subjects.images) if reference else None
+    return selection_of(encoder, subjects, heatmaps, block)
 
 
 def attention_heatmaps(encoder: Encoder, images: Sequence[torch.Tensor], framed: int = 2) -> list[Heatmap]:

@@ -130,14 +130,14 @@ def subjects_of(
 
 
 def selection_of(
-    encoder: Encoder, subjects: Subjects, heatmaps: Sequence[Heatmap | None] | None = None
+    encoder: Encoder, subjects: Subjects, heatmaps: Sequence[Heatmap | None] | None = None, block: int = -1
 ) -> list[SelectionRow]:
-    """Maps and selected patches of the last fusion block; ``heatmaps`` of another model are added."""
+    """Maps and selected patches of a fusion block, by default the last; ``heatmaps`` of another model are added."""
     with evaluating(encoder.model):
         pixels = normalize(subjects.squares.to(encoder.model.device), encoder.transform.mean, encoder.transform.std)
         output: Any = encoder.model.get_image_features(pixels, output_selection_maps=True)
-    maps = output.selection_maps[:, -1].float().cpu().numpy()
-    picks = output.selected_patches[:, -1].cpu().numpy()
+    maps = output.selection_maps[:, block].float().cpu().numpy()
+    picks = output.selected_patches[:, block].cpu().numpy()
     slices = token_slices(encoder.entities)
     result = []
     for index, square in enumerate(subjects.squares):
