@@ -33,7 +33,7 @@ from e2fashion.tasks.retrieval.protocols import FullGallery, FullWithRegions
 from e2fashion.tasks.retrieval.rankings import RETRIEVAL, compare_rankings
 from e2fashion.tasks.retrieval.tables import compared_metric, difference_table, retrieval_table
 from e2fashion.tasks.search.tables import search_tables
-from e2fashion.training.samples import best_images, first_view, selection_of, some_of, subjects_of
+from e2fashion.training.samples import Subjects, best_images, first_view, selection_of, some_of, subjects_of
 from e2fashion.types import E2FashionError, ResultRecord
 
 
@@ -117,13 +117,15 @@ def write_comparison(
     for encoder in encoders:
         if not selects(encoder):
             continue
+        subjects = _subjects(encoder, catalogue, split, products)
         # The tokens of the first block still have to look for their tag, those of the last one may know it already.
         for block, layer in enumerate(encoder.fusion_layers):
             last = block == len(encoder.fusion_layers) - 1
             name = f"selected_{file_name(encoder.name)}{'' if last else f'_layer{layer}'}.png"
-            selection = selection_rows(encoder, catalogue, split, products, block=block)
             title = f"{encoder.name}: patches selected per entity behind layer {layer}"
-            draw_selection(selection, encoder.selecting_entities, figures / name, title)
+            draw_selection(
+                selection_of(encoder, subjects, block=block), encoder.selecting_entities, figures / name, title
+            )
             parts += [
                 f"## Selected patches: {markdown(encoder.name)}, behind layer {layer}\n\nBrightness: mean probability "
                 "over the entity's tokens; yellow frames: selected patches; blue dashes: the tag's true region, if "
@@ -224,23 +226,22 @@ def retrieved_rows(
 
 
 def selection_rows(
-    encoder: Encoder,
-    catalogue: Catalogue,
-    split: str,
-    products: int,
-    reference: Encoder | None = None,
-    block: int = -1,
+    encoder: Encoder, catalogue: Catalogue, split: str, products: int, reference: Encoder | None = None
 ) -> list[SelectionRow]:
-    """Maps and selected patches of a fusion block (default: the last) for random products' first views (seed 0).
+    """Maps and selected patches of the last fusion block for random products' first views (seed 0).
 
     ``reference`` is a CLIP whose attention from CLS to the patches is added, its two highest patches framed.
     """
+    subjects = _subjects(encoder, catalogue, split, products)
+    return selection_of(encoder, subjects, attention_heatmaps(reference, subjects.images) if reference else None)
+
+
+def _subjects(encoder: Encoder, catalogue: Catalogue, split: str, products: int) -> Subjects:
+    """Random products of a split (seed 0)."""
     columns = [entity.column for entity in encoder.entities]
     rows = CatalogueRows(catalogue.split(split), columns, encoder.template, encoder.transform)
     chosen = some_of(rows.product_count, products)
-    subjects = subjects_of(rows, catalogue.split(split), encoder.entities, chosen)
-    heatmaps = attention_heatmaps(reference, subjects.images) if reference else None
-    return selection_of(encoder, subjects, heatmaps, block)
+    return subjects_of(rows, catalogue.split(split), encoder.entities, chosen)
 
 
 def attention_heatmaps(encoder: Encoder, images: Sequence[torch.Tensor], framed: int = 2) -> list[Heatmap]:

@@ -8,6 +8,10 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
 
 CONTEXT = multiprocessing.get_context("forkserver")
 CONTEXT.set_forkserver_preload(["e2fashion.ablation.sweep", "e2fashion.evaluation", "e2fashion.report"])
@@ -42,6 +46,24 @@ class Forked:
         self._process.join()
         out, error = (file.read_text(encoding="utf-8") for file in self._said)
         return Ended(self._process.exitcode, out, error)
+
+
+def of_two_ranks(compute: Callable[[int], object], folder: Path) -> list[Any]:
+    """What ``compute(rank)`` returns in each of two gloo processes; tensors in lists and mappings."""
+    ranks = [Forked(_rank, rank, compute, folder, folder=folder) for rank in range(2)]
+    ended = [rank.wait() for rank in ranks]
+    assert [each.code for each in ended] == [0, 0], [each.error for each in ended]
+    return [torch.load(folder / f"rank{rank}.pt", weights_only=True) for rank in range(2)]
+
+
+def _rank(rank: int, compute: Callable[[int], object], folder: Path) -> int:
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=2)
+    try:
+        torch.save(compute(rank), folder / f"rank{rank}.pt")
+    finally:
+        dist.destroy_process_group()
+    return 0
 
 
 def e2fashion(words: Sequence[str]) -> int:

@@ -7,11 +7,10 @@ from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 
-from e2fashion.models.modeling_e2 import E2Model, full_precision, of_products
+from e2fashion.models.modeling_e2 import E2Model
 from e2fashion.models.outputs import E2Output
 from e2fashion.models.vision_e2 import E2VisionOutput
 from e2fashion.similarity import join_items
@@ -48,12 +47,8 @@ def embed_in_chunks(
     tag_embeds: Tensor | None = None
     options: dict[str, Tensor] = {}
     if tag_input_ids is not None and tag_index is not None and tag_present is not None:
-        distinct, regions = (
-            _distinct_tags(model, chunk_size, tag_input_ids, tag_attention_mask),
-            len(model.region_heads.tokens_per_entity),
-        )
-        normalized = F.normalize(full_precision(distinct), dim=-1)
-        tag_embeds = of_products(normalized, tag_index[:, :regions], tag_present[:, :regions])
+        distinct = _distinct_tags(model, chunk_size, tag_input_ids, tag_attention_mask)
+        tag_embeds = model.region_tags(distinct, tag_index, tag_present)
         options = model.text_options(distinct, tag_index, tag_present)
 
     def encode_texts(rows: slice) -> BaseModelOutputWithPooling:

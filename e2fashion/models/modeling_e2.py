@@ -260,12 +260,8 @@ class E2Model(RegionalInitialization, CLIPModel):
         if tag_input_ids is not None:
             if tag_index is None or tag_present is None:
                 raise ValueError("tag_input_ids need tag_index and tag_present (B, E)")
-            distinct, regions = (
-                self.distinct_tags(tag_input_ids, tag_attention_mask),
-                len(self.region_heads.tokens_per_entity),
-            )
-            normalized = F.normalize(full_precision(distinct), dim=-1)
-            tag_embeds = of_products(normalized, tag_index[:, :regions], tag_present[:, :regions])
+            distinct = self.distinct_tags(tag_input_ids, tag_attention_mask)
+            tag_embeds = self.region_tags(distinct, tag_index, tag_present)
             kwargs |= self.text_options(distinct, tag_index, tag_present)
         texts = self.get_text_features(
             input_ids, attention_mask=attention_mask, position_ids=position_ids, return_dict=True, **kwargs
@@ -314,6 +310,12 @@ class E2Model(RegionalInitialization, CLIPModel):
         """Normalized tag embeddings (B, E, C), exactly zero in value and gradient where ``tag_present`` is false."""
         distinct = self.distinct_tags(tag_input_ids, tag_attention_mask)
         return of_products(F.normalize(full_precision(distinct), dim=-1), tag_index, tag_present)
+
+    def region_tags(self, distinct: Tensor, tag_index: Tensor, tag_present: Tensor) -> Tensor:
+        """Normalized embeddings (B, E, C) of the regions' tags, the first of (B, E + T), from ``distinct`` (U, C)."""
+        regions = len(self.region_heads.tokens_per_entity)
+        normalized = F.normalize(full_precision(distinct), dim=-1)
+        return of_products(normalized, tag_index[:, :regions], tag_present[:, :regions])
 
     def distinct_tags(self, tag_input_ids: Tensor, tag_attention_mask: Tensor | None) -> Tensor:
         """Features (U, C) of distinct tag strings (U, Lt), each encoded once, not normalized."""

@@ -209,21 +209,19 @@ class FusionBlock(nn.Module):
         """
         values = patches if values is None else values
         clean = self.scores(tokens, patches if self.key_gradient else patches.detach())
+        if any(self.fixed):
+            clean = self._at_fixed_places(clean)
         scores = clean if noise is None else self.with_noise(clean, noise)
         selected = best_patches(scores, self.patches_per_token)
-        weights = self.weights(scores, selected)
-        probabilities = self.probabilities(clean) if output_probabilities else None
-        if any(self.fixed):
-            drawn = drawn_scores(self.token_keys, scores)
-            fixed = rearrange(torch.tensor(self.fixed, device=scores.device), "s -> s 1")
-            places = best_patches(drawn, self.patches_per_token)
-            selected = torch.where(fixed, places, selected)
-            at_places = torch.zeros_like(weights).scatter_(-1, places, 1.0 / self.patches_per_token)
-            weights = torch.where(fixed, at_places, weights)
-            probabilities = None if probabilities is None else torch.where(fixed, at_places, probabilities)
         # Weighting before projecting is the same (Wv is linear) and projects S rows instead of P.
-        read = self.value(weights.to(values.dtype) @ values)
-        return Fusion((read + tokens) / 2, selected, probabilities)
+        read = self.value(self.weights(scores, selected).to(values.dtype) @ values)
+        return Fusion((read + tokens) / 2, selected, self.probabilities(clean) if output_probabilities else None)
+
+    def _at_fixed_places(self, scores: Tensor) -> Tensor:
+        """The scores (B, S, P) where tokens of fixed entities can only choose the patches that were drawn for them."""
+        places = best_patches(drawn_scores(self.token_keys, scores), self.patches_per_token)
+        only = torch.full_like(scores, -torch.inf).scatter_(-1, places, 0.0)
+        return torch.where(rearrange(torch.tensor(self.fixed, device=scores.device), "s -> s 1"), only, scores)
 
 
 class SoftFusion(FusionBlock):

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 import torch
-import torch.distributed as dist
-from forked import Forked
+from forked import of_two_ranks
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.parallel import DistributedDataParallel
@@ -85,29 +82,18 @@ CASES = [
 ]
 
 
-def worker(rank: int, folder: str) -> int:
-    torch.set_num_threads(1)
-    dist.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=2)
-    try:
-        results = []
-        for case, targets, cut in CASES:
-            rows = slice(0, cut) if rank == 0 else slice(cut, None)
-            batch = {name: item[rows] for name, item in joined_batch(case).items()}
-            results.append(
-                step(DistributedDataParallel(Encoder("sigmoid" in case)), batch, targets, case == "tokens_half")
-            )
-        torch.save(results, Path(folder) / f"rank{rank}.pt")
-    finally:
-        dist.destroy_process_group()
-    return 0
+def of_rank(rank: int) -> list[dict[str, Tensor]]:
+    results = []
+    for case, targets, cut in CASES:
+        rows = slice(0, cut) if rank == 0 else slice(cut, None)
+        batch = {name: item[rows] for name, item in joined_batch(case).items()}
+        results.append(step(DistributedDataParallel(Encoder("sigmoid" in case)), batch, targets, case == "tokens_half"))
+    return results
 
 
 @pytest.fixture(scope="module")
 def of_ranks(tmp_path_factory: pytest.TempPathFactory) -> list[list[dict[str, Tensor]]]:
-    folder = tmp_path_factory.mktemp("ranks")
-    ranks = [Forked(worker, rank, str(folder), folder=folder) for rank in range(2)]
-    assert [ended.code for ended in (rank.wait() for rank in ranks)] == [0, 0]
-    return [torch.load(folder / f"rank{rank}.pt", weights_only=True) for rank in range(2)]
+    return of_two_ranks(of_rank, tmp_path_factory.mktemp("ranks"))
 
 
 @pytest.mark.parametrize("number", range(len(CASES)), ids=["-".join(map(str, case)) for case in CASES])

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import fields, replace
-from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-import torch.distributed as dist
-from forked import Forked
+from forked import of_two_ranks
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
@@ -46,13 +44,7 @@ def build(name: str) -> E2Model:
     torch.manual_seed(0)
     model = E2Model(
         E2Config(
-            text_config={
-                **tower,
-                "vocab_size": 50,
-                "max_position_embeddings": 12,
-                "bos_token_id": 0,
-                "eos_token_id": EOS,
-            },
+            text_config={**tower, **TEXT},
             vision_config=E2VisionConfig(**tower, image_size=16, patch_size=4, **{"noise": "none"} | options),
             projection_dim=8,
             **joint,
@@ -189,30 +181,21 @@ CASES += [("filip_noisy", None), ("filip_noisy", 2), ("filip_sigmoid", 2)]
 CUT = 3
 
 
-def worker(rank: int, folder: str) -> int:
-    torch.set_num_threads(1)
-    dist.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=2)
-    try:
-        results = []
-        for name, chunk_size in CASES:
-            step = Step(name)
-            whole, rows = make_batch(step.model), slice(0, CUT) if rank == 0 else slice(CUT, None)
-            tags = ("tag_input_ids", "tag_attention_mask", "product_ids")
-            names = [item.name for item in fields(Batch) if item.name not in tags]
-            batch = replace(whole, **{name: getattr(whole, name)[rows] for name in names})
-            results.append(gradients(DistributedDataParallel(step), batch, chunk_size))
-        torch.save(results, Path(folder) / f"rank{rank}.pt")
-    finally:
-        dist.destroy_process_group()
-    return 0
+def of_rank(rank: int) -> list[dict[str, Tensor]]:
+    results = []
+    for name, chunk_size in CASES:
+        step = Step(name)
+        whole, rows = make_batch(step.model), slice(0, CUT) if rank == 0 else slice(CUT, None)
+        tags = ("tag_input_ids", "tag_attention_mask", "product_ids")
+        names = [item.name for item in fields(Batch) if item.name not in tags]
+        batch = replace(whole, **{name: getattr(whole, name)[rows] for name in names})
+        results.append(gradients(DistributedDataParallel(step), batch, chunk_size))
+    return results
 
 
 @pytest.fixture(scope="module")
 def of_ranks(tmp_path_factory: pytest.TempPathFactory) -> list[list[dict[str, Tensor]]]:
-    folder = tmp_path_factory.mktemp("ranks")
-    ranks = [Forked(worker, rank, str(folder), folder=folder) for rank in range(2)]
-    assert [(ended.code, ended.error) for ended in (rank.wait() for rank in ranks) if ended.code] == []
-    return [torch.load(folder / f"rank{rank}.pt", weights_only=True) for rank in range(2)]
+    return of_two_ranks(of_rank, tmp_path_factory.mktemp("ranks"))
 
 
 @pytest.mark.parametrize("number", range(len(CASES)), ids=["-".join(map(str, case)) for case in CASES])

@@ -77,9 +77,15 @@ def choose_region_score_weight(embedded: EmbeddedSplit) -> float:
 
 
 def region_score_weight(
-    encoder: Encoder, catalogue: Catalogue, config: EvaluateConfig | None = None, progress: bool = True
+    encoder: Encoder,
+    catalogue: Catalogue,
+    config: EvaluateConfig | None = None,
+    progress: bool = True,
+    embedded: EmbeddedSplit | None = None,
 ) -> tuple[float, str]:
     """The weight of the regional score, and what it was chosen on: as configured, stored with the model, or from val.
+
+    ``embedded`` is val with regions, if the caller has it.
 
     Raises:
         E2FashionError: it has to be chosen, and the catalogue has no val.
@@ -95,8 +101,9 @@ def region_score_weight(
             f"'{encoder.name}' has no stored weight of the regional score, and {catalogue.path} has no val to choose "
             "it on: give region_score_weight=1.0, say"
         )
-    template = encoder.template if config.with_tags else encoder.template.without_tags()
-    embedded = embed_catalogue(encoder, catalogue, "val", template, False, config, config.with_tags, progress, True)
+    if embedded is None:
+        template = encoder.template if config.with_tags else encoder.template.without_tags()
+        embedded = embed_catalogue(encoder, catalogue, "val", template, False, config, config.with_tags, progress, True)
     weight = choose_region_score_weight(embedded)
     logger.info("%s: weight %.2f of regions in the score, chosen on val", encoder.name, weight)
     return weight, "val"
@@ -171,14 +178,16 @@ def measure_retrieval(
     config, run = config or EvaluateConfig(), run or RunIdentity()
     template = encoder.template if config.with_tags else encoder.template.without_tags()
     stated = stated_regions(encoder, template) if FullWithRegions.name in config.protocol else []
-    weight, chosen_on = region_score_weight(encoder, catalogue, config, progress) if stated else (0.0, "")
-    options = {item.name: getattr(config, item.name) for item in fields(Sampling)}
-    options |= {"folder": candidates, "stored_in": (catalogue.path / CANDIDATES,)}
-    options |= {"region_score_weight": weight, "weight_chosen_on": chosen_on}
-    protocols = [protocol_named(name, **options) for name in config.protocol]
+    sampling = {item.name: getattr(config, item.name) for item in fields(Sampling)}
+    lists = {"folder": candidates, "stored_in": (catalogue.path / CANDIDATES,)}
+    protocols = [protocol_named(name, **sampling, **lists) for name in config.protocol]
     views = any(protocol.name == "full_multiview" for protocol in protocols)
     data = _data(encoder, catalogue, template, config, config.with_tags, stated)
     embedded = _embed(encoder, data, split, views, config, progress, stated)
+    if stated:
+        val = embedded if split == "val" and not views else None
+        regional = FullWithRegions(*region_score_weight(encoder, catalogue, config, progress, val))
+        protocols = [regional if protocol.name == regional.name else protocol for protocol in protocols]
     texts = data.text_counts(split, encoder.text_stretched_from)
     context = run.context(encoder.name, split, catalogue.fingerprint, template.template)
     how = encoding_of(encoder, config.precision)
