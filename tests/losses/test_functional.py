@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from e2fashion.losses.functional import count_present, info_nce, info_nce_share
+from tests.losses.members import members
 
 
 def embeddings(number: int, width: int = 8, seed: int = 0) -> tuple[Tensor, Tensor]:
@@ -40,10 +41,8 @@ def slow_info_nce(
 @settings(max_examples=40, deadline=None)
 @given(st.data())
 def test_equals_the_loop(data: st.DataObject) -> None:
-    number = data.draw(st.integers(1, 7))
-    present = data.draw(st.lists(st.booleans(), min_size=number, max_size=number))
-    value = data.draw(st.none() | st.lists(st.integers(0, 3), min_size=number, max_size=number))
-    a, b = embeddings(number, seed=data.draw(st.integers(0, 99)))
+    present, value = data.draw(members())
+    a, b = embeddings(len(present), seed=data.draw(st.integers(0, 99)))
     scale = data.draw(st.floats(0.0, 3.0))
     found = info_nce(a, b, torch.tensor(scale), torch.tensor(present), None if value is None else torch.tensor(value))
     assert float(found) == pytest.approx(slow_info_nce(a, b, scale, present, value), abs=2e-5)

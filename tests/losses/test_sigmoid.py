@@ -13,6 +13,7 @@ from torch.nn import functional as F
 from transformers import SiglipConfig, SiglipModel
 
 from e2fashion.losses import ContrastiveLoss, TokenContrast, sigmoid_share, token_info_nce
+from tests.losses.members import members
 
 SCALE, BIAS = torch.tensor(1.0), torch.tensor(-2.0)
 
@@ -38,10 +39,8 @@ def slow_sigmoid(a: Tensor, b: Tensor, present: list[bool], value: list[int] | N
 @settings(max_examples=40, deadline=None)
 @given(st.data())
 def test_equals_the_loop(data: st.DataObject) -> None:
-    number = data.draw(st.integers(1, 7))
-    present = data.draw(st.lists(st.booleans(), min_size=number, max_size=number))
-    value = data.draw(st.none() | st.lists(st.integers(0, 3), min_size=number, max_size=number))
-    a, b = unit(2, number, 8, seed=data.draw(st.integers(0, 99)))
+    present, value = data.draw(members())
+    a, b = unit(2, len(present), 8, seed=data.draw(st.integers(0, 99)))
     values = None if value is None else torch.tensor(value)
     found = sigmoid_share(a, b, SCALE, BIAS, present=torch.tensor(present), value=values)
     assert float(found) == pytest.approx(slow_sigmoid(a, b, present, value), abs=1e-5)
