@@ -249,7 +249,7 @@ def known_row(row: KnownRow, columns: Sequence[Column | Fact]) -> tuple[Cell, ..
 def with_columns(
     table: Table, titles: Sequence[str], cells: Mapping[str, Sequence[Cell]], position: int | None = None
 ) -> Table:
-    """The table with further columns at index ``place`` (None: the end): cells by a row's first text, else ``n/a``."""
+    """The table with columns added at index ``position`` (None: the end): cells by a row's first text, else ``n/a``."""
     position = len(table.header) if position is None else position
     unknown = [Cell(MISSING_VALUE)] * len(titles)
     rows = tuple((*row[:position], *cells.get(row[0].text, unknown), *row[position:]) for row in table.rows)

@@ -81,18 +81,21 @@ def errors_alone(names: Sequence[str]) -> Iterator[None]:
 @contextmanager
 def without_bars() -> Iterator[None]:
     """Hide the bars of Transformers over files that it reads and writes; downloads keep theirs."""
-    from huggingface_hub.utils import are_progress_bars_disabled, enable_progress_bars
+    from huggingface_hub.utils import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
     from transformers.utils import logging as transformers_logging
 
-    shown, downloads_shown = transformers_logging.is_progress_bar_enabled(), not are_progress_bars_disabled()
-    transformers_logging.disable_progress_bar()
-    if downloads_shown:
-        enable_progress_bars()  # those of the hub, which the line above disables as well
+    shown, downloads_hidden = transformers_logging.is_progress_bar_enabled(), are_progress_bars_disabled()
+    if shown:
+        transformers_logging.disable_progress_bar()  # those of the hub too
+        if not downloads_hidden:
+            enable_progress_bars()
     try:
         yield
     finally:
         if shown:
             transformers_logging.enable_progress_bar()
+            if downloads_hidden:
+                disable_progress_bars()
 
 
 def prepare_terminal() -> None:

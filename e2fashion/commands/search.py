@@ -226,7 +226,7 @@ def description(index: ProductIndex) -> str:
     if facts.text_weight:
         lines.append(f"vectors of image and text, {facts.text_weight:g} of it the text")
     if (known := facts.approximation) is not None:
-        lines.append(f"inverted lists: {100 * known.recall:.1f} % of the exact best 10 of {known.queries} {known.of}")
+        lines.append(f"inverted lists: {known.words()}")
     if facts.skipped:
         lines.append(f"{len(facts.skipped)} products skipped, listed in {index.path / 'index.json'}")
     return "\n".join(lines)

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import stat
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO
 
 from e2fashion.types import E2FashionError
+
+logger = logging.getLogger(__name__)
 
 #: Formats of Pillow that are read. EPS and WMF would start other programs, FITS unpacks without a bound, and icons hold
 #: several images of sizes that their header does not give.
@@ -115,6 +118,26 @@ class FoundImages:
         listed = ", ".join(f"{count:,} {ending}" for ending, count in ranked)
         heic = f"; HEIC: {HEIC_REMEDY}" if HEIC_ENDINGS & self.ignored.keys() else ""
         return f"{sum(self.ignored.values()):,} ignored ({listed}){heic}"
+
+
+def image_files(paths: Iterable[Path]) -> list[Path]:
+    """Files as they are, and of a folder all images below it; a warning says what else it holds.
+
+    Raises:
+        E2FashionError: a folder without images, or that cannot be read.
+    """
+    files: list[Path] = []
+    for path in paths:
+        if not path.is_dir():
+            files.append(path)
+            continue
+        inside = find_images(path)
+        if inside.ignored:
+            logger.warning("%s: %s", path, inside.words())
+        if not inside.files:
+            raise E2FashionError(f"the folder '{path}' holds no image ({COMMON_FORMATS})")
+        files += inside.files
+    return files
 
 
 def find_images(folder: Path) -> FoundImages:

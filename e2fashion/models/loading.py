@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from huggingface_hub.utils import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
 from safetensors import safe_open
 from torch import Tensor, nn
 from transformers.configuration_utils import PreTrainedConfig
@@ -79,21 +78,13 @@ def only_our_errors(what: str, remedy: str = REMEDY) -> Iterator[None]:
 @contextmanager
 def _quiet_transformers() -> Iterator[None]:
     """Suppress load reports, tips and short progress bars, but not those of downloads."""
-    verbosity, bars = transformers_logging.get_verbosity(), transformers_logging.is_progress_bar_enabled()
-    no_downloads = are_progress_bars_disabled()
+    verbosity = transformers_logging.get_verbosity()
     transformers_logging.set_verbosity(logging.CRITICAL)
-    if bars:
-        transformers_logging.disable_progress_bar()  # those of the hub too
-        if not no_downloads:
-            enable_progress_bars()
     try:
-        yield
+        with without_bars():
+            yield
     finally:
         transformers_logging.set_verbosity(verbosity)
-        if bars:
-            transformers_logging.enable_progress_bar()
-            if no_downloads:
-                disable_progress_bars()
 
 
 def reason_of(error: BaseException) -> str:
@@ -169,7 +160,7 @@ def load_weights(
     _check_numbers(config, what)
     if folder.is_dir():
         _check_size(model_class, folder, config, what, new)
-    with only_our_errors(what), without_bars():
+    with only_our_errors(what):
         model, report = model_class.from_pretrained(
             str(source),
             config=config,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -14,7 +13,7 @@ from torch import Tensor
 
 from e2fashion.arithmetic import build_device, set_threads
 from e2fashion.config import load_config
-from e2fashion.data.image_files import COMMON_FORMATS, find_images
+from e2fashion.data.image_files import image_files
 from e2fashion.encoder import Encoder, EncoderIdentity, require_single_vectors
 from e2fashion.hub import StoredSource
 from e2fashion.measuring import load_named_encoder
@@ -40,8 +39,6 @@ from e2fashion.tasks.captioning.storage import FACTS_FILE, StoredDecoder, load_d
 from e2fashion.tasks.captioning.tokens import CaptionTokens
 from e2fashion.terminal import progress_bar
 from e2fashion.types import E2FashionError
-
-logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -236,7 +233,9 @@ def caption(config: CaptionRunConfig, progress: bool = True) -> list[CaptionedIm
     Raises:
         E2FashionError: a mistake in the configuration, or a file, decoder or encoder that cannot be read.
     """
-    files = _image_files([Path(path) for path in config.images])
+    if not config.images:
+        raise E2FashionError("Give images to caption: `e2fashion caption run <decoder> <image or folder> ...`.")
+    files = image_files(map(Path, config.images))
     opened = open_decoder(config)
     captioner = opened.captioner(config.reading, config)
     prompts = None
@@ -248,20 +247,3 @@ def caption(config: CaptionRunConfig, progress: bool = True) -> list[CaptionedIm
         embeds = opened.encoder.embed_images(files, config.batch_size)
     captions = captioner.caption(embeds, prompts, progress)
     return [CaptionedImage(*pair) for pair in zip(files, captions, strict=True)]
-
-
-def _image_files(paths: Sequence[Path]) -> list[Path]:
-    files: list[Path] = []
-    for path in paths:
-        if not path.is_dir():
-            files.append(path)
-            continue
-        inside = find_images(path)
-        if inside.ignored:
-            logger.warning("%s: %s", path, inside.words())
-        if not inside.files:
-            raise E2FashionError(f"The folder {path} holds no image ({COMMON_FORMATS}).")
-        files += inside.files
-    if not files:
-        raise E2FashionError("Give images to caption: `e2fashion caption run <decoder> <image or folder> ...`.")
-    return files

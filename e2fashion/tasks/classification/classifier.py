@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -49,7 +50,8 @@ def fill_templates(labels: Sequence[str], templates: Sequence[str]) -> list[str]
         raise E2FashionError(f"templates is the text '{templates}'; give a list of them, as in ['{templates}']")
     if not labels:
         raise E2FashionError("there are no labels: give the names of the classes to choose from")
-    if doubled := next((label for label in labels if list(labels).count(label) > 1), None):
+    counts = Counter(labels)
+    if doubled := next((label for label in labels if counts[label] > 1), None):
         raise E2FashionError(f"the label '{doubled}' occurs more than once: each class needs another name")
     if not all(label.strip() for label in labels):
         raise E2FashionError("a label is empty: each class needs a name")

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from e2fashion.arithmetic import set_threads
-from e2fashion.data.image_files import COMMON_FORMATS, find_images
+from e2fashion.data.image_files import image_files
 from e2fashion.disk import read_json, seal, stored_as, write_json
 from e2fashion.encoder import Encoder, ImageInput, load_encoder
 from e2fashion.measuring import to_device
@@ -111,15 +111,19 @@ class TagPredictor:
         Raises:
             E2FashionError: region features that the encoder lacks, or a file that is missing or holds no image.
         """
-        indices = {
-            item.entity: region_index(self.encoder, item.entity) for item in self.entities if item.features != "global"
-        }
-        whole, regions = image_embeds(self.encoder, images, [item.features for item in self.entities], batch_size)
+        for entity in self.entities:  # refused before anything is encoded
+            if entity.features != "global":
+                region_index(self.encoder, entity.entity)
+        return self.tags_of(*image_embeds(self.encoder, images, [item.features for item in self.entities], batch_size))
+
+    def tags_of(self, images: Tensor | None, regions: Tensor | None) -> list[dict[str, PredictedTag]]:
+        """As :meth:`predict_tags`, from embeddings of images (N, C) and regions (N, E, C)."""
         columns = []
         for entity in self.entities:
-            index = indices.get(entity.entity)
-            region = None if regions is None or index is None else regions[:, index]
-            columns.append(answers(entity, self.probabilities(entity, whole, region)))
+            region = None
+            if entity.features != "global" and regions is not None:
+                region = regions[:, region_index(self.encoder, entity.entity)]
+            columns.append(answers(entity, self.probabilities(entity, images, region)))
         names = [item.entity for item in self.entities]
         return [dict(zip(names, row, strict=True)) for row in zip(*columns, strict=True)]
 
@@ -144,12 +148,7 @@ def predict_tags(config: TagsPredictConfig) -> list[tuple[str, dict[str, Predict
     set_threads(config.threads)
     if not config.images:
         raise E2FashionError("Give the images whose tags are wanted: `e2fashion tags predict <model> shirt.jpg ...`.")
-    images: list[str] = []
-    for given in config.images:
-        found = find_images(Path(given)).files if Path(given).is_dir() else [Path(given)]
-        if not found:
-            raise E2FashionError(f"the folder '{given}' holds no image ({COMMON_FORMATS})")
-        images += map(str, found)
+    images = list(map(str, image_files(map(Path, config.images))))
     predictor = load_tag_predictor(config.model, config.file, config.threshold)
     to_device(predictor.encoder, config.accelerator)
     return list(zip(images, predictor.predict_tags(images, config.batch_size), strict=True))

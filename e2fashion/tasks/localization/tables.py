@@ -16,12 +16,13 @@ Where = tuple[str, str, int]
 
 def selection_tables(records: Sequence[ResultRecord]) -> list[Table]:
     """Two tables per split, catalogue and setting; none where no record speaks of selection."""
-    kinds: dict[tuple[Any, ...], list[ResultRecord]] = {}
-    for record in records:
-        if record.task == SELECTION.task:
-            how = [item for item in settings_of(record).items() if item[0] not in ("entity", "layer", "regions")]
-            kinds.setdefault((record.split, record.data_fingerprint, *how), []).append(record)
-    return [table for alike in kinds.values() for table in (lift_table(alike), detail_table(alike))]
+
+    def kind(record: ResultRecord) -> tuple[Any, ...]:
+        how = [item for item in settings_of(record).items() if item[0] not in ("entity", "layer", "regions")]
+        return (record.split, record.data_fingerprint, *how)
+
+    kinds = SELECTION.grouped(records, kind).values()
+    return [table for alike in kinds for table in (lift_table(alike), detail_table(alike))]
 
 
 def lift_table(records: Sequence[ResultRecord]) -> Table:

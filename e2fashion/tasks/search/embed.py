@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -113,9 +114,10 @@ def write_products(
         )
 
 
-def tags_of(products: Products) -> pa.Table:
-    """The tags of all images."""
-    return products.table(range(len(products.ids))).drop_columns([PRODUCT_ID, VIEW, DESCRIPTION, LOCATION])
+def tags_of(products: Products, positions: Sequence[int] | None = None) -> pa.Table:
+    """The tags of these images (None: of all)."""
+    chosen = range(len(products.ids)) if positions is None else positions
+    return products.table(chosen).drop_columns([PRODUCT_ID, VIEW, DESCRIPTION, LOCATION])
 
 
 @dataclass(frozen=True)
@@ -133,11 +135,9 @@ def _plan(folder: Path, products: Products, typing: Typing, encoder: Encoder | N
     held = open_table(folder).search().select([PRODUCT_ID, VIEW, CONTENT, ROW_SUM]).to_arrow().to_pydict()
     keys = zip(held[PRODUCT_ID], held[VIEW], strict=True)
     stored = dict(zip(keys, zip(held[CONTENT], held[ROW_SUM], strict=True), strict=True))
-    views_held: dict[str, int] = {}
-    for product in held[PRODUCT_ID]:
-        views_held[product] = views_held.get(product, 0) + 1
+    views_held = Counter(held[PRODUCT_ID])
     changed, embedded, replaced = [], set(), []
-    count = 0
+    unchanged = 0
     for positions in _whole_products(products.ids, ROWS_AT_ONCE):
         rows = _rows(products, positions, typing, encoder)
         by_product: dict[str, list[tuple[int, bool, bool]]] = {}
@@ -146,15 +146,14 @@ def _plan(folder: Path, products: Products, typing: Typing, encoder: Encoder | N
             known = stored.get((product, view), (None, None))
             by_product.setdefault(product, []).append((position, known[0] == content, known == (content, row_sum)))
         for product, images in by_product.items():
-            count += 1
             if all(same for _, _, same in images) and len(images) == views_held.get(product):
+                unchanged += 1
                 continue
             changed += [position for position, _, _ in images]
             embedded |= {position for position, has_vector, _ in images if not has_vector}
             if product in views_held:
                 replaced.append(product)
-    products_changed = len(dict.fromkeys(products.ids[position].as_py() for position in changed))
-    return _Plan(changed, embedded, replaced, count - products_changed)
+    return _Plan(changed, embedded, replaced, unchanged)
 
 
 def _whole_products(ids: pa.Array, at_least: int, positions: Sequence[int] | None = None) -> Iterator[list[int]]:
@@ -202,9 +201,10 @@ def _rows(products: Products, positions: Sequence[int], typing: Typing, encoder:
 def _with_new_tags(folder: Path, products: Products) -> IndexFacts:
     """The facts of an index, after columns for tags that it lacks were added to its table."""
     facts = IndexFacts.load(folder)
-    tags = tags_of(products)
-    if set(tags.column_names) <= set(facts.typing.kinds):
+    columns = tags_of(products, range(min(1, len(products.ids)))).column_names
+    if set(columns) <= set(facts.typing.kinds):
         return facts
+    tags = tags_of(products)
     with writing(folder) as facts:
         typing = facts.typing.extended(tags)
         table = open_table(folder)

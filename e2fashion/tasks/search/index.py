@@ -151,7 +151,8 @@ class ProductIndex:
                 f"'{self.facts.encoder.name}'"
             )
         scores, rows = snapshot.nearest(query, Conditions.of(where), top, views, engine)
-        return [snapshot.hits(*each) for each in zip(rows.tolist(), scores.tolist(), strict=True)]
+        hits, kept = snapshot.hits(rows.flatten().tolist(), scores.flatten().tolist()), rows.shape[1]
+        return [hits[query * kept : (query + 1) * kept] for query in range(len(rows))]
 
     def checked_encoder(self) -> Encoder:
         """The encoder of queries; an E2FashionError where the index was opened without."""
@@ -248,5 +249,5 @@ def search(config: SearchConfig, index: ProductIndex | None = None, image: Image
     known = index.facts.approximation
     method = "exact"
     if known is not None and index.snapshot().is_approximate(views, engine):
-        method = f"approximate: finds {100 * known.recall:.1f} % of the exact best 10 of {known.queries} {known.of}"
+        method = f"approximate: finds {known.words()}"
     return SearchResult(hits, len(index), method)

@@ -93,7 +93,7 @@ def recommend(
         row = int(snapshot.firsts[snapshot.product(config.product)])
         (first,) = snapshot.hits([row], [1.0])
         left &= rows != row
-    found: list[GradedHit] = []
+    path: list[tuple[int, float]] = []
     for step in range(1, config.steps + 1):
         if not left.any():
             break
@@ -102,10 +102,13 @@ def recommend(
         reached = (start + way * direction).norm()
         score = ((similarity + way * grade) / reached).masked_fill(~left, -torch.inf)
         best = int(score.argmax())
-        (hit,) = snapshot.hits([int(rows[best])], [float(score[best])])
-        found.append(GradedHit(hit, float(similarity[best]), float(grade[best])))
+        path.append((best, float(score[best])))
         left &= grade > grade[best]
-    return Recommendations(found, start_grade, first)
+    hits = snapshot.hits([int(rows[best]) for best, _ in path], [cosine for _, cosine in path])
+    graded = [
+        GradedHit(hit, float(similarity[best]), float(grade[best])) for hit, (best, _) in zip(hits, path, strict=True)
+    ]
+    return Recommendations(graded, start_grade, first)
 
 
 def _center(gallery: Tensor, query: Tensor, support: int) -> Tensor:

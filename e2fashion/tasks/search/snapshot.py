@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -73,8 +73,8 @@ class Hit:
     source: str
     view: int = 0
 
-    def image(self) -> Image.Image:
-        """Its image, from its catalogue or file.
+    def image(self, load: Callable[[str], Catalogue] = Catalogue.load) -> Image.Image:
+        """Its image, from its file or its catalogue, which ``load`` opens.
 
         Raises:
             E2FashionError: it is not there any more.
@@ -83,7 +83,7 @@ class Hit:
             if not self.source:
                 return read_image(self.location)
             split, _, row = self.location.rpartition("/")
-            return read_stored(Catalogue.load(self.source).split(split)[int(row)]["image"])
+            return read_stored(load(self.source).split(split)[int(row)]["image"])
         except (ImageError, IndexError, KeyError, ValueError) as error:
             raise E2FashionError(
                 f"the image of product '{self.product_id}' is not at {self.source or self.location} any more "

@@ -81,6 +81,10 @@ class Approximation:
     queries: int
     of: str
 
+    def words(self) -> str:
+        """The recall as messages state it."""
+        return f"{100 * self.recall:.1f} % of the exact best 10 of {self.queries} {self.of}"
+
 
 @dataclass(frozen=True)
 class IndexFacts:
@@ -212,9 +216,9 @@ def tag_types(schema: pa.Schema) -> dict[str, pa.DataType]:
 
 def fitted(rows: pa.Table, schema: pa.Schema) -> pa.Table:
     """Rows with the columns of a table; those that they lack are null."""
-    lacking = [pa.nulls(len(rows), item.type) for item in schema if item.name not in rows.column_names]
-    names = [*rows.column_names, *(item.name for item in schema if item.name not in rows.column_names)]
-    return pa.table([*rows.columns, *lacking], names=names).select(schema.names).cast(schema)
+    known = set(rows.column_names)
+    columns = {item.name: rows[item.name] if item.name in known else pa.nulls(len(rows), item.type) for item in schema}
+    return pa.table(columns).cast(schema)
 
 
 def row_sums(rows: pa.Table) -> list[str]:

@@ -16,11 +16,10 @@ COLUMNS = {
 
 def search_tables(records: Sequence[ResultRecord]) -> list[Table]:
     """One table per split, catalogue, kind of query and notion of a right answer; none without such records."""
-    kinds: dict[tuple[str, ...], list[ResultRecord]] = {}
-    for record in records:
-        if record.task == SEARCH.task:
-            key = (record.protocol, record.positives, record.split, record.data_fingerprint)
-            kinds.setdefault((*key, str(record.extra.get("templates"))), []).append(record)
+    kinds = SEARCH.grouped(
+        records,
+        lambda one: (one.protocol, one.positives, one.split, one.data_fingerprint, str(one.extra.get("templates"))),
+    )
     return [_table(group) for group in kinds.values()]
 
 

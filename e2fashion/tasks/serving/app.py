@@ -32,7 +32,7 @@ from e2fashion.tasks.serving.bodies import (
     TagsBody,
 )
 from e2fashion.tasks.serving.config import KEY_VARIABLE, ServeConfig
-from e2fashion.tasks.serving.guards import BodyLimit, Metrics, Observed
+from e2fashion.tasks.serving.guards import BodyLimit, Metrics, Observed, error_response
 from e2fashion.tasks.serving.work import Answer, Work
 
 PAGE = Path(__file__).parent / "page"
@@ -41,8 +41,6 @@ POLICY = {
     "Content-Security-Policy": "default-src 'self'; img-src 'self' data:; frame-ancestors 'none'",
     "Cache-Control": "no-cache",
 }
-KINDS = {400: "invalid_request_error", 401: "authentication_error", 404: "not_found_error", 503: "overloaded_error"}
-"""OpenAI's types of errors by status; others: by their first digit."""
 
 
 class Queues(Protocol):
@@ -159,9 +157,9 @@ def _open_routes(service: Service) -> APIRouter:
 def _routes(service: Service) -> APIRouter:
     router = APIRouter()
 
-    async def answer(body: Body) -> Any:
-        work: Work = body.work(service.config)  # type: ignore[attr-defined]
-        return await service.ask(work, body.model)
+    async def answer(body: Body) -> dict[str, Any]:
+        result: dict[str, Any] = await service.ask(body.work(service.config), body.model)
+        return result
 
     @router.post("/v1/embeddings")
     async def embeddings(body: EmbeddingsBody) -> dict[str, Any]:
@@ -187,27 +185,27 @@ def _routes(service: Service) -> APIRouter:
     @router.post("/search")
     async def search(body: SearchBody) -> dict[str, Any]:
         """The nearest products of the index, best first."""
-        return dict(await answer(body))
+        return await answer(body)
 
     @router.post("/recommend")
     async def recommend(body: RecommendBody) -> dict[str, Any]:
         """Products from a start towards a text, each further along than the one before."""
-        return dict(await answer(body))
+        return await answer(body)
 
     @router.post("/classify")
     async def classify(body: ClassifyBody) -> dict[str, Any]:
         """The nearest of the given labels for each image."""
-        return dict(await answer(body))
+        return await answer(body)
 
     @router.post("/tags")
     async def tags(body: TagsBody) -> dict[str, Any]:
         """The tags of each image; null where the model is not sure."""
-        return dict(await answer(body))
+        return await answer(body)
 
     @router.post("/explain")
     async def explain(body: ExplainBody) -> dict[str, Any]:
         """Where the model looks: occlusion maps of texts, selection maps of an E2's entities."""
-        return dict(await answer(body))
+        return await answer(body)
 
     @router.get("/metrics")
     async def metrics() -> Response:
@@ -233,12 +231,6 @@ def _key_check(key: str | None) -> Callable[..., None]:
             raise RequestError("give the key of this service, as Authorization: Bearer <key> or X-API-Key: <key>", 401)
 
     return check
-
-
-def error_response(message: str, status: int) -> JSONResponse:
-    """An error in the shape of OpenAI's API."""
-    kind = KINDS.get(status, "invalid_request_error" if status < 500 else "server_error")
-    return JSONResponse({"error": {"message": message, "type": kind, "code": status}}, status)
 
 
 def _request_error(request: Request, error: Exception) -> JSONResponse:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -16,6 +16,7 @@ from PIL import Image
 from torch import Tensor
 
 from e2fashion.arithmetic import set_threads
+from e2fashion.data.catalogue import Catalogue
 from e2fashion.data.decode import read_pixels
 from e2fashion.data.images import read_image
 from e2fashion.disk import DamagedError
@@ -25,7 +26,6 @@ from e2fashion.tasks.classification.classifier import check_region_weight, embed
 from e2fashion.tasks.classification.tag_predictor import (
     NAME,
     TagPredictor,
-    answers,
     load_tag_predictor,
     tag_probabilities,
 )
@@ -176,15 +176,17 @@ class Backend:
         weight, index = options["weight"], self._checked_index()
         query = texts if not len(images) else images if not len(texts) else weight * texts + (1 - weight) * images
         [hits] = index.nearest(F.normalize(query, dim=-1), options["where"], options["top"])
-        return {"products": len(index), "hits": [_hit(hit, options["thumbnail"]) for hit in hits]}
+        load = lru_cache(None)(Catalogue.load)
+        return {"products": len(index), "hits": [_hit(hit, options["thumbnail"], load) for hit in hits]}
 
     def _recommend(self, options: dict[str, Any], items: Sequence[Item]) -> dict[str, Any]:
         index = self._checked_index()
         given = {key: options[key] for key in ("product", "text", "away", "where", "steps")}
         image = next((item for item in items if not isinstance(item, str)), None)
         path = recommend(RecommendConfig(index=str(index.path), **given), index, image)
+        load = lru_cache(None)(Catalogue.load)
         hits = [
-            {**_hit(item.hit, options["thumbnail"]), "grade": item.grade, "similarity": item.similarity}
+            {**_hit(item.hit, options["thumbnail"], load), "grade": item.grade, "similarity": item.similarity}
             for item in path.hits
         ]
         return {"start_grade": path.start_grade, "hits": hits}
@@ -242,15 +244,12 @@ class Backend:
             raise E2FashionError(
                 "this service has no tags: fit them by `e2fashion tags fit <model> data=<catalogue>` and start it again"
             )
-        found: list[dict[str, Any]] = [{} for _ in images]
-        for entity in self.tags.entities:
-            of_entity = None
-            if entity.features != "global" and regions is not None:
-                of_entity = regions[:, region_index(self.encoder, entity.entity)]
-            predicted = answers(entity, self.tags.probabilities(entity, images, of_entity))
-            for tags, tag in zip(found, predicted, strict=True):
-                tags[entity.entity] = {"value": tag.value, "nearest": tag.best, "probability": tag.score}
-        return {"images": found}
+        return {
+            "images": [
+                {name: {"value": tag.value, "nearest": tag.best, "probability": tag.score} for name, tag in row.items()}
+                for row in self.tags.tags_of(images, regions)
+            ]
+        }
 
     def describe(self) -> dict[str, Any]:
         """What the service can do: the model, its width and entities, the index, the tags that are predicted."""
@@ -265,8 +264,11 @@ class Backend:
         }
 
 
-def _hit(hit: Hit, thumbnail: int) -> dict[str, Any]:
-    """A hit as JSON; with a side ``thumbnail`` in pixels also its image, a JPEG as a data URI (null: it is gone)."""
+def _hit(hit: Hit, thumbnail: int, load: Callable[[str], Catalogue]) -> dict[str, Any]:
+    """A hit as JSON; with a side ``thumbnail`` in pixels also its image, a JPEG as a data URI (null: it is gone).
+
+    ``load`` opens a catalogue once for all hits of a request.
+    """
     result: dict[str, Any] = {
         "id": hit.product_id,
         "score": hit.score,
@@ -275,7 +277,7 @@ def _hit(hit: Hit, thumbnail: int) -> dict[str, Any]:
     }
     if thumbnail:
         try:
-            image = hit.image()
+            image = hit.image(load)
             image.thumbnail((thumbnail, thumbnail))
             result["image"] = _data_uri(image)
         except E2FashionError:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import binascii
 import json
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal, TypeAlias
@@ -38,6 +37,14 @@ class Body(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     model: ModelName = None
+
+    def work(self, config: ServeConfig) -> Work:
+        """What the body asks for.
+
+        Raises:
+            RequestError: it is beyond the limits of ``config``.
+        """
+        raise NotImplementedError
 
 
 class ImageItem(BaseModel):
@@ -202,5 +209,5 @@ def _image_bytes(uri: str) -> bytes:
         )
     try:
         return base64.b64decode(data, validate=True)
-    except (binascii.Error, ValueError) as error:
+    except ValueError as error:
         raise RequestError(f"the base64 of an image is damaged ({error})") from error

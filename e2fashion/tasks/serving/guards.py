@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import time
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from e2fashion.tasks.serving.work import Answer, Work
@@ -13,6 +13,8 @@ from e2fashion.tasks.serving.work import Answer, Work
 DRAINED = 8
 """A body of up to so many limits is read, and forgotten, before its refusal: a client hears it only after sending."""
 BATCHES = (1, 2, 4, 8, 16, 32, 64)
+KINDS = {400: "invalid_request_error", 401: "authentication_error", 404: "not_found_error", 503: "overloaded_error"}
+"""OpenAI's types of errors by status; others: by their first digit."""
 SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 
 
@@ -84,16 +86,19 @@ class BodyLimit:
             return
         parts, size, more = [], 0, True
         while more and size <= DRAINED * self.limit:
-            message = await receive()
-            if message["type"] == "http.disconnect":
+            received = await receive()
+            if received["type"] == "http.disconnect":
                 return
-            part = message.get("body", b"")
+            part = received.get("body", b"")
             size += len(part)
             if size <= self.limit:
                 parts.append(part)
-            more = message.get("more_body", False)
+            more = received.get("more_body", False)
         if size > self.limit:
-            await self._refuse(size, send)
+            message = f"a body of {size / 1e6:,.1f} MB or more; this service takes up to {self.limit / 1e6:g} MB"
+            response = error_response(message, 413)
+            response.headers["connection"] = "close"
+            await response(scope, receive, send)
             return
         body = [{"type": "http.request", "body": b"".join(parts), "more_body": False}]
 
@@ -102,11 +107,8 @@ class BodyLimit:
 
         await self.app(scope, replay, send)
 
-    async def _refuse(self, size: int, send: Send) -> None:
-        message = f"a body of {size / 1e6:,.1f} MB or more; this service takes up to {self.limit / 1e6:g} MB"
-        error = {"message": message, "type": "invalid_request_error", "code": 413}
-        content = json.dumps({"error": error}).encode()
-        headers = [(b"content-type", b"application/json"), (b"connection", b"close")]
-        headers.append((b"content-length", str(len(content)).encode()))
-        await send({"type": "http.response.start", "status": 413, "headers": headers})
-        await send({"type": "http.response.body", "body": content})
+
+def error_response(message: str, status: int) -> JSONResponse:
+    """An error in the shape of OpenAI's API."""
+    kind = KINDS.get(status, "invalid_request_error" if status < 500 else "server_error")
+    return JSONResponse({"error": {"message": message, "type": kind, "code": status}}, status)
