@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -154,7 +154,7 @@ def evaluate(config: IndexEvaluateConfig, arguments: Arguments) -> str:
 
 @COMMANDS.add(
     "search",
-    "<index> text=... [image=<image>] [where.<tag>=<value>] [top=10] [figure=<file.png>]",
+    "<index> text=... [image=<image>] [where.<tag>=<value>] [tags.<entity>=<tag>] [top=10] [figure=<file.png>]",
     "find products by text, image or both",
     SearchConfig,
     positional=("index",),
@@ -166,7 +166,7 @@ def search(config: SearchConfig, arguments: Arguments) -> str:
     from e2fashion.tasks.search.index import search
 
     found = search(config)
-    query = _query(config)
+    query = _query(config) + _with_tags(found.tags)
     rows = [[str(rank), f"{hit.score:.4f}", *_cells(hit)] for rank, hit in enumerate(found.hits, start=1)]
     table = columns(["", "score", "product", "description", "tags"], rows)
     lines = [f"{query} among {found.products:,} products of {config.index} ({found.method})", "", table]
@@ -225,6 +225,8 @@ def description(index: ProductIndex) -> str:
     ]
     if facts.text_weight:
         lines.append(f"vectors of image and text, {facts.text_weight:g} of it the text")
+    if facts.regions:
+        lines.append(f"vectors of image and regions ({', '.join(facts.regions)}), which weigh {facts.region_weight:g}")
     if (known := facts.approximation) is not None:
         lines.append(f"inverted lists: {known.words()}")
     if facts.skipped:
@@ -252,6 +254,10 @@ def _query(config: SearchConfig) -> str:
     ]
     conditions += [config.filter] if config.filter else []
     return " + ".join(parts) + (f" where {', '.join(conditions)}" if conditions else "")
+
+
+def _with_tags(tags: Mapping[str, str]) -> str:
+    return f" with {', '.join(f'{entity} {value}' for entity, value in tags.items())}" if tags else ""
 
 
 def _listed(value: Any) -> str:

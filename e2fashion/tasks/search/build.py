@@ -122,6 +122,11 @@ def build_index(
                     f"'{folder}' holds an index of other products, or they have changed since: use 'e2fashion index "
                     "sync', or choose another output"
                 )
+            if isinstance(config, ContentConfig) and (config.similarity != "global") != bool(facts.regions):
+                raise E2FashionError(
+                    f"the index {folder} was built with another similarity than {config.similarity}: choose another "
+                    "output, or leave similarity as it was"
+                )
             if facts.complete:
                 logger.info("%s holds these products already", folder)
                 return open_index(folder, encoder)
@@ -214,6 +219,8 @@ def _start(folder: Path, encoder: Encoder, source: str, products: Products, conf
         raise E2FashionError(f"'{folder}' is no index and not empty: choose another folder for the index")
     config = config if isinstance(config, ContentConfig) else ContentConfig()
     typing = decide_typing(tags_of(products), config.numbers, config.texts, config.lists)
+    regions = [] if config.similarity == "global" else [entity.name for entity in encoder.entities]
+    region_weight = 0.0 if config.similarity == "global" else _region_weight(encoder, config)
     with naming(folder):
         folder.mkdir(parents=True, exist_ok=True)
     transform, location = encoder.transform, StoredSource.of(source, folder)
@@ -223,13 +230,29 @@ def _start(folder: Path, encoder: Encoder, source: str, products: Products, conf
     weight = 0.0
     if config.vector == "image_text":
         weight = choose_text_weight(encoder, products) if config.text_weight is None else config.text_weight
-    created_by = f"e2fashion {__version__}"
-    start_index(folder, IndexFacts(identity, products.origin, typing=typing, text_weight=weight, created_by=created_by))
+    facts = IndexFacts(identity, products.origin, typing=typing, text_weight=weight, regions=regions)
+    start_index(folder, replace(facts, region_weight=region_weight, created_by=f"e2fashion {__version__}"))
+
+
+def _region_weight(encoder: Encoder, config: ContentConfig) -> float:
+    """The weight of the regional score, as configured or as it is stored with the model."""
+    if not encoder.entities:
+        raise E2FashionError(
+            f"'{encoder.name}' has no regions: build the index with similarity=global, or give a model trained with "
+            "model.entities"
+        )
+    stored = getattr(encoder.model.config, "region_score_weight", None)
+    weight = stored if config.region_weight is None else config.region_weight
+    if weight is None:
+        raise E2FashionError(
+            f"'{encoder.name}' has no stored weight of the regional score: give region_weight=1.0, say"
+        )
+    return float(weight)
 
 
 def start_index(folder: Path, facts: IndexFacts, rows: pa.Table | None = None) -> None:
     """Write an index that is empty and not complete, or complete with all ``rows``; the facts come last."""
-    schema = table_schema(facts.encoder.dimension, facts.typing.types)
+    schema = table_schema(facts.width, facts.typing.types)
     table = create_table(folder, schema)
     if rows is not None:
         table.add(fitted(rows, schema))

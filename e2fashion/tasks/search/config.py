@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -10,6 +11,16 @@ from omegaconf import MISSING
 from e2fashion.literals import TEXT_VALUES
 from e2fashion.options import Computing, Preprocessing
 from e2fashion.types import E2FashionError
+
+
+def check_score_weight(weight: float | None) -> None:
+    """Refuse a weight of the regional score that is none.
+
+    Raises:
+        E2FashionError: it is negative or not finite.
+    """
+    if weight is not None and not 0.0 <= weight < math.inf:
+        raise E2FashionError(f"region_weight is {weight}; give a number from 0")
 
 
 @dataclass
@@ -53,8 +64,15 @@ class ContentConfig(EmbedConfig):
     """The text's share of such a vector, from 0 to 1; null: the one with which the names of tags find most
     products that carry them, on the catalogue's val split."""
 
+    similarity: Literal["global", "global+regions"] = "global"
+    """What a vector is compared by: the image alone, or also the regions of the model's entities, which the tags that a
+    query states are compared with. Source: ours, docs/method.md."""
+    region_weight: float | None = None
+    """Weight of the tags' similarity to their regions in that score; null: the one that is stored with the model."""
+
     def __post_init__(self) -> None:
         super().__post_init__()
+        check_score_weight(self.region_weight)
         if self.text_weight is not None and not 0.0 <= self.text_weight <= 1.0:
             raise E2FashionError(f"text_weight is {self.text_weight}; give the text's share, from 0 to 1")
 
@@ -173,6 +191,11 @@ class SearchConfig(QueryConfig):
     """The image to search for."""
     weight: float = 0.5
     """The text's share of a query of both, from 0 to 1."""
+    tags: dict[str, str] = field(default_factory=dict, metadata={TEXT_VALUES: True})
+    """Tags to compare with the regions of their entities, in an index with ``similarity=global+regions``:
+    ``tags.brand=Nike``. None: those of the index's products that the text names."""
+    region_weight: float | None = None
+    """Weight of that in the score; null: the index's, 0: the global score."""
     top: int = 10
     """Number of products."""
     views: Literal["best", "mean", "first"] = "best"

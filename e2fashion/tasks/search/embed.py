@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from e2fashion.data.transforms import ImageTransform
+from e2fashion.embedding import join_regions
 from e2fashion.encoder import Encoder
 from e2fashion.tasks.search.config import EmbedConfig
 from e2fashion.tasks.search.sources import Products
@@ -99,10 +100,9 @@ def write_products(
                         skipped[product] = problem
                 if readable:
                     positions = [position for position, _ in readable]
-                    embedded = encoder.embed_squares(torch.stack([square for _, square in readable]))
-                    if facts.text_weight:
-                        texts = texts_of(encoder, products, positions)
-                        embedded = joined(embedded, texts, encoder.embed_texts(texts), facts.text_weight)
+                    embedded = _embed(
+                        encoder, torch.stack([square for _, square in readable]), products, positions, facts
+                    )
                     vectors.update(zip(positions, embedded.half(), strict=True))
                 bar.update(len(batch))
             vectors |= _stored_vectors(folder, products, [each for each in part if each not in plan.embedded])
@@ -168,11 +168,23 @@ def _whole_products(ids: pa.Array, at_least: int, positions: Sequence[int] | Non
         yield found
 
 
-def texts_of(encoder: Encoder, products: Products, positions: Sequence[int]) -> list[str]:
-    """The texts of images by the encoder's template; empty where a product has none."""
-    return [
-        encoder.template.render(row, row[DESCRIPTION] or "").strip() for row in products.table(positions).to_pylist()
-    ]
+def _embed(
+    encoder: Encoder, squares: Tensor, products: Products, positions: Sequence[int], facts: IndexFacts
+) -> Tensor:
+    """The vectors (n, W) of images, joined with their texts and regions as the index has it."""
+    if facts.regions:
+        images, regions = encoder.embed_images_and_regions(squares, len(squares))
+    else:
+        images, regions = encoder.embed_squares(squares), None
+    if facts.text_weight:
+        texts = texts_of(encoder, products.table(positions))
+        images = joined(images, texts, encoder.embed_texts(texts), facts.text_weight)
+    return images if regions is None else join_regions(images, regions)
+
+
+def texts_of(encoder: Encoder, rows: pa.Table) -> list[str]:
+    """The texts of a source's rows by the encoder's template; empty where a product has none."""
+    return [encoder.template.render(row, row[DESCRIPTION] or "").strip() for row in rows.to_pylist()]
 
 
 def joined(images: Tensor, texts: Sequence[str], text_embeds: Tensor, weight: float) -> Tensor:
@@ -186,12 +198,13 @@ def _rows(products: Products, positions: Sequence[int], typing: Typing, encoder:
 
     The texts by the template of an ``encoder`` belong to what a vector is made from.
     """
-    rows = typing.typed(products.table(positions))
+    given = products.table(positions)
+    rows = typing.typed(given)
     source = products.origin.path if products.origin.kind == "catalogue" else ""
     rows = rows.append_column(SOURCE, pa.array([source] * len(rows), pa.string()))
     contents = [xxhash.xxh3_128_hexdigest(products.content(position)) for position in positions]
     if encoder is not None:
-        texts = texts_of(encoder, products, positions)
+        texts = texts_of(encoder, given)
         both = zip(contents, texts, strict=True)
         contents = [xxhash.xxh3_128_hexdigest(f"{of_image} {text}".encode()) for of_image, text in both]
     rows = rows.append_column(CONTENT, pa.array(contents, pa.string()))
@@ -208,7 +221,7 @@ def _with_new_tags(folder: Path, products: Products) -> IndexFacts:
     with writing(folder) as facts:
         typing = facts.typing.extended(tags)
         table = open_table(folder)
-        schema = table_schema(facts.encoder.dimension, typing.types)
+        schema = table_schema(facts.width, typing.types)
         if new := [item for item in schema if item.name not in table.schema.names]:
             table.add_columns(new)
         facts = replace(facts, typing=typing)

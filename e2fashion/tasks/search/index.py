@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
+import pyarrow as pa
+import torch
 from torch import Tensor
 
 from e2fashion.arithmetic import set_threads
+from e2fashion.data.text import normalize_text
 from e2fashion.disk import reading
+from e2fashion.embedding import join_regions, share_of_tags
 from e2fashion.encoder import Encoder, ImageInput, load_encoder
 from e2fashion.measuring import to_device
-from e2fashion.tasks.search.config import OpenIndexConfig, QueryConfig, SearchConfig
-from e2fashion.tasks.search.query import Conditions, Where, encode_query
+from e2fashion.tasks.search.config import OpenIndexConfig, QueryConfig, SearchConfig, check_score_weight
+from e2fashion.tasks.search.query import Conditions, Where, check_text, encode_query, suggest, tags_in
 from e2fashion.tasks.search.snapshot import Engine, Hit, Snapshot, Views
 from e2fashion.tasks.search.storage import REMEDY, IndexFacts, open_table
 from e2fashion.types import E2FashionError
@@ -22,11 +26,12 @@ from e2fashion.types import E2FashionError
 
 @dataclass(frozen=True)
 class SearchResult:
-    """Hits, best first; the number of products in the index, and the method."""
+    """Hits, best first; the number of products in the index, the method, and the tags that count in the score."""
 
     hits: list[Hit]
     products: int
     method: str
+    tags: dict[str, str] = field(default_factory=dict)
 
 
 class ProductIndex:
@@ -98,9 +103,9 @@ class ProductIndex:
         return self._snapshot
 
     def vector_of(self, product_id: str) -> Tensor:
-        """The stored vector of a product's first view: (1, C) fp32."""
+        """The stored vector of a product's first view, without its regions: (1, C) fp32."""
         snapshot = self.snapshot()
-        return snapshot.vectors[snapshot.firsts[[snapshot.product(product_id)]]]
+        return snapshot.vectors[snapshot.firsts[[snapshot.product(product_id)]], : snapshot.dimension]
 
     def search(
         self,
@@ -111,29 +116,79 @@ class ProductIndex:
         top: int = 10,
         views: Views = "best",
         engine: Engine = "auto",
+        tags: Mapping[str, str] | None = None,
+        region_weight: float | None = None,
     ) -> list[Hit]:
         """The products nearest to a text, an image, or both, best first.
 
         With both the query is the normalized ``weight`` x text + (1 - ``weight``) x image. ``where`` maps tags to a
         value, a list of which any will do, or None; :class:`~e2fashion.tasks.search.query.Conditions` say more.
-        ``views`` are the vectors of a product that count; ``engine`` ``auto`` is exact up to a million images.
+        ``views`` are the vectors of a product that count; ``engine`` ``auto`` is exact up to a million images. With
+        regions ``tags`` by entity, else :meth:`stated_tags`, join the score with ``region_weight``.
 
         Raises:
             E2FashionError: no query, an encoder other than the index was built with, an unknown tag.
         """
-        return self.nearest(encode_query(self.checked_encoder(), text, image, weight), where, top, views, engine)[0]
+        query = encode_query(self.checked_encoder(), text, image, weight)
+        query = self.with_tags(query, [self.stated_tags(text, tags)], region_weight)
+        return self.nearest(query, where, top, views, engine)[0]
 
     def retrieval(
         self, queries: Sequence[str], top: int = 10, where: Where | Conditions | None = None
     ) -> list[list[str]]:
         """The ids of the best products for every text, as FashionCLIP's method of that name."""
-        encoder = self.checked_encoder()
         if isinstance(queries, str):
             raise E2FashionError(f"give a list of texts, as in [{queries!r}]; search() takes one text")
         for query in queries:
-            encode_query(encoder, query, None)  # refuses an empty one
-        found = self.nearest(encoder.embed_texts(list(queries)), where=where, top=top)
+            check_text(query)
+        found = self.nearest(self.embed_queries(queries), where=where, top=top)
         return [[hit.product_id for hit in hits] for hits in found]
+
+    def embed_queries(self, texts: Sequence[str]) -> Tensor:
+        """The vectors of texts with the tags that each names: (Q, C), or (Q, (1 + E) C) with regions."""
+        values, embeds = self._values(), self.checked_encoder().embed_texts(list(texts))
+        return self.with_tags(embeds, [tags_in(text, values) for text in texts])
+
+    def stated_tags(self, text: str | None = None, tags: Mapping[str, str] | None = None) -> dict[str, str]:
+        """The tags of a query by entity: ``tags``, else those of the index's products that ``text`` names.
+
+        Raises:
+            E2FashionError: ``tags`` of an entity without a region in the index, or without a value.
+        """
+        for entity, value in (tags or {}).items():
+            self._require_regions(f"tags.{entity}")
+            if entity not in self.facts.regions:
+                near = suggest(entity, self.facts.regions)
+                raise E2FashionError(f"the model of {self.path} has no entity '{entity}': choose from {near}")
+            if not value.strip():
+                raise E2FashionError(f"tags.{entity} is empty: give the tag to look for, or leave it out")
+        return dict(tags) if tags else tags_in(text, self._values()) if text else {}
+
+    def with_tags(
+        self, query: Tensor, stated: Sequence[Mapping[str, str]], region_weight: float | None = None
+    ) -> Tensor:
+        """Queries (Q, C) with the tags that each states: (Q, (1 + E) C), or unchanged where none states any.
+
+        Their inner products with the index's vectors are the regional score, see
+        :func:`~e2fashion.embedding.join_regions`.
+
+        Raises:
+            E2FashionError: a weight below 0, or one for an index without regions.
+        """
+        check_score_weight(region_weight)
+        if region_weight is not None:
+            self._require_regions("region_weight")
+        values = list(dict.fromkeys(value for tags in stated for value in tags.values()))
+        if not values:
+            return query
+        embed_of = dict(zip(values, self.checked_encoder().embed_tags(values), strict=True))
+        regions = self.facts.regions
+        parts = torch.zeros(len(query), len(regions), query.shape[1])
+        for row, tags in enumerate(stated):
+            for entity, value in tags.items():
+                parts[row, regions.index(entity)] = embed_of[value]
+        weight = self.facts.region_weight if region_weight is None else region_weight
+        return join_regions(query, share_of_tags(parts, weight))
 
     def nearest(
         self,
@@ -143,9 +198,9 @@ class ProductIndex:
         views: Views = "best",
         engine: Engine = "auto",
     ) -> list[list[Hit]]:
-        """The best products for every L2-normalized vector (Q, C), by the inner product."""
+        """The best products for every vector by the inner product: (Q, C) L2-normalized, or from :meth:`with_tags`."""
         width, snapshot = self.facts.encoder.dimension, self.snapshot()
-        if query.shape[-1] != width:
+        if query.shape[-1] not in (width, self.facts.width):
             raise E2FashionError(
                 f"queries of width {query.shape[-1]} for an index of width {width}: embed them with "
                 f"'{self.facts.encoder.name}'"
@@ -159,6 +214,25 @@ class ProductIndex:
         if self.encoder is None:
             raise E2FashionError(f"{self.path} was opened without an encoder, which texts and images need: give one")
         return self.encoder
+
+    def _values(self) -> dict[str, dict[str, str]]:
+        """The values that the index's products have of each entity with a region, by their normalized text."""
+        if not self.facts.regions:
+            return {}
+        snapshot = self.snapshot()
+        texts = {name for name, kind in snapshot.tags.items() if not pa.types.is_floating(kind)}
+        return {
+            entity.name: {normalize_text(value): value for value in snapshot.values_of(entity.column)}
+            for entity in self.checked_encoder().entities
+            if entity.column in texts
+        }
+
+    def _require_regions(self, key: str) -> None:
+        if not self.facts.regions:
+            raise E2FashionError(
+                f"{key} needs regions, and the vectors of {self.path} have none: build it with "
+                "similarity=global+regions, or filter by where.<tag>=<value>"
+            )
 
 
 def check_same_encoder(path: Path, facts: IndexFacts, encoder: Encoder) -> None:
@@ -245,9 +319,12 @@ def search(config: SearchConfig, index: ProductIndex | None = None, image: Image
     index = index or open_index(config.index, load_index_encoder(config), config.verify)
     image = config.image if image is None else image
     views, engine = config.views, config.engine
-    hits = index.search(config.text, image, config.weight, conditions_of(config), config.top, views, engine)
+    tags = index.stated_tags(config.text, config.tags)
+    hits = index.search(
+        config.text, image, config.weight, conditions_of(config), config.top, views, engine, tags, config.region_weight
+    )
     known = index.facts.approximation
     method = "exact"
     if known is not None and index.snapshot().is_approximate(views, engine):
         method = f"approximate: finds {known.words()}"
-    return SearchResult(hits, len(index), method)
+    return SearchResult(hits, len(index), method, tags)

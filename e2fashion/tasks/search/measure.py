@@ -25,7 +25,7 @@ from e2fashion.types import E2FashionError, ResultRecord
 
 SEARCH = declare(
     "search",
-    identified_by=("entity", "templates", "min_products", "views", "text_weight", *ENCODING),
+    identified_by=("entity", "templates", "min_products", "views", "text_weight", "region_score_weight", *ENCODING),
     reports=("rare_values", "chance"),
 )
 BY_TEXT, BY_TAG = "product_text", "category_to_product"
@@ -58,8 +58,9 @@ def measure_search(
 
     ``product_text``: every product's text, by the encoder's template, must find the product, or any with the same text:
     hits@k and MRR. ``category_to_product``: the name of a tag's value must find products that carry it: P@k, hits@k
-    and MRR, means over values. Shares in percent with the 95 % interval of a bootstrap over queries. Only images
-    of the index are candidates; a rank counts equal scores against the model.
+    and MRR, means over values. In an index with regions the tags that a query names count, as in search. Shares in
+    percent with the 95 % interval of a bootstrap over queries. Only images of the index are candidates; a rank counts
+    equal scores against the model.
 
     Raises:
         E2FashionError: a column that the index lacks, one without values to ask for, or a template without its slot.
@@ -87,10 +88,10 @@ def _by_text(index: ProductIndex, snapshot: Snapshot, config: IndexEvaluateConfi
         encoder.template.render({name: values[row] for name, values in columns.items()}, description or "")
         for row, description in enumerate(descriptions)
     ]
-    gallery = snapshot.gallery(config.views)[0]
     distinct = {text: number for number, text in enumerate(dict.fromkeys(texts))}
     group = torch.tensor([distinct[text] for text in texts])
-    query = encoder.embed_texts(list(distinct))[group]
+    query = index.embed_queries(list(distinct))[group]
+    gallery = snapshot.gallery(config.views)[0][:, : query.shape[1]]
     kinds = {"product": torch.arange(len(texts)), "text": group}
     return [_Measured(BY_TEXT, kind, _of_ranks(ranks(query, gallery, ids, ids))) for kind, ids in kinds.items()]
 
@@ -106,11 +107,12 @@ def _by_tag(index: ProductIndex, snapshot: Snapshot, column: str, config: IndexE
         )
     number = {value: position for position, value in enumerate(values)}
     ids = torch.tensor([-1 if value is None else number.get(value, -1) for value in tags])
-    query = index.checked_encoder().embed_texts([config.template.replace(SLOT, value) for value in values])
+    query = index.embed_queries([config.template.replace(SLOT, value) for value in values])
     rows = snapshot.nearest(query, Conditions(), max(TOP_K), config.views)[1]
     relevant = ids[snapshot.product_of[rows]] == torch.arange(len(values))[:, None]
     measured = {f"P@{k}": precision_at(relevant, k) for k in TOP_K}
-    measured |= _of_ranks(ranks(query, snapshot.gallery(config.views)[0], torch.arange(len(values)), ids))
+    gallery = snapshot.gallery(config.views)[0][:, : query.shape[1]]
+    measured |= _of_ranks(ranks(query, gallery, torch.arange(len(values)), ids))
     extra = {
         "entity": column,
         "templates": config.template,
@@ -152,6 +154,8 @@ def _records(
         measured.extra["views"] = config.views
     if index.facts.text_weight:
         measured.extra["text_weight"] = index.facts.text_weight
+    if index.facts.regions:
+        measured.extra["region_score_weight"] = index.facts.region_weight
     encoding = {"image_size": transform.size, "resize": transform.resize, "precision": "fp16 index"}
     return [
         SEARCH.record(

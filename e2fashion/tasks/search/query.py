@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
@@ -12,6 +13,7 @@ import pyarrow as pa
 import torch.nn.functional as F
 from torch import Tensor
 
+from e2fashion.data.text import normalize_text
 from e2fashion.encoder import Encoder, ImageInput, require_single_vectors
 from e2fashion.tasks.search.storage import quote
 from e2fashion.types import E2FashionError
@@ -108,8 +110,8 @@ def encode_query(
         E2FashionError: neither is given, the text is blank, the weight is no share, or the encoder compares tokens.
     """
     require_single_vectors(encoder, "search")
-    if text is not None and not text.strip():
-        raise E2FashionError("the text of the query is empty: say what to look for")
+    if text is not None:
+        check_text(text)
     if text is None and image is None:
         raise E2FashionError("there is nothing to look for: give a text, an image or both")
     if not 0.0 <= weight <= 1.0:
@@ -119,6 +121,43 @@ def encode_query(
     if text is None:
         return encoder.embed_images(image)
     return F.normalize(weight * encoder.embed_texts(text) + (1 - weight) * encoder.embed_images(image), dim=-1)
+
+
+def check_text(text: str) -> None:
+    """Refuse a text to search for that is blank.
+
+    Raises:
+        E2FashionError: it is.
+    """
+    if not text.strip():
+        raise E2FashionError("the text of the query is empty: say what to look for")
+
+
+def tags_in(text: str, values: Mapping[str, Mapping[str, str]]) -> dict[str, str]:
+    """The values that a text names as whole words, whatever their case, at most one per entity.
+
+    Longer ones come first, then earlier ones; what is part of a longer value's place is not read for itself.
+
+    Args:
+        text: the text.
+        values: by entity its values, by what :func:`~e2fashion.data.text.normalize_text` makes of them.
+    """
+    text = normalize_text(text)
+    places = [
+        (match.start() - match.end(), match.start(), entity, value)
+        for entity, known in values.items()
+        for name, value in known.items()
+        if name and name in text
+        for match in re.finditer(rf"(?<!\w){re.escape(name)}(?!\w)", text)
+    ]
+    found: dict[str, str] = {}
+    taken: set[tuple[int, int]] = set()
+    for length, start, entity, value in sorted(places, key=lambda place: place[:2]):
+        end = start - length
+        if all((start, end) == other or end <= other[0] or other[1] <= start for other in taken):
+            taken.add((start, end))
+            found.setdefault(entity, value)
+    return {entity: found[entity] for entity in values if entity in found}
 
 
 def suggest(word: str, names: Sequence[str]) -> str:

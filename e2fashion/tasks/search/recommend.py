@@ -67,6 +67,7 @@ def recommend(
     index = index or open_index(config.index, load_index_encoder(config), config.verify)
     encoder, snapshot = index.checked_encoder(), index.snapshot()
     gallery, rows = snapshot.gallery("first")
+    gallery = gallery[:, : snapshot.dimension]
     if (chosen := snapshot.chosen(conditions_of(config))) is not None:
         kept = torch.isin(rows, chosen)
         gallery, rows = gallery[kept], rows[kept]

@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import torch
 import torch.nn.functional as F
+from einops import rearrange
 from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
@@ -36,6 +37,7 @@ from e2fashion.tasks.search.storage import (
     VECTOR,
     VECTOR_SUM,
     VIEW,
+    IndexFacts,
     TagValue,
     content_of,
     open_table,
@@ -60,9 +62,10 @@ BATCH_ROWS = 2**14
 
 @dataclass(frozen=True)
 class Hit:
-    """A product that a search returns: its score (cosine), the tags that it has, and where its image is.
+    """A product that a search returns: its score, the tags that it has, and where its image is.
 
-    ``location`` is a file, or ``<split>/<row>`` of the catalogue ``source``; the image is that of the best ``view``.
+    ``score`` is the cosine, or the regional score of a query with tags. ``location`` is a file, or ``<split>/<row>`` of
+    the catalogue ``source``; the image is that of the best ``view``.
     """
 
     product_id: str
@@ -109,6 +112,8 @@ class Snapshot:
 
     def __init__(self, folder: Path, verify: bool = True) -> None:
         self.folder, self._verify = folder, verify
+        self.dimension = IndexFacts.load(folder).encoder.dimension
+        """Width C of a vector's part for the image; those for its regions follow it."""
         self._values: dict[str, list[str]] = {}
         self.table: Any = open_table(folder)
         self.version: int = self.table.version
@@ -153,12 +158,12 @@ class Snapshot:
 
     @cached_property
     def vectors(self) -> Tensor:
-        """The vector of every row: (N, C) fp32.
+        """The vector of every row: (N, W) fp32.
 
         Raises:
             DamagedError: they are not what was written.
         """
-        width = self.table.schema.field(VECTOR).type.list_size
+        width = self.width
         found = torch.empty(len(self.row_ids), width)
         scan = self.table.search().select([VECTOR, VECTOR_SUM]).with_row_id(True)
         with reading(f"the index {self.folder}", REMEDY):
@@ -174,6 +179,11 @@ class Snapshot:
                 # Filling a slice is faster; batches are in the order of the rows unless LanceDB changes it.
                 found[slice(start, stop) if torch.equal(rows, torch.arange(start, stop)) else rows] = part.float()
         return found
+
+    @property
+    def width(self) -> int:
+        """Width W of the vectors."""
+        return int(self.table.schema.field(VECTOR).type.list_size)
 
     def _rows_of(self, row_ids: pa.Array | pa.ChunkedArray) -> Tensor:
         """The rows with these numbers in the table."""
@@ -192,7 +202,8 @@ class Snapshot:
     @cached_property
     def _means(self) -> Tensor:
         sums = torch.zeros(len(self), self.vectors.shape[1]).index_add_(0, self.product_of, self.vectors)
-        return F.normalize(sums, dim=-1)
+        parts = rearrange(sums, "p (parts c) -> p parts c", c=self.dimension)
+        return F.normalize(parts, dim=-1).flatten(1)
 
     @cached_property
     def _most_views(self) -> int:
@@ -210,7 +221,7 @@ class Snapshot:
         return torch.from_numpy(tie)
 
     def gallery(self, views: Views) -> tuple[Tensor, Tensor]:
-        """The vectors that are searched (M, C), and a row for each (M,): all rows, or one of every product.
+        """The vectors that are searched (M, W), and a row for each (M,): all rows, or one of every product.
 
         Raises:
             E2FashionError: ``views`` is none of :data:`Views`.
@@ -231,7 +242,11 @@ class Snapshot:
     def nearest(
         self, query: Tensor, conditions: Conditions, top: int, views: Views, engine: Engine = "auto"
     ) -> tuple[Tensor, Tensor]:
-        """Scores (Q, k) fp64 and rows (Q, k) of the best products; k = ``top`` or as many as there are."""
+        """Scores (Q, k) fp64 and rows (Q, k) of the best products; k = ``top`` or as many as there are.
+
+        Queries (Q, C) are compared with images alone, (Q, W) with regions too.
+        """
+        query = F.pad(query, (0, self.width - query.shape[1]))
         if self.is_approximate(views, engine):
             return self._nearest_in_lists(query, conditions, top)
         chosen = self.chosen(conditions)

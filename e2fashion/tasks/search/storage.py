@@ -96,6 +96,8 @@ class IndexFacts:
         complete: false while it is being built.
         typing: the kinds of the tags.
         text_weight: the text's share of every vector.
+        regions: the entities whose regions follow the image in every vector; none: it is of the image alone.
+        region_weight: the weight of the regions in the score of a query that states tags.
         skipped: products whose images could not be read, and why.
         approximation: of the inverted lists, where they were built.
     """
@@ -105,10 +107,17 @@ class IndexFacts:
     complete: bool = False
     typing: Typing = field(default_factory=Typing)
     text_weight: float = 0.0
+    regions: list[str] = field(default_factory=list)
+    region_weight: float = 0.0
     skipped: dict[str, str] = field(default_factory=dict)
     approximation: Approximation | None = None
     created_by: str = ""
     format_version: int = FORMAT_VERSION
+
+    @property
+    def width(self) -> int:
+        """Width of the vectors: C, or (1 + E) C with regions."""
+        return self.encoder.dimension * (1 + len(self.regions))
 
     def save(self, folder: Path) -> None:
         """Write into ``folder``, atomically."""
@@ -183,8 +192,8 @@ def require_lancedb() -> Any:
     return lancedb
 
 
-def table_schema(dimension: int, tags: Mapping[str, pa.DataType]) -> pa.Schema:
-    """The columns of a table with vectors of a ``dimension`` and these tags.
+def table_schema(width: int, tags: Mapping[str, pa.DataType]) -> pa.Schema:
+    """The columns of a table with vectors of a ``width`` and these tags.
 
     Raises:
         E2FashionError: a tag has a name that cannot be a column.
@@ -204,7 +213,7 @@ def table_schema(dimension: int, tags: Mapping[str, pa.DataType]) -> pa.Schema:
             *(pa.field(name, kind) for name, kind in tags.items()),
             *(pa.field(name, pa.string()) for name in (SOURCE, CONTENT, ROW_SUM)),
             pa.field(VECTOR_SUM, pa.int64()),
-            pa.field(VECTOR, pa.list_(pa.float16(), dimension)),
+            pa.field(VECTOR, pa.list_(pa.float16(), width)),
         ]
     )
 

@@ -12,13 +12,17 @@ COLUMNS = {
     BY_TEXT: ("hits@1", "hits@5", "hits@10", "MRR"),
     BY_TAG: ("P@1", "P@5", "P@10", "hits@1", "hits@10", "MRR"),
 }
+WEIGHT = "region_score_weight"
 
 
 def search_tables(records: Sequence[ResultRecord]) -> list[Table]:
     """One table per split, catalogue, kind of query and notion of a right answer; none without such records."""
     kinds = SEARCH.grouped(
         records,
-        lambda one: (one.protocol, one.positives, one.split, one.data_fingerprint, str(one.extra.get("templates"))),
+        lambda one: (
+            *(one.protocol, one.positives, one.split, one.data_fingerprint),
+            *(str(one.extra.get(key)) for key in ("templates", WEIGHT)),
+        ),
     )
     return [_table(group) for group in kinds.values()]
 
@@ -40,6 +44,8 @@ def _table(records: Sequence[ResultRecord]) -> Table:
 def _caption(records: Sequence[ResultRecord]) -> str:
     first = records[0]
     where = f"{first.candidates:,.0f} products" + (f" of {first.split}" if first.split else "")
+    if WEIGHT in first.extra:
+        where += f" under the regional score (weight {first.extra[WEIGHT]:g})"
     if first.protocol == BY_TEXT:
         right = {"product": "the same product", "text": "any product with the same text"}.get(
             first.positives, first.positives

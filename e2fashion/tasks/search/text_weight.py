@@ -38,7 +38,8 @@ def choose_text_weight(encoder: Encoder, products: Products) -> float:
         torch.stack([val.square(position, encoder.transform) for position in positions[start : start + BATCH_SIZE]])
         for start in range(0, len(positions), BATCH_SIZE)
     ]
-    images, texts = torch.cat([encoder.embed_squares(part) for part in squares]), texts_of(encoder, val, positions)
+    images = torch.cat([encoder.embed_squares(part) for part in squares])
+    texts = texts_of(encoder, val.table(positions))
     text_embeds = encoder.embed_texts(texts)
     asked = []
     for values in (column.to_pylist() for column in tags_of(val).columns):

@@ -154,7 +154,7 @@ class Backend:
         if work.task == "embed":
             return self._embeddings(items, texts, images)
         if work.task == "search":
-            return self._search(work.options, texts, images)
+            return self._search(work.options, items, texts, images)
         if work.task == "recommend":
             return self._recommend(work.options, items)
         if work.task == "classify":
@@ -172,12 +172,15 @@ class Backend:
         tokens = sum(map(len, self.encoder.tokenizer(listed)["input_ids"])) if listed else 0
         return {"embeds": torch.stack(embeds).numpy(), "tokens": tokens}
 
-    def _search(self, options: dict[str, Any], texts: Tensor, images: Tensor) -> dict[str, Any]:
+    def _search(self, options: dict[str, Any], items: Sequence[Item], texts: Tensor, images: Tensor) -> dict[str, Any]:
         weight, index = options["weight"], self._checked_index()
         query = texts if not len(images) else images if not len(texts) else weight * texts + (1 - weight) * images
-        [hits] = index.nearest(F.normalize(query, dim=-1), options["where"], options["top"])
+        tags = index.stated_tags(next((item for item in items if isinstance(item, str)), None), options["tags"])
+        query = index.with_tags(F.normalize(query, dim=-1), [tags], options["region_weight"])
+        [hits] = index.nearest(query, options["where"], options["top"])
         load = lru_cache(None)(Catalogue.load)
-        return {"products": len(index), "hits": [_hit(hit, options["thumbnail"], load) for hit in hits]}
+        found = [_hit(hit, options["thumbnail"], load) for hit in hits]
+        return {"products": len(index), "tags": tags, "hits": found}
 
     def _recommend(self, options: dict[str, Any], items: Sequence[Item]) -> dict[str, Any]:
         index = self._checked_index()

@@ -83,6 +83,10 @@ class SearchBody(Body):
     where: Annotated[
         dict[str, Any], Field(description="Tags that products must have: a value, a list of values, or null for none.")
     ] = {}
+    tags: Annotated[
+        dict[str, str], Field(description="Tags to compare with regions; without: those that the text names.")
+    ] = {}
+    region_weight: Annotated[float | None, Field(ge=0, description="Weight of the tags; null: the index's.")] = None
     top: Annotated[int, Field(ge=1, description="Number of products.")] = 10
     thumbnail: Thumbnail = 0
 
@@ -90,11 +94,11 @@ class SearchBody(Body):
         """The query, within the limits."""
         if (self.text is None and self.image is None) or (self.text is not None and not self.text.strip()):
             raise RequestError("there is nothing to search for: give a text, an image or both")
-        for text in (self.text or "", json.dumps(self.where, ensure_ascii=False)):
+        for text in (self.text or "", *(json.dumps(each, ensure_ascii=False) for each in (self.where, self.tags))):
             _check_text(text, config)
         if self.top > config.max_top:
             raise RequestError(f"top is {self.top}; this service returns up to {config.max_top} products")
-        options = self.model_dump(include={"weight", "where", "top", "thumbnail"})
+        options = self.model_dump(include={"weight", "where", "tags", "region_weight", "top", "thumbnail"})
         images = _images(self.image, config) if self.image is not None else ()
         return Work("search", images if self.text is None else (self.text, *images), options)
 

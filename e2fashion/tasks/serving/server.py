@@ -121,7 +121,7 @@ def _models(config: ServeConfig) -> dict[str, ServeConfig]:
         name = config.name_b or _name(config.other)
         if name in found:
             raise E2FashionError(f"both models are called '{name}': give name_b=<another name>")
-        found[name] = replace(config, model=config.other, index=config.index_b, tags=config.tags_b)
+        found[name] = replace(config, model=config.other, index=config.index_b, tags=config.tags_b, name=config.name_b)
     return found
 
 

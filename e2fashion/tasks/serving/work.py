@@ -12,9 +12,9 @@ Task: TypeAlias = Literal["embed", "search", "recommend", "classify", "tags", "e
 class Work:
     """One request: texts (str) and encoded images (bytes) in the client's order, and the task's options.
 
-    Options of ``search`` are ``weight``, ``where``, ``top`` and ``thumbnail``; of ``recommend`` ``product``, ``text``,
-    ``away``, ``where``, ``steps`` and ``thumbnail``; of ``classify`` ``labels``, ``templates``, ``features``,
-    ``entity`` and ``region_weight``; of ``explain`` ``texts``.
+    Options of ``search`` are ``weight``, ``where``, ``tags``, ``region_weight``, ``top`` and ``thumbnail``; of
+    ``recommend`` ``product``, ``text``, ``away``, ``where``, ``steps`` and ``thumbnail``; of ``classify`` ``labels``,
+    ``templates``, ``features``, ``entity`` and ``region_weight``; of ``explain`` ``texts``.
     """
 
     task: Task

@@ -7,6 +7,7 @@ import re
 import signal
 import socket
 import subprocess
+import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -27,7 +28,8 @@ from e2fashion.data.decode import read_pixels
 from e2fashion.encoder import Encoder
 from e2fashion.tasks.classification.tag_predictor import NAME, TagPredictor, TagValues, save_tag_predictor
 from e2fashion.tasks.localization.explain import explain_image
-from e2fashion.tasks.search.config import RecommendConfig
+from e2fashion.tasks.search.build import sync_index
+from e2fashion.tasks.search.config import EmbedConfig, RecommendConfig
 
 pytestmark = pytest.mark.slow
 TEXTS = ["a red dress", "coat of wool"]
@@ -192,6 +194,13 @@ def test_a_page_needs_nothing_from_another_host(client: Client, page: str) -> No
 
 
 TOO_LARGE = {"input": {"image": uri(picture("red", (200, 200)))}}
+OF_OTHER = {
+    "images": uri(picture("red")),
+    "labels": ["x"],
+    "features": "region",
+    "entity": "collar",
+    "model": "other",
+}
 BAD: dict[str, tuple[str, Any, int, str]] = {
     "no JSON": ("/search", b'{"text":', 400, "no JSON"),
     "no UTF-8": ("/search", b'{"text": "\xff"}', 400, ""),
@@ -199,6 +208,8 @@ BAD: dict[str, tuple[str, Any, int, str]] = {
     "an empty query": ("/search", {"text": " "}, 422, "nothing to search for"),
     "no query": ("/search", {}, 422, "nothing to search for"),
     "an unknown tag": ("/search", {"text": "x", "where": {"barnd": "y"}}, 422, "barnd"),
+    "tags without regions": ("/search", {"text": "x", "tags": {"brand": "y"}}, 422, "tags.brand needs regions"),
+    "a weight below 0": ("/search", {"text": "x", "region_weight": -1}, 422, "region_weight"),
     "a large top": ("/search", {"text": "x", "top": 1000}, 422, "up to 200"),
     "a share beyond 1": ("/search", {"text": "x", "weight": 2}, 422, "weight"),
     "a long text": ("/search", {"text": "x" * 10_000}, 422, "10,000 characters"),
@@ -215,6 +226,7 @@ BAD: dict[str, tuple[str, Any, int, str]] = {
     "a large body": ("/search", b"x" * 3_000_000, 413, "takes up to 1 MB"),
     "labels that are equal": ("/classify", {"images": [uri(picture("red"))], "labels": ["x", "x"]}, 422, "more than"),
     "no labels": ("/classify", {"images": [uri(picture("red"))], "labels": []}, 422, "labels"),
+    "an unknown entity of the other model": ("/classify", OF_OTHER, 422, "'other': no entity 'collar'"),
     "an unknown model": ("/search", {"text": "x", "model": "third"}, 404, "there is no model 'third'"),
     "no start": ("/recommend", {"text": "x"}, 422, "give one start"),
     "an unknown product": ("/recommend", {"text": "x", "product": "nowhere"}, 422, "nowhere"),
@@ -274,6 +286,32 @@ def test_what_cannot_start(folder: Path, capsys: pytest.CaptureFixture[str], mon
     assert "both models are called 'run': give name_b=" in capsys.readouterr().err
     assert main(["serve", str(folder / "missing"), f"port={free_port()}"]) == 1
     assert "missing" in capsys.readouterr().err
+
+
+def test_a_sync_is_seen_without_a_restart_and_no_request_fails(
+    client: Client, encoder: Encoder, folder: Path, synth_catalogue: Catalogue
+) -> None:
+    splits = synth_catalogue.manifest.splits
+    done = threading.Event()
+
+    def search() -> list[int]:
+        found = []
+        while not done.is_set():
+            found.append(client.ask("/search", {"text": TEXTS[0], "top": 3})[0])
+        return found
+
+    with ThreadPoolExecutor(2) as pool:
+        asked = [pool.submit(search) for _ in range(2)]
+        try:
+            for names in (["test"], ["all"]):
+                sync_index(folder / "index", encoder, synth_catalogue, EmbedConfig(split=names), progress=False)
+                expected = sum(splits[name]["products"] for name in (splits if names == ["all"] else names))
+                answer = client.get("/search", {"text": TEXTS[1], "top": 200})
+                assert (answer["products"], len(answer["hits"])) == (expected, expected)
+        finally:
+            done.set()
+        for each in asked:
+            assert set(each.result()) == {200}
 
 
 def children(process: int) -> dict[int, str]:

@@ -116,6 +116,7 @@ function show(found) {
         "section",
         { "aria-label": state.models[column].id },
         element("h2", {}, state.models[column].id),
+        ...Object.entries(answer.tags).map(([entity, tag]) => element("p", { class: "quiet" }, `${entity} ${tag} is compared with its region`)),
         answer.hits.length
           ? element("ol", { class: "hits" }, ...answer.hits.map((hit, row) =>
               card(hit, row + 1, hit.score.toFixed(3), column ? rankChange(hit.id, row + 1, found[0].hits) : "")))
