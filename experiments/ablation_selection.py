@@ -1,4 +1,4 @@
-"""The ablation of selection (ours): from the paper's form to tokens whose choice of patches matters, with two controls.
+"""The ablation of selection (ours): from the paper's form to tokens whose choice matters, controls, and further forms.
 
 Claim: tokens that see the image only through the patches that they read, early in the network, find the tag, and their
 regions are then worth asking in retrieval (docs/method.md).
@@ -10,7 +10,7 @@ Command::
 
     python -m experiments.ablation_selection --data synthfashion=<catalogue> --seeds 0,1,2
 
-Cost: ten runs a seed, about four minutes each on two AVX2 cores.
+Cost: thirteen runs a seed, about four minutes each on two AVX2 cores.
 Deviations: not in the paper. Garments are drawn: what holds for them need not hold for photos.
 """
 

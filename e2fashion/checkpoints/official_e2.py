@@ -25,7 +25,7 @@ from e2fashion.checkpoints.openai import (
     to_transformers,
     tower_configs,
 )
-from e2fashion.models.configuration_e2 import E2Config
+from e2fashion.models.configuration_e2 import JOINED_LATER, REGIONAL_FIELDS, E2Config
 from e2fashion.models.modeling_e2 import E2Model
 from e2fashion.types import E2FashionError
 
@@ -186,6 +186,12 @@ def official_obstacles(model: E2Model, fusion_layers: Sequence[int] = OFFICIAL_F
         "patches_per_token": (vision.patches_per_token, 1),
         "drop_patches": (vision.drop_patches, True),
         "token_gate": (vision.token_gate, None),
+        # key_gradient matters in training alone.
+        **{
+            name: (getattr(vision, name), JOINED_LATER[name])
+            for name in REGIONAL_FIELDS
+            if name in JOINED_LATER and name != "key_gradient"
+        },
     }
     names = tuple(entity.name for entity in entities)
     if names not in (OFFICIAL_ENTITIES[:4], OFFICIAL_ENTITIES):

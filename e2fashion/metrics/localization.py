@@ -50,8 +50,11 @@ def chance_share(on: Tensor) -> Tensor:
 
 
 def share_on_region(selected: Tensor, on: Tensor) -> Tensor:
-    """Share of the selected patches (N, k) int64 that are on the region (N, P); a patch selected twice counts twice."""
-    return on.gather(-1, selected).double().mean(-1)
+    """Share of the selected patches (N, k) int64 that are on the region (N, P); a patch selected twice counts twice.
+
+    -1 stands for no patch, which is on no region.
+    """
+    return (on.gather(-1, selected.clamp(min=0)) & (selected >= 0)).double().mean(-1)
 
 
 def best_on_region(maps: Tensor, on: Tensor, count: int = 1) -> Tensor:

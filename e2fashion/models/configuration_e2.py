@@ -102,7 +102,13 @@ class E2VisionConfig(CLIPVisionConfig):
     0: what enters the first layer; None: those that the scores compare, as in the official code);
     ``token_attention``, whether selection tokens attend to everything (official) or, until the last fusion block, to
     each other alone (``own``, ours), so that a fusion block is all that they see of the image; ``key_gradient``,
-    whether the scores' gradient reaches the patch states that they compare (official) or ends there (ours); and
+    whether the scores' gradient reaches the patch states that they compare (official) or ends there (ours);
+    ``value_gate``, the start of a learned number per entity whose sigmoid is the share of the compared states in what
+    its tokens read, the rest being those behind ``value_layer`` (ours; None: there is no such share); ``competition``,
+    whether the scores' softmax over patches is multiplied by one over entities (ours); ``null_patch``, whether a token
+    may read a learned value instead of a patch (ours); ``score_heads``, how many heads of scores a token has, each of
+    which picks and reads for its part of the width (ours; official: 1; competition, null patch and heads have no effect
+    when ``selection`` is random); and
     ``projection_init``, whether :meth:`E2Model.from_clip` keeps CLIP's image projection (ours) or draws a new one
     (official: ``random``).
 
@@ -125,6 +131,10 @@ class E2VisionConfig(CLIPVisionConfig):
     value_layer: int | None = None
     token_attention: Literal["all", "own"] = "all"
     key_gradient: bool = True
+    value_gate: float | int | None = None
+    competition: bool = False
+    null_patch: bool = False
+    score_heads: int = 1
 
     def __post_init__(self, **kwargs: Any) -> None:
         kwargs.pop("model_type", None)  # that of a CLIP checkpoint, which must not shadow ours
@@ -157,6 +167,13 @@ class E2VisionConfig(CLIPVisionConfig):
                 f"value_layer={self.value_layer} must be a number of finished layers from 0 to the first of "
                 f"fusion_layers={layers}: a fusion block can only read patch states that exist"
             )
+        if self.value_gate is not None and self.value_layer is None:
+            raise E2FashionError(
+                f"value_gate={self.value_gate} without value_layer: there are no early states to mix with those of the "
+                "block's layer. Set value_layer, or value_gate=null"
+            )
+        if self.score_heads < 1 or self.hidden_size % self.score_heads:
+            raise E2FashionError(f"score_heads={self.score_heads} must divide hidden_size={self.hidden_size}")
 
     @property
     def entity_list(self) -> tuple[Entity, ...]:
@@ -178,7 +195,18 @@ class E2VisionConfig(CLIPVisionConfig):
 REGIONAL_FIELDS = tuple(name for name in E2VisionConfig.__annotations__ if name not in CLIPVisionConfig.__annotations__)
 #: Fields that were added when models existed, with their default, at which a model is what it was without them.
 JOINED_LATER: dict[str, Any] = {
-    **{name: getattr(E2VisionConfig, name) for name in ("value_layer", "token_attention", "key_gradient")},
+    **{
+        name: getattr(E2VisionConfig, name)
+        for name in (
+            "value_layer",
+            "token_attention",
+            "key_gradient",
+            "value_gate",
+            "competition",
+            "null_patch",
+            "score_heads",
+        )
+    },
     "region_score_weight": None,
     "logit_bias_init_value": None,
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -11,7 +12,7 @@ from typing import ClassVar
 import numpy as np
 import torch
 import torch.nn.functional as F
-from einops import rearrange
+from einops import rearrange, reduce
 from torch import Tensor, nn
 
 from e2fashion.types import E2FashionError, Entity, Selection
@@ -129,10 +130,40 @@ def drawn_scores(token_keys: Sequence[Sequence[int]], like: Tensor) -> Tensor:
     return torch.from_numpy(np.stack(rows)).to(like.device).expand(like.shape[0], -1, -1)
 
 
+class EntityGates(nn.Module):
+    """One learned number () per entity that has tokens, under its name; its sigmoid is a share of each token."""
+
+    def __init__(self, entities: Sequence[Entity]) -> None:
+        super().__init__()
+        for entity in entities:
+            self.register_parameter(entity.name, nn.Parameter(torch.empty(())))
+
+    def forward(self, rows: Sequence[int]) -> Tensor:
+        """The shares (R, 1), where the tokens of the n-th entity have ``rows[n]`` of R rows."""
+        shares = [gate.sigmoid().expand(count) for gate, count in zip(self.parameters(), rows, strict=True)]
+        return torch.cat(shares)[:, None]
+
+
+def split_heads(rows: Tensor, heads: int) -> Tensor:
+    """A row per head, zero outside of the D / H numbers that are the head's: (B, S, D) to (B, S * H, D)."""
+    if heads == 1:
+        return rows
+    parts = torch.diag_embed(rearrange(rows, "b s (h d) -> b s d h", h=heads))
+    return rearrange(parts, "b s d h part -> b (s h) (part d)")
+
+
+def join_heads(rows: Tensor, heads: int) -> Tensor:
+    """From each head's row the D / H numbers that are the head's: (B, S * H, D) to (B, S, D)."""
+    if heads == 1:
+        return rows
+    parts = rearrange(rows, "b (s h) (part d) -> b s d h part", h=heads, part=heads)
+    return rearrange(parts.diagonal(dim1=-2, dim2=-1), "b s d h -> b s (h d)")
+
+
 @dataclass
 class Fusion:
-    """What a fusion block yields: new tokens (B, S, D), the selected patches (B, S, k), best first, and on request
-    the noise-free probabilities (B, S, P)."""
+    """What a fusion block yields: new tokens (B, S, D), the selected patches (B, S, k), of each head best first, -1 for
+    the null patch, and on request the noise-free probabilities (B, S, P) of the patches, the mean over heads."""
 
     tokens: Tensor
     selected: Tensor
@@ -145,10 +176,16 @@ class FusionBlock(nn.Module):
     Scores are ``(tokens Wq) . (patches Wk) / sqrt(D)`` in float32 under any autocast, for a rounded score can flip a
     choice. Each token becomes the mean of itself and the ``Wv`` projection of its patches: here of the best ones, with
     the gradient of the softmax. A subclass scores or weighs patches in another way; :data:`FUSION_BLOCKS` names it.
+
+    Off in the official code: ``value_gate``, a learned share of each entity in which its tokens read the states that
+    the scores compare instead of the values, at its start before the sigmoid; ``competition`` of the entities for each
+    patch; ``null_patch``, a learned key and value (2, D) that a token may choose instead of a patch; ``score_heads``
+    above 1, each of which picks patches and reads them for its part of the width. Scores have R = S * H rows.
     """
 
     compares: ClassVar[bool] = True
-    """Whether the scores compare tokens with patches, which takes ``Wq`` and ``Wk``."""
+    """Whether the scores compare tokens with patches, which takes ``Wq`` and ``Wk``; competition, the null patch and
+    heads are for such scores alone."""
 
     def __init__(
         self,
@@ -158,40 +195,56 @@ class FusionBlock(nn.Module):
         entities: Sequence[Entity] = (),
         salt: int = 0,
         key_gradient: bool = True,
+        value_gate: float | None = None,
+        competition: bool = False,
+        null_patch: bool = False,
+        score_heads: int = 1,
     ) -> None:
         super().__init__()
         self.temperature = float(temperature)
         self.patches_per_token = patches_per_token
         self.key_gradient = key_gradient
+        self.value_gate = value_gate
+        self.entities = [entity for entity in entities if entity.tokens]
+        self.heads = score_heads if self.compares else 1
         self.token_keys = [
             [zlib.crc32(f"{entity.name}/{token}".encode()), salt]
             for entity in entities
             for token in range(entity.tokens)
+            for _ in range(self.heads)
         ]
-        self.fixed = [entity.fixed and self.compares for entity in entities for _ in range(entity.tokens)]
+        self.rows = [entity.tokens * self.heads for entity in self.entities]
+        self.fixed = [
+            entity.fixed and self.compares
+            for entity, rows in zip(self.entities, self.rows, strict=True)
+            for _ in range(rows)
+        ]
+        self.competition = competition and self.compares
         if self.compares:
             self.query = nn.Linear(width, width, bias=False)
             self.key = nn.Linear(width, width, bias=False)
         self.value = nn.Linear(width, width, bias=False)
+        self.gates = None if value_gate is None else EntityGates(self.entities)
+        self.null_patch = nn.Parameter(torch.empty(2, width)) if null_patch and self.compares else None
 
     def scores(self, tokens: Tensor, patches: Tensor) -> Tensor:
-        """How well each patch answers each token: (B, S, D) and (B, P, D) to (B, S, P), float32, no noise."""
+        """How well each patch answers each token: (B, S, D) and (B, P, D) to (B, R, P), float32, no noise."""
         with torch.autocast(tokens.device.type, enabled=False):
             queries = F.linear(tokens.float(), self.query.weight.float())
             # q . (Wk p) = (q Wk) . p: the few tokens are projected instead of the many patches.
-            queries = queries @ self.key.weight.float()
-            return queries @ rearrange(patches.float(), "b p d -> b d p") * tokens.shape[-1] ** -0.5
+            queries = split_heads(queries, self.heads) @ self.key.weight.float()
+            return queries @ rearrange(patches.float(), "b p d -> b d p") * (tokens.shape[-1] // self.heads) ** -0.5
 
     def with_noise(self, scores: Tensor, source: NoiseSource) -> Tensor:
-        """The scores (B, S, P) of a training step, with noise from ``source``."""
+        """The scores (B, R, P) of a training step, with noise from ``source``."""
         return scores + gumbel_noise(scores.shape, scores.device, source)
 
     def weights(self, scores: Tensor, selected: Tensor) -> Tensor:
-        """The share of each patch in what a token reads: (B, S, P), of the ``selected`` ones (B, S, k)."""
+        """The share of each patch in what a token reads: (B, R, P), of the ``selected`` ones (B, R, k)."""
         return straight_through(selected, scores, self.temperature)
 
     def probabilities(self, scores: Tensor) -> Tensor:
-        """How probable each patch is to be read without noise: (B, S, P)."""
+        """How probable each patch is to be read without noise: (B, R, P)."""
         return torch.softmax(scores / self.temperature, dim=-1)
 
     def forward(
@@ -207,21 +260,66 @@ class FusionBlock(nn.Module):
         The scores compare tokens with ``patches``; what is read are the ``values`` (B, P, D) of the chosen patches,
         by default the same states.
         """
-        values = patches if values is None else values
-        clean = self.scores(tokens, patches if self.key_gradient else patches.detach())
-        if any(self.fixed):
-            clean = self._at_fixed_places(clean)
+        clean, count = self._final_scores(tokens, patches), patches.shape[1]
         scores = clean if noise is None else self.with_noise(clean, noise)
         selected = best_patches(scores, self.patches_per_token)
-        # Weighting before projecting is the same (Wv is linear) and projects S rows instead of P.
-        read = self.value(self.weights(scores, selected).to(values.dtype) @ values)
-        return Fusion((read + tokens) / 2, selected, self.probabilities(clean) if output_probabilities else None)
+        read = self._read(self.weights(scores, selected), patches, patches if values is None else values)
+        if self.null_patch is not None:
+            selected = selected.where(selected < count, -1)
+        probabilities = None
+        if output_probabilities:
+            of_heads = self.probabilities(clean)[..., :count]
+            probabilities = reduce(of_heads, "b (s h) p -> b s p", "mean", h=self.heads)
+        read = join_heads(self.value(read), self.heads)
+        selected = rearrange(selected, "b (s h) k -> b s (h k)", h=self.heads)
+        return Fusion((read + tokens) / 2, selected, probabilities)
+
+    def _read(self, weights: Tensor, patches: Tensor, values: Tensor) -> Tensor:
+        """What ``Wv`` projects: (B, R, D). Weighting before projecting is the same (Wv is linear) and projects R rows
+        instead of P."""
+        weights, count = weights.to(values.dtype), values.shape[1]
+        read = weights[..., :count] @ values
+        if self.gates is not None:
+            read = torch.lerp(read, weights[..., :count] @ patches, self.gates(self.rows).to(read.dtype))
+        if self.null_patch is not None:
+            read = read + weights[..., count:] * self.null_patch[1]
+        return read
+
+    def _final_scores(self, tokens: Tensor, patches: Tensor) -> Tensor:
+        """The noise-free scores that patches are chosen by (B, R, P), with a null patch (B, R, P + 1)."""
+        scores = self.scores(tokens, patches if self.key_gradient else patches.detach())
+        if self.competition:
+            scores = self._in_competition(scores)
+        if any(self.fixed):
+            scores = self._at_fixed_places(scores)
+        if self.null_patch is None:
+            return scores
+        null = self.scores(tokens, self.null_patch[:1].expand(len(tokens), -1, -1))
+        return torch.cat([scores, null.masked_fill(self._fixed_rows(scores), -torch.inf)], dim=-1)
+
+    def _in_competition(self, scores: Tensor) -> Tensor:
+        """The scores (B, R, P) whose softmax over patches is multiplied by one over entities, as in slot attention.
+
+        What an entity claims of a patch is the mean over its tokens, which do not compete with each other; tokens at
+        fixed places claim nothing.
+        """
+        parts = (scores / self.temperature).split(self.rows, dim=1)
+        claims = [
+            torch.full_like(part[:, 0], -torch.inf) if entity.fixed else part.logsumexp(1) - math.log(part.shape[1])
+            for entity, part in zip(self.entities, parts, strict=True)
+        ]
+        shares = torch.stack(claims, 1).log_softmax(1).unbind(1)
+        joined = [part + share[:, None] for part, share in zip(parts, shares, strict=True)]
+        return torch.cat(joined, 1) * self.temperature
 
     def _at_fixed_places(self, scores: Tensor) -> Tensor:
-        """The scores (B, S, P) where tokens of fixed entities can only choose the patches that were drawn for them."""
+        """The scores (B, R, P) where tokens of fixed entities can only choose the patches that were drawn for them."""
         places = best_patches(drawn_scores(self.token_keys, scores), self.patches_per_token)
         only = torch.full_like(scores, -torch.inf).scatter_(-1, places, 0.0)
-        return torch.where(rearrange(torch.tensor(self.fixed, device=scores.device), "s -> s 1"), only, scores)
+        return torch.where(self._fixed_rows(scores), only, scores)
+
+    def _fixed_rows(self, scores: Tensor) -> Tensor:
+        return rearrange(torch.tensor(self.fixed, device=scores.device), "s -> s 1")
 
 
 class SoftFusion(FusionBlock):

@@ -29,8 +29,8 @@ class E2VisionOutput(BaseModelOutputWithPooling):
     ``patch_states`` (B, P, D) the last patch states there are: the last layer's, or those that the last fusion block
     read (None where the last layer ran without them and no block read any). ``selection_maps`` (B, F, S, P), on
     request: noise-free probabilities per fusion block; ``selected_patches`` (B, F, S, k) int64, with them: what each
-    token really read, best first. ``region_features`` (B, E, C), not normalized: set by the models that have
-    region heads.
+    token really read, best first, -1 for the null patch. ``region_features`` (B, E, C), not normalized: set by the
+    models that have region heads.
     """
 
     token_states: Tensor | None = None
@@ -90,7 +90,10 @@ class RegionalInitialization(CLIPPreTrainedModel):
                 init.normal_(tokens, std=tokens.shape[-1] ** -0.5 * factor)
         elif isinstance(module, FusionBlock):
             for weight in module.parameters():
-                init.normal_(weight, std=weight.shape[-1] ** -0.5 * factor)
+                if weight.ndim:
+                    init.normal_(weight, std=weight.shape[-1] ** -0.5 * factor)
+                else:
+                    init.constant_(weight, float(module.value_gate or 0.0))
         elif isinstance(module, TokenGates):
             init.constant_(module.bias, module.start)
         elif isinstance(module, RegionHead):
@@ -123,6 +126,10 @@ class E2VisionModel(RegionalInitialization, CLIPVisionModel):
                     entities=entities,
                     salt=layer,
                     key_gradient=config.key_gradient,
+                    value_gate=config.value_gate,
+                    competition=config.competition,
+                    null_patch=config.null_patch,
+                    score_heads=config.score_heads,
                 )
                 for layer in config.active_fusion_layers
             }

@@ -120,6 +120,16 @@ class ModelConfig:
     key_gradient: bool = joined_later(True)
     """Whether the gradient of the selection's scores reaches the patch states that they compare; false: choosing
     patches does not shape them. Source: official code."""
+    value_gate: float | None = joined_later(None)
+    """With ``value_layer``: start of a learned number per entity and block, whose sigmoid is the share of the block's
+    layer in what the entity's tokens read, as in -2 (12 %); null: all is read behind ``value_layer``."""
+    competition: bool = joined_later(False)
+    """Multiply the softmax over patches by one over entities (as in slot attention), so that entities avoid each
+    other's patches."""
+    null_patch: bool = joined_later(False)
+    """A learned key and value that a token may read instead of a patch where its tag cannot be seen."""
+    score_heads: int = joined_later(1)
+    """Heads of scores: each picks patches and reads them for its part of the width, a divisor of which it is."""
     attention: Literal["auto", "sdpa", "eager"] = "auto"
     """Implementation of attention. ``auto``: ``eager`` in bf16 on a CPU, where it is faster, else ``sdpa``."""
     projection_init: Literal["clip", "random"] = "clip"

@@ -145,7 +145,7 @@ def selection_of(
         for entity in encoder.selecting_entities:
             tokens = slices[entity.name]
             entity_maps[entity.name] = maps[index, tokens].mean(axis=0)
-            entity_picks[entity.name] = [int(patch) for patch in picks[index, tokens].ravel()]
+            entity_picks[entity.name] = [int(patch) for patch in picks[index, tokens].ravel() if patch >= 0]
         reference = heatmaps[index] if heatmaps is not None else None
         boxes = subjects.boxes[index]
         result.append(SelectionRow(as_array(square), subjects.tags[index], entity_maps, entity_picks, boxes, reference))

@@ -173,5 +173,8 @@ def test_a_model_that_the_official_code_would_compute_otherwise_is_refused() -> 
     model.config.vision_config.patches_per_token = 2
     with pytest.raises(E2FashionError, match=r"patches_per_token is 2, there 1; .*fifth group with the fourth"):
         e2_to_official(model, fusion_layers=(1, 2))
+    model.config.vision_config.value_layer, model.config.vision_config.competition = 1, True
+    with pytest.raises(E2FashionError, match=r"value_layer is 1, there None; .*competition is True, there False"):
+        e2_to_official(model, fusion_layers=(1, 2))
     with pytest.raises(E2FashionError, match=r"fusion_layers is \[3\]; the official model has two"):
         e2_to_official(model, fusion_layers=(3,))

@@ -76,6 +76,7 @@ def test_a_patch_is_on_a_region_by_the_best_covered_one(coverage: list[float], e
 
 def test_share_of_selected_patches() -> None:
     assert share_on_region(torch.tensor([[5, 0, 5, 9]]), on(5, 9)).tolist() == [0.75]
+    assert share_on_region(torch.tensor([[5, -1, 0, -1]]), on(0, 5)).tolist() == [0.5]  # two picks of no patch
 
 
 def test_the_pointing_game_reads_the_highest_patch() -> None:

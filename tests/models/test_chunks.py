@@ -27,6 +27,15 @@ MODELS: dict[str, dict[str, Any]] = {
     "e2": E2,
     "e2_noisy": E2 | {"noise": "gumbel"},
     "soft_noisy": E2 | {"noise": "gumbel", "selection": "soft"},
+    "forms_noisy": E2
+    | {
+        "noise": "gumbel",
+        "value_layer": 0,
+        "value_gate": -1.0,
+        "competition": True,
+        "null_patch": True,
+        "score_heads": 2,
+    },
     "random": E2 | {"noise": "gumbel", "selection": "random", "drop_patches": False},
     "filip_noisy": E2 | {"noise": "gumbel", "similarity": "tokens"},
     "ei_clip": E2 | {"text_entities": ["fabric"]},

@@ -26,8 +26,9 @@ from e2fashion.types import E2FashionError, Entity
 class Attribution:
     """Where a scorer looks in B images: ``maps`` (B, E, M), higher is better, of M = n * n cells of the square.
 
-    E is 1 where the map is the same for every entity or text. ``selected`` holds each entity's patches (B, k) int64;
-    None: the k highest of its map. ``layer`` counts the finished layers after which it looks, 0 for the whole encoder.
+    E is 1 where the map is the same for every entity or text. ``selected`` holds each entity's patches (B, k) int64,
+    -1 for the null patch; None: the k highest of its map. ``layer`` counts the finished layers after which it looks, 0
+    for the whole encoder.
     """
 
     layer: int

@@ -120,7 +120,8 @@ def _explained(
     last = scorer.attribute(encoder, pixels, lambda: encoder.embed_texts(list(texts))[None], entities, config)[-1]
     names = [entity.name for entity in entities]
     subjects = {"text": list(texts), "entity": names, "image": [""]}[scorer.subject]
-    selected = [patches[0].flatten().tolist() for patches in last.selected or ()] or [[] for _ in subjects]
+    selected = [[patch for patch in patches[0].tolist() if patch >= 0] for patches in last.selected or ()]
+    selected = selected or [[] for _ in subjects]
     shown, heading = as_array(square), scorer.heading.format(layer=last.layer)
     return [
         Explanation(method, heading, subject, Heatmap(shown, heat.float().cpu().numpy(), patches))

@@ -6,6 +6,7 @@ docs/selection.md defines what is measured. The image is every product's first v
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -128,8 +129,8 @@ def _scores(
     side, tag_embeds, transform = _side(encoder), _TagEmbeds(encoder), encoder.transform
     device = encoder.model.device
     # What a method without tokens may choose as well: as many patches as the entity's tokens select.
-    patches_per_token = int(getattr(encoder.vision_config, "patches_per_token", 1))
-    counts = [min(entity.tokens * patches_per_token, side * side) for entity in entities]
+    per_token = math.prod(getattr(encoder.vision_config, name, 1) for name in ("patches_per_token", "score_heads"))
+    counts = [min(entity.tokens * per_token, side * side) for entity in entities]
     batches = region_batches(catalogue, split, entities, transform, side, config.batch_size)
     label = f"selection on {split} of {encoder.name}"
     parts: dict[tuple[str, int], list[Scores]] = {}
