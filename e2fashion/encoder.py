@@ -28,7 +28,7 @@ from e2fashion.similarity import join_items
 from e2fashion.terminal import without_bars
 from e2fashion.types import E2FashionError, Entity, TextOverflow
 
-MODEL_TYPES = ("clip", "e2")
+MODEL_TYPES = ("clip", "e2", "siglip")
 #: The template of a checkpoint without one.
 DESCRIPTION_ALONE = "{description}"
 #: Largest difference by rounding between components of equal unit vectors.
@@ -92,8 +92,7 @@ class Encoder:
         what = f"'{name_or_folder}'"
         read_config(source, MODEL_TYPES, what)
         config = load_config(AutoConfig, source, what)
-        model = load_weights(AutoModel, source, config, what)
-        transform = transform_of(source, what)
+        transform = transform_of(source, what, config.model_type == "siglip")
         if resize is not None:
             transform = replace(transform, resize=resize)
         if size is not None:
@@ -104,14 +103,16 @@ class Encoder:
                 f"size is {transform.size}; give a multiple of the patch size {vision.patch_size} up to "
                 f"{LARGEST_SQUARE}. The model was trained at {vision.image_size}."
             )
-        if config.model_type == "clip" and transform.size != vision.image_size:
-            model = E2Model.from_clip(source)  # the same features; interpolates its positions for other resolutions
+        if config.model_type == "siglip" or (config.model_type == "clip" and transform.size != vision.image_size):
+            # The same features; interpolates its positions for other resolutions.
+            model: Any = E2Model.from_clip(source)
+        else:
+            model = load_weights(AutoModel, source, config, what)
         context_length, overflow = text_settings(config, what)
         with only_our_errors(what, "Correct text_template in its config.json."):
             text = TextTemplate(template or getattr(config, "text_template", None) or DESCRIPTION_ALONE)
         label = name or (path.name if path.name != "model" else path.resolve().parent.name)
-        # fp32, also from a half-precision checkpoint.
-        model = cast(CLIPModel, model.float().eval())
+        model = model.float().eval()  # fp32, also from a half-precision checkpoint
         encoder = cls(model, load_tokenizer(source), transform, text, label, context_length, overflow)
         check_texts(encoder, what)
         return encoder
@@ -146,6 +147,11 @@ class Encoder:
         return self.model.config.vision_config
 
     @property
+    def backbone(self) -> Literal["clip", "siglip"]:
+        """Whose towers the model has."""
+        return getattr(self.model.config, "backbone", "clip")
+
+    @property
     def fusion_layers(self) -> tuple[int, ...]:
         """The layers (from 1) that are followed by a fusion block; empty without selection tokens."""
         return tuple(getattr(self.vision_config, "active_fusion_layers", ()))
@@ -170,7 +176,8 @@ class Encoder:
     @property
     def dimension(self) -> int:
         """Width C of the joint space."""
-        return int(self.model.visual_projection.out_features)
+        config: Any = self.model.config
+        return int(config.projection_dim)
 
     @property
     def context_length(self) -> int:
@@ -333,7 +340,8 @@ def check_texts(encoder: Encoder, what: str) -> None:
     Raises:
         E2FashionError: see :func:`e2fashion.models.tokenizer.check_token_ids`; or both embeddings are equal.
     """
-    check_token_ids(encoder.tokenizer, encoder.model.config.text_config, what)
+    config: Any = encoder.model.config
+    check_token_ids(encoder.tokenizer, config.text_config, what, encoder.backbone)
     first, second = two_texts(encoder.tokenizer)
     with only_our_errors(what, "Give a model whose text encoder works."):
         embeds = encoder.embed_tags([first, second])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any, get_args
 
-from transformers import CLIPImageProcessorPil
+from transformers import CLIPImageProcessorPil, SiglipImageProcessorPil
 
 from e2fashion.data.transforms import ImageTransform
 from e2fashion.escape import markdown, markdown_code
@@ -17,15 +17,19 @@ from e2fashion.types import E2FashionError, TextOverflow
 LARGEST_SQUARE = 4096
 
 
-def transform_of(source: str, what: str) -> ImageTransform:
-    """The image transform saved with the model of a folder or a hub name.
+def transform_of(source: str, what: str, siglip: bool = False) -> ImageTransform:
+    """The image transform saved with the model of a folder or a hub name, which is a SigLIP of others or not.
 
     Raises:
         E2FashionError: it cannot be read or is not supported.
     """
     options = source_options(source, what=what)
     with only_our_errors(what, "Save or fetch its preprocessor_config.json (or processor_config.json) again."):
-        transform = ImageTransform.from_processor(CLIPImageProcessorPil.from_pretrained(source, **options))
+        if siglip:
+            processor: Any = SiglipImageProcessorPil.from_pretrained(source, **options)
+        else:
+            processor = CLIPImageProcessorPil.from_pretrained(source, **options)
+        transform = ImageTransform.from_processor(processor)
         numbers = [*map(float, transform.mean), *map(float, transform.std)]
         if (len(transform.mean), len(transform.std)) != (3, 3) or not all(map(math.isfinite, numbers)):
             raise ValueError(f"image_mean {transform.mean} and image_std {transform.std} are not three numbers each")
@@ -74,6 +78,7 @@ def model_card(name: str, origin: str, config: Any, transform: ImageTransform, t
         for entity in getattr(vision, "entities", None) or []
     )
     fusion = getattr(vision, "fusion_layers", None) or ()
+    backbone = "SigLIP" if getattr(config, "backbone", "clip") == "siglip" else "CLIP"
     return f"""---
 library_name: transformers
 tags: [fashion, clip, e2fashion]
@@ -86,7 +91,7 @@ pipeline_tag: zero-shot-image-classification
 Global text: {markdown_code(template)}.
 
 Entities:
-{entities or "none: this is a plain CLIP" + chr(10)}
+{entities or f"none: this is a plain {backbone}" + chr(10)}
 Fusion blocks after layers: {", ".join(map(str, fusion)) or "none"}.
 
 ```python

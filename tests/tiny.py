@@ -1,9 +1,21 @@
-"""What end-to-end tests share: the smallest run that has every part, and a random CLIP checkpoint as others save it."""
+"""What end-to-end tests share: the smallest run that has every part, and random checkpoints as others save them."""
 
 from pathlib import Path
 
 import torch
-from transformers import CLIPConfig, CLIPImageProcessorPil, CLIPModel, CLIPProcessor
+from tokenizers import Tokenizer, pre_tokenizers, processors
+from tokenizers.models import WordLevel
+from tokenizers.trainers import WordLevelTrainer
+from transformers import (
+    CLIPConfig,
+    CLIPImageProcessorPil,
+    CLIPModel,
+    CLIPProcessor,
+    PreTrainedTokenizerFast,
+    SiglipConfig,
+    SiglipImageProcessorPil,
+    SiglipModel,
+)
 
 from e2fashion.models import E2Model
 from e2fashion.models.tokenizer import text_special_ids, train_tokenizer
@@ -62,4 +74,32 @@ def save_random_clip(
     crop = {"height": image_size, "width": image_size}
     processor = CLIPImageProcessorPil(size=size, crop_size=crop)
     CLIPProcessor(image_processor=processor, tokenizer=tokenizer).save_pretrained(folder)
+    return folder
+
+
+def save_random_siglip(folder: Path, texts: list[str]) -> Path:
+    """A SigLIP with random weights, its processor, and a tokenizer of words with the special tokens of SigLIP 2's.
+
+    As in published checkpoints the configuration has another padding than the tokenizer.
+    """
+    words = Tokenizer(WordLevel(unk_token="<unk>"))
+    words.pre_tokenizer = pre_tokenizers.Whitespace()
+    words.train_from_iterator(texts, WordLevelTrainer(special_tokens=["<pad>", "<eos>", "<unk>"], show_progress=False))
+    words.post_processor = processors.TemplateProcessing(single="$A <eos>", special_tokens=[("<eos>", 1)])
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=words, pad_token="<pad>", eos_token="<eos>", unk_token="<unk>", model_max_length=64
+    )
+    tower = {"hidden_size": 16, "intermediate_size": 32, "num_attention_heads": 2}
+    config = SiglipConfig(
+        vision_config={**tower, "num_hidden_layers": 2, "image_size": 32, "patch_size": 8},
+        text_config={**tower, "num_hidden_layers": 1, "vocab_size": len(tokenizer)},
+    )
+    torch.manual_seed(0)
+    model = SiglipModel(config)
+    with torch.no_grad():
+        model.logit_scale.fill_(2.5)
+        model.logit_bias.fill_(-5.0)
+    model.save_pretrained(folder)
+    SiglipImageProcessorPil(size={"height": 32, "width": 32}).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
     return folder

@@ -49,6 +49,11 @@ def export_checkpoint(encoder: Encoder, folder: Path, config: ConvertConfig) -> 
         E2FashionError: code of that layout would compute something else, or an E2 would lose parts and ``lossy`` is
             False; all that stands in the way is named.
     """
+    if encoder.backbone == "siglip":
+        raise E2FashionError(
+            f"'{encoder.name}' has the towers of a SigLIP, which {LAYOUT_NAMES[config.target]} cannot hold: give a "
+            "CLIP, or an E2 on one"
+        )
     if config.target == "e2_official":
         notes = _write_official(encoder, folder, config.fusion_layers)
     else:

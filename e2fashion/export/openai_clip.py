@@ -48,12 +48,15 @@ class Preprocess:
 class Tokenize:
     """Texts to token ids (N, L) int64 between start and end token, zeros behind, as ``clip.tokenize``.
 
+    For a SigLIP, which reads what is behind, ``padding`` is the tokenizer's.
+
     L is ``context_length``, in a call too; what is longer is an error unless ``truncate``, which keeps the end token.
     """
 
     tokenizer: PreTrainedTokenizerBase
     context_length: int
     truncate: bool = False
+    padding: int = 0
 
     def __call__(
         self, texts: str | Sequence[str], context_length: int | None = None, truncate: bool | None = None
@@ -66,7 +69,7 @@ class Tokenize:
         listed = [texts] if isinstance(texts, str) else list(texts)
         length = self.context_length if context_length is None else context_length
         cut = self.truncate if truncate is None else truncate
-        ids = torch.zeros(len(listed), length, dtype=torch.int64)
+        ids = torch.full((len(listed), length), self.padding, dtype=torch.int64)
         for row, text in zip(ids, listed, strict=True):
             coded = self.tokenizer(text, truncation=cut, max_length=length if cut else None, verbose=False)["input_ids"]
             if len(coded) > length:
@@ -94,7 +97,8 @@ class OpenAIStyleModel(nn.Module):
         require_single_vectors(encoder, "the interface of OpenAI's clip")
         self.model = encoder.model
         self.tokenizer = encoder.tokenizer
-        self.tokenize = Tokenize(encoder.tokenizer, encoder.context_length)
+        padding = int(encoder.tokenizer.pad_token_id) if encoder.backbone == "siglip" else 0
+        self.tokenize = Tokenize(encoder.tokenizer, encoder.context_length, padding=padding)
         self.context_length = encoder.context_length
         self.visual = VisualFacts(encoder.transform.size, encoder.dimension)
         # The last layer alone for the tokens that are read: the same features for less work.

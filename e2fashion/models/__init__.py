@@ -1,4 +1,4 @@
-"""Encoders: CLIP with regional selection (E2) and its variants FILIP and EI-CLIP.
+"""Encoders: CLIP with regional selection (E2), its variants FILIP and EI-CLIP, and E2 on SigLIP.
 
 Importing the package registers E2 with Transformers' Auto classes, and the variants with :class:`E2Model`.
 """
@@ -10,6 +10,7 @@ from e2fashion.models.from_clip import added_parameters, new_parameter_names
 from e2fashion.models.modeling_e2 import E2Model, E2VisionModelWithProjection
 from e2fashion.models.outputs import E2Output, E2VisionModelOutput
 from e2fashion.models.registration import register
+from e2fashion.models.siglip import SiglipE2Model
 from e2fashion.models.vision_e2 import E2VisionModel, E2VisionOutput
 
 register()
@@ -26,6 +27,7 @@ __all__ = [
     "EiClipModel",
     "FilipModel",
     "FilipOutput",
+    "SiglipE2Model",
     "added_parameters",
     "new_parameter_names",
     "parse_entities",

@@ -1,6 +1,7 @@
 """Configuration of E2: CLIP's, with tag entities, fusion layers and the selection of patches."""
 
 # No postponed annotations here: @strict validates only the types that it finds as objects.
+import math
 import re
 from collections.abc import Iterable, Mapping
 from itertools import pairwise
@@ -8,13 +9,15 @@ from typing import Any, ClassVar, Literal
 
 from huggingface_hub.dataclasses import strict
 from torch import nn
-from transformers import CLIPConfig, CLIPTextConfig, CLIPVisionConfig
+from transformers import CLIPConfig, CLIPTextConfig, CLIPVisionConfig, SiglipConfig
 
 from e2fashion.types import E2FashionError, Entity, Selection
 
 EntitiesLike = Mapping[str, Any] | Iterable[Any]
 """Names, ``Entity`` objects, ``{name, column, tokens}`` mappings, or a mapping from name to tokens or to the rest."""
 
+SIGMOID_LOGIT_SCALE, SIGMOID_LOGIT_BIAS = math.log(10.0), -10.0
+"""Temperature and bias at the start of a training with the sigmoid loss. Source: SigLIP."""
 #: Maximum selection tokens of one entity; images have a few hundred patches.
 MOST_TOKENS = 1000
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]*")
@@ -209,6 +212,7 @@ JOINED_LATER: dict[str, Any] = {
     },
     "region_score_weight": None,
     "logit_bias_init_value": None,
+    "backbone": "clip",
 }
 
 
@@ -222,7 +226,9 @@ class E2Config(CLIPConfig):
     any form that :func:`parse_entities` takes, stored as a list of names and columns; ``region_score_weight``, the
     weight of regions in the retrieval score, chosen on val after training (ours; None: not chosen, see
     :func:`e2fashion.embedding.join_regions`); ``logit_bias_init_value``, the bias of
-    pairs at the start of a training with the sigmoid loss (SigLIP: -10; None: softmax, no bias).
+    pairs at the start of a training with the sigmoid loss (SigLIP: -10; None: softmax, no bias); ``backbone``, whose
+    towers the encoder has: those of CLIP or of SigLIP (:class:`e2fashion.models.siglip.SiglipE2Model`), whose image
+    feature is pooled from the patches, so that ``drop_patches`` is False.
 
     Raises:
         E2FashionError: ``text_entities`` of a model that compares tokens.
@@ -242,6 +248,7 @@ class E2Config(CLIPConfig):
     text_entities: list | tuple | dict | None = None
     region_score_weight: float | int | None = None
     logit_bias_init_value: float | int | None = None
+    backbone: Literal["clip", "siglip"] = "clip"
 
     def __post_init__(self, **kwargs: Any) -> None:
         kwargs.pop("model_type", None)
@@ -251,7 +258,7 @@ class E2Config(CLIPConfig):
         # The copies in the towers' configurations are often wrong in published checkpoints.
         for tower in (self.vision_config, self.text_config):
             tower.projection_dim = self.projection_dim
-        self.keep_compared_patches()
+        self.keep_read_patches()
         self.text_entities = [{"name": e.name, "column": e.column} for e in parse_entities(self.text_entities)]
         if self.text_entities and self.similarity == "tokens":
             names = [entity["name"] for entity in self.text_entities]
@@ -265,7 +272,36 @@ class E2Config(CLIPConfig):
         """The text's entities as objects."""
         return parse_entities(self.text_entities)
 
-    def keep_compared_patches(self) -> None:
-        """Keep the patches to the last layer if they are compared."""
-        if self.similarity == "tokens":
+    def keep_read_patches(self) -> None:
+        """Keep the patches to the last layer if they are compared, or pooled to the image's feature."""
+        if self.similarity == "tokens" or self.backbone == "siglip":
             self.vision_config.drop_patches = False
+
+
+def values_of_siglip(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields of an :class:`E2Config` for the ``config.json`` of a SigLIP.
+
+    Raises:
+        E2FashionError: an image tower without a pooling head of the joint space's width.
+    """
+    read: Any = SiglipConfig(**values)
+    vision, text = read.vision_config, read.text_config
+    text.bos_token_id = text.eos_token_id = None  # not read, and beyond the vocabulary in published configurations
+    if not vision.vision_use_head or vision.hidden_size != text.projection_size:
+        raise E2FashionError(
+            f"its image tower yields no feature of the joint space (vision_use_head={vision.vision_use_head}, "
+            f"hidden_size={vision.hidden_size}, the text's projection_size={text.projection_size}): give a whole SigLIP"
+        )
+    return {
+        **{
+            key: {name: getattr(tower, name) for name in known.__annotations__ if hasattr(tower, name)}
+            for key, tower, known in (
+                ("vision_config", vision, CLIPVisionConfig),
+                ("text_config", text, CLIPTextConfig),
+            )
+        },
+        "projection_dim": text.projection_size,
+        "backbone": "siglip",
+        "logit_scale_init_value": SIGMOID_LOGIT_SCALE,
+        "logit_bias_init_value": SIGMOID_LOGIT_BIAS,
+    }

@@ -8,10 +8,19 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
-from transformers import CLIPConfig
+from transformers import CLIPConfig, SiglipConfig
 
-from e2fashion.models.configuration_e2 import REGIONAL_FIELDS, E2Config, E2VisionConfig, EntitiesLike, parse_entities
+from e2fashion.models.configuration_e2 import (
+    REGIONAL_FIELDS,
+    SIGMOID_LOGIT_SCALE,
+    E2Config,
+    E2VisionConfig,
+    EntitiesLike,
+    parse_entities,
+    values_of_siglip,
+)
 from e2fashion.models.loading import checked_source, load_weights, only_our_errors, read_config
+from e2fashion.models.tokenizer import load_tokenizer
 from e2fashion.types import E2FashionError
 
 if TYPE_CHECKING:
@@ -23,8 +32,6 @@ REGIONAL_PREFIXES = (
     "vision_model.token_gates.",
     "region_heads.",
 )
-SIGMOID_LOGIT_SCALE, SIGMOID_LOGIT_BIAS = math.log(10.0), -10.0
-"""Temperature and bias at the start of a training with the sigmoid loss. Source: SigLIP."""
 OPTIONS = tuple(name for name in REGIONAL_FIELDS if name not in ("entities", "fusion_layers"))
 """Fields of :class:`E2VisionConfig` that :func:`load_clip` takes."""
 JOINT_OPTIONS = ("similarity", "text_entities", "logit_bias_init_value")
@@ -45,8 +52,13 @@ def load_clip(
         raise E2FashionError(f"from_clip got unknown options {unknown}; it takes: {known}")
     source = checked_source(name_or_folder)
     what = f"CLIP checkpoint {source!r}"
-    read = read_config(source, (CLIPConfig.model_type, E2Config.model_type), what)
+    read = read_config(source, (CLIPConfig.model_type, E2Config.model_type, SiglipConfig.model_type), what)
     given = {key: value for key, value in read.items() if key != "architectures"}
+    if read["model_type"] == SiglipConfig.model_type:
+        with only_our_errors(what, "Correct its config.json, or give another checkpoint."):
+            given = values_of_siglip(given)
+        # Texts are padded to the tower's length; the id in published configurations is often not the tokenizer's.
+        given["text_config"]["pad_token_id"] = load_tokenizer(source).pad_token_id
     biased = given.get("logit_bias_init_value") is not None
     for option in [name for name in JOINT_OPTIONS if name in options]:
         given[option] = options.pop(option)
@@ -59,7 +71,7 @@ def load_clip(
         "fusion_layers": fusion_layers,
     }
     config.vision_config = E2VisionConfig(**vision)
-    config.keep_compared_patches()
+    config.keep_read_patches()
     # An E2 checkpoint may have tensors of entities that are not requested.
     variants = (model_class, *model_class.__subclasses__())
     added = tuple({prefix for variant in variants for prefix in variant.added_prefixes})

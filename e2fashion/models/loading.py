@@ -29,9 +29,14 @@ logger = logging.getLogger(__name__)
 
 CONFIG_FILE, WEIGHTS_FILE = "config.json", "model.safetensors"
 #: Files with a tokenizer's vocabulary.
-TOKENIZER_FILES = ("tokenizer.json", "vocab.json", "merges.txt")
+TOKENIZER_FILES = ("tokenizer.json", "vocab.json", "merges.txt", "spiece.model")
 #: Buffers that older versions of Transformers stored.
 KNOWN_BUFFERS = (".position_ids",)
+#: What to give instead of a model of a type that is close to one that is supported.
+INSTEAD = {
+    "siglip2": "its images have varying numbers of patches (NaFlex), which is not supported: give a SigLIP 2 of a "
+    "fixed resolution, which is of type 'siglip', such as google/siglip2-base-patch16-224."
+}
 REMEDY = "Fetch or save the model again, or give another one."
 _FLOATS = ("F64", "F32", "F16", "BF16")
 _SHOWN = 5
@@ -111,9 +116,8 @@ def read_config(source: str | Path, types: Sequence[str], what: str, own_code: b
         raise E2FashionError(f"{what} cannot be loaded: its {CONFIG_FILE} holds no mapping. {REMEDY}")
     model_type = values.get("model_type")
     if types and model_type not in types:
-        raise E2FashionError(
-            f"{what} is a model of type {model_type!r}; give a model of one of these types: {', '.join(types)}."
-        )
+        remedy = INSTEAD.get(str(model_type), f"give a model of one of these types: {', '.join(types)}.")
+        raise E2FashionError(f"{what} is a model of type {model_type!r}; {remedy}")
     if values.get("auto_map") and not own_code:
         raise E2FashionError(
             f"{what} has custom code (auto_map in {CONFIG_FILE}), which is never run, and without which its features "

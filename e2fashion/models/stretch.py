@@ -38,8 +38,13 @@ def stretch_text_positions(model: CLIPModel, length: int) -> None:
     ``model.config.text_stretched_from`` is the former number of positions.
 
     Raises:
-        E2FashionError: it has as many positions already, or too few to interpolate between.
+        E2FashionError: it has as many positions already, or too few to interpolate between, or it is a SigLIP.
     """
+    if getattr(model.config, "backbone", "clip") == "siglip":
+        raise E2FashionError(
+            "text.overflow is stretch, but a SigLIP reads every text at full length, padding included: its positions "
+            "cannot be stretched. Set text.overflow=truncate."
+        )
     embeddings = model.text_model.embeddings
     before = embeddings.position_embedding.weight
     if length <= len(before):

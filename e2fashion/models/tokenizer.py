@@ -18,6 +18,8 @@ from e2fashion.models.loading import check_model_files, checked_source, only_our
 from e2fashion.types import E2FashionError, TokenCounter
 
 START, END, UNKNOWN = "<|startoftext|>", "<|endoftext|>", "<unk>"
+#: A folder with one of these has a tokenizer.
+VOCABULARY_FILES = ("tokenizer.json", "vocab.json", "spiece.model")
 #: Marks the end of a word in CLIP's vocabulary.
 WORD_END = "</w>"
 #: With this end token in a text configuration, Transformers pools a text at its largest id, as OpenAI's code does.
@@ -61,10 +63,10 @@ def load_tokenizer(folder_or_name: str | Path, context_length: int | None = None
     not cut them.
 
     Raises:
-        E2FashionError: it is missing, or lacks the start, end or pad token that a CLIP text encoder needs.
+        E2FashionError: it is missing, or lacks the pad token that a text encoder needs.
     """
     folder = Path(folder_or_name)
-    if folder.is_dir() and not any((folder / name).is_file() for name in ("tokenizer.json", "vocab.json")):
+    if folder.is_dir() and not any((folder / name).is_file() for name in VOCABULARY_FILES):
         raise E2FashionError(
             f"'{folder_or_name}' holds no tokenizer: put tokenizer.json (or vocab.json and merges.txt) there."
         )
@@ -76,7 +78,11 @@ def load_tokenizer(folder_or_name: str | Path, context_length: int | None = None
             f"'{folder_or_name}' holds no tokenizer: the one that Transformers creates for it only has special tokens. "
             "Put tokenizer.json (or vocab.json and merges.txt) there."
         )
-    text_special_ids(tokenizer)
+    if tokenizer.pad_token_id is None:
+        raise E2FashionError(
+            f"The tokenizer of '{folder_or_name}' has no pad_token_id; a text encoder needs it. Set it in "
+            "tokenizer_config.json."
+        )
     if context_length is not None:
         tokenizer.model_max_length = context_length
     return tokenizer
@@ -98,16 +104,16 @@ def read_tokenizer(
     return tokenizer
 
 
-def check_token_ids(tokenizer: PreTrainedTokenizerBase, text_config: Any, what: str) -> None:
-    """Refuse a tokenizer whose texts a CLIP text encoder with ``text_config`` would pool at a wrong position.
+def check_token_ids(tokenizer: PreTrainedTokenizerBase, text_config: Any, what: str, backbone: str = "clip") -> None:
+    """Refuse a tokenizer whose texts a text encoder with ``text_config`` would misread or pool at a wrong position.
 
     CLIP pools a text at its first token ``eos_token_id``, or without one at the start token, which is equal in all
     texts. The legacy value 2 means the largest id, so that the end token must have the largest id of all.
     ``bos_token_id`` and ``pad_token_id`` of the configuration are not used (OpenAI's are 0 and 1), only the tokens that
-    the tokenizer adds.
+    the tokenizer adds. A text encoder of the ``backbone`` ``siglip`` reads the padding, and must have its id.
 
     Raises:
-        E2FashionError: ids beyond the embedding, another end token, or texts without start and end.
+        E2FashionError: ids beyond the embedding, another end token, or texts without start and end; another padding.
     """
     highest, rows = max(tokenizer.get_vocab().values()), int(text_config.vocab_size)
     if highest >= rows:
@@ -115,6 +121,13 @@ def check_token_ids(tokenizer: PreTrainedTokenizerBase, text_config: Any, what: 
             f"{what}: its tokenizer has ids up to {highest}, and the text encoder embeds {rows} tokens (vocab_size). "
             "Give the tokenizer that the weights were trained with."
         )
+    if backbone == "siglip":
+        if tokenizer.pad_token_id != text_config.pad_token_id:
+            raise E2FashionError(
+                f"{what}: pad_token_id of its text configuration is {text_config.pad_token_id}, and the tokenizer pads "
+                f"with {tokenizer.pad_token_id}, which a SigLIP reads: correct text_config.pad_token_id in config.json."
+            )
+        return
     special = text_special_ids(tokenizer)
     end, read_at = special["eos_token_id"], text_config.eos_token_id
     if read_at == ARGMAX_END and end != highest:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -111,6 +111,9 @@ class E2VisionModel(RegionalInitialization, CLIPVisionModel):
     config: E2VisionConfig
     config_class = E2VisionConfig
 
+    #: Number of states before the patches: CLS.
+    leading: ClassVar[int] = 1
+
     def __init__(self, config: E2VisionConfig) -> None:
         super().__init__(config)
         entities = config.entity_list
@@ -172,20 +175,20 @@ class E2VisionModel(RegionalInitialization, CLIPVisionModel):
         if pixel_values is None:
             raise ValueError("You have to specify pixel_values")
         states = self.embed(pixel_values, bool(interpolate_pos_encoding))
-        patches_end = states.shape[1] - self.token_count  # CLS and patches come before it
+        first, patches_end = self.leading, states.shape[1] - self.token_count  # CLS and patches come before its end
         noise = self._noise(states.device)
         if self.config._attn_implementation not in PLAIN_ATTENTION:
             complete_states = True
 
         def read(sequence: Tensor) -> Tensor:
-            return torch.cat([sequence[:, :1], sequence[:, patches_end:]], dim=1)
+            return torch.cat([sequence[:, :first], sequence[:, patches_end:]], dim=1)
 
         def read_rows(bias: Tensor) -> Tensor:
-            return torch.cat([bias[:, :, :1], bias[:, :, patches_end:]], dim=2)
+            return torch.cat([bias[:, :, :first], bias[:, :, patches_end:]], dim=2)
 
         fusions: list[Fusion] = []
         patches: Tensor | None = None
-        values = states[:, 1:patches_end] if self.config.value_layer == 0 else None
+        values = states[:, first:patches_end] if self.config.value_layer == 0 else None
         only_tokens = self.token_count > 0 and self.config.token_attention == "own"
         # One for all layers: up to the last fusion block they have the same sequence.
         hidden = hide_image_from_tokens(states, self.token_count) if only_tokens else None
@@ -198,10 +201,10 @@ class E2VisionModel(RegionalInitialization, CLIPVisionModel):
                 return self._pooled(states, patches, fusions, output_selection_maps)
             states = layer(states, bias, **kwargs)
             if number == self.config.value_layer:
-                values = states[:, 1:patches_end]
+                values = states[:, first:patches_end]
             if str(number) not in self.fusion_blocks:
                 continue
-            patches = states[:, 1:patches_end]
+            patches = states[:, first:patches_end]
             fusions.append(
                 self.fusion_blocks[str(number)](
                     states[:, patches_end:],
@@ -212,11 +215,19 @@ class E2VisionModel(RegionalInitialization, CLIPVisionModel):
                 )
             )
             # Official: the patches are not used after the last block.
-            kept = 1 if left == 1 and self.config.drop_patches else patches_end
+            kept = first if left == 1 and self.config.drop_patches else patches_end
             states = torch.cat([states[:, :kept], fusions[-1].tokens], dim=1)
         if states.shape[1] == patches_end + self.token_count:
-            patches = states[:, 1:patches_end]
+            patches = states[:, first:patches_end]
         return self._pooled(states, patches, fusions, output_selection_maps)
+
+    def pool(self, states: Tensor, patches: Tensor | None) -> Tensor:
+        """The image's feature (B, D) from the final states (B, T, D): CLS, normalized.
+
+        ``patches`` (B, P, D) are those of the output, for subclasses that pool them.
+        """
+        del patches
+        return self.post_layernorm(states[:, 0])
 
     def _attention_bias(self, number: int, states: Tensor, hidden: Tensor | None) -> Tensor | None:
         """What the ``number``-th layer adds to its scores, (1, H or 1, T, T): ``hidden`` and its gate; None: none."""
@@ -240,7 +251,7 @@ class E2VisionModel(RegionalInitialization, CLIPVisionModel):
             selected = torch.stack([fusion.selected for fusion in fusions], 1)
         return E2VisionOutput(
             last_hidden_state=states,
-            pooler_output=self.post_layernorm(states[:, 0]),
+            pooler_output=self.pool(states, patches),
             token_states=states[:, states.shape[1] - self.token_count :],
             patch_states=patches,
             selection_maps=maps,

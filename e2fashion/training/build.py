@@ -21,9 +21,14 @@ from e2fashion.data.transforms import CLIP_MEAN, CLIP_STD, ImageTransform
 from e2fashion.losses.contrastive import ContrastiveLoss
 from e2fashion.losses.filip import TokenContrast
 from e2fashion.losses.terms import LOSS_TERMS, TERM_POINT, WeightedTerm
-from e2fashion.models.configuration_e2 import REGIONAL_FIELDS, E2Config
-from e2fashion.models.from_clip import SIGMOID_LOGIT_BIAS, SIGMOID_LOGIT_SCALE
-from e2fashion.models.loading import checked_source
+from e2fashion.model_folder import transform_of
+from e2fashion.models.configuration_e2 import (
+    REGIONAL_FIELDS,
+    SIGMOID_LOGIT_BIAS,
+    SIGMOID_LOGIT_SCALE,
+    E2Config,
+)
+from e2fashion.models.loading import checked_source, read_config
 from e2fashion.models.modeling_e2 import E2Model
 from e2fashion.models.stretch import stretch_text_positions
 from e2fashion.models.tokenizer import (
@@ -99,8 +104,14 @@ def resolve_arithmetic(config: RunConfig, device: torch.device | None = None) ->
 
 
 def build_transform(config: RunConfig) -> ImageTransform:
-    """The image transform, with CLIP's mean and standard deviation."""
-    return ImageTransform(size=config.image.size, resize=config.image.resize, mean=CLIP_MEAN, std=CLIP_STD)
+    """The image transform, with CLIP's mean and standard deviation, or those of a SigLIP checkpoint and its filter."""
+    transform = ImageTransform(mean=CLIP_MEAN, std=CLIP_STD)
+    if config.model.checkpoint is not None:
+        source, what = checked_source(config.model.checkpoint), f"model.checkpoint '{config.model.checkpoint}'"
+        read = read_config(source, (), what)
+        if "siglip" in (read.get("model_type"), read.get("backbone")):
+            transform = transform_of(source, what, read["model_type"] == "siglip")
+    return replace(transform, size=config.image.size, resize=config.image.resize)
 
 
 def training_texts(config: RunConfig, catalogue: Catalogue, template: TextTemplate) -> Iterator[str]:
@@ -139,7 +150,8 @@ def build_model(config: RunConfig, tokenizer: PreTrainedTokenizerBase, trained: 
     except (ValueError, StrictDataclassError) as error:
         reason = str(error).strip().splitlines()[-1].strip().removeprefix("ValueError: ")
         raise E2FashionError(f"The model cannot be built: {reason} Correct the shapes in model.scratch.") from error
-    check_token_ids(tokenizer, model.config.text_config, f"'{trained or config.model.checkpoint or 'model.scratch'}'")
+    backbone, what = model.config.backbone, f"'{trained or config.model.checkpoint or 'model.scratch'}'"
+    check_token_ids(tokenizer, model.config.text_config, what, backbone)
     add_lora(model, config.model.lora)
     model.set_attn_implementation(resolve_arithmetic(config)[0].model.attention)
     if config.train.compile:
@@ -152,10 +164,11 @@ def build_model(config: RunConfig, tokenizer: PreTrainedTokenizerBase, trained: 
         stretch_text_positions(model, config.text.context_length)
     positions = model.config.text_config.max_position_embeddings
     if not 2 <= config.text.context_length <= positions:
+        stretches = config.model.checkpoint is not None and backbone == "clip"
         raise E2FashionError(
             f"text.context_length is {config.text.context_length}; the text encoder reads from 2 to {positions} "
             f"tokens. Use text.context_length={positions} or less"
-            + (", or stretch its positions with text.overflow=stretch." if config.model.checkpoint else ".")
+            + (", or stretch its positions with text.overflow=stretch." if stretches else ".")
         )
     patch = model.config.vision_config.patch_size
     if config.image.size % patch:

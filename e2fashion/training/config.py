@@ -89,7 +89,7 @@ class ModelConfig:
     """The encoder."""
 
     checkpoint: str | None = None
-    """Folder or hub name of a CLIP; null builds ``model.scratch``."""
+    """Folder or hub name of a CLIP or a SigLIP; null builds ``model.scratch``."""
     entities: dict[str, EntityConfig | None] = field(default_factory=dict)
     """Tag entities with selection tokens, in the order of the regions; ``{}`` is plain CLIP. Source: paper."""
     fusion_layers: list[int] = field(default_factory=list)
@@ -105,8 +105,9 @@ class ModelConfig:
     patches_per_token: int = 1
     """A token reads the mean of its k best patches. Source: paper."""
     drop_patches: bool = True
-    """Run the layers after the last fusion block without the patches. With ``false`` and a strongly negative
-    ``token_gate``, E2 starts with the image features of the pretrained CLIP. Source: official code."""
+    """Run the layers after the last fusion block without the patches; on a SigLIP always ``false``. With ``false`` and
+    a strongly negative ``token_gate``, E2 starts with the image features of the pretrained CLIP. Source: official
+    code."""
     token_gate: float | None = None
     """Initial value of a learned bias on the attention of CLS and patches to the selection tokens; -10 hides them;
     null: no bias, as in the official code."""

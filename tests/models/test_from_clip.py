@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 from torch import Tensor
-from transformers import AutoConfig, AutoModel, CLIPModel, SiglipConfig
+from transformers import AutoConfig, AutoModel, BertConfig, CLIPModel
 
 from e2fashion.models import E2Config, E2Model, E2VisionModelWithProjection, added_parameters, new_parameter_names
 from e2fashion.types import E2FashionError, Entity
@@ -150,8 +150,8 @@ def test_a_folder_without_a_model_is_refused(tmp_path: Path) -> None:
 
 
 def test_another_kind_of_model_is_refused(tmp_path: Path) -> None:
-    SiglipConfig().save_pretrained(tmp_path)
-    with pytest.raises(E2FashionError, match="type 'siglip'; give a model of one of these types: clip, e2"):
+    BertConfig().save_pretrained(tmp_path)
+    with pytest.raises(E2FashionError, match="type 'bert'; give a model of one of these types: clip, e2, siglip"):
         E2Model.from_clip(tmp_path)
 
 

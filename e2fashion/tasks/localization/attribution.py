@@ -141,7 +141,7 @@ def attention_map(model: CLIPModel, pixel_values: Tensor) -> tuple[Tensor, int]:
     to CLS itself and to selection tokens is left out, so that rows sum to less than one.
 
     Raises:
-        E2FashionError: the model yields no attention.
+        E2FashionError: the model yields no attention, or has no CLS.
     """
     layers, patches = _attention_to_patches(model, pixel_values)
     return reduce(layers[-1][:, :, 0, 1 : 1 + patches], "b heads p -> b p", "mean"), len(layers)
@@ -155,7 +155,7 @@ def attention_rollout(model: CLIPModel, pixel_values: Tensor) -> tuple[Tensor, i
     carry from patches to selection tokens is not included.
 
     Raises:
-        E2FashionError: the model yields no attention.
+        E2FashionError: the model yields no attention, or has no CLS.
     """
     layers, patches = _attention_to_patches(model, pixel_values)
     size = layers[0].shape[-1]
@@ -168,6 +168,10 @@ def attention_rollout(model: CLIPModel, pixel_values: Tensor) -> tuple[Tensor, i
 
 def _attention_to_patches(model: CLIPModel, pixel_values: Tensor) -> tuple[list[Tensor], int]:
     """Attention (B, heads, T, T) fp32 of the layers that see patches, from the first on, and the number of patches."""
+    if not getattr(model.vision_model, "leading", 1):
+        raise E2FashionError(
+            "a SigLIP has no CLS whose attention could be shown: choose the method occlusion, or tokens for an E2"
+        )
     with eager_attention(model):
         output = model.vision_model(pixel_values=pixel_values, output_attentions=True)
     others = 1 + getattr(model.vision_model, "token_count", 0)

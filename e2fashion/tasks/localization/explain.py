@@ -130,6 +130,8 @@ def _explained(
 
 
 def _default_methods(encoder: Encoder, texts: Sequence[str]) -> list[Method]:
+    if encoder.backbone == "siglip" and not texts and not selects(encoder):
+        return ["occlusion"]  # there is no CLS whose attention could be shown; the error asks for a text
     methods: list[Method] = ["occlusion"] if texts and not encoder.compares_tokens else []
     if selects(encoder):
         methods.append("tokens")
