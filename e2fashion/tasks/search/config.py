@@ -151,6 +151,8 @@ class IndexEvaluateConfig(OpenIndexConfig):
     """Text of such a query, with a slot ``{}`` for the value."""
     min_products: int = 10
     """Values of fewer products are no queries: their P@10 could not be 100."""
+    region_weight: float | None = None
+    """Weight of the tags that queries name, in an index with regions; null: the index's, 0: the global score."""
     views: Literal["first", "mean"] = "first"
     """The vector of a product: that of its first view, or the mean."""
     resamples: int = 1000
@@ -191,9 +193,9 @@ class SearchConfig(QueryConfig):
     """The image to search for."""
     weight: float = 0.5
     """The text's share of a query of both, from 0 to 1."""
-    tags: dict[str, str] = field(default_factory=dict, metadata={TEXT_VALUES: True})
+    tags: dict[str, Any] = field(default_factory=dict, metadata={TEXT_VALUES: True})
     """Tags to compare with the regions of their entities, in an index with ``similarity=global+regions``:
-    ``tags.brand=Nike``. None: those of the index's products that the text names."""
+    ``tags.brand=Nike``. Without any: those of the index's products that the text names."""
     region_weight: float | None = None
     """Weight of that in the score; null: the index's, 0: the global score."""
     top: int = 10

@@ -144,24 +144,24 @@ class ProductIndex:
         found = self.nearest(self.embed_queries(queries), where=where, top=top)
         return [[hit.product_id for hit in hits] for hits in found]
 
-    def embed_queries(self, texts: Sequence[str]) -> Tensor:
-        """The vectors of texts with the tags that each names: (Q, C), or (Q, (1 + E) C) with regions."""
+    def embed_queries(self, texts: Sequence[str], region_weight: float | None = None) -> Tensor:
+        """The vectors of texts with the tags that each names, see :meth:`with_tags`."""
         values, embeds = self._values(), self.checked_encoder().embed_texts(list(texts))
-        return self.with_tags(embeds, [tags_in(text, values) for text in texts])
+        return self.with_tags(embeds, [tags_in(text, values) for text in texts], region_weight)
 
     def stated_tags(self, text: str | None = None, tags: Mapping[str, str] | None = None) -> dict[str, str]:
         """The tags of a query by entity: ``tags``, else those of the index's products that ``text`` names.
 
         Raises:
-            E2FashionError: ``tags`` of an entity without a region in the index, or without a value.
+            E2FashionError: ``tags`` of an entity without a region in the index, or not one text.
         """
         for entity, value in (tags or {}).items():
             self._require_regions(f"tags.{entity}")
             if entity not in self.facts.regions:
                 near = suggest(entity, self.facts.regions)
                 raise E2FashionError(f"the model of {self.path} has no entity '{entity}': choose from {near}")
-            if not value.strip():
-                raise E2FashionError(f"tags.{entity} is empty: give the tag to look for, or leave it out")
+            if not isinstance(value, str) or not value.strip():
+                raise E2FashionError(f"tags.{entity} is {value!r}; give one tag as text, or leave it out")
         return dict(tags) if tags else tags_in(text, self._values()) if text else {}
 
     def with_tags(

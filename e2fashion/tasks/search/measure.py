@@ -90,7 +90,7 @@ def _by_text(index: ProductIndex, snapshot: Snapshot, config: IndexEvaluateConfi
     ]
     distinct = {text: number for number, text in enumerate(dict.fromkeys(texts))}
     group = torch.tensor([distinct[text] for text in texts])
-    query = index.embed_queries(list(distinct))[group]
+    query = index.embed_queries(list(distinct), config.region_weight)[group]
     gallery = snapshot.gallery(config.views)[0][:, : query.shape[1]]
     kinds = {"product": torch.arange(len(texts)), "text": group}
     return [_Measured(BY_TEXT, kind, _of_ranks(ranks(query, gallery, ids, ids))) for kind, ids in kinds.items()]
@@ -107,7 +107,8 @@ def _by_tag(index: ProductIndex, snapshot: Snapshot, column: str, config: IndexE
         )
     number = {value: position for position, value in enumerate(values)}
     ids = torch.tensor([-1 if value is None else number.get(value, -1) for value in tags])
-    query = index.embed_queries([config.template.replace(SLOT, value) for value in values])
+    texts = [config.template.replace(SLOT, value) for value in values]
+    query = index.embed_queries(texts, config.region_weight)
     rows = snapshot.nearest(query, Conditions(), max(TOP_K), config.views)[1]
     relevant = ids[snapshot.product_of[rows]] == torch.arange(len(values))[:, None]
     measured = {f"P@{k}": precision_at(relevant, k) for k in TOP_K}
@@ -155,7 +156,8 @@ def _records(
     if index.facts.text_weight:
         measured.extra["text_weight"] = index.facts.text_weight
     if index.facts.regions:
-        measured.extra["region_score_weight"] = index.facts.region_weight
+        weight = index.facts.region_weight if config.region_weight is None else config.region_weight
+        measured.extra["region_score_weight"] = weight
     encoding = {"image_size": transform.size, "resize": transform.resize, "precision": "fp16 index"}
     return [
         SEARCH.record(

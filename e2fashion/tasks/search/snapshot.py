@@ -246,7 +246,6 @@ class Snapshot:
 
         Queries (Q, C) are compared with images alone, (Q, W) with regions too.
         """
-        query = F.pad(query, (0, self.width - query.shape[1]))
         if self.is_approximate(views, engine):
             return self._nearest_in_lists(query, conditions, top)
         chosen = self.chosen(conditions)
@@ -254,7 +253,7 @@ class Snapshot:
         if chosen is not None:
             chosen = torch.isin(rows, chosen).nonzero()[:, 0]
         several = self._most_views if views == "best" else 1
-        scores, positions = nearest(query, gallery, top * several, self._tie[rows], chosen)
+        scores, positions = nearest(query, gallery[:, : query.shape[1]], top * several, self._tie[rows], chosen)
         found = rows[positions]
         return (scores, found) if several == 1 else self._distinct(scores, found, top)
 
@@ -281,7 +280,7 @@ class Snapshot:
             raise E2FashionError(f"top is {top}; give a number of products from 1")
         condition = conditions.sql(self.tags, self.values_of)
         found: list[tuple[Tensor, Tensor]] = []
-        for vector in query:
+        for vector in F.pad(query, (0, self.width - query.shape[1])):
             search = self.table.search(vector.numpy(), vector_column_name=VECTOR).distance_type("dot").nprobes(PROBES)
             search = search.limit(2 * top + SPARE).select([VECTOR, "_distance"]).with_row_id(True)
             with self._explained(condition):

@@ -143,7 +143,10 @@ def test_it_is_measured_as_it_is_searched(index: ProductIndex) -> None:
     firsts = [index.search(value, top=1, views="first")[0].tags.get("brand") for value in asked]
     expected = 100 * sum(first == value for first, value in zip(firsts, asked, strict=True)) / len(asked)
     assert next(record.value for record in records if record.metric == "P@1") == pytest.approx(expected)
-    assert "under the regional score (weight 1.5)" in search_tables(records)[0].caption
+    records += measure_search(index, IndexEvaluateConfig(region_weight=0.0, resamples=5))
+    captions = [table.caption for table in search_tables(records)]
+    assert ["(weight 1.5)" in caption for caption in captions] == [True, True, True, False, False]
+    assert "under the regional score (weight 0)" in captions[-1]
 
 
 def test_the_service_and_the_command_search_alike(index: ProductIndex, capsys: pytest.CaptureFixture[str]) -> None:
@@ -200,7 +203,9 @@ def test_tags_in_a_text(text: str, expected: dict[str, str]) -> None:
     ("query", "message"),
     [
         ({"tags": {"brands": "x"}}, "has no entity 'brands': choose from 'brand'"),
-        ({"tags": {"brand": " "}}, "tags.brand is empty: give the tag to look for"),
+        ({"tags": {"brand": " "}}, "tags.brand is ' '; give one tag as text"),
+        ({"tags": {"brand": ["Puma", "Nike"]}}, r"tags.brand is \['Puma', 'Nike'\]; give one tag as text"),
+        ({"tags": {"brand": None}}, "tags.brand is None; give one tag as text"),
         ({"region_weight": -1.0}, r"region_weight is -1\.0; give a number from 0"),
         ({"region_weight": float("nan")}, "region_weight is nan"),
     ],
