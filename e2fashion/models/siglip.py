@@ -7,7 +7,7 @@ from typing import Any, ClassVar, cast
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from transformers import SiglipTextConfig, SiglipTextModel
+from transformers import SiglipTextModel
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 from transformers.models.siglip.modeling_siglip import (
     SiglipMultiheadAttentionPoolingHead,
@@ -75,11 +75,8 @@ class SiglipE2Model(E2Model):
         if config.vision_config.projection_init == "random":
             raise E2FashionError("projection_init is random, but a SigLIP has no image projection: leave it out")
         parts, text = cast(Any, self), config.text_config
-        shared = {name: getattr(text, name) for name in SiglipTextConfig.__annotations__ if hasattr(text, name)}
-        parts.text_model = SiglipTextModel._from_config(
-            SiglipTextConfig(**{**shared, "projection_size": config.projection_dim}),
-            attn_implementation=text._attn_implementation,
-        )
+        text.projection_size = config.projection_dim  # the one field of SigLIP's that CLIP's lacks
+        parts.text_model = SiglipTextModel._from_config(text)
         parts.vision_model = SiglipVisionTower._from_config(config.vision_config)
         parts.visual_projection = nn.Identity()
         parts.text_projection = nn.Identity()
@@ -109,7 +106,7 @@ class SiglipE2Model(E2Model):
         gives empty outputs.
         """
         text = self.config.text_config
-        if not len(input_ids):
+        if input_ids.shape[0] == 0:  # not len(), which would fix the size of an exported batch
             empty = self.logit_scale.new_zeros(0, text.max_position_embeddings, text.hidden_size)
             return BaseModelOutputWithPooling(empty, self.logit_scale.new_zeros(0, self.config.projection_dim))
         if attention_mask is not None:

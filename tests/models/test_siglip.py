@@ -14,6 +14,7 @@ from transformers import AutoModel, AutoTokenizer, Siglip2Config, SiglipModel
 from e2fashion.data.transforms import ImageTransform
 from e2fashion.encoder import Encoder, load_encoder
 from e2fashion.models import E2Model, E2VisionModelWithProjection, SiglipE2Model
+from e2fashion.models.chunks import embed_in_chunks
 from e2fashion.types import E2FashionError
 
 TEXTS = ["a red dress", "a navy wool coat with two large buttons", "coat"]
@@ -101,6 +102,22 @@ def test_every_new_parameter_gets_a_gradient(folder: Path, pixels: Tensor, padde
     without = [name for name, value in model.named_parameters() if value.grad is None or not value.grad.abs().sum()]
     # A key's bias shifts all scores alike, and a softmax ignores it.
     assert [name for name in without if not name.endswith("k_proj.bias")] == []
+
+
+def test_chunks_have_the_gradients_of_the_batch(folder: Path, pixels: Tensor, padded: Tensor) -> None:
+    found = []
+    for chunk_size in (None, 2):
+        model = E2Model.from_clip(folder, **REGIONS).train()
+        model.load_state_dict({**model.state_dict(), **(found[0][0] if found else {})})
+        model.seed_selection_noise(3)
+        chunks = None if chunk_size is None else embed_in_chunks(model, chunk_size, padded, pixels[:3])
+        output = model(padded, pixels[:3]) if chunks is None else chunks
+        (output.logits_per_image.square().sum() + output.region_embeds[..., 0].sum()).backward()
+        gradients = {name: value.grad for name, value in model.named_parameters() if value.grad is not None}
+        found.append((model.state_dict(), gradients))
+    assert found[0][1].keys() == found[1][1].keys()
+    for name, value in found[0][1].items():
+        torch.testing.assert_close(found[1][1][name], value, atol=1e-4, rtol=1e-4)
 
 
 def test_the_encoder_is_the_checkpoint(folder: Path, siglip: SiglipModel, padded: Tensor, tmp_path: Path) -> None:
