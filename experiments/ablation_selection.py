@@ -10,7 +10,7 @@ Command::
 
     python -m experiments.ablation_selection --data synthfashion=<catalogue> --seeds 0,1,2
 
-Cost: thirteen runs a seed, about four minutes each on two AVX2 cores.
+Cost: fourteen runs a seed, about four minutes each on two AVX2 cores.
 Deviations: not in the paper. Garments are drawn: what holds for them need not hold for photos.
 """
 

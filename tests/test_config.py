@@ -134,6 +134,10 @@ def test_what_computes_the_same_has_one_identity() -> None:
     plain = identity("loss.region_weight=0")
     assert identity("model.entities={brand: null}") == identity("model.fusion_layers=[3]", "model.noise=none") == plain
     assert identity("model.entities={brand: {}}") != plain
+    stage, brand = "train.stages.main={epochs: 1, learning_rate: 0.1}", "model.entities={brand: {}}"
+    annealed = [stage, "train.stages.main.temperature_end=0.1"]
+    assert identity(*annealed) == identity(stage, "loss.region_weight=0")
+    assert identity(brand, *annealed) != identity(brand, stage)
     assert identity("model.entities={brand: {}}", "model.noise=none") != identity("model.entities={brand: {}}")
 
 

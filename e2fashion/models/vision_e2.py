@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -147,6 +147,12 @@ class E2VisionModel(RegionalInitialization, CLIPVisionModel):
         Call it before a step to make that step's noise repeatable; without numbers the global generator is used again.
         """
         self.selection_noise.seed(*key)
+
+    def set_selection_temperature(self, temperature: float) -> None:
+        """Change the temperature of every fusion block, and of the configuration, which is saved with the model."""
+        self.config.selection_temperature = temperature
+        for block in self.fusion_blocks.values():
+            cast(FusionBlock, block).temperature = temperature
 
     def embed(self, pixel_values: Tensor, interpolate_pos_encoding: bool = False) -> Tensor:
         """The input of the first layer: (B, 3, H, W) to (B, 1 + P + S, D)."""

@@ -48,6 +48,9 @@ def check_run(config: RunConfig, catalogue: Catalogue) -> None:
         if value < least:
             raise E2FashionError(f"{key} is {value}; give a number from {least}.")
     _check_chunks(config)
+    for key, stage in stages.items():
+        if stage.temperature_end is not None and not stage.temperature_end > 0:
+            raise E2FashionError(f"{key}.temperature_end is {stage.temperature_end}: give a number above 0, or null.")
     check_lora(config.model.lora)
     if not 0.0 < config.train.layer_decay <= 1.0:
         raise E2FashionError(f"train.layer_decay is {config.train.layer_decay}: give a factor above 0, at most 1.")

@@ -229,6 +229,9 @@ class StageConfig:
     """Train all parameters, or only those that a CLIP checkpoint lacks."""
     freeze: list[str] = field(default_factory=list)
     """Patterns of names of frozen parameters, as in ``text_model.*``."""
+    temperature_end: float | None = joined_later(None)
+    """Temperature of the selection at the last step, as in 0.1; it falls geometrically from the model's at the first; a
+    saved model has that of its epoch; null: constant."""
 
 
 @dataclass
@@ -358,7 +361,8 @@ def run_identity(config: RunConfig, data_fingerprint: str) -> str:
         keys = [key for key in vars(plain.model) if named.get(key, key) in of_selection]
         model = replace(config.model, **{key: getattr(plain.model, key) for key in keys})
         loss = replace(config.loss, region_weight=0.0, region_targets=plain.loss.region_targets)
-        config = replace(config, model=model, loss=loss)
+        stages = {name: stage and replace(stage, temperature_end=None) for name, stage in config.train.stages.items()}
+        config = replace(config, model=model, loss=loss, train=replace(config.train, stages=stages))
     content = json.dumps([_counting(identity_values(config), config), data_fingerprint], sort_keys=True)
     return hashlib.sha256(content.encode()).hexdigest()[:12]
 

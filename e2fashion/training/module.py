@@ -61,6 +61,7 @@ class ContrastiveModule(pl.LightningModule):
         seed: of the selection noise and any other random number of a step.
         nonfinite_report: file for the product ids of a batch whose loss is not finite.
         chunk_size: products that are encoded at a time (:func:`~e2fashion.models.chunks.embed_in_chunks`); None: all.
+        temperature_end: the selection's temperature at the last step, annealed from the model's; None: constant.
     """
 
     pixel_mean: Tensor
@@ -76,6 +77,7 @@ class ContrastiveModule(pl.LightningModule):
         seed: int = 0,
         nonfinite_report: Path = Path("nonfinite_batch.json"),
         chunk_size: int | None = None,
+        temperature_end: float | None = None,
     ) -> None:
         super().__init__()
         entities = [entity.name for entity in model.config.vision_config.entity_list]
@@ -86,6 +88,8 @@ class ContrastiveModule(pl.LightningModule):
         self.seed = seed
         self.nonfinite_report = nonfinite_report
         self.chunk_size = chunk_size
+        self.temperatures = (float(model.config.vision_config.selection_temperature), temperature_end)
+        self.total_steps = 0
         self.retrieval = CrossModalRecall()
         transform = transform or ImageTransform()
         self.register_buffer("pixel_mean", torch.tensor(transform.mean), persistent=False)
@@ -132,6 +136,7 @@ class ContrastiveModule(pl.LightningModule):
         step_seed = self.seed * 1_000_003 + self.global_step * 1_009 + self.global_rank
         torch.manual_seed(step_seed)
         self.model.seed_selection_noise(step_seed)
+        self._anneal_selection()
         output = self.compute_loss(batch)
         if not torch.isfinite(output.total):
             self._report_nonfinite(batch, output)
@@ -143,6 +148,15 @@ class ContrastiveModule(pl.LightningModule):
         if self.model.logit_bias is not None:
             self.log("train/logit_bias", self.model.logit_bias.detach(), batch_size=size)
         return output.total
+
+    def _anneal_selection(self) -> None:
+        """Set the temperature of this step, a function of the step alone: geometric from the first to the last one."""
+        start, end = self.temperatures
+        if end is None or not self.model.vision_model.fusion_blocks:
+            return
+        temperature = start * (end / start) ** (self.global_step / max(1, self.total_steps - 1))
+        self.model.vision_model.set_selection_temperature(temperature)
+        self.log("train/selection_temperature", temperature)
 
     def optimizer_step(self, *arguments: Any, **options: Any) -> None:
         """Clamp the temperature after the optimizer step; clamping in forward would stop its gradient.
@@ -179,8 +193,8 @@ class ContrastiveModule(pl.LightningModule):
         """
         optimizer = build_optimizer(self.model, self.config, self.learning_rate)
         data: pl.LightningDataModule = self.trainer.datamodule  # type: ignore[attr-defined]
-        total_steps = len(data.train_dataloader()) * (self.trainer.max_epochs or 0)
-        schedule = LambdaLR(optimizer, cosine_with_warmup(self.config.warmup_steps, total_steps))
+        self.total_steps = len(data.train_dataloader()) * (self.trainer.max_epochs or 0)
+        schedule = LambdaLR(optimizer, cosine_with_warmup(self.config.warmup_steps, self.total_steps))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def _report_nonfinite(self, batch: Batch, output: LossOutput) -> None:

@@ -114,6 +114,7 @@ def _train_stage(
         config.seed,
         nonfinite_report=folder.path / "nonfinite_batch.json",
         chunk_size=config.train.chunk_size,
+        temperature_end=stage.temperature_end,
     )
     restart_if_damaged(folder, name, best.folder)
     try:

@@ -56,6 +56,7 @@ def fit(catalogue: Catalogue, folder: Path, overrides: tuple[str, ...] = (), sto
         config.train,
         transform,
         nonfinite_report=folder / "nonfinite_batch.json",
+        temperature_end=stage.temperature_end,
     )
     data = build_datamodule(config, catalogue, template, transform, tokenizer)
     best = BestModel(folder / "best", model.save_pretrained, "SumR")
@@ -138,3 +139,29 @@ def test_the_temperature_is_bounded_after_each_step(synth_catalogue: Catalogue, 
 
     model = fit(synth_catalogue, tmp_path / "run", stop=StopAfter(3, heat))
     assert float(model.logit_scale.detach().exp()) <= 100.0 + 1e-4
+
+
+def test_the_temperature_of_the_selection_is_annealed_and_saved(synth_catalogue: Catalogue, tmp_path: Path) -> None:
+    overrides = (
+        "model.selection=soft",
+        "model.noise=none",
+        "model.temperature=2",
+        "train.stages.main.temperature_end=0.1",
+    )
+    seen: list[float] = []
+
+    def look(trainer: pl.Trainer) -> None:
+        seen.append(trainer.lightning_module.model.vision_model.fusion_blocks["1"].temperature)
+
+    whole = fit(synth_catalogue, tmp_path / "whole", overrides, StopAfter(6, look))
+    steps = 2 * 6
+    assert seen == [pytest.approx(2 * 0.05 ** (5 / (steps - 1)))]  # that of the step before
+    assert whole.config.vision_config.selection_temperature == pytest.approx(0.1)
+    with pytest.raises(RunInterruptedError):
+        fit(synth_catalogue, tmp_path / "run", overrides, StopAfter(8, raise_signal))
+    assert same_weights(fit(synth_catalogue, tmp_path / "run", overrides), whole)
+    saved = E2Model.from_pretrained(tmp_path / "run" / "best")
+    epochs = [pytest.approx(2 * 0.05 ** (last / (steps - 1))) for last in (5, 11)]
+    temperature = saved.config.vision_config.selection_temperature
+    assert temperature in epochs
+    assert saved.vision_model.fusion_blocks["1"].temperature == temperature

@@ -104,6 +104,7 @@ def test_layers_far_from_the_output_learn_more_slowly(synth_catalogue: Catalogue
         ("model.lora={text: 4, layers: []}", "model.lora has a rank and no layers"),
         ("train.layer_decay=0", "train.layer_decay is 0.0"),
         ("train.layer_decay=1.5", "train.layer_decay is 1.5"),
+        ("train.stages.main.temperature_end=0", "train.stages.main.temperature_end is 0.0"),
     ],
 )
 def test_mistakes_are_refused_before_training(
