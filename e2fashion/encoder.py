@@ -205,6 +205,8 @@ class Encoder:
         config = _without(self.model.config.to_dict(), NOT_IDENTITY)
         digest = hashlib.sha256(json.dumps(config, sort_keys=True, default=str).encode())
         digest.update(repr(self.transform).encode())
+        if self.transform.resample != ImageTransform.resample:
+            digest.update(self.transform.resample.encode())
         for name, value in sorted(self.model.state_dict().items()):
             digest.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
             digest.update(value.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().data)

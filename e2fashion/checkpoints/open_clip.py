@@ -16,7 +16,7 @@ from transformers.models.clip.modeling_clip import CLIPMLP
 
 from e2fashion.checkpoints.files import read_state_file
 from e2fashion.checkpoints.openai import HEAD_WIDTH, OpenAIShape, State, shape_of
-from e2fashion.data.transforms import Resize
+from e2fashion.data.transforms import Filter, Resize
 from e2fashion.disk import reading
 from e2fashion.text_files import read_json
 from e2fashion.types import E2FashionError
@@ -172,9 +172,9 @@ def _compare_sizes(model: dict[str, Any], sizes: OpenAIShape, file: Path) -> Non
 
 
 def open_clip_config(
-    model: CLIPModel, resize: Resize, mean: tuple[float, ...], std: tuple[float, ...]
+    model: CLIPModel, resize: Resize, mean: tuple[float, ...], std: tuple[float, ...], resample: Filter = "bicubic"
 ) -> dict[str, Any]:
-    """The configuration file for a model whose images become squares by ``resize``.
+    """The configuration file for a model whose images become squares by ``resize`` and ``resample``.
 
     ``head_width`` and ``heads`` are written, so that no reader has to know a rule.
     """
@@ -206,7 +206,7 @@ def open_clip_config(
         "preprocess_cfg": {
             "mean": list(mean),
             "std": list(std),
-            "interpolation": "bicubic",
+            "interpolation": resample,
             "resize_mode": modes[resize],
         },
     }

@@ -99,7 +99,7 @@ def _write_plain(encoder: Encoder, folder: Path, target: str, lossy: bool) -> li
     write_state_file(to_openai(clip), file, layout=target, activation=activation)
     if target == "open_clip":
         transform = encoder.transform
-        config = open_clip_config(clip, transform.resize, transform.mean, transform.std)
+        config = open_clip_config(clip, transform.resize, transform.mean, transform.std, transform.resample)
         (folder / CONFIG_FILE).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
     facts = Facts(activation, vision.num_attention_heads, text.num_attention_heads)
     back = clip_from_openai(read_state_file(file).tensors, shape_of(clip), facts)

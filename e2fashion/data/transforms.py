@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Literal
 
@@ -59,12 +59,14 @@ def _columns_first(height: int, width: int, size: tuple[int, int]) -> bool:
     return height > size[0] and height - size[0] > 2 * (width - size[1])
 
 
-def resize_bicubic_middle(image: Tensor, size: tuple[int, int], side: int) -> Tensor:
-    """The middle (3, side, side) of what :func:`resize_bicubic` makes of an image at ``size``, both at least ``side``.
+def resize_middle(
+    image: Tensor, size: tuple[int, int], side: int, resample: Image.Resampling = Image.Resampling.BICUBIC
+) -> Tensor:
+    """The middle (3, side, side) of an image (3, H, W) resized to ``size``, both at least ``side``.
 
     The work depends on ``side`` alone, however long the image is: only the pixels that the middle reads are resized.
     Pillow does both passes, in the order in which it would go over the whole image, so the result lies within one grey
-    level of the whole's.
+    level of that of :func:`resize_bicubic`, or of ``Image.resize`` with another filter.
     """
     (height, width), (new_height, new_width) = image.shape[-2:], size
     rows, high = _read_by_middle(height, new_height, side)
@@ -72,10 +74,10 @@ def resize_bicubic_middle(image: Tensor, size: tuple[int, int], side: int) -> Te
     part = Image.fromarray(np.ascontiguousarray(image[:, rows, columns].permute(1, 2, 0).numpy()))
 
     def over_rows(middle: Image.Image) -> Image.Image:
-        return middle.resize((middle.width, side), Image.Resampling.BICUBIC, box=(0, high[0], middle.width, high[1]))
+        return middle.resize((middle.width, side), resample, box=(0, high[0], middle.width, high[1]))
 
     def over_columns(middle: Image.Image) -> Image.Image:
-        return middle.resize((side, middle.height), Image.Resampling.BICUBIC, box=(wide[0], 0, wide[1], middle.height))
+        return middle.resize((side, middle.height), resample, box=(wide[0], 0, wide[1], middle.height))
 
     part = over_columns(over_rows(part)) if _columns_first(height, width, size) else over_rows(over_columns(part))
     return torch.from_numpy(np.array(part)).permute(2, 0, 1)
@@ -147,9 +149,11 @@ def bicubic_kernel(x: np.ndarray) -> np.ndarray:
     return np.where(x < 1, near, np.where(x < 2, far, 0.0))
 
 
-def _with_pillow(pixels: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+def _with_pillow(
+    pixels: np.ndarray, size: tuple[int, int], resample: Image.Resampling = Image.Resampling.BICUBIC
+) -> np.ndarray:
     """uint8 (H, W, 3) to (*size, 3)."""
-    return np.array(Image.fromarray(pixels).resize((size[1], size[0]), Image.Resampling.BICUBIC))
+    return np.array(Image.fromarray(pixels).resize((size[1], size[0]), resample))
 
 
 def resize_with_pytorch(pixels: np.ndarray, size: tuple[int, int]) -> np.ndarray:
@@ -160,6 +164,11 @@ def resize_with_pytorch(pixels: np.ndarray, size: tuple[int, int]) -> np.ndarray
 
 
 Resize = Literal["squeeze", "crop", "pad"]
+Filter = Literal["bicubic", "bilinear"]
+_PILLOW: dict[Filter, Image.Resampling] = {
+    "bicubic": Image.Resampling.BICUBIC,
+    "bilinear": Image.Resampling.BILINEAR,
+}
 
 #: Colour statistics of CLIP's training images, for pixels in [0, 1] (OpenAI).
 CLIP_MEAN: tuple[float, ...] = (0.48145466, 0.4578275, 0.40821073)
@@ -175,14 +184,15 @@ class ImageTransform:
 
     ``resize`` says how: ``squeeze`` ignores the aspect ratio; ``crop`` brings the short edge to ``size`` and keeps
     the centre (official code); ``pad`` brings the long edge to ``size`` and centres the image on black, which is
-    the padding that a saved :class:`CLIPImageProcessorPil` can express. All are bicubic with antialiasing, rounded
-    to uint8, and equal that processor within one grey level.
+    the padding that a saved :class:`CLIPImageProcessorPil` can express. All are antialiased, bicubic (CLIP) or as
+    ``resample`` says (SigLIP 2: bilinear), rounded to uint8, and equal that processor within one grey level.
     """
 
     size: int = 224
     resize: Resize = "crop"
     mean: tuple[float, ...] = CLIP_MEAN
     std: tuple[float, ...] = CLIP_STD
+    resample: Filter = field(default="bicubic", repr=False)  # not in the text that fingerprints are made of
 
     def __post_init__(self) -> None:
         if self.resize not in ("squeeze", "crop", "pad"):
@@ -202,8 +212,12 @@ class ImageTransform:
         target = self._resized_shape(height, width)
         if target != (height, width):
             if self.resize == "crop" and max(target) > LONG * self.size:
-                return resize_bicubic_middle(image, target, self.size)
-            image = resize_bicubic(image, target)
+                return resize_middle(image, target, self.size, _PILLOW[self.resample])
+            if self.resample == "bicubic":
+                image = resize_bicubic(image, target)
+            else:
+                pixels = _with_pillow(image.permute(1, 2, 0).numpy(), target, _PILLOW[self.resample])
+                image = torch.from_numpy(pixels).permute(2, 0, 1)
         return image if self.resize == "squeeze" else _center(image, self.size)
 
     def _resized_shape(self, height: int, width: int) -> tuple[int, int]:
@@ -240,7 +254,7 @@ class ImageTransform:
         }
         return CLIPImageProcessorPil(
             size=sizes[self.resize],
-            resample=Image.Resampling.BICUBIC,
+            resample=_PILLOW[self.resample],
             do_center_crop=self.resize != "squeeze",
             crop_size=square,
             image_mean=list(self.mean),
@@ -259,12 +273,14 @@ class ImageTransform:
             "do_resize": True,
             "do_rescale": True,
             "do_normalize": True,
-            "resample": int(Image.Resampling.BICUBIC),
             "rescale_factor": 1 / 255,
         }
         for key, expected in required.items():
             if (given := getattr(processor, key, None)) != expected:
                 raise _unsupported(key, given)
+        filters = {int(code): name for name, code in _PILLOW.items()}
+        if processor.resample not in filters:
+            raise _unsupported("resample", processor.resample)
         if getattr(processor, "do_pad", None):
             raise _unsupported("do_pad", True)
         size = {key: value for key, value in dict(processor.size).items() if value is not None}
@@ -272,7 +288,8 @@ class ImageTransform:
         resize, pixels = _resize_of(size, bool(processor.do_center_crop))
         if processor.do_center_crop and crop != {"height": pixels, "width": pixels}:
             raise _unsupported("crop_size", crop)
-        return cls(pixels, resize, tuple(processor.image_mean), tuple(processor.image_std))
+        mean, std = tuple(processor.image_mean), tuple(processor.image_std)
+        return cls(pixels, resize, mean, std, filters[processor.resample])
 
 
 def normalize(
@@ -321,5 +338,5 @@ def _resize_of(size: dict[str, int], center_crop: bool) -> tuple[Resize, int]:
 def _unsupported(key: str, value: object) -> E2FashionError:
     return E2FashionError(
         f"The image processor has {key}={value}, which has no equal among image.resize squeeze, crop and pad "
-        "(bicubic, then rescaled by 1/255 and normalized). Choose image.size and image.resize yourself."
+        "(bicubic or bilinear, then rescaled by 1/255 and normalized). Choose image.size and image.resize yourself."
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
 
@@ -94,12 +95,17 @@ def read_tokenizer(
     """A tokenizer of any kind of a folder or a hub name; ``options`` are those of ``from_pretrained``.
 
     Raises:
-        E2FashionError: it is missing, damaged, or needs custom code; the message ends with ``remedy``.
+        E2FashionError: it is missing, damaged, or needs custom code or a package; the message ends with ``remedy``.
     """
     allowed = source_options(source, "tokenizer_config.json", what)
-    with only_our_errors(what, remedy):
-        tokenizer = AutoTokenizer.from_pretrained(str(source), trust_remote_code=False, **allowed, **options)
-        tokenizer("a b")  # a damaged one may load and fail at its first text
+    try:
+        with only_our_errors(what, remedy):
+            tokenizer = AutoTokenizer.from_pretrained(str(source), trust_remote_code=False, **allowed, **options)
+            tokenizer("a b")  # a damaged one may load and fail at its first text
+    except E2FashionError as error:
+        if isinstance(error.__cause__, ImportError) and find_spec("sentencepiece") is None:
+            raise E2FashionError(f"{what} needs sentencepiece. Install it: pip install 'e2fashion[siglip]'.") from error
+        raise
     check_model_files(source)
     return tokenizer
 

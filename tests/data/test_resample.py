@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from e2fashion.data import transforms
-from e2fashion.data.transforms import bicubic_weights, is_half_enough, resize_bicubic, resize_bicubic_middle
+from e2fashion.data.transforms import bicubic_weights, is_half_enough, resize_bicubic, resize_middle
 
 
 def noise(height: int, width: int, seed: int = 0, steps: int = 256) -> np.ndarray:
@@ -149,6 +149,6 @@ def test_the_middle_alone_is_the_middle_of_the_whole(shape: tuple[int, int], sid
     pixels = noise(*shape, seed=1)
     top, left = (size[0] - side) // 2, (size[1] - side) // 2
     expected = of_pillow(pixels, size)[top : top + side, left : left + side]
-    middle = resize_bicubic_middle(torch.from_numpy(pixels).permute(2, 0, 1), size, side).permute(1, 2, 0).numpy()
+    middle = resize_middle(torch.from_numpy(pixels).permute(2, 0, 1), size, side).permute(1, 2, 0).numpy()
     assert middle.shape == (side, side, 3)
     assert np.abs(middle.astype(int) - expected).max() <= 1

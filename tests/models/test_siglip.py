@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import shutil
+from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -127,6 +131,10 @@ def test_the_encoder_is_the_checkpoint(folder: Path, siglip: SiglipModel, padded
     assert (encoder.backbone, encoder.dimension, encoder.context_length) == ("siglip", 16, 64)
     with torch.no_grad():
         close(encoder.embed_texts(TEXTS), torch.nn.functional.normalize(siglip.get_text_features(padded).pooler_output))
+    bilinear = replace(encoder, transform=replace(encoder.transform, resample="bilinear"))
+    assert bilinear.fingerprint != encoder.fingerprint
+    bilinear.save_pretrained(tmp_path / "bilinear")
+    assert load_encoder(str(tmp_path / "bilinear")).transform.resample == "bilinear"
     encoder.save_pretrained(tmp_path)
     again = Encoder.from_pretrained(str(tmp_path))
     assert again.transform == encoder.transform
@@ -153,6 +161,15 @@ def test_a_naflex_checkpoint_is_refused(tmp_path: Path) -> None:
     for load in (E2Model.from_clip, load_encoder):
         with pytest.raises(E2FashionError, match=r"'siglip2'; .*NaFlex.* not supported: give a SigLIP 2 of a fixed"):
             load(str(tmp_path))
+
+
+@pytest.mark.skipif(find_spec("sentencepiece") is not None, reason="sentencepiece is installed")
+def test_a_tokenizer_of_sentencepiece_names_its_extra(folder: Path, tmp_path: Path) -> None:
+    shutil.copytree(folder, tmp_path / "copy")
+    settings = tmp_path / "copy" / "tokenizer_config.json"
+    settings.write_text(json.dumps({**json.loads(settings.read_text()), "tokenizer_class": "SiglipTokenizer"}))
+    with pytest.raises(E2FashionError, match=r"needs sentencepiece. Install it: pip install 'e2fashion\[siglip\]'"):
+        load_encoder(str(tmp_path / "copy"))
 
 
 def test_the_image_half_of_a_clip_does_not_take_siglips(folder: Path, tmp_path: Path) -> None:
