@@ -30,7 +30,7 @@ def nearest(
 
     Args:
         query: (Q, C) fp32.
-        gallery: (N, C) fp32.
+        gallery: (N, C) fp32, rows of length 4 at most: the margin for rounding is made for them.
         top: how many are wanted.
         tie: (N,) int64, the order of rows that score the same; None: that of the rows.
         rows: the rows that are searched (n,) int64; None: all.
