@@ -53,7 +53,7 @@ logger = logging.getLogger(__name__)
 SELECTION = declare(
     "selection",
     identified_by=("entity", "layer", "regions", *ENCODING),
-    reports=("area", "unknown", "cropped", "chance"),
+    reports=("area", "unknown", "cropped", "null", "chance"),
 )
 ALL_ENTITIES = "(all)"
 """Stands for the entities together; no entity can be called so."""
@@ -66,12 +66,14 @@ METRICS = ("share", "pointing", "iou", "lift")
 @dataclass(frozen=True)
 class Scores:
     """Of N products and E entities: ``values`` (N, E, 5), share, pointing, IoU, chance of share, chance of IoU;
-    ``area`` (N, E), the share of the image that the region covers; ``known`` and ``cropped`` (N, E) bool."""
+    ``area`` (N, E), the share of the image that the region covers; ``known`` and ``cropped`` (N, E) bool; ``null``
+    (N, E), the share of picks of no patch."""
 
     values: Tensor
     area: Tensor
     known: Tensor
     cropped: Tensor
+    null: Tensor
 
     @classmethod
     def joined(cls, parts: Sequence[Scores]) -> Scores:
@@ -142,7 +144,10 @@ def _scores(
             for method in methods:
                 for attribution in SCORERS[method].attribute(encoder, pixels, queries, entities, Bands()):
                     values = _values(attribution, on, counts, side)
-                    scores = Scores(values, batch.coverage.mean(-1), batch.known, batch.cropped)
+                    area, null = batch.coverage.mean(-1), torch.zeros_like(values[..., 0])
+                    if attribution.selected is not None:
+                        null = torch.stack([(p < 0).double().mean(-1) for p in attribution.selected], 1).cpu()
+                    scores = Scores(values, area, batch.known, batch.cropped, null)
                     parts.setdefault((method, attribution.layer), []).append(scores)
     return {key: Scores.joined(batches) for key, batches in parts.items()}
 
@@ -195,8 +200,8 @@ def selection_records(
 
     ``protocol`` is the method; ``extra`` holds ``entity``, ``layer``, ``regions``, the exact ``chance`` of the metric,
     the mean ``area`` of the regions in percent, how many products were left out because the region is ``unknown`` or
-    was ``cropped`` away, and ``how`` images were encoded. ``queries`` are the products and entities that were counted,
-    ``candidates`` the ``patches``.
+    was ``cropped`` away, the percentage of picks of the ``null`` patch where there are any, and ``how`` images were
+    encoded. ``queries`` are the products and entities that were counted, ``candidates`` the ``patches``.
     """
     groups = {name: [number] for number, name in enumerate(entities)} | {ALL_ENTITIES: list(range(len(entities)))}
     records = []
@@ -212,6 +217,8 @@ def selection_records(
                     continue
                 where = {"entity": entity, "layer": layer, "regions": regions}
                 size = {"area": 100 * float(area[counted].mean())}
+                if every.null.any():
+                    size["null"] = 100 * float(every.null[:, columns][counted].mean())
                 product = counted.nonzero()[:, 0].unique(return_inverse=True)[1]
                 for metric, (value, low, high, chance) in _estimates(values[counted], product).items():
                     records.append(

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+import torch.nn.functional as F
 from tiny_encoder import SETTINGS, build_tiny_encoder
 
 from e2fashion.data.catalogue import Catalogue
@@ -163,6 +164,20 @@ def test_a_method_that_knows_the_region_scores_one(
     monkeypatch.setitem(SCORERS, "tokens", replace(SCORERS["tokens"], attribute=oracle))
     found = measure_selection(regional, synth_catalogue, ["test"], progress=False)
     assert {round(r.value, 6) for r in found if r.metric in ("share", "pointing", "iou")} == {100.0}
+
+
+def test_picks_of_no_patch_are_off_the_region_and_counted(
+    regional: Encoder, synth_catalogue: Catalogue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (batch,) = region_batches(synth_catalogue, "test", regional.entities, regional.transform, side=4)
+    best = batch.coverage.argmax(-1)
+
+    def half(*_: Any) -> list[Attribution]:
+        return [Attribution(0, batch.coverage, tuple(F.pad(best[:, [e]], (0, 1), value=-1) for e in range(2)))]
+
+    monkeypatch.setitem(SCORERS, "tokens", replace(SCORERS["tokens"], attribute=half))
+    found = measure_selection(regional, synth_catalogue, ["test"], progress=False)
+    assert {(round(r.value, 6), r.extra["null"]) for r in found if r.metric == "share"} == {(50.0, 50.0)}
 
 
 def test_a_random_map_scores_chance(
