@@ -294,7 +294,7 @@ class FusionBlock(nn.Module):
             scores = self._at_fixed_places(scores)
         if self.null_patch is None:
             return scores
-        null = self.scores(tokens, self.null_patch[:1].expand(len(tokens), -1, -1))
+        null = self.scores(tokens, self.null_patch[:1].expand(tokens.shape[0], -1, -1))
         return torch.cat([scores, null.masked_fill(self._fixed_rows(scores), -torch.inf)], dim=-1)
 
     def _in_competition(self, scores: Tensor) -> Tensor:

@@ -208,6 +208,22 @@ def test_heads_of_a_token_at_a_fixed_place_read_that_place(tokens: Tensor, patch
     torch.testing.assert_close(block(tokens, patches).tokens[:, 3:], single(tokens, patches).tokens[:, 3:])
 
 
+@pytest.mark.parametrize("form", FORMS)
+def test_a_form_is_exported_for_any_batch(form: str, tokens: Tensor, patches: Tensor) -> None:
+    class Tokens(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.block = build("hard", **FORMS[form]).eval()
+
+        def forward(self, tokens: Tensor, patches: Tensor) -> Tensor:
+            return self.block(tokens, patches).tokens
+
+    module, batch = Tokens(), torch.export.Dim("batch")
+    graph = torch.export.export(module, (tokens, patches), dynamic_shapes=({0: batch}, {0: batch}))
+    more = [torch.cat([states, states + 1, states[:1]]) for states in (tokens, patches)]
+    torch.testing.assert_close(graph.module()(*more), module(*more))
+
+
 def build_model(build_e2: BuildE2, form: str, **options: Any) -> E2Model:
     entities = {"brand": 2, "season": 1}
     return build_e2(
