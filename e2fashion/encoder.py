@@ -46,7 +46,7 @@ Readable: TypeAlias = tuple[Tensor, dict[int, str]]
 
 @dataclass(frozen=True)
 class Encoder:
-    """A CLIP or E2 with its tokenizer, image transform and text template.
+    """A CLIP, SigLIP or E2 with its tokenizer, image transform and text template.
 
     ``name`` is used in tables; ``text_context_length`` is the length at which texts are cut (None: the positions of the
     text encoder), ``text_overflow`` the method (:class:`e2fashion.data.long_text.TextFitter`). :meth:`embed_images` and
@@ -72,7 +72,7 @@ class Encoder:
         resize: Literal["squeeze", "crop", "pad"] | None = None,
         size: int | None = None,
     ) -> Encoder:
-        """Load any CLIP or E2: a model folder, a run folder, or a hub name (which may need the network).
+        """Load any CLIP, SigLIP or E2: a model folder, a run folder, or a hub name (which may need the network).
 
         ``template``, ``resize`` and ``size`` override the values saved with the model; a checkpoint without a template
         reads the description alone. :func:`e2fashion.load_encoder` is this method.

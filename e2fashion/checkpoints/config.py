@@ -8,6 +8,7 @@ from typing import Literal
 from omegaconf import MISSING
 
 Layout = Literal["folder", "openai", "open_clip", "e2_official"]
+Source = Literal["folder", "openai", "open_clip", "open_clip_siglip", "e2_official"]
 
 
 @dataclass
@@ -16,7 +17,7 @@ class ConvertConfig:
 
     checkpoint: str = MISSING
     """With ``source``: file of a state dict; with ``target``: run folder, model folder, or hub name of a CLIP."""
-    source: Layout = "folder"
+    source: Source = "folder"
     """Layout of the checkpoint; ``folder`` is ours, that of Transformers."""
     target: Layout = "folder"
     """Layout to write; one of the two must be ``folder``."""
@@ -25,7 +26,8 @@ class ConvertConfig:
     tokenizer: str | None = None
     """Folder or hub name of the tokenizer, which no state dict holds; ``none``: images only. Needed with ``source``."""
     activation: Literal["quick_gelu", "gelu"] | None = None
-    """Activation of the MLPs; null: as the layout or its configuration says, an error where neither does."""
+    """Activation of the MLPs; null: as the layout or its configuration says, an error where neither does (a SigLIP:
+    ``gelu``)."""
     config: str | None = None
     """open_clip's configuration; null: ``open_clip_config.json`` next to the checkpoint."""
     vision_heads: int | None = None

@@ -11,6 +11,7 @@ from typing import Any
 from e2fashion.checkpoints.config import ConvertConfig
 from e2fashion.checkpoints.open_clip import CONFIG_FILE
 from e2fashion.checkpoints.read import import_checkpoint
+from e2fashion.checkpoints.siglip import import_siglip
 from e2fashion.checkpoints.write import export_checkpoint
 from e2fashion.disk.outputs import write_output
 from e2fashion.encoder import Encoder
@@ -36,7 +37,7 @@ def convert(config: ConvertConfig) -> list[str]:
     if (config.source == OURS) == (config.target == OURS):
         raise E2FashionError(
             f"source is {config.source} and target is {config.target}: name the layout of the checkpoint as source= "
-            "(openai, open_clip, e2_official), or as target= the one to write a model of ours in"
+            "(openai, open_clip, open_clip_siglip, e2_official), or as target= the one to write a model of ours in"
         )
     _check_keys(config)
     folder = Path(config.output)
@@ -51,7 +52,7 @@ def convert(config: ConvertConfig) -> list[str]:
         if encoder is not None:
             notes = export_checkpoint(encoder, fresh, config)
         else:
-            imported = import_checkpoint(config)
+            imported = (import_siglip if config.source == "open_clip_siglip" else import_checkpoint)(config)
             file = Path(config.checkpoint).name
             imported.save(fresh, folder.name, f"Converted by e2fashion from `{file}` (layout: {config.source})")
             notes = imported.notes

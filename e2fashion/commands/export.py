@@ -37,7 +37,7 @@ def export(config: ExportConfig, arguments: Arguments) -> str:
 
 @COMMANDS.add(
     "convert",
-    "[config.yaml] [checkpoint] source=openai|open_clip|e2_official tokenizer=<folder> output=<folder>",
+    "[config.yaml] [checkpoint] source=<layout> tokenizer=<folder> output=<folder>",
     "convert other state dicts to a model folder or, with target=, a model folder to another layout",
     ConvertConfig,
     positional=("checkpoint",),

@@ -197,6 +197,8 @@ class ImageTransform:
     def __post_init__(self) -> None:
         if self.resize not in ("squeeze", "crop", "pad"):
             raise E2FashionError(f"image.resize is '{self.resize}'; choose squeeze, crop or pad.")
+        if self.resample not in _PILLOW:
+            raise E2FashionError(f"an image is resized by '{self.resample}'; choose bicubic or bilinear.")
         if self.size < 1:
             raise E2FashionError(f"image.size is {self.size}; give a number of pixels above 0.")
 
