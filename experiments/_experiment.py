@@ -134,6 +134,11 @@ DATA_SETS: dict[str, DataSet] = {
         "styles.csv (or metadata.csv) and images/, from Kaggle: Fashion Product Images, by Param Aggarwal",
         "e2fashion data prepare configs/data/kagl.yaml path=<folder> output=<catalogue>",
     ),
+    "kagl_logos": DataSet(
+        "Fashion Product Images with drawn logos",
+        "2,500 products of a prepared catalogue of Fashion Product Images, and logos that this code draws on them",
+        "e2fashion data prepare drawn_logos path=<catalogue of kagl> products=2500 output=<catalogue>",
+    ),
     "fashioniq": DataSet(
         "FashionIQ",
         "captions/ and image_splits/ from its authors' repository, and the images that they list, as images/<id>.png "

@@ -9,9 +9,11 @@ lambda of the regional score is chosen on val. Differences are against CLIP-FT. 
 Command::
 
     python -m experiments.ablation_selection --data synthfashion=<catalogue> --seeds 0,1,2
+    python -m experiments.ablation_selection --data kagl_logos=<catalogue> --seeds 0,1,2
 
 Cost: fourteen runs a seed, about four minutes each on two AVX2 cores.
-Deviations: not in the paper. Garments are drawn: what holds for them need not hold for photos.
+Deviations: not in the paper. Garments are drawn, or real photos carry drawn logos: what holds there need not hold for
+photos as they are.
 """
 
 from __future__ import annotations
@@ -52,7 +54,7 @@ EXPERIMENT = Experiment(
     name="ablation_selection",
     title="Selection whose choice matters",
     ablation="faithful_selection",
-    recipes={"small": {"synthfashion": "quickstart"}},
+    recipes={"small": {"synthfashion": "quickstart", "kagl_logos": "kagl_logos"}},
     baseline="clip_ft",
     protocols=COMPARED,
     view=view,

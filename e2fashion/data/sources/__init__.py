@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from e2fashion.data.sources.amazon_fashion import AmazonFashionSource
 from e2fashion.data.sources.base import Source
+from e2fashion.data.sources.drawn_logos import DrawnLogosSource
 from e2fashion.data.sources.fashion_iq import FashionIqSource
 from e2fashion.data.sources.fashiongen import FashionGenSource
 from e2fashion.data.sources.folder import FolderSource
@@ -24,6 +25,7 @@ SOURCES: dict[str, type[Source]] = {
         HubSource,
         LabelledSource,
         SyntheticSource,
+        DrawnLogosSource,
     )
 }
 

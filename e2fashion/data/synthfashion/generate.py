@@ -10,6 +10,7 @@ from io import BytesIO
 from PIL import Image, ImageDraw
 
 from e2fashion.data.sources.base import SourceRow
+from e2fashion.data.synthfashion.drawing import encode_jpeg
 from e2fashion.data.synthfashion.products import build_product
 from e2fashion.data.synthfashion.render import build_view, paint, photograph
 from e2fashion.types import E2FashionError
@@ -80,15 +81,6 @@ def contact_sheet(rows: Iterable[SourceRow], columns: int = 8, zoom: int = 1, bo
     return sheet
 
 
-JPEG_QUALITY = 92
-
-
-def _encoded(image: Image.Image) -> bytes:
-    buffer = BytesIO()
-    image.save(buffer, "JPEG", quality=JPEG_QUALITY, subsampling=0)
-    return buffer.getvalue()
-
-
 def generate(
     products: int, views: int = 2, image_size: int = 128, seed: int = 0, missing_tags: float = 0.1
 ) -> Iterator[SourceRow]:
@@ -108,7 +100,7 @@ def generate(
             yield SourceRow(
                 row=f"product {index} view {view}",
                 product_id=product.product_id,
-                image=_encoded(photo.image),
+                image=encode_jpeg(photo.image),
                 description=product.description,
                 tags=product.tags,
                 view=view,
