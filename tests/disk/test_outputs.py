@@ -39,13 +39,13 @@ def held(folder: Path) -> str:
 
 
 def test_a_killed_export_can_be_repeated_and_loses_nothing(export: Any, tmp_path: Path) -> None:
-    for _ in kills(lambda: export("new", overwrite=True), every=2):
+    for _ in kills(lambda: export("new", overwrite=True), every=3):
         assert not (tmp_path / "out").exists() or held(tmp_path / "out") == "new"
         assert export("new") == "new"
         assert [item.name for item in tmp_path.iterdir()] == ["out"]
         shutil.rmtree(tmp_path / "out")
     assert export("old", overwrite=True) == "old"
-    for _ in kills(lambda: export("new", overwrite=True), every=2):
+    for _ in kills(lambda: export("new", overwrite=True), every=3):
         assert held(tmp_path / "out") in ("old", "new")
         assert export("old", overwrite=True) == "old"
         assert [item.name for item in tmp_path.iterdir()] == ["out"]

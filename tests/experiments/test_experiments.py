@@ -27,8 +27,11 @@ TABLE = experiment("table1_full_candidates")
 
 
 SOME_ROWS = {
+    "ablation_components": ("--only", "e2,no_warm_up_stage"),
+    "ablation_selection": ("--only", "clip_ft,soft"),
     "kagl_pretrained_trials": ("--only", "e2,e2_unseen_at_first"),
     "table5_batch_size": ("--only", "e2_32,e2_64,clip_ft_32,clip_ft_64"),  # two points on each curve
+    "table8_drop_entity": ("--only", "e2,no_article_type,no_composition"),
     "table10_tokens_per_entity": ("--only", "one,two"),
 }
 """Where the rows are many and alike; all of them are read by tests/ablation."""
@@ -63,7 +66,7 @@ def test_a_smoke_needs_and_leaves_nothing(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    assert main(TABLE, ["--smoke", "--scale", "small"]) == 0
+    assert main(TABLE, ["--smoke", "--scale", "small", "--only", "CLIP"]) == 0
     assert "smoke: table1_full_candidates (small) wrote" in capsys.readouterr().out
     assert not list(tmp_path.iterdir())
 
@@ -121,7 +124,7 @@ def test_a_table_without_its_runs_says_how_to_make_them(
 
 def test_a_row_that_the_base_has_nothing_for_is_named(smoke_catalogue: Path, smoke_output: Path) -> None:
     given = ["--smoke", "--data", f"synthfashion={smoke_catalogue}", "--output", str(smoke_output)]
-    content = run(experiment("table8_drop_entity"), *given)[0].read_text()
+    content = run(experiment("table8_drop_entity"), *given, *SOME_ROWS["table8_drop_entity"])[0].read_text()
     assert "Row `no_article_type` is not in the table: removes model.entities.article_type" in content
     assert "| no_composition |" in content
 
