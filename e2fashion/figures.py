@@ -38,22 +38,26 @@ def as_array(pixels: Tensor) -> ImageArray:
 
 
 @dataclass(frozen=True)
-class RetrievedRow:
-    """One text query: its image, and each model's top images with whether they are relevant."""
-
-    text: str
-    truth: ImageArray
-    retrieved: dict[str, list[tuple[ImageArray, bool]]]
-    rank: dict[str, int]
-
-
-@dataclass(frozen=True)
 class Heatmap:
     """The input (H, W, 3) of a model, its heat map (P,), and the selected patches."""
 
     image: ImageArray
     heat: NDArray[np.float32]
     selected: list[int]
+
+
+@dataclass(frozen=True)
+class RetrievedRow:
+    """One text query: its image, and each model's top images with whether they are relevant.
+
+    ``selected`` is drawn in place of the query's image.
+    """
+
+    text: str
+    truth: ImageArray
+    retrieved: dict[str, list[tuple[ImageArray, bool]]]
+    rank: dict[str, int]
+    selected: Heatmap | None = None
 
 
 @dataclass(frozen=True)
@@ -79,7 +83,7 @@ def draw_retrieved(rows: Sequence[RetrievedRow], file: Path, title: str, dpi: in
     columns = 1 + len(models) * shown
     figure, axes = _grid(len(rows), columns, cell=1.25, top=0.9, left=2.6)
     for line, row in zip(axes, rows, strict=True):
-        _show(line[0], row.truth, QUIET)
+        _show(line[0], row.truth, QUIET) if row.selected is None else _overlay(line[0], row.selected, [])
         text = "\n".join(textwrap.wrap(row.text, 34, max_lines=LINES, placeholder=" ..."))
         line[0].set_ylabel(text, fontsize=7.5, rotation=0, ha="right", va="center", labelpad=6)
         cells = iter(line[1:])

@@ -226,14 +226,20 @@ def retrieved_rows(
 
 
 def selection_rows(
-    encoder: Encoder, catalogue: Catalogue, split: str, products: int, reference: Encoder | None = None
+    encoder: Encoder,
+    catalogue: Catalogue,
+    split: str,
+    products: int,
+    reference: Encoder | None = None,
+    block: int = -1,
 ) -> list[SelectionRow]:
-    """Maps and selected patches of the last fusion block for random products' first views (seed 0).
+    """Maps and selected patches of a fusion block, by default the last, for random products' first views (seed 0).
 
     ``reference`` is a CLIP whose attention from CLS to the patches is added, its two highest patches framed.
     """
     subjects = _subjects(encoder, catalogue, split, products)
-    return selection_of(encoder, subjects, attention_heatmaps(reference, subjects.images) if reference else None)
+    heatmaps = attention_heatmaps(reference, subjects.images) if reference else None
+    return selection_of(encoder, subjects, heatmaps, block)
 
 
 def _subjects(encoder: Encoder, catalogue: Catalogue, split: str, products: int) -> Subjects:

@@ -1,6 +1,6 @@
 """Draw what selection tokens pick: ``python -m scripts.selection_sheet runs/e2 catalogues/kagl sheet.png``.
 
-Bright: where an entity's tokens look in the last fusion block; yellow frames: the patches they read; blue dashes: the
+Bright: where an entity's tokens look in a fusion block; yellow frames: the patches they read; blue dashes: the
 true region, where the catalogue knows it. ``--compare`` adds the attention of any CLIP.
 """
 
@@ -26,6 +26,7 @@ def main(arguments: list[str] | None = None) -> None:
         "--compare", "--beside", help="a run, model folder or hub name of a CLIP whose attention is shown"
     )
     parser.add_argument("--split", default="test")
+    parser.add_argument("--block", type=int, default=-1, help="a fusion block, 0 for the first; default: the last")
     parser.add_argument("--products", type=int, default=48, help="random ones, the same every time")
     parser.add_argument("--across", type=int, default=2, help="products in a line")
     options = parser.parse_args(arguments)
@@ -35,7 +36,7 @@ def main(arguments: list[str] | None = None) -> None:
             raise E2FashionError(f"'{options.model}' has no selection tokens: give an E2, and a CLIP with --compare.")
         other = load_encoder(options.compare) if options.compare else None
         catalogue = Catalogue.load(options.catalogue)
-        rows = selection_rows(encoder, catalogue, options.split, options.products, other)
+        rows = selection_rows(encoder, catalogue, options.split, options.products, other, options.block)
         title = f"{encoder.name}: patches selected per entity, products of {catalogue.path.name}/{options.split}"
         heading = f"attention of\n{other.name}" if other else ""
         draw_selection(rows, encoder.entities, options.output, title, heading, options.across, cell=1.35)
