@@ -287,15 +287,17 @@ class FusionBlock(nn.Module):
 
     def _final_scores(self, tokens: Tensor, patches: Tensor) -> Tensor:
         """The noise-free scores that patches are chosen by (B, R, P), with a null patch (B, R, P + 1)."""
-        scores = self.scores(tokens, patches if self.key_gradient else patches.detach())
+        keys = patches if self.key_gradient else patches.detach()
+        if self.null_patch is not None:
+            keys = torch.cat([keys, self.null_patch[:1].expand(keys.shape[0], -1, -1)], dim=1)
+        scores = self.scores(tokens, keys)
+        scores, null = scores[..., : patches.shape[1]], scores[..., patches.shape[1] :]
         if self.competition:
             scores = self._in_competition(scores)
         if any(self.fixed):
             scores = self._at_fixed_places(scores)
-        if self.null_patch is None:
-            return scores
-        null = self.scores(tokens, self.null_patch[:1].expand(tokens.shape[0], -1, -1))
-        return torch.cat([scores, null.masked_fill(self._fixed_rows(scores), -torch.inf)], dim=-1)
+            null = null.masked_fill(self._fixed_rows(scores), -torch.inf)
+        return scores if self.null_patch is None else torch.cat([scores, null], dim=-1)
 
     def _in_competition(self, scores: Tensor) -> Tensor:
         """The scores (B, R, P) whose softmax over patches is multiplied by one over entities, as in slot attention.
