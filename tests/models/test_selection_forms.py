@@ -242,6 +242,17 @@ def test_a_form_survives_its_folder(build_e2: BuildE2, form: str, pixels: Tensor
     assert torch.equal(again.get_region_features(pixels), before.get_region_features(pixels))
 
 
+def test_a_model_without_forms_goes_on_with_them(build_e2: BuildE2, tmp_path: Path) -> None:
+    options: dict[str, Any] = {"entities": {"brand": 2, "season": 1}, "fusion_layers": [2, 3], "value_layer": 1}
+    former = build_e2(**options)
+    former.save_pretrained(tmp_path)
+    forms = {option: value for form in FORMS.values() for option, value in form.items()}
+    state = E2Model.from_clip(tmp_path, **options, **forms).state_dict()
+    assert all(torch.equal(state.pop(name), value) for name, value in former.state_dict().items())
+    assert {name.split(".")[3] for name in state} == {"gates", "null_patch"}
+    assert all(value.item() == -2.0 for name, value in state.items() if ".gates." in name)
+
+
 def test_gates_start_where_they_shall_and_null_patches_small(build_e2: BuildE2) -> None:
     model = E2Model(build_model(build_e2, "gate", null_patch=True).config)
     added = {name: p for name, p in model.named_parameters() if ".gates." in name or "null_patch" in name}
