@@ -115,13 +115,13 @@ class E2Model(RegionalInitialization, CLIPModel):
         fusion_layers: list[int] | tuple[int, ...] = (),
         **options: Any,
     ) -> E2Model:
-        """An E2 with these entities and fusion blocks, CLIP's weights, and randomly initialized additional parameters.
+        """An E2 with these entities and fusion blocks, CLIP's or SigLIP's weights, and random additional parameters.
 
         ``name_or_folder`` is a local folder, or a name on the Hugging Face hub (the only case that uses the network);
         ``options`` are further fields of :class:`E2VisionConfig` (``selection``, ``noise``, ...).
 
         Raises:
-            E2FashionError: a missing folder, not a CLIP, missing CLIP weights, or an unknown option.
+            E2FashionError: a missing folder, neither a CLIP nor a SigLIP, missing weights, or an unknown option.
         """
         return load_clip(cls, name_or_folder, entities=entities, fusion_layers=list(fusion_layers), **options)
 

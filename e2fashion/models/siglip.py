@@ -83,10 +83,6 @@ class SiglipE2Model(E2Model):
         self.logit_scale = nn.Parameter(torch.full((1,), float(config.logit_scale_init_value or 0.0)))
         self.logit_bias = nn.Parameter(torch.full((1,), float(config.logit_bias_init_value or 0.0)))
 
-    def departures(self) -> list[str]:
-        """SigLIP's towers, which no layout of CLIP holds."""
-        return ["SigLIP's towers, which read and pool differently from CLIP's"]
-
     def _complete(self, *arguments: Any) -> bool:
         """Always: both features depend on all tokens."""
         return True
