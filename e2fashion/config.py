@@ -11,7 +11,7 @@ import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from difflib import get_close_matches
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
@@ -53,12 +53,7 @@ def load_config(
     Raises:
         E2FashionError: a missing file, a cycle of bases, an unknown key, a value of the wrong type.
     """
-    merged = _defaults(schema)
-    if file is not None:
-        has_own_base = "base" in keys_of(schema)  # an ablation's: the run that it changes
-        layers = [(file, read_yaml(file, schema))] if has_own_base else _layers(Path(file), (), schema)
-        for layer_file, layer in layers:
-            merged = _merge(merged, layer, str(layer_file))
+    merged = _defaults(schema) if file is None else _changed_by(Path(file), schema)
     for override in overrides:
         merged = _merge(merged, _parse_override(override, schema), f"the command line ({override})")
     for key, value in (changes or {}).items():
@@ -75,16 +70,27 @@ def read_yaml(file: str | Path, *schemas: type) -> DictConfig:
     Raises:
         E2FashionError: the file does not exist, is not YAML, or holds no mapping.
     """
-    file = Path(file)
+    return _read(Path(file), schemas)[1]
+
+
+def _read(file: Path, schemas: tuple[type, ...]) -> tuple[str, DictConfig]:
+    """The text of a YAML file, and its content."""
     if not file.is_file():
         raise E2FashionError(f"Configuration file '{file}' does not exist. Give the path of a YAML file.")
     try:
-        content = read_typed_yaml(file.read_text(encoding="utf-8"), schemas)
+        text = file.read_text(encoding="utf-8")
+        content = _parsed(text, schemas)
         if content is None or isinstance(content, dict):
-            return OmegaConf.create(content or {})
+            return text, OmegaConf.create(content or {})
     except Exception as error:  # of the parser, or a RecursionError
         raise E2FashionError(f"{file} is not valid YAML: {' '.join(str(error).split())}.") from error
     raise E2FashionError(f"{file} holds a list or a bare value; a configuration is `key: value` lines.")
+
+
+@lru_cache(maxsize=256)
+def _parsed(text: str, schemas: tuple[type, ...]) -> Any:
+    # Cached: the runs of an ablation read the same few files, and each row its own several times.
+    return read_typed_yaml(text, schemas)
 
 
 def load_with_options(
@@ -147,7 +153,8 @@ def _merged_layers(
     wanted: Callable[[Any], bool],
 ) -> DictConfig:
     """``base`` with the ``wanted`` top-level keys of a file, its bases and the overrides, in this order."""
-    layers = [(str(origin), layer) for origin, layer in _layers(Path(file), (), *schemas)] if file is not None else []
+    texts = _layers(Path(file), (), *schemas) if file is not None else ()
+    layers = [(origin, _layer(text, tuple(schemas))) for origin, text in texts]
     layers += [(f"the command line ({word})", _parse_override(word, *schemas)) for word in overrides]
     for origin, layer in layers:
         part = OmegaConf.create({key: layer._get_node(key) for key in layer if wanted(key)})
@@ -194,22 +201,50 @@ def split_names(value: str) -> list[str]:
     return split_texts(value)
 
 
-def _layers(file: Path, open_files: tuple[Path, ...], *schemas: type) -> list[tuple[Path, DictConfig]]:
-    """The bases of a file, then the file, each as plain values, in the order in which they are merged."""
+def _layers(file: Path, open_files: tuple[Path, ...], *schemas: type) -> tuple[tuple[str, str], ...]:
+    """Names and texts of the bases of a file, then of the file, in the order in which they are merged."""
     resolved = Path(os.path.realpath(file))  # unlike resolve(), it also takes a link to itself
     if resolved in open_files:
         chain = " -> ".join(path.name for path in (*open_files, resolved))
         raise E2FashionError(f"{file}: its bases form a cycle ({chain}). Remove one `base` entry.")
-    content = read_yaml(file, *schemas)
-    given = content.pop("base", [])
+    text, content = _read(file, schemas)
+    given = [] if _has_base(schemas) else content.get("base", [])
     given = OmegaConf.to_container(given) if OmegaConf.is_config(given) else given
     bases = [given] if isinstance(given, str) else given
     if not isinstance(bases, list) or not all(isinstance(base, str) for base in bases):
         raise E2FashionError(f"{file}: base is {given!r}; write a path, or a list of paths, relative to this file.")
-    layers: list[tuple[Path, DictConfig]] = []
+    layers: tuple[tuple[str, str], ...] = ()
     for base in bases:
         layers += _layers(file.parent / base, (*open_files, resolved), *schemas)
-    return [*layers, (file, content)]
+    return (*layers, (str(file), text))
+
+
+def _layer(text: str, schemas: tuple[type, ...]) -> DictConfig:
+    """The content of a file to merge, without the names of its bases."""
+    content = OmegaConf.create(_parsed(text, schemas) or {})
+    if not _has_base(schemas):
+        content.pop("base", None)
+    return content
+
+
+def _has_base(schemas: Iterable[type]) -> bool:
+    """Whether ``base`` is a key of a schema, as of an ablation's: the run that it changes."""
+    return any("base" in keys_of(schema) for schema in schemas)
+
+
+def _changed_by(file: Path, schema: type) -> DictConfig:
+    """The defaults of a schema, changed by a file and its bases, as a copy to merge into."""
+    return copy.deepcopy(_merged_files(schema, _layers(file, (), schema)))
+
+
+@lru_cache(maxsize=64)
+def _merged_files(schema: type, layers: tuple[tuple[str, str], ...]) -> DictConfig:
+    # Name and text of each file. Cached: merging costs several times what copying does, and the rows of an ablation
+    # share their base.
+    merged = _defaults(schema)
+    for origin, text in layers:
+        merged = _merge(merged, _layer(text, (schema,)), origin)
+    return merged
 
 
 def _to_object(config: DictConfig, schema: type[Schema]) -> Schema:
