@@ -13,6 +13,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from PIL import Image
+
 from e2fashion import load_encoder
 from e2fashion.data.catalogue import Catalogue
 from e2fashion.encoder import Encoder
@@ -58,9 +60,12 @@ def draw(encoders: Sequence[Encoder], catalogue: Catalogue, options: argparse.Na
     heatmaps = [Heatmap(row.image, row.maps[options.entity], row.selected[options.entity]) for row in picked]
     rows = [replace(row, selected=heatmap) for row, heatmap in zip(rows, heatmaps, strict=True)]
     title = (
-        f"Text queries, {catalogue.path.name}/{options.split}; yellow: patches of '{options.entity}' in {model.name}"
+        f"Text queries to {catalogue.path.name}/{options.split}. Yellow: patches that {model.name} reads for "
+        f"'{options.entity}'. Green: the right product."
     )
-    draw_retrieved(rows, options.output, title, dpi=90)
+    draw_retrieved(rows, options.output, title, dpi=80)
+    with Image.open(options.output) as image:  # a third of the bytes, for a repository
+        image.convert("RGB").quantize(256, Image.Quantize.FASTOCTREE).save(options.output, optimize=True)
 
 
 if __name__ == "__main__":
