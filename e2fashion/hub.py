@@ -96,7 +96,8 @@ def fetch(name: str, cache: str | Path) -> str:
 
     options = hub_options(checked_hub_name(name, "model"), cache=cache)
     try:
-        return snapshot_download(name, cache_dir=cache, allow_patterns=["*.json", "*.txt", "*.safetensors"], **options)
+        patterns = ["*.json", "*.txt", "spiece.model", "*.safetensors"]
+        return snapshot_download(name, cache_dir=cache, allow_patterns=patterns, **options)
     except (HfHubHTTPError, LocalEntryNotFoundError) as error:
         raise E2FashionError(f"'{name}' cannot be fetched from the hub: {str(error).splitlines()[0]}") from error
 

@@ -77,18 +77,28 @@ def save_random_clip(
     return folder
 
 
-def save_random_siglip(folder: Path, texts: list[str]) -> Path:
-    """A SigLIP with random weights, its processor, and a tokenizer of words with the special tokens of SigLIP 2's.
-
-    As in published checkpoints the configuration has another padding than the tokenizer.
-    """
+def siglip_tokenizer(texts: list[str]) -> PreTrainedTokenizerFast:
+    """A tokenizer of words with the special tokens of SigLIP 2's, which as published ones gives no attention mask."""
     words = Tokenizer(WordLevel(unk_token="<unk>"))
     words.pre_tokenizer = pre_tokenizers.Whitespace()
     words.train_from_iterator(texts, WordLevelTrainer(special_tokens=["<pad>", "<eos>", "<unk>"], show_progress=False))
     words.post_processor = processors.TemplateProcessing(single="$A <eos>", special_tokens=[("<eos>", 1)])
-    tokenizer = PreTrainedTokenizerFast(
-        tokenizer_object=words, pad_token="<pad>", eos_token="<eos>", unk_token="<unk>", model_max_length=64
+    return PreTrainedTokenizerFast(
+        tokenizer_object=words,
+        pad_token="<pad>",
+        eos_token="<eos>",
+        unk_token="<unk>",
+        model_max_length=64,
+        model_input_names=["input_ids"],
     )
+
+
+def save_random_siglip(folder: Path, texts: list[str]) -> Path:
+    """A SigLIP with random weights, its processor, and :func:`siglip_tokenizer`.
+
+    As in published checkpoints the configuration has another padding than the tokenizer.
+    """
+    tokenizer = siglip_tokenizer(texts)
     tower = {"hidden_size": 16, "intermediate_size": 32, "num_attention_heads": 2}
     config = SiglipConfig(
         vision_config={**tower, "num_hidden_layers": 2, "image_size": 32, "patch_size": 8},

@@ -140,11 +140,12 @@ class TextFitter:
         if kept:
             return FittedText(shortened(kept), len(whole), dropped=len(prefixes) - kept)
         # The first sentence alone is too long: its last tokens go, the text after the description stays.
-        head, tail = self._encode([before + prefixes[0], behind])
-        room = self.context_length - (len(tail) - 1)
+        head, tail, empty = self._encode([before + prefixes[0], behind, ""])
+        start = len(empty) - 1  # of the start token, which texts of a SigLIP lack
+        room = self.context_length - (len(tail) - start)
         if room <= len(self._encode([before])[0]) - 1:
             return self._truncated(whole)
-        return FittedText([*head[:-1][:room], *tail[1:]], len(whole), dropped=len(prefixes) - 1, cut=True)
+        return FittedText([*head[:-1][:room], *tail[start:]], len(whole), dropped=len(prefixes) - 1, cut=True)
 
 
 def leading_sentences(text: str) -> list[str]:

@@ -87,7 +87,12 @@ def sample_input(encoder: Encoder) -> tuple[Tensor, tuple[Tensor, Tensor]]:
     preprocess = Preprocess(encoder.transform)
     pixels = torch.stack([preprocess(image) for image in sample_images(encoder)])
     tokens = encoder.tokenizer(
-        list(SAMPLE_TEXTS), padding=True, truncation=True, max_length=encoder.context_length, return_tensors="pt"
+        list(SAMPLE_TEXTS),
+        padding=True,
+        truncation=True,
+        max_length=encoder.context_length,
+        return_attention_mask=True,  # published SigLIPs' give none of themselves
+        return_tensors="pt",
     )
     return pixels, (tokens["input_ids"], tokens["attention_mask"])
 

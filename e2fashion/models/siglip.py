@@ -100,6 +100,9 @@ class SiglipE2Model(E2Model):
 
         Ids that ``attention_mask`` (B, L) hides are replaced by padding, to which the text attends. An empty batch
         gives empty outputs.
+
+        Raises:
+            E2FashionError: more ids than the text tower has positions.
         """
         text = self.config.text_config
         if input_ids.shape[0] == 0:  # not len(), which would fix the size of an exported batch
@@ -107,8 +110,10 @@ class SiglipE2Model(E2Model):
             return BaseModelOutputWithPooling(empty, self.logit_scale.new_zeros(0, self.config.projection_dim))
         if attention_mask is not None:
             input_ids = input_ids.masked_fill(attention_mask == 0, text.pad_token_id)
-        missing = text.max_position_embeddings - input_ids.shape[1]
-        input_ids = F.pad(input_ids, (0, missing), value=text.pad_token_id)
+        length, positions = input_ids.shape[1], text.max_position_embeddings
+        if length > positions:
+            raise E2FashionError(f"texts of {length} tokens for a text tower of {positions}: truncate them")
+        input_ids = F.pad(input_ids, (0, positions - length), value=text.pad_token_id)
         return super().get_text_features(input_ids, None, position_ids, return_dict=True, **kwargs)
 
     def joined(

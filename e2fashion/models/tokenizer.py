@@ -71,7 +71,7 @@ def load_tokenizer(folder_or_name: str | Path, context_length: int | None = None
         raise E2FashionError(
             f"'{folder_or_name}' holds no tokenizer: put tokenizer.json (or vocab.json and merges.txt) there."
         )
-    remedy = "Name a model folder with tokenizer.json (or vocab.json and merges.txt), or a CLIP checkpoint of the hub."
+    remedy = "Name a model folder with tokenizer.json (or vocab.json and merges.txt), or a checkpoint of the hub."
     tokenizer = read_tokenizer(folder_or_name, f"the tokenizer of '{folder_or_name}'", remedy)
     if set(tokenizer.get_vocab().values()) <= set(tokenizer.all_special_ids):
         # Transformers creates an empty CLIP tokenizer for a model folder without one.
@@ -84,6 +84,7 @@ def load_tokenizer(folder_or_name: str | Path, context_length: int | None = None
             f"The tokenizer of '{folder_or_name}' has no pad_token_id; a text encoder needs it. Set it in "
             "tokenizer_config.json."
         )
+    tokenizer.padding_side = "right"  # as text encoders are trained; the classes of language models pad to the left
     if context_length is not None:
         tokenizer.model_max_length = context_length
     return tokenizer

@@ -3,6 +3,7 @@ from itertools import pairwise
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tiny import siglip_tokenizer
 
 from e2fashion.data.loader import Collator
 from e2fashion.data.long_text import TextFitter, leading_sentences
@@ -78,6 +79,13 @@ def test_what_stands_around_the_description_stays() -> None:
     # Too short for anything of the description: the text as a whole is cut.
     least = len(tokens("Summer . ")) - 1 + len(brand)
     assert fitter(least)([text], [place])[0].ids == [*tokens(text)[: least - 1], TOKENIZER.eos_token_id]
+
+
+def test_texts_without_a_start_token_keep_all_that_stands_behind_the_description() -> None:
+    tokenizer = siglip_tokenizer(["red shirt long sleeves Nike Summer"])
+    text, place = TextTemplate("{description} {brand}").render_placed({"brand": "Nike"}, "red shirt long sleeves")
+    fitted = TextFitter(tokenizer, 4, "first_sentences")([text], [place])[0]
+    assert tokenizer.convert_ids_to_tokens(fitted.ids) == ["red", "shirt", "Nike", "<eos>"]
 
 
 @settings(max_examples=40, deadline=None)

@@ -19,6 +19,7 @@ from e2fashion.data.transforms import ImageTransform
 from e2fashion.encoder import Encoder, load_encoder
 from e2fashion.models import E2Model, E2VisionModelWithProjection, SiglipE2Model
 from e2fashion.models.chunks import embed_in_chunks
+from e2fashion.models.tokenizer import load_tokenizer
 from e2fashion.types import E2FashionError
 
 TEXTS = ["a red dress", "a navy wool coat with two large buttons", "coat"]
@@ -75,6 +76,14 @@ def test_texts_are_read_with_their_padding(folder: Path, siglip: SiglipModel, pa
     other = torch.where(mask == 0, 1, padded)  # as a batch padded with another token
     close(model.get_text_features(other[:, :length], mask[:, :length]).pooler_output, expected)
     assert model.distinct_tags(padded[:0, :1], mask[:0, :1]).shape == (0, 16)
+    with pytest.raises(E2FashionError, match="texts of 65 tokens for a text tower of 64: truncate them"):
+        model.get_text_features(padded[:, :1].expand(-1, 65))
+
+
+def test_texts_are_padded_at_their_end(folder: Path, tmp_path: Path) -> None:
+    AutoTokenizer.from_pretrained(folder, padding_side="left").save_pretrained(tmp_path)
+    assert AutoTokenizer.from_pretrained(tmp_path).padding_side == "left"
+    assert load_tokenizer(tmp_path).padding_side == "right"
 
 
 def test_regions_read_patches_and_leave_the_pooling_to_siglip(
