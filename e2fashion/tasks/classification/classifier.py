@@ -170,7 +170,7 @@ def region_index(encoder: Encoder, entity: str | None) -> int:
         return 0
     if not names:
         raise E2FashionError(
-            f"'{encoder.name}' has no region features: it is a plain CLIP without entities. Write features='global'."
+            f"'{encoder.name}' has no region features: it was trained without entities. Write features='global'."
         )
     problem = "which entity's region is meant" if entity is None else f"no entity '{entity}'"
     raise E2FashionError(f"'{encoder.name}': {problem}; name one of its entities: {', '.join(names)}.")

@@ -59,9 +59,19 @@ class PredictedTag:
     score: float
 
 
-def tag_probabilities(scores: Tensor, scale: float) -> Tensor:
-    """Cosines (N, L) to the probabilities that training with the inverse temperature ``scale`` gives them."""
-    return (scale * scores).softmax(-1)
+def scale_and_bias(encoder: Encoder) -> tuple[float, float | None]:
+    """The inverse temperature of a model's logits, and the bias of one that was trained with the sigmoid loss."""
+    model: Any = encoder.model
+    bias = getattr(model, "logit_bias", None)
+    return float(model.logit_scale.detach().exp()), None if bias is None else float(bias.detach())
+
+
+def tag_probabilities(scores: Tensor, scale: float, bias: float | None = None) -> Tensor:
+    """Cosines (N, L) to the probabilities that training with the inverse temperature ``scale`` gives them.
+
+    They are a softmax over the labels; with the ``bias`` of the sigmoid loss, each label's probability to fit at all.
+    """
+    return (scale * scores).softmax(-1) if bias is None else (scale * scores + bias).sigmoid()
 
 
 def choose_threshold(score: Tensor, right: Tensor, accuracy: float, fewest: int = FEWEST_ANSWERS) -> float | None:
@@ -84,11 +94,12 @@ def choose_threshold(score: Tensor, right: Tensor, accuracy: float, fewest: int 
 
 @dataclass
 class TagPredictor:
-    """Any encoder with the values of its entities; ``scale`` is the inverse temperature of its probabilities."""
+    """Any encoder with the values of its entities; ``scale`` and ``bias`` are those of :func:`tag_probabilities`."""
 
     encoder: Encoder
     entities: Sequence[TagValues]
     scale: float = 100.0
+    bias: float | None = None
     _embeds: dict[str, LabelEmbeds] = field(default_factory=dict, repr=False)
 
     def embeds(self, entity: TagValues) -> LabelEmbeds:
@@ -101,7 +112,8 @@ class TagPredictor:
 
     def probabilities(self, entity: TagValues, images: Tensor | None, regions: Tensor | None) -> Tensor:
         """Of every value of an entity, from embeddings (N, C) of images and of the entity's regions: (N, L)."""
-        return tag_probabilities(self.embeds(entity).scores(images, regions, entity.region_weight), self.scale)
+        scores = self.embeds(entity).scores(images, regions, entity.region_weight)
+        return tag_probabilities(scores, self.scale, self.bias)
 
     def predict_tags(
         self, images: ImageInput | Sequence[ImageInput], batch_size: int = 64
@@ -161,6 +173,7 @@ def save_tag_predictor(predictor: TagPredictor, encoder: Encoder, file: Path, ma
         "model": encoder.name,
         "model_fingerprint": encoder.fingerprint,
         "scale": predictor.scale,
+        "bias": predictor.bias,
         **made_on,
         "entities": [asdict(entity) for entity in predictor.entities],
     }
@@ -196,7 +209,7 @@ def load_tag_predictor(
     entities = content.entities
     if threshold is not None:
         entities = tuple(replace(entity, threshold=threshold) for entity in entities)
-    return TagPredictor(encoder, entities, content.scale)
+    return TagPredictor(encoder, entities, content.scale, content.bias)
 
 
 @dataclass(frozen=True)
@@ -207,6 +220,7 @@ class _Content:
     model_fingerprint: str
     scale: float
     entities: tuple[TagValues, ...]
+    bias: float | None = None  # joined later: thresholds of before are those of a softmax
 
 
 def _read(path: Path) -> _Content:

@@ -32,6 +32,7 @@ from e2fashion.tasks.classification.tag_predictor import (
     TagValues,
     choose_threshold,
     save_tag_predictor,
+    scale_and_bias,
 )
 from e2fashion.types import E2FashionError, ResultRecord
 
@@ -124,7 +125,7 @@ def fit_predictor(
         TagValues(target.entity, target.values, features if target.entity in names else "global", *templates)
         for target in targets
     ]
-    predictor = TagPredictor(encoder, entities, float(encoder.model.logit_scale.detach().exp()))
+    predictor = TagPredictor(encoder, entities, *scale_and_bias(encoder))
     by_split = {name: split_features(encoder, catalogue, name, config, folder, progress) for name in (CHOSEN_ON, split)}
     context = run.context(encoder.name, split, catalogue.fingerprint)
     fitted, records = [], []

@@ -27,6 +27,7 @@ from e2fashion.tasks.classification.tag_predictor import (
     NAME,
     TagPredictor,
     load_tag_predictor,
+    scale_and_bias,
     tag_probabilities,
 )
 from e2fashion.tasks.localization.explain import explain_image
@@ -69,7 +70,7 @@ class Backend:
         self.tags = tags
         self.config = config
         self._labels = lru_cache(LABEL_SETS)(partial(embed_labels, encoder))
-        self._scale = float(encoder.model.logit_scale.detach().exp())
+        self._scale_and_bias = scale_and_bias(encoder)
 
     @classmethod
     def load(cls, config: ServeConfig, device: str) -> Backend:
@@ -226,7 +227,7 @@ class Backend:
         templates = tuple(options["templates"])
         embeds = self._labels(tuple(labels.values()), features, templates, ("{}",))
         scores = embeds.scores(images, None if regions is None else regions[:, index], weight)
-        chances = tag_probabilities(scores, self._scale)
+        chances = tag_probabilities(scores, *self._scale_and_bias)
         return {
             "images": [
                 {

@@ -11,7 +11,14 @@ import e2fashion
 from e2fashion.data.catalogue import Catalogue
 from e2fashion.encoder import Encoder
 from e2fashion.tasks.classification.classifier import ZeroShotClassifier
-from e2fashion.tasks.classification.tag_predictor import TagPredictor, TagValues, answers, choose_threshold
+from e2fashion.tasks.classification.tag_predictor import (
+    TagPredictor,
+    TagValues,
+    answers,
+    choose_threshold,
+    load_tag_predictor,
+    save_tag_predictor,
+)
 from e2fashion.types import E2FashionError
 
 LABELS = ["navy coat", "red dress", "brown boots"]
@@ -132,7 +139,7 @@ def test_what_cannot_be_classified(
 
 
 def test_regions_of_an_encoder_without_entities(plain: Encoder, pictures: list[Image.Image]) -> None:
-    with pytest.raises(E2FashionError, match="'tiny' has no region features: it is a plain CLIP without entities"):
+    with pytest.raises(E2FashionError, match="'tiny' has no region features: it was trained without entities"):
         ZeroShotClassifier(plain).classify(pictures, LABELS, features="region")
 
 
@@ -150,6 +157,17 @@ def test_tags_are_the_most_probable_values(regional: Encoder, pictures: list[Ima
         assert tags["brand"].value == tags["brand"].best == LABELS[int(expected[row].argmax())]
         assert tags["brand"].score == pytest.approx(float(expected[row].max()), abs=1e-5)
         assert (tags["colour"].value, tags["colour"].best in ("red", "navy")) == (None, True)
+
+
+def test_tags_of_a_sigmoid_have_probabilities_of_their_own(
+    regional: Encoder, pictures: list[Image.Image], tmp_path: Path
+) -> None:
+    predictor = TagPredictor(regional, (TagValues("brand", tuple(LABELS), "region"),), 20.0, -10.0)
+    expected = (20.0 * regional.embed_regions(pictures)[:, 0] @ regional.embed_tags(LABELS).T - 10.0).sigmoid()
+    found = [row["brand"].score for row in predictor.predict_tags(pictures)]
+    assert found == pytest.approx(expected.max(-1).values.tolist(), abs=1e-5)
+    save_tag_predictor(predictor, regional, tmp_path / "tags.json", {})
+    assert load_tag_predictor(regional, tmp_path / "tags.json").bias == -10.0
 
 
 def test_a_tag_below_the_threshold_is_not_answered() -> None:
