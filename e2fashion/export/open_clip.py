@@ -19,7 +19,7 @@ PRECISIONS = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat
 
 
 class OpenClipStyleModel(OpenAIStyleModel):
-    """As :class:`OpenAIStyleModel`, with ``normalize`` and the three outputs of open_clip's ``CLIP``."""
+    """As :class:`OpenAIStyleModel`, with ``normalize`` and the outputs of open_clip's ``CLIP``."""
 
     def encode_image(self, image: Tensor, normalize: bool = False) -> Tensor:
         """Normalized pixels (B, 3, H, W) to features (B, C)."""
@@ -27,13 +27,14 @@ class OpenClipStyleModel(OpenAIStyleModel):
         return nn.functional.normalize(features, dim=-1) if normalize else features
 
     def encode_text(self, text: Tensor, normalize: bool = False) -> Tensor:
-        """Token ids (B, L), padded with anything behind the end token, to features (B, C)."""
+        """Token ids (B, L), as :meth:`OpenAIStyleModel.encode_text`, to features (B, C)."""
         features = super().encode_text(text)
         return nn.functional.normalize(features, dim=-1) if normalize else features
 
-    def forward(self, image: Tensor, text: Tensor) -> tuple[Tensor, Tensor, Tensor]:  # type: ignore[override]
-        """L2-normalized features of images (B, C) and of texts (N, C), and the inverse temperature ()."""
-        return self.encode_image(image, True), self.encode_text(text, True), self.logit_scale.exp()
+    def forward(self, image: Tensor, text: Tensor) -> tuple[Tensor, ...]:  # type: ignore[override]
+        """L2-normalized features of images (B, C) and of texts (N, C), the inverse temperature, the bias if any."""
+        outputs = self.encode_image(image, True), self.encode_text(text, True), self.logit_scale.exp()
+        return outputs if self.logit_bias is None else (*outputs, self.logit_bias)
 
 
 @dataclass(frozen=True)

@@ -106,8 +106,13 @@ class OpenAIStyleModel(nn.Module):
 
     @property
     def logit_scale(self) -> Tensor:
-        """Log of the inverse temperature, ()."""
+        """Log of the inverse temperature, () or of a SigLIP (1,)."""
         return self.model.logit_scale
+
+    @property
+    def logit_bias(self) -> Tensor | None:
+        """Bias of a pair's logit, () or of a SigLIP (1,); None: the model was trained with a softmax."""
+        return getattr(self.model, "logit_bias", None)
 
     @property
     def dtype(self) -> torch.dtype:
@@ -124,7 +129,7 @@ class OpenAIStyleModel(nn.Module):
         return self.model.get_image_features(pixel_values=image.to(self.dtype), **self._options).pooler_output
 
     def encode_text(self, text: Tensor) -> Tensor:
-        """Token ids (B, L), padded with anything behind the end token, to features (B, C)."""
+        """Token ids (B, L), behind the end token anything, for a SigLIP its padding, to features (B, C)."""
         return self.model.get_text_features(input_ids=text.long(), **self._options).pooler_output
 
     def encode_regions(self, image: Tensor) -> Tensor:
@@ -138,10 +143,12 @@ class OpenAIStyleModel(nn.Module):
         return self.model.get_region_features(image.to(self.dtype))
 
     def forward(self, image: Tensor, text: Tensor) -> tuple[Tensor, Tensor]:
-        """Logits per image (B, N) and per text (N, B), from cosine similarities."""
+        """Logits per image (B, N) and per text (N, B): scaled cosine similarities, and the bias if there is one."""
         images = nn.functional.normalize(self.encode_image(image), dim=-1)
         texts = nn.functional.normalize(self.encode_text(text), dim=-1)
         logits = self.logit_scale.exp() * images @ texts.t()
+        if self.logit_bias is not None:
+            logits = logits + self.logit_bias
         return logits, logits.t()
 
 

@@ -14,6 +14,7 @@ from e2fashion.checkpoints.write import export_checkpoint
 from e2fashion.encoder import Encoder, load_encoder
 from e2fashion.export.onnx import TextTower, sample_input
 from e2fashion.export.open_clip import OpenClipStyleModel, get_tokenizer
+from e2fashion.export.openai_clip import OpenAIStyleModel
 from e2fashion.export.sentence_transformers import export_sentence_transformers
 from e2fashion.models import E2Model
 from e2fashion.tasks.localization.attribution import attention_map, attention_rollout
@@ -50,6 +51,15 @@ def test_token_ids_of_other_interfaces_have_siglips_padding(encoder: Encoder) ->
         for tokenize, same in ((get_tokenizer(model), True), (shifted, False)):
             found = F.normalize(model.encode_text(tokenize(TEXTS)), dim=-1)
             assert torch.allclose(found, encoder.embed_texts(TEXTS), atol=1e-6) == same
+
+
+def test_logits_of_other_interfaces_have_the_bias(encoder: Encoder) -> None:
+    pixels, ids = torch.randn(2, 3, 32, 32), OpenAIStyleModel(encoder).tokenize(TEXTS)
+    with torch.no_grad():
+        expected = encoder.model(ids, pixels).logits_per_image
+        torch.testing.assert_close(OpenAIStyleModel(encoder)(pixels, ids)[0], expected)
+        images, texts, scale, bias = OpenClipStyleModel(encoder)(pixels, ids)
+        torch.testing.assert_close(scale * images @ texts.T + bias, expected)
 
 
 @pytest.mark.parametrize("target", ["openai", "open_clip", "e2_official"])
