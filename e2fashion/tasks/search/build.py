@@ -122,11 +122,8 @@ def build_index(
                     f"'{folder}' holds an index of other products, or they have changed since: use 'e2fashion index "
                     "sync', or choose another output"
                 )
-            if isinstance(config, ContentConfig) and (config.similarity != "global") != bool(facts.regions):
-                raise E2FashionError(
-                    f"the index {folder} was built with another similarity than {config.similarity}: choose another "
-                    "output, or leave similarity as it was"
-                )
+            if isinstance(config, ContentConfig):
+                _check_same_similarity(folder, facts, config)
             if facts.complete:
                 logger.info("%s holds these products already", folder)
                 return open_index(folder, encoder)
@@ -232,6 +229,20 @@ def _start(folder: Path, encoder: Encoder, source: str, products: Products, conf
         weight = choose_text_weight(encoder, products) if config.text_weight is None else config.text_weight
     facts = IndexFacts(identity, products.origin, typing=typing, text_weight=weight, regions=regions)
     start_index(folder, replace(facts, region_weight=region_weight, created_by=f"e2fashion {__version__}"))
+
+
+def _check_same_similarity(folder: Path, facts: IndexFacts, config: ContentConfig) -> None:
+    """Refuse to go on with an index whose vectors are compared in another way than ``config`` says."""
+    if (config.similarity != "global") != bool(facts.regions):
+        raise E2FashionError(
+            f"the index {folder} was built with another similarity than {config.similarity}: choose another "
+            "output, or leave similarity as it was"
+        )
+    if config.region_weight not in (None, facts.region_weight):
+        raise E2FashionError(
+            f"the index {folder} was built with region_weight={facts.region_weight:g}, not {config.region_weight:g}: "
+            "choose another output, or give region_weight to `e2fashion search`"
+        )
 
 
 def _region_weight(encoder: Encoder, config: ContentConfig) -> float:

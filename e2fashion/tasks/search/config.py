@@ -73,6 +73,11 @@ class ContentConfig(EmbedConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_score_weight(self.region_weight)
+        if self.region_weight is not None and self.similarity == "global":
+            raise E2FashionError(
+                f"region_weight is {self.region_weight:g}, but similarity=global compares no regions: give "
+                "similarity=global+regions, or leave region_weight out"
+            )
         if self.text_weight is not None and not 0.0 <= self.text_weight <= 1.0:
             raise E2FashionError(f"text_weight is {self.text_weight}; give the text's share, from 0 to 1")
 

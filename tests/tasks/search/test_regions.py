@@ -232,7 +232,17 @@ def test_what_has_no_regions(
         build_index(encoder, photos, tmp_path / "index", replace(CONFIG, region_weight=None), progress=False)
     assert not (tmp_path / "index").exists()
     with pytest.raises(E2FashionError, match="was built with another similarity than global: choose another output"):
-        build_index(encoder, synth_catalogue, index.path, replace(CONFIG, similarity="global"), progress=False)
+        build_index(
+            encoder,
+            synth_catalogue,
+            index.path,
+            replace(CONFIG, similarity="global", region_weight=None),
+            progress=False,
+        )
+    with pytest.raises(E2FashionError, match=rf"was built with region_weight={WEIGHT:g}, not 3: choose another output"):
+        build_index(encoder, synth_catalogue, index.path, replace(CONFIG, region_weight=3.0), progress=False)
+    with pytest.raises(E2FashionError, match="region_weight is 1, but similarity=global compares no regions"):
+        ContentConfig(region_weight=1.0)
     with pytest.raises(E2FashionError, match="region_weight is -1"):
         ContentConfig(region_weight=-1)
     assert open_index(index.path, encoder).facts.regions
