@@ -219,7 +219,8 @@ class FusionBlock(nn.Module):
             for entity, rows in zip(self.entities, self.rows, strict=True)
             for _ in range(rows)
         ]
-        self.competition = competition and self.compares
+        # Of fixed entities alone there are no claims to share, and a softmax over none is not a number.
+        self.competition = competition and self.compares and not all(self.fixed)
         if self.compares:
             self.query = nn.Linear(width, width, bias=False)
             self.key = nn.Linear(width, width, bias=False)

@@ -125,6 +125,13 @@ def test_tokens_at_fixed_places_stay_there_and_claim_nothing(
     assert all(torch.isfinite(weight.grad).all() for weight in block.parameters() if weight.grad is not None)
 
 
+def test_fixed_entities_alone_do_not_compete(tokens: Tensor, patches: Tensor) -> None:
+    block = build("hard", (Entity("kind", "kind", S, fixed=True),), competition=True)
+    found = block(tokens, patches.requires_grad_())
+    found.tokens.sum().backward()
+    assert torch.isfinite(patches.grad).all()
+
+
 @pytest.mark.parametrize("selection", KINDS)
 def test_a_null_patch_that_no_token_wants_is_none(selection: Selection, tokens: Tensor, patches: Tensor) -> None:
     entities = (Entity("brand", "brand", 1),)
