@@ -300,19 +300,11 @@ class E2Model(RegionalInitialization, CLIPModel):
         scaled = similarities * self.logit_scale.exp()
         return scaled if self.logit_bias is None else scaled + self.logit_bias
 
-    def embed_tags(
-        self,
-        tag_input_ids: Tensor,
-        tag_attention_mask: Tensor | None,
-        tag_index: Tensor | None,
-        tag_present: Tensor | None,
-    ) -> Tensor:
-        """Normalized tag embeddings (B, E, C), exactly zero in value and gradient where ``tag_present`` is false."""
-        distinct = self.distinct_tags(tag_input_ids, tag_attention_mask)
-        return of_products(F.normalize(full_precision(distinct), dim=-1), tag_index, tag_present)
-
     def region_tags(self, distinct: Tensor, tag_index: Tensor, tag_present: Tensor) -> Tensor:
-        """Normalized embeddings (B, E, C) of the regions' tags, the first of (B, E + T), from ``distinct`` (U, C)."""
+        """Normalized embeddings (B, E, C) of the regions' tags, the first of (B, E + T), from ``distinct`` (U, C).
+
+        They are exactly zero in value and gradient where ``tag_present`` is false.
+        """
         regions = len(self.region_heads.tokens_per_entity)
         normalized = F.normalize(full_precision(distinct), dim=-1)
         return of_products(normalized, tag_index[:, :regions], tag_present[:, :regions])
@@ -324,10 +316,8 @@ class E2Model(RegionalInitialization, CLIPModel):
         ).pooler_output
 
 
-def of_products(distinct: Tensor, tag_index: Tensor | None, tag_present: Tensor | None) -> Tensor:
+def of_products(distinct: Tensor, tag_index: Tensor, tag_present: Tensor) -> Tensor:
     """The features of products' tags from those of distinct tags (U, C): (B, E, C), zero where a tag is absent."""
-    if tag_index is None or tag_present is None:
-        raise ValueError("tag_input_ids need tag_index and tag_present (B, E)")
     if not len(distinct):
         return distinct.new_zeros(*tag_index.shape, distinct.shape[-1])
     # Absent tags have an arbitrary index; where() stops their gradient even if that row is not finite.
