@@ -2,8 +2,8 @@
 
 ``python -m scripts.query_figure runs/quickstart/clip_ft runs/quickstart/e2 catalogues/synthfashion docs/queries.png``
 
-Queries are the texts of random products (seed 0) of a split. The second model is an E2, ranked by its regional score;
-on each query's product its patches for one entity are framed. Relevant images have a green frame.
+Queries are the texts of random products (seed 0) of a split. The second model is an E2; on each query's product its
+patches for one entity are framed. An E2 is ranked by its regional score. Relevant images have a green frame.
 """
 
 from __future__ import annotations
@@ -51,9 +51,11 @@ def draw(encoders: Sequence[Encoder], catalogue: Catalogue, options: argparse.Na
         raise E2FashionError(
             f"'{options.model}' has no tokens of '{options.entity}': give --entity and an E2 that has them."
         )
-    weight = model.model.config.region_score_weight or 0.0  # of a model whose val was never ranked with regions
     embedded = [
-        embed_catalogue(encoder, catalogue, options.split, regions=True).with_regions(weight) for encoder in encoders
+        embed_catalogue(encoder, catalogue, options.split, regions=True).with_regions(
+            getattr(encoder.model.config, "region_score_weight", None) or 0.0  # None: val was never ranked with regions
+        )
+        for encoder in encoders
     ]
     rows = retrieved_rows(encoders, catalogue, options.split, options.queries, embedded=embedded)
     picked = selection_rows(model, catalogue, options.split, options.queries, block=options.block)
