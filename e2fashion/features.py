@@ -58,7 +58,7 @@ def check_kinds(kinds: Sequence[str], entities: Sequence[str], encoder: Encoder)
     known = [entity.name for entity in encoder.entities]
     for entity in entities:
         if entity not in known and set(kinds) - {"global"}:
-            has = f"its entities are {', '.join(known)}" if known else "it is a plain CLIP without entities"
+            has = f"its entities are {', '.join(known)}" if known else "it was trained without entities"
             raise E2FashionError(
                 f"'{encoder.name}' has no region features of '{entity}': {has}. Write features=global for it."
             )

@@ -183,7 +183,8 @@ def _tower(tensors: State, prefix: str, heads: int | None, what: str) -> dict[st
     inner, width = tensors[f"{prefix}encoder.layers.0.mlp.fc1.weight"].shape
     if heads is None and width > WIDEST_BY_RULE:
         raise E2FashionError(
-            f"{what} has a tower of width {width}, whose heads do not have width 64: name vision_heads="
+            f"{what} has a tower of width {width}, whose heads need not have width 64: name "
+            f"{'vision' if prefix == _IMAGE else 'text'}_heads="
         )
     numbers = {int(match[1]) for key in tensors if (match := re.match(rf"{prefix}encoder\.layers\.(\d+)\.", key))}
     return {

@@ -15,7 +15,7 @@ COMMANDS = Commands()
 @COMMANDS.add(
     "evaluate",
     "<model> data=<catalogue> protocol=full split=val",
-    "measure retrieval with a run, a model folder or any CLIP checkpoint",
+    "measure retrieval with a run, a model folder or any CLIP or SigLIP checkpoint",
     EvaluateConfig,
     positional=("model",),
 )

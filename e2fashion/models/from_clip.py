@@ -1,4 +1,4 @@
-"""Load a CLIP checkpoint into E2, and distinguish E2's additional parameters from CLIP's."""
+"""Load a CLIP or SigLIP checkpoint into E2, and distinguish E2's additional parameters from theirs."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def load_clip(
         known = ", ".join(["entities", "fusion_layers", *OPTIONS, *JOINT_OPTIONS])
         raise E2FashionError(f"from_clip got unknown options {unknown}; it takes: {known}")
     source = checked_source(name_or_folder)
-    what = f"CLIP checkpoint {source!r}"
+    what = f"checkpoint {source!r}"
     read = read_config(source, (CLIPConfig.model_type, E2Config.model_type, SiglipConfig.model_type), what)
     given = {key: value for key, value in read.items() if key != "architectures"}
     if read["model_type"] == SiglipConfig.model_type:

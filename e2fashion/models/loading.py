@@ -48,7 +48,7 @@ _DROPOUTS = ("attention_dropout", "attn_pdrop", "embd_pdrop", "resid_pdrop")
 _ALLOWANCE = 4_000_000
 
 
-def checked_source(name_or_folder: str | Path, what: str = "CLIP checkpoint") -> str:
+def checked_source(name_or_folder: str | Path, what: str = "checkpoint") -> str:
     """An existing folder, or a hub name; paths that do not exist are never looked up on the hub.
 
     Raises:
@@ -59,7 +59,7 @@ def checked_source(name_or_folder: str | Path, what: str = "CLIP checkpoint") ->
     if text and path.is_dir():
         if not (path / CONFIG_FILE).is_file():
             raise E2FashionError(
-                f"folder {text!r} holds no {CONFIG_FILE}; give the folder of a Hugging Face CLIP model"
+                f"folder {text!r} holds no {CONFIG_FILE}; give the folder of a Hugging Face CLIP or SigLIP"
             )
         return str(path)
     return checked_hub_name(name_or_folder, what)

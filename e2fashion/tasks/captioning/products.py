@@ -68,7 +68,7 @@ def check_prompt_entities(entities: Sequence[str], known: Sequence[str], encoder
     """Raise an E2FashionError for an entity whose regions the encoder does not embed."""
     for entity in entities:
         if entity not in known:
-            has = f"its entities are {', '.join(known)}" if known else "it is a plain CLIP without entities"
+            has = f"its entities are {', '.join(known)}" if known else "it was trained without entities"
             raise E2FashionError(
                 f"prompt_entities names '{entity}', of which '{encoder}' has no region embedding: {has}. Leave it "
                 "out, or give an E2 that was trained with it."
