@@ -37,14 +37,22 @@ class EmbedConfig(Computing):
     batch_size: int = 64
     """Images per step."""
     workers: int = 0
-    """Processes that decode images; 0: the main process."""
+    """Processes that decode images; 0: the main process. With ``engine=ray`` actors that also embed, at least 1."""
+    engine: Literal["local", "ray"] = "local"
+    """What embeds: this process, or actors of Ray (extra ``ray``) with ``threads`` cores each (null: 1)."""
+    address: str | None = None
+    """A Ray cluster: ``host:port``, or ``auto`` for the one that runs on this machine; null: one is started."""
     on_error: Literal["stop", "skip"] = "stop"
     """``skip`` leaves images that cannot be read out and lists them in the index."""
 
     def __post_init__(self) -> None:
-        for name, least in (("commit_rows", 1), ("batch_size", 1), ("workers", 0)):
+        for name, least in (("commit_rows", 1), ("batch_size", 1), ("workers", int(self.engine == "ray"))):
             if (value := getattr(self, name)) < least:
                 raise E2FashionError(f"{name} is {value}; give a number from {least}")
+        if self.address is not None and self.engine != "ray":
+            raise E2FashionError(
+                f"address is '{self.address}', which engine={self.engine} does not use: add engine=ray"
+            )
 
 
 @dataclass

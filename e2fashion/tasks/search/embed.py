@@ -5,18 +5,15 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pyarrow as pa
 import torch
-import torch.nn.functional as F
 import xxhash
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
 
-from e2fashion.data.transforms import ImageTransform
-from e2fashion.embedding import join_regions
 from e2fashion.encoder import Encoder
 from e2fashion.tasks.search.config import EmbedConfig
 from e2fashion.tasks.search.sources import Products
@@ -40,6 +37,7 @@ from e2fashion.tasks.search.storage import (
     writing,
 )
 from e2fashion.tasks.search.tags import Typing
+from e2fashion.tasks.search.vectors import Embedder, Engine, embed_here, texts_of
 from e2fashion.terminal import progress_bar
 from e2fashion.types import E2FashionError
 
@@ -73,38 +71,25 @@ def write_products(
         for wanted in ([position for position in part if position in plan.embedded],)
         for start in range(0, len(wanted), config.batch_size)
     ]
-    squares = DataLoader(
-        _Squares(products, encoder.transform),
-        batch_sampler=batches,
-        collate_fn=list,
-        num_workers=config.workers,
-        # The threads of LanceDB do not survive a fork.
-        multiprocessing_context="spawn" if config.workers else None,
-    )
     skipped: dict[str, str] = {}
     written = 0
-    loaded, title = iter(squares), f"embed with {encoder.name}"
-    with progress_bar(total=len(plan.embedded), desc=title, unit="image", shown=progress) as bar:
+    items = _engine(config)(Embedder(encoder, products, facts), batches, config)
+    with (
+        closing(items),
+        progress_bar(total=len(plan.embedded), desc=f"embed with {encoder.name}", unit="image", shown=progress) as bar,
+    ):
         for part in parts:
             vectors: dict[int, Tensor] = {}
-            left = sum(position in plan.embedded for position in part)
-            while left:
-                batch = next(loaded)
-                left -= len(batch)
-                readable = [(position, square) for position, square, _ in batch if square is not None]
-                for position, _, problem in batch:
-                    if problem is not None:
-                        product = products.ids[position].as_py()
-                        if config.on_error == "stop":
-                            raise E2FashionError(f"product '{product}': {problem}")
-                        skipped[product] = problem
-                if readable:
-                    positions = [position for position, _ in readable]
-                    embedded = _embed(
-                        encoder, torch.stack([square for _, square in readable]), products, positions, facts
-                    )
-                    vectors.update(zip(positions, embedded.half(), strict=True))
-                bar.update(len(batch))
+            for _ in range(sum(position in plan.embedded for position in part)):
+                position, made = next(items)
+                if isinstance(made, Tensor):
+                    vectors[position] = made
+                else:
+                    product = products.ids[position].as_py()
+                    if config.on_error == "stop":
+                        raise E2FashionError(f"product '{product}': {made}")
+                    skipped[product] = made
+                bar.update()
             vectors |= _stored_vectors(folder, products, [each for each in part if each not in plan.embedded])
             written += _commit(folder, products, vectors, facts, reads)
     _note_skipped(folder, products, skipped)
@@ -112,6 +97,14 @@ def write_products(
         raise E2FashionError(
             f"none of the {len(products.ids)} images can be read; the first: {next(iter(skipped.values()))}"
         )
+
+
+def _engine(config: EmbedConfig) -> Engine:
+    if config.engine == "local":
+        return embed_here
+    from e2fashion.tasks.search.ray_engine import embed_with_ray
+
+    return embed_with_ray
 
 
 def tags_of(products: Products, positions: Sequence[int] | None = None) -> pa.Table:
@@ -139,21 +132,30 @@ def _plan(folder: Path, products: Products, typing: Typing, encoder: Encoder | N
     changed, embedded, replaced = [], set(), []
     unchanged = 0
     for positions in _whole_products(products.ids, ROWS_AT_ONCE):
-        rows = _rows(products, positions, typing, encoder)
+        new: list[int] = []
+        known: list[int] = []
+        for position, product in zip(positions, products.ids.take(pa.array(positions)).to_pylist(), strict=True):
+            (known if product in views_held else new).append(position)
+        if new:  # their images need not be read here
+            typing.typed(products.table(new))  # a value that is no number is refused before anything is embedded
+            changed += new
+            embedded |= set(new)
+        if not known:
+            continue
+        rows = _rows(products, known, typing, encoder)
         by_product: dict[str, list[tuple[int, bool, bool]]] = {}
         columns = (rows[name].to_pylist() for name in (PRODUCT_ID, VIEW, CONTENT, ROW_SUM))
-        for position, product, view, content, row_sum in zip(positions, *columns, strict=True):
-            known = stored.get((product, view), (None, None))
-            by_product.setdefault(product, []).append((position, known[0] == content, known == (content, row_sum)))
+        for position, product, view, content, row_sum in zip(known, *columns, strict=True):
+            before = stored.get((product, view), (None, None))
+            by_product.setdefault(product, []).append((position, before[0] == content, before == (content, row_sum)))
         for product, images in by_product.items():
             if all(same for _, _, same in images) and len(images) == views_held.get(product):
                 unchanged += 1
                 continue
             changed += [position for position, _, _ in images]
             embedded |= {position for position, has_vector, _ in images if not has_vector}
-            if product in views_held:
-                replaced.append(product)
-    return _Plan(changed, embedded, replaced, unchanged)
+            replaced.append(product)
+    return _Plan(sorted(changed), embedded, replaced, unchanged)
 
 
 def _whole_products(ids: pa.Array, at_least: int, positions: Sequence[int] | None = None) -> Iterator[list[int]]:
@@ -166,31 +168,6 @@ def _whole_products(ids: pa.Array, at_least: int, positions: Sequence[int] | Non
         found.append(position)
     if found:
         yield found
-
-
-def _embed(
-    encoder: Encoder, squares: Tensor, products: Products, positions: Sequence[int], facts: IndexFacts
-) -> Tensor:
-    """The vectors (n, W) of images, joined with their texts and regions as the index has it."""
-    if facts.regions:
-        images, regions = encoder.embed_images_and_regions(squares, len(squares))
-    else:
-        images, regions = encoder.embed_squares(squares), None
-    if facts.text_weight:
-        texts = texts_of(encoder, products.table(positions))
-        images = joined(images, texts, encoder.embed_texts(texts), facts.text_weight)
-    return images if regions is None else join_regions(images, regions)
-
-
-def texts_of(encoder: Encoder, rows: pa.Table) -> list[str]:
-    """The texts of a source's rows by the encoder's template; empty where a product has none."""
-    return [encoder.template.render(row, row[DESCRIPTION] or "").strip() for row in rows.to_pylist()]
-
-
-def joined(images: Tensor, texts: Sequence[str], text_embeds: Tensor, weight: float) -> Tensor:
-    """The normalized ``weight`` x text + (1 - ``weight``) x image, (n, C) each; without a text the image alone."""
-    share = weight * torch.tensor([bool(text) for text in texts], dtype=images.dtype)[:, None]
-    return F.normalize(share * text_embeds + (1 - share) * images, dim=-1)
 
 
 def _rows(products: Products, positions: Sequence[int], typing: Typing, encoder: Encoder | None) -> pa.Table:
@@ -286,20 +263,3 @@ def _note_skipped(folder: Path, products: Products, skipped: dict[str, str]) -> 
             replace(facts, skipped=kept | skipped).save(folder)
     if skipped:
         logger.warning("%d products were skipped, the first: %s", len(skipped), next(iter(skipped.values())))
-
-
-#: An image's position, its square, and what is wrong with it.
-_Item = tuple[int, Tensor | None, str | None]
-
-
-class _Squares(Dataset[_Item]):
-    """The square of every image, or why there is none."""
-
-    def __init__(self, products: Products, transform: ImageTransform) -> None:
-        self._products, self._transform = products, transform
-
-    def __getitem__(self, position: int) -> _Item:
-        try:
-            return position, self._products.square(position, self._transform), None
-        except E2FashionError as error:  # raised by the main process: a worker's would come with its traceback
-            return position, None, str(error)

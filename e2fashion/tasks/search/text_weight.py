@@ -10,8 +10,9 @@ from torch import Tensor
 
 from e2fashion.data.catalogue import Catalogue
 from e2fashion.encoder import Encoder
-from e2fashion.tasks.search.embed import joined, tags_of, texts_of
+from e2fashion.tasks.search.embed import tags_of
 from e2fashion.tasks.search.sources import CatalogueProducts, Products
+from e2fashion.tasks.search.vectors import joined, texts_of
 from e2fashion.types import E2FashionError
 
 logger = logging.getLogger(__name__)
