@@ -11,7 +11,7 @@ from typing import Any, Literal
 from tokenizers import Regex, Tokenizer, normalizers, pre_tokenizers, processors
 from tokenizers.models import WordLevel
 from tokenizers.trainers import BpeTrainer, WordLevelTrainer
-from transformers import AutoTokenizer, CLIPTokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast
+from transformers import AutoTokenizer, CLIPTokenizer, GemmaTokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 from transformers.tokenization_utils_base import VERY_LARGE_INTEGER
 
 from e2fashion.hub import source_options
@@ -72,7 +72,11 @@ def load_tokenizer(folder_or_name: str | Path, context_length: int | None = None
             f"'{folder_or_name}' holds no tokenizer: put tokenizer.json (or vocab.json and merges.txt) there."
         )
     remedy = "Name a model folder with tokenizer.json (or vocab.json and merges.txt), or a checkpoint of the hub."
-    tokenizer = read_tokenizer(folder_or_name, f"the tokenizer of '{folder_or_name}'", remedy)
+    what = f"the tokenizer of '{folder_or_name}'"
+    tokenizer = read_tokenizer(folder_or_name, what, remedy)
+    if isinstance(tokenizer, GemmaTokenizer):
+        # SigLIP 2's: trained on lower-cased texts, but published at fixed resolutions with a class that keeps case.
+        tokenizer = read_tokenizer(folder_or_name, what, remedy, tokenizer_type="siglip2")
     if set(tokenizer.get_vocab().values()) <= set(tokenizer.all_special_ids):
         # Transformers creates an empty CLIP tokenizer for a model folder without one.
         raise E2FashionError(
@@ -117,7 +121,8 @@ def check_token_ids(tokenizer: PreTrainedTokenizerBase, text_config: Any, what: 
     CLIP pools a text at its first token ``eos_token_id``, or without one at the start token, which is equal in all
     texts. The legacy value 2 means the largest id, so that the end token must have the largest id of all.
     ``bos_token_id`` and ``pad_token_id`` of the configuration are not used (OpenAI's are 0 and 1), only the tokens that
-    the tokenizer adds. A text encoder of the ``backbone`` ``siglip`` reads the padding, and must have its id.
+    the tokenizer adds. A text encoder of the ``backbone`` ``siglip`` reads the padding, and must have its id; its texts
+    have no start token.
 
     Raises:
         E2FashionError: ids beyond the embedding, another end token, or texts without start and end; another padding.
@@ -128,11 +133,17 @@ def check_token_ids(tokenizer: PreTrainedTokenizerBase, text_config: Any, what: 
             f"{what}: its tokenizer has ids up to {highest}, and the text encoder embeds {rows} tokens (vocab_size). "
             "Give the tokenizer that the weights were trained with."
         )
+    ids = tokenizer("a b", verbose=False)["input_ids"]
     if backbone == "siglip":
         if tokenizer.pad_token_id != text_config.pad_token_id:
             raise E2FashionError(
                 f"{what}: pad_token_id of its text configuration is {text_config.pad_token_id}, and the tokenizer pads "
                 f"with {tokenizer.pad_token_id}, which a SigLIP reads: correct text_config.pad_token_id in config.json."
+            )
+        if not ids or ids[-1] != tokenizer.eos_token_id or ids[0] == tokenizer.bos_token_id:
+            raise E2FashionError(
+                f"{what}: its tokenizer makes of 'a b' the ids {ids}, where a SigLIP reads no start token and the end "
+                f"token {tokenizer.eos_token_id}. Give the tokenizer that the weights were trained with."
             )
         return
     special = text_special_ids(tokenizer)
@@ -149,7 +160,6 @@ def check_token_ids(tokenizer: PreTrainedTokenizerBase, text_config: Any, what: 
             f"ends it with {end}: all texts would be equal. Set text_config.eos_token_id to {end} in config.json, or "
             "give the tokenizer that the weights were trained with."
         )
-    ids = tokenizer("a b", verbose=False)["input_ids"]
     if len(ids) < 2 or (ids[0], ids[-1]) != (special["bos_token_id"], end):
         raise E2FashionError(
             f"{what}: its tokenizer makes of 'a b' the ids {ids}, without the start token {special['bos_token_id']} "

@@ -12,8 +12,9 @@ from typing import Any
 import pytest
 import torch
 from tiny import save_random_siglip
+from tokenizers.processors import TemplateProcessing
 from torch import Tensor
-from transformers import AutoModel, AutoTokenizer, Siglip2Config, SiglipModel
+from transformers import AutoModel, AutoTokenizer, GemmaTokenizer, Siglip2Config, SiglipModel
 
 from e2fashion.data.transforms import ImageTransform
 from e2fashion.encoder import Encoder, load_encoder
@@ -84,6 +85,30 @@ def test_texts_are_padded_at_their_end(folder: Path, tmp_path: Path) -> None:
     AutoTokenizer.from_pretrained(folder, padding_side="left").save_pretrained(tmp_path)
     assert AutoTokenizer.from_pretrained(tmp_path).padding_side == "left"
     assert load_tokenizer(tmp_path).padding_side == "right"
+
+
+def test_texts_of_siglip_2_are_lower_cased(tmp_path: Path) -> None:
+    words = ["<pad>", "<eos>", "<bos>", "<unk>", "<mask>", *"▁abAB"]
+    made = GemmaTokenizer(
+        {word: number for number, word in enumerate(words)}, [], add_bos_token=False, add_eos_token=True
+    )
+    made.save_pretrained(tmp_path / "published")
+    tokenizer = load_tokenizer(tmp_path / "published")
+    tokenizer.save_pretrained(tmp_path / "ours")
+    assert made.tokenize("A b") == ["A", "▁", "b"]
+    for read in (tokenizer, load_tokenizer(tmp_path / "ours")):
+        assert read.convert_ids_to_tokens(read("A b")["input_ids"]) == ["a", "▁", "b", "<eos>"]
+
+
+@pytest.mark.parametrize("form", ["$A", "<bos> $A <eos>"])
+def test_texts_without_an_end_or_with_a_start_are_refused(folder: Path, tmp_path: Path, form: str) -> None:
+    shutil.copytree(folder, tmp_path / "copy")
+    tokenizer = AutoTokenizer.from_pretrained(folder, bos_token="<unk>")
+    special = [("<eos>", 1), ("<bos>", tokenizer.bos_token_id)]
+    tokenizer.backend_tokenizer.post_processor = TemplateProcessing(single=form, special_tokens=special)
+    tokenizer.save_pretrained(tmp_path / "copy")
+    with pytest.raises(E2FashionError, match=r"makes of 'a b' the ids \[.*\], where a SigLIP reads no start token"):
+        load_encoder(str(tmp_path / "copy"))
 
 
 def test_regions_read_patches_and_leave_the_pooling_to_siglip(
