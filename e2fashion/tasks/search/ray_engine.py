@@ -183,5 +183,6 @@ def _no_cluster(address: str, error: Exception) -> E2FashionError:
             f"Ray does not start on this machine ({reason}): its log is in /tmp/ray/session_latest/logs"
         )
     return E2FashionError(
-        f"no Ray cluster answers at {address} ({reason}): start one with 'ray start --head', or leave address out"
+        f"no Ray cluster answers at {address} ({reason}): start one with 'ray start --head', set RAY_AUTH_MODE=token "
+        "if it asks for a token, or leave address out"
     )
