@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import socket
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 import torch.distributed as dist
+from pytorch_lightning.utilities import rank_zero_only
 
 CONTEXT = multiprocessing.get_context("forkserver")
 CONTEXT.set_forkserver_preload(["e2fashion.ablation.sweep", "e2fashion.evaluation", "e2fashion.report"])
@@ -64,6 +66,25 @@ def _rank(rank: int, compute: Callable[[int], object], folder: Path) -> int:
     finally:
         dist.destroy_process_group()
     return 0
+
+
+def on_two_machines(function: Callable[..., int], *arguments: object, folder: Path) -> list[Ended]:
+    """How ``function(rank, *arguments)`` ends in two processes, each as torchrun starts it on one of two machines."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    shared = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": "2", "TORCHELASTIC_RUN_ID": "none"}
+    own = {"LOCAL_RANK": "0", "LOCAL_WORLD_SIZE": "1", "GROUP_WORLD_SIZE": "2", "OMP_NUM_THREADS": "1"}
+    machines = []
+    for rank in range(2):
+        environment = {**shared, **own, "RANK": str(rank), "GROUP_RANK": str(rank)}
+        machines.append(Forked(_machine, rank, function, *arguments, folder=folder, environment=environment))
+    return [machine.wait() for machine in machines]
+
+
+def _machine(rank: int, function: Callable[..., int], *arguments: object) -> int:
+    cast(Any, rank_zero_only).rank = rank  # Lightning reads the environment when it is imported, before the fork
+    return function(rank, *arguments)
 
 
 def e2fashion(words: Sequence[str]) -> int:

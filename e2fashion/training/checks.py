@@ -48,6 +48,7 @@ def check_run(config: RunConfig, catalogue: Catalogue) -> None:
         if value < least:
             raise E2FashionError(f"{key} is {value}; give a number from {least}.")
     _check_chunks(config)
+    _check_strategy(config)
     for key, stage in stages.items():
         if stage.temperature_end is not None and not stage.temperature_end > 0:
             raise E2FashionError(f"{key}.temperature_end is {stage.temperature_end}: give a number above 0, or null.")
@@ -100,6 +101,22 @@ def _check_chunks(config: RunConfig) -> None:
         )
     if size is None or accumulated * size != batch:
         refuse_accumulation("train.accumulate_grad_batches", accumulated)
+
+
+def _check_strategy(config: RunConfig) -> None:
+    if config.train.strategy != "fsdp":
+        return
+    if config.processes == 1:
+        raise E2FashionError(
+            f"train.strategy is fsdp, which gives several processes parts of the model, but devices={config.devices} "
+            f"and nodes={config.nodes} are one process. Set devices or nodes, or train.strategy=auto."
+        )
+    if config.train.compile:
+        raise E2FashionError("train.strategy is fsdp, whose layers cannot be compiled here. Set train.compile=false.")
+    if config.train.precision == "fp16":
+        raise E2FashionError(
+            "train.strategy is fsdp, for which the gradients of fp16 are not scaled here. Set train.precision=bf16."
+        )
 
 
 def check_entities(entities: Iterable[Entity], catalogue: Catalogue, key: str = "entities") -> None:

@@ -270,6 +270,9 @@ class TrainConfig(FitConfig, OptimizerConfig):
     code."""
     compile: bool = joined_later(False)
     """Compile the transformer layers (``torch.compile``): minutes before the first step, faster steps on a GPU."""
+    strategy: Literal["auto", "ddp", "fsdp"] = joined_later("auto")
+    """What each of several processes keeps: the whole model (``ddp``, as ``auto``), or a part of all weights, gradients
+    and optimizer states, for a model beyond the memory of one GPU (``fsdp``, docs/training.md)."""
     accumulate_grad_batches: int = joined_later(1)
     """Chunks whose gradients make one step: only ``loader.batch_size`` divided by ``train.chunk_size``, or 1. Without
     chunks, adding gradients of small batches would not add negatives."""
@@ -282,7 +285,8 @@ class RunConfig:
     A run is resumed only in a folder of the same identity: a hash of all keys but ``name``, ``data``, ``output``,
     ``threads``, ``accelerator``, ``logging``, ``protocols``, ``evaluate_splits``, ``loader.workers``,
     ``loader.cache_gb``, ``loader.evaluation_batch_size``, ``train.chunk_size``, ``train.gradient_checkpointing``,
-    ``train.accumulate_grad_batches`` and ``train.compile``, together with the catalogue's fingerprint.
+    ``train.accumulate_grad_batches``, ``train.compile`` and ``train.strategy``, together with the catalogue's
+    fingerprint.
     """
 
     name: str = "run"
@@ -341,7 +345,7 @@ NOT_IDENTITY = (
 )
 NOT_IDENTITY_LOADER = ("workers", "cache_gb", "evaluation_batch_size")
 #: The same gradient with less memory or time.
-NOT_IDENTITY_TRAIN = ("chunk_size", "gradient_checkpointing", "accumulate_grad_batches", "compile")
+NOT_IDENTITY_TRAIN = ("chunk_size", "gradient_checkpointing", "accumulate_grad_batches", "compile", "strategy")
 
 
 def run_identity(config: RunConfig, data_fingerprint: str) -> str:

@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import pytorch_lightning as pl
+import torch.distributed as dist
 from pytorch_lightning.callbacks import LearningRateMonitor
 from pytorch_lightning.loggers import Logger
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
 from e2fashion.arithmetic import Precision, build_device, resolve_precision
+from e2fashion.losses.gather import is_distributed
 from e2fashion.options import FitConfig
 from e2fashion.terminal import draws_bars
 from e2fashion.training.callbacks import BestModel, ResumeCheckpoint, StageBar, Throughput
 from e2fashion.training.resume import damage_of, last_checkpoint
+from e2fashion.training.sharding import ShardedStrategy
 from e2fashion.types import E2FashionError
 
 logger = logging.getLogger(__name__)
@@ -33,11 +38,12 @@ LOG_EVERY_STEPS = 10
 
 @dataclass(frozen=True)
 class Machine:
-    """Kind of device, processes per machine, number of machines."""
+    """Kind of device, processes per machine, number of machines, and what each process keeps of the model."""
 
     accelerator: str = "auto"
     devices: int = 1
     nodes: int = 1
+    strategy: Literal["auto", "ddp", "fsdp"] = "auto"
 
     def __str__(self) -> str:
         return f"accelerator={self.accelerator} with devices={self.devices}, nodes={self.nodes}"
@@ -95,12 +101,40 @@ def fit_stage(
     trainer.fit(module, datamodule=data, ckpt_path=resume, weights_only=True)
 
 
+@contextmanager
+def lost_process_reported() -> Iterator[None]:
+    """One error in place of PyTorch's where another process of the run is gone.
+
+    Raises:
+        E2FashionError: another process was killed, failed, or lost its connection.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        if not (is_distributed() and (isinstance(error, dist.DistError) or "gloo" in str(error))):
+            raise
+        reason = re.sub(r"^\[[^]]*\]\s*", "", str(error)).split(". ")[0].strip()  # without the file in gloo's code
+        raise E2FashionError(
+            f"Another process of the run has ended or does not answer ({reason}). Its own "
+            "message says why, unless it was killed. Start all processes again with the same command, which goes on "
+            "from the last checkpoint."
+        ) from error
+
+
 def _lightning_precision(config: FitConfig, machine: Machine) -> Literal["32-true", "bf16-mixed", "16-mixed"]:
     return LIGHTNING_PRECISION[resolve_precision(config.precision, build_device(machine.accelerator)).value]
 
 
 def _trainer(machine: Machine, **options: Any) -> pl.Trainer:
     try:
-        return pl.Trainer(accelerator=machine.accelerator, devices=machine.devices, num_nodes=machine.nodes, **options)
+        sharded = machine.strategy == "fsdp"
+        return pl.Trainer(
+            accelerator=machine.accelerator,
+            devices=machine.devices,
+            num_nodes=machine.nodes,
+            strategy=ShardedStrategy(machine.devices * machine.nodes) if sharded else machine.strategy,
+            inference_mode=not sharded,  # its tensors would be those of the next training step
+            **options,
+        )
     except (MisconfigurationException, RuntimeError, TypeError, ValueError) as error:
         raise E2FashionError(f"{machine} cannot be used here: {error}") from error

@@ -25,6 +25,7 @@ from e2fashion.models.outputs import E2Output
 from e2fashion.similarity import is_tokenwise, pad_tokens
 from e2fashion.training.config import OptimizerConfig
 from e2fashion.training.optimization import build_optimizer, cosine_with_warmup
+from e2fashion.training.sharding import shard, with_equal_tags
 from e2fashion.types import Batch, E2FashionError, LossOutput
 
 #: CLIP's bound on the inverse temperature: logits are never scaled by more than 100.
@@ -98,6 +99,11 @@ class ContrastiveModule(pl.LightningModule):
         values = {item.name: getattr(self.config, item.name) for item in fields(OptimizerConfig)}
         self.save_hyperparameters({"learning_rate": learning_rate, "seed": seed, **values}, logger=False)
 
+    def configure_model(self) -> None:
+        """Shard the weights if the trainer has a :class:`~e2fashion.training.sharding.ShardedStrategy`."""
+        if self.device_mesh is not None:
+            shard(self, self.model, self.device_mesh["data_parallel"])
+
     def on_fit_start(self) -> None:
         """Refuse accumulated gradients.
 
@@ -117,7 +123,9 @@ class ContrastiveModule(pl.LightningModule):
         embed: Callable[..., E2Output] = self.model
         if self.chunk_size is not None and self.training:
             embed = partial(embed_in_chunks, self.model, self.chunk_size)
-        return embed(
+        if self.device_mesh is not None and self.training:
+            batch = with_equal_tags(batch, self.chunk_size)
+        output = embed(
             input_ids=batch.input_ids,
             pixel_values=batch.pixel_values,
             attention_mask=batch.attention_mask,
@@ -126,6 +134,12 @@ class ContrastiveModule(pl.LightningModule):
             tag_index=batch.tag_index,
             tag_present=batch.tag_present,
         )
+        if self.device_mesh is not None:
+            # FSDP hooks into the outputs of every step, and a parameter would keep the hooks of all of them.
+            for name in ("logit_scale", "logit_bias"):
+                if (value := getattr(output, name)) is not None:
+                    setattr(output, name, value.clone())
+        return output
 
     def compute_loss(self, batch: Batch) -> LossOutput:
         """The weighted loss of one batch and its terms."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 import shutil
 import time
@@ -24,19 +25,25 @@ from e2fashion.run_folder import RunFolder, peak_memory_mb
 from e2fashion.training import build
 from e2fashion.training.callbacks import BestModel
 from e2fashion.training.config import RunConfig, StageConfig
-from e2fashion.training.fit import Machine, fit_stage
+from e2fashion.training.fit import Machine, fit_stage, lost_process_reported
 from e2fashion.training.loggers import LogSettings
 from e2fashion.training.lora import merged, without_adapted
 from e2fashion.training.module import ContrastiveModule
 from e2fashion.training.optimization import freeze_disconnected, scaled_to_batch, select_trainable
 from e2fashion.training.resume import is_first_process, recorded_loggers, remove_checkpoints, restart_if_damaged
 from e2fashion.training.samples import SampleFigures, SampleSheets
+from e2fashion.training.sharding import WholeModel
 
 logger = logging.getLogger(__name__)
 
 
+@lost_process_reported()
 def train_stages(config: RunConfig, catalogue: Catalogue, folder: RunFolder, progress: bool) -> None:
-    """Train every stage that is not done according to the record, each from the best model so far."""
+    """Train every stage that is not done according to the record, each from the best model so far.
+
+    Raises:
+        E2FashionError: as :func:`fit_stage`, or another process of the run is gone.
+    """
     stages = {name: stage for name, stage in config.train.stages.items() if stage is not None}
     done: dict[str, Any] = folder.read_record().get("stages", {})
     left = [name for name in stages if not done.get(name, {}).get("done")]
@@ -105,8 +112,13 @@ def _train_stage(
         learning_rate, warmup = scaled_to_batch(learning_rate, optimizer.warmup_steps, batch, optimizer.reference_batch)
         logger.info("batch of %d products: learning rate %.3g, warm-up of %d steps", batch, learning_rate, warmup)
         optimizer = replace(optimizer, warmup_steps=warmup)
+    # With parts of the model on every process, the encoder has a whole copy on the CPU for saving and figures.
+    trained = cast(E2Model, copy.deepcopy(encoder.model) if config.train.strategy == "fsdp" else encoder.model)
+    callbacks = _sample_figures(config, encoder, data, folder.figures / name)
+    if trained is not encoder.model:
+        callbacks.append(WholeModel(cast(E2Model, encoder.model)))
     module = ContrastiveModule(
-        cast(E2Model, encoder.model),
+        trained,
         build.build_loss(config),
         learning_rate,
         optimizer,
@@ -127,9 +139,9 @@ def _train_stage(
                 folder.path,
                 name,
                 best,
-                extra_callbacks=_sample_figures(config, encoder, data, folder.figures / name),
+                extra_callbacks=callbacks,
                 loggers=loggers,
-                machine=Machine(config.accelerator, config.devices, config.nodes),
+                machine=Machine(config.accelerator, config.devices, config.nodes, config.train.strategy),
                 progress=progress,
             )
     finally:

@@ -1,14 +1,12 @@
 """One run trained by several processes, on one machine and as on several."""
 
 import os
-import socket
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-from forked import Forked, e2fashion
-from pytorch_lightning.utilities import rank_zero_only
+from forked import e2fashion, on_two_machines
 from tiny import TINY
 
 from e2fashion.config import load_config
@@ -55,25 +53,16 @@ def test_two_processes_train_one_run(synth_catalogue: Catalogue, tmp_path: Path)
 
 def machine(rank: int, words: list[str]) -> int:
     """The program on one of several machines."""
-    rank_zero_only.rank = rank  # Lightning reads the environment when it is imported, which was before the fork
+    del rank
     return e2fashion(words)
 
 
 def test_two_machines_train_one_run(synth_catalogue: Catalogue, tmp_path: Path) -> None:
     """As torchrun starts them, here on one machine."""
     (tmp_path / "run.yaml").write_text("name: together\n", encoding="utf-8")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
     place = ["train", "run.yaml", f"data={synth_catalogue.path}", "output=run", "nodes=2", "--quiet"]
     short = ["loader.batch_size=8", "train.stages.main.epochs=1"]
-    shared = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": "2", "TORCHELASTIC_RUN_ID": "none"}
-    own = {"LOCAL_RANK": "0", "LOCAL_WORLD_SIZE": "1", "GROUP_WORLD_SIZE": "2", "OMP_NUM_THREADS": "1"}
-    machines = []
-    for rank in range(2):
-        environment = {**shared, **own, "RANK": str(rank), "GROUP_RANK": str(rank)}
-        machines.append(Forked(machine, rank, [*place, *USUAL, *short], folder=tmp_path, environment=environment))
-    printed = [machine.wait() for machine in machines]
+    printed = on_two_machines(machine, [*place, *USUAL, *short], folder=tmp_path)
     assert [ended.code for ended in printed] == [0, 0], printed
     assert [ended.out.count("run: best model in run/model") for ended in printed] == [1, 0]
     folder = RunFolder(tmp_path / "run")
