@@ -16,7 +16,8 @@ from e2fashion.measuring import identity_of
 from e2fashion.records import MODEL, read_records
 from e2fashion.run_folder import RunFolder
 from e2fashion.training.build import resolve_arithmetic
-from e2fashion.training.config import RunConfig, run_identity
+from e2fashion.training.config import RunConfig
+from e2fashion.training.identity import run_identity
 from e2fashion.types import E2FashionError, ResultRecord, Split
 from experiments._experiment import ABLATIONS, UNTRAINED, Experiment, run_config
 

@@ -7,7 +7,8 @@ import pytest
 from e2fashion.config import config_of_path, load_config, options_for, save_config
 from e2fashion.data.config import load_prepare_config
 from e2fashion.options import renamed
-from e2fashion.training.config import EntityConfig, RunConfig, run_identity
+from e2fashion.training.config import EntityConfig, RunConfig
+from e2fashion.training.identity import run_identity
 from e2fashion.types import E2FashionError
 from tests.faults import kills
 

@@ -7,7 +7,8 @@ import pytest
 
 from e2fashion.config import load_config, save_config
 from e2fashion.options import formerly_text, identity_values, joined_later, renamed
-from e2fashion.training.config import EntityConfig, ModelConfig, RunConfig, TextConfig, differences, run_identity
+from e2fashion.training.config import EntityConfig, ModelConfig, RunConfig, TextConfig
+from e2fashion.training.identity import differences, run_identity
 
 WORDS = [
     "train.precision=fp32",

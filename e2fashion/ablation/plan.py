@@ -12,7 +12,8 @@ from typing import Any
 from e2fashion.ablation.config import AblationConfig
 from e2fashion.config import keys_of, load_config
 from e2fashion.disk import checked_name
-from e2fashion.training.config import NOT_IDENTITY, NOT_IDENTITY_LOADER, RunConfig, differences, run_identity
+from e2fashion.training.config import RunConfig
+from e2fashion.training.identity import NOT_IDENTITY, NOT_IDENTITY_LOADER, differences, run_identity
 from e2fashion.types import E2FashionError
 
 #: Mappings with free keys.

@@ -103,7 +103,8 @@ def _read_configuration(workdir: Path, damaged: Path) -> object:
     from e2fashion.data.config import build_source, load_prepare_config
     from e2fashion.published import load_published
     from e2fashion.tasks.captioning.config import CaptionTrainConfig
-    from e2fashion.training.config import RunConfig, run_identity
+    from e2fashion.training.config import RunConfig
+    from e2fashion.training.identity import run_identity
 
     if damaged.stem in ("run", "base"):
         return run_identity(load_config(RunConfig, workdir / "run.yaml"), "data")

@@ -14,7 +14,8 @@ from e2fashion.data.catalogue import Catalogue
 from e2fashion.records import read_records
 from e2fashion.run_folder import RunFolder
 from e2fashion.training.build import resolve_arithmetic
-from e2fashion.training.config import RunConfig, run_identity
+from e2fashion.training.config import RunConfig
+from e2fashion.training.identity import run_identity
 
 STAGES = [
     "train.stages.main=null",

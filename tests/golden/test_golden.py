@@ -35,7 +35,8 @@ from e2fashion.tasks.search.config import EmbedConfig, IndexConfig
 from e2fashion.tasks.search.index import open_index
 from e2fashion.tasks.search.upgrade import upgrade
 from e2fashion.training import build
-from e2fashion.training.config import RunConfig, run_identity
+from e2fashion.training.config import RunConfig
+from e2fashion.training.identity import run_identity
 
 HERE = Path(__file__).resolve().parent
 CONFIGS = HERE.parents[1] / "configs"

@@ -15,7 +15,8 @@ from e2fashion.losses import ContrastiveLoss, WeightedTerm
 from e2fashion.losses.terms import LOSS_TERMS
 from e2fashion.models import E2Output
 from e2fashion.training import build
-from e2fashion.training.config import RunConfig, run_identity
+from e2fashion.training.config import RunConfig
+from e2fashion.training.identity import run_identity
 from e2fashion.types import Batch, E2FashionError
 
 WORDS = ["data=d", "model.entities={brand: {}}", "train.stages.main={epochs: 1, learning_rate: 0.1}"]

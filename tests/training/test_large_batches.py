@@ -17,7 +17,8 @@ from e2fashion.models import E2Model
 from e2fashion.records import read_records
 from e2fashion.training import build
 from e2fashion.training.checks import check_run
-from e2fashion.training.config import RunConfig, run_identity
+from e2fashion.training.config import RunConfig
+from e2fashion.training.identity import run_identity
 from e2fashion.training.module import ContrastiveModule
 from e2fashion.training.optimization import scaled_to_batch
 from e2fashion.types import E2FashionError

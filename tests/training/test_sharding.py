@@ -16,7 +16,8 @@ from e2fashion.data.catalogue import Catalogue
 from e2fashion.run_folder import RunFolder
 from e2fashion.training import sharding
 from e2fashion.training.checks import check_run
-from e2fashion.training.config import RunConfig, run_identity
+from e2fashion.training.config import RunConfig
+from e2fashion.training.identity import run_identity
 from e2fashion.training.module import ContrastiveModule
 from e2fashion.types import Batch, E2FashionError
 
