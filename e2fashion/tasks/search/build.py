@@ -123,7 +123,7 @@ def build_index(
                     "sync', or choose another output"
                 )
             if isinstance(config, ContentConfig):
-                _check_same_similarity(folder, facts, config)
+                _check_same_content(folder, facts, config)
             if facts.complete:
                 logger.info("%s holds these products already", folder)
                 return open_index(folder, encoder)
@@ -231,8 +231,13 @@ def _start(folder: Path, encoder: Encoder, source: str, products: Products, conf
     start_index(folder, replace(facts, region_weight=region_weight, created_by=f"e2fashion {__version__}"))
 
 
-def _check_same_similarity(folder: Path, facts: IndexFacts, config: ContentConfig) -> None:
-    """Refuse to go on with an index whose vectors are compared in another way than ``config`` says."""
+def _check_same_content(folder: Path, facts: IndexFacts, config: ContentConfig) -> None:
+    """Refuse to go on with an index whose vectors are made or compared in another way than ``config`` says."""
+    if (facts.text_weight and config.vector == "image") or config.text_weight not in (None, facts.text_weight):
+        raise E2FashionError(
+            f"the index {folder} was built with text_weight={facts.text_weight:g}: choose another output, or leave "
+            "vector and text_weight as they were"
+        )
     if (config.similarity != "global") != bool(facts.regions):
         raise E2FashionError(
             f"the index {folder} was built with another similarity than {config.similarity}: choose another "

@@ -88,6 +88,11 @@ class ContentConfig(EmbedConfig):
             )
         if self.text_weight is not None and not 0.0 <= self.text_weight <= 1.0:
             raise E2FashionError(f"text_weight is {self.text_weight}; give the text's share, from 0 to 1")
+        if self.text_weight is not None and self.vector == "image":
+            raise E2FashionError(
+                f"text_weight is {self.text_weight:g}, but vector=image has no text: give vector=image_text, or leave "
+                "text_weight out"
+            )
 
 
 @dataclass

@@ -106,12 +106,17 @@ def test_texts_join_the_vectors_on_request(synth_catalogue: Catalogue, photos: P
     index = build_index(encoder, synth_catalogue, tmp_path / "index", config)
     assert 0.0 <= index.facts.text_weight < 1.0
     with pytest.raises(E2FashionError, match="text_weight is 2; give the text's share, from 0 to 1"):
-        ContentConfig(text_weight=2)
+        ContentConfig(vector="image_text", text_weight=2)
+    with pytest.raises(E2FashionError, match=r"text_weight is 0\.5, but vector=image has no text"):
+        ContentConfig(text_weight=0.5)
     alone = build_index(encoder, synth_catalogue, tmp_path / "alone", replace(config, text_weight=1.0))
     row = synth_catalogue.split("test")[0]
     text = encoder.template.render(row, row["description"])
     torch.testing.assert_close(alone.vector_of(row["product_id"]), encoder.embed_texts(text), atol=2e-3, rtol=0)
     assert sync_index(alone.path, encoder, synth_catalogue, config).version == alone.version
+    for other in (replace(config, text_weight=0.5), ContentConfig(split=["test"])):
+        with pytest.raises(E2FashionError, match="was built with text_weight=1: choose another output"):
+            build_index(encoder, synth_catalogue, alone.path, other)
     with pytest.raises(E2FashionError, match=r"text_weight cannot be chosen on .*, which has no val split: give it"):
         build_index(ENCODER, photos, tmp_path / "files", ContentConfig(vector="image_text"))
 
