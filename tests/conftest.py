@@ -18,6 +18,7 @@ LONGEST = (
     "test_notebooks.py",
     "ablation/test_processes.py",
     "ablation/test_sweep.py",
+    "training/test_sharding.py",
     "scripts/test_torture.py",
     "tasks/serving/test_server.py",
     "export/test_write.py",

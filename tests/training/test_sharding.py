@@ -78,11 +78,11 @@ def test_parts_of_the_weights_train_as_whole_ones(runs: Path) -> None:
     assert_alike(runs / "fsdp" / "model", runs / "ddp" / "model")
 
 
-def killed(rank: int, words: list[str]) -> int:
-    """A run whose second process is killed before step 7."""
+def killed(rank: int, step: int, words: list[str]) -> int:
+    """A run whose second process is killed before a step."""
 
     def die(self: Any, batch: object, batch_idx: int) -> None:
-        if self.global_step == 7:
+        if self.global_step == step:
             os.kill(os.getpid(), signal.SIGKILL)
 
     if rank == 1:
@@ -95,19 +95,18 @@ def test_a_killed_process_ends_the_run_which_goes_on_with_another_strategy(
 ) -> None:
     (tmp_path / "run.yaml").write_text("name: together\n", encoding="utf-8")
     words = [f"data={synth_catalogue.path}", *USUAL, "--quiet"]
-    first, second = on_two_machines(
-        killed, ["train", "run.yaml", "output=run", *words, "train.strategy=fsdp"], folder=tmp_path
-    )
-    assert (first.code, second.code) == (1, -signal.SIGKILL)
-    last = first.error.strip().splitlines()[-1]
-    assert last.startswith("error: Another process of the run has ended"), first.error
-    assert "Traceback" not in first.error
-    ended = on_two_machines(train, {"run": ["train.strategy=ddp"]}, *words, folder=tmp_path)
+    for step, strategy in ((7, "fsdp"), (13, "ddp")):
+        command = ["train", "run.yaml", "output=run", *words, f"train.strategy={strategy}"]
+        first, second = on_two_machines(killed, step, command, folder=tmp_path)
+        assert (first.code, second.code) == (1, -signal.SIGKILL), first.error
+        assert first.error.splitlines()[-1].startswith("error: Another process of the run has ended"), first.error
+        assert "Traceback" not in first.error
+    ended = on_two_machines(train, {"run": ["train.strategy=fsdp"]}, *words, folder=tmp_path)
     assert [process.code for process in ended] == [0, 0], [process.error for process in ended]
     run = RunFolder(tmp_path / "run")
     log = run.log.read_text(encoding="utf-8")
-    assert "Another process of the run has ended" in log
-    assert "stage main resumes from" in log
+    assert log.count("Another process of the run has ended") == 2
+    assert log.count("stage main resumes from") == 2
     assert_alike(run.model, runs / "ddp" / "model")
 
 
