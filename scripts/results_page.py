@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Callable, Sequence
+from functools import cache
 from pathlib import Path
 
 from e2fashion.published import load_published, of_benchmark
@@ -74,12 +75,17 @@ TABLES: dict[str, Callable[..., Sequence[Table | str]]] = {
 }
 
 
+@cache
+def _records(name: str) -> Records:
+    return read_records(DOCS / "results" / f"{name}.jsonl")
+
+
 def page() -> str:
     """The whole page as Markdown."""
 
     def tables(match: re.Match[str]) -> str:
         name, *arguments = match["table"].split()
-        made = TABLES[name](read_records(DOCS / "results" / f"{match['records']}.jsonl"), *arguments)
+        made = TABLES[name](_records(match["records"]), *arguments)
         return "\n".join(part if isinstance(part, str) else to_markdown(part) for part in made).removesuffix("\n")
 
     return re.sub(r"^<!-- (?P<records>\w+): (?P<table>.+) -->$", tables, TEXT.read_text(encoding="utf-8"), flags=re.M)

@@ -141,11 +141,20 @@ class _UnfitError(Exception):
     pass
 
 
+_PLAIN = (str, int, bool)
+
+
+@cache
+def _form(kind: Any) -> tuple[Any, tuple[Any, ...]]:
+    # Cached: a file of records has hundreds of thousands of values.
+    return get_origin(kind), get_args(kind)
+
+
 def _value(kind: Any, value: Any, name: str) -> Any:
     """A JSON value as ``kind``; lists become tuples if ``kind`` is one."""
-    origin, parts = get_origin(kind), get_args(kind)
-    if kind is Any:
+    if kind is Any or (kind is type(value) and kind in _PLAIN):
         return value
+    origin, parts = _form(kind)
     if origin in (Union, UnionType):
         for part in parts:
             try:
