@@ -168,6 +168,11 @@ class Encoder:
         return tuple(entity for entity in self.entities if entity.tokens)
 
     @property
+    def region_score_weight(self) -> float | None:
+        """The stored weight of regions in the retrieval score; None: never chosen, or a model without regions."""
+        return getattr(self.model.config, "region_score_weight", None)
+
+    @property
     def text_entities(self) -> tuple[Entity, ...]:
         """Tags that join a product's text in evaluation (EI-CLIP, our interpretation), not in :meth:`embed_texts`."""
         listed = getattr(self.model.config, "text_entities", None) or []

@@ -33,7 +33,14 @@ from e2fashion.tasks.retrieval.protocols import FullGallery, FullWithRegions
 from e2fashion.tasks.retrieval.rankings import RETRIEVAL, compare_rankings
 from e2fashion.tasks.retrieval.tables import compared_metric, difference_table, retrieval_table
 from e2fashion.tasks.search.tables import search_tables
-from e2fashion.training.samples import Subjects, best_images, first_view, selection_of, some_of, subjects_of
+from e2fashion.training.samples import (
+    Subjects,
+    best_images,
+    first_view,
+    selections_of,
+    some_of,
+    subjects_of,
+)
 from e2fashion.types import E2FashionError, ResultRecord
 
 
@@ -119,13 +126,11 @@ def write_comparison(
             continue
         subjects = _subjects(encoder, catalogue, split, products)
         # The tokens of the first block still have to look for their tag, those of the last one may know it already.
-        for block, layer in enumerate(encoder.fusion_layers):
-            last = block == len(encoder.fusion_layers) - 1
+        for layer, selection in zip(encoder.fusion_layers, selections_of(encoder, subjects), strict=True):
+            last = layer == encoder.fusion_layers[-1]
             name = f"selected_{file_name(encoder.name)}{'' if last else f'_layer{layer}'}.png"
             title = f"{encoder.name}: patches selected per entity behind layer {layer}"
-            draw_selection(
-                selection_of(encoder, subjects, block=block), encoder.selecting_entities, figures / name, title
-            )
+            draw_selection(selection, encoder.selecting_entities, figures / name, title)
             parts += [
                 f"## Selected patches: {markdown(encoder.name)}, behind layer {layer}\n\nBrightness: mean probability "
                 "over the entity's tokens; yellow frames: selected patches; blue dashes: the tag's true region, if "
@@ -239,7 +244,7 @@ def selection_rows(
     """
     subjects = _subjects(encoder, catalogue, split, products)
     heatmaps = attention_heatmaps(reference, subjects.images) if reference else None
-    return selection_of(encoder, subjects, heatmaps, block)
+    return selections_of(encoder, subjects, heatmaps)[block]
 
 
 def _subjects(encoder: Encoder, catalogue: Catalogue, split: str, products: int) -> Subjects:

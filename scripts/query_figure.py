@@ -53,7 +53,7 @@ def draw(encoders: Sequence[Encoder], catalogue: Catalogue, options: argparse.Na
         )
     embedded = [
         embed_catalogue(encoder, catalogue, options.split, regions=True).with_regions(
-            getattr(encoder.model.config, "region_score_weight", None) or 0.0  # None: val was never ranked with regions
+            encoder.region_score_weight or 0.0  # None: val was never ranked with regions
         )
         for encoder in encoders
     ]

@@ -198,6 +198,13 @@ def encode_png(image: Image.Image) -> bytes:
     return stream.getvalue()
 
 
+def encode_jpeg(image: Image.Image, quality: int) -> bytes:
+    """The image as JPEG with full color resolution."""
+    stream = io.BytesIO()
+    image.save(stream, "JPEG", quality=quality, subsampling=0)
+    return stream.getvalue()
+
+
 @contextmanager
 def _one_error(file: str | None) -> Iterator[None]:
     """Whatever is raised within becomes an :class:`ImageError` of ``file``: decoders raise anything over damage."""

@@ -129,15 +129,26 @@ def subjects_of(
     return Subjects(images, torch.stack([rows.transform(image) for image in images]), tags, boxes)
 
 
-def selection_of(
-    encoder: Encoder, subjects: Subjects, heatmaps: Sequence[Heatmap | None] | None = None, block: int = -1
-) -> list[SelectionRow]:
-    """Maps and selected patches of a fusion block, by default the last; ``heatmaps`` of another model are added."""
+def selections_of(
+    encoder: Encoder, subjects: Subjects, heatmaps: Sequence[Heatmap | None] | None = None
+) -> list[list[SelectionRow]]:
+    """Maps and selected patches by fusion block, from one pass; ``heatmaps`` of another model are added."""
     with evaluating(encoder.model):
         pixels = normalize(subjects.squares.to(encoder.model.device), encoder.transform.mean, encoder.transform.std)
         output: Any = encoder.model.get_image_features(pixels, output_selection_maps=True)
-    maps = output.selection_maps[:, block].float().cpu().numpy()
-    picks = output.selected_patches[:, block].cpu().numpy()
+    maps = output.selection_maps.float().cpu().numpy()
+    picks = output.selected_patches.cpu().numpy()
+    return [_rows_of(encoder, subjects, maps[:, block], picks[:, block], heatmaps) for block in range(maps.shape[1])]
+
+
+def _rows_of(
+    encoder: Encoder,
+    subjects: Subjects,
+    maps: np.ndarray,
+    picks: np.ndarray,
+    heatmaps: Sequence[Heatmap | None] | None,
+) -> list[SelectionRow]:
+    """The rows of one block: ``maps`` (N, S, P), ``picks`` (N, S, k)."""
     slices = token_slices(encoder.entities)
     result = []
     for index, square in enumerate(subjects.squares):
@@ -196,7 +207,7 @@ class SampleSheets:
         if selects(self.encoder):
             files["figures/selected"] = folder / f"selected_{epoch:03d}.png"
             title = f"{self.encoder.name}, epoch {epoch}: patches selected per entity"
-            rows = selection_of(self.encoder, self.subjects)
+            rows = selections_of(self.encoder, self.subjects)[-1]
             draw_selection(rows, self.encoder.selecting_entities, files["figures/selected"], title, dpi=SAMPLE_DPI)
         return files
 

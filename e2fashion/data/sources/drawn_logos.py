@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
-from e2fashion.data.images import read_image
+from e2fashion.data.images import encode_jpeg, read_image
 from e2fashion.data.sources.base import SourceProblem, SourceRow
-from e2fashion.data.synthfashion.drawing import encode_jpeg
+from e2fashion.data.synthfashion.drawing import JPEG_QUALITY
 from e2fashion.data.synthfashion.logos import BRANDS
 from e2fashion.data.synthfashion.photos import draw_logo
 from e2fashion.types import E2FashionError, Sample
@@ -98,7 +98,7 @@ class DrawnLogosSource:
         return SourceRow(
             row=sample.row,
             product_id=sample.product_id,
-            image=encode_jpeg(photo),
+            image=encode_jpeg(photo, JPEG_QUALITY),
             description=sample.description,
             tags={**sample.tags, LOGO: brand},
             view=sample.view,

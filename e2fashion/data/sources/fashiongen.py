@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import codecs
 import difflib
-import io
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -18,7 +17,7 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 from PIL import Image
 
-from e2fashion.data.images import encode_png
+from e2fashion.data.images import encode_jpeg, encode_png
 from e2fashion.data.sources.base import SourceProblem, SourceRow
 from e2fashion.escape import visible
 from e2fashion.types import E2FashionError
@@ -137,9 +136,7 @@ class FashionGenSource:
             image = Image.fromarray(pixels)
             if self.image_format == "png":
                 return encode_png(image)
-            stream = io.BytesIO()
-            image.save(stream, "JPEG", quality=_JPEG_QUALITY, subsampling=0)
-            return stream.getvalue()
+            return encode_jpeg(image, _JPEG_QUALITY)
 
         return encode
 

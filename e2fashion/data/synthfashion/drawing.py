@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from io import BytesIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -70,13 +69,6 @@ def ramp(stops: Sequence[tuple[float, Colour]]) -> bytes:
     positions = [position * 255 for position, _ in stops]
     channels = [np.interp(np.arange(256), positions, [stop[1][c] for stop in stops]) for c in range(3)]
     return np.stack(channels, axis=1).round().clip(0, 255).astype(np.uint8).tobytes()
-
-
-def encode_jpeg(image: Image.Image) -> bytes:
-    """``image`` (RGB) as JPEG with full color resolution."""
-    buffer = BytesIO()
-    image.save(buffer, "JPEG", quality=JPEG_QUALITY, subsampling=0)
-    return buffer.getvalue()
 
 
 Point = tuple[float, float]

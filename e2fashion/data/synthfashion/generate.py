@@ -9,8 +9,9 @@ from io import BytesIO
 
 from PIL import Image, ImageDraw
 
+from e2fashion.data.images import encode_jpeg
 from e2fashion.data.sources.base import SourceRow
-from e2fashion.data.synthfashion.drawing import encode_jpeg
+from e2fashion.data.synthfashion.drawing import JPEG_QUALITY
 from e2fashion.data.synthfashion.products import build_product
 from e2fashion.data.synthfashion.render import build_view, paint, photograph
 from e2fashion.types import E2FashionError
@@ -100,7 +101,7 @@ def generate(
             yield SourceRow(
                 row=f"product {index} view {view}",
                 product_id=product.product_id,
-                image=encode_jpeg(photo.image),
+                image=encode_jpeg(photo.image, JPEG_QUALITY),
                 description=product.description,
                 tags=product.tags,
                 view=view,

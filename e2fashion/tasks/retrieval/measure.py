@@ -93,7 +93,7 @@ def region_score_weight(
     config = config or EvaluateConfig()
     if config.region_score_weight is not None:
         return config.region_score_weight, ""
-    stored = getattr(encoder.model.config, "region_score_weight", None)
+    stored = encoder.region_score_weight
     if stored is not None:
         return float(stored), "val"
     if "val" not in catalogue.split_names:

@@ -257,8 +257,7 @@ def _region_weight(encoder: Encoder, config: ContentConfig) -> float:
             f"'{encoder.name}' has no regions: build the index with similarity=global, or give a model trained with "
             "model.entities"
         )
-    stored = getattr(encoder.model.config, "region_score_weight", None)
-    weight = stored if config.region_weight is None else config.region_weight
+    weight = encoder.region_score_weight if config.region_weight is None else config.region_weight
     if weight is None:
         raise E2FashionError(
             f"'{encoder.name}' has no stored weight of the regional score: give region_weight=1.0, say"

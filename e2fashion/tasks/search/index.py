@@ -12,7 +12,6 @@ import torch
 from torch import Tensor
 
 from e2fashion.arithmetic import set_threads
-from e2fashion.data.text import normalize_text
 from e2fashion.disk import reading
 from e2fashion.embedding import join_regions, share_of_tags
 from e2fashion.encoder import Encoder, ImageInput, load_encoder
@@ -222,7 +221,7 @@ class ProductIndex:
         snapshot = self.snapshot()
         texts = {name for name, kind in snapshot.tags.items() if not pa.types.is_floating(kind)}
         return {
-            entity.name: {normalize_text(value): value for value in snapshot.values_of(entity.column)}
+            entity.name: snapshot.values_by_text(entity.column)
             for entity in self.checked_encoder().entities
             if entity.column in texts
         }

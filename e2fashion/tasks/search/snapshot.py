@@ -22,6 +22,7 @@ from torch import Tensor
 from e2fashion.data.catalogue import Catalogue
 from e2fashion.data.image_files import ImageError
 from e2fashion.data.images import read_image, read_stored
+from e2fashion.data.text import normalize_text
 from e2fashion.disk import DamagedError, reading
 from e2fashion.figures import Pane
 from e2fashion.tasks.search.exact import nearest
@@ -115,6 +116,7 @@ class Snapshot:
         self.dimension = IndexFacts.load(folder).encoder.dimension
         """Width C of a vector's part for the image; those for its regions follow it."""
         self._values: dict[str, list[str]] = {}
+        self._by_text: dict[str, dict[str, str]] = {}
         self.table: Any = open_table(folder)
         self.version: int = self.table.version
         self.table.checkout(self.version)
@@ -308,6 +310,12 @@ class Snapshot:
             values = pc.list_flatten(values) if pa.types.is_list(values.type) else values
             self._values[column] = pc.unique(values).drop_null().to_pylist()
         return self._values[column]
+
+    def values_by_text(self, column: str) -> dict[str, str]:
+        """:meth:`values_of` by what :func:`~e2fashion.data.text.normalize_text` makes of them."""
+        if column not in self._by_text:
+            self._by_text[column] = {normalize_text(value): value for value in self.values_of(column)}
+        return self._by_text[column]
 
     def column(self, name: str) -> list[Any]:
         """A column's value of every product (that of its first view)."""
