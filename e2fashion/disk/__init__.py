@@ -35,7 +35,7 @@ from e2fashion.disk.listing import (
 )
 from e2fashion.disk.locks import FolderLockedError, lock_holder, locked, turn_at
 from e2fashion.disk.names import checked_name, file_name
-from e2fashion.disk.trouble import DamagedError, check_regular, disk_trouble, naming, reading, reason_of
+from e2fashion.disk.trouble import DamagedError, check_regular, check_tree, disk_trouble, naming, reading, reason_of
 
 __all__ = [
     "CHECKSUMS_FILE",
@@ -47,6 +47,7 @@ __all__ = [
     "check_files",
     "check_regular",
     "check_replaceable",
+    "check_tree",
     "check_value",
     "checked_name",
     "clear_leftovers",

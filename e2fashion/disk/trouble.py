@@ -22,8 +22,19 @@ def check_regular(file: Path, remedy: str) -> None:
     Raises:
         DamagedError: it is one; ``remedy`` ends the message. A missing file passes.
     """
-    if os.path.lexists(file) and not file.is_file():
+    if not file.is_file() and os.path.lexists(file):  # in this order: another process may remove the file meanwhile
         raise DamagedError(f"{file} cannot be read (it is not a regular file). {remedy}")
+
+
+def check_tree(folder: Path, remedy: str) -> None:
+    """As :func:`check_regular`, for all files below a folder whose files a library opens by itself.
+
+    Raises:
+        DamagedError: one is not regular.
+    """
+    for parent, _, names in os.walk(folder):
+        for name in names:
+            check_regular(Path(parent, name), remedy)
 
 
 REMEDIES = {

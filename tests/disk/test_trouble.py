@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from e2fashion.disk import DamagedError, check_files, read_json, read_lines, reading
+from e2fashion.disk import DamagedError, check_files, check_tree, read_json, read_lines, reading
 from e2fashion.disk.tensors import load_tensors
 from e2fashion.run_folder import RunFolder
 from e2fashion.types import E2FashionError
@@ -61,3 +61,13 @@ def test_no_reader_waits_for_what_is_no_file(reader: str, odd: str, tmp_path: Pa
     ODD[odd](tmp_path / "a.bin")
     with pytest.raises(DamagedError, match=r"a\.bin cannot be read \(it is not a regular file\)\. Again\."):
         READERS[reader](tmp_path / "a.bin")
+
+
+@pytest.mark.parametrize("odd", sorted(ODD.keys() - {"folder"}))
+def test_no_library_waits_for_what_is_no_file_in_a_folder(odd: str, tmp_path: Path) -> None:
+    (tmp_path / "data" / "part").mkdir(parents=True)
+    (tmp_path / "data" / "part" / "a.bin").touch()
+    check_tree(tmp_path, "Again.")
+    ODD[odd](tmp_path / "data" / "part" / "b.bin")
+    with pytest.raises(DamagedError, match=r"part/b\.bin cannot be read \(it is not a regular file\)\. Again\."):
+        check_tree(tmp_path, "Again.")

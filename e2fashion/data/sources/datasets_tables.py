@@ -13,7 +13,7 @@ from huggingface_hub.constants import is_offline_mode
 
 from e2fashion.data.sources.base import SourceProblem
 from e2fashion.data.sources.tables import ParquetTable, Table
-from e2fashion.disk import check_regular, reading, reason_of
+from e2fashion.disk import check_tree, reading, reason_of
 from e2fashion.hub import silence_of_hub
 from e2fashion.types import E2FashionError
 
@@ -78,9 +78,7 @@ def open_splits(path: str, subset: str = "", revision: str = "") -> dict[str, li
 def _saved(folder: Path) -> dict[str, Dataset]:
     """The splits that ``save_to_disk`` wrote, every value looked at: Arrow crashes on damaged offsets when it reads."""
     with reading(f"The data set {folder}", "Save or fetch it again."):
-        for file in folder.rglob("*"):
-            if not file.is_dir():
-                check_regular(file, "Save or fetch the data set again.")
+        check_tree(folder, "Save or fetch the data set again.")
         saved = datasets.load_from_disk(str(folder), keep_in_memory=False)
         splits = dict(saved) if isinstance(saved, DatasetDict) else {str(saved.split or "data"): saved}
         for split in splits.values():

@@ -16,7 +16,7 @@ import pyarrow as pa
 import xxhash
 
 from e2fashion.data.transforms import Resize
-from e2fashion.disk import naming, read_json, reading, stored_as, turn_at, write_json
+from e2fashion.disk import check_tree, naming, read_json, reading, stored_as, turn_at, write_json
 from e2fashion.encoder import EncoderIdentity
 from e2fashion.hub import StoredSource
 from e2fashion.tasks.search.tags import Typing
@@ -168,6 +168,7 @@ def open_table(folder: Path) -> Any:
         E2FashionError: LanceDB is not installed, or the table cannot be opened.
     """
     lancedb = require_lancedb()
+    check_tree(folder / TABLE_FOLDER, REMEDY)
     with reading(f"the index {folder}", REMEDY):
         return lancedb.connect(folder).open_table(TABLE)
 

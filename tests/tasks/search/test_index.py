@@ -1,6 +1,7 @@
 """An index is built, kept in step with its source, searched and refused."""
 
 import json
+import os
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -305,6 +306,11 @@ def test_damage_is_detected(index: ProductIndex) -> None:
     with pytest.raises(E2FashionError, match=r"vectors of the index .* are not what was written"):
         open_index(index.path, ENCODER).search("red")
     assert open_index(index.path, ENCODER, verify=False).search("red")
+    newest.unlink()
+    os.mkfifo(newest)
+    with pytest.raises(E2FashionError, match=r"cannot be read \(it is not a regular file\). Build the index again"):
+        open_index(index.path)
+    newest.unlink()
     newest.write_bytes(content.replace(b"grey", b"gray"))
     with pytest.raises(E2FashionError, match=r"are not what was written|cannot be read"):
         open_index(index.path).snapshot().check()
