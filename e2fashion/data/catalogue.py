@@ -44,6 +44,7 @@ class Manifest:
     created_by: str = ""
     format_version: int = FORMAT_VERSION
     files: dict[str, dict[str, Any]] = field(default_factory=dict)
+    number_columns: list[str] = field(default_factory=list)
 
     def save(self, folder: Path) -> None:
         """Write the manifest into ``folder``, sealed against changes."""
@@ -85,7 +86,8 @@ class Catalogue:
     """A prepared catalogue. Rows of one product are adjacent, its views in ascending order.
 
     Columns of a split: ``product_id``, ``view`` (int32), ``image`` (encoded bytes, an ordinary JPEG or PNG),
-    ``description``, ``group``, one nullable string per tag, and ``regions`` (JSON) where the source knows boxes.
+    ``description``, ``group``, one nullable string per tag, one nullable float64 per column of numbers, and ``regions``
+    (JSON) where the source knows boxes.
     """
 
     path: Path
@@ -118,6 +120,11 @@ class Catalogue:
     def tag_columns(self) -> tuple[str, ...]:
         """Names of the tag columns."""
         return tuple(self.manifest.tag_columns)
+
+    @property
+    def number_columns(self) -> tuple[str, ...]:
+        """Names of the columns of numbers, which are no tags: no template, entity or text reads them."""
+        return tuple(self.manifest.number_columns)
 
     @property
     def fingerprint(self) -> str:

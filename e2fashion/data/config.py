@@ -34,6 +34,11 @@ class Preparation:
     """Larger images are errors; the size is read from the header, before decoding."""
     dominant_fibre: dict[str, str] = field(default_factory=dict)
     """New tag columns, each the dominant fibre of a column of compositions, as in ``{fibre: composition}``."""
+    numbers: list[str] = field(default_factory=list)
+    """Tags that become columns of numbers, parsed with currency signs, thousands and a decimal comma:
+    ``1.299,00 €``."""
+    decimal: Literal["auto", "comma", "point"] = "auto"
+    """Decimal sign of the numbers; ``auto``: what the rows of a column show, each column for itself."""
     clean_html: bool = False
     """Remove HTML tags and entities from descriptions and tags; the manifest counts the rows that had some."""
     overwrite: bool = False

@@ -6,10 +6,11 @@ import hashlib
 import statistics
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from e2fashion.data.catalogue import Catalogue
 from e2fashion.data.config import DescribeConfig, TextLength
+from e2fashion.data.numbers import NumberRange
 from e2fashion.data.rows import has_markup
 from e2fashion.data.text import normalize_text
 from e2fashion.data.text_length import TextMeter
@@ -30,7 +31,7 @@ class SplitDescription:
     (case and white space aside) another product of the split has too, ``equal_images`` rows whose stored bytes
     another row has; ``long_texts`` products whose rendered text exceeds the context length, ``long_sentences`` those
     among them whose first sentence alone (with the template's tags) does, ``longest_text`` in tokens;
-    ``html_texts`` those whose description holds HTML.
+    ``html_texts`` those whose description holds HTML. ``numbers`` are the columns of numbers.
     """
 
     pairs: int
@@ -44,6 +45,7 @@ class SplitDescription:
     long_sentences: int
     longest_text: int
     html_texts: int = 0
+    numbers: dict[str, NumberRange] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -83,6 +85,10 @@ class CatalogueDescription:
         rows += [
             [f"{tag}: coverage, values", *(f"{split.coverage[tag]:.1%}, {split.values[tag]:,}" for split in described)]
             for tag in self.values
+        ]
+        rows += [
+            [f"{name}: number, coverage, range", *(split.numbers[name].words() for split in described)]
+            for name in described[0].numbers
         ]
         widths = [max(len(row[column]) for row in (head, *rows)) for column in range(len(head))]
         lines = [
@@ -146,6 +152,7 @@ class _SplitCounter:
         self.texts: Counter[bytes] = Counter()
         self.images: Counter[bytes] = Counter()
         self.values: dict[str, Counter[str]] = {tag: Counter() for tag in catalogue.tag_columns}
+        self.numbers: dict[str, list[float | None]] = {name: [] for name in catalogue.number_columns}
         self.html_texts = 0
         self.words = self.long_texts = self.long_sentences = self.longest_text = 0
         previous: str | None = None
@@ -168,6 +175,8 @@ class _SplitCounter:
             self.long_sentences += sum(tokens > meter.context_length for tokens in beginnings)
             for tag, values in self.values.items():
                 values.update(value for row in first_views if (value := batch[tag][row]) is not None)
+            for name, numbers in self.numbers.items():
+                numbers += [batch[name][row] for row in first_views]
 
     def description(self) -> SplitDescription:
         products = self.texts.total()
@@ -183,6 +192,7 @@ class _SplitCounter:
             long_sentences=self.long_sentences,
             longest_text=self.longest_text,
             html_texts=self.html_texts,
+            numbers={name: NumberRange.of(numbers) for name, numbers in self.numbers.items()},
         )
 
 

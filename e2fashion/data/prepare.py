@@ -18,6 +18,7 @@ from datasets import Features
 from e2fashion.data.catalogue import FORMAT_VERSION, SKIPPED_FILE, Catalogue, Manifest
 from e2fashion.data.config import Preparation, PrepareConfig, build_source
 from e2fashion.data.images import PILLOW_MAX_PIXELS
+from e2fashion.data.numbers import NumberColumns, with_numbers
 from e2fashion.data.request import answers_request, check_is_catalogue, request_hash, source_options
 from e2fashion.data.rows import CheckedRow, FibreColumns, ProductError, check_row, clean_markup, has_markup
 from e2fashion.data.sources.base import Source, SourceProblem, SourceRow, rows_of
@@ -78,6 +79,8 @@ def prepare_catalogue(
     fractions: dict[Split, float] = {"val": config.val_fraction, "test": config.test_fraction}
     _check_settings(config, fractions)
     fibres = FibreColumns(config.dominant_fibre, source.tag_columns)
+    numbers = NumberColumns(config.numbers, source.tag_columns, config.decimal)
+    tags = [column for column in fibres.tag_columns if column not in config.numbers]
     _check_columns(fibres.tag_columns)
     settings: dict[str, Any] = {
         "on_error": config.on_error,
@@ -89,6 +92,8 @@ def prepare_catalogue(
     }
     if fibres.columns:
         settings["dominant_fibre"] = dict(fibres.columns)
+    if config.numbers:
+        settings |= {"numbers": list(config.numbers), "decimal": config.decimal}
     if config.clean_html:
         settings["clean_html"] = True
     request = request_hash(source, settings)
@@ -98,7 +103,7 @@ def prepare_catalogue(
         return Catalogue.load(target)
     with atomic_folder(target, check_is_catalogue) as folder:
         gathered = _Gathered()
-        rows = _checked_rows(source, fibres, gathered, config)
+        rows = _checked_rows(source, fibres, numbers, gathered, config)
         spool = Spool(folder / "spool", catalogue_features(fibres.tag_columns, with_regions=True))
         for row in progress_bar(rows, desc=f"Checking {source.name}", total=len(source), unit=" rows", shown=progress):
             spool.add(row)
@@ -106,15 +111,17 @@ def prepare_catalogue(
             raise E2FashionError(_nothing_left(source, gathered))
         keys = [row.keys for row in gathered.kept]
         assignment = decide_splits(keys, [row.split for row in gathered.kept], config.split_seed, fractions)
-        notes = [*getattr(source, "notes", ()), *fibres.notes()]
+        notes = [*getattr(source, "notes", ()), *fibres.notes(), *numbers.notes()]
         if config.clean_html:
             notes.append(f"HTML was taken out of the texts of {gathered.with_markup:,} rows")
         for note in assignment.notes:
             logger.warning(note)
         for note in notes:
             logger.info(note)
-        features = catalogue_features(fibres.tag_columns, gathered.with_regions)
-        counts, fingerprint = _write_splits(folder, features, spool, gathered.kept, assignment.splits, progress)
+        features = catalogue_features(tags, gathered.with_regions, config.numbers)
+        counts, fingerprint = _write_splits(
+            folder, features, spool, numbers.signs(), gathered.kept, assignment.splits, progress
+        )
         (folder / "spool").rmdir()
         _write_skipped(folder / SKIPPED_FILE, gathered.skipped)
         manifest = Manifest(
@@ -123,7 +130,8 @@ def prepare_catalogue(
             settings=settings,
             request=request,
             splits=counts,
-            tag_columns=list(fibres.tag_columns),
+            tag_columns=tags,
+            number_columns=list(config.numbers),
             columns=list(features),
             fingerprint=fingerprint,
             split_rule=assignment.rule,
@@ -138,6 +146,8 @@ def prepare_catalogue(
 
 def _check_settings(config: Preparation, fractions: dict[Split, float]) -> None:
     check_fractions(fractions)
+    if config.decimal != "auto" and not config.numbers:
+        raise E2FashionError(f"decimal={config.decimal} needs columns of numbers: name them, as in numbers=[price].")
     if config.max_text_characters < 1:
         raise E2FashionError(f"max_text_characters={config.max_text_characters}: it must be at least 1.")
     if not 1 <= config.max_pixels <= PILLOW_MAX_PIXELS:
@@ -156,6 +166,7 @@ def _check_columns(tag_columns: Sequence[str]) -> None:
 def _checked_rows(
     source: Source,
     fibres: FibreColumns,
+    numbers: NumberColumns,
     gathered: _Gathered,
     config: Preparation,
 ) -> Iterator[CheckedRow]:
@@ -168,6 +179,7 @@ def _checked_rows(
             raw = _without_markup(raw) if had_markup else raw
             row = check_row(fibres.complete(raw), config.max_text_characters, config.max_pixels)
             _refuse_two_splits(row, gathered)
+            numbers.add(row)
         except ProductError as error:
             if config.on_error == "stop":
                 raise
@@ -225,11 +237,18 @@ def _refuse_two_splits(row: CheckedRow, gathered: _Gathered) -> None:
 
 
 def _write_splits(
-    folder: Path, features: Features, spool: Spool, kept: list[_Kept], splits: list[Split], progress: bool
+    folder: Path,
+    features: Features,
+    spool: Spool,
+    signs: Mapping[str, str],
+    kept: list[_Kept],
+    splits: list[Split],
+    progress: bool,
 ) -> tuple[dict[str, dict[str, int]], str]:
     """Write every row into its split: products as they first appear, views in ascending order.
 
-    Returns images and products per split, and the fingerprint of the whole.
+    ``signs`` are the decimal signs of the columns that become numbers. Returns images and products per split, and the
+    fingerprint of the whole.
     """
     position: dict[str, int] = {}
     for row in kept:
@@ -241,7 +260,7 @@ def _write_splits(
     bar = progress_bar(spool.read(order), total=len(order), desc="Writing", unit=" rows", shown=progress)
     for index, batch in zip(order, bar, strict=True):
         split = splits[index]
-        batch = batch.select(list(features))
+        batch = with_numbers(batch, signs).select(list(features))
         folders[split].add(batch)
         _digest_row(digests[split].update, batch.to_pylist()[0])
     counts: dict[str, dict[str, int]] = {}

@@ -27,10 +27,10 @@ _BATCH_BYTES = 16 << 20
 FILE_BYTES = 512 << 20
 
 
-def catalogue_features(tag_columns: Sequence[str], with_regions: bool) -> Features:
-    """The columns of a catalogue: base columns, one nullable string per tag, and the boxes as JSON if there are any."""
+def catalogue_features(tag_columns: Sequence[str], with_regions: bool, number_columns: Sequence[str] = ()) -> Features:
+    """The columns of a catalogue: base columns, one nullable string per tag, numbers, and the boxes as JSON if any."""
     kinds = {"product_id": "string", "view": "int32", "image": "binary", "description": "string", "group": "string"}
-    kinds |= dict.fromkeys(tag_columns, "string")
+    kinds |= dict.fromkeys(tag_columns, "string") | dict.fromkeys(number_columns, "float64")
     if with_regions:
         kinds[REGIONS_COLUMN] = "string"
     return Features({column: Value(kind) for column, kind in kinds.items()})

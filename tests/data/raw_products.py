@@ -60,6 +60,14 @@ class ListSource:
         return iter(self.given)
 
 
+class PricedSource(ListSource):
+    """Brands and prices."""
+
+    @property
+    def tag_columns(self) -> tuple[str, ...]:
+        return ("brand", "price")
+
+
 def write_csv(file: Path, header: Iterable[str], records: Iterable[Sequence[str]], **options: Any) -> Path:
     with file.open("w", newline="", encoding=options.pop("encoding", "utf-8")) as stream:
         writer = csv.writer(stream, **options)

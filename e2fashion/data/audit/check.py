@@ -21,6 +21,7 @@ from e2fashion.data.audit.pairs import (
 from e2fashion.data.audit.tags import SIGNIFICANT, Association, associate, similar_values, size_traits
 from e2fashion.data.catalogue import SKIPPED_FILE, Catalogue
 from e2fashion.data.config import CheckConfig, TextLength, Thresholds
+from e2fashion.data.numbers import NumberRange
 from e2fashion.data.rows import has_markup
 from e2fashion.data.text import normalize_text
 from e2fashion.data.text_length import TextMeter
@@ -309,6 +310,12 @@ class Checked:
     def worst(self) -> Severity:
         """The gravest severity."""
         return worst(self.findings)
+
+    @property
+    def numbers(self) -> dict[str, NumberRange]:
+        """The columns of numbers, over all products."""
+        firsts = self.content.products
+        return {name: NumberRange.of([values[row] for row in firsts]) for name, values in self.content.numbers.items()}
 
 
 def check(config: CheckConfig, counter: TokenCounter | None = None, progress: bool = True) -> Checked:

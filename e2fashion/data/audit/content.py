@@ -144,6 +144,7 @@ class Content:
     group: list[str | None] = field(default_factory=list)
     description: list[str] = field(default_factory=list)
     tags: dict[str, list[str | None]] = field(default_factory=dict)
+    numbers: dict[str, list[float | None]] = field(default_factory=dict)
     size: list[tuple[int, int] | None] = field(default_factory=list)
     kind: list[str] = field(default_factory=list)
     pixels: list[bytes | None] = field(default_factory=list)
@@ -167,7 +168,9 @@ class Content:
 
 def read_content(catalogue: Catalogue, meter: TextMeter, progress: bool = True) -> Content:
     """Read and decode every row of ``catalogue`` once; ``meter`` measures its texts."""
-    content = Content(tags={tag: [] for tag in catalogue.tag_columns})
+    content = Content(
+        tags={tag: [] for tag in catalogue.tag_columns}, numbers={name: [] for name in catalogue.number_columns}
+    )
     total = sum(counts["images"] for counts in catalogue.manifest.splits.values())
     looks = _Looks(content)
     with progress_bar(total=total, desc="Checking", unit=" rows", shown=progress) as bar:
@@ -189,6 +192,8 @@ def read_content(catalogue: Catalogue, meter: TextMeter, progress: bool = True) 
                 content.description += batch["description"]
                 for tag, values in content.tags.items():
                     values += batch[tag]
+                for name, numbers in content.numbers.items():
+                    numbers += batch[name]
                 for image in batch["image"]:
                     looks.add(image)
                 bar.update(len(products))

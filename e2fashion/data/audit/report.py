@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Sequence
-from dataclasses import fields
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
@@ -111,6 +111,7 @@ def write_check(checked: Checked, folder: Path, fail_on: str, shown: int = 10) -
         f"fingerprint `{checked.catalogue.fingerprint[:16]}`: {checked.catalogue.summary()}. "
         f"Splits: {manifest.split_rule}.\n",
         to_markdown(overview(checked)),
+        *(f"Column of numbers {markdown_code(name)}: {column.words()}.\n" for name, column in checked.numbers.items()),
     ]
     for finding in checked.findings:
         if finding.severity != "fit":
@@ -153,7 +154,8 @@ def as_text(checked: Checked) -> str:
         if one.severity != "fit":
             lines += [f"{one.severity:<7}{one.check}: {one.summary}", f"{'':7}{one.remedy}"]
     fit = [one.check for one in checked.findings if one.severity == "fit"]
-    return "\n".join([*lines, f"{'fit':<7}{', '.join(fit) or 'nothing'}"])
+    lines.append(f"{'fit':<7}{', '.join(fit) or 'nothing'}")
+    return "\n".join(lines + [f"{'':7}{name}: number, {column.words()}" for name, column in checked.numbers.items()])
 
 
 def as_json(checked: Checked, fail_on: str) -> dict[str, Any]:
@@ -164,6 +166,7 @@ def as_json(checked: Checked, fail_on: str) -> dict[str, Any]:
         "worst": checked.worst,
         "fail_on": fail_on,
         "settings": _thresholds(checked),
+        "numbers": {name: asdict(column) for name, column in checked.numbers.items() if column.present},
         "findings": [
             {
                 "check": one.check,

@@ -125,8 +125,8 @@ class CatalogueProducts:
         return self._rows[number].encoded(row)
 
     def table(self, positions: Sequence[int]) -> pa.Table:
-        """Texts and tags as the catalogue has them; ``image`` is ``<split>/<row>``."""
-        columns = [PRODUCT_ID, VIEW, DESCRIPTION, *self.catalogue.tag_columns]
+        """Texts, tags and numbers as the catalogue has them; ``image`` is ``<split>/<row>``."""
+        columns = [PRODUCT_ID, VIEW, DESCRIPTION, *self.catalogue.tag_columns, *self.catalogue.number_columns]
         parts = []
         rows_of_splits: dict[int, list[int]] = {}
         for number, row in map(self._row_of, positions):

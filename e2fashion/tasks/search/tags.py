@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Mapping, Sequence
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from e2fashion.data.numbers import decide_sign, parse_number
 from e2fashion.types import E2FashionError
 
 _PLAIN = r"^-?(0|[1-9]\d*)(\.\d+)?$"
-_SPACES = r" '\u2019\u00a0\u202f"  # between thousands
-_DECIMAL_COMMA = re.compile(r",\d{1,2}\D*$")
 TYPES: dict[str, pa.DataType] = {"text": pa.string(), "number": pa.float64(), "list": pa.list_(pa.string())}
 
 
@@ -44,6 +43,10 @@ class Typing:
         """
         for position, name in enumerate(rows.column_names):
             kind = self.kinds.get(name, "text")
+            if pa.types.is_floating(rows[name].type):
+                if kind == "number":
+                    continue
+                rows = rows.set_column(position, name, as_texts(rows[name]))
             values: Sequence[str | None] = rows[name].to_pylist() if kind != "text" else ()
             if kind == "number":
                 numbers = [_number(value, self.decimal.get(name)) for value in values]
@@ -66,7 +69,7 @@ def decide_typing(
     """The kinds of the tags of a table; ``numbers`` are parsed, ``texts`` stay so, ``lists`` are split at a separator.
 
     Raises:
-        E2FashionError: a column that does not exist, or no separator.
+        E2FashionError: a column that does not exist, no separator, or numbers whose decimal sign is open.
     """
     separators = {name: str(separator or "") for name, separator in (lists or {}).items()}
     for name in (*numbers, *texts, *separators):
@@ -76,32 +79,49 @@ def decide_typing(
         raise E2FashionError(f"lists.{empty[0]} is empty: give what separates the values, as in lists.{empty[0]}=|")
     given = dict.fromkeys(numbers, "number") | dict.fromkeys(texts, "text") | dict.fromkeys(separators, "list")
     kinds: dict[str, Any] = {name: given.get(name) or _kind(tags[name]) for name in tags.column_names}
-    decimal = {name: _decimal_sign(tags[name].to_pylist()) for name in numbers}
+    decimal = {name: _decimal_sign(name, tags[name]) for name in numbers if not pa.types.is_floating(tags[name].type)}
     return Typing(kinds, decimal, separators)
+
+
+def as_texts(values: pa.ChunkedArray) -> pa.ChunkedArray | pa.Array:
+    """A column with its numbers, if it is of numbers, as texts."""
+    if not pa.types.is_floating(values.type):
+        return values
+    return pa.array([None if number is None else f"{number:.15g}" for number in values.to_pylist()], pa.string())
 
 
 def _kind(values: pa.ChunkedArray) -> Literal["text", "number"]:
     """Numbers where every value is one as it is written: no leading zeros, no sign but the minus."""
+    return "number" if pa.types.is_floating(values.type) or _all_plain(values.drop_null()) else "text"
+
+
+def _all_plain(values: pa.ChunkedArray) -> bool:
+    return len(values) > 0 and bool(pc.all(pc.match_substring_regex(values, _PLAIN)).as_py())
+
+
+def _decimal_sign(name: str, values: pa.ChunkedArray) -> str:
     present = values.drop_null()
-    plain = len(present) > 0 and pc.all(pc.match_substring_regex(present, _PLAIN)).as_py()
-    return "number" if plain else "text"
-
-
-def _decimal_sign(values: Iterable[str | None]) -> str:
-    return "," if any(value and _DECIMAL_COMMA.search(value) for value in values) else "."
+    if _all_plain(present):
+        return "."
+    if (sign := decide_sign(filter(str.strip, present.to_pylist()))) is None:
+        raise E2FashionError(
+            f"the numbers of '{name}' may be fractions or thousands, as in '{present[0]}': prepare the catalogue with "
+            f"numbers=[{name}] and decimal=comma or decimal=point"
+        )
+    return sign
 
 
 def _number(value: str | None, decimal: str | None) -> float | None:
+    """The number of a text that is parsed with a decimal sign, or that is written as a plain number (None)."""
     if value is None or not value.strip():
         return None
     if decimal is not None:
-        thousands = "." if decimal == "," else ","
-        match = re.fullmatch(rf"[^\d-]*(-?[\d.,{_SPACES}]*\d)\D*", value)
-        value = re.sub(rf"[{_SPACES}{re.escape(thousands)}]", "", match[1]).replace(decimal, ".") if match else ""
+        return parse_number(value, decimal)
     try:
-        return float(value)
+        number = float(value)
     except ValueError:
         return None
+    return number if math.isfinite(number) else None
 
 
 def _parts(value: str | None, separator: str) -> list[str] | None:

@@ -10,7 +10,6 @@ from torch import Tensor
 
 from e2fashion.data.catalogue import Catalogue
 from e2fashion.encoder import Encoder
-from e2fashion.tasks.search.embed import tags_of
 from e2fashion.tasks.search.sources import CatalogueProducts, Products
 from e2fashion.tasks.search.vectors import joined, texts_of
 from e2fashion.types import E2FashionError
@@ -43,7 +42,7 @@ def choose_text_weight(encoder: Encoder, products: Products) -> float:
     texts = texts_of(encoder, val.table(positions))
     text_embeds = encoder.embed_texts(texts)
     asked = []
-    for values in (column.to_pylist() for column in tags_of(val).columns):
+    for values in (catalogue.split("val")[tag] for tag in catalogue.tag_columns):
         names = sorted(name for name, count in Counter(filter(None, values)).items() if count >= LEAST_PRODUCTS)
         right = torch.tensor([[value == name for value in values] for name in names])
         asked += [(encoder.embed_texts(names), right)] if names else []

@@ -18,6 +18,7 @@ from e2fashion.encoder import Encoder
 from e2fashion.tasks.search.config import EmbedConfig
 from e2fashion.tasks.search.sources import Products
 from e2fashion.tasks.search.storage import DESCRIPTION, IndexFacts
+from e2fashion.tasks.search.tags import as_texts
 from e2fashion.types import E2FashionError
 
 #: An image's position, and its square (or vector (W,) fp16), or why there is none.
@@ -92,6 +93,7 @@ def embed_here(embedder: Embedder, batches: Sequence[list[int]], config: EmbedCo
 
 def texts_of(encoder: Encoder, rows: pa.Table) -> list[str]:
     """The texts of a source's rows by the encoder's template; empty where a product has none."""
+    rows = pa.table({name: as_texts(rows[name]) for name in rows.column_names})
     return [encoder.template.render(row, row[DESCRIPTION] or "").strip() for row in rows.to_pylist()]
 
 

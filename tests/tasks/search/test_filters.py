@@ -3,20 +3,27 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pyarrow as pa
 import pytest
 import torch
+from raw_products import PricedSource, row
 from stub_encoder import ColorEncoder
 
+from e2fashion.data.config import Preparation
+from e2fashion.data.prepare import prepare_catalogue
+from e2fashion.data.text import TextTemplate
 from e2fashion.data.transforms import ImageTransform
 from e2fashion.tasks.search.build import add_products, build_index, sync_index
 from e2fashion.tasks.search.config import ContentConfig
 from e2fashion.tasks.search.index import ProductIndex
 from e2fashion.tasks.search.query import Conditions
+from e2fashion.tasks.search.sources import CatalogueProducts
 from e2fashion.tasks.search.storage import Origin
 from e2fashion.tasks.search.tags import decide_typing
+from e2fashion.tasks.search.vectors import texts_of
 from e2fashion.types import E2FashionError
 
 ENCODER: Any = ColorEncoder()
@@ -155,6 +162,25 @@ def test_other_tags_are_written_without_embedding_again(tmp_path: Path) -> None:
         add_products(index.path, ENCODER, Shop({"id": ["g"], "price": ["many"]}), CONFIG)
 
 
+def test_numbers_of_a_catalogue_arrive_as_numbers(tmp_path: Path) -> None:
+    source = PricedSource(
+        [
+            row(number, split="train", tags={"brand": "Acme", "price": price})
+            for number, price in enumerate(["1.299,00 €", "12,5", None, "49,90"])
+        ]
+    )
+    config = Preparation(numbers=["price"], val_fraction=0.0)
+    catalogue = prepare_catalogue(source, tmp_path / "catalogue", config, progress=False)
+    index = build_index(ENCODER, catalogue, tmp_path / "index", progress=False)
+    assert index.facts.typing.kinds == {"brand": "text", "price": "number"}
+    assert [hit.product_id for hit in index.search("red", where={"price": "10..50"})] == ["p1", "p3"]
+    as_text = build_index(ENCODER, catalogue, tmp_path / "texts", ContentConfig(texts=["price"]), progress=False)
+    assert {hit.tags.get("price") for hit in as_text.search("red")} == {"1299", "12.5", None, "49.9"}
+    with_price: Any = SimpleNamespace(template=TextTemplate("{price} . {description}"))
+    texts = texts_of(with_price, CatalogueProducts(catalogue).table([0, 2]))
+    assert texts == ["1299 . Garment number 0", "Garment number 2"]
+
+
 def open_with(index: ProductIndex) -> ProductIndex:
     index.encoder = ENCODER
     return index
@@ -168,6 +194,8 @@ def test_kinds_that_make_no_sense() -> None:
         decide_typing(tags, numbers=["prize"])
     with pytest.raises(E2FashionError, match=r"lists.size is empty: give what separates the values"):
         decide_typing(tags, lists={"size": ""})
+    with pytest.raises(E2FashionError, match=r"the numbers of 'price' may be fractions or thousands, as in '1\.299 €'"):
+        decide_typing(pa.table({"price": ["1.299 €"]}), numbers=["price"])
 
 
 @pytest.mark.parametrize("name", ["vector", "_row", "a.b"])
