@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from e2fashion.data.transforms import CLIP_MEAN, CLIP_STD, normalize
-from e2fashion.metrics.comparison import Comparison, compare
+from e2fashion.metrics.ranking import Comparison, compare
 from e2fashion.similarity import is_tokenwise, join_items
 from e2fashion.terminal import progress_bar
 from e2fashion.types import Batch, E2FashionError

@@ -28,9 +28,9 @@ from e2fashion.models.configuration_e2 import (
     SIGMOID_LOGIT_SCALE,
     E2Config,
 )
+from e2fashion.models.from_clip import stretch_text_positions
 from e2fashion.models.loading import checked_source, read_config
 from e2fashion.models.modeling_e2 import E2Model
-from e2fashion.models.stretch import stretch_text_positions
 from e2fashion.models.tokenizer import (
     check_token_ids,
     load_tokenizer,

@@ -25,7 +25,7 @@ from e2fashion.records import RecordContext, RunIdentity, declare
 from e2fashion.run_folder import git_commit
 from e2fashion.tasks.captioning.captioner import Captioner, identity_of_encoder, open_decoder
 from e2fashion.tasks.captioning.config import CaptionEvaluateConfig
-from e2fashion.tasks.captioning.products import product_texts
+from e2fashion.tasks.captioning.memory import product_texts
 from e2fashion.types import E2FashionError, ResultRecord
 
 logger = logging.getLogger(__name__)
