@@ -1,10 +1,9 @@
 """Metrics as pure functions and torchmetrics classes."""
 
-from e2fashion.metrics.bootstrap import Difference, paired_bootstrap
+from e2fashion.metrics.bootstrap import Difference, Estimate, paired_bootstrap
 from e2fashion.metrics.ranking import Comparison, compare, ranks, ranks_among, ranks_by
 from e2fashion.metrics.retrieval import (
     CrossModalRecall,
-    Estimate,
     err_at,
     mean_reciprocal_rank,
     median_rank,

@@ -5,8 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from e2fashion.metrics.bootstrap import bootstrap, interval
-from e2fashion.metrics.retrieval import Estimate
+from e2fashion.metrics.bootstrap import Estimate, bootstrap, estimates
 
 METRICS = ("accuracy", "macro_f1", "weighted_f1")
 
@@ -53,11 +52,7 @@ def summarize_classes(
     values = dict(zip(METRICS, statistic(torch.ones(1, len(truth)))[0].tolist(), strict=True))
     if not resamples:
         return {name: Estimate(value) for name, value in values.items()}
-    low, high = interval(bootstrap(statistic, len(truth), resamples, seed))
-    return {
-        name: Estimate(value, float(low[index]), float(high[index]))
-        for index, (name, value) in enumerate(values.items())
-    }
+    return estimates(values, bootstrap(statistic, len(truth), resamples, seed))
 
 
 def _counts(truth: Tensor, predicted: Tensor, classes: int, weights: Tensor) -> tuple[Tensor, Tensor, Tensor]:

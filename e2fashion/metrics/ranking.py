@@ -9,7 +9,7 @@ import hashlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cached_property
-from typing import Protocol
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -187,28 +187,6 @@ BLOCK_TOKENS = 4096
 """Tokens of either side in one matrix product, of 64 MB."""
 
 
-class Comparison(Protocol):
-    """M images and N texts under one similarity; ``direction`` is ``i2t`` (image queries) or ``t2i`` (text queries)."""
-
-    def ranks(
-        self,
-        direction: str,
-        query_ids: Tensor | None = None,
-        gallery_ids: Tensor | None = None,
-        chunk: int | None = None,
-    ) -> Tensor:
-        """The rank of every query's best positive, see :func:`e2fashion.metrics.ranking.ranks`."""
-        ...
-
-    def ranks_among(self, direction: str, queries: Tensor, candidates: Tensor) -> Tensor:
-        """Ranks among candidates, see :func:`e2fashion.metrics.ranking.ranks_among`; ``queries`` (Q,) are rows."""
-        ...
-
-    def scores(self, direction: str, query: int) -> Tensor:
-        """Scores of the whole gallery for one query row: (M,) or (N,)."""
-        ...
-
-
 def compare(image_embeds: Tensor, text_embeds: Tensor) -> Comparison:
     """The comparison of embeddings (M, C) and (N, C), or of tokens (M, P, C) and (N, L, C), L2-normalized.
 
@@ -221,14 +199,17 @@ def compare(image_embeds: Tensor, text_embeds: Tensor) -> Comparison:
             f"images of shape {tuple(image_embeds.shape)} cannot be compared with texts of shape "
             f"{tuple(text_embeds.shape)}: embed both with one model"
         )
-    return TokenComparison(image_embeds, text_embeds) if all(tokenwise) else VectorComparison(image_embeds, text_embeds)
+    return (TokenComparison if all(tokenwise) else Comparison)(image_embeds, text_embeds)
 
 
-class VectorComparison:
-    """Inner products of images (M, C) and texts (N, C)."""
+class Comparison:
+    """M images (M, C) and N texts (N, C) under the inner product.
+
+    ``direction`` is ``i2t`` (image queries) or ``t2i`` (text queries).
+    """
 
     def __init__(self, image: Tensor, text: Tensor) -> None:
-        self.sides = {"i2t": (image, text), "t2i": (text, image)}
+        self.sides: dict[str, Any] = {"i2t": (image, text), "t2i": (text, image)}
 
     def ranks(
         self,
@@ -237,21 +218,23 @@ class VectorComparison:
         gallery_ids: Tensor | None = None,
         chunk: int | None = None,
     ) -> Tensor:
-        """See :class:`Comparison`."""
-        return ranks(*self.sides[direction], query_ids, gallery_ids, chunk)
+        """The rank of every query's best positive, see :func:`ranks`."""
+        query, gallery = self.sides[direction]
+        return ranks(query, gallery, query_ids, gallery_ids, chunk)
 
     def ranks_among(self, direction: str, queries: Tensor, candidates: Tensor) -> Tensor:
-        """See :class:`Comparison`."""
+        """Ranks among candidates, see :func:`ranks_among`; ``queries`` (Q,) are rows."""
         query, gallery = self.sides[direction]
         return ranks_among(query[queries], gallery, candidates)
 
     def scores(self, direction: str, query: int) -> Tensor:
-        """See :class:`Comparison`."""
+        """Scores of the whole gallery for one query row: (M,) or (N,)."""
         queries, gallery = self.sides[direction]
-        return gallery @ queries[query]
+        result: Tensor = gallery @ queries[query]
+        return result
 
 
-class TokenComparison:
+class TokenComparison(Comparison):
     """Late interaction of images (M, P, C) and texts (N, L, C), zero where a token is absent.
 
     Both directions are computed in one pass over blocks of at most :data:`BLOCK_TOKENS` squared products; only one

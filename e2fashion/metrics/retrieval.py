@@ -6,28 +6,18 @@ Of ranked lists with graded relevance nDCG, ERR and RBP, with trec_eval's and th
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 from torchmetrics import Metric
 from torchmetrics.utilities import dim_zero_cat
 
-from e2fashion.metrics.bootstrap import bootstrap, interval, weighted_means
+from e2fashion.metrics.bootstrap import Estimate, bootstrap, estimates, weighted_means
 from e2fashion.metrics.ranking import compare
 from e2fashion.types import E2FashionError
 
 TOP_K = (1, 5, 10)
 DIRECTIONS = ("i2t", "t2i")
-
-
-@dataclass(frozen=True)
-class Estimate:
-    """A value and, where it was resampled, the bounds of its 95 % interval."""
-
-    value: float
-    low: float | None = None
-    high: float | None = None
 
 
 def recall_at(ranks: Tensor, k: int) -> Tensor:
@@ -97,11 +87,7 @@ def summarize(
         sum_recall = columns[:, [list(values).index(name) for name in recalls]].sum(1, keepdim=True)
         return torch.cat([columns, sum_recall], dim=1)
 
-    low, high = interval(bootstrap(statistic, len(everyone), resamples, seed))
-    return {
-        name: Estimate(value, float(low[column]), float(high[column]))
-        for column, (name, value) in enumerate(values.items())
-    }
+    return estimates(values, bootstrap(statistic, len(everyone), resamples, seed))
 
 
 def _resampled(ranks: Tensor, unit: Tensor, units: int, top_k: Sequence[int]) -> Callable[[Tensor], Tensor]:

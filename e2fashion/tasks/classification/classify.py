@@ -319,9 +319,7 @@ def _records(
         ZERO_SHOT.record(
             context,
             metric,
-            estimate.value,
-            estimate.low,
-            estimate.high,
+            *estimate,
             queries=len(truth.labels),
             candidates=float(classes),
             extra={"entity": column, **how, "left_out": truth.left_out, "majority": majority[metric].value},

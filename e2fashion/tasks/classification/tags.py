@@ -14,7 +14,7 @@ from e2fashion.data.catalogue import Catalogue
 from e2fashion.encoder import Encoder
 from e2fashion.features import SplitFeatures, check_kinds
 from e2fashion.measuring import encoding_of, set_up
-from e2fashion.metrics.bootstrap import bootstrap, interval
+from e2fashion.metrics.bootstrap import Estimate, bootstrap, estimates
 from e2fashion.records import ENCODING, RecordContext, RunIdentity, declare
 from e2fashion.tasks.classification.classify import (
     CHOSEN_ON,
@@ -188,14 +188,12 @@ def _records(
         TAGS.record(
             context,
             metric,
-            value,
-            low,
-            high,
+            *estimate,
             queries=int(known.sum()),
             candidates=float(len(entity.values)),
             extra=extra,
         )
-        for metric, (value, low, high) in summarize_answers(answered[known], right[known], resamples).items()
+        for metric, estimate in summarize_answers(answered[known], right[known], resamples).items()
     ]
 
 
@@ -232,7 +230,7 @@ def _answered(
     return score, best == truth.labels
 
 
-def summarize_answers(answered: Tensor, right: Tensor, resamples: int) -> dict[str, tuple[float, float, float]]:
+def summarize_answers(answered: Tensor, right: Tensor, resamples: int) -> dict[str, Estimate]:
     """:data:`METRICS` of N products, ``answered`` and ``right`` (N,) bool, with the bounds of 95 % (bootstrap, seed 0).
 
     Without any answer there is no accuracy among the answered: that metric is left out.
@@ -250,6 +248,5 @@ def summarize_answers(answered: Tensor, right: Tensor, resamples: int) -> dict[s
     def together(weights: Tensor) -> Tensor:
         return 100 * torch.stack([statistic(weights.double()) for statistic in statistics.values()], -1)
 
-    value = together(torch.ones(1, count))[0].tolist()
-    low, high = (bound.tolist() for bound in interval(bootstrap(together, count, resamples)))
-    return {name: (value[column], low[column], high[column]) for column, name in enumerate(statistics)}
+    values = dict(zip(statistics, together(torch.ones(1, count))[0].tolist(), strict=True))
+    return estimates(values, bootstrap(together, count, resamples))

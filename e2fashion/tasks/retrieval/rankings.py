@@ -15,7 +15,7 @@ from torch import Tensor
 
 from e2fashion.disk import DamagedError, file_name
 from e2fashion.disk.tensors import load_tensors, save_tensors
-from e2fashion.metrics.bootstrap import RESAMPLES, bootstrap, interval, paired_bootstrap, weighted_means
+from e2fashion.metrics.bootstrap import RESAMPLES, bootstrap, estimates, paired_bootstrap, weighted_means
 from e2fashion.metrics.retrieval import TOP_K, summarize
 from e2fashion.records import ENCODING, RecordContext, RecordKind, declare
 from e2fashion.types import E2FashionError, ResultRecord
@@ -92,9 +92,7 @@ def records_of(
                 RETRIEVAL.record(
                     context,
                     metric,
-                    estimate.value,
-                    estimate.low,
-                    estimate.high,
+                    *estimate,
                     protocol=protocol,
                     direction=direction or BOTH,
                     positives=positives,
@@ -308,14 +306,13 @@ def recall_by_group(
                 hits = 100.0 * (ranking.ranks[rows] <= k)[:, None].double()
                 unit = ranking.product[rows].unique(return_inverse=True)[1]
                 units = int(unit.max()) + 1
-                low, high = interval(bootstrap(weighted_means(hits, unit, units), units, resamples))
+                drawn = bootstrap(weighted_means(hits, unit, units), units, resamples)
+                estimate = estimates({f"R@{k}": float(hits.mean())}, drawn)[f"R@{k}"]
                 records.append(
                     BY_GROUP.record(
                         context,
                         f"R@{k}",
-                        float(hits.mean()),
-                        float(low[0]),
-                        float(high[0]),
+                        *estimate,
                         protocol=protocol,
                         direction=ranking.direction,
                         positives=ranking.positives,
