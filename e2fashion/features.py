@@ -88,7 +88,7 @@ def extract_features(
     regions: list[Tensor] = []
     device = encoder.model.device
     label = f"features of {split} with {encoder.name}"
-    with evaluating(encoder.model), torch.autocast(device.type, torch.bfloat16, enabled=config.precision == "bf16"):
+    with evaluating(encoder.model, config.precision):
         for batch in progress_bar(data.loader(split), desc=label, unit="batch", shown=progress):
             pixels = normalize(batch.pixel_values.to(device), encoder.transform.mean, encoder.transform.std)
             output = encoder.model.get_image_features(pixel_values=pixels)

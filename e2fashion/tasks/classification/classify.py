@@ -252,7 +252,7 @@ def column_truth(catalogue: Catalogue, split: str, column: str) -> Truth:
         E2FashionError: the catalogue has no such column, or no product has a value in it.
     """
     catalogue.check_tag(column)
-    values = product_values(catalogue, split, column)
+    values = catalogue.first_tags(split, column)
     known = [(row, product_id, value) for row, (product_id, value) in enumerate(values.items()) if value is not None]
     names = sorted({value for _, _, value in known})
     if not names:
@@ -265,15 +265,6 @@ def column_truth(catalogue: Catalogue, split: str, column: str) -> Truth:
         tuple(product_id for _, product_id, _ in known),
         len(values) - len(known),
     )
-
-
-def product_values(catalogue: Catalogue, split: str, column: str) -> dict[str, str | None]:
-    """The value of every product's first view, in the order of the products; None for an unknown or blank one."""
-    rows = catalogue.split(split)
-    products: dict[str, str | None] = {}
-    for product_id, value in zip(rows["product_id"], rows[column], strict=True):
-        products.setdefault(product_id, value if value and value.strip() else None)
-    return products
 
 
 def split_features(

@@ -21,7 +21,6 @@ from e2fashion.tasks.classification.classify import (
     check_weighing,
     choose_region_weight,
     entity_of,
-    product_values,
     split_features,
     weighing,
 )
@@ -205,14 +204,14 @@ def tag_column(encoder: Encoder, catalogue: Catalogue, name: str) -> TagColumn:
     """
     column = next((entity.column for entity in encoder.entities if entity.name == name), name)
     catalogue.check_tag(column)
-    values = sorted({value for value in product_values(catalogue, "train", column).values() if value is not None})
+    values = sorted({value for value in catalogue.first_tags("train", column).values() if value is not None})
     if not values:
         raise E2FashionError(f"no product of train has a value in '{column}': choose another column")
     return TagColumn(entity_of(encoder, column), column, tuple(values))
 
 
 def _truth(target: TagColumn, features: SplitFeatures, catalogue: Catalogue, split: str) -> TagTruth:
-    values = product_values(catalogue, split, target.column)
+    values = catalogue.first_tags(split, target.column)
     indices = {value: index for index, value in enumerate(target.values)}
     true = [values[product_id] for product_id in features.product_ids]
     known = torch.tensor([value is not None for value in true])

@@ -137,8 +137,7 @@ def other_color_queries(catalogue: Catalogue, split: str, config: ComposeConfig)
     check_lines(catalogue, config)
     needed = ["product_id", DESCRIPTION, *config.line_columns, config.colour_column, *catalogue.tag_columns]
     rows = catalogue.split(split).select_columns(list(dict.fromkeys(needed))).to_dict()
-    first = {product: row for row, product in reversed(list(enumerate(rows["product_id"])))}
-    order = sorted(first.values())
+    order = list(catalogue.first_rows(split).values())
     products = list(zip(*_lines(rows, order, config), strict=True))
     groups: dict[tuple[int, str], int] = {}
     names: dict[int, dict[str, str]] = {}
@@ -249,8 +248,7 @@ class OtherColor:
 
     def pixels(self, names: Sequence[str]) -> dict[str, ImageArray]:
         """First views."""
-        rows = self.catalogue.split(self.split)
-        first = {name: row for row, name in reversed(list(enumerate(rows["product_id"])))}
+        rows, first = self.catalogue.split(self.split), self.catalogue.first_rows(self.split)
         return {name: as_array(decode_image(rows[first[name]]["image"])) for name in names}
 
     def missing(self) -> list[str]:
