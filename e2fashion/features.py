@@ -47,11 +47,7 @@ class SplitFeatures:
 
 
 def check_kinds(kinds: Sequence[str], entities: Sequence[str], encoder: Encoder) -> None:
-    """Refuse an unknown kind of features, and region features of an entity that the encoder lacks.
-
-    Raises:
-        E2FashionError: such a kind.
-    """
+    """Raise an E2FashionError for an unknown kind of features, or regions of an entity that the encoder lacks."""
     for kind in kinds:
         if kind not in KINDS:
             raise E2FashionError(f"features is '{kind}'; choose from {', '.join(KINDS)}.")

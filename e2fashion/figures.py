@@ -150,11 +150,10 @@ def draw_heatmaps(
     file: Path,
     title: str,
     across: int,
-    cell: float = 1.9,
 ) -> None:
     """One image (H, W, 3), then every map with its heading above and its caption of up to two lines below."""
     columns = min(across, 1 + len(heatmaps))
-    figure, axes = _grid(-(-(1 + len(heatmaps)) // columns), columns, cell, top=0.7, below=0.62, gap=0.36)
+    figure, axes = _grid(-(-(1 + len(heatmaps)) // columns), columns, cell=1.9, top=0.7, below=0.62, gap=0.36)
     cells = list(axes.flat)
     _show(cells[0], image, QUIET)
     cells[0].set_title("image", fontsize=8.5, fontweight="bold")

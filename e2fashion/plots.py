@@ -67,13 +67,10 @@ def draw_curves(
     return save_figure(figure, file)
 
 
-def draw_bars(
-    bars: Mapping[str, Mapping[str, Point]], file: Path, y_label: str, groups: Sequence[str] | None = None
-) -> Path:
+def draw_bars(bars: Mapping[str, Mapping[str, Point]], file: Path, y_label: str) -> Path:
     """Grouped bars from zero (``bars``: series, then group); ``x`` is not used."""
     _check(bars, file)
     names = list(dict.fromkeys(group for by_group in bars.values() for group in by_group))
-    names = names if groups is None else list(groups)
     figure, axes = new_axes(width=max(4.8, 1.3 * len(names) + 1.0))
     width = 0.8 / len(bars)
     for index, ((series, points), (color, _, _, hatch)) in enumerate(zip(bars.items(), _styles(bars), strict=True)):

@@ -167,11 +167,7 @@ def _is_positional(arg: str, command: Command) -> bool:
 
 
 def _check_given(command: Command, arguments: Arguments) -> None:
-    """Refuse a key with two different values, and an empty value where it has no meaning.
-
-    Raises:
-        E2FashionError: such a key; the message names both values, or the remedy.
-    """
+    """Raise an E2FashionError for a key with two different values, or with an empty value where that has no meaning."""
     names = (name.removesuffix("...") for name in command.positional)
     positional = dict(zip(names, arguments.values, strict=False))
     given: dict[str, str] = {}

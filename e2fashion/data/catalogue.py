@@ -172,11 +172,7 @@ class Catalogue:
         return {product: tags[row] if (tags[row] or "").strip() else None for product, row in first}
 
     def check_tag(self, column: str) -> None:
-        """Refuse a column that holds no tags.
-
-        Raises:
-            E2FashionError: the catalogue has no such tag column.
-        """
+        """Raise an E2FashionError for a column that holds no tags."""
         if column not in self.tag_columns:
             raise E2FashionError(
                 f"The catalogue {self.path} has no tag column '{column}'; it has: {', '.join(self.tag_columns)}."

@@ -260,6 +260,6 @@ def tag_counts(catalogue: Catalogue, column: str) -> list[int]:
     return sorted(counts.values(), reverse=True)
 
 
-def share_of_rare(counts: Sequence[int], below: int = 10) -> float:
-    """The share of values that fewer than ``below`` products have, in percent."""
-    return 100 * statistics.fmean(count < below for count in counts)
+def share_of_rare(counts: Sequence[int]) -> float:
+    """The share of values that fewer than ten products have, in percent."""
+    return 100 * statistics.fmean(count < 10 for count in counts)

@@ -68,10 +68,10 @@ def _held_as(facts: Mapping[str, Any]) -> str:
     return f"the export of '{facts['model']}' as {facts['format']}"
 
 
-def sample_images(encoder: Encoder, count: int = 3) -> list[Image.Image]:
-    """Random images of the encoder's size, which no way of making a square changes."""
+def sample_images(encoder: Encoder) -> list[Image.Image]:
+    """Three random images of the encoder's size, which no way of making a square changes."""
     size = encoder.transform.size
-    pixels = np.random.default_rng(0).integers(0, 256, (count, size, size, 3), dtype=np.uint8)
+    pixels = np.random.default_rng(0).integers(0, 256, (3, size, size, 3), dtype=np.uint8)
     return [Image.fromarray(image) for image in pixels]
 
 

@@ -50,9 +50,9 @@ def bootstrap(statistic: Callable[[Tensor], Tensor], units: int, resamples: int 
     return torch.cat([statistic(weights) for weights in resample_weights(units, resamples, seed)])
 
 
-def interval(values: Tensor, level: float = LEVEL) -> tuple[Tensor, Tensor]:
+def interval(values: Tensor) -> tuple[Tensor, Tensor]:
     """The percentile interval of resampled ``values`` (resamples, M): lower and upper bound (M,)."""
-    tail = (1 - level) / 2
+    tail = (1 - LEVEL) / 2
     bounds = values.double().quantile(torch.tensor([tail, 1 - tail], dtype=torch.float64), dim=0)
     return bounds[0], bounds[1]
 

@@ -34,11 +34,7 @@ _MOVE = (
 
 
 def check_thresholds(config: Thresholds) -> None:
-    """Refuse a bound that makes no sense.
-
-    Raises:
-        E2FashionError: such a bound, by its key.
-    """
+    """Raise an E2FashionError for a bound that makes no sense, by its key."""
     if not 0 <= config.near_bits <= 16:
         raise E2FashionError(f"near_bits is {config.near_bits}; give a number of differing bits from 0 to 16.")
     if not 0 <= config.near_pixels <= 1:

@@ -197,11 +197,7 @@ def choose_region_weight(embeds: LabelEmbeds, images: Tensor, regions: Tensor, l
 
 
 def check_weighing(weight: float | None, split: str) -> None:
-    """Check the weight that is given, or the split that is reported where the weight will be chosen.
-
-    Raises:
-        E2FashionError: a share outside 0 to 1, or one that would be chosen on the split that is reported.
-    """
+    """Raise an E2FashionError for a share outside 0 to 1, or one that would be chosen on the split that is reported."""
     if weight is not None:
         check_region_weight(weight)
     elif split == CHOSEN_ON:

@@ -137,11 +137,7 @@ def _planned(encoder: Encoder, catalogue: Catalogue, config: ProbeConfig) -> lis
 
 
 def check_config(config: ProbeConfig) -> None:
-    """Refuse a value that makes no sense.
-
-    Raises:
-        E2FashionError: such a value, by its key.
-    """
+    """Raise an E2FashionError for a value that makes no sense, by its key."""
     if not config.entity:
         raise E2FashionError("entity is empty: name the tag columns to probe, as in entity=brand,season.")
     if not config.features:

@@ -64,7 +64,6 @@ def records_of(
     rankings: Sequence[Ranking],
     context: RecordContext,
     protocol: str,
-    top_k: Sequence[int] = TOP_K,
     resamples: int = RESAMPLES,
     how: Mapping[str, Any] | None = None,
 ) -> list[ResultRecord]:
@@ -78,7 +77,7 @@ def records_of(
         alike = {ranking.direction: ranking for ranking in rankings if ranking.positives == positives}
         ranks = {name: ranking.ranks for name, ranking in alike.items()}
         products = {name: ranking.product for name, ranking in alike.items()}
-        estimates = summarize(ranks, products, top_k, resamples)
+        estimates = summarize(ranks, products, resamples=resamples)
         for name, estimate in estimates.items():
             direction, _, metric = name.rpartition("/")
             involved = [alike[direction]] if direction else list(alike.values())
@@ -87,7 +86,7 @@ def records_of(
             if len(candidates.unique()) > 1:
                 extra["fewest_candidates"] = int(candidates.min())
             if not direction:
-                extra |= _summed_ceiling(involved, top_k)
+                extra |= _summed_ceiling(involved)
             records.append(
                 RETRIEVAL.record(
                     context,
@@ -104,8 +103,8 @@ def records_of(
     return records
 
 
-def _summed_ceiling(rankings: Iterable[Ranking], top_k: Sequence[int]) -> dict[str, float]:
-    parts = [ranking.metric_extra.get(f"R@{k}", {}) for ranking in rankings for k in top_k]
+def _summed_ceiling(rankings: Iterable[Ranking]) -> dict[str, float]:
+    parts = [ranking.metric_extra.get(f"R@{k}", {}) for ranking in rankings for k in TOP_K]
     return {"ceiling": sum(part["ceiling"] for part in parts)} if all("ceiling" in part for part in parts) else {}
 
 
@@ -282,10 +281,8 @@ def recall_by_group(
     groups: Mapping[str, Sequence[str]],
     context: RecordContext,
     protocol: str,
-    k: int = 1,
-    resamples: int = 1000,
 ) -> list[ResultRecord]:
-    """R@k of the queries of each group, with its 95 % bootstrap interval over products.
+    """R@1 of the queries of each group, with its 95 % bootstrap interval over products.
 
     ``groups`` maps the name of a division (``brand seen in training``) to the group of every product, in the order of
     ``Ranking.product``'s numbers. The gallery stays whole. ``task`` is ``retrieval_by_group``; ``extra`` holds
@@ -303,15 +300,15 @@ def recall_by_group(
             of_query = [names[number] for number in ranking.product.tolist()]
             for group in sorted(set(of_query), key=_group_order):
                 rows = torch.tensor([row for row, name in enumerate(of_query) if name == group])
-                hits = 100.0 * (ranking.ranks[rows] <= k)[:, None].double()
+                hits = 100.0 * (ranking.ranks[rows] <= 1)[:, None].double()
                 unit = ranking.product[rows].unique(return_inverse=True)[1]
                 units = int(unit.max()) + 1
-                drawn = bootstrap(weighted_means(hits, unit, units), units, resamples)
-                estimate = estimates({f"R@{k}": float(hits.mean())}, drawn)[f"R@{k}"]
+                drawn = bootstrap(weighted_means(hits, unit, units), units)
+                estimate = estimates({"R@1": float(hits.mean())}, drawn)["R@1"]
                 records.append(
                     BY_GROUP.record(
                         context,
-                        f"R@{k}",
+                        "R@1",
                         *estimate,
                         protocol=protocol,
                         direction=ranking.direction,
