@@ -23,8 +23,7 @@ from e2fashion.data.catalogue import SKIPPED_FILE, Catalogue
 from e2fashion.data.config import CheckConfig, TextLength, Thresholds
 from e2fashion.data.numbers import NumberRange
 from e2fashion.data.rows import has_markup
-from e2fashion.data.text import normalize_text
-from e2fashion.data.text_length import TextMeter
+from e2fashion.data.text import TextMeter, normalize_text
 from e2fashion.types import E2FashionError, TokenCounter
 
 _MOVE = (
