@@ -22,17 +22,6 @@ def class_f1(truth: Tensor, predicted: Tensor, classes: int) -> Tensor:
     return _f1(true_positives, support, chosen)[0]
 
 
-def macro_f1(truth: Tensor, predicted: Tensor, classes: int) -> Tensor:
-    """Mean F1 in percent over the classes that occur among the labels or the predictions, as scikit-learn does: ()."""
-    return class_f1(truth, predicted, classes).nanmean()
-
-
-def weighted_f1(truth: Tensor, predicted: Tensor, classes: int) -> Tensor:
-    """Mean F1 in percent, weighted by the support of each class: ()."""
-    support = torch.bincount(truth, minlength=classes).double()
-    return (class_f1(truth, predicted, classes).nan_to_num() * support).sum() / support.sum()
-
-
 def summarize_classes(
     truth: Tensor, predicted: Tensor, classes: int, resamples: int = 0, seed: int = 0
 ) -> dict[str, Estimate]:

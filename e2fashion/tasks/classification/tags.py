@@ -43,8 +43,6 @@ TAGS = declare(
     ),
     reports=("threshold", "val_queries", "val_accuracy", "untagged"),
 )
-METRICS = ("coverage", "answered_accuracy", "accuracy")
-"""In percent: answered products, right ones among them, and right ones if every product were answered."""
 
 
 @dataclass(frozen=True)
@@ -230,7 +228,9 @@ def _answered(
 
 
 def summarize_answers(answered: Tensor, right: Tensor, resamples: int) -> dict[str, Estimate]:
-    """:data:`METRICS` of N products, ``answered`` and ``right`` (N,) bool, with the bounds of 95 % (bootstrap, seed 0).
+    """Of N products, ``answered`` and ``right`` (N,) bool, with the bounds of 95 % (bootstrap, seed 0), in percent:
+
+    ``coverage``, answered ones; ``answered_accuracy``, right ones among them; ``accuracy``, right if all were answered.
 
     Without any answer there is no accuracy among the answered: that metric is left out.
     """
