@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from difflib import get_close_matches
 from functools import cache, lru_cache
@@ -53,9 +53,10 @@ def load_config(
     Raises:
         E2FashionError: a missing file, a cycle of bases, an unknown key, a value of the wrong type.
     """
-    merged = _defaults(schema) if file is None else _changed_by(Path(file), schema)
-    for override in overrides:
-        merged = _merge(merged, _parse_override(override, schema), f"the command line ({override})")
+    layers = () if file is None else _layers(Path(file), (), schema)
+    merged = _merged(cast(Hashable, schema), layers, tuple(overrides))
+    if changes:
+        merged = copy.deepcopy(merged)
     for key, value in (changes or {}).items():
         _refuse_typed(key, value, schema, origin)
         layer = OmegaConf.create()
@@ -70,18 +71,23 @@ def read_yaml(file: str | Path, *schemas: type) -> DictConfig:
     Raises:
         E2FashionError: the file does not exist, is not YAML, or holds no mapping.
     """
-    return _read(Path(file), schemas)[1]
+    return _content(Path(file), _text(Path(file)), schemas)
 
 
-def _read(file: Path, schemas: tuple[type, ...]) -> tuple[str, DictConfig]:
-    """The text of a YAML file, and its content."""
+def _text(file: Path) -> str:
     if not file.is_file():
         raise E2FashionError(f"Configuration file '{file}' does not exist. Give the path of a YAML file.")
     try:
-        text = file.read_text(encoding="utf-8")
+        return file.read_text(encoding="utf-8")
+    except (OSError, ValueError) as error:
+        raise E2FashionError(f"{file} is not valid YAML: {' '.join(str(error).split())}.") from error
+
+
+def _content(file: Path, text: str, schemas: tuple[type, ...]) -> DictConfig:
+    try:
         content = _parsed(text, schemas)
         if content is None or isinstance(content, dict):
-            return text, OmegaConf.create(content or {})
+            return OmegaConf.create(content or {})
     except Exception as error:  # of the parser, or a RecursionError
         raise E2FashionError(f"{file} is not valid YAML: {' '.join(str(error).split())}.") from error
     raise E2FashionError(f"{file} holds a list or a bare value; a configuration is `key: value` lines.")
@@ -196,22 +202,34 @@ def keys_of(schema: type) -> set[str]:
     return {item.name for item in fields(schema)}
 
 
+def split_names(value: str) -> list[str]:
+    """The parts of a comma-separated value, as in ``protocol=full,sample_100``; quotation marks protect commas."""
+    return split_texts(value)
+
+
 def _layers(file: Path, open_files: tuple[Path, ...], *schemas: type) -> tuple[tuple[str, str], ...]:
     """Names and texts of the bases of a file, then of the file, in the order in which they are merged."""
     resolved = Path(os.path.realpath(file))  # unlike resolve(), it also takes a link to itself
     if resolved in open_files:
         chain = " -> ".join(path.name for path in (*open_files, resolved))
         raise E2FashionError(f"{file}: its bases form a cycle ({chain}). Remove one `base` entry.")
-    text, content = _read(file, schemas)
+    text = _text(file)
+    layers: tuple[tuple[str, str], ...] = ()
+    for base in _bases(file, text, schemas):
+        layers += _layers(file.parent / base, (*open_files, resolved), *schemas)
+    return (*layers, (str(file), text))
+
+
+@lru_cache(maxsize=256)
+def _bases(file: Path, text: str, schemas: tuple[type, ...]) -> tuple[str, ...]:
+    """The bases that a file with this text names."""
+    content = _content(file, text, schemas)
     given = [] if _has_base(schemas) else content.get("base", [])
     given = OmegaConf.to_container(given) if OmegaConf.is_config(given) else given
     bases = [given] if isinstance(given, str) else given
     if not isinstance(bases, list) or not all(isinstance(base, str) for base in bases):
         raise E2FashionError(f"{file}: base is {given!r}; write a path, or a list of paths, relative to this file.")
-    layers: tuple[tuple[str, str], ...] = ()
-    for base in bases:
-        layers += _layers(file.parent / base, (*open_files, resolved), *schemas)
-    return (*layers, (str(file), text))
+    return tuple(bases)
 
 
 def _layer(text: str, schemas: tuple[type, ...]) -> DictConfig:
@@ -227,15 +245,15 @@ def _has_base(schemas: Iterable[type]) -> bool:
     return any("base" in keys_of(schema) for schema in schemas)
 
 
-def _changed_by(file: Path, schema: type) -> DictConfig:
-    """The defaults of a schema, changed by a file and its bases, as a copy to merge into."""
-    return copy.deepcopy(_merged_files(schema, _layers(file, (), schema)))
-
-
 @lru_cache(maxsize=64)
-def _merged_files(schema: type, layers: tuple[tuple[str, str], ...]) -> DictConfig:
-    # Name and text of each file. Cached: merging costs several times what copying does, and the rows of an ablation
-    # share their base.
+def _merged(schema: type, layers: tuple[tuple[str, str], ...], overrides: tuple[str, ...]) -> DictConfig:
+    # Layers: name and text of each file. Cached, so not to be changed: merging costs several times what copying does,
+    # the rows of an ablation share their base, and each run folder is read several times.
+    if overrides:
+        merged = copy.deepcopy(_merged(schema, layers, ()))
+        for override in overrides:
+            merged = _merge(merged, _parse_override(override, schema), f"the command line ({override})")
+        return merged
     merged = _defaults(schema)
     for origin, text in layers:
         merged = _merge(merged, _layer(text, (schema,)), origin)

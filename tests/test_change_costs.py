@@ -5,16 +5,42 @@ from __future__ import annotations
 import json
 import os
 import re
+import runpy
 import shutil
-import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from forked import Forked
 from PIL import Image
 
 ROOT = Path(__file__).resolve().parents[1]
-MAIN = "import sys; from e2fashion.__main__ import main; sys.exit(main(sys.argv[1:]))"
+OURS = ("e2fashion", "experiments", "scripts")
+
+
+def forget_ours(folder: Path) -> None:
+    """Let this process, which has imported the libraries and our packages, import the packages of ``folder``."""
+    for name in [name for name in sys.modules if name.partition(".")[0] in OURS]:
+        del sys.modules[name]
+    sys.dont_write_bytecode = True
+    sys.path.insert(0, str(folder))
+    os.chdir(folder)
+
+
+def run_code(folder: Path, code: str) -> int:
+    """``python -c``."""
+    forget_ours(folder)
+    exec(code, {})
+    return 0
+
+
+def run_module(folder: Path, *words: str) -> int:
+    """``python -m``."""
+    forget_ours(folder)
+    sys.argv = list(words)
+    runpy.run_module(words[0], run_name="__main__", alter_sys=True)
+    return 0
 
 
 class Tree:
@@ -22,8 +48,8 @@ class Tree:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        for name in ("e2fashion", "configs", "experiments", "scripts", "docs"):
-            shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+        for name in (*OURS, "configs", "docs"):
+            shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("*.pyc.*"))
 
     def write(self, name: str, text: str) -> None:
         """A new file."""
@@ -37,17 +63,23 @@ class Tree:
             text = text.replace(old, new, 1)
         self.write(name, text)
 
-    def python(self, *arguments: str) -> str:
-        """What Python prints when it runs with the copy as its package."""
-        environment = {**os.environ, "PYTHONPATH": str(self.folder), "PYTHONDONTWRITEBYTECODE": "1"}
-        command = [sys.executable, *arguments]
-        done = subprocess.run(command, cwd=self.folder, env=environment, capture_output=True, text=True, check=False)
-        assert done.returncode == 0, done.stderr
-        return done.stdout
+    def run(self, *words: str) -> str:
+        """What ``python -m`` prints with the copy as its package."""
+        return self._printed(run_module, *words)
+
+    def python(self, code: str) -> str:
+        """What ``python -c`` prints."""
+        return self._printed(run_code, code)
+
+    def _printed(self, function: Callable[..., int], *words: str) -> str:
+        ended = Forked(function, self.folder, *words, folder=self.folder.parent).wait()
+        assert ended.code == 0, ended.error
+        return ended.out
 
     def changed(self) -> list[str]:
         """Files that are new or differ."""
         files = (file.relative_to(self.folder) for file in self.folder.rglob("*") if file.is_file())
+        files = (file for file in files if file.suffix != ".pyc")
         return sorted(str(file) for file in files if not self._is_same(file))
 
     def _is_same(self, file: Path) -> bool:
@@ -100,15 +132,15 @@ def test_a_verb_costs_three_files(tree: Tree) -> None:
         ("export, search", "export, ids, search"),
         ("    **search.COMMANDS,", "    **ids.COMMANDS,\n    **search.COMMANDS,"),
     )
-    tree.python("-m", "scripts.config_reference")
+    tree.run("scripts.config_reference")
     assert tree.changed() == ["docs/configuration.md", "e2fashion/commands/__init__.py", "e2fashion/commands/ids.py"]
 
     (tree.folder.parent / "list.txt").write_text("10\n30\n20\n", encoding="utf-8")
-    assert tree.python("-c", MAIN, "ids", "../list.txt", "reverse=true") == "30\n20\n10\n"
-    explained = tree.python("-c", MAIN, "ids", "--help")
+    assert tree.run("e2fashion", "ids", "../list.txt", "reverse=true") == "30\n20\n10\n"
+    explained = tree.run("e2fashion", "ids", "--help")
     assert "Sort product ids." in explained
     assert "The last one first." in explained
-    assert "ids <file>" in tree.python("-c", MAIN, "--help")
+    assert "ids <file>" in tree.run("e2fashion", "--help")
     assert "| `reverse` |" in (tree.folder / "docs/configuration.md").read_text(encoding="utf-8")
 
 
@@ -135,7 +167,7 @@ from e2fashion.training.config import RunConfig
 config = load_config(RunConfig, None, ["data=d", "loss.terms.uniformity={weight: 0.1, options: {sharpness: 3.0}}"])
 print(build_loss(config).terms["uniformity"])
 """
-    assert "sharpness=3.0" in tree.python("-c", code)
+    assert "sharpness=3.0" in tree.python(code)
 
 
 def test_an_entity_a_row_and_a_backbone_cost_one_yaml_file(tree: Tree) -> None:
@@ -147,7 +179,7 @@ from e2fashion.ablation.plan import load_ablation
 (base, row) = load_ablation("ablation.yaml", ["data=d"]).runs
 print(row.config.model.checkpoint, row.config.model.entities["material"].tokens, row.config.model.selection)
 """
-    assert tree.python("-c", code) == "some/clip 3 soft\n"
+    assert tree.python(code) == "some/clip 3 soft\n"
 
 
 def documented(begin: str) -> str:
@@ -180,7 +212,7 @@ def test_a_data_set_costs_three_files(tree: Tree) -> None:
         (product / "product.json").write_text(json.dumps(facts), encoding="utf-8")
         Image.new("RGB", (8, 8), (30 * number, 0, 0)).save(product / "0.jpg")
     words = ["data", "prepare", "configs/data/lookbook.yaml", "path=../shop", "output=../catalogue", "val_fraction=0.2"]
-    assert "test 2" in tree.python("-c", MAIN, *words, "--quiet")
+    assert "test 2" in tree.run("e2fashion", *words, "--quiet")
 
 
 def test_a_scorer_of_patches_costs_two_files(tree: Tree) -> None:
@@ -197,7 +229,7 @@ def test_a_scorer_of_patches_costs_two_files(tree: Tree) -> None:
     code += "config = load_config(EvaluateConfig, None, ['model=m', 'data=d', 'selection=tokens,norm'])\n"
     code += "explain = load_config(ExplainConfig, None, ['model=m', 'methods=norm'])\n"
     code += "print(config.selection, explain.methods, SCORERS['norm'].heading)"
-    assert tree.python("-c", code) == "['tokens', 'norm'] ['norm'] norm of patches, layer {layer}\n"
+    assert tree.python(code) == "['tokens', 'norm'] ['norm'] norm of patches, layer {layer}\n"
 
 
 def test_an_option_costs_two_files(tree: Tree) -> None:
@@ -209,8 +241,8 @@ def test_an_option_costs_two_files(tree: Tree) -> None:
     used = "records_of(ranked, context, protocol.name, "
     tree.replace(f"{folder}/measure.py", (used, f"{used}resamples=config.resamples, "))
     assert tree.changed() == [f"{folder}/config.py", f"{folder}/measure.py"]
-    assert "Bootstrap resamples" in tree.python("-c", MAIN, "evaluate", "--help")
-    tree.python("-m", "scripts.config_reference")
+    assert "Bootstrap resamples" in tree.run("e2fashion", "evaluate", "--help")
+    tree.run("scripts.config_reference")
     assert tree.changed()[0] == "docs/configuration.md"  # made from the field
 
 
@@ -237,9 +269,9 @@ def test_a_table_costs_two_files(tree: Tree) -> None:
     tree.write("experiments/table_patches.py", TABLE)
     there = "<!-- components: differences -->"
     tree.replace("scripts/results_page.md", (there, f"{there}\n\n<!-- components: retrieval test product -->"))
-    tree.python("-m", "scripts.results_page")
+    tree.run("scripts.results_page")
     assert tree.changed() == ["docs/results.md", "experiments/table_patches.py", "scripts/results_page.md"]
 
-    command = ("-m", "experiments.table_patches", "--smoke", "--scale", "small", "--only", "one,two")
-    _, table, *_ = tree.python(*command, "--output", str(tree.folder.parent / "tables")).splitlines()
+    command = ("experiments.table_patches", "--smoke", "--scale", "small", "--only", "one,two")
+    _, table, *_ = tree.run(*command, "--output", str(tree.folder.parent / "tables")).splitlines()
     assert Path(table).read_text(encoding="utf-8").startswith("# Patches per token: SynthFashion (drawn)")

@@ -30,6 +30,21 @@ def test_overrides_win_over_the_file_and_the_file_over_its_bases(tmp_path: Path)
     assert (config.seed, config.name, config.loader.workers, config.loader.batch_size) == (1, "mid", 3, 64)
 
 
+def test_a_configuration_that_was_loaded_before_is_read_anew_and_shares_nothing(tmp_path: Path) -> None:
+    low = write(tmp_path, "low.yaml", "seed: 1\n")
+    top = write(tmp_path, "top.yaml", "base: low.yaml\nmodel: {entities: {brand: {tokens: 3}}}\n")
+    words = [*MINIMAL, "train.betas=[0.5,0.6]"]
+    first, changed = load_config(RunConfig, top, words), load_config(RunConfig, top, words, {"seed": 5})
+    first.model.entities["brand"].tokens = 4
+    first.model.entities["season"] = EntityConfig()
+    first.train.betas.append(0.7)
+    again = load_config(RunConfig, top, words)
+    assert (again.seed, changed.seed, again.train.betas) == (1, 5, [0.5, 0.6])
+    assert {name: entity.tokens for name, entity in again.model.entities.items()} == {"brand": 3}
+    low.write_text("seed: 2\n", encoding="utf-8")
+    assert load_config(RunConfig, top, words).seed == 2
+
+
 def test_a_misspelled_key_names_the_right_one(tmp_path: Path) -> None:
     file = write(tmp_path, "run.yaml", "train: {precison: bf16}\n")
     with pytest.raises(E2FashionError, match=r"run\.yaml, key 'train\.precison'.*Did you mean.*'precision'"):

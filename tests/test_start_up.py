@@ -13,22 +13,21 @@ import pytest
 
 import e2fashion
 from e2fashion import commands
-from e2fashion.lazy import CONFIGS
+from e2fashion.auto_classes import CONFIGS
 
 PACKAGE = Path(e2fashion.__file__).parent
 GOLDEN = Path(__file__).parent / "golden" / "e2" / "model"
 HEAVY = ("torch", "transformers", "pytorch_lightning", "datasets", "pandas", "pyarrow")
 
-#: Runs each command in a process of its own, forked from one that has imported nothing of ours or heavy yet.
+#: Runs each command in a process of its own, forked from one that has imported the program alone.
 COMMANDS = """
 import contextlib, io, json, os, sys
-import omegaconf
+from e2fashion.__main__ import main
 for arguments in json.load(sys.stdin):
     read, write = os.pipe()
     if os.fork() == 0:
         out, error = io.StringIO(), io.StringIO()
         with contextlib.redirect_stdout(out), contextlib.redirect_stderr(error):
-            from e2fashion.__main__ import main
             try:
                 code = main(arguments)
             except SystemExit as stop:
@@ -129,42 +128,72 @@ def test_every_public_name_is_found_and_listed() -> None:
         _ = e2fashion.Encodr  # type: ignore[attr-defined]
 
 
-#: Loads a model folder by an Auto class in a process of its own, both packages imported in either order.
+#: Loads a model folder by each Auto class, both packages imported in either order, and imports parts without Lightning;
+#: each in a process of its own, forked from one that has imported less.
 LOADING = """
-import os, sys, warnings
+import os, sys, traceback, warnings
 import PIL.Image, scipy.optimize, scipy.stats, tokenizers, torch, torch._dynamo, torch._inductor.utils
 warnings.simplefilter("ignore")
-failed = 0
-for order in ("e2fashion transformers", "transformers e2fashion"):
+
+def in_fork(action, *arguments):
+    if os.fork() == 0:
+        try:
+            action(*arguments)
+        except BaseException:
+            traceback.print_exc()
+            os._exit(1)
+        sys.stdout.flush()
+        os._exit(0)
+    assert os.wait()[1] == 0
+
+def load(order, loader):
+    assert "e2fashion.models" not in sys.modules
+    print(order, type(loader.from_pretrained(FOLDER)).__name__)
+
+def load_with_ours_first(auto):
+    load("e2fashion transformers", getattr(sys.modules["transformers"], auto))
+
+def load_with_ours_last(auto):
+    loader = getattr(sys.modules["transformers"], auto)
+    import e2fashion
+    load("transformers e2fashion", loader)
+
+def by_every_class(first, action):
+    __import__(first)
+    import transformers.modeling_utils  # most of what they import
     for auto in CLASSES.split():
-        if os.fork() == 0:
-            code = 1
-            try:
-                for name in order.split():
-                    __import__(name)
-                    if name == "transformers":
-                        loader = getattr(sys.modules["transformers"], auto)
-                assert "e2fashion.models" not in sys.modules
-                print(order, type(loader.from_pretrained(FOLDER)).__name__, flush=True)
-                code = 0
-            finally:
-                os._exit(code)
-        failed |= os.wait()[1]
-sys.exit(bool(failed))
+        in_fork(action, auto)
+
+def without_lightning():
+    import e2fashion.losses.contrastive, e2fashion.metrics.retrieval, e2fashion.models.selection
+    print("pytorch_lightning" in sys.modules)
+
+in_fork(by_every_class, "e2fashion", load_with_ours_first)
+in_fork(by_every_class, "transformers", load_with_ours_last)
+in_fork(without_lightning)
 """
+AUTO = "AutoConfig AutoModel AutoModelForZeroShotImageClassification AutoProcessor AutoTokenizer AutoImageProcessor"
+
+
+@pytest.fixture(scope="module")
+def loaded() -> list[str]:
+    """What ``LOADING`` prints."""
+    script = f"FOLDER, CLASSES = {str(GOLDEN)!r}, {AUTO!r}\n{LOADING}"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.splitlines()
 
 
 @pytest.mark.slow
-def test_auto_classes_load_a_folder_of_ours_whichever_package_is_imported_first() -> None:
-    classes = (
-        "AutoConfig AutoModel AutoModelForZeroShotImageClassification AutoProcessor AutoTokenizer AutoImageProcessor"
-    )
-    script = f"FOLDER, CLASSES = {str(GOLDEN)!r}, {classes!r}\n{LOADING}"
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    loaded = ["E2Config", "E2Model", "E2Model", "CLIPProcessor", "TokenizersBackend", "CLIPImageProcessorPil"]
+def test_auto_classes_load_a_folder_of_ours_whichever_package_is_imported_first(loaded: list[str]) -> None:
+    names = ["E2Config", "E2Model", "E2Model", "CLIPProcessor", "TokenizersBackend", "CLIPImageProcessorPil"]
     orders = ("e2fashion transformers", "transformers e2fashion")
-    assert done.stdout.splitlines() == [f"{order} {name}" for order in orders for name in loaded]
+    assert loaded[:-1] == [f"{order} {name}" for order in orders for name in names]
+
+
+@pytest.mark.slow
+def test_losses_metrics_and_selection_do_not_import_lightning(loaded: list[str]) -> None:
+    assert loaded[-1] == "False"
 
 
 def test_the_stand_ins_are_of_the_model_types_that_exist() -> None:

@@ -1,13 +1,12 @@
 """Any CLIP checkpoint is measured and probed by a command."""
 
 import json
-import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from forked import Forked, e2fashion
+from huggingface_hub import constants
 from tiny import save_random_clip
 
 from e2fashion.data.catalogue import Catalogue
@@ -152,14 +151,18 @@ def test_a_clip_is_measured_at_another_resolution(
     assert {r.extra["image_size"] for r in read_records(Path("r.jsonl"))} == {48}
 
 
-@pytest.mark.slow
-def test_a_hub_name_without_a_network_is_a_clear_error(synth_catalogue: Catalogue) -> None:
-    command = [sys.executable, "-m", "e2fashion", "evaluate", "nobody/no-such-clip", f"data={synth_catalogue.path}"]
-    offline = {**os.environ, "HF_HUB_OFFLINE": "1"}
-    result = subprocess.run(command, env=offline, capture_output=True, text=True, check=False)
-    assert result.returncode == 1
-    assert result.stdout == ""
-    (line,) = result.stderr.splitlines()
+def offline(words: list[str]) -> int:
+    """The program as with ``HF_HUB_OFFLINE``, which is read when the libraries are imported."""
+    constants.HF_HUB_OFFLINE = True
+    return e2fashion(words)
+
+
+def test_a_hub_name_without_a_network_is_a_clear_error(synth_catalogue: Catalogue, tmp_path: Path) -> None:
+    words = ["evaluate", "nobody/no-such-clip", f"data={synth_catalogue.path}"]
+    ended = Forked(offline, words, folder=tmp_path).wait()
+    assert ended.code == 1
+    assert ended.out == ""
+    (line,) = ended.error.splitlines()
     assert line == (
         "error: 'nobody/no-such-clip' is no folder, so it was taken for a hub name, and the hub does not answer "
         "(HF_HUB_OFFLINE is set). Give a folder that holds it (model.checkpoint=<folder>, or model=<folder> of a verb)"

@@ -113,7 +113,11 @@ SCORERS: dict[str, Scorer] = {
 
 
 def check_methods(methods: Sequence[str], key: str) -> None:
-    """Raise an E2FashionError, which names the ``key``, for a scorer that does not exist."""
+    """Refuse a scorer that does not exist.
+
+    Raises:
+        E2FashionError: an unknown name; the message names the ``key``.
+    """
     if unknown := [method for method in methods if method not in SCORERS]:
         raise E2FashionError(f"{key} is '{unknown[0]}'; choose among {', '.join(SCORERS)}.")
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import cast
 
+import torch
 from torch import Tensor
 
 from e2fashion.arithmetic import measuring_precision, set_threads
@@ -99,7 +100,8 @@ def explain_image(
     methods = _default_methods(encoder, texts) if config.methods is None else config.methods
     _check(encoder, methods, texts)
     maps: list[Explanation] = []
-    with evaluating(encoder.model, config.precision):
+    device = encoder.model.device
+    with evaluating(encoder.model), torch.autocast(device.type, torch.bfloat16, enabled=config.precision == "bf16"):
         for method in methods:
             maps += _explained(encoder, image, method, texts, config)
     return maps

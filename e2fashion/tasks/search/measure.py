@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from e2fashion.measuring import identity_of, results_file
-from e2fashion.metrics.bootstrap import bootstrap, estimates, weighted_means
+from e2fashion.metrics.bootstrap import bootstrap, interval, weighted_means
 from e2fashion.metrics.ranking import ranks
 from e2fashion.metrics.retrieval import hits_at, precision_at
 from e2fashion.records import ENCODING, RecordContext, RunIdentity, declare
@@ -149,8 +149,7 @@ def _records(
     values = torch.stack(list(measured.values.values()), dim=1).double()
     queries = len(values)
     means = weighted_means(values, torch.arange(queries), queries)
-    averages = {metric: float(values[:, column].mean()) for column, metric in enumerate(measured.values)}
-    drawn = bootstrap(means, queries, config.resamples, config.seed)
+    low, high = interval(bootstrap(means, queries, config.resamples, config.seed))
     transform = encoder.transform
     if config.views != "first":
         measured.extra["views"] = config.views
@@ -164,7 +163,9 @@ def _records(
         SEARCH.record(
             context,
             metric,
-            *estimate,
+            float(values[:, column].mean()),
+            float(low[column]),
+            float(high[column]),
             protocol=measured.protocol,
             direction="t2i",
             positives=measured.positives,
@@ -172,5 +173,5 @@ def _records(
             candidates=float(len(index)),
             extra={**encoding, **measured.extra},
         )
-        for metric, estimate in estimates(averages, drawn).items()
+        for column, metric in enumerate(measured.values)
     ]
