@@ -6,8 +6,7 @@ Transformers' Auto classes, whichever of the two packages is imported first.
 
 from typing import TYPE_CHECKING
 
-from e2fashion.auto_classes import announce_model_types
-from e2fashion.lazy import lazy_names
+from e2fashion.lazy import announce_model_types, lazy_names
 from e2fashion.types import E2FashionError, Entity
 
 if TYPE_CHECKING:

@@ -96,7 +96,7 @@ def parse(flags: argparse.Namespace, rest: Sequence[str]) -> tuple[Command, Argu
 def _help(flags: argparse.Namespace) -> str:
     """The help text if it was requested, else an empty string."""
     from e2fashion.commands import COMMANDS
-    from e2fashion.commands.help import command_help, commands_help
+    from e2fashion.commands.registry import command_help, commands_help
 
     if flags.verb is None:
         return commands_help(COMMANDS.values())

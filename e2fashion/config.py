@@ -202,11 +202,6 @@ def keys_of(schema: type) -> set[str]:
     return {item.name for item in fields(schema)}
 
 
-def split_names(value: str) -> list[str]:
-    """The parts of a comma-separated value, as in ``protocol=full,sample_100``; quotation marks protect commas."""
-    return split_texts(value)
-
-
 def _layers(file: Path, open_files: tuple[Path, ...], *schemas: type) -> tuple[tuple[str, str], ...]:
     """Names and texts of the bases of a file, then of the file, in the order in which they are merged."""
     resolved = Path(os.path.realpath(file))  # unlike resolve(), it also takes a link to itself

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from e2fashion.data.transforms import CLIP_MEAN, CLIP_STD, normalize
-from e2fashion.metrics.comparison import Comparison, compare
+from e2fashion.metrics.ranking import Comparison, compare
 from e2fashion.similarity import is_tokenwise, join_items
 from e2fashion.terminal import progress_bar
 from e2fashion.types import Batch, E2FashionError
@@ -138,7 +138,7 @@ def embed_split(
     tags = _DistinctTags(model, stated)
     reads_tags = getattr(model, "reads_tags", False)
     image_product: list[int] = []
-    with evaluating(model), torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
+    with evaluating(model, precision):
         for batch in progress_bar(batches, desc=label, unit="batch", shown=progress):
             groups = [
                 (group, *(values[len(stated) :] if reads_tags else ()))
@@ -253,12 +253,13 @@ def _occurrence(product: Tensor) -> Tensor:
 
 
 @contextmanager
-def evaluating(model: nn.Module) -> Iterator[None]:
-    """Evaluation mode without gradients; the former mode is restored at the end."""
-    training = model.training
+def evaluating(model: nn.Module, precision: str | None = None) -> Iterator[None]:
+    """Evaluation mode without gradients, in ``precision`` (None: as outside); then the former mode again."""
+    training, device = model.training, next(model.parameters()).device
+    autocast = torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16") if precision else nullcontext()
     model.eval()
     try:
-        with torch.inference_mode():
+        with torch.inference_mode(), autocast:
             yield
     finally:
         model.train(training)

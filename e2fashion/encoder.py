@@ -386,11 +386,7 @@ class EncoderIdentity:
 
 
 def require_single_vectors(encoder: Encoder, task: str) -> None:
-    """Refuse an encoder that embeds an item as several vectors.
-
-    Raises:
-        E2FashionError: the encoder compares tokens, and ``task`` needs one vector per item.
-    """
+    """Raise an E2FashionError for an encoder that compares tokens: ``task`` needs one vector per item."""
     if encoder.compares_tokens:
         raise E2FashionError(
             f"'{encoder.name}' compares tokens (FILIP), but {task} needs one vector per item: give a model with "

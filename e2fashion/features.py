@@ -47,11 +47,7 @@ class SplitFeatures:
 
 
 def check_kinds(kinds: Sequence[str], entities: Sequence[str], encoder: Encoder) -> None:
-    """Refuse an unknown kind of features, and region features of an entity that the encoder lacks.
-
-    Raises:
-        E2FashionError: such a kind.
-    """
+    """Raise an E2FashionError for an unknown kind of features, or regions of an entity that the encoder lacks."""
     for kind in kinds:
         if kind not in KINDS:
             raise E2FashionError(f"features is '{kind}'; choose from {', '.join(KINDS)}.")
@@ -88,7 +84,7 @@ def extract_features(
     regions: list[Tensor] = []
     device = encoder.model.device
     label = f"features of {split} with {encoder.name}"
-    with evaluating(encoder.model), torch.autocast(device.type, torch.bfloat16, enabled=config.precision == "bf16"):
+    with evaluating(encoder.model, config.precision):
         for batch in progress_bar(data.loader(split), desc=label, unit="batch", shown=progress):
             pixels = normalize(batch.pixel_values.to(device), encoder.transform.mean, encoder.transform.std)
             output = encoder.model.get_image_features(pixel_values=pixels)

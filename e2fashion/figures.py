@@ -15,8 +15,8 @@ from einops import rearrange
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 
-from e2fashion.plots import save_figure
-from e2fashion.types import E2FashionError, Entity
+from e2fashion.plots import new_figure, save_figure
+from e2fashion.types import Entity
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -150,11 +150,10 @@ def draw_heatmaps(
     file: Path,
     title: str,
     across: int,
-    cell: float = 1.9,
 ) -> None:
     """One image (H, W, 3), then every map with its heading above and its caption of up to two lines below."""
     columns = min(across, 1 + len(heatmaps))
-    figure, axes = _grid(-(-(1 + len(heatmaps)) // columns), columns, cell, top=0.7, below=0.62, gap=0.36)
+    figure, axes = _grid(-(-(1 + len(heatmaps)) // columns), columns, cell=1.9, top=0.7, below=0.62, gap=0.36)
     cells = list(axes.flat)
     _show(cells[0], image, QUIET)
     cells[0].set_title("image", fontsize=8.5, fontweight="bold")
@@ -203,15 +202,9 @@ def _grid(
     below: float = 0.28,
     gap: float = 0.2,
 ) -> tuple[Figure, Any]:
-    try:
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise E2FashionError("Figures need matplotlib. Install it: pip install 'e2fashion[report]'.") from error
     widths = widths or [1.0] * columns
     size = (left + sum(widths) * cell, top + rows * (cell + below))
-    figure = Figure(figsize=size)
-    FigureCanvasAgg(figure)
+    figure = new_figure(*size)
     axes = figure.subplots(rows, columns, squeeze=False, gridspec_kw={"width_ratios": widths})
     figure.subplots_adjust(
         left=left / size[0], right=0.99, top=1 - top / size[1], bottom=below / size[1], wspace=0.08, hspace=gap

@@ -48,7 +48,7 @@ def checked_hub_name(name: str | Path, what: str) -> str:
 
 
 def hub_options(
-    name: str, kept: str = "config.json", what: str = "", kind: str = "model", cache: str | Path | None = None
+    name: str, kept: str = "config.json", what: str = "", cache: str | Path | None = None
 ) -> dict[str, Any]:
     """Options of ``from_pretrained`` for a hub name: whether the hub is used, or only its cache.
 
@@ -63,13 +63,13 @@ def hub_options(
     from huggingface_hub.errors import HFValidationError
 
     try:
-        cached = isinstance(try_to_load_from_cache(name, kept, cache_dir=cache, repo_type=kind), str)
+        cached = isinstance(try_to_load_from_cache(name, kept, cache_dir=cache), str)
     except HFValidationError as error:
         raise E2FashionError(
             f"{what or repr(name)} is no folder, and '{name}' cannot be a name on the hub. {OFFLINE_REMEDY}"
         ) from error
     if not is_offline_mode():
-        silence = silence_of_hub(name, kept, kind)
+        silence = silence_of_hub(name, kept, "model")
         if silence is None:
             return {"local_files_only": False}
     else:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from e2fashion.disk import atomic_file
 from e2fashion.tables import Value
@@ -67,13 +67,10 @@ def draw_curves(
     return save_figure(figure, file)
 
 
-def draw_bars(
-    bars: Mapping[str, Mapping[str, Point]], file: Path, y_label: str, groups: Sequence[str] | None = None
-) -> Path:
+def draw_bars(bars: Mapping[str, Mapping[str, Point]], file: Path, y_label: str) -> Path:
     """Grouped bars from zero (``bars``: series, then group); ``x`` is not used."""
     _check(bars, file)
     names = list(dict.fromkeys(group for by_group in bars.values() for group in by_group))
-    names = names if groups is None else list(groups)
     figure, axes = new_axes(width=max(4.8, 1.3 * len(names) + 1.0))
     width = 0.8 / len(bars)
     for index, ((series, points), (color, _, _, hatch)) in enumerate(zip(bars.items(), _styles(bars), strict=True)):
@@ -124,8 +121,8 @@ def draw_frequencies(counts: Mapping[str, Sequence[int]], file: Path, unit: str)
     return save_figure(figure, file)
 
 
-def new_axes(width: float = 4.8, height: float = 3.4) -> tuple[Figure, Axes]:
-    """An empty figure of this size in inches, with its axes.
+def new_figure(width: float, height: float, **options: Any) -> Figure:
+    """An empty figure of this size in inches; ``options`` are those of matplotlib's ``Figure``.
 
     Raises:
         E2FashionError: matplotlib is not installed.
@@ -135,8 +132,14 @@ def new_axes(width: float = 4.8, height: float = 3.4) -> tuple[Figure, Axes]:
         from matplotlib.figure import Figure
     except ImportError as error:
         raise E2FashionError("Figures need matplotlib. Install it: pip install 'e2fashion[report]'.") from error
-    figure = Figure(figsize=(width, height), layout="constrained")
+    figure = Figure(figsize=(width, height), **options)
     FigureCanvasAgg(figure)
+    return figure
+
+
+def new_axes(width: float = 4.8, height: float = 3.4) -> tuple[Figure, Axes]:
+    """An empty figure of this size in inches, with its axes."""
+    figure = new_figure(width, height, layout="constrained")
     axes = figure.subplots()
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(axis="y", color="#dddddd", linewidth=0.6)

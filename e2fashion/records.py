@@ -36,7 +36,7 @@ ENCODING = ("image_size", "resize", "precision")
 
 DECLARED_IN = {
     "retrieval": "e2fashion.tasks.retrieval.rankings",
-    "retrieval_by_group": "e2fashion.tasks.retrieval.breakdown",
+    "retrieval_by_group": "e2fashion.tasks.retrieval.rankings",
     "retrieval_difference": "e2fashion.tasks.retrieval.rankings",
     "zero_shot": "e2fashion.tasks.classification.classify",
     "tags": "e2fashion.tasks.classification.tags",

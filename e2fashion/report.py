@@ -255,15 +255,15 @@ def _subjects(encoder: Encoder, catalogue: Catalogue, split: str, products: int)
     return subjects_of(rows, catalogue.split(split), encoder.entities, chosen)
 
 
-def attention_heatmaps(encoder: Encoder, images: Sequence[torch.Tensor], framed: int = 2) -> list[Heatmap]:
-    """The attention of CLS in any CLIP or E2 for decoded images (3, H, W), with the ``framed`` highest patches."""
+def attention_heatmaps(encoder: Encoder, images: Sequence[torch.Tensor]) -> list[Heatmap]:
+    """The attention of CLS in any CLIP or E2 for decoded images (3, H, W), with the two highest patches."""
     squares = torch.stack([encoder.transform(image) for image in images])
     pixels = normalize(squares.to(encoder.model.device), encoder.transform.mean, encoder.transform.std)
     with evaluating(encoder.model):
         heat = attention_map(encoder.model, pixels)[0].cpu()
     shown = rearrange(squares.numpy(), "b channels height width -> b height width channels", channels=3)
     return [
-        Heatmap(image, values.numpy(), values.topk(min(framed, len(values))).indices.tolist())
+        Heatmap(image, values.numpy(), values.topk(min(2, len(values))).indices.tolist())
         for image, values in zip(shown, heat, strict=True)
     ]
 

@@ -67,7 +67,7 @@ def token_similarity(query: Tensor, gallery: Tensor) -> Tensor:
     """Mean over each query's tokens of the maximum over each item's: (Q, T, C) and (N, S, C) -> (Q, N) fp32.
 
     Computed in one piece, in the precision of the inputs: the products are (Q, T, N, S). For large galleries see
-    :mod:`e2fashion.metrics.comparison`.
+    :mod:`e2fashion.metrics.ranking`.
     """
     best = _Best.apply(_products(query, _filled(gallery)), False)[0]
     return _mean_over_own(best, query)

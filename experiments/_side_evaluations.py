@@ -13,9 +13,9 @@ from e2fashion.records import RecordContext
 from e2fashion.run_folder import RunFolder
 from e2fashion.tables import Column, Table, pivot
 from e2fashion.tasks.classification.classify import measure_zero_shot
-from e2fashion.tasks.retrieval.breakdown import frequency_groups, length_groups, recall_by_group
 from e2fashion.tasks.retrieval.measure import embed_catalogue
 from e2fashion.tasks.retrieval.protocols import FullGallery
+from e2fashion.tasks.retrieval.rankings import frequency_groups, length_groups, recall_by_group
 from e2fashion.tasks.retrieval.tables import TITLES
 from e2fashion.training.config import RunConfig
 from e2fashion.types import E2FashionError, ResultRecord

@@ -13,7 +13,6 @@ PACKAGE = Path(__file__).resolve().parents[1] / "e2fashion"
 LEVELS: dict[str, set[str]] = {
     "foundation": {
         "arithmetic",
-        "auto_classes",
         "config",
         "disk",
         "escape",

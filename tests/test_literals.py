@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from e2fashion.commands import COMMANDS
 from e2fashion.commands.registry import sort_arguments
-from e2fashion.config import load_config, split_names
+from e2fashion.config import load_config
 from e2fashion.data.config import build_source, load_prepare_config
 from e2fashion.literals import TEXT_VALUES, is_text, join_texts, locate, split_texts
 from e2fashion.tasks.search.config import IndexBuildConfig, SearchConfig
@@ -106,7 +106,7 @@ def test_lists_on_the_command_line() -> None:
     assert options("missing_values=no,~")["missing_values"] == ["no", "~"]
     assert options("only={size: [010, ~, 2020-01-01]}")["only"] == {"size": ["010", "~", "2020-01-01"]}
     assert options("tags={brand: no, 1: off}")["tags"] == {"brand": "no", "1": "off"}
-    assert split_names("010, 'a, b',no") == ["010", "a, b", "no"]
+    assert split_texts("010, 'a, b',no") == ["010", "a, b", "no"]
 
 
 @settings(max_examples=200, deadline=None)

@@ -13,7 +13,7 @@ import pytest
 
 import e2fashion
 from e2fashion import commands
-from e2fashion.auto_classes import CONFIGS
+from e2fashion.lazy import CONFIGS
 
 PACKAGE = Path(e2fashion.__file__).parent
 GOLDEN = Path(__file__).parent / "golden" / "e2" / "model"

@@ -175,11 +175,7 @@ def check_state(
 
 
 def check_openai_rules(sizes: OpenAIShape, what: str) -> None:
-    """Refuse sizes that OpenAI's code, which derives heads and MLP widths, would not rebuild.
-
-    Raises:
-        E2FashionError: a width that heads of 64 do not divide, or an MLP that is not four times as wide.
-    """
+    """Raise an E2FashionError for sizes that OpenAI's code would not rebuild: it derives heads and MLP widths."""
     for tower, width, mlp in (
         ("image", sizes.vision_width, sizes.vision_mlp),
         ("text", sizes.text_width, sizes.text_mlp),

@@ -19,10 +19,9 @@ COMMANDS = Commands()
 )
 def export(config: ExportConfig, arguments: Arguments) -> str:
     """Write the folder and state the largest difference from the original."""
-    from e2fashion.export.write import export
+    from e2fashion.export.write import export, push
 
     if config.format == "hub":
-        from e2fashion.export.hub import push
         from e2fashion.measuring import load_named_encoder
 
         pushed = push(load_named_encoder(config.model), config.output, config.private)

@@ -54,7 +54,7 @@ def _load_comparison(command: Command, arguments: Arguments) -> tuple[CompareCon
 )
 def compare(config: tuple[CompareConfig, list[RunConfig]], arguments: Arguments) -> str:
     """Train what is missing and show the report."""
-    from e2fashion.ablation.comparison import compare as train_and_compare
+    from e2fashion.ablation.run import compare as train_and_compare
     from e2fashion.run_folder import RunFolder
     from e2fashion.training.callbacks import RunInterruptedError
 

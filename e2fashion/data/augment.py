@@ -77,9 +77,3 @@ class Augmentation:
         if self.flip and draws_of(self.seed, epoch, product).flip < 0.5:
             return image.flip(-1)
         return image
-
-
-def augment(image: Tensor, seed: int, epoch: int, product_key: str, flip: bool, crop_scale: float) -> Tensor:
-    """A random crop and flip of one image (3, H, W), without resizing."""
-    augmentation = Augmentation(seed=seed, flip=flip, crop_scale=crop_scale)
-    return augmentation.mirror(augmentation.crop(image, epoch, product_key), epoch, product_key)

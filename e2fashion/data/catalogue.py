@@ -159,12 +159,20 @@ class Catalogue:
             self._opened[name] = _open_split(self.path, name, self.manifest)
         return self._opened[name]
 
-    def check_tag(self, column: str) -> None:
-        """Refuse a column that holds no tags.
+    def first_rows(self, name: str) -> dict[str, int]:
+        """The row of every product's first view in a split, in their order."""
+        rows: dict[str, int] = {}
+        for row, product in enumerate(self.split(name)["product_id"]):
+            rows.setdefault(product, row)
+        return rows
 
-        Raises:
-            E2FashionError: the catalogue has no such tag column.
-        """
+    def first_tags(self, name: str, column: str) -> dict[str, str | None]:
+        """The tag of every product's first view in a split, in their order; None where it is missing or blank."""
+        tags, first = self.split(name)[column][:], self.first_rows(name).items()
+        return {product: tags[row] if (tags[row] or "").strip() else None for product, row in first}
+
+    def check_tag(self, column: str) -> None:
+        """Raise an E2FashionError for a column that holds no tags."""
         if column not in self.tag_columns:
             raise E2FashionError(
                 f"The catalogue {self.path} has no tag column '{column}'; it has: {', '.join(self.tag_columns)}."

@@ -13,7 +13,7 @@ from PIL import Image
 from torch import Tensor
 
 from e2fashion.data.image_files import ImageError
-from e2fashion.data.images import MAX_PIXELS, PILLOW_MAX_PIXELS, not_an_image, read_image, read_stored
+from e2fashion.data.images import PILLOW_MAX_PIXELS, not_an_image, read_image, read_stored
 from e2fashion.types import E2FashionError
 
 _JPEG_START = b"\xff\xd8\xff"
@@ -24,15 +24,15 @@ HAS_SIMPLEJPEG = find_spec("simplejpeg") is not None
 ImageSource: TypeAlias = Image.Image | Path | str | np.ndarray | Tensor
 
 
-def read_pixels(image: ImageSource, max_pixels: int = MAX_PIXELS) -> Tensor:
+def read_pixels(image: ImageSource) -> Tensor:
     """An image as uint8 (3, H, W): the very pixels that a catalogue would hold of it.
 
     Raises:
-        E2FashionError: an array or tensor of another type or shape, or as :func:`~e2fashion.data.pictures.read_image`.
+        E2FashionError: an array or tensor of another type or shape, or as :func:`~e2fashion.data.images.read_image`.
     """
     if isinstance(image, np.ndarray | Tensor):
         return _checked_pixels(image)
-    return _as_tensor(np.array(read_image(image, max_pixels)))
+    return _as_tensor(np.array(read_image(image)))
 
 
 def listed_images(images: ImageSource | Iterable[ImageSource]) -> list[ImageSource]:

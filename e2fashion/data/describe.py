@@ -12,8 +12,7 @@ from e2fashion.data.catalogue import Catalogue
 from e2fashion.data.config import DescribeConfig, TextLength
 from e2fashion.data.numbers import NumberRange
 from e2fashion.data.rows import has_markup
-from e2fashion.data.text import normalize_text
-from e2fashion.data.text_length import TextMeter
+from e2fashion.data.text import TextMeter, normalize_text
 from e2fashion.published import PublishedRow
 from e2fashion.records import RecordContext, declare
 from e2fashion.tables import Column, KnownRow, Table, pivot
@@ -123,7 +122,7 @@ def describe_catalogue(
     """Read every row of ``catalogue`` once and count.
 
     ``config`` says which texts are measured against which length, and ``counter`` counts their tokens (see
-    :class:`~e2fashion.data.text_length.TextMeter`); all other counts are of descriptions.
+    :class:`~e2fashion.data.text.TextMeter`); all other counts are of descriptions.
 
     Raises:
         E2FashionError: a context length below 1, or a template with a field that the catalogue lacks.
@@ -260,6 +259,6 @@ def tag_counts(catalogue: Catalogue, column: str) -> list[int]:
     return sorted(counts.values(), reverse=True)
 
 
-def share_of_rare(counts: Sequence[int], below: int = 10) -> float:
-    """The share of values that fewer than ``below`` products have, in percent."""
-    return 100 * statistics.fmean(count < below for count in counts)
+def share_of_rare(counts: Sequence[int]) -> float:
+    """The share of values that fewer than ten products have, in percent."""
+    return 100 * statistics.fmean(count < 10 for count in counts)

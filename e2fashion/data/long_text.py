@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
@@ -13,13 +12,11 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
+from e2fashion.data.text import leading_sentences
 from e2fashion.types import E2FashionError, TextOverflow
 
 #: The range of characters of the description in a text; None: the whole text is one.
 Span = tuple[int, int] | None
-
-#: A mark that ends a sentence, with quotes and brackets behind it, before white space; or the end of a line.
-_SENTENCE_END = re.compile("[.!?…][\"'\u201d\u2019)\\]]*(?=\\s)|[\u3002\uff01\uff1f]|(?=\\n)")
 
 
 @dataclass(frozen=True)
@@ -146,17 +143,6 @@ class TextFitter:
         if room <= len(self._encode([before])[0]) - 1:
             return self._truncated(whole)
         return FittedText([*head[:-1][:room], *tail[start:]], len(whole), dropped=len(prefixes) - 1, cut=True)
-
-
-def leading_sentences(text: str) -> list[str]:
-    """The first sentence of a text, the first two, ... and the text itself.
-
-    A sentence ends at ``.``, ``!``, ``?`` or an ellipsis before white space, at their wide forms, and at a line's end.
-    Abbreviations are not known: ``approx. 5 cm`` is two.
-    """
-    ends = [match.end() for match in _SENTENCE_END.finditer(text) if text[match.end() :].strip()]
-    begun = dict.fromkeys(prefix for end in ends if (prefix := text[:end].rstrip()))
-    return [*begun, text]
 
 
 def pad_ids(rows: Sequence[Sequence[int] | np.ndarray], pad_token_id: int) -> tuple[Tensor, Tensor]:

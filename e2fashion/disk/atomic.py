@@ -60,9 +60,9 @@ def atomic_file(target: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def open_text(target: Path, newline: str | None = "", errors: str = "strict") -> Iterator[TextIO]:
-    """A UTF-8 stream (``newline`` as :mod:`csv` needs it) that replaces ``target`` atomically."""
-    with atomic_file(target) as partial, partial.open("w", encoding="utf-8", newline=newline, errors=errors) as stream:
+def open_text(target: Path) -> Iterator[TextIO]:
+    """A UTF-8 stream (line ends as written, as :mod:`csv` needs it) that replaces ``target`` atomically."""
+    with atomic_file(target) as partial, partial.open("w", encoding="utf-8", newline="") as stream:
         yield stream
 
 

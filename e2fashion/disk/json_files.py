@@ -126,11 +126,7 @@ def stored_as(schema: type[Stored], values: Any, what: str, remedy: str) -> Stor
 
 
 def check_value(kind: Any, value: Any, name: str, what: str, remedy: str) -> None:
-    """Check that a JSON ``value`` is of the type ``kind``; ``name`` is its key, the rest as for :func:`stored_as`.
-
-    Raises:
-        DamagedError: it is of another type.
-    """
+    """Raise a DamagedError unless ``value`` is of the type ``kind``; ``name`` is its key; see :func:`stored_as`."""
     try:
         _value(kind, value, name)
     except _UnfitError as error:

@@ -98,11 +98,7 @@ def check_checksums(
 
 
 def check_replaceable(folder: Path, files: Iterable[str], remedy: str) -> None:
-    """Refuse to replace a folder with files other than ``files`` (relative paths), which we wrote.
-
-    Raises:
-        E2FashionError: the folder has another file; the message names it.
-    """
+    """Raise an E2FashionError for a folder with other files than ``files`` (relative paths), which we wrote."""
     written = set(files)
     foreign = [name for name in _names(folder) if name not in written]
     if foreign:

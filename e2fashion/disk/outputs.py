@@ -93,11 +93,7 @@ def _is_damaged(folder: Path, facts: dict[str, Any]) -> bool:
 
 
 def _check_ours(folder: Path, facts_file: str) -> None:
-    """Refuse to replace an output with files that are not in the list of its ``facts_file``.
-
-    Raises:
-        E2FashionError: it holds another file; the message names it.
-    """
+    """Raise an E2FashionError for an output with files that are not in the list of its ``facts_file``."""
     listed = read_json(folder / facts_file, _REMEDY).get("files")
     names = [file.relative_to(folder).as_posix() for file in folder.rglob("*")]
     # Of an earlier version, which made no list.

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
-from einops import rearrange
+from einops import rearrange, repeat
 from torch import Tensor, nn
 
 from e2fashion.losses.functional import MINIMUM_PRESENT, count_present, info_nce_share, sigmoid_share
 from e2fashion.losses.gather import gather_rows, is_distributed, row_counts, sum_over_ranks, this_rank
-from e2fashion.losses.terms import WeightedTerm
+from e2fashion.losses.terms import LOSS_TERMS, WeightedTerm
 from e2fashion.types import Batch, E2FashionError, LossOutput
 
 RegionTargets = Literal["diagonal", "same_value"]
@@ -232,3 +232,31 @@ class ContrastiveLoss(nn.Module):
                     f"{list(self.entity_names)}: build both from the same entities"
                 )
         return regions, tags, present
+
+
+@dataclass
+class ImageTags:
+    """Mean over entities of the contrast of tags and image features, equal tags being positives (ours).
+
+    Selection tokens are not involved: the term teaches the two towers which tags an image has.
+    """
+
+    reads_regions: ClassVar[bool] = False
+
+    def __call__(self, output: Any, batch: Batch) -> Tensor:
+        """The term () of a batch; zero without entities."""
+        entities = output.tag_embeds.shape[1]
+        loss = ContrastiveLoss([str(number) for number in range(entities)], 1.0, "same_value")
+        return loss(
+            image_embeds=output.image_embeds,
+            text_embeds=output.text_embeds,
+            region_embeds=repeat(output.image_embeds, "b c -> b e c", e=entities),
+            tag_embeds=output.tag_embeds,
+            tag_present=batch.tag_present[:, :entities],
+            tag_value=batch.tag_value[:, :entities],
+            logit_scale=output.logit_scale,
+            logit_bias=output.logit_bias,
+        ).total
+
+
+LOSS_TERMS["image_tags"] = ImageTags

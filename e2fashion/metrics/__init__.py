@@ -1,14 +1,14 @@
 """Metrics as pure functions and torchmetrics classes."""
 
-from e2fashion.metrics.bootstrap import Difference, paired_bootstrap
-from e2fashion.metrics.comparison import Comparison, compare
-from e2fashion.metrics.graded import err_at, ndcg_at, rbp
-from e2fashion.metrics.ranking import ranks, ranks_among, ranks_by
+from e2fashion.metrics.bootstrap import Difference, Estimate, paired_bootstrap
+from e2fashion.metrics.ranking import Comparison, compare, ranks, ranks_among, ranks_by
 from e2fashion.metrics.retrieval import (
     CrossModalRecall,
-    Estimate,
+    err_at,
     mean_reciprocal_rank,
     median_rank,
+    ndcg_at,
+    rbp,
     recall_at,
     summarize,
 )

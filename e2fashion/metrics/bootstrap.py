@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -11,6 +12,14 @@ from torch import Tensor
 RESAMPLES = 1000
 LEVEL = 0.95
 BLOCK = 50
+
+
+class Estimate(NamedTuple):
+    """A value and, where it was resampled, the bounds of its 95 % interval."""
+
+    value: float
+    low: float | None = None
+    high: float | None = None
 
 
 @dataclass(frozen=True)
@@ -41,11 +50,17 @@ def bootstrap(statistic: Callable[[Tensor], Tensor], units: int, resamples: int 
     return torch.cat([statistic(weights) for weights in resample_weights(units, resamples, seed)])
 
 
-def interval(values: Tensor, level: float = LEVEL) -> tuple[Tensor, Tensor]:
+def interval(values: Tensor) -> tuple[Tensor, Tensor]:
     """The percentile interval of resampled ``values`` (resamples, M): lower and upper bound (M,)."""
-    tail = (1 - level) / 2
+    tail = (1 - LEVEL) / 2
     bounds = values.double().quantile(torch.tensor([tail, 1 - tail], dtype=torch.float64), dim=0)
     return bounds[0], bounds[1]
+
+
+def estimates(values: Mapping[str, float], drawn: Tensor) -> dict[str, Estimate]:
+    """M ``values`` by name with the intervals of their resampled values ``drawn`` (resamples, M), in the same order."""
+    low, high = (bound.tolist() for bound in interval(drawn))
+    return {name: Estimate(*item) for name, *item in zip(values, values.values(), low, high, strict=True)}
 
 
 def weighted_means(values: Tensor, unit: Tensor, units: int) -> Callable[[Tensor], Tensor]:

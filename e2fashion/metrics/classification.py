@@ -5,8 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from e2fashion.metrics.bootstrap import bootstrap, interval
-from e2fashion.metrics.retrieval import Estimate
+from e2fashion.metrics.bootstrap import Estimate, bootstrap, estimates
 
 METRICS = ("accuracy", "macro_f1", "weighted_f1")
 
@@ -21,17 +20,6 @@ def class_f1(truth: Tensor, predicted: Tensor, classes: int) -> Tensor:
     weights = torch.ones(1, len(truth))
     true_positives, support, chosen = _counts(truth, predicted, classes, weights)
     return _f1(true_positives, support, chosen)[0]
-
-
-def macro_f1(truth: Tensor, predicted: Tensor, classes: int) -> Tensor:
-    """Mean F1 in percent over the classes that occur among the labels or the predictions, as scikit-learn does: ()."""
-    return class_f1(truth, predicted, classes).nanmean()
-
-
-def weighted_f1(truth: Tensor, predicted: Tensor, classes: int) -> Tensor:
-    """Mean F1 in percent, weighted by the support of each class: ()."""
-    support = torch.bincount(truth, minlength=classes).double()
-    return (class_f1(truth, predicted, classes).nan_to_num() * support).sum() / support.sum()
 
 
 def summarize_classes(
@@ -53,11 +41,7 @@ def summarize_classes(
     values = dict(zip(METRICS, statistic(torch.ones(1, len(truth)))[0].tolist(), strict=True))
     if not resamples:
         return {name: Estimate(value) for name, value in values.items()}
-    low, high = interval(bootstrap(statistic, len(truth), resamples, seed))
-    return {
-        name: Estimate(value, float(low[index]), float(high[index]))
-        for index, (name, value) in enumerate(values.items())
-    }
+    return estimates(values, bootstrap(statistic, len(truth), resamples, seed))
 
 
 def _counts(truth: Tensor, predicted: Tensor, classes: int, weights: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -78,11 +78,6 @@ def chance_iou(on: Tensor) -> Tensor:
     return best_iou(torch.zeros(on.shape, device=on.device), on)
 
 
-def lift(values: Tensor, chances: Tensor) -> Tensor:
-    """Mean value over mean chance: 1 is chance. A mean of ratios would be dominated by the smallest regions."""
-    return values.double().mean() / chances.double().mean()
-
-
 def _highest(maps: Tensor, on: Tensor, counts: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """The ``counts`` (N,) highest patches: those above ties and on the region, ties, ties on it, ties to draw."""
     last = counts.clamp(min=1)[..., None] - 1

@@ -48,7 +48,7 @@ _DROPOUTS = ("attention_dropout", "attn_pdrop", "embd_pdrop", "resid_pdrop")
 _ALLOWANCE = 4_000_000
 
 
-def checked_source(name_or_folder: str | Path, what: str = "checkpoint") -> str:
+def checked_source(name_or_folder: str | Path) -> str:
     """An existing folder, or a hub name; paths that do not exist are never looked up on the hub.
 
     Raises:
@@ -62,7 +62,7 @@ def checked_source(name_or_folder: str | Path, what: str = "checkpoint") -> str:
                 f"folder {text!r} holds no {CONFIG_FILE}; give the folder of a Hugging Face CLIP or SigLIP"
             )
         return str(path)
-    return checked_hub_name(name_or_folder, what)
+    return checked_hub_name(name_or_folder, "checkpoint")
 
 
 @contextmanager
@@ -220,17 +220,13 @@ def check_report(
     )
 
 
-def refuse_tensors(what: str, wrong: Mapping[str, Sequence[str]], remedy: str = "") -> None:
-    """Raise one error for tensors that do not match an architecture, grouped by the problem.
-
-    Raises:
-        E2FashionError: there are any.
-    """
+def refuse_tensors(what: str, wrong: Mapping[str, Sequence[str]]) -> None:
+    """Raise one E2FashionError for all tensors that do not match an architecture, grouped by the problem."""
     problems = [f"{label} ({len(keys)}): {', '.join(keys[:_SHOWN])}" for label, keys in wrong.items() if keys]
     if problems:
-        remedy = remedy or "Give the weights that belong to its configuration."
         raise E2FashionError(
-            f"{what} has weights that are not those of its architecture: {'; '.join(problems)}. {remedy}"
+            f"{what} has weights that are not those of its architecture: {'; '.join(problems)}. Give the weights that "
+            "belong to its configuration."
         )
 
 

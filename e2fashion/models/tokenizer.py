@@ -204,10 +204,10 @@ def load_token_counter(name_or_folder: str | None) -> TokenCounter | None:
     return TokenCounter(name_or_folder, own_context_length(tokenizer), count)
 
 
-def own_context_length(tokenizer: PreTrainedTokenizerBase, otherwise: int = 77) -> int:
-    """``model_max_length`` of a tokenizer, start and end included; ``otherwise`` where it is unset (CLIP: 77)."""
+def own_context_length(tokenizer: PreTrainedTokenizerBase) -> int:
+    """``model_max_length`` of a tokenizer, start and end included; CLIP's 77 where it is unset."""
     length = int(tokenizer.model_max_length)
-    return length if length < VERY_LARGE_INTEGER else otherwise
+    return length if length < VERY_LARGE_INTEGER else 77
 
 
 def text_special_ids(tokenizer: PreTrainedTokenizerBase) -> dict[str, int]:

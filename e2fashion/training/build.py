@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 from huggingface_hub.errors import StrictDataclassError
@@ -28,9 +28,9 @@ from e2fashion.models.configuration_e2 import (
     SIGMOID_LOGIT_SCALE,
     E2Config,
 )
+from e2fashion.models.from_clip import stretch_text_positions
 from e2fashion.models.loading import checked_source, read_config
 from e2fashion.models.modeling_e2 import E2Model
-from e2fashion.models.stretch import stretch_text_positions
 from e2fashion.models.tokenizer import (
     check_token_ids,
     load_tokenizer,
@@ -40,8 +40,6 @@ from e2fashion.models.tokenizer import (
 from e2fashion.training.config import LossConfig, ModelConfig, RunConfig
 from e2fashion.training.lora import add_lora
 from e2fashion.types import E2FashionError, Entity
-
-Part = TypeVar("Part")
 
 
 def build_loss_terms(config: LossConfig) -> dict[str, WeightedTerm]:

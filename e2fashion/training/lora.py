@@ -20,11 +20,7 @@ _ADAPTER = ".lora_"
 
 
 def check_lora(config: LoraConfig) -> None:
-    """Check the ranks, and that ``peft`` is installed if there are any.
-
-    Raises:
-        E2FashionError: a negative rank, ranks without layers, or a missing package.
-    """
+    """Raise an E2FashionError for a negative rank, ranks without layers, or ranks without the package ``peft``."""
     for tower in TOWERS:
         if (rank := getattr(config, tower)) < 0:
             raise E2FashionError(f"model.lora.{tower} is {rank}: give a rank such as 16, or 0 for no adapters.")

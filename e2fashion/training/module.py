@@ -33,11 +33,7 @@ MAX_LOGIT_SCALE = math.log(100.0)
 
 
 def refuse_accumulation(key: str, batches: int) -> None:
-    """Refuse a step of several batches, whose products would not be contrasted with each other.
-
-    Raises:
-        E2FashionError: more than one batch.
-    """
+    """Raise an E2FashionError for a step of several batches, whose products would not be contrasted with each other."""
     if batches != 1:
         raise E2FashionError(
             f"{key} is {batches}: adding the gradients of small batches does not enlarge the number of negatives, "
@@ -105,11 +101,7 @@ class ContrastiveModule(pl.LightningModule):
             shard(self, self.model, self.device_mesh["data_parallel"])
 
     def on_fit_start(self) -> None:
-        """Refuse accumulated gradients.
-
-        Raises:
-            E2FashionError: the trainer accumulates the gradients of several batches.
-        """
+        """Raise an E2FashionError where the trainer accumulates gradients."""
         refuse_accumulation("accumulate_grad_batches", self.trainer.accumulate_grad_batches)
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:

@@ -20,7 +20,7 @@ from e2fashion.data.transforms import normalize
 from e2fashion.embedding import evaluating
 from e2fashion.encoder import Encoder
 from e2fashion.figures import Heatmap, ImageArray, RetrievedRow, SelectionRow, as_array, draw_retrieved, draw_selection
-from e2fashion.metrics.comparison import compare
+from e2fashion.metrics.ranking import compare
 from e2fashion.tasks.localization.attribution import selects, token_slices
 from e2fashion.tasks.localization.measure import boxes_in_square
 from e2fashion.training.loggers import log_image

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from e2fashion.metrics.comparison import compare as compare_tokens
+from e2fashion.metrics.ranking import compare as compare_tokens
 from e2fashion.metrics.ranking import ranks
 from scripts.bench.context import Context
 from scripts.bench.harness import Result, compare, extra_memory, in_fresh_process, interleave

@@ -62,14 +62,14 @@ class ForkedProcess:
 
 def fork_instead_of_starting() -> None:
     """In this process (a child of the harness) sweeps fork their processes."""
-    from e2fashion.ablation import parallel
+    from e2fashion.ablation import sweep
 
     class Processes:
         Popen = ForkedProcess
         STDOUT, PIPE, DEVNULL = subprocess.STDOUT, subprocess.PIPE, subprocess.DEVNULL
         TimeoutExpired = subprocess.TimeoutExpired
 
-    parallel.subprocess = Processes  # type: ignore[assignment]
+    sweep.subprocess = Processes  # type: ignore[assignment]
 
 
 def _become(words: list[str], options: dict[str, Any]) -> None:

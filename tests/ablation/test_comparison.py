@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 from tiny import TINY
 
-from e2fashion.ablation.comparison import compare
 from e2fashion.ablation.config import load_comparison
+from e2fashion.ablation.run import compare
 from e2fashion.data.catalogue import Catalogue
 from e2fashion.types import E2FashionError
 

@@ -15,7 +15,7 @@ from omegaconf import OmegaConf
 from tiny import TINY
 
 from e2fashion.__main__ import main
-from e2fashion.ablation import parallel, sweep
+from e2fashion.ablation import sweep
 from e2fashion.ablation.plan import Ablation, PlannedRun, load_ablation
 from e2fashion.ablation.report import RowResult
 from e2fashion.ablation.state import FoundRun
@@ -243,10 +243,10 @@ def test_an_interrupt_asks_every_process_to_stop(tmp_path: Path, monkeypatch: py
 
     config = RunConfig(data="catalogue")
     items = [FoundRun(PlannedRun(row, 0, config, row), RunFolder(tmp_path / row), "missing") for row in ("a", "b", "c")]
-    monkeypatch.setattr(parallel, "start_process", start)
-    monkeypatch.setattr(parallel, "time", SimpleNamespace(sleep=ctrl_c))
+    monkeypatch.setattr(sweep, "start_process", start)
+    monkeypatch.setattr(sweep, "time", SimpleNamespace(sleep=ctrl_c))
     with pytest.raises(KeyboardInterrupt):
-        list(parallel.train_in_parallel(items, 2, tmp_path))
+        list(sweep.train_in_parallel(items, 2, tmp_path))
     assert [process.returncode for process in started] == [-signal.SIGTERM, -signal.SIGTERM]
 
 

@@ -3,7 +3,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from e2fashion.data.augment import ASPECT_JITTER, Augmentation, Draws, augment, draws_of
+from e2fashion.data.augment import ASPECT_JITTER, Augmentation, Draws, draws_of
 from e2fashion.types import E2FashionError
 
 
@@ -50,7 +50,8 @@ def test_crop_keeps_at_least_its_share(height: int, width: int, crop_scale: floa
 
 def test_no_augmentation_changes_nothing() -> None:
     image = torch.arange(27, dtype=torch.uint8).view(3, 3, 3)
-    assert augment(image, seed=0, epoch=0, product_key="a", flip=False, crop_scale=1.0) is image
+    augmentation = Augmentation(seed=0, flip=False, crop_scale=1.0)
+    assert augmentation.mirror(augmentation.crop(image, 0, "a"), 0, "a") is image
 
 
 def test_crop_scale_zero_is_an_error() -> None:

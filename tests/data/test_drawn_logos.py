@@ -12,8 +12,7 @@ from e2fashion.data.images import read_image
 from e2fashion.data.prepare import prepare_catalogue
 from e2fashion.data.sources.base import SourceRow
 from e2fashion.data.sources.drawn_logos import DrawnLogosSource
-from e2fashion.data.synthfashion.logos import BRANDS
-from e2fashion.data.synthfashion.photos import draw_logo
+from e2fashion.data.synthfashion.logos import BRANDS, draw_logo
 from e2fashion.types import E2FashionError
 
 

@@ -6,8 +6,8 @@ from hypothesis import strategies as st
 from tiny import siglip_tokenizer
 
 from e2fashion.data.loader import Collator
-from e2fashion.data.long_text import TextFitter, leading_sentences
-from e2fashion.data.text import TextTemplate
+from e2fashion.data.long_text import TextFitter
+from e2fashion.data.text import TextTemplate, leading_sentences
 from e2fashion.models.tokenizer import train_tokenizer
 from e2fashion.types import E2FashionError, TextOverflow
 

@@ -11,12 +11,10 @@ import pytest
 from e2fashion.data.synthfashion.drawing import COLOURS
 from e2fashion.data.synthfashion.fabrics import FABRICS
 from e2fashion.data.synthfashion.garments import SILHOUETTES, build_garment
-from e2fashion.data.synthfashion.generate import text_ceiling
 from e2fashion.data.synthfashion.logos import BRANDS, build_logo
 from e2fashion.data.synthfashion.products import MISSABLE, TEMPLATES, UNSEEN, Product, build_product
 from e2fashion.data.synthfashion.render import LOGO_SHARE, build_layout
 from e2fashion.data.synthfashion.seasons import SEASONS, build_trim
-from e2fashion.types import E2FashionError
 
 
 @pytest.fixture(scope="module")
@@ -151,13 +149,3 @@ def test_each_garment_has_every_trim_and_room_for_a_logo(name: str) -> None:
                     assert square.shape == (2 * reach + 1, 2 * reach + 1)
                     assert square.all(), (season, first, second)
                 assert layout.high[:, 1].max() <= layout.low[:, 1].min() or len(layout.high) < 10
-
-
-def test_text_ceiling_of_a_hand_made_split() -> None:
-    ceiling = text_ceiling(["a", "a", "a", "b"])
-    assert (ceiling.image_to_text, ceiling.text_to_image, ceiling.ties_lose) == (0.5, 0.5, 0.25)
-
-
-def test_text_ceiling_refuses_nothing() -> None:
-    with pytest.raises(E2FashionError, match="got 0 texts"):
-        text_ceiling([])

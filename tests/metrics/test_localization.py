@@ -10,7 +10,6 @@ from e2fashion.metrics.localization import (
     best_on_region,
     chance_iou,
     chance_share,
-    lift,
     patch_coverage,
     patches_on_region,
     share_on_region,
@@ -19,6 +18,10 @@ from e2fashion.types import Box
 
 SIDE = 4
 PATCHES = SIDE * SIDE
+
+
+def lift(values: torch.Tensor, chances: torch.Tensor) -> torch.Tensor:
+    return values.double().mean() / chances.double().mean()
 
 
 def on(*patches: int, total: int = PATCHES) -> torch.Tensor:

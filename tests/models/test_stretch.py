@@ -9,7 +9,7 @@ from transformers import CLIPModel, CLIPTextConfig
 from transformers.models.clip.modeling_clip import CLIPTextModel
 
 from e2fashion.models import E2Model
-from e2fashion.models.stretch import KEPT, stretch_text_positions, stretched_positions
+from e2fashion.models.from_clip import KEPT, stretch_text_positions, stretched_positions
 from e2fashion.types import E2FashionError
 
 

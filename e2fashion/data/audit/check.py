@@ -23,8 +23,7 @@ from e2fashion.data.catalogue import SKIPPED_FILE, Catalogue
 from e2fashion.data.config import CheckConfig, TextLength, Thresholds
 from e2fashion.data.numbers import NumberRange
 from e2fashion.data.rows import has_markup
-from e2fashion.data.text import normalize_text
-from e2fashion.data.text_length import TextMeter
+from e2fashion.data.text import TextMeter, normalize_text
 from e2fashion.types import E2FashionError, TokenCounter
 
 _MOVE = (
@@ -34,11 +33,7 @@ _MOVE = (
 
 
 def check_thresholds(config: Thresholds) -> None:
-    """Refuse a bound that makes no sense.
-
-    Raises:
-        E2FashionError: such a bound, by its key.
-    """
+    """Raise an E2FashionError for a bound that makes no sense, by its key."""
     if not 0 <= config.near_bits <= 16:
         raise E2FashionError(f"near_bits is {config.near_bits}; give a number of differing bits from 0 to 16.")
     if not 0 <= config.near_pixels <= 1:

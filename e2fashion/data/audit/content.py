@@ -15,7 +15,7 @@ from torch import Tensor
 
 from e2fashion.data.catalogue import Catalogue
 from e2fashion.data.decode import decode_image
-from e2fashion.data.text_length import TextMeter
+from e2fashion.data.text import TextMeter
 from e2fashion.terminal import progress_bar
 from e2fashion.types import E2FashionError
 

@@ -16,7 +16,7 @@ from e2fashion.data.images import read_stored
 from e2fashion.disk import DamagedError, file_name, open_text, read_json, seal, write_json, write_text
 from e2fashion.escape import markdown, markdown_code, visible
 from e2fashion.figures import Pane, draw_sheet
-from e2fashion.plots import STYLES, new_axes, save_figure
+from e2fashion.plots import STYLES, new_figure, save_figure
 from e2fashion.tables import Cell, Table, to_markdown
 
 PAIRS = 24
@@ -53,8 +53,7 @@ def draw_skew(measured: Sequence[Association], file: Path) -> Path:
     strongest = list({one.column: one for one in reversed(measured)}.values())[::-1]
     panels = sorted(strongest, key=lambda one: -one.cramers_v)[:PANELS]
     sizes = [min(VALUES, len(one.values)) for one in panels]
-    figure, unused = new_axes(width=6.4, height=sum(0.24 * size + 0.95 for size in sizes))
-    unused.remove()
+    figure = new_figure(6.4, sum(0.24 * size + 0.95 for size in sizes), layout="constrained")
     grid = figure.subplots(len(panels), 1, height_ratios=[size + 2 for size in sizes], squeeze=False)
     for axes, one, size in zip(grid[:, 0], panels, sizes, strict=True):
         shares = one.table[:size] / one.table[:size].sum(axis=1, keepdims=True)

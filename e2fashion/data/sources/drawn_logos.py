@@ -13,8 +13,7 @@ import numpy as np
 from e2fashion.data.images import encode_jpeg, read_image
 from e2fashion.data.sources.base import SourceProblem, SourceRow
 from e2fashion.data.synthfashion.drawing import JPEG_QUALITY
-from e2fashion.data.synthfashion.logos import BRANDS
-from e2fashion.data.synthfashion.photos import draw_logo
+from e2fashion.data.synthfashion.logos import BRANDS, draw_logo
 from e2fashion.types import E2FashionError, Sample
 
 if TYPE_CHECKING:

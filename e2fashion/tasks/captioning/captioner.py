@@ -32,9 +32,9 @@ from e2fashion.tasks.captioning.memory import (
     checked_embeds,
     load_memory,
     nearest,
+    predicted_prompts,
     project,
 )
-from e2fashion.tasks.captioning.products import predicted_prompts
 from e2fashion.tasks.captioning.storage import FACTS_FILE, StoredDecoder, load_decoder
 from e2fashion.tasks.captioning.tokens import CaptionTokens
 from e2fashion.terminal import progress_bar

@@ -18,14 +18,14 @@ from e2fashion.disk import file_name, read_lines, stored_as, write_lines
 from e2fashion.encoder import Encoder
 from e2fashion.features import SplitFeatures, cached_features
 from e2fashion.measuring import identity_of_run, load_named_encoder, to_device
-from e2fashion.metrics.bootstrap import bootstrap, interval, weighted_means
+from e2fashion.metrics.bootstrap import Estimate, bootstrap, estimates, weighted_means
 from e2fashion.metrics.captioning import CLIP_SCORE, NO_JAVA, CaptionScores, caption_scores, clip_scores, has_java
 from e2fashion.options import Inference
 from e2fashion.records import RecordContext, RunIdentity, declare
 from e2fashion.run_folder import git_commit
 from e2fashion.tasks.captioning.captioner import Captioner, identity_of_encoder, open_decoder
 from e2fashion.tasks.captioning.config import CaptionEvaluateConfig
-from e2fashion.tasks.captioning.products import product_texts
+from e2fashion.tasks.captioning.memory import product_texts
 from e2fashion.types import E2FashionError, ResultRecord
 
 logger = logging.getLogger(__name__)
@@ -188,22 +188,21 @@ def caption_records(
         values[CLIP_SCORE] = float(clip_score[1].mean())
     records = []
     for metric, value in values.items():
-        low, high = _interval(items[metric]) if metric in items else (None, None)
+        estimate = _estimate(value, items[metric]) if metric in items else Estimate(value)
         made_by = {"caption_tokenizer": scores.tokenizer, "implementation": scores.implementation}
         if metric == CLIP_SCORE and clip_score is not None:
             made_by = {"caption_tokenizer": "", "implementation": "ours", "clip_score_encoder": clip_score[0]}
         record = CAPTIONING.record(
-            context, metric, value, low, high, protocol=reading, queries=number, extra={**extra, **made_by}
+            context, metric, *estimate, protocol=reading, queries=number, extra={**extra, **made_by}
         )
         records.append(record)
     return records
 
 
-def _interval(values: Tensor) -> tuple[float, float]:
-    """Bootstrap over items; weights of words in CIDEr stay those of the whole set."""
-    unit = torch.arange(len(values))
-    low, high = interval(bootstrap(weighted_means(values[:, None], unit, len(values)), len(values)))
-    return float(low), float(high)
+def _estimate(value: float, values: Tensor) -> Estimate:
+    """With the bounds of a bootstrap over items; weights of words in CIDEr stay those of the whole set."""
+    number = len(values)
+    return estimates({"": value}, bootstrap(weighted_means(values[:, None], torch.arange(number), number), number))[""]
 
 
 def _features(

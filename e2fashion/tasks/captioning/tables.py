@@ -16,7 +16,7 @@ from e2fashion.disk import write_text
 from e2fashion.escape import markdown
 from e2fashion.figures import ImageArray
 from e2fashion.metrics.captioning import BLEU, CAPTION_METRICS, CIDER, CLIP_SCORE, METEOR, ROUGE_L
-from e2fashion.plots import save_figure
+from e2fashion.plots import new_figure, save_figure
 from e2fashion.published import PublishedRow
 from e2fashion.tables import Column, KnownRow, Table, pivot
 from e2fashion.tasks.captioning.measure import CAPTIONING, ProductCaption
@@ -125,9 +125,8 @@ def sheet_rows(
     split: str,
     captions: Mapping[str, Sequence[ProductCaption]],
     products: int = PRODUCTS,
-    seed: int = 0,
 ) -> list[SheetRow]:
-    """Products drawn by ``seed``, with the captions that each title has for them.
+    """Random products (seed 0) with the captions that each title has for them.
 
     Raises:
         E2FashionError: there are no captions, or titles have captions of different products.
@@ -140,10 +139,8 @@ def sheet_rows(
         raise E2FashionError(
             "The captions of a sheet must be of the same products: evaluate all decoders on one split."
         )
-    chosen = random.Random(seed).sample(sorted(ids[0]), min(products, len(ids[0])))
-    first_row: dict[str, int] = {}
-    for row, product in enumerate(catalogue.split(split)["product_id"]):
-        first_row.setdefault(product, row)
+    chosen = random.Random(0).sample(sorted(ids[0]), min(products, len(ids[0])))
+    first_row = catalogue.first_rows(split)
     images = catalogue.split(split).select_columns(["image"])
     rows = []
     for product in chosen:
@@ -177,16 +174,10 @@ def write_sheet(rows: Sequence[SheetRow], file: Path, title: str, note: str = ""
 
 def draw_sheet(rows: Sequence[SheetRow], file: Path, title: str) -> Path:
     """Images three to a line, texts to their right, one color per title."""
-    try:
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise E2FashionError("Figures need matplotlib. Install it: pip install 'e2fashion[report]'.") from error
     lines, texts = -(-len(rows) // ACROSS), len(rows[0].texts)
     cell = 0.25 + 0.44 * texts
     height = lines * cell + 0.5
-    figure = Figure(figsize=(ACROSS * 4.1, height))
-    FigureCanvasAgg(figure)
+    figure = new_figure(ACROSS * 4.1, height)
     axes = figure.subplots(lines, 2 * ACROSS, squeeze=False, gridspec_kw={"width_ratios": [1.0, 2.1] * ACROSS})
     figure.subplots_adjust(left=0.01, right=0.995, top=1 - 0.42 / height, bottom=0.005, wspace=0.04, hspace=0.08)
     for cell_number in range(lines * ACROSS):

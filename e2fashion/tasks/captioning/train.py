@@ -34,7 +34,17 @@ from e2fashion.run_folder import RunFolder, peak_memory_mb
 from e2fashion.tasks.captioning.captioner import identity_of_encoder
 from e2fashion.tasks.captioning.config import CaptionTrainConfig
 from e2fashion.tasks.captioning.decoder import build_decoder
-from e2fashion.tasks.captioning.memory import MemoryEntry, SupportMemory, distinct_entries, memory_key, open_memory
+from e2fashion.tasks.captioning.memory import (
+    MemoryEntry,
+    ProductTexts,
+    SupportMemory,
+    check_prompt_entities,
+    distinct_entries,
+    memory_key,
+    open_memory,
+    product_texts,
+    training_tags,
+)
 from e2fashion.tasks.captioning.module import (
     SCORE,
     CaptionData,
@@ -42,7 +52,6 @@ from e2fashion.tasks.captioning.module import (
     TrainingExample,
     TrainingExamples,
 )
-from e2fashion.tasks.captioning.products import ProductTexts, check_prompt_entities, product_texts, training_tags
 from e2fashion.tasks.captioning.storage import (
     SCRATCH,
     DecoderFacts,

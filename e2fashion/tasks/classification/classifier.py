@@ -148,11 +148,7 @@ def image_embeds(
 
 
 def check_region_weight(weight: float) -> None:
-    """Refuse a share outside 0 to 1.
-
-    Raises:
-        E2FashionError: such a share.
-    """
+    """Raise an E2FashionError for a share outside 0 to 1."""
     if not 0 <= weight <= 1:
         raise E2FashionError(f"region_weight is {weight:g}; give the region's share in features=both, from 0 to 1.")
 

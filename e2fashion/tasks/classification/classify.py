@@ -197,11 +197,7 @@ def choose_region_weight(embeds: LabelEmbeds, images: Tensor, regions: Tensor, l
 
 
 def check_weighing(weight: float | None, split: str) -> None:
-    """Check the weight that is given, or the split that is reported where the weight will be chosen.
-
-    Raises:
-        E2FashionError: a share outside 0 to 1, or one that would be chosen on the split that is reported.
-    """
+    """Raise an E2FashionError for a share outside 0 to 1, or one that would be chosen on the split that is reported."""
     if weight is not None:
         check_region_weight(weight)
     elif split == CHOSEN_ON:
@@ -252,7 +248,7 @@ def column_truth(catalogue: Catalogue, split: str, column: str) -> Truth:
         E2FashionError: the catalogue has no such column, or no product has a value in it.
     """
     catalogue.check_tag(column)
-    values = product_values(catalogue, split, column)
+    values = catalogue.first_tags(split, column)
     known = [(row, product_id, value) for row, (product_id, value) in enumerate(values.items()) if value is not None]
     names = sorted({value for _, _, value in known})
     if not names:
@@ -265,15 +261,6 @@ def column_truth(catalogue: Catalogue, split: str, column: str) -> Truth:
         tuple(product_id for _, product_id, _ in known),
         len(values) - len(known),
     )
-
-
-def product_values(catalogue: Catalogue, split: str, column: str) -> dict[str, str | None]:
-    """The value of every product's first view, in the order of the products; None for an unknown or blank one."""
-    rows = catalogue.split(split)
-    products: dict[str, str | None] = {}
-    for product_id, value in zip(rows["product_id"], rows[column], strict=True):
-        products.setdefault(product_id, value if value and value.strip() else None)
-    return products
 
 
 def split_features(
@@ -319,9 +306,7 @@ def _records(
         ZERO_SHOT.record(
             context,
             metric,
-            estimate.value,
-            estimate.low,
-            estimate.high,
+            *estimate,
             queries=len(truth.labels),
             candidates=float(classes),
             extra={"entity": column, **how, "left_out": truth.left_out, "majority": majority[metric].value},

@@ -204,16 +204,16 @@ def write_predictions(file: Path, classified: Sequence[Classified]) -> None:
                 writer.writerow([one.features, product_id, names[true], names[predicted], f"{score:.4f}"])
 
 
-def _worst(classified: Classified, shown: int = 5) -> str:
-    """The classes of the lowest and highest F1 among those with ten products or more."""
+def _worst(classified: Classified) -> str:
+    """The five classes of the lowest and highest F1 among those with ten products or more."""
     names, labels = classified.truth.names, classified.truth.labels
     scores = class_f1(labels, classified.predicted, len(names))
     counts = labels.bincount(minlength=len(names))
     listed = sorted((float(scores[number]), name) for number, name in enumerate(names) if counts[number] >= 10)
-    if len(listed) <= shown:
+    if len(listed) <= 5:
         return ""
-    worst = ", ".join(f"{name} {score:.0f}" for score, name in listed[:shown])
-    best = ", ".join(f"{name} {score:.0f}" for score, name in reversed(listed[-shown:]))
+    worst = ", ".join(f"{name} {score:.0f}" for score, name in listed[:5])
+    best = ", ".join(f"{name} {score:.0f}" for score, name in reversed(listed[-5:]))
     return f"F1 of classes with ten products or more, lowest: {markdown(worst)}; highest: {markdown(best)}.\n"
 
 
@@ -234,9 +234,7 @@ def most_frequent_first(counts: Tensor, names: Sequence[str], shown: int = SHOWN
     return columns, [*labels[:kept], f"{OTHERS[:-1]}, {len(names) - kept} classes)"]
 
 
-def draw_confusion(
-    truth: Tensor, predicted: Tensor, names: Sequence[str], file: Path, title: str, shown: int = SHOWN
-) -> Path:
+def draw_confusion(truth: Tensor, predicted: Tensor, names: Sequence[str], file: Path, title: str) -> Path:
     """A square per pair of classes, darker the larger the share of the row; the most frequent class first.
 
     The diagonal square of the others also counts confusions among them.
@@ -244,7 +242,7 @@ def draw_confusion(
     Raises:
         E2FashionError: matplotlib is not installed.
     """
-    counts, labels = most_frequent_first(confusion(truth, predicted, len(names)), names, shown)
+    counts, labels = most_frequent_first(confusion(truth, predicted, len(names)), names)
     shares = 100 * counts.double() / counts.sum(1, keepdim=True).clamp(min=1)
     size = len(labels)
     side = max(3.4, 0.24 * size + 0.6) if size > WITH_NUMBERS else max(3.4, 0.44 * size + 0.4)

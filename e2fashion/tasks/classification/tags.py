@@ -14,14 +14,13 @@ from e2fashion.data.catalogue import Catalogue
 from e2fashion.encoder import Encoder
 from e2fashion.features import SplitFeatures, check_kinds
 from e2fashion.measuring import encoding_of, set_up
-from e2fashion.metrics.bootstrap import bootstrap, interval
+from e2fashion.metrics.bootstrap import Estimate, bootstrap, estimates
 from e2fashion.records import ENCODING, RecordContext, RunIdentity, declare
 from e2fashion.tasks.classification.classify import (
     CHOSEN_ON,
     check_weighing,
     choose_region_weight,
     entity_of,
-    product_values,
     split_features,
     weighing,
 )
@@ -44,8 +43,6 @@ TAGS = declare(
     ),
     reports=("threshold", "val_queries", "val_accuracy", "untagged"),
 )
-METRICS = ("coverage", "answered_accuracy", "accuracy")
-"""In percent: answered products, right ones among them, and right ones if every product were answered."""
 
 
 @dataclass(frozen=True)
@@ -188,14 +185,12 @@ def _records(
         TAGS.record(
             context,
             metric,
-            value,
-            low,
-            high,
+            *estimate,
             queries=int(known.sum()),
             candidates=float(len(entity.values)),
             extra=extra,
         )
-        for metric, (value, low, high) in summarize_answers(answered[known], right[known], resamples).items()
+        for metric, estimate in summarize_answers(answered[known], right[known], resamples).items()
     ]
 
 
@@ -207,14 +202,14 @@ def tag_column(encoder: Encoder, catalogue: Catalogue, name: str) -> TagColumn:
     """
     column = next((entity.column for entity in encoder.entities if entity.name == name), name)
     catalogue.check_tag(column)
-    values = sorted({value for value in product_values(catalogue, "train", column).values() if value is not None})
+    values = sorted({value for value in catalogue.first_tags("train", column).values() if value is not None})
     if not values:
         raise E2FashionError(f"no product of train has a value in '{column}': choose another column")
     return TagColumn(entity_of(encoder, column), column, tuple(values))
 
 
 def _truth(target: TagColumn, features: SplitFeatures, catalogue: Catalogue, split: str) -> TagTruth:
-    values = product_values(catalogue, split, target.column)
+    values = catalogue.first_tags(split, target.column)
     indices = {value: index for index, value in enumerate(target.values)}
     true = [values[product_id] for product_id in features.product_ids]
     known = torch.tensor([value is not None for value in true])
@@ -232,8 +227,10 @@ def _answered(
     return score, best == truth.labels
 
 
-def summarize_answers(answered: Tensor, right: Tensor, resamples: int) -> dict[str, tuple[float, float, float]]:
-    """:data:`METRICS` of N products, ``answered`` and ``right`` (N,) bool, with the bounds of 95 % (bootstrap, seed 0).
+def summarize_answers(answered: Tensor, right: Tensor, resamples: int) -> dict[str, Estimate]:
+    """Of N products, ``answered`` and ``right`` (N,) bool, with the bounds of 95 % (bootstrap, seed 0), in percent:
+
+    ``coverage``, answered ones; ``answered_accuracy``, right ones among them; ``accuracy``, right if all were answered.
 
     Without any answer there is no accuracy among the answered: that metric is left out.
     """
@@ -250,6 +247,5 @@ def summarize_answers(answered: Tensor, right: Tensor, resamples: int) -> dict[s
     def together(weights: Tensor) -> Tensor:
         return 100 * torch.stack([statistic(weights.double()) for statistic in statistics.values()], -1)
 
-    value = together(torch.ones(1, count))[0].tolist()
-    low, high = (bound.tolist() for bound in interval(bootstrap(together, count, resamples)))
-    return {name: (value[column], low[column], high[column]) for column, name in enumerate(statistics)}
+    values = dict(zip(statistics, together(torch.ones(1, count))[0].tolist(), strict=True))
+    return estimates(values, bootstrap(together, count, resamples))

@@ -40,8 +40,7 @@ from e2fashion.tasks.composed.measure import (
     traces_file,
 )
 from e2fashion.tasks.composed.modes import CAPTION_MODES, rewriters
-from e2fashion.tasks.composed.queries import QuerySet
-from e2fashion.tasks.composed.sources import QuerySource, open_source
+from e2fashion.tasks.composed.sources import QuerySet, QuerySource, open_source
 from e2fashion.tasks.composed.tables import composed_tables, draw_composed, read_traces
 from e2fashion.tasks.retrieval.rankings import Ranking, has_rankings, load_rankings
 from e2fashion.text_files import read_list

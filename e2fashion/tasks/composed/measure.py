@@ -26,8 +26,7 @@ from e2fashion.tasks.composed.modes import (
     blend,
     compose,
 )
-from e2fashion.tasks.composed.queries import QuerySet
-from e2fashion.tasks.composed.sources import EmbeddedImages, QuerySource
+from e2fashion.tasks.composed.sources import EmbeddedImages, QuerySet, QuerySource
 from e2fashion.tasks.retrieval.rankings import Ranking, compare_rankings, rankings_file, save_rankings
 from e2fashion.types import E2FashionError, ResultRecord
 

@@ -113,11 +113,7 @@ SCORERS: dict[str, Scorer] = {
 
 
 def check_methods(methods: Sequence[str], key: str) -> None:
-    """Refuse a scorer that does not exist.
-
-    Raises:
-        E2FashionError: an unknown name; the message names the ``key``.
-    """
+    """Raise an E2FashionError, which names the ``key``, for a scorer that does not exist."""
     if unknown := [method for method in methods if method not in SCORERS]:
         raise E2FashionError(f"{key} is '{unknown[0]}'; choose among {', '.join(SCORERS)}.")
 

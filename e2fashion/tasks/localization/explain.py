@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import cast
 
-import torch
 from torch import Tensor
 
 from e2fashion.arithmetic import measuring_precision, set_threads
@@ -100,8 +99,7 @@ def explain_image(
     methods = _default_methods(encoder, texts) if config.methods is None else config.methods
     _check(encoder, methods, texts)
     maps: list[Explanation] = []
-    device = encoder.model.device
-    with evaluating(encoder.model), torch.autocast(device.type, torch.bfloat16, enabled=config.precision == "bf16"):
+    with evaluating(encoder.model, config.precision):
         for method in methods:
             maps += _explained(encoder, image, method, texts, config)
     return maps

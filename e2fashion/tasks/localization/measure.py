@@ -136,7 +136,7 @@ def _scores(
     batches = region_batches(catalogue, split, entities, transform, side, config.batch_size)
     label = f"selection on {split} of {encoder.name}"
     parts: dict[tuple[str, int], list[Scores]] = {}
-    with evaluating(encoder.model), torch.autocast(device.type, torch.bfloat16, enabled=config.precision == "bf16"):
+    with evaluating(encoder.model, config.precision):
         for batch in progress_bar(batches, desc=label, unit="batch", shown=progress):
             pixels = normalize(batch.squares.to(device), transform.mean, transform.std)
             queries = partial(tag_embeds, batch.tags)

@@ -91,11 +91,8 @@ def build_task(
 
 def _tags(catalogue: Catalogue, split: str, column: str, by_fibre: bool) -> list[str | None]:
     """The tag of every product's first view, in the order of the products; None where it is unknown."""
-    rows = catalogue.split(split)
-    products: dict[str, str | None] = {}
-    for product_id, tag in zip(rows["product_id"], rows[column], strict=True):
-        products.setdefault(product_id, tag.strip() or None if tag else None)
-    return [dominant_fibre(tag) for tag in products.values()] if by_fibre else list(products.values())
+    tags = [tag and tag.strip() for tag in catalogue.first_tags(split, column).values()]
+    return [dominant_fibre(tag) for tag in tags] if by_fibre else tags
 
 
 def _labelled(tags: Sequence[str | None], classes: Sequence[str], known: Counter[str]) -> Labelled:

@@ -17,8 +17,8 @@ from e2fashion.data.catalogue import Catalogue
 from e2fashion.encoder import Encoder
 from e2fashion.features import cached_features, check_kinds
 from e2fashion.measuring import encoding_of, set_up
+from e2fashion.metrics.bootstrap import Estimate
 from e2fashion.metrics.classification import accuracy, summarize_classes
-from e2fashion.metrics.retrieval import Estimate
 from e2fashion.records import ENCODING, RecordContext, RunIdentity, declare
 from e2fashion.tasks.probing.config import ProbeConfig
 from e2fashion.tasks.probing.labels import TRAIN, VAL, Task, build_task, entity_column
@@ -137,11 +137,7 @@ def _planned(encoder: Encoder, catalogue: Catalogue, config: ProbeConfig) -> lis
 
 
 def check_config(config: ProbeConfig) -> None:
-    """Refuse a value that makes no sense.
-
-    Raises:
-        E2FashionError: such a value, by its key.
-    """
+    """Raise an E2FashionError for a value that makes no sense, by its key."""
     if not config.entity:
         raise E2FashionError("entity is empty: name the tag columns to probe, as in entity=brand,season.")
     if not config.features:
@@ -283,9 +279,7 @@ def _records(
         PROBE.record(
             context,
             metric,
-            estimate.value,
-            estimate.low,
-            estimate.high,
+            *estimate,
             queries=len(labelled.rows),
             candidates=float(len(task.classes)),
             extra={**shared, **row.extra, "shots": str(row.shots)},

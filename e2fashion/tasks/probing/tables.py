@@ -17,7 +17,8 @@ Key = tuple[str, str, str]
 HEADS = ("entity", "model", "features")
 SHOWN = {"accuracy": "accuracy", "macro_f1": "macro-F1"}
 MAJORITY = "majority class"
-LABELS = {"accuracy": "accuracy (%)", "macro_f1": "macro-F1 (%)", "weighted_f1": "weighted F1 (%)"}
+METRIC, LABEL = "accuracy", "accuracy (%)"
+"""Of few-shot tables and of figures."""
 Measured = tuple[str, str]
 """Split and catalogue fingerprint: what the probes of one table or figure share."""
 
@@ -37,7 +38,7 @@ def probes_by_data(records: Sequence[ResultRecord]) -> dict[Measured, list[Resul
     return PROBE.grouped(records, lambda record: (record.split, record.data_fingerprint))
 
 
-def probe_table(records: Sequence[ResultRecord], digits: int = 1) -> Table:
+def probe_table(records: Sequence[ResultRecord]) -> Table:
     """Accuracy and macro-F1 with 95 % interval (several seeds: mean ± standard deviation), and the majority class.
 
     Best per entity in bold; the caption says what was left out.
@@ -45,13 +46,13 @@ def probe_table(records: Sequence[ResultRecord], digits: int = 1) -> Table:
     full = [record for record in records if record.extra["shots"] == ALL and record.metric in SHOWN]
 
     def majority(metric: str) -> Fact:
-        return Fact(f"majority {SHOWN[metric]}", lambda group: f"{group[0].extra['majority'][metric]:.{digits}f}")
+        return Fact(f"majority {SHOWN[metric]}", lambda group: f"{group[0].extra['majority'][metric]:.1f}")
 
     return pivot(
         full,
         HEADS,
         [
-            *(Column(title, metric, digits, interval=True) for metric, title in SHOWN.items()),
+            *(Column(title, metric, interval=True) for metric, title in SHOWN.items()),
             *map(majority, SHOWN),
             Fact("classes", lambda group: f"{group[0].extra['classes']:,}"),
             Fact("n", lambda group: f"{group[0].queries:,}"),
@@ -65,8 +66,8 @@ def probe_table(records: Sequence[ResultRecord], digits: int = 1) -> Table:
     )
 
 
-def few_shot_table(records: Sequence[ResultRecord], metric: str = "accuracy", digits: int = 1) -> Table:
-    """A column per number of examples a class, mean ± standard deviation over the draws, the whole of train last."""
+def few_shot_table(records: Sequence[ResultRecord]) -> Table:
+    """Accuracy per number of examples a class, mean ± standard deviation over the draws, the whole of train last."""
     shots = sorted({record.extra["shots"] for record in records}, key=lambda name: (name == ALL, name.zfill(9)))
     draws = sorted({record.extra["draws"] for record in records if "draws" in record.extra})
     short = {r.extra["entity"]: r.extra["short_classes"] for r in records if r.extra.get("short_classes")}
@@ -75,17 +76,14 @@ def few_shot_table(records: Sequence[ResultRecord], metric: str = "accuracy", di
     def title(number: str) -> str:
         return "all of train" if number == ALL else f"{number} a class"
 
-    def over_draws(record: ResultRecord) -> float | None:
-        return _deviation(record, metric)
-
     return pivot(
-        [record for record in records if record.metric == metric],
+        [record for record in records if record.metric == METRIC],
         HEADS,
-        [Column(title(number), number, digits, best="", spread=over_draws) for number in shots],
+        [Column(title(number), number, best="", spread=_deviation) for number in shots],
         row=_key,
         column=lambda record: record.extra["shots"],
         rows=_keys(records),
-        caption=f"{SHOWN[metric]} of probes on few examples of train: mean ± standard deviation over {_joined(draws)} "
+        caption=f"{SHOWN[METRIC]} of probes on few examples of train: mean ± standard deviation over {_joined(draws)} "
         f"draws, regularization chosen on the whole of val.{fewer}",
     )
 
@@ -129,7 +127,7 @@ def _joined(values: Any) -> str:
     return ", ".join(str(value) for value in dict.fromkeys(values))
 
 
-def draw_probes(records: Sequence[ResultRecord], file: Path, metric: str = "accuracy") -> Path:
+def draw_probes(records: Sequence[ResultRecord], file: Path) -> Path:
     """A group of bars per entity, a bar per model (and kind of features where there are several), the majority last.
 
     Whiskers are the 95 % interval of a single record, or one standard deviation either side over several seeds.
@@ -137,17 +135,17 @@ def draw_probes(records: Sequence[ResultRecord], file: Path, metric: str = "accu
     Raises:
         E2FashionError: no probes among the records, or probes on several splits or catalogues.
     """
-    chosen = [record for record in _alike(records, file) if record.metric == metric and record.extra["shots"] == ALL]
+    chosen = [record for record in _alike(records, file) if record.metric == METRIC and record.extra["shots"] == ALL]
     bars: dict[str, dict[str, Point]] = {}
     majority: dict[str, Point] = {}
     for (series, entity), seeds in _series(chosen).items():
         group = f"{entity}\n{seeds[0].extra['classes']} classes"
         bars.setdefault(series, {})[group] = Point.of(0.0, summarize(seeds))
-        majority[group] = Point(0.0, seeds[0].extra["majority"][metric])
-    return draw_bars(bars | {MAJORITY: majority}, file, LABELS[metric])
+        majority[group] = Point(0.0, seeds[0].extra["majority"][METRIC])
+    return draw_bars(bars | {MAJORITY: majority}, file, LABEL)
 
 
-def draw_few_shots(records: Sequence[ResultRecord], entity: str, file: Path, metric: str = "accuracy") -> Path:
+def draw_few_shots(records: Sequence[ResultRecord], entity: str, file: Path) -> Path:
     """A curve per model (and kind of features) of one entity over the examples per class, on a logarithmic axis.
 
     Whiskers are one standard deviation over draws either side; the whole of train is left to the bars.
@@ -158,14 +156,14 @@ def draw_few_shots(records: Sequence[ResultRecord], entity: str, file: Path, met
     chosen = [
         record
         for record in _alike(records, file)
-        if record.metric == metric and record.extra["entity"] == entity and record.extra["shots"] != ALL
+        if record.metric == METRIC and record.extra["entity"] == entity and record.extra["shots"] != ALL
     ]
     curves: dict[str, list[Point]] = {}
     for shots in dict.fromkeys(record.extra["shots"] for record in chosen):
         for (series, _), seeds in _series([record for record in chosen if record.extra["shots"] == shots]).items():
-            value = summarize(seeds, spread=lambda one: _deviation(one, metric))
+            value = summarize(seeds, spread=_deviation)
             curves.setdefault(series, []).append(Point.of(float(shots), value))
-    return draw_curves(curves, file, f"examples per {entity} class", LABELS[metric], log_x=True)
+    return draw_curves(curves, file, f"examples per {entity} class", LABEL, log_x=True)
 
 
 def add_probe_figures(records: Sequence[ResultRecord], report: Path) -> str:
@@ -215,7 +213,7 @@ def _series(records: Sequence[ResultRecord]) -> dict[tuple[str, str], list[Resul
     return series
 
 
-def _deviation(record: ResultRecord, metric: str) -> float | None:
+def _deviation(record: ResultRecord) -> float | None:
     """The deviation over few-shot draws."""
-    deviation: float | None = record.extra.get("deviation", {}).get(metric)
+    deviation: float | None = record.extra.get("deviation", {}).get(METRIC)
     return deviation

@@ -21,7 +21,7 @@ from torch import Tensor
 from e2fashion.disk import atomic_file, check_regular
 from e2fashion.embedding import EmbeddedSplit
 from e2fashion.extensions import ExtensionPoint
-from e2fashion.metrics.comparison import Comparison
+from e2fashion.metrics.ranking import Comparison
 from e2fashion.metrics.retrieval import DIRECTIONS, TOP_K
 from e2fashion.records import RecordContext
 from e2fashion.tasks.retrieval.config import Sampling

@@ -1,11 +1,12 @@
-"""Ranks of queries: their records, their file, and the paired comparison of two models' ranks."""
+"""Ranks of queries: their records, whole and by groups, their file, and the paired comparison of two models' ranks."""
 
 from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from torch import Tensor
 
 from e2fashion.disk import DamagedError, file_name
 from e2fashion.disk.tensors import load_tensors, save_tensors
-from e2fashion.metrics.bootstrap import RESAMPLES, paired_bootstrap
+from e2fashion.metrics.bootstrap import RESAMPLES, bootstrap, estimates, paired_bootstrap, weighted_means
 from e2fashion.metrics.retrieval import TOP_K, summarize
 from e2fashion.records import ENCODING, RecordContext, RecordKind, declare
 from e2fashion.types import E2FashionError, ResultRecord
@@ -63,7 +64,6 @@ def records_of(
     rankings: Sequence[Ranking],
     context: RecordContext,
     protocol: str,
-    top_k: Sequence[int] = TOP_K,
     resamples: int = RESAMPLES,
     how: Mapping[str, Any] | None = None,
 ) -> list[ResultRecord]:
@@ -77,7 +77,7 @@ def records_of(
         alike = {ranking.direction: ranking for ranking in rankings if ranking.positives == positives}
         ranks = {name: ranking.ranks for name, ranking in alike.items()}
         products = {name: ranking.product for name, ranking in alike.items()}
-        estimates = summarize(ranks, products, top_k, resamples)
+        estimates = summarize(ranks, products, resamples=resamples)
         for name, estimate in estimates.items():
             direction, _, metric = name.rpartition("/")
             involved = [alike[direction]] if direction else list(alike.values())
@@ -86,14 +86,12 @@ def records_of(
             if len(candidates.unique()) > 1:
                 extra["fewest_candidates"] = int(candidates.min())
             if not direction:
-                extra |= _summed_ceiling(involved, top_k)
+                extra |= _summed_ceiling(involved)
             records.append(
                 RETRIEVAL.record(
                     context,
                     metric,
-                    estimate.value,
-                    estimate.low,
-                    estimate.high,
+                    *estimate,
                     protocol=protocol,
                     direction=direction or BOTH,
                     positives=positives,
@@ -105,8 +103,8 @@ def records_of(
     return records
 
 
-def _summed_ceiling(rankings: Iterable[Ranking], top_k: Sequence[int]) -> dict[str, float]:
-    parts = [ranking.metric_extra.get(f"R@{k}", {}) for ranking in rankings for k in top_k]
+def _summed_ceiling(rankings: Iterable[Ranking]) -> dict[str, float]:
+    parts = [ranking.metric_extra.get(f"R@{k}", {}) for ranking in rankings for k in TOP_K]
     return {"ceiling": sum(part["ceiling"] for part in parts)} if all("ceiling" in part for part in parts) else {}
 
 
@@ -235,3 +233,94 @@ def compare_rankings(
 
 def _hits(ranks: Tensor, k: int) -> Tensor:
     return 100.0 * (ranks <= k)
+
+
+UNKNOWN = "unknown"
+BY_GROUP = declare("retrieval_by_group", identified_by=("division", "group"))
+
+
+def bounded_groups(bounds: Sequence[int]) -> Callable[[int], str]:
+    """Names of the ranges between whole numbers: ``[0, 1, 10]`` gives ``0``, ``1-9`` and ``10+``."""
+    if list(bounds) != sorted(set(bounds)) or not bounds:
+        raise E2FashionError(f"bounds are {list(bounds)}: give increasing whole numbers, as in [0, 1, 10, 100]")
+
+    def name(number: int) -> str:
+        if number < bounds[0]:
+            return f"<{bounds[0]}"
+        for low, high in pairwise(bounds):
+            if low <= number < high:
+                return str(low) if high == low + 1 else f"{low}-{high - 1}"
+        return f"{bounds[-1]}+"
+
+    return name
+
+
+def frequency_groups(
+    training: Sequence[str | None], values: Sequence[str | None], bounds: Sequence[int] = (0, 1, 10, 100)
+) -> list[str]:
+    """The group of every value by how often ``training`` holds it; a missing value is ``unknown``.
+
+    With the default bounds a value that training lacks is in the group ``0``.
+    """
+    counts: dict[str, int] = {}
+    for value in training:
+        if value is not None:
+            counts[value] = counts.get(value, 0) + 1
+    name = bounded_groups(bounds)
+    return [UNKNOWN if value is None else name(counts.get(value, 0)) for value in values]
+
+
+def length_groups(texts: Sequence[str], bounds: Sequence[int] = (0, 5, 7, 9)) -> list[str]:
+    """The group of every text by its number of words."""
+    name = bounded_groups(bounds)
+    return [name(len(text.split())) for text in texts]
+
+
+def recall_by_group(
+    rankings: Sequence[Ranking],
+    groups: Mapping[str, Sequence[str]],
+    context: RecordContext,
+    protocol: str,
+) -> list[ResultRecord]:
+    """R@1 of the queries of each group, with its 95 % bootstrap interval over products.
+
+    ``groups`` maps the name of a division (``brand seen in training``) to the group of every product, in the order of
+    ``Ranking.product``'s numbers. The gallery stays whole. ``task`` is ``retrieval_by_group``; ``extra`` holds
+    ``division`` and ``group``.
+
+    Raises:
+        E2FashionError: a division that does not name a group for every product.
+    """
+    records = []
+    for ranking in rankings:
+        products = int(ranking.product.max()) + 1
+        for division, names in groups.items():
+            if len(names) < products:
+                raise E2FashionError(f"'{division}' groups {len(names)} products, the ranking has {products}")
+            of_query = [names[number] for number in ranking.product.tolist()]
+            for group in sorted(set(of_query), key=_group_order):
+                rows = torch.tensor([row for row, name in enumerate(of_query) if name == group])
+                hits = 100.0 * (ranking.ranks[rows] <= 1)[:, None].double()
+                unit = ranking.product[rows].unique(return_inverse=True)[1]
+                units = int(unit.max()) + 1
+                drawn = bootstrap(weighted_means(hits, unit, units), units)
+                estimate = estimates({"R@1": float(hits.mean())}, drawn)["R@1"]
+                records.append(
+                    BY_GROUP.record(
+                        context,
+                        "R@1",
+                        *estimate,
+                        protocol=protocol,
+                        direction=ranking.direction,
+                        positives=ranking.positives,
+                        queries=len(rows),
+                        candidates=float(ranking.candidates.double().mean()),
+                        extra={"division": division, "group": group},
+                    )
+                )
+    return records
+
+
+def _group_order(name: str) -> tuple[bool, int, str]:
+    digits = "".join(sign if sign.isdigit() else " " for sign in name).split()
+    return (not digits, int(digits[0]) if digits else 0, name)

@@ -1,4 +1,4 @@
-"""Embed products into an index, make it equal to its source, add and remove some.
+"""Embed products into an index, make it equal to its source, add and remove some; build its inverted lists.
 
 Every change is a commit of the table: what is interrupted is as it was or as it will be, product by product, and the
 repeated command goes on behind what was written.
@@ -11,14 +11,16 @@ from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
+import torch
+from torch import Tensor
 
 from e2fashion.arithmetic import set_threads
 from e2fashion.disk import clear_leftovers, locked, naming
 from e2fashion.encoder import Encoder, require_single_vectors
 from e2fashion.hub import StoredSource
 from e2fashion.measuring import load_named, to_device
-from e2fashion.tasks.search.approximate import build_lists
 from e2fashion.tasks.search.config import (
     ContentConfig,
     EmbedConfig,
@@ -30,12 +32,15 @@ from e2fashion.tasks.search.config import (
 )
 from e2fashion.tasks.search.embed import tags_of, write_products
 from e2fashion.tasks.search.index import ProductIndex, check_same_encoder, load_index_encoder, open_index
-from e2fashion.tasks.search.query import suggest
+from e2fashion.tasks.search.query import Conditions, suggest
 from e2fashion.tasks.search.snapshot import APPROXIMATE_ROWS, Snapshot
 from e2fashion.tasks.search.sources import BY_FOLDER, Products, ProductSource, open_products
 from e2fashion.tasks.search.storage import (
+    DESCRIPTION,
     INDEX_FILE,
     TABLE_FOLDER,
+    VECTOR,
+    Approximation,
     IndexedEncoder,
     IndexFacts,
     Origin,
@@ -44,6 +49,7 @@ from e2fashion.tasks.search.storage import (
     create_table,
     fitted,
     open_table,
+    require_lancedb,
     table_schema,
     tidy,
     writing,
@@ -291,3 +297,38 @@ def _delete(folder: Path, product_ids: Sequence[str]) -> None:
     for start in range(0, len(product_ids), IDS_AT_ONCE):
         with writing(folder):
             open_table(folder).delete(among(product_ids[start : start + IDS_AT_ONCE]))
+
+
+QUERIES, RECALL_AT = 200, 10
+
+
+def build_lists(folder: Path, encoder: Encoder | None = None) -> None:
+    """Build the inverted lists of an index, and note their recall.
+
+    The queries are descriptions of random products, or without an encoder or descriptions vectors of random images,
+    which are easier.
+    """
+    with writing(folder):
+        table = open_table(folder)
+        logger.info("building inverted lists over %s images of %s", f"{table.count_rows():,}", folder)
+        config = require_lancedb().index.IvfFlat(distance_type="dot")
+        table.create_index(VECTOR, config=config, replace=True)
+    snapshot = Snapshot(folder)
+    queries, of = _queries(snapshot, encoder)
+    exact = snapshot.nearest(queries, Conditions(), RECALL_AT, "best", "exact")[1]
+    found = snapshot.nearest(queries, Conditions(), RECALL_AT, "best", "approximate")[1]
+    recall = float((exact[:, :, None] == found[:, None, :]).any(-1).double().mean())
+    with writing(folder) as facts:
+        replace(facts, approximation=Approximation(recall, len(queries), of)).save(folder)
+
+
+def _queries(snapshot: Snapshot, encoder: Encoder | None) -> tuple[Tensor, str]:
+    """Random queries (Q, C), and what they are."""
+    generator = np.random.default_rng(0)
+    if encoder is not None:
+        texts = [text for text in snapshot.column(DESCRIPTION) if text and text.strip()]
+        if texts:
+            chosen = generator.choice(len(texts), min(QUERIES, len(texts)), replace=False)
+            return encoder.embed_texts([texts[number] for number in chosen]), "descriptions of products"
+    rows = generator.choice(len(snapshot.row_ids), min(QUERIES, len(snapshot.row_ids)), replace=False)
+    return snapshot.vectors[torch.from_numpy(rows), : snapshot.dimension], "vectors of images"

@@ -14,11 +14,7 @@ from e2fashion.types import E2FashionError
 
 
 def check_score_weight(weight: float | None) -> None:
-    """Refuse a weight of the regional score that is none.
-
-    Raises:
-        E2FashionError: it is negative or not finite.
-    """
+    """Raise an E2FashionError for a weight of the regional score that is negative or not finite."""
     if weight is not None and not 0.0 <= weight < math.inf:
         raise E2FashionError(f"region_weight is {weight}; give a number from 0")
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from e2fashion.measuring import identity_of, results_file
-from e2fashion.metrics.bootstrap import bootstrap, interval, weighted_means
+from e2fashion.metrics.bootstrap import bootstrap, estimates, weighted_means
 from e2fashion.metrics.ranking import ranks
 from e2fashion.metrics.retrieval import hits_at, precision_at
 from e2fashion.records import ENCODING, RecordContext, RunIdentity, declare
@@ -149,7 +149,8 @@ def _records(
     values = torch.stack(list(measured.values.values()), dim=1).double()
     queries = len(values)
     means = weighted_means(values, torch.arange(queries), queries)
-    low, high = interval(bootstrap(means, queries, config.resamples, config.seed))
+    averages = {metric: float(values[:, column].mean()) for column, metric in enumerate(measured.values)}
+    drawn = bootstrap(means, queries, config.resamples, config.seed)
     transform = encoder.transform
     if config.views != "first":
         measured.extra["views"] = config.views
@@ -163,9 +164,7 @@ def _records(
         SEARCH.record(
             context,
             metric,
-            float(values[:, column].mean()),
-            float(low[column]),
-            float(high[column]),
+            *estimate,
             protocol=measured.protocol,
             direction="t2i",
             positives=measured.positives,
@@ -173,5 +172,5 @@ def _records(
             candidates=float(len(index)),
             extra={**encoding, **measured.extra},
         )
-        for column, metric in enumerate(measured.values)
+        for metric, estimate in estimates(averages, drawn).items()
     ]

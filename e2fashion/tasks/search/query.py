@@ -124,11 +124,7 @@ def encode_query(
 
 
 def check_text(text: str) -> None:
-    """Refuse a text to search for that is blank.
-
-    Raises:
-        E2FashionError: it is.
-    """
+    """Raise an E2FashionError for a text to search for that is blank."""
     if not text.strip():
         raise E2FashionError("the text of the query is empty: say what to look for")
 

@@ -181,11 +181,7 @@ def create_table(folder: Path, schema: pa.Schema) -> Any:
 
 
 def require_lancedb() -> Any:
-    """The module.
-
-    Raises:
-        E2FashionError: it is not installed.
-    """
+    """The module; an E2FashionError where it is not installed."""
     if find_spec("lancedb") is None:
         raise E2FashionError("an index needs LanceDB. Install it: pip install 'e2fashion[search]'")
     import lancedb

@@ -11,7 +11,7 @@ from e2fashion.published import PublishedRow
 from e2fashion.report import write_tables
 from e2fashion.tables import to_markdown
 from e2fashion.tasks.captioning.measure import ProductCaption, read_captions, save_captions
-from e2fashion.tasks.captioning.products import product_texts, training_tags
+from e2fashion.tasks.captioning.memory import product_texts, training_tags
 from e2fashion.tasks.captioning.tables import (
     caption_table,
     caption_tables,

@@ -4,8 +4,7 @@ import pytest
 import torch
 
 from e2fashion.records import RecordContext
-from e2fashion.tasks.retrieval.breakdown import bounded_groups, frequency_groups, length_groups, recall_by_group
-from e2fashion.tasks.retrieval.rankings import Ranking
+from e2fashion.tasks.retrieval.rankings import Ranking, bounded_groups, frequency_groups, length_groups, recall_by_group
 from e2fashion.types import E2FashionError
 
 CONTEXT = RecordContext(run="run", model="clip", split="val")
