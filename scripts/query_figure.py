@@ -62,7 +62,7 @@ def draw(encoders: Sequence[Encoder], catalogue: Catalogue, options: argparse.Na
     heatmaps = [Heatmap(row.image, row.maps[options.entity], row.selected[options.entity]) for row in picked]
     rows = [replace(row, selected=heatmap) for row, heatmap in zip(rows, heatmaps, strict=True)]
     title = (
-        f"Text queries to {catalogue.path.name}/{options.split}. Yellow: patches that {model.name} reads for "
+        f"Text queries to {catalogue.path.name}/{options.split}. Yellow: patches that {model.name} picks for "
         f"'{options.entity}'. Green: the right product."
     )
     draw_retrieved(rows, options.output, title, dpi=80)

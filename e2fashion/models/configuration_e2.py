@@ -193,6 +193,11 @@ class E2VisionConfig(CLIPVisionConfig):
         """The layers that are followed by a fusion block: none without selection tokens."""
         return tuple(self.fusion_layers or ()) if self.has_tokens else ()
 
+    @property
+    def picks_per_token(self) -> int:
+        """Patches that a token picks in a fusion block: every head its own, except in a mixture of all patches."""
+        return self.patches_per_token * (self.score_heads if self.selection == "hard" else 1)
+
 
 #: What the vision configuration has that CLIP's has not, in its order.
 REGIONAL_FIELDS = tuple(name for name in E2VisionConfig.__annotations__ if name not in CLIPVisionConfig.__annotations__)

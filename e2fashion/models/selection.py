@@ -162,8 +162,8 @@ def join_heads(rows: Tensor, heads: int) -> Tensor:
 
 @dataclass
 class Fusion:
-    """What a fusion block yields: new tokens (B, S, D), the selected patches (B, S, k), of each head best first, -1 for
-    the null patch, and on request the noise-free probabilities (B, S, P) of the patches, the mean over heads."""
+    """What a fusion block yields: new tokens (B, S, D), the patches that they pick (B, S, k), of each head best first,
+    -1 for the null patch, and on request the noise-free probabilities (B, S, P) of the patches, the mean over heads."""
 
     tokens: Tensor
     selected: Tensor
@@ -244,6 +244,11 @@ class FusionBlock(nn.Module):
         """The share of each patch in what a token reads: (B, R, P), of the ``selected`` ones (B, R, k)."""
         return straight_through(selected, scores, self.temperature)
 
+    def picks(self, selected: Tensor, weights: Tensor) -> Tensor:
+        """The patches that a token picks, (B, S, n): those of all its heads, from ``selected`` (B, R, k) and
+        ``weights`` (B, R, P)."""
+        return rearrange(selected, "b (s h) k -> b s (h k)", h=self.heads)
+
     def probabilities(self, scores: Tensor) -> Tensor:
         """How probable each patch is to be read without noise: (B, R, P)."""
         return torch.softmax(scores / self.temperature, dim=-1)
@@ -264,7 +269,9 @@ class FusionBlock(nn.Module):
         clean, count = self._final_scores(tokens, patches), patches.shape[1]
         scores = clean if noise is None else self.with_noise(clean, noise)
         selected = best_patches(scores, self.patches_per_token)
-        read = self._read(self.weights(scores, selected), patches, patches if values is None else values)
+        weights = self.weights(scores, selected)
+        read = self._read(weights, patches, patches if values is None else values)
+        selected = self.picks(selected, weights)
         if self.null_patch is not None:
             selected = selected.where(selected < count, -1)
         probabilities = None
@@ -272,7 +279,6 @@ class FusionBlock(nn.Module):
             of_heads = self.probabilities(clean)[..., :count]
             probabilities = reduce(of_heads, "b (s h) p -> b s p", "mean", h=self.heads)
         read = join_heads(self.value(read), self.heads)
-        selected = rearrange(selected, "b (s h) k -> b s (h k)", h=self.heads)
         return Fusion((read + tokens) / 2, selected, probabilities)
 
     def _read(self, weights: Tensor, patches: Tensor, values: Tensor) -> Tensor:
@@ -331,6 +337,12 @@ class SoftFusion(FusionBlock):
     def weights(self, scores: Tensor, selected: Tensor) -> Tensor:
         """The softmax of the scores."""
         return self.probabilities(scores)
+
+    def picks(self, selected: Tensor, weights: Tensor) -> Tensor:
+        """The patches with the largest part in what a token reads: the mean of its heads' weights."""
+        if self.heads == 1:
+            return selected
+        return best_patches(reduce(weights, "b (s h) p -> b s p", "mean", h=self.heads), self.patches_per_token)
 
 
 class RandomFusion(FusionBlock):

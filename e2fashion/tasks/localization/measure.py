@@ -6,7 +6,6 @@ docs/selection.md defines what is measured. The image is every product's first v
 from __future__ import annotations
 
 import logging
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -131,7 +130,7 @@ def _scores(
     side, tag_embeds, transform = _side(encoder), _TagEmbeds(encoder), encoder.transform
     device = encoder.model.device
     # What a method without tokens may choose as well: as many patches as the entity's tokens select.
-    per_token = math.prod(getattr(encoder.vision_config, name, 1) for name in ("patches_per_token", "score_heads"))
+    per_token = getattr(encoder.vision_config, "picks_per_token", 1)
     counts = [min(entity.tokens * per_token, side * side) for entity in entities]
     batches = region_batches(catalogue, split, entities, transform, side, config.batch_size)
     label = f"selection on {split} of {encoder.name}"
