@@ -30,6 +30,7 @@ def ranks(
     query_ids: Tensor | None = None,
     gallery_ids: Tensor | None = None,
     chunk: int | None = None,
+    item_of: Tensor | None = None,
 ) -> Tensor:
     """1 + the number of non-positives that score at least as high as the query's best positive: (Q,) int64.
 
@@ -38,15 +39,26 @@ def ranks(
     Equal scores count against the model, so that a collapsed encoder ranks last; the positive's score comes from the
     same matrix product as the others. ``chunk`` queries are scored at a time (default: 64 MB).
 
+    ``item_of`` (N,) int64, where an item has several rows of the gallery, numbers the item of each from 0; the best of
+    its rows scores it, and ``gallery_ids`` are of items.
+
     Raises:
         E2FashionError: embeddings that are not finite, incompatible shapes, or a query without a positive.
     """
     check_embeddings(query, gallery)
+    items = len(gallery) if item_of is None else int(item_of.max()) + 1
+    transposed = gallery.float().T
+
+    def scores(rows: slice) -> Tensor:
+        if item_of is None:
+            return query[rows].float() @ transposed
+        at_once = max(1, CHUNK_BYTES // (4 * len(item_of)))
+        return torch.cat([_best_rows(part.float() @ transposed, item_of, items) for part in query[rows].split(at_once)])
+
     with full_precision(query):
-        transposed = gallery.float().T
         return ranks_by(
-            lambda rows: query[rows].float() @ transposed,
-            (len(query), len(gallery)),
+            scores,
+            (len(query), items),
             query_ids,
             gallery_ids,
             query.device,
@@ -110,6 +122,12 @@ def ranks_among(query: Tensor, gallery: Tensor, candidates: Tensor, chunk: int =
             scores.masked_fill_(listed < 0, -torch.inf)
             result[first : first + chunk] = 1 + (scores[:, 1:] >= scores[:, :1]).sum(1)
     return result
+
+
+def _best_rows(scores: Tensor, item_of: Tensor, items: int) -> Tensor:
+    """The best score of every item (Q, items) from those of its rows (Q, N)."""
+    best = scores.new_full((len(scores), items), -torch.inf)
+    return best.scatter_reduce_(1, item_of.expand_as(scores), scores, "amax")
 
 
 class _Positives:

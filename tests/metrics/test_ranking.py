@@ -46,6 +46,24 @@ def test_equals_the_loop_with_ties_and_several_positives(data: st.DataObject) ->
     assert result.tolist() == slow_ranks(query, gallery, query_ids, gallery_ids)
 
 
+@settings(max_examples=60, deadline=None)
+@given(st.data())
+def test_the_best_row_of_an_item_counts(data: st.DataObject) -> None:
+    items = data.draw(st.integers(1, 6))
+    item_of = torch.tensor(data.draw(st.permutations([*range(items), *data.draw(st.lists(st.integers(0, items - 1)))])))
+    item_ids = data.draw(st.lists(st.integers(0, 3), min_size=items, max_size=items))
+    query_ids = data.draw(st.lists(st.sampled_from(item_ids), min_size=1, max_size=9))
+    query, gallery = small_integers(len(query_ids), 3, seed=items), small_integers(len(item_of), 3, seed=items + 1)
+    expected = []
+    for wanted, vector in zip(query_ids, query, strict=True):
+        scores = [max(float(vector @ row) for row in gallery[item_of == item]) for item in range(items)]
+        best = max(score for score, group in zip(scores, item_ids, strict=True) if group == wanted)
+        rivals = [score for score, group in zip(scores, item_ids, strict=True) if group != wanted]
+        expected.append(1 + sum(score >= best for score in rivals))
+    found = ranks(query, gallery, torch.tensor(query_ids), torch.tensor(item_ids), item_of=item_of)
+    assert found.tolist() == expected
+
+
 @settings(max_examples=20, deadline=None)
 @given(order=st.permutations(range(9)), columns=st.permutations(range(9)))
 def test_does_not_depend_on_the_order(order: list[int], columns: list[int]) -> None:

@@ -167,8 +167,8 @@ class IndexEvaluateConfig(OpenIndexConfig):
     """Values of fewer products are no queries: their P@10 could not be 100."""
     region_weight: float | None = None
     """Weight of the tags that queries name, in an index with regions; null: the index's, 0: the global score."""
-    views: Literal["first", "mean"] = "first"
-    """The vector of a product: that of its first view, or the mean."""
+    views: Literal["best", "mean", "first"] = "first"
+    """The vectors of a product that count, as in a search, whose default is ``best``."""
     resamples: int = 1000
     """Bootstrap resamples of the confidence intervals."""
     seed: int = 0

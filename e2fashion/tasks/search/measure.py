@@ -91,9 +91,8 @@ def _by_text(index: ProductIndex, snapshot: Snapshot, config: IndexEvaluateConfi
     distinct = {text: number for number, text in enumerate(dict.fromkeys(texts))}
     group = torch.tensor([distinct[text] for text in texts])
     query = index.embed_queries(list(distinct), config.region_weight)[group]
-    gallery = snapshot.gallery(config.views)[0][:, : query.shape[1]]
     kinds = {"product": torch.arange(len(texts)), "text": group}
-    return [_Measured(BY_TEXT, kind, _of_ranks(ranks(query, gallery, ids, ids))) for kind, ids in kinds.items()]
+    return [_Measured(BY_TEXT, kind, _by_rank(query, snapshot, config, ids, ids)) for kind, ids in kinds.items()]
 
 
 def _by_tag(index: ProductIndex, snapshot: Snapshot, column: str, config: IndexEvaluateConfig) -> _Measured:
@@ -112,8 +111,7 @@ def _by_tag(index: ProductIndex, snapshot: Snapshot, column: str, config: IndexE
     rows = snapshot.nearest(query, Conditions(), max(TOP_K), config.views)[1]
     relevant = ids[snapshot.product_of[rows]] == torch.arange(len(values))[:, None]
     measured = {f"P@{k}": precision_at(relevant, k) for k in TOP_K}
-    gallery = snapshot.gallery(config.views)[0][:, : query.shape[1]]
-    measured |= _of_ranks(ranks(query, gallery, torch.arange(len(values)), ids))
+    measured |= _by_rank(query, snapshot, config, torch.arange(len(values)), ids)
     extra = {
         "entity": column,
         "templates": config.template,
@@ -124,7 +122,13 @@ def _by_tag(index: ProductIndex, snapshot: Snapshot, column: str, config: IndexE
     return _Measured(BY_TAG, column, measured, extra)
 
 
-def _of_ranks(found: Tensor) -> dict[str, Tensor]:
+def _by_rank(
+    query: Tensor, snapshot: Snapshot, config: IndexEvaluateConfig, query_ids: Tensor, product_ids: Tensor
+) -> dict[str, Tensor]:
+    """Measures (Q,) of the rank of each query's best right product, scored by the views that a search would take."""
+    gallery, rows = snapshot.gallery(config.views)
+    item_of = snapshot.product_of[rows] if len(rows) > len(snapshot) else None
+    found = ranks(query, gallery[:, : query.shape[1]], query_ids, product_ids, item_of=item_of)
     return {f"hits@{k}": hits_at(found, k) for k in TOP_K} | {"MRR": found.double().reciprocal()}
 
 

@@ -12,7 +12,8 @@ COLUMNS = {
     BY_TEXT: ("hits@1", "hits@5", "hits@10", "MRR"),
     BY_TAG: ("P@1", "P@5", "P@10", "hits@1", "hits@10", "MRR"),
 }
-WEIGHT = "region_score_weight"
+WEIGHT, TEXT_WEIGHT = "region_score_weight", "text_weight"
+VIEWS = {"best": "the view that fits best", "mean": "the mean of its views"}
 
 
 def search_tables(records: Sequence[ResultRecord]) -> list[Table]:
@@ -21,7 +22,7 @@ def search_tables(records: Sequence[ResultRecord]) -> list[Table]:
         records,
         lambda one: (
             *(one.protocol, one.positives, one.split, one.data_fingerprint),
-            *(str(one.extra.get(key)) for key in ("templates", WEIGHT)),
+            *(str(one.extra.get(key)) for key in ("templates", WEIGHT, "views", TEXT_WEIGHT)),
         ),
     )
     return [_table(group) for group in kinds.values()]
@@ -46,6 +47,10 @@ def _caption(records: Sequence[ResultRecord]) -> str:
     where = f"{first.candidates:,.0f} products" + (f" of {first.split}" if first.split else "")
     if WEIGHT in first.extra:
         where += f" under the regional score (weight {first.extra[WEIGHT]:g})"
+    if "views" in first.extra:
+        where += f", each by {VIEWS[first.extra['views']]}"
+    if TEXT_WEIGHT in first.extra:
+        where += f", with texts of weight {first.extra[TEXT_WEIGHT]:g} in their vectors"
     if first.protocol == BY_TEXT:
         right = {"product": "the same product", "text": "any product with the same text"}.get(
             first.positives, first.positives

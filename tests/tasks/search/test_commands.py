@@ -2,6 +2,7 @@
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -156,6 +157,44 @@ def test_search_is_measured(workspace: Path, index: ProductIndex, capsys: pytest
     assert found.queries == len(right)
     assert next(table for table in search_tables(records) if "P@1" in table.header).rows
     run(capsys, "report", str(output))
+
+
+@pytest.mark.parametrize("views", ["best", "mean", "first"])
+def test_what_is_measured_is_what_a_search_with_these_views_finds(index: ProductIndex, views: Any) -> None:
+    config = IndexEvaluateConfig(columns=["sub_category"], min_products=2, views=views, resamples=2)
+    records = measure_search(index, config)
+    assert {record.extra.get("views", "first") for record in records} == {views}
+    snapshot = index.snapshot()
+    assert len(snapshot.row_ids) == 2 * len(index)
+    brands, categories = snapshot.column("brand"), snapshot.column("sub_category")
+    template = index.checked_encoder().template
+    texts = [
+        template.render({"brand": brand}, description)
+        for brand, description in zip(brands, snapshot.column("description"), strict=True)
+    ]
+
+    def measured(texts: list[str], right_of: list[set[str]]) -> dict[str, float]:
+        ranks = []
+        for text, right in zip(texts, right_of, strict=True):
+            hits = index.search(text, views=views, top=len(index))
+            best = max(hit.score for hit in hits if hit.product_id in right)
+            ranks.append(1 + sum(hit.score >= best and hit.product_id not in right for hit in hits))
+        shares = {f"hits@{k}": 100 * np.mean([rank <= k for rank in ranks]) for k in (1, 5, 10)}
+        return shares | {"MRR": np.mean([1 / rank for rank in ranks])}
+
+    named = {
+        value: {id for id, other in zip(index.product_ids, categories, strict=True) if other == value}
+        for value in _values(index)
+    }
+    by_kind = {
+        "product": measured(texts, [{product} for product in index.product_ids]),
+        "sub_category": measured(list(named), list(named.values())),
+    }
+    for kind, expected in by_kind.items():
+        found = {one.metric: one.value for one in records if one.positives == kind and not one.metric.startswith("P@")}
+        assert found == pytest.approx(expected)
+    tables = search_tables([*records, *measure_search(index, IndexEvaluateConfig(resamples=2, views="mean"))])
+    assert len(tables) == (5 if views != "mean" else 3), "views share no cell"
 
 
 def _values(index: ProductIndex) -> list[str]:
