@@ -18,7 +18,7 @@ from e2fashion.disk import file_name, stored_as, write_text
 from e2fashion.embedding import EmbeddedSplit, evaluating
 from e2fashion.encoder import Encoder
 from e2fashion.escape import markdown, markdown_code
-from e2fashion.figures import Heatmap, ImageArray, RetrievedRow, SelectionRow, draw_retrieved, draw_selection
+from e2fashion.figures import Heatmap, RetrievedRow, SelectionRow, draw_retrieved, draw_selection
 from e2fashion.records import REMEDY, RecordContext, append_records, read_records, settings_of
 from e2fashion.run_folder import RunFolder
 from e2fashion.tables import Table, to_markdown, without_repeats
@@ -34,9 +34,10 @@ from e2fashion.tasks.retrieval.rankings import RETRIEVAL, compare_rankings
 from e2fashion.tasks.retrieval.tables import compared_metric, difference_table, retrieval_table
 from e2fashion.tasks.search.tables import search_tables
 from e2fashion.training.samples import (
+    BestImages,
     Subjects,
     best_images,
-    first_view,
+    retrieved_of,
     selections_of,
     some_of,
     subjects_of,
@@ -213,21 +214,8 @@ def retrieved_rows(
         embedded = [embed_catalogue(encoder, catalogue, split, progress=progress) for encoder in encoders]
     rows = CatalogueRows(catalogue.split(split), (), encoders[0].template, encoders[0].transform)
     chosen = some_of(rows.product_count, queries)
-    retrieved = [_best_images(item, chosen) for item in embedded]
-    result = []
-    for index, product in enumerate(chosen):
-        result.append(
-            RetrievedRow(
-                text=rows.text(int(rows.product_starts[product])),
-                truth=_image(rows, product),
-                retrieved={
-                    encoder.name: [(_image(rows, other), right) for other, right in best[index][0]]
-                    for encoder, best in zip(encoders, retrieved, strict=True)
-                },
-                rank={encoder.name: best[index][1] for encoder, best in zip(encoders, retrieved, strict=True)},
-            )
-        )
-    return result
+    best = {encoder.name: _best_images(item, chosen) for encoder, item in zip(encoders, embedded, strict=True)}
+    return retrieved_of(rows, list(map(int, rows.product_starts)), chosen, best)
 
 
 def selection_rows(
@@ -251,8 +239,7 @@ def _subjects(encoder: Encoder, catalogue: Catalogue, split: str, products: int)
     """Random products of a split (seed 0)."""
     columns = [entity.column for entity in encoder.entities]
     rows = CatalogueRows(catalogue.split(split), columns, encoder.template, encoder.transform)
-    chosen = some_of(rows.product_count, products)
-    return subjects_of(rows, catalogue.split(split), encoder.entities, chosen)
+    return subjects_of(rows, catalogue.split(split), encoder.entities, products)
 
 
 def attention_heatmaps(encoder: Encoder, images: Sequence[torch.Tensor]) -> list[Heatmap]:
@@ -268,16 +255,12 @@ def attention_heatmaps(encoder: Encoder, images: Sequence[torch.Tensor]) -> list
     ]
 
 
-def _best_images(embedded: EmbeddedSplit, queries: Sequence[int]) -> list[tuple[list[tuple[int, bool]], int]]:
+def _best_images(embedded: EmbeddedSplit, queries: Sequence[int]) -> list[BestImages]:
     """:func:`best_images` for these products' first texts among the first images of all products."""
     images, texts = embedded.first_images, embedded.first_texts
     group = embedded.text_group[texts]
     query_embeds = embedded.text_embeds[texts[list(queries)]]
     return best_images(embedded.image_embeds[images], query_embeds, group, group[list(queries)])
-
-
-def _image(rows: CatalogueRows, product: int) -> ImageArray:
-    return first_view(rows, int(rows.product_starts[product]))
 
 
 def keep_records(results: Path, records: Sequence[ResultRecord], model: str = "") -> str:

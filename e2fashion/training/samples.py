@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 import pytorch_lightning as pl
@@ -34,6 +34,9 @@ if TYPE_CHECKING:
 SHOWN = 5
 #: Products in the figures of an epoch, and their resolution, which is low because they are drawn often.
 SAMPLES, SAMPLE_DPI = 3, 80
+
+BestImages: TypeAlias = tuple[list[tuple[int, bool]], int]
+"""A text's top images with whether they are relevant, and the rank of the first relevant one."""
 
 
 @dataclass(frozen=True)
@@ -110,11 +113,12 @@ def some_of(total: int, wanted: int) -> list[int]:
     return sorted(int(product) for product in drawn)
 
 
-def subjects_of(
-    rows: CatalogueRows, split: datasets.Dataset, entities: Sequence[Entity], products: Sequence[int]
-) -> Subjects:
-    """The ``products`` of ``rows``, whose first entity columns are those of ``entities``; ``split`` has the regions."""
-    starts = [int(rows.product_starts[product]) for product in products]
+def subjects_of(rows: CatalogueRows, split: datasets.Dataset, entities: Sequence[Entity], number: int) -> Subjects:
+    """A ``number`` of products (seed 0) of ``rows``, whose first columns are those of ``entities``.
+
+    ``split`` has their regions.
+    """
+    starts = [int(rows.product_starts[product]) for product in some_of(rows.product_count, number)]
     images = [rows.image(row) for row in starts]
     regions = split[REGIONS_COLUMN] if REGIONS_COLUMN in split.column_names else None
     tags, boxes = [], []
@@ -163,9 +167,7 @@ def _rows_of(
     return result
 
 
-def best_images(
-    image_embeds: Tensor, text_embeds: Tensor, image_group: Tensor, text_group: Tensor
-) -> list[tuple[list[tuple[int, bool]], int]]:
+def best_images(image_embeds: Tensor, text_embeds: Tensor, image_group: Tensor, text_group: Tensor) -> list[BestImages]:
     """Per text its top images with whether they are relevant, and the rank of the first relevant one.
 
     Embeddings (M, C) and (Q, C), or tokens (M, P, C) and (Q, L, C); equal group ids (M,) and (Q,) match.
@@ -180,9 +182,28 @@ def best_images(
     return result
 
 
-def first_view(rows: CatalogueRows, row: int) -> ImageArray:
-    """The square of a row as an array (S, S, 3)."""
-    return as_array(rows.transform(rows.image(row)))
+def retrieved_of(
+    rows: CatalogueRows, starts: Sequence[int], chosen: Sequence[int], best: Mapping[str, Sequence[BestImages]]
+) -> list[RetrievedRow]:
+    """What each model retrieves for the texts of the ``chosen`` products, see :func:`best_images`.
+
+    ``starts`` has the row of every product's first view, ``best`` the results for the texts by model.
+    """
+
+    def image(product: int) -> ImageArray:
+        return as_array(rows.transform(rows.image(starts[product])))
+
+    return [
+        RetrievedRow(
+            text=rows.text(starts[product]),
+            truth=image(product),
+            retrieved={
+                name: [(image(other), right) for other, right in found[query][0]] for name, found in best.items()
+            },
+            rank={name: found[query][1] for name, found in best.items()},
+        )
+        for query, product in enumerate(chosen)
+    ]
 
 
 class SampleSheets:
@@ -215,24 +236,14 @@ class SampleSheets:
         """The top images among the embedded products for the texts of a few of them."""
         chosen = some_of(len(seen.product_ids), SAMPLES)
         group = seen.text_group
-        retrieved = best_images(seen.image_embeds, seen.text_embeds[chosen], group, group[chosen])
+        best = best_images(seen.image_embeds, seen.text_embeds[chosen], group, group[chosen])
         starts = [self.starts[product_id] for product_id in seen.product_ids]
-        name = self.encoder.name
-        return [
-            RetrievedRow(
-                text=self.rows.text(starts[product]),
-                truth=first_view(self.rows, starts[product]),
-                retrieved={name: [(first_view(self.rows, starts[other]), right) for other, right in best]},
-                rank={name: rank},
-            )
-            for product, (best, rank) in zip(chosen, retrieved, strict=True)
-        ]
+        return retrieved_of(self.rows, starts, chosen, {self.encoder.name: best})
 
     @cached_property
     def subjects(self) -> Subjects:
         """The products whose selected patches are shown."""
-        products = some_of(self.rows.product_count, SAMPLES)
-        return subjects_of(self.rows, self.split, self.encoder.entities, products)
+        return subjects_of(self.rows, self.split, self.encoder.entities, SAMPLES)
 
     @cached_property
     def starts(self) -> dict[str, int]:
