@@ -33,7 +33,7 @@ from e2fashion.tasks.serving.bodies import (
 )
 from e2fashion.tasks.serving.config import KEY_VARIABLE, ServeConfig
 from e2fashion.tasks.serving.guards import BodyLimit, Metrics, Observed, error_response
-from e2fashion.tasks.serving.work import Answer, Work
+from e2fashion.tasks.serving.worker import Answer, Work
 
 PAGE = Path(__file__).parent / "page"
 #: The page may load nothing and send nothing anywhere else.

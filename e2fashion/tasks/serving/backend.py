@@ -36,7 +36,7 @@ from e2fashion.tasks.search.index import ProductIndex, open_index
 from e2fashion.tasks.search.recommend import recommend
 from e2fashion.tasks.search.snapshot import Hit
 from e2fashion.tasks.serving.config import ServeConfig
-from e2fashion.tasks.serving.work import Answer, Work
+from e2fashion.tasks.serving.worker import Answer, Work
 from e2fashion.types import E2FashionError
 
 logger = logging.getLogger(__name__)

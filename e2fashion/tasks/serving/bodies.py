@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal, TypeAlias
 from pydantic import BaseModel, ConfigDict, Field
 
 from e2fashion.tasks.serving.config import ServeConfig
-from e2fashion.tasks.serving.work import Work
+from e2fashion.tasks.serving.worker import Work
 
 DATA_URI = "data:image/"
 #: Longest list of labels or templates.

@@ -8,7 +8,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from e2fashion.tasks.serving.work import Answer, Work
+from e2fashion.tasks.serving.worker import Answer, Work
 
 DRAINED = 8
 """A body of up to so many limits is read, and forgotten, before its refusal: a client hears it only after sending."""
