@@ -9,7 +9,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.parallel import DistributedDataParallel
 
-from e2fashion.losses import ContrastiveLoss, TokenContrast
+from e2fashion.losses.contrastive import ContrastiveLoss
+from e2fashion.losses.filip import TokenContrast
 
 ENTITIES = ("brand", "season")
 PRODUCTS = 7

@@ -7,7 +7,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from e2fashion.losses import ContrastiveLoss, TokenContrast, info_nce, token_info_nce
+from e2fashion.losses.contrastive import ContrastiveLoss
+from e2fashion.losses.filip import TokenContrast, token_info_nce
+from e2fashion.losses.functional import info_nce
 from e2fashion.similarity import most_active
 from e2fashion.types import E2FashionError
 

@@ -12,7 +12,9 @@ from torch import Tensor
 from torch.nn import functional as F
 from transformers import SiglipConfig, SiglipModel
 
-from e2fashion.losses import ContrastiveLoss, TokenContrast, sigmoid_share, token_info_nce
+from e2fashion.losses.contrastive import ContrastiveLoss
+from e2fashion.losses.filip import TokenContrast, token_info_nce
+from e2fashion.losses.functional import sigmoid_share
 from tests.losses.members import members
 
 SCALE, BIAS = torch.tensor(1.0), torch.tensor(-2.0)

@@ -11,8 +11,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from e2fashion.config import load_config
-from e2fashion.losses import ContrastiveLoss, WeightedTerm
-from e2fashion.losses.terms import LOSS_TERMS
+from e2fashion.losses.contrastive import ContrastiveLoss
+from e2fashion.losses.terms import LOSS_TERMS, WeightedTerm
 from e2fashion.models import E2Output
 from e2fashion.training import build
 from e2fashion.training.config import RunConfig

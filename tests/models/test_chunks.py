@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from e2fashion.losses import ContrastiveLoss, TokenContrast
+from e2fashion.losses.contrastive import ContrastiveLoss
+from e2fashion.losses.filip import TokenContrast
 from e2fashion.models import E2Config, E2Model, E2VisionConfig
 from e2fashion.models.chunks import embed_in_chunks
 from e2fashion.models.from_clip import JOINT_OPTIONS
