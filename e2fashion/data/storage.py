@@ -99,7 +99,6 @@ class Spool:
     def __init__(self, folder: Path, features: Features) -> None:
         self.features = features
         self._files = ArrowFiles(folder, features.arrow_schema)
-        self._rows_per_file: list[int] = []
 
     def add(self, row: CheckedRow) -> None:
         """Append one row."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any, TypeAlias, get_args
 
 import torch
@@ -115,7 +115,7 @@ def rewriters(protected: Sequence[str] = (), language_model: Rewriter | None = N
             return Rewriting(question.caption)
         text, trace = rewrite_slots(question.caption, question.instruction, question.tags, protected)
         # An empty text, of which everything was deleted, cannot be searched.
-        return Rewriting(text or question.instruction, not trace.understood or not text, trace.as_dict())
+        return Rewriting(text or question.instruction, not trace.understood or not text, asdict(trace))
 
     def each(rewrite: Callable[[Question], Rewriting]) -> Rewriter:
         return lambda questions: [rewrite(question) for question in questions]

@@ -7,9 +7,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from functools import cache
-from typing import Any
 
 from e2fashion.tasks.composed.vocabulary import (
     CLAUSE_ENDS,
@@ -214,10 +213,6 @@ class Trace:
     moved: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = field(default_factory=dict)
     left_over: str = ""
     understood: bool = True
-
-    def as_dict(self) -> dict[str, Any]:
-        """Plain values, for JSON."""
-        return asdict(self)
 
 
 def rewrite_slots(
