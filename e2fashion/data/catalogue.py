@@ -25,7 +25,8 @@ class Manifest:
 
     ``source`` holds the source's name and options, ``settings`` those of the preparation, ``request`` a hash of
     both and of the source's tables: the same request is not prepared twice. ``splits`` counts images and products
-    per split, ``skipped`` the rows left out by reason. ``fingerprint`` is a SHA-256 over the content alone (order,
+    per split, ``shards`` the products in each of its files (none in a catalogue that an earlier version wrote),
+    ``skipped`` the rows left out by reason. ``fingerprint`` is a SHA-256 over the content alone (order,
     ids, bytes, texts, tags, splits): equal on every machine, whatever the paths. ``files`` lists the other files of
     the folder with size and checksum; empty in a catalogue that an earlier version wrote.
     """
@@ -45,6 +46,7 @@ class Manifest:
     format_version: int = FORMAT_VERSION
     files: dict[str, dict[str, Any]] = field(default_factory=dict)
     number_columns: list[str] = field(default_factory=list)
+    shards: dict[str, list[int]] = field(default_factory=dict)
 
     def save(self, folder: Path) -> None:
         """Write the manifest into ``folder``, sealed against changes."""

@@ -7,12 +7,14 @@ from typing import TYPE_CHECKING
 
 import pytorch_lightning as pl
 import torch
+from torch.utils.data import Dataset
 from transformers import PreTrainedTokenizerBase
 
 from e2fashion.data.augment import Augmentation
-from e2fashion.data.dataset import CatalogueRows, ImageCache, ProductDataset, ViewDataset
+from e2fashion.data.dataset import CatalogueRows, ImageCache, Item, ProductDataset, ViewDataset
 from e2fashion.data.loader import Collator, EpochSampler, ResumableLoader
 from e2fashion.data.long_text import TextCounts
+from e2fashion.data.stream import Stream, StreamDataset, StreamSampler
 from e2fashion.data.text import TextTemplate
 from e2fashion.data.transforms import ImageTransform
 from e2fashion.types import TextOverflow
@@ -41,6 +43,8 @@ class CatalogueDataModule(pl.LightningDataModule):
         cache_gb: memory for resized pictures, per training process and shared by all its splits.
         flip, crop_scale: see :class:`~e2fashion.data.augment.Augmentation`.
         seed: of order, views and augmentation.
+        stream: the training products, in place of the catalogue's split ``train``.
+        shuffle_buffer, open_files: see :class:`~e2fashion.data.stream.StreamSampler`.
     """
 
     def __init__(
@@ -59,6 +63,9 @@ class CatalogueDataModule(pl.LightningDataModule):
         crop_scale: float = 1.0,
         seed: int = 0,
         overflow: TextOverflow = "truncate",
+        stream: Stream | None = None,
+        shuffle_buffer: int = 4096,
+        open_files: int = 8,
     ) -> None:
         super().__init__()
         self.catalogue = catalogue
@@ -68,6 +75,9 @@ class CatalogueDataModule(pl.LightningDataModule):
         self.batch_size = batch_size
         self.evaluation_batch_size = evaluation_batch_size
         self.workers = workers
+        self.stream = stream
+        self.shuffle_buffer = shuffle_buffer
+        self.open_files = open_files
         self.seed = seed
         self.augmentation = Augmentation(seed=seed, flip=flip, crop_scale=crop_scale)
         self.collate = Collator(tokenizer, context_length, len(self.entity_columns), overflow)
@@ -109,6 +119,8 @@ class CatalogueDataModule(pl.LightningDataModule):
         return self.collate.fit.count(list(placed), list(placed.values()), stretched_from)
 
     def _loader(self, split: str, train: bool, views: bool, shared_out: bool) -> ResumableLoader:
+        if train and self.stream is not None:
+            return self._stream_loader(self.stream)
         rows = self.rows(split)
         augmentation = self.augmentation if train else None
         # A crop differs in every epoch: nothing to keep.
@@ -125,6 +137,15 @@ class CatalogueDataModule(pl.LightningDataModule):
             drop_last=train,
             even=train,
         )
+        return self._resumable(dataset, sampler, train)
+
+    def _stream_loader(self, stream: Stream) -> ResumableLoader:
+        dataset = StreamDataset(self.entity_columns, self.template, self.transform, self.augmentation)
+        sizes = self.batch_size, self.shuffle_buffer, self.open_files
+        sampler = StreamSampler(stream, dataset.columns, self.augmentation, *sizes, *self._place())
+        return self._resumable(dataset, sampler, True)
+
+    def _resumable(self, dataset: Dataset[Item], sampler: EpochSampler, train: bool) -> ResumableLoader:
         return ResumableLoader(
             dataset,
             sampler,

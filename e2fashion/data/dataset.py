@@ -5,6 +5,7 @@ from __future__ import annotations
 import mmap
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, TypeAlias
 
 import datasets
@@ -98,7 +99,7 @@ class CatalogueRows:
         transform: what makes an image a square.
 
     Raises:
-        E2FashionError: the rows of a product are not contiguous, or a column is missing.
+        E2FashionError: a column is missing.
     """
 
     def __init__(
@@ -120,10 +121,18 @@ class CatalogueRows:
         self._images = split.select_columns(["image"])
         # Arrow, not Python strings: compact, and forked workers do not copy it by counting references.
         self._texts: pa.Table = split.select_columns(needed).with_format("arrow")[:].combine_chunks()
-        self.product_starts = _starts_of_runs(self._texts["product_id"])
 
     def __len__(self) -> int:
         return len(self._texts)
+
+    @cached_property
+    def product_starts(self) -> np.ndarray:
+        """Where each product's rows begin, and the number of rows at the end: int64 (products + 1,).
+
+        Raises:
+            E2FashionError: the rows of a product are not contiguous.
+        """
+        return _starts_of_runs(self._texts["product_id"])
 
     @property
     def product_count(self) -> int:
@@ -233,7 +242,10 @@ class ProductDataset(Dataset[Item]):
         product, epoch = (index, 0) if isinstance(index, int) else index
         if not 0 <= product < len(self):
             raise IndexError(f"product {product} of {len(self)}")
-        row = self.row(product, epoch)
+        return self.item(self.row(product, epoch), epoch)
+
+    def item(self, row: int, epoch: int) -> Item:
+        """A row as it is shown in an epoch."""
         if self.augmentation is None:
             return self._views[row]
         key = self.rows.product_id(row)
@@ -246,7 +258,6 @@ class ProductDataset(Dataset[Item]):
 
 
 def _starts_of_runs(product_ids: pa.ChunkedArray) -> np.ndarray:
-    """Where each product's rows begin, and the number of rows at the end: int64 (products + 1,)."""
     runs = pa.compute.run_end_encode(product_ids.combine_chunks())
     ends = runs.run_ends.to_numpy(zero_copy_only=False).astype(np.int64)
     if len(pa.compute.unique(runs.values)) != len(ends):

@@ -17,6 +17,9 @@ from e2fashion.data.long_text import Span, TextFitter, pad_ids
 from e2fashion.data.text import ABSENT_ID, stable_id
 from e2fashion.types import Batch, E2FashionError, TextOverflow
 
+#: Texts whose tokens are kept in memory, about 0.5 GB.
+MOST_KEPT_TEXTS = 1_000_000
+
 
 class Collator:
     """Joins items into a :class:`~e2fashion.types.Batch`.
@@ -44,7 +47,7 @@ class Collator:
             raise E2FashionError("The tokenizer has no pad token. Set tokenizer.pad_token (CLIP: the end token).")
         self.fit = fit
         self.entities = entities
-        # int32 arrays: a quarter of a list of integers, and each text is tokenized once in a run.
+        # int32 arrays: a quarter of a list of integers. Each text is tokenized once in a run, if they are not too many.
         self._token_ids: dict[tuple[str, Span], np.ndarray] = {}
 
     def __call__(self, items: Sequence[Item]) -> Batch:
@@ -84,6 +87,8 @@ class Collator:
         ``spans`` are the ranges of the descriptions in their texts (None: each is one).
         """
         wanted = list(zip(texts, spans or [None] * len(texts), strict=True))
+        if len(self._token_ids) > MOST_KEPT_TEXTS:
+            self._token_ids.clear()
         if unknown := [key for key in dict.fromkeys(wanted) if key not in self._token_ids]:
             fitted = self.fit([text for text, _ in unknown], [span for _, span in unknown])
             for key, text in zip(unknown, fitted, strict=True):
@@ -172,9 +177,14 @@ class EpochSampler(Sampler[list[tuple[int, int]]]):
         """All indices in the order of an epoch, the same on every rank."""
         if not self.shuffle:
             return list(range(self.length))
-        digest = hashlib.blake2b(f"order/{self.seed}/{epoch}".encode(), digest_size=8).digest()
-        generator = torch.Generator().manual_seed(int.from_bytes(digest, "little") >> 1)
-        return torch.randperm(self.length, generator=generator).tolist()
+        return permutation(self.length, f"order/{self.seed}/{epoch}")
+
+
+def permutation(length: int, key: str) -> list[int]:
+    """The numbers below ``length`` in an order that depends on the ``key`` alone."""
+    digest = hashlib.blake2b(key.encode(), digest_size=8).digest()
+    generator = torch.Generator().manual_seed(int.from_bytes(digest, "little") >> 1)
+    return torch.randperm(length, generator=generator).tolist()
 
 
 def _share(members: list[int], rank: int, world_size: int) -> list[int]:

@@ -119,7 +119,7 @@ def prepare_catalogue(
         for note in notes:
             logger.info(note)
         features = catalogue_features(tags, gathered.with_regions, config.numbers)
-        counts, fingerprint = _write_splits(
+        counts, shards, fingerprint = _write_splits(
             folder, features, spool, numbers.signs(), gathered.kept, assignment.splits, progress
         )
         (folder / "spool").rmdir()
@@ -130,6 +130,7 @@ def prepare_catalogue(
             settings=settings,
             request=request,
             splits=counts,
+            shards=shards,
             tag_columns=tags,
             number_columns=list(config.numbers),
             columns=list(features),
@@ -244,11 +245,11 @@ def _write_splits(
     kept: list[_Kept],
     splits: list[Split],
     progress: bool,
-) -> tuple[dict[str, dict[str, int]], str]:
+) -> tuple[dict[str, dict[str, int]], dict[str, list[int]], str]:
     """Write every row into its split: products as they first appear, views in ascending order.
 
-    ``signs`` are the decimal signs of the columns that become numbers. Returns images and products per split, and the
-    fingerprint of the whole.
+    ``signs`` are the decimal signs of the columns that become numbers. Returns images and products per split, products
+    per file of each split, and the fingerprint of the whole.
     """
     position: dict[str, int] = {}
     for row in kept:
@@ -264,13 +265,14 @@ def _write_splits(
         folders[split].add(batch)
         _digest_row(digests[split].update, batch.to_pylist()[0])
     counts: dict[str, dict[str, int]] = {}
+    shards: dict[str, list[int]] = {}
     whole = hashlib.sha256(f"format {FORMAT_VERSION}".encode())
     for split in present:
         products = {row.keys.product_id for row, given in zip(kept, splits, strict=True) if given == split}
         counts[split] = {"images": splits.count(split), "products": len(products)}
-        folders[split].close(split, digests[split].hexdigest())
+        shards[split] = folders[split].close(split, digests[split].hexdigest())
         whole.update(f"{split} {digests[split].hexdigest()}".encode())
-    return counts, whole.hexdigest()
+    return counts, shards, whole.hexdigest()
 
 
 def _digest_row(update: Callable[[bytes], object], row: dict[str, Any]) -> None:

@@ -63,8 +63,10 @@ class ArrowFiles:
         self._waiting_rows = 0
         self._waiting_bytes = 0
 
-    def add(self, batch: pa.RecordBatch) -> None:
-        """Append the rows of ``batch``."""
+    def add(self, batch: pa.RecordBatch, may_begin: bool = True) -> None:
+        """Append the rows of ``batch``, as the first ones of a new file only if they ``may_begin`` one."""
+        if may_begin and self._written_bytes >= FILE_BYTES:
+            self.close()
         self._batches.append(batch)
         self._waiting_rows += batch.num_rows
         self._waiting_bytes += batch.nbytes
@@ -82,8 +84,6 @@ class ArrowFiles:
         self._writer.write_table(table)
         self._written_bytes += self._waiting_bytes
         self._batches, self._waiting_rows, self._waiting_bytes = [], 0, 0
-        if self._written_bytes >= FILE_BYTES:
-            self.close()
 
     def close(self) -> None:
         """End the current file."""
@@ -145,21 +145,30 @@ def _row_places(files: Iterable[Path]) -> Iterator[tuple[int, int, int]]:
 
 
 class SplitFolder:
-    """Writes one split as a folder that ``datasets.load_from_disk`` maps into memory."""
+    """Writes one split as a folder that ``datasets.load_from_disk`` maps into memory.
+
+    All rows of a product, which come one after another, are in the same file.
+    """
 
     def __init__(self, folder: Path, features: Features) -> None:
         self.folder, self.features = folder, features
         self._files = ArrowFiles(folder, features.arrow_schema)
+        self._last: str | None = None
 
     def add(self, row: pa.RecordBatch) -> None:
         """Append one row."""
-        self._files.add(row)
+        product = row.column("product_id")[0].as_py()
+        self._files.add(row, may_begin=product != self._last)
+        self._last = product
 
-    def close(self, split: Split, fingerprint: str) -> None:
-        """Finish the files and describe them as ``save_to_disk`` does."""
+    def close(self, split: Split, fingerprint: str) -> list[int]:
+        """Finish the files and describe them as ``save_to_disk`` does; returns the number of products in each."""
         self._files.close()
-        total = len(self._files.files)
-        names = [f"data-{number:05d}-of-{total:05d}.arrow" for number in range(total)]
+        products = [
+            len({product for batch in _read_batches(file) for product in batch.column("product_id").to_pylist()})
+            for file in self._files.files
+        ]
+        names = shard_names(len(products))
         for file, name in zip(self._files.files, names, strict=True):
             file.rename(self.folder / name)
         state: dict[str, Any] = {
@@ -173,3 +182,9 @@ class SplitFolder:
         }
         (self.folder / "state.json").write_text(json.dumps(state, indent=2), encoding="utf-8")
         DatasetInfo(features=self.features).write_to_directory(str(self.folder))
+        return products
+
+
+def shard_names(total: int) -> list[str]:
+    """Names of the files of a split, in order."""
+    return [f"data-{number:05d}-of-{total:05d}.arrow" for number in range(total)]

@@ -16,6 +16,7 @@ from e2fashion.arithmetic import Choice, build_device, resolve_attention, resolv
 from e2fashion.config import options_for
 from e2fashion.data.catalogue import Catalogue
 from e2fashion.data.datamodule import CatalogueDataModule
+from e2fashion.data.stream import Stream, open_stream
 from e2fashion.data.text import DESCRIPTION, TextTemplate
 from e2fashion.data.transforms import CLIP_MEAN, CLIP_STD, ImageTransform
 from e2fashion.losses.contrastive import ContrastiveLoss
@@ -114,9 +115,10 @@ def build_transform(config: RunConfig) -> ImageTransform:
 
 def training_texts(config: RunConfig, catalogue: Catalogue, template: TextTemplate) -> Iterator[str]:
     """The texts to train a tokenizer on: text and tags of every training product, in order."""
-    entities = {entity.column for entity in (*build_entities(config.model), *build_text_entities(config.model))}
-    columns = sorted({*template.columns, *entities} - {DESCRIPTION})
-    rows = catalogue.split("train").select_columns([DESCRIPTION, *columns])
+    columns = sorted({*template.columns, *entity_columns(config.model)} - {DESCRIPTION})
+    stream = build_stream(config, template)
+    read = [DESCRIPTION, *columns]
+    rows = stream.texts(read) if stream is not None else catalogue.split("train").select_columns(read)
     for row in rows:
         tags = {column: row[column] for column in columns}
         yield template.render(tags, row[DESCRIPTION])
@@ -223,6 +225,34 @@ def _new_model(config: RunConfig, tokenizer: PreTrainedTokenizerBase) -> E2Model
     return E2Model(built)
 
 
+def build_stream(config: RunConfig, template: TextTemplate) -> Stream | None:
+    """The catalogues that are streamed, if any.
+
+    Raises:
+        E2FashionError: one of them cannot be streamed, or lacks a column that is read, or there are too few products.
+    """
+    if not config.stream:
+        return None
+    stream = open_stream(*config.stream)
+    for part, columns in stream.columns.items():
+        for column in (*template.columns, *entity_columns(config.model)):
+            if column not in columns:
+                raise E2FashionError(
+                    f"stream: {part} lacks the column '{column}', which model.entities or text.template names. Its "
+                    f"columns: {', '.join(columns)}."
+                )
+    if len(stream) < (step := config.loader.batch_size * config.processes):
+        raise E2FashionError(
+            f"stream: it has {len(stream):,} products, and a step takes {step:,}. Lower loader.batch_size."
+        )
+    return stream
+
+
+def entity_columns(config: ModelConfig) -> list[str]:
+    """The column of each entity, and of each tag that joins the text's feature."""
+    return [entity.column for entity in (*build_entities(config), *build_text_entities(config))]
+
+
 def build_datamodule(
     config: RunConfig,
     catalogue: Catalogue,
@@ -236,9 +266,7 @@ def build_datamodule(
         template=template,
         transform=transform,
         tokenizer=tokenizer,
-        entity_columns=[
-            entity.column for entity in (*build_entities(config.model), *build_text_entities(config.model))
-        ],
+        entity_columns=entity_columns(config.model),
         context_length=config.text.context_length,
         overflow=config.text.overflow,
         batch_size=config.loader.batch_size,
@@ -248,6 +276,9 @@ def build_datamodule(
         flip=config.image.flip,
         crop_scale=config.image.crop_scale,
         seed=config.seed,
+        stream=build_stream(config, template),
+        shuffle_buffer=config.loader.shuffle_buffer,
+        open_files=config.loader.open_files,
     )
 
 

@@ -36,6 +36,8 @@ def check_run(config: RunConfig, catalogue: Catalogue) -> None:
         ("loader.batch_size", config.loader.batch_size, 1),
         ("loader.evaluation_batch_size", config.loader.evaluation_batch_size, 1),
         ("loader.workers", config.loader.workers, 0),
+        ("loader.shuffle_buffer", config.loader.shuffle_buffer, 1),
+        ("loader.open_files", config.loader.open_files, 1),
         ("train.warmup_steps", config.train.warmup_steps, 0),
         ("train.reference_batch", config.train.reference_batch, 1),
         ("train.weight_decay", config.train.weight_decay, 0),
@@ -58,7 +60,7 @@ def check_run(config: RunConfig, catalogue: Catalogue) -> None:
     check_loggers(config.logging.to, config.logging.online)
     if len(config.train.betas) != 2:
         raise E2FashionError(f"train.betas is {config.train.betas}; give two numbers, as in train.betas=[0.9,0.999].")
-    for split in dict.fromkeys(["train", "val", *config.evaluate_splits]):
+    for split in dict.fromkeys([*([] if config.stream else ["train"]), "val", *config.evaluate_splits]):
         if split not in catalogue.split_names:
             raise E2FashionError(
                 f"The catalogue {catalogue.path} has no split '{split}'; it has: {', '.join(catalogue.split_names)}. "
@@ -79,9 +81,10 @@ def check_run(config: RunConfig, catalogue: Catalogue) -> None:
             f"text.context_length={config.text.context_length} positions. Set text.overflow=truncate."
         )
     build.build_loss(config)
-    build.build_template(config, catalogue)
+    template = build.build_template(config, catalogue)
     check_entities(build.build_entities(config.model), catalogue)
     check_entities(build.build_text_entities(config.model), catalogue, "text_entities")
+    build.build_stream(config, template)
     if config.nodes > 1 and not {"RANK", "SLURM_PROCID"} & os.environ.keys():
         raise E2FashionError(
             f"nodes is {config.nodes}, but the rank of this machine is unknown. Start the command on every "

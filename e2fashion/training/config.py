@@ -182,6 +182,10 @@ class LoaderConfig:
     """Processes that prepare batches; 0: the training process."""
     cache_gb: float = 2.0
     """Memory for resized images, in GB."""
+    shuffle_buffer: int = joined_later(4096)
+    """With ``stream``: products that each process shuffles together; up to twice as many are in memory, encoded."""
+    open_files: int = joined_later(8)
+    """With ``stream``: places in the files that the buffer of a process is filled from at once."""
 
 
 @dataclass
@@ -279,11 +283,11 @@ class TrainConfig(FitConfig, OptimizerConfig):
 class RunConfig:
     """All settings of a training run.
 
-    A run is resumed only in a folder of the same identity: a hash of all keys but ``name``, ``data``, ``output``,
-    ``threads``, ``accelerator``, ``logging``, ``protocols``, ``evaluate_splits``, ``loader.workers``,
+    A run is resumed only in a folder of the same identity: a hash of all keys but ``name``, ``data``, ``stream``,
+    ``output``, ``threads``, ``accelerator``, ``logging``, ``protocols``, ``evaluate_splits``, ``loader.workers``,
     ``loader.cache_gb``, ``loader.evaluation_batch_size``, ``train.chunk_size``, ``train.gradient_checkpointing``,
-    ``train.accumulate_grad_batches``, ``train.compile`` and ``train.strategy``, together with the catalogue's
-    fingerprint.
+    ``train.accumulate_grad_batches``, ``train.compile`` and ``train.strategy``, together with the fingerprints of the
+    catalogues.
     """
 
     name: str = "run"
@@ -292,6 +296,9 @@ class RunConfig:
     """Seed of weights, order, views, augmentation and selection noise. Source: official code."""
     data: str = MISSING
     """A prepared catalogue."""
+    stream: list[str] = joined_later(default_factory=list)
+    """Catalogues, folders or URLs, whose train splits are read file by file in place of that of ``data``, which gives
+    val and test: for products that do not fit on one disk (docs/training.md)."""
     output: str = "runs/${name}"
     """The run folder."""
     threads: int | None = None

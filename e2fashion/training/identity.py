@@ -15,6 +15,7 @@ from e2fashion.training.config import RunConfig
 NOT_IDENTITY = (
     "name",
     "data",
+    "stream",
     "output",
     "threads",
     "accelerator",
@@ -32,8 +33,8 @@ NOT_IDENTITY_TRAIN = ("chunk_size", "gradient_checkpointing", "accumulate_grad_b
 def run_identity(config: RunConfig, data_fingerprint: str) -> str:
     """Twelve hexadecimal digits that are equal exactly for runs that compute the same thing.
 
-    Paths, names, threads, loader processes and loggers do not count; the catalogue's fingerprint does, and so does the
-    number of processes on all machines, which multiplies the batch. A key that was added to the schema later
+    Paths, names, threads, loader processes and loggers do not count; the fingerprints of the catalogues do, and so does
+    the number of processes on all machines, which multiplies the batch. A key that was added to the schema later
     (:func:`e2fashion.options.joined_later`) counts only if it differs from its default.
     """
     from e2fashion.models.configuration_e2 import REGIONAL_FIELDS  # imports Transformers
@@ -48,7 +49,12 @@ def run_identity(config: RunConfig, data_fingerprint: str) -> str:
         loss = replace(config.loss, region_weight=0.0, region_targets=plain.loss.region_targets)
         stages = {name: stage and replace(stage, temperature_end=None) for name, stage in config.train.stages.items()}
         config = replace(config, model=model, loss=loss, train=replace(config.train, stages=stages))
-    content = json.dumps([_counting(identity_values(config), config), data_fingerprint], sort_keys=True)
+    parts: list[Any] = [_counting(identity_values(config), config), data_fingerprint]
+    if config.stream:
+        from e2fashion.data.stream import open_stream
+
+        parts.append(open_stream(*config.stream).fingerprint)
+    content = json.dumps(parts, sort_keys=True)
     return hashlib.sha256(content.encode()).hexdigest()[:12]
 
 

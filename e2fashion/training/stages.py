@@ -60,9 +60,14 @@ def train_stages(config: RunConfig, catalogue: Catalogue, folder: RunFolder, pro
         text = config.text
         encoder = Encoder(model, tokenizer, transform, template, config.name, text.context_length, text.overflow)
         if name == left[0] and is_first_process():
-            counts = data.text_counts("train", encoder.text_stretched_from)
-            logger.info("texts of train: %s", counts.sentence())
-            folder.update_record(texts=counts.record())
+            if data.stream is None:
+                counts = data.text_counts("train", encoder.text_stretched_from)
+                logger.info("texts of train: %s", counts.sentence())
+                folder.update_record(texts=counts.record())
+            else:
+                facts = {"files": len(data.stream.shards), "products": len(data.stream)}
+                logger.info("train is a stream of %(files)d files with %(products)d products", facts)
+                folder.update_record(stream=facts | {"fingerprint": data.stream.fingerprint})
         if _choose_parameters(config, model, stage) and stage.epochs:
             done[name] = _train_stage(name, stage, config, encoder, data, folder, done, progress)
         else:

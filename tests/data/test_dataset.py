@@ -142,7 +142,7 @@ def test_shuffled_rows_of_a_selection_are_read_in_its_order() -> None:
 
 def test_scattered_product_is_an_error() -> None:
     with pytest.raises(E2FashionError, match="product 'p1' are not next to each other"):
-        catalogue_rows(SPLIT.select([1, 3, 2]))
+        len(ProductDataset(catalogue_rows(SPLIT.select([1, 3, 2]))))
 
 
 def test_missing_column_is_an_error() -> None:

@@ -10,7 +10,10 @@ import torch
 from tiny import TINY, same_weights
 
 from e2fashion.config import load_config
+from e2fashion.data.augment import Augmentation
 from e2fashion.data.catalogue import Catalogue
+from e2fashion.data.loader import EpochSampler
+from e2fashion.data.stream import StreamSampler, open_stream
 from e2fashion.models import E2Model
 from e2fashion.training.build import (
     build_datamodule,
@@ -111,6 +114,26 @@ def test_loader_processes_do_not_change_the_weights(
 
 
 @pytest.mark.filterwarnings("ignore:.*lr_scheduler.step.*")
+def test_a_stream_trains_as_its_split_does_in_the_same_order(
+    synth_catalogue: Catalogue, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = str(synth_catalogue.path)
+    streamed = fit(synth_catalogue, tmp_path / "stream", (f"stream=[{path}]", "loader.shuffle_buffer=20"))
+    stream = StreamSampler(open_stream(path), ["product_id"], Augmentation(), 16, buffer=20, open_files=8)
+    numbers = {
+        product: number for number, product in enumerate(dict.fromkeys(synth_catalogue.split("train")["product_id"]))
+    }
+    plain = EpochSampler.order
+
+    def order(sampler: EpochSampler, epoch: int) -> list[int]:
+        stream.set_epoch(epoch)
+        ids = [product for table, _ in stream for product in table.column("product_id").to_pylist()]
+        return [numbers[product] for product in ids] if sampler.shuffle else plain(sampler, epoch)
+
+    monkeypatch.setattr(EpochSampler, "order", order)
+    assert same_weights(streamed, fit(synth_catalogue, tmp_path / "split"))
+
+
 def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_products(
     synth_catalogue: Catalogue, tmp_path: Path
 ) -> None:
