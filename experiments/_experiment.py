@@ -145,6 +145,11 @@ DATA_SETS: dict[str, DataSet] = {
         "or .jpg",
         "nothing: it needs no catalogue, --data fashioniq=<folder>",
     ),
+    "fashion_mnist": DataSet(
+        "Fashion-MNIST",
+        "the four idx files, from Zalando Research's repository",
+        "e2fashion data prepare labelled path=<folder> invert=true output=<catalogue>",
+    ),
     "synthfashion": DataSet(
         "SynthFashion (drawn)",
         "nothing to download: it is drawn",

@@ -10,7 +10,6 @@ from e2fashion.data.catalogue import Catalogue
 from e2fashion.encoder import Encoder, load_encoder
 from e2fashion.models.interpolate import interpolate_weights
 from e2fashion.records import RecordContext
-from e2fashion.run_folder import RunFolder
 from e2fashion.tables import Column, Table, pivot
 from e2fashion.tasks.classification.classify import measure_zero_shot
 from e2fashion.tasks.retrieval.measure import embed_catalogue
@@ -28,11 +27,26 @@ BEFORE = "CLIP, pretrained"
 
 
 def side_evaluations(material: Material) -> tuple[list[ResultRecord], dict[str, Table]]:
-    """Records of every run of every row, and of the CLIP that all of them started from; tables by file suffix.
-
-    Runs from scratch have no model before and no interpolated weights.
-    """
+    """Records of every run of every row, and of the CLIP that all of them started from; tables by file suffix."""
     data = next(iter(material.catalogues.values()))
+
+    def measure(encoder: Encoder, context: RecordContext, mixed: bool) -> list[ResultRecord]:
+        return groups_and_labels(encoder, data, context, divisions=not mixed)
+
+    records = before_and_after(material, measure)
+    return records, side_tables(records)
+
+
+def before_and_after(
+    material: Material, measure: Callable[[Encoder, RecordContext, bool], list[ResultRecord]]
+) -> list[ResultRecord]:
+    """What ``measure`` returns for the CLIP that all runs started from, for each run, and for weights between the two.
+
+    Its last argument says whether the weights are between. Runs from scratch have no model before.
+
+    Raises:
+        E2FashionError: the rows start from different models.
+    """
     runs = [(title, folder) for title, folders in material.folders.items() for folder in folders]
     checkpoints = {load_config(RunConfig, folder.config).model.checkpoint for _, folder in runs}
     if len(checkpoints) > 1:
@@ -41,31 +55,25 @@ def side_evaluations(material: Material) -> tuple[list[ResultRecord], dict[str, 
     before = load_encoder(checkpoint, name=BEFORE) if checkpoint else None
     records: list[ResultRecord] = []
     if before is not None:
-        records += groups_and_labels(before, data, RecordContext(run="", model=BEFORE, split=SPLIT))
+        records += measure(before, RecordContext(run="", model=BEFORE, split=SPLIT), False)
     for title, folder in runs:
-        records += evaluate_run(title, folder, before, data)
-    return records, side_tables(records)
-
-
-def evaluate_run(title: str, folder: RunFolder, before: Encoder | None, data: Catalogue) -> list[ResultRecord]:
-    """Groups of queries and zero-shot classification of a run's model, the latter also with interpolated weights."""
-    made = folder.read_record()
-    after = load_encoder(str(folder.path), name=title)
-    context = RecordContext(
-        run=made["identity"],
-        model=title,
-        split=SPLIT,
-        seed=made["seed"],
-        config_hash=made["identity"],
-        commit=made.get("commit") or "",
-    )
-    records = groups_and_labels(after, data, context)
-    if before is None:
-        return records
-    for share in SHARES:
-        name = f"{title}, {share:.0%} of the way"
-        mixed = replace(after, model=interpolate_weights(before.model, after.model, share), name=name)
-        records += groups_and_labels(mixed, data, replace(context, model=name), divisions=False)
+        made = folder.read_record()
+        after = load_encoder(str(folder.path), name=title)
+        context = RecordContext(
+            run=made["identity"],
+            model=title,
+            split=SPLIT,
+            seed=made["seed"],
+            config_hash=made["identity"],
+            commit=made.get("commit") or "",
+        )
+        records += measure(after, context, False)
+        if before is None:
+            continue
+        for share in SHARES:
+            name = f"{title}, {share:.0%} of the way"
+            mixed = replace(after, model=interpolate_weights(before.model, after.model, share), name=name)
+            records += measure(mixed, replace(context, model=name), True)
     return records
 
 

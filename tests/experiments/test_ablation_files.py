@@ -15,6 +15,7 @@ DRAWN = {
     "components",
     "drop_entity",
     "faithful_selection",
+    "forgetting",
     "kagl_pretrained",
     "kagl_pretrained_trials",
     "tokens_per_entity",

@@ -10,7 +10,7 @@ from e2fashion.data.catalogue import Catalogue
 from e2fashion.run_folder import RunFolder
 from e2fashion.training.config import RunConfig
 from e2fashion.types import E2FashionError
-from experiments import _side_evaluations
+from experiments import _side_evaluations, forgetting
 from experiments._experiment import Experiment, Material
 
 
@@ -39,6 +39,20 @@ def test_every_measurement_lands_in_records_and_tables(material: Material) -> No
     assert labels.header[1].startswith("sub_category (")
     assert [row[0].text for row in labels.rows] == list(zero_shot)
     assert labels.rows[0][1].text == f"{zero_shot['e2']:.1f}"
+
+
+def test_what_is_forgotten_stands_beside_what_is_gained(material: Material, synth_catalogue: Catalogue) -> None:
+    records = forgetting.forgetting_records(material, {"synthfashion": synth_catalogue})
+    table = forgetting.forgetting_table(records)
+    assert list(table.header)[1:2] == ["SumR"]
+    assert [title.partition(" (")[0] for title in table.header[1:]] == ["SumR", *["SynthFashion"] * 2]
+    between = [f"e2, {share}% of the way" for share in (25, 50, 75)]
+    assert [row[0].text for row in table.rows] == ["CLIP, pretrained", "e2", *between]
+    for column in range(1, 4):
+        assert len({row[column].text for row in table.rows}) == 1  # between a model and itself is itself
+    assert {record.seed for record in records if record.run == "abc"} == {3}
+    with pytest.raises(E2FashionError, match=r"needs a set that no run was trained on: .* --data fashion_mnist=<"):
+        forgetting.view(material)
 
 
 def test_a_catalogue_without_labels_is_refused(material: Material, monkeypatch: pytest.MonkeyPatch) -> None:
