@@ -55,7 +55,9 @@ class Shard:
             opened = fsspec.open(self.url, "rb") if "://" in self.url else pa.memory_map(self.url)
             with opened as file:
                 for batch in pa.ipc.open_stream(file):
-                    yield batch.select(columns).replace_schema_metadata()
+                    chosen = batch.select(columns).replace_schema_metadata()
+                    chosen.validate(full=True)  # checksums are not compared, and a wrong offset would end the process
+                    yield chosen
 
     def rows(self, columns: Sequence[str], skip: int = 0) -> Iterator[list[pa.RecordBatch]]:
         """The views of every product, a record batch of one row each, without the first ``skip`` products.
