@@ -11,7 +11,7 @@ import torch
 from einops import rearrange, repeat
 from torch import Tensor, nn
 
-from e2fashion.losses.functional import MINIMUM_PRESENT, count_present, info_nce_share, sigmoid_share
+from e2fashion.losses.functional import MINIMUM_PRESENT, count_present, info_nce, sigmoid_share
 from e2fashion.losses.gather import gather_rows, is_distributed, row_counts, sum_over_ranks, this_rank
 from e2fashion.losses.terms import LOSS_TERMS, WeightedTerm
 from e2fashion.types import Batch, E2FashionError, LossOutput
@@ -152,7 +152,7 @@ class ContrastiveLoss(nn.Module):
             loss = self.global_term(image_embeds, text_embeds, logit_scale, *bias)
             terms.append((loss[None], torch.full((1,), len(image_embeds), device=loss.device)))
         if image:
-            contrast = info_nce_share if logit_bias is None else partial(sigmoid_share, logit_bias=logit_bias)
+            contrast = info_nce if logit_bias is None else partial(sigmoid_share, logit_bias=logit_bias)
             terms.append(self._terms(contrast, torch.cat(image, 1), torch.cat(text, 1), present, value, logit_scale))
         losses, counts = (torch.cat(parts) for parts in zip(*terms, strict=True))
         return self._combine(losses, counts)
@@ -168,7 +168,7 @@ class ContrastiveLoss(nn.Module):
     ) -> tuple[Tensor, Tensor]:
         """The global problem (without ``global_term``) and each entity's: (B, 1 + E, C) -> two of (1 + E,).
 
-        ``contrast`` is :func:`info_nce_share` or its counterpart. ``value`` (B, E) refers to the last E problems.
+        ``contrast`` is :func:`info_nce` or its counterpart. ``value`` (B, E) refers to the last E problems.
         Returns losses and numbers of members.
         """
         joint, first = None, 0

@@ -11,7 +11,14 @@ MINIMUM_PRESENT = 2
 
 
 def info_nce(
-    a: Tensor, b: Tensor, logit_scale: Tensor, present: Tensor | None = None, value: Tensor | None = None
+    a: Tensor,
+    b: Tensor,
+    logit_scale: Tensor,
+    present: Tensor | None = None,
+    value: Tensor | None = None,
+    *,
+    joint: tuple[Tensor, Tensor] | None = None,
+    first: int = 0,
 ) -> Tensor:
     """Mean of the cross-entropies a -> b and b -> a over the members that are present.
 
@@ -27,23 +34,10 @@ def info_nce(
     uniform over its positives, so that its term is ``logsumexp(logits) - mean(logits of the positives)``. It
     equals the diagonal loss when all values differ; with n positives it cannot fall below ln n. (Diagonal: CLIP
     and the official E2 code. Equal values: ours, the form of SupCon's L_out.)
-    """
-    return info_nce_share(a, b, logit_scale, present=present, value=value)
 
-
-def info_nce_share(
-    a: Tensor,
-    b: Tensor,
-    logit_scale: Tensor,
-    joint: tuple[Tensor, Tensor] | None = None,
-    first: int = 0,
-    present: Tensor | None = None,
-    value: Tensor | None = None,
-) -> Tensor:
-    """The contribution of R consecutive members to the InfoNCE of all N; the shares of all ranks sum to it.
-
-    ``a`` and ``b`` (..., R, C) are members ``first`` to ``first + R`` of the two tensors (..., N, C) in ``joint``
-    (None: they are all members); ``present`` and ``value`` (..., N) refer to all N. Returns shape (...).
+    With ``joint`` the result is the share of R consecutive members in the loss of all N; the shares of all ranks sum to
+    it. ``a`` and ``b`` (..., R, C) are then members ``first`` to ``first + R`` of the two tensors (..., N, C) in
+    ``joint``; ``present`` and ``value`` (..., N) refer to all N.
     """
     with torch.autocast(device_type=a.device.type, enabled=False):
         present = _all_present(a, joint) if present is None else present
@@ -62,7 +56,7 @@ def sigmoid_share(
     present: Tensor | None = None,
     value: Tensor | None = None,
 ) -> Tensor:
-    """SigLIP's loss in place of :func:`info_nce_share`, with the same arguments and ``logit_bias`` ().
+    """SigLIP's loss in place of :func:`info_nce`, with the same arguments and ``logit_bias`` ().
 
     Every pair of an ``a`` and a ``b`` is classified on its own as match or not: the loss is the sum of
     ``-log sigmoid(+- (scale * a . b + bias))`` over all pairs of present members, divided by their number (Zhai et al.,
@@ -76,7 +70,7 @@ def sigmoid_share(
 
 
 def info_nce_of_logits(a_to_b: Tensor, b_to_a: Tensor, first: int = 0) -> Tensor:
-    """:func:`info_nce_share` for given similarities, every member present and the positive of itself.
+    """:func:`info_nce` for given similarities, every member present and the positive of itself.
 
     ``a_to_b`` and ``b_to_a`` (R, N): logits, the temperature applied, of members ``first`` to ``first + R`` against all
     N. Returns ().

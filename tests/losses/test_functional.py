@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn import functional as F
 
-from e2fashion.losses.functional import count_present, info_nce, info_nce_share
+from e2fashion.losses.functional import count_present, info_nce
 from tests.losses.members import members
 
 
@@ -160,7 +160,7 @@ def test_shares_sum_to_the_whole(value: Tensor | None) -> None:
     present = torch.tensor([True, True, False, True, True, True, True])
     scale = torch.tensor(2.0)
     shares = [
-        info_nce_share(a[first:last], b[first:last], scale, (a, b), first, present, value)
+        info_nce(a[first:last], b[first:last], scale, present, value, joint=(a, b), first=first)
         for first, last in ((0, 3), (3, 4), (4, 7))
     ]
     assert torch.allclose(torch.stack(shares).sum(), info_nce(a, b, scale, present, value), atol=1e-6)
