@@ -32,7 +32,7 @@ from e2fashion.tasks.retrieval.measure import embed_catalogue
 from e2fashion.tasks.retrieval.protocols import FullGallery, FullWithRegions
 from e2fashion.tasks.retrieval.rankings import RETRIEVAL, compare_rankings
 from e2fashion.tasks.retrieval.tables import compared_metric, difference_table, retrieval_table
-from e2fashion.tasks.search.tables import search_tables
+from e2fashion.tasks.search.measure import search_tables
 from e2fashion.training.samples import (
     BestImages,
     Subjects,

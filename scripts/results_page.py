@@ -25,7 +25,7 @@ from e2fashion.tasks.localization.measure import SELECTION
 from e2fashion.tasks.localization.tables import detail_table, lift_table
 from e2fashion.tasks.probing.tables import probe_table
 from e2fashion.tasks.retrieval.tables import difference_table, retrieval_table
-from e2fashion.tasks.search.tables import search_tables
+from e2fashion.tasks.search.measure import search_tables
 from e2fashion.types import ResultRecord
 from experiments._experiment import PUBLISHED
 from experiments._side_evaluations import side_tables

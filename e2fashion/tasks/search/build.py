@@ -30,7 +30,7 @@ from e2fashion.tasks.search.config import (
     IndexRemoveConfig,
     IndexSyncConfig,
 )
-from e2fashion.tasks.search.embed import tags_of, write_products
+from e2fashion.tasks.search.embed import choose_text_weight, tags_of, write_products
 from e2fashion.tasks.search.index import ProductIndex, check_same_encoder, load_index_encoder, open_index
 from e2fashion.tasks.search.query import Conditions, suggest
 from e2fashion.tasks.search.snapshot import APPROXIMATE_ROWS, Snapshot
@@ -55,7 +55,6 @@ from e2fashion.tasks.search.storage import (
     writing,
 )
 from e2fashion.tasks.search.tags import decide_typing
-from e2fashion.tasks.search.text_weight import choose_text_weight
 from e2fashion.text_files import read_list
 from e2fashion.types import E2FashionError
 

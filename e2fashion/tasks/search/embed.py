@@ -1,4 +1,7 @@
-"""Write what an index lacks of a source: compare by checksums, embed, and commit, product by product."""
+"""Write what an index lacks of a source: compare by checksums, embed, and commit, product by product.
+
+Also the choice of the text's share in vectors of image and text, on val.
+"""
 
 from __future__ import annotations
 
@@ -14,9 +17,10 @@ import torch
 import xxhash
 from torch import Tensor
 
+from e2fashion.data.catalogue import Catalogue
 from e2fashion.encoder import Encoder
 from e2fashion.tasks.search.config import EmbedConfig
-from e2fashion.tasks.search.sources import Products
+from e2fashion.tasks.search.sources import CatalogueProducts, Products
 from e2fashion.tasks.search.storage import (
     CONTENT,
     DESCRIPTION,
@@ -37,7 +41,7 @@ from e2fashion.tasks.search.storage import (
     writing,
 )
 from e2fashion.tasks.search.tags import Typing
-from e2fashion.tasks.search.vectors import Embedder, Engine, embed_here, texts_of
+from e2fashion.tasks.search.vectors import Embedder, Engine, embed_here, joined, texts_of
 from e2fashion.terminal import progress_bar
 from e2fashion.types import E2FashionError
 
@@ -263,3 +267,53 @@ def _note_skipped(folder: Path, products: Products, skipped: dict[str, str]) -> 
             replace(facts, skipped=kept | skipped).save(folder)
     if skipped:
         logger.warning("%d products were skipped, the first: %s", len(skipped), next(iter(skipped.values())))
+
+
+TEXT_WEIGHTS = tuple(step / 10 for step in range(10))
+BEST, LEAST_PRODUCTS, BATCH_SIZE = 10, 5, 64
+
+
+def choose_text_weight(encoder: Encoder, products: Products) -> float:
+    """The share with the highest P@10 of tag values, asked for by their names, among the images of the val split.
+
+    The smallest of equal ones. Values of fewer than five images are not asked for (ours).
+
+    Raises:
+        E2FashionError: the source is no catalogue with a val split and such values.
+    """
+    origin = products.origin
+    catalogue = Catalogue.load(origin.path) if origin.kind == "catalogue" else None
+    if catalogue is None or "val" not in catalogue.split_names:
+        raise E2FashionError(f"text_weight cannot be chosen on {origin.path}, which has no val split: give it")
+    val = CatalogueProducts(catalogue, ["val"])
+    positions = range(len(val.ids))
+    squares = [
+        torch.stack([val.square(position, encoder.transform) for position in positions[start : start + BATCH_SIZE]])
+        for start in range(0, len(positions), BATCH_SIZE)
+    ]
+    images = torch.cat([encoder.embed_squares(part) for part in squares])
+    texts = texts_of(encoder, val.table(positions))
+    text_embeds = encoder.embed_texts(texts)
+    asked = []
+    for values in (catalogue.split("val")[tag] for tag in catalogue.tag_columns):
+        names = sorted(name for name, count in Counter(filter(None, values)).items() if count >= LEAST_PRODUCTS)
+        right = torch.tensor([[value == name for value in values] for name in names])
+        asked += [(encoder.embed_texts(names), right)] if names else []
+    if not asked:
+        raise E2FashionError(f"text_weight cannot be chosen on {origin.path}: its val split has too few tags: give it")
+
+    def precision(weight: float) -> float:
+        gallery = joined(images, texts, text_embeds, weight)
+        return sum(_precision(query, gallery, right) for query, right in asked) / len(asked)
+
+    measured = {weight: precision(weight) for weight in TEXT_WEIGHTS}
+    chosen = max(measured, key=lambda weight: (measured[weight], -weight))
+    logger.info("text_weight %.1f: P@%d %.1f %%, without texts %.1f %%", chosen, BEST, measured[chosen], measured[0.0])
+    return chosen
+
+
+def _precision(query: Tensor, gallery: Tensor, right: Tensor) -> float:
+    """P@10 in percent, or at as many as there are, the mean over queries (Q, C) with right answers (Q, N)."""
+    found = (query @ gallery.T).topk(min(BEST, len(gallery)), dim=1).indices
+    most = right.sum(1).clamp(max=found.shape[1])
+    return float((100 * right.gather(1, found).sum(1) / most).mean())

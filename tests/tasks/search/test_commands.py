@@ -18,8 +18,7 @@ from e2fashion.tables import to_markdown
 from e2fashion.tasks.search.build import build_index
 from e2fashion.tasks.search.config import IndexEvaluateConfig, SearchConfig
 from e2fashion.tasks.search.index import ProductIndex, open_index, search
-from e2fashion.tasks.search.measure import measure_search
-from e2fashion.tasks.search.tables import search_tables
+from e2fashion.tasks.search.measure import measure_search, search_tables
 from e2fashion.types import E2FashionError
 
 

@@ -23,10 +23,9 @@ from e2fashion.tasks.search.config import (
     SearchConfig,
 )
 from e2fashion.tasks.search.index import ProductIndex, open_index, search
-from e2fashion.tasks.search.measure import measure_search
+from e2fashion.tasks.search.measure import measure_search, search_tables
 from e2fashion.tasks.search.query import tags_in
 from e2fashion.tasks.search.recommend import recommend
-from e2fashion.tasks.search.tables import search_tables
 from e2fashion.tasks.serving.backend import Backend
 from e2fashion.tasks.serving.config import ServeConfig
 from e2fashion.tasks.serving.worker import Work
