@@ -39,12 +39,9 @@ def view(material: Material) -> list[Path]:
     records: list[ResultRecord] = []
     for title, folders in material.folders.items():
         for folder in folders:
-            config = ProbeConfig(
-                model=str(folder.path),
-                data=str(catalogue.path),
-                entity=entities,
-                min_examples=2 if material.smoke else 10,
-            )
+            config = ProbeConfig(model=str(folder.path), data=str(catalogue.path), entity=entities)
+            if material.smoke:
+                config = replace(config, min_examples=2, strengths=[1.0, 0.1], resamples=50)
             records += [replace(item, model=title) for item in probe(config, progress=False)[1]]
     files = write_tables(replace(material, records=records), {"": probe_table(records)})
     return [*files, draw_probes(records, material.output / f"{material.experiment.name}.png")]

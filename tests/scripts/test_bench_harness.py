@@ -1,3 +1,5 @@
+import math
+import os
 import re
 from pathlib import Path
 
@@ -51,7 +53,9 @@ def test_a_ratio_is_compared_with_its_target() -> None:
 
 
 def test_memory_is_measured_in_a_fresh_process() -> None:
-    assert set(in_fresh_process(measure_ranks, 10, 50)) == {"extra_mb", "seconds"}
+    assert in_fresh_process(os.getpid) != os.getpid()  # type: ignore[arg-type]
+    assert in_fresh_process(math.gcd, 12, 18) == 6  # type: ignore[arg-type]
+    assert set(measure_ranks(10, 50)) == {"extra_mb", "seconds"}
 
 
 def test_a_command_takes_processor_time() -> None:
