@@ -8,6 +8,7 @@ from e2fashion.data.catalogue import Catalogue
 from e2fashion.encoder import Encoder
 from e2fashion.measuring import set_up, to_device
 from e2fashion.records import RunIdentity
+from e2fashion.tasks.localization.attribution import check_methods
 from e2fashion.tasks.localization.measure import measure_selection
 from e2fashion.tasks.retrieval.config import EvaluateConfig
 from e2fashion.tasks.retrieval.measure import CANDIDATES, measure_retrieval
@@ -46,6 +47,7 @@ def measure(
     progress: bool = True,
 ) -> list[ResultRecord]:
     """The records of ``config`` for a loaded encoder, see :func:`.measure_retrieval` and :func:`.measure_selection`."""
+    check_methods(config.selection, "selection", encoder)
     to_device(encoder, config.accelerator)
     records: list[ResultRecord] = []
     for split in config.split if config.protocol else ():

@@ -64,7 +64,7 @@ VALUES: dict[str, Any] = {
     **dict.fromkeys(("unseen_products", "untagged_products", "min_examples", "short_classes"), int),
     **dict.fromkeys(("rare_values", "min_products", "fewest_candidates"), int),
     **dict.fromkeys(("temperature", "length_penalty", "target_accuracy", "region_weight", "weight"), float),
-    **dict.fromkeys(("region_score_weight",), float),
+    **dict.fromkeys(("region_score_weight", "text_weight"), float),
     **dict.fromkeys(("area", "chance", "p_value", "ceiling"), float),
     **dict.fromkeys(("noise_variance",), float | None),
     **dict.fromkeys(("converged", "both_orders"), bool),

@@ -25,7 +25,7 @@ class ConvertConfig:
     """The folder to write."""
     tokenizer: str | None = None
     """Folder or hub name of the tokenizer, which no state dict holds; ``none``: images only. Needed with ``source``."""
-    activation: Literal["quick_gelu", "gelu"] | None = None
+    activation: Literal["quick_gelu", "gelu", "gelu_pytorch_tanh"] | None = None
     """Activation of the MLPs; null: as the layout or its configuration says, an error where neither does (a SigLIP:
     ``gelu``)."""
     config: str | None = None

@@ -31,7 +31,8 @@ def train(config: RunConfig, arguments: Arguments) -> str:
     folder = train_run(config, arguments.progress)
     if not is_first_process():
         return ""
-    tables = write_tables(read_records(folder.results), folder.report)
+    records = read_records(folder.results) if folder.results.is_file() else []  # nothing was to be measured
+    tables = write_tables(records, folder.report)
     return f"{folder.path}: best model in {folder.model}\n\n{tables}"
 
 

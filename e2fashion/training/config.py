@@ -326,7 +326,7 @@ class RunConfig:
     protocols: list[str] = field(default_factory=lambda: ["full"])
     """Protocols of the evaluation at the end. Source: paper."""
     evaluate_splits: list[Split] = field(default_factory=lambda: ["val"])
-    """Splits that the evaluation at the end reads."""
+    """Splits that the evaluation at the end reads; ``[]``: none, and nothing is measured."""
 
     @property
     def processes(self) -> int:

@@ -107,6 +107,8 @@ def test_open_clip_goes_both_ways_with_its_configuration(capsys: Capture) -> Non
     said_by(capsys, 0, weights, "source=open_clip", "tokenizer=tokens", "output=models/b")  # as its file says
     both = [e2fashion.load_encoder(f"models/{name}") for name in "ab"]
     assert both[0].fingerprint == both[1].fingerprint
+    tanh = "activation=gelu_pytorch_tanh"
+    assert "activation: gelu_pytorch_tanh (" in said_by(capsys, 0, "run.pt", *args[:3], tanh, "output=models/tanh")
     printed = said_by(capsys, 1, weights, "source=open_clip", "tokenizer=tokens", "output=c", "activation=quick_gelu")
     assert "contradicted (open_clip_config.json: gelu; activation=: quick_gelu)" in printed
     Path("vit-quickgelu.pt").write_bytes(Path("clip.pt").read_bytes())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +39,11 @@ from e2fashion.models import E2Model
 from e2fashion.types import E2FashionError
 
 IDS = torch.tensor([[58, 5, 6, 59, 0], [58, 7, 59, 0, 0]])
-ACTIVATIONS = {"quick_gelu": quick_gelu, "gelu": F.gelu}
+ACTIVATIONS = {
+    "quick_gelu": quick_gelu,
+    "gelu": F.gelu,
+    "gelu_pytorch_tanh": partial(F.gelu, approximate="tanh"),
+}
 
 
 def pixels(sizes: OpenAIShape, count: int = 2) -> torch.Tensor:
@@ -150,6 +155,8 @@ def test_features_of_the_original_tell_the_activation(tmp_path: Path) -> None:
     reference = read_reference(tmp_path / "check.safetensors")
     difference, other = check_features(converted(state, "gelu"), reference, 1e-4)
     assert difference < 1e-5 < 1e-4 < other
+    tanh = {"pixel_values": images, "image_features": encode_image(state, images, ACTIVATIONS["gelu_pytorch_tanh"])}
+    assert check_features(converted(state, "gelu_pytorch_tanh"), tanh, 1e-4)[0] < 1e-5
     model = converted(state, "quick_gelu")
     with pytest.raises(E2FashionError, match=r"with quick_gelu the features differ .*computes with gelu: activation=g"):
         check_features(model, reference, 1.0)  # the nearer one is the true one, however much is tolerated

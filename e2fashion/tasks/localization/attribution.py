@@ -46,12 +46,13 @@ class Scorer:
 
     ``attribute`` takes the encoder, normalized images (B, 3, S, S), the text embeddings of the entities, the entities
     and the settings of occlusion. ``subject`` says what the maps are about: each text, each entity, or the image as a
-    whole. ``heading`` titles a figure, with ``{layer}`` where one is meant.
+    whole. ``heading`` titles a figure, with ``{layer}`` where one is meant. ``reads_cls``: of a CLIP or an E2 with CLS.
     """
 
     attribute: Callable[[Encoder, Tensor, Queries, Sequence[Entity], Bands], list[Attribution]]
     subject: Literal["text", "entity", "image"]
     heading: str
+    reads_cls: bool = False
 
 
 def selects(encoder: Encoder) -> bool:
@@ -105,17 +106,22 @@ def _occlusion(
 
 SCORERS: dict[str, Scorer] = {
     "tokens": Scorer(_tokens, "entity", "selection tokens"),
-    "attention": Scorer(_attention, "image", "attention, layer {layer}"),
-    "rollout": Scorer(_rollout, "image", "rollout, layers 1 to {layer}"),
+    "attention": Scorer(_attention, "image", "attention, layer {layer}", reads_cls=True),
+    "rollout": Scorer(_rollout, "image", "rollout, layers 1 to {layer}", reads_cls=True),
     "occlusion": Scorer(_occlusion, "text", "stripe occlusion"),
 }
 """By name, as in ``selection=tokens,attention`` and ``methods=occlusion``."""
 
 
-def check_methods(methods: Sequence[str], key: str) -> None:
-    """Raise an E2FashionError, which names the ``key``, for a scorer that does not exist."""
+def check_methods(methods: Sequence[str], key: str, encoder: Encoder) -> None:
+    """Raise an E2FashionError, which names the ``key``, for a scorer that does not exist or needs another encoder."""
     if unknown := [method for method in methods if method not in SCORERS]:
         raise E2FashionError(f"{key} is '{unknown[0]}'; choose among {', '.join(SCORERS)}.")
+    if encoder.backbone == "siglip" and (by_cls := [method for method in methods if SCORERS[method].reads_cls]):
+        raise E2FashionError(
+            f"{key} is '{by_cls[0]}', but '{encoder.name}' is a SigLIP, which has no CLS whose attention could be "
+            "shown: choose occlusion, or tokens for an E2."
+        )
 
 
 @contextmanager

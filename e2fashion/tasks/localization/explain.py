@@ -140,7 +140,7 @@ def _check(encoder: Encoder, methods: Sequence[str], texts: Sequence[str]) -> No
     """Refuse what cannot be explained, before anything is computed."""
     if not methods:
         raise E2FashionError(f"there are no methods: choose among {', '.join(SCORERS)}.")
-    check_methods(methods, "methods")
+    check_methods(methods, "methods", encoder)
     if any(not text.strip() for text in texts):
         raise E2FashionError("a text is empty: say what to look for, as in text='a red logo'.")
     if by_text := [method for method in methods if SCORERS[method].subject == "text"]:

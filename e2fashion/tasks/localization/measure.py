@@ -95,9 +95,9 @@ def measure_selection(
     line in the log. Other methods are measured on the model's entities, or on all entities whose regions are known.
 
     Raises:
-        E2FashionError: an unknown method.
+        E2FashionError: an unknown method, or one that the encoder has nothing for.
     """
-    check_methods(methods, "selection")
+    check_methods(methods, "selection", encoder)
     config, run = config or Inference(), run or RunIdentity()
     wanted = [method for method in methods if method != "tokens" or selects(encoder)]
     known = [split for split in splits if has_regions(catalogue, split)]
@@ -130,8 +130,7 @@ def _scores(
     side, tag_embeds, transform = _side(encoder), _TagEmbeds(encoder), encoder.transform
     device = encoder.model.device
     # What a method without tokens may choose as well: as many patches as the entity's tokens select.
-    per_token = getattr(encoder.vision_config, "picks_per_token", 1)
-    counts = [min(entity.tokens * per_token, side * side) for entity in entities]
+    counts = [min(_picks(encoder, entity), side * side) for entity in entities]
     batches = region_batches(catalogue, split, entities, transform, side, config.batch_size)
     label = f"selection on {split} of {encoder.name}"
     parts: dict[tuple[str, int], list[Scores]] = {}
@@ -167,6 +166,12 @@ def _values(attribution: Attribution, on: Tensor, counts: Sequence[int], side: i
         scores = [share, best_on_region(heat, region), best_iou(heat, region), chance_share(region), chance_iou(region)]
         columns.append(torch.stack(scores, -1).double())
     return torch.stack(columns, 1)
+
+
+def _picks(encoder: Encoder, entity: Entity) -> int:
+    """How many patches an entity's tokens pick; at fixed places all heads pick the same, and a CLIP has one each."""
+    per_token = "patches_per_token" if entity.fixed else "picks_per_token"
+    return entity.tokens * int(getattr(encoder.vision_config, per_token, 1))
 
 
 class _TagEmbeds:

@@ -319,9 +319,9 @@ def search(config: SearchConfig, index: ProductIndex | None = None, image: Image
     image = config.image if image is None else image
     views, engine = config.views, config.engine
     tags = index.stated_tags(config.text, config.tags)
-    hits = index.search(
-        config.text, image, config.weight, conditions_of(config), config.top, views, engine, tags, config.region_weight
-    )
+    query = encode_query(index.checked_encoder(), config.text, image, config.weight)
+    query = index.with_tags(query, [tags], config.region_weight)
+    hits = index.nearest(query, conditions_of(config), config.top, views, engine)[0]
     known = index.facts.approximation
     method = "exact"
     if known is not None and index.snapshot().is_approximate(views, engine):

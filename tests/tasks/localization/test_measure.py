@@ -15,6 +15,7 @@ from e2fashion.data.decode import decode_image
 from e2fashion.data.storage import decode_regions
 from e2fashion.data.transforms import ImageTransform
 from e2fashion.encoder import Encoder
+from e2fashion.evaluation import measure
 from e2fashion.options import Inference
 from e2fashion.records import RunIdentity, append_records, latest_records, read_records
 from e2fashion.tables import to_markdown
@@ -30,6 +31,7 @@ from e2fashion.tasks.localization.measure import (
     region_entities,
 )
 from e2fashion.tasks.localization.tables import selection_tables
+from e2fashion.tasks.retrieval.config import EvaluateConfig
 from e2fashion.types import E2FashionError, Entity, ResultRecord
 
 SMALL = Inference(batch_size=7)
@@ -212,6 +214,29 @@ def test_an_unknown_method_is_refused(plain: Encoder, synth_catalogue: Catalogue
         E2FashionError, match="selection is 'atention'; choose among tokens, attention, rollout, occlusion"
     ):
         measure_selection(plain, synth_catalogue, ["test"], ["atention"])
+
+
+def test_attention_of_a_siglip_is_refused_before_anything_is_measured(
+    plain: Encoder, synth_catalogue: Catalogue, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(Encoder, "backbone", "siglip")
+    monkeypatch.setattr("e2fashion.evaluation.measure_retrieval", None)
+    for method in ("attention", "rollout"):
+        settings = EvaluateConfig(model="plain", data="catalogue", selection=["occlusion", method])
+        with pytest.raises(E2FashionError, match=f"selection is '{method}', but 'plain' is a SigLIP, .* choose occl"):
+            measure(plain, synth_catalogue, settings, RunIdentity(), tmp_path, None, progress=False)
+
+
+@pytest.mark.parametrize("at_random", ["model.selection=random", "model.entities.brand.fixed=true"])
+def test_places_without_scores_are_counted_once(at_random: str, synth_catalogue: Catalogue) -> None:
+    """However many heads of scores there are, attention chooses as many patches as there are such places."""
+    found = []
+    for heads in (1, 4):
+        encoder = build_tiny_encoder(synth_catalogue, [*TWO_BLOCKS, at_random, f"model.score_heads={heads}"])
+        records = measure_selection(encoder, synth_catalogue, ["test"], ["attention"], SMALL, progress=False)
+        found.append([record for record in records if record.extra["entity"] == "brand"])
+    assert found[0]
+    assert found[0] == found[1]
 
 
 def test_a_catalogue_without_regions_is_said_once(

@@ -1,5 +1,6 @@
 """An index of images and regions is searched by the regional score; queries without tags have the global one."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -113,6 +114,20 @@ def test_a_plain_text_states_the_tags_that_it_names(index: ProductIndex) -> None
     found = search(SearchConfig(text=text, where={"brand": brand}, top=3), index)
     assert found.tags == {"brand": brand}
     assert found.hits == index.search(text, where={"brand": brand}, top=3)
+
+
+@pytest.mark.parametrize("text", ["a coat", "zebra"])
+def test_a_text_is_read_for_tags_once(index: ProductIndex, text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[str] = []
+
+    def counted(text: str, values: Mapping[str, Mapping[str, str]]) -> dict[str, str]:
+        read.append(text)
+        return tags_in(text, values)
+
+    monkeypatch.setattr("e2fashion.tasks.search.index.tags_in", counted)
+    found = search(SearchConfig(text=text, top=3), index)
+    assert (read, found.tags) == ([text], {})
+    assert found.hits == index.search(text, top=3)
 
 
 def test_without_tags_the_score_is_global(index: ProductIndex) -> None:
