@@ -44,8 +44,9 @@ demo: quickstart
 	$(BIN)/e2fashion demo $(OUTPUT)/clip_ft $(OUTPUT)/e2 index=$(OUTPUT)/index_clip_ft \
 		index_b=$(OUTPUT)/index_e2
 
+# Processes that tests start read the bytecode of the first one, whatever the environment says about writing it.
 test: $(READY)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses $(JOBS) --dist loadfile --no-loadscope-reorder $(ARGS)
+	OMP_NUM_THREADS=1 PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest --numprocesses $(JOBS) --dist loadfile --no-loadscope-reorder $(ARGS)
 
 lint: $(READY)
 	$(BIN)/ruff check .
