@@ -12,7 +12,7 @@ from torch import Tensor
 
 from e2fashion.disk import file_name, write_lines
 from e2fashion.encoder import Encoder, require_single_vectors
-from e2fashion.metrics.bootstrap import RESAMPLES, bootstrap, interval, weighted_means
+from e2fashion.metrics.bootstrap import RESAMPLES, bootstrap, estimates, weighted_means
 from e2fashion.metrics.ranking import ranks
 from e2fashion.records import RecordContext, declare
 from e2fashion.tasks.captioning.captioner import AnyCaptioner
@@ -219,10 +219,10 @@ def composed_records(
 
 
 def _records(value: Tensor, drawn: Tensor, context: RecordContext, **how: Any) -> list[ResultRecord]:
-    low, high = interval(drawn)
+    recalls = dict(zip((f"R@{k}" for k in TOP_K), value.tolist(), strict=True))
     return [
-        COMPOSED.record(context, f"R@{k}", *map(float, numbers), positives="target", **how)
-        for k, *numbers in zip(TOP_K, value, low, high, strict=True)
+        COMPOSED.record(context, metric, *estimate, positives="target", **how)
+        for metric, estimate in estimates(recalls, drawn).items()
     ]
 
 

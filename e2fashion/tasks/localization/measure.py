@@ -23,7 +23,7 @@ from e2fashion.data.transforms import ImageTransform, normalize
 from e2fashion.embedding import evaluating
 from e2fashion.encoder import Encoder
 from e2fashion.measuring import encoding_of
-from e2fashion.metrics.bootstrap import bootstrap, interval, weighted_means
+from e2fashion.metrics.bootstrap import Estimate, bootstrap, estimates, weighted_means
 from e2fashion.metrics.localization import (
     SMALL_REGION,
     best_iou,
@@ -224,14 +224,12 @@ def selection_records(
                 if every.null.any():
                     size["null"] = 100 * float(every.null[:, columns][counted].mean())
                 product = counted.nonzero()[:, 0].unique(return_inverse=True)[1]
-                for metric, (value, low, high, chance) in _estimates(values[counted], product).items():
+                for metric, (estimate, chance) in _estimates(values[counted], product).items():
                     records.append(
                         SELECTION.record(
                             context,
                             metric,
-                            value,
-                            low,
-                            high,
+                            *estimate,
                             protocol=method,
                             queries=int(counted.sum()),
                             candidates=float(patches),
@@ -241,8 +239,8 @@ def selection_records(
     return records
 
 
-def _estimates(values: Tensor, product: Tensor) -> dict[str, tuple[float, float, float, float]]:
-    """Value, bounds (bootstrap over products, seed 0) and chance of every metric, from rows (Q, 5) of products (Q,)."""
+def _estimates(values: Tensor, product: Tensor) -> dict[str, tuple[Estimate, float]]:
+    """Every metric (bootstrap over products, seed 0) and its chance, from rows (Q, 5) of products (Q,)."""
     units = int(product.max()) + 1
     means = weighted_means(values, product, units)
 
@@ -250,13 +248,11 @@ def _estimates(values: Tensor, product: Tensor) -> dict[str, tuple[float, float,
         drawn = means(weights)
         return torch.cat([100 * drawn, drawn[:, :1] / drawn[:, 3:4]], dim=-1)
 
-    value = with_lift(torch.ones(1, units))[0]
-    low, high = interval(bootstrap(with_lift, units))
-    chances = (value[3], value[3], value[4], torch.ones(()))
-    return {
-        metric: (float(value[column]), float(low[column]), float(high[column]), float(chance))
-        for metric, column, chance in zip(METRICS, (0, 1, 2, 5), chances, strict=True)
-    }
+    value = with_lift(torch.ones(1, units))[0].tolist()
+    measured = dict(zip(("share", "pointing", "iou", "chance", "chance_iou", "lift"), value, strict=True))
+    found = estimates(measured, bootstrap(with_lift, units))
+    chances = {"share": value[3], "pointing": value[3], "iou": value[4], "lift": 1.0}
+    return {metric: (found[metric], chances[metric]) for metric in METRICS}
 
 
 @dataclass(frozen=True)
