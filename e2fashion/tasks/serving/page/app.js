@@ -57,7 +57,8 @@ function tagList(tags, list = element("ul", { class: "tags" })) {
   list.replaceChildren(
     ...Object.entries(tags).flatMap(([tag, values]) =>
       [values].flat().map((value) =>
-        element("li", {}, element("button", { type: "button", title: `only ${tag} ${value}`, onclick: () => addFilter(tag, value) }, String(value))),
+        element("li", {}, element("button", { type: "button", title: `only ${tag} ${value}`, onclick: () => addFilter(tag, value) },
+          typeof value === "number" ? `${tag} ${value}` : value)),
       ),
     ),
   );
