@@ -66,6 +66,13 @@ def unit_of(parts: tuple[str, ...]) -> str:
 
 
 @cache
+def nodes_of(file: Path) -> list[ast.AST]:
+    """What a file imports, defines and sets at any depth."""
+    kinds = (ast.ImportFrom, ast.Import, ast.ClassDef, ast.FunctionDef, ast.Name)
+    return [node for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))) if isinstance(node, kinds)]
+
+
+@cache
 def names_of(module: str) -> set[str] | None:
     """What a module of ours defines or imports at any depth, and the modules of a package; None where there is none."""
     place = PACKAGE.parent.joinpath(*module.split("."))
@@ -73,7 +80,7 @@ def names_of(module: str) -> set[str] | None:
     if not file.is_file():
         return None
     result = {entry.stem for entry in place.iterdir()} if place.is_dir() else set()
-    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+    for node in nodes_of(file):
         if isinstance(node, ast.ImportFrom | ast.Import):
             result |= {alias.asname or alias.name for alias in node.names}
         elif isinstance(node, ast.ClassDef | ast.FunctionDef):
@@ -88,7 +95,7 @@ def test_what_is_imported_of_ours_exists(folder: str) -> None:
     """Also within functions, where a package with lazy names hides a mistake from mypy until the function runs."""
     missing = []
     for file in sorted((PACKAGE.parent / folder).rglob("*.py")):
-        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        for node in nodes_of(file):
             if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] in OURS:
                 names = names_of(str(node.module))
                 missing += [
@@ -99,10 +106,11 @@ def test_what_is_imported_of_ours_exists(folder: str) -> None:
     assert not missing
 
 
+@cache
 def imported_units(file: Path) -> set[str]:
     """Units that a file imports, also inside functions."""
     result = set()
-    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+    for node in nodes_of(file):
         modules: list[str] = []
         if isinstance(node, ast.Import):
             modules = [alias.name for alias in node.names]
