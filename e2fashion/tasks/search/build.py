@@ -330,4 +330,4 @@ def _queries(snapshot: Snapshot, encoder: Encoder | None) -> tuple[Tensor, str]:
             chosen = generator.choice(len(texts), min(QUERIES, len(texts)), replace=False)
             return encoder.embed_texts([texts[number] for number in chosen]), "descriptions of products"
     rows = generator.choice(len(snapshot.row_ids), min(QUERIES, len(snapshot.row_ids)), replace=False)
-    return snapshot.vectors[torch.from_numpy(rows), : snapshot.dimension], "vectors of images"
+    return snapshot.vectors[torch.from_numpy(rows), : snapshot.dimension].float(), "vectors of images"

@@ -12,15 +12,18 @@ from e2fashion.metrics.ranking import full_precision
 from e2fashion.types import E2FashionError
 
 QUERIES_AT_ONCE = 1024
-CHUNK_SCORES = 2**21
-"""Scores in memory at once: as many as the processor's caches can nearly hold, since each is read again."""
+CHUNK_SCORES = 2**22
+"""Scores in memory at once: few enough that caches hold a part of them, since each is read again."""
+CHUNK_VALUES = 2**21
+"""Values of rows that are converted to fp32 at once."""
 MOST_ROWS, LEAST_ROWS = 2**16, 2**10
 BLOCK = 64
 """Scores that their maximum represents while the best are selected."""
 MOST_PAIRS, LEAST_TIES = 2**24, 64
 """Candidates of all queries, and the fewest of one in a chunk beyond those requested: where more score the same, any of
 them are taken."""
-RESCORED_BYTES = 32 * 2**20
+RESCORED_BYTES = 2 * 2**20
+"""Memory of the candidates that are scored again at once: little, so that it is used again and stays in the cache."""
 
 
 def nearest(
@@ -30,7 +33,7 @@ def nearest(
 
     Args:
         query: (Q, C) fp32.
-        gallery: (N, C) fp32, rows of length 4 at most: the margin for rounding is made for them.
+        gallery: (N, C) fp32 or fp16, rows of length 4 at most: the margin for rounding is made for them.
         top: how many are wanted.
         tie: (N,) int64, the order of rows that score the same; None: that of the rows.
         rows: the rows that are searched (n,) int64; None: all.
@@ -59,6 +62,8 @@ def _candidates(query: Tensor, gallery: Tensor, kept: int, rows: Tensor | None) 
     """
     number = len(gallery) if rows is None else len(rows)
     at_once = min(MOST_ROWS, max(LEAST_ROWS, CHUNK_SCORES // len(query) // BLOCK * BLOCK))
+    if gallery.dtype != torch.float32:
+        at_once = min(at_once, max(LEAST_ROWS, CHUNK_VALUES // query.shape[1] // BLOCK * BLOCK))
     most = max(kept + LEAST_TIES, MOST_PAIRS // (len(query) * (number // at_once + 1)))
     longest = torch.linalg.vector_norm(query, dim=1)
     rounding = 4 * query.shape[1] * torch.finfo(torch.float32).eps * longest
@@ -69,16 +74,20 @@ def _candidates(query: Tensor, gallery: Tensor, kept: int, rows: Tensor | None) 
     with full_precision(query):
         for start in range(0, number, at_once):
             stop = min(start + at_once, number)
-            part = gallery[start:stop] if rows is None else gallery[rows[start:stop]]
+            part = (gallery[start:stop] if rows is None else gallery[rows[start:stop]]).float()
             scores = torch.mm(query, part.T, out=memory[: len(query) * len(part)].view(len(query), len(part)))
             blocks = _blocks(scores)
-            peaks = blocks.amax(-1)
-            best = torch.cat([best, peaks], dim=1).topk(kept, dim=1, sorted=False).values
-            bound = best.amin(1) - rounding
+            peaks = blocks.amax(1)
             queries, block = (peaks >= bound[:, None]).nonzero(as_tuple=True)
-            inside = blocks[queries, block]
+            better = queries.unique_consecutive()  # few, behind the first chunks
+            best[better] = torch.cat([best[better], peaks[better]], dim=1).topk(kept, dim=1, sorted=False).values
+            bound[better] = best[better].amin(1) - rounding[better]
+            near = peaks[queries, block] >= bound[queries]
+            queries, block = queries[near], block[near]
+            inside = blocks[queries, :, block]
             pair, offset = (inside >= bound[queries, None]).nonzero(as_tuple=True)
-            queries, positions, values = queries[pair], block[pair] * BLOCK + offset, inside[pair, offset]
+            positions, values = offset * blocks.shape[2] + block[pair], inside[pair, offset]
+            queries = queries[pair]
             many = torch.bincount(queries, minlength=len(query)) > most
             if many.any():
                 few = ~many[queries]
@@ -95,10 +104,13 @@ def _candidates(query: Tensor, gallery: Tensor, kept: int, rows: Tensor | None) 
 
 
 def _blocks(scores: Tensor) -> Tensor:
-    """Scores (Q, N) in blocks (Q, ceil(N / BLOCK), BLOCK); the last one is filled with minus infinity."""
+    """Scores (Q, N) as (Q, BLOCK, ceil(N / BLOCK)), filled with minus infinity.
+
+    A block is a column, whose maximum vector instructions compute for many at a time.
+    """
     lacking = -scores.shape[1] % BLOCK
     whole = F.pad(scores, (0, lacking), value=-torch.inf) if lacking else scores
-    return rearrange(whole, "q (blocks size) -> q blocks size", size=BLOCK)
+    return rearrange(whole, "q (size blocks) -> q size blocks", size=BLOCK)
 
 
 def _best_of_pairs(

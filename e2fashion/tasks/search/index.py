@@ -104,7 +104,7 @@ class ProductIndex:
     def vector_of(self, product_id: str) -> Tensor:
         """The stored vector of a product's first view, without its regions: (1, C) fp32."""
         snapshot = self.snapshot()
-        return snapshot.vectors[snapshot.firsts[[snapshot.product(product_id)]], : snapshot.dimension]
+        return snapshot.vectors[snapshot.firsts[[snapshot.product(product_id)]], : snapshot.dimension].float()
 
     def search(
         self,

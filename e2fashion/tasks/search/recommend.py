@@ -71,6 +71,7 @@ def recommend(
     if (chosen := snapshot.chosen(conditions_of(config))) is not None:
         kept = torch.isin(rows, chosen)
         gallery, rows = gallery[kept], rows[kept]
+    gallery = gallery.float()
     if not len(gallery):
         raise E2FashionError(f"no product of {index.path} fulfils all conditions: leave one out")
     start = encode_query(encoder, image=image) if config.product is None else index.vector_of(config.product)

@@ -58,7 +58,7 @@ PROBES = 64
 """Lists that an approximate query reads: recall against speed (ours)."""
 SPARE = 10
 """Images that an approximate query reads beyond twice those requested: a product may have several."""
-BATCH_ROWS = 2**14
+BATCH_ROWS, SOME_ROWS = 2**14, 2**14
 
 
 @dataclass(frozen=True)
@@ -160,27 +160,29 @@ class Snapshot:
 
     @cached_property
     def vectors(self) -> Tensor:
-        """The vector of every row: (N, W) fp32.
+        """The vector of every row: (N, W) fp16.
 
         Raises:
             DamagedError: they are not what was written.
         """
-        width = self.width
-        found = torch.empty(len(self.row_ids), width)
+        found = torch.empty(len(self.row_ids), self.width, dtype=torch.float16)
+        for rows, part in self._scanned():
+            start, stop = int(rows[0]), int(rows[-1]) + 1
+            # Filling a slice is faster; batches are in the order of the rows unless LanceDB changes it.
+            found[slice(start, stop) if torch.equal(rows, torch.arange(start, stop)) else rows] = part
+        return found
+
+    def _scanned(self, condition: str | None = None) -> Iterator[tuple[Tensor, Tensor]]:
+        """Rows (n,) and their vectors (n, W) fp16, in batches: all, or those that fulfil a condition in SQL."""
         scan = self.table.search().select([VECTOR, VECTOR_SUM]).with_row_id(True)
         with reading(f"the index {self.folder}", REMEDY):
-            for batch in scan.to_batches(BATCH_ROWS):
+            for batch in (scan if condition is None else scan.where(condition)).to_batches(BATCH_ROWS):
                 vectors = batch[VECTOR]
                 if not len(vectors):
                     continue
                 if self._verify and not vector_sums(vectors).equals(batch[VECTOR_SUM]):
                     raise DamagedError(f"vectors of the index {self.folder} are not what was written. {REMEDY}")
-                part = torch.from_numpy(vectors.flatten().to_numpy().copy()).view(-1, width)
-                rows = self._rows_of(batch[ROW_ID])
-                start, stop = int(rows[0]), int(rows[-1]) + 1
-                # Filling a slice is faster; batches are in the order of the rows unless LanceDB changes it.
-                found[slice(start, stop) if torch.equal(rows, torch.arange(start, stop)) else rows] = part.float()
-        return found
+                yield self._rows_of(batch[ROW_ID]), torch.from_dlpack(vectors.flatten()).view(-1, self.width)  # no copy
 
     @property
     def width(self) -> int:
@@ -203,7 +205,7 @@ class Snapshot:
 
     @cached_property
     def _means(self) -> Tensor:
-        sums = torch.zeros(len(self), self.vectors.shape[1]).index_add_(0, self.product_of, self.vectors)
+        sums = torch.zeros(len(self), self.vectors.shape[1]).index_add_(0, self.product_of, self.vectors.float())
         parts = rearrange(sums, "p (parts c) -> p parts c", c=self.dimension)
         return F.normalize(parts, dim=-1).flatten(1)
 
@@ -223,7 +225,7 @@ class Snapshot:
         return torch.from_numpy(tie)
 
     def gallery(self, views: Views) -> tuple[Tensor, Tensor]:
-        """The vectors that are searched (M, W), and a row for each (M,): all rows, or one of every product.
+        """The vectors that are searched (M, W), fp16 or fp32 (means), and a row for each (M,): all, or one per product.
 
         Raises:
             E2FashionError: ``views`` is none of :data:`Views`.
@@ -236,10 +238,26 @@ class Snapshot:
 
     def chosen(self, conditions: Conditions) -> Tensor | None:
         """The rows that fulfil conditions (n,); None: all."""
+        return self._fulfilling(conditions.sql(self.tags, self.values_of))
+
+    def _fulfilling(self, condition: str | None) -> Tensor | None:
+        return None if condition is None else self._rows_of(self.read([VIEW], condition)[ROW_ID]).sort().values
+
+    def _searched(self, conditions: Conditions, views: Views) -> tuple[Tensor, Tensor, Tensor | None]:
+        """The vectors that are searched (M, W), a row for each (M,), and which of them fulfil conditions; None: all.
+
+        Where few do and the vectors were not read yet, theirs alone are read: a command asks once.
+        """
         condition = conditions.sql(self.tags, self.values_of)
-        if condition is None:
-            return None
-        return self._rows_of(self.read([VIEW], condition)[ROW_ID]).sort().values
+        chosen = self._fulfilling(condition)
+        if chosen is None or len(chosen) > SOME_ROWS or views not in ("best", "first") or "vectors" in vars(self):
+            gallery, rows = self.gallery(views)
+            return gallery, rows, None if chosen is None else torch.isin(rows, chosen).nonzero()[:, 0]
+        parts = list(self._scanned(condition))
+        rows, order = torch.cat([chosen[:0], *(rows for rows, _ in parts)]).sort()
+        gallery = torch.cat([torch.empty(0, self.width, dtype=torch.float16), *(part for _, part in parts)])[order]
+        left = torch.isin(rows, self.firsts) if views == "first" else slice(None)
+        return gallery[left], rows[left], None
 
     def nearest(
         self, query: Tensor, conditions: Conditions, top: int, views: Views, engine: Engine = "auto"
@@ -250,10 +268,7 @@ class Snapshot:
         """
         if self.is_approximate(views, engine):
             return self._nearest_in_lists(query, conditions, top)
-        chosen = self.chosen(conditions)
-        gallery, rows = self.gallery(views)
-        if chosen is not None:
-            chosen = torch.isin(rows, chosen).nonzero()[:, 0]
+        gallery, rows, chosen = self._searched(conditions, views)
         several = self._most_views if views == "best" else 1
         scores, positions = nearest(query, gallery[:, : query.shape[1]], top * several, self._tie[rows], chosen)
         found = rows[positions]

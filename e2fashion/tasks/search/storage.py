@@ -12,6 +12,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, TypeAlias
 
+import numpy as np
 import pyarrow as pa
 import xxhash
 
@@ -241,7 +242,7 @@ def row_sums(rows: pa.Table) -> list[str]:
 def vector_sums(vectors: pa.FixedSizeListArray) -> pa.Array:
     """A checksum of every vector: int64 (n,)."""
     width = 2 * vectors.type.list_size
-    content = memoryview(vectors.flatten().to_numpy().tobytes())
+    content = memoryview(vectors.flatten().to_numpy().view(np.uint8))
     starts = range(0, len(vectors) * width, width)
     sums = [xxhash.xxh3_64_intdigest(content[start : start + width]) - 2**63 for start in starts]
     return pa.array(sums, pa.int64())

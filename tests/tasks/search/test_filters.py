@@ -18,7 +18,7 @@ from e2fashion.data.text import TextTemplate
 from e2fashion.data.transforms import ImageTransform
 from e2fashion.tasks.search.build import add_products, build_index, sync_index
 from e2fashion.tasks.search.config import ContentConfig
-from e2fashion.tasks.search.index import ProductIndex
+from e2fashion.tasks.search.index import ProductIndex, open_index
 from e2fashion.tasks.search.query import Conditions
 from e2fashion.tasks.search.sources import CatalogueProducts
 from e2fashion.tasks.search.storage import Origin
@@ -179,6 +179,17 @@ def test_numbers_of_a_catalogue_arrive_as_numbers(tmp_path: Path) -> None:
     with_price: Any = SimpleNamespace(template=TextTemplate("{price} . {description}"))
     texts = texts_of(with_price, CatalogueProducts(catalogue).table([0, 2]))
     assert texts == ["1299 . Garment number 0", "Garment number 2"]
+
+
+@pytest.mark.parametrize("views", ["best", "first", "mean"])
+def test_the_first_search_of_a_process_finds_what_the_next_ones_find(index: ProductIndex, views: Any) -> None:
+    conditions = ({"price": "5..50"}, {"brand": "puma"}, {"brand": "Adidas"})
+    fresh = open_index(index.path, ENCODER)
+    before = [fresh.search("red", where=where, views=views) for where in conditions]
+    assert ("vectors" in vars(fresh.snapshot())) == (views == "mean"), "only those of these products were read"
+    fresh.search("red")
+    assert before == [fresh.search("red", where=where, views=views) for where in conditions]
+    assert [len(hits) for hits in before] == [2, 2, 0]
 
 
 def open_with(index: ProductIndex) -> ProductIndex:

@@ -87,7 +87,7 @@ def test_vectors_are_images_and_regions(index: ProductIndex, encoder: Encoder, s
     hit = index.search("a coat", top=1, views="first")[0]
     image, regions = encoder.embed_images_and_regions(hit.image())
     snapshot = index.snapshot()
-    stored = snapshot.vectors[snapshot.firsts[snapshot.product(hit.product_id)]].view(3, 16)
+    stored = snapshot.vectors[snapshot.firsts[snapshot.product(hit.product_id)]].float().view(3, 16)
     torch.testing.assert_close(stored, torch.cat([image, regions[0]]), atol=2e-3, rtol=0)
     torch.testing.assert_close(snapshot.gallery("mean")[0].view(-1, 3, 16).norm(dim=-1), torch.ones(len(index), 3))
     synced = sync_index(index.path, encoder, synth_catalogue, CONFIG, progress=False)
