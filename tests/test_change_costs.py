@@ -149,17 +149,14 @@ def test_a_loss_term_costs_two_files(tree: Tree) -> None:
     term = next(block for block in re.findall(r"```python\n(.*?)```", page, re.DOTALL) if "class Uniformity" in block)
     tree.write("e2fashion/losses/uniformity.py", term)
     tree.replace(
-        "e2fashion/losses/terms.py",
+        "e2fashion/training/build.py",
         (
-            "from e2fashion.types import",
-            "from e2fashion.losses.uniformity import Uniformity\nfrom e2fashion.types import",
+            "from e2fashion.losses.terms import",
+            "from e2fashion.losses.uniformity import Uniformity\nfrom e2fashion.losses.terms import",
         ),
-        (
-            "LOSS_TERMS: dict[str, type[LossTerm]] = {}",
-            'LOSS_TERMS: dict[str, type[LossTerm]] = {"uniformity": Uniformity}',
-        ),
+        ('{"image_tags": ImageTags}', '{"image_tags": ImageTags, "uniformity": Uniformity}'),
     )
-    assert tree.changed() == ["e2fashion/losses/terms.py", "e2fashion/losses/uniformity.py"]
+    assert tree.changed() == ["e2fashion/losses/uniformity.py", "e2fashion/training/build.py"]
     code = """
 from e2fashion.config import load_config
 from e2fashion.training.build import build_loss

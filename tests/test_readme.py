@@ -34,11 +34,10 @@ from e2fashion.data.transforms import ImageTransform
 from e2fashion.encoder import load_encoder
 from e2fashion.export.config import ExportConfig
 from e2fashion.export.write import export
-from e2fashion.losses.terms import LOSS_TERMS
 from e2fashion.models import E2Output
 from e2fashion.models.tokenizer import load_tokenizer
 from e2fashion.tasks.captioning.config import CaptionTrainConfig
-from e2fashion.training.build import build_loss
+from e2fashion.training.build import LOSS_TERMS, build_loss
 from e2fashion.training.config import RunConfig
 from e2fashion.types import E2FashionError
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from e2fashion.losses.functional import MINIMUM_PRESENT, count_present, info_nce, sigmoid_share
 from e2fashion.losses.gather import gather_rows, is_distributed, row_counts, sum_over_ranks, this_rank
-from e2fashion.losses.terms import LOSS_TERMS, WeightedTerm
+from e2fashion.losses.terms import WeightedTerm
 from e2fashion.types import Batch, E2FashionError, LossOutput
 
 RegionTargets = Literal["diagonal", "same_value"]
@@ -257,6 +257,3 @@ class ImageTags:
             logit_scale=output.logit_scale,
             logit_bias=output.logit_bias,
         ).total
-
-
-LOSS_TERMS["image_tags"] = ImageTags

@@ -1,4 +1,4 @@
-"""Additional weighted terms of the training loss, built in or from other packages."""
+"""What an additional weighted term of the training loss is."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from typing import Any, ClassVar, Protocol
 
 from torch import Tensor
 
-from e2fashion.extensions import ExtensionPoint
 from e2fashion.types import Batch
 
 
@@ -36,9 +35,3 @@ class WeightedTerm:
 
     term: LossTerm
     weight: float = 1.0
-
-
-LOSS_TERMS: dict[str, type[LossTerm]] = {}
-"""Terms by name. The global and the regional ones are :class:`e2fashion.losses.contrastive.ContrastiveLoss` itself."""
-
-TERM_POINT = ExtensionPoint("loss term", "e2fashion.loss_terms", ("__call__", "reads_regions"))

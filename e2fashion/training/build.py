@@ -19,9 +19,10 @@ from e2fashion.data.datamodule import CatalogueDataModule
 from e2fashion.data.stream import Stream, open_stream
 from e2fashion.data.text import DESCRIPTION, TextTemplate
 from e2fashion.data.transforms import CLIP_MEAN, CLIP_STD, ImageTransform
-from e2fashion.losses.contrastive import ContrastiveLoss
+from e2fashion.extensions import ExtensionPoint
+from e2fashion.losses.contrastive import ContrastiveLoss, ImageTags
 from e2fashion.losses.filip import TokenContrast
-from e2fashion.losses.terms import LOSS_TERMS, TERM_POINT, WeightedTerm
+from e2fashion.losses.terms import LossTerm, WeightedTerm
 from e2fashion.model_folder import transform_of
 from e2fashion.models.configuration_e2 import (
     REGIONAL_FIELDS,
@@ -41,6 +42,11 @@ from e2fashion.models.tokenizer import (
 from e2fashion.training.config import LossConfig, ModelConfig, RunConfig
 from e2fashion.training.lora import add_lora
 from e2fashion.types import E2FashionError, Entity
+
+LOSS_TERMS: dict[str, type[LossTerm]] = {"image_tags": ImageTags}
+"""Terms by name. The global and the regional ones are :class:`e2fashion.losses.contrastive.ContrastiveLoss` itself."""
+
+TERM_POINT = ExtensionPoint("loss term", "e2fashion.loss_terms", ("__call__", "reads_regions"))
 
 
 def build_loss_terms(config: LossConfig) -> dict[str, WeightedTerm]:

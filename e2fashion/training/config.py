@@ -215,7 +215,7 @@ class LossConfig:
     half_precision_gather: bool = False
     """With ``model.similarity: tokens``: processes exchange tokens as bf16 (FILIP: true)."""
     terms: dict[str, LossTermConfig | None] = joined_later(default_factory=dict)
-    """Additional terms by name, from ``e2fashion.losses.terms`` or installed packages; null removes one."""
+    """Additional terms by name, of ``e2fashion.training.build.LOSS_TERMS`` or installed packages; null removes one."""
 
 
 @dataclass

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from e2fashion.config import load_config
 from e2fashion.losses.contrastive import ContrastiveLoss
-from e2fashion.losses.terms import LOSS_TERMS, WeightedTerm
+from e2fashion.losses.terms import WeightedTerm
 from e2fashion.models import E2Output
 from e2fashion.training import build
 from e2fashion.training.config import RunConfig
@@ -48,8 +48,8 @@ class Regional:
 
 @pytest.fixture(autouse=True)
 def terms(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(LOSS_TERMS, "closeness", Closeness)
-    monkeypatch.setitem(LOSS_TERMS, "regional", Regional)
+    monkeypatch.setitem(build.LOSS_TERMS, "closeness", Closeness)
+    monkeypatch.setitem(build.LOSS_TERMS, "regional", Regional)
 
 
 def one_step() -> tuple[E2Output, Batch]:
