@@ -7,7 +7,6 @@ strictly against the schema. Schemas are defined next to the code that they conf
 from __future__ import annotations
 
 import copy
-import os
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from difflib import get_close_matches
@@ -18,7 +17,7 @@ from typing import Any, TypeVar, cast
 from omegaconf import DictConfig, OmegaConf, ValueNode
 from omegaconf.errors import ConfigKeyError, MissingMandatoryValue, OmegaConfBaseException
 
-from e2fashion.disk import reason_of, write_text
+from e2fashion.disk import real_path, reason_of, write_text
 from e2fashion.literals import (
     decoded,
     encoded,
@@ -27,6 +26,7 @@ from e2fashion.literals import (
     is_text,
     kind_below,
     locate,
+    misplaced,
     read_text_value,
     read_typed_value,
     read_typed_yaml,
@@ -75,11 +75,13 @@ def read_yaml(file: str | Path, *schemas: type) -> DictConfig:
 
 
 def _text(file: Path) -> str:
-    if not file.is_file():
-        raise E2FashionError(f"Configuration file '{file}' does not exist. Give the path of a YAML file.")
     try:
+        if not file.is_file():
+            raise E2FashionError(f"Configuration file '{file}' does not exist. Give the path of a YAML file.")
         return file.read_text(encoding="utf-8")
-    except (OSError, ValueError) as error:
+    except OSError as error:
+        raise E2FashionError(f"{file} cannot be read ({reason_of(error)}). Give the path of a YAML file.") from error
+    except ValueError as error:
         raise E2FashionError(f"{file} is not valid YAML: {' '.join(str(error).split())}.") from error
 
 
@@ -204,11 +206,11 @@ def keys_of(schema: type) -> set[str]:
 
 def _layers(file: Path, open_files: tuple[Path, ...], *schemas: type) -> tuple[tuple[str, str], ...]:
     """Names and texts of the bases of a file, then of the file, in the order in which they are merged."""
-    resolved = Path(os.path.realpath(file))  # unlike resolve(), it also takes a link to itself
+    text = _text(file)
+    resolved = real_path(file)
     if resolved in open_files:
         chain = " -> ".join(path.name for path in (*open_files, resolved))
         raise E2FashionError(f"{file}: its bases form a cycle ({chain}). Remove one `base` entry.")
-    text = _text(file)
     layers: tuple[tuple[str, str], ...] = ()
     for base in _bases(file, text, schemas):
         layers += _layers(file.parent / base, (*open_files, resolved), *schemas)
@@ -257,7 +259,7 @@ def _merged(schema: type, layers: tuple[tuple[str, str], ...], overrides: tuple[
 
 def _to_object(config: DictConfig, schema: type[Schema]) -> Schema:
     try:
-        return cast(Schema, decoded(OmegaConf.to_object(config)))
+        made = cast(Schema, decoded(OmegaConf.to_object(config)))
     except MissingMandatoryValue as error:
         key = error.full_key
         raise E2FashionError(
@@ -265,6 +267,9 @@ def _to_object(config: DictConfig, schema: type[Schema]) -> Schema:
         ) from error
     except OmegaConfBaseException as error:
         raise E2FashionError(_first_line(error)) from error
+    if (key := misplaced(made, schema)) is not None:
+        raise E2FashionError(f"'{key}' is a list or a mapping, where a single value belongs. Write one value.")
+    return made
 
 
 def _parse_override(override: str, *schemas: type) -> DictConfig:

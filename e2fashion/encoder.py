@@ -17,7 +17,7 @@ from e2fashion.data.decode import ImageSource, listed_images, read_squares
 from e2fashion.data.long_text import TextFitter, pad_ids
 from e2fashion.data.text import TextTemplate
 from e2fashion.data.transforms import ImageTransform, normalize
-from e2fashion.disk import write_checksums
+from e2fashion.disk import real_path, write_checksums
 from e2fashion.embedding import evaluating, unit_features
 from e2fashion.model_folder import LARGEST_SQUARE, model_card, text_settings, transform_of
 from e2fashion.models.configuration_e2 import JOINED_LATER
@@ -111,7 +111,7 @@ class Encoder:
         context_length, overflow = text_settings(config, what)
         with only_our_errors(what, "Correct text_template in its config.json."):
             text = TextTemplate(template or getattr(config, "text_template", None) or DESCRIPTION_ALONE)
-        label = name or (path.name if path.name != "model" else path.resolve().parent.name)
+        label = name or (path.name if path.name != "model" else real_path(path).parent.name)
         model = model.float().eval()  # fp32, also from a half-precision checkpoint
         encoder = cls(model, load_tokenizer(source), transform, text, label, context_length, overflow)
         check_texts(encoder, what)

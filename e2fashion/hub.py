@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from e2fashion.disk import real_path
 from e2fashion.types import E2FashionError
 
 logger = logging.getLogger(__name__)
@@ -159,8 +160,8 @@ class StoredSource:
             return cls("")
         if not folder.is_dir():
             return cls(str(name_or_folder), hub=True)
-        absolute = folder.resolve()
-        return cls(str(absolute), os.path.relpath(absolute, Path(stored_in).resolve()))
+        absolute = real_path(folder)
+        return cls(str(absolute), os.path.relpath(absolute, real_path(stored_in)))
 
     @classmethod
     def read(cls, values: Mapping[str, Any]) -> StoredSource:

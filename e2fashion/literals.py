@@ -158,6 +158,26 @@ def wrongly_typed(value: Any, kind: Any) -> Any | None:
     )
 
 
+def misplaced(value: Any, kind: Any, key: str = "") -> str | None:
+    """The key of the first list or mapping in ``value`` where ``kind`` has a single value; None if there is none.
+
+    OmegaConf accepts any of them as an item of a list or mapping.
+    """
+    kind = _without_none(kind)
+    parts: list[tuple[str, Any, Any]] = []
+    if isinstance(kind, type) and is_dataclass(kind) and is_dataclass(value):
+        types, prefix = _types_of(kind), f"{key}." if key else ""
+        names = [field.name for field in fields(kind) if not field.metadata.get(TEXT_VALUES)]
+        parts = [(f"{prefix}{name}", getattr(value, name), types[name]) for name in names]
+    elif get_origin(kind) is list and isinstance(value, list):
+        parts = [(f"{key}[{index}]", item, get_args(kind)[0]) for index, item in enumerate(value)]
+    elif get_origin(kind) is dict and isinstance(value, dict):
+        parts = [(f"{key}.{name}", item, get_args(kind)[1]) for name, item in value.items()]
+    elif isinstance(value, list | dict) and (kind in (str, int, float, bool) or get_origin(kind) is Literal):
+        return key
+    return next(filter(None, (misplaced(item, of_item, name) for name, item, of_item in parts)), None)
+
+
 def _locate(schema: Any, key: str) -> tuple[list[str], Any] | None:
     head, _, rest = key.partition(".")
     field = next((item for item in fields(schema) if item.name == head), None)

@@ -95,6 +95,27 @@ def test_a_base_is_a_path_or_a_list_of_paths(tmp_path: Path, base: str) -> None:
         load_config(RunConfig, write(tmp_path, "top.yaml", f"base: {base}\n"), MINIMAL)
 
 
+def test_a_base_that_cannot_be_a_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(E2FashionError, match=r"does not exist\. Give the path of a YAML file"):
+        load_config(RunConfig, write(tmp_path, "top.yaml", 'base: "\\0"\n'), MINIMAL)
+    with pytest.raises(E2FashionError, match=r"aaa cannot be read \(.*File name too long"):
+        load_config(RunConfig, write(tmp_path, "top.yaml", f"base: {'a' * 3_000}\n"), MINIMAL)
+
+
+@pytest.mark.parametrize(
+    ("text", "key"),
+    [
+        ("names: [a, [b]]", r"names\[1\]"),
+        ("weights: [{a: 1}]", r"weights\[0\]"),
+        ("inner: {shots: [[1], [2]]}", r"inner\.shots\[0\]"),
+        ("numbers: {a: [1]}", r"numbers\.a"),
+    ],
+)
+def test_a_list_or_mapping_in_the_place_of_a_value_is_refused(text: str, key: str, tmp_path: Path) -> None:
+    with pytest.raises(E2FashionError, match=f"'{key}' is a list or a mapping, where a single value belongs"):
+        load_config(Lists, write(tmp_path, "top.yaml", f"{text}\n"), [])
+
+
 def test_a_list_where_a_mapping_belongs_is_refused(tmp_path: Path) -> None:
     with pytest.raises(E2FashionError, match=r"top\.yaml"):
         load_config(RunConfig, write(tmp_path, "top.yaml", "model: [1]\n"), MINIMAL)
@@ -209,6 +230,7 @@ class Lists:
     flags: list[bool] = field(default_factory=list)
     optional: list[int] | None = None
     inner: Inner = field(default_factory=Inner)
+    numbers: dict[str, int] = field(default_factory=dict)
     named: dict[str, Inner | None] = field(default_factory=dict)
 
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO
 
+from e2fashion.disk import real_path
 from e2fashion.types import E2FashionError
 
 logger = logging.getLogger(__name__)
@@ -148,14 +149,14 @@ def find_images(folder: Path) -> FoundImages:
     Raises:
         E2FashionError: a folder cannot be read.
     """
-    root = folder.resolve()
+    root = real_path(folder)
     seen: set[tuple[int, int]] = set()
     files: list[Path] = []
     ignored: Counter[str] = Counter()
     links = [folder]
     while links:
         link = links.pop(0)
-        if link != folder and root.is_relative_to(link.resolve()):
+        if link != folder and root.is_relative_to(real_path(link)):
             ignored["linked folder that leads back"] += 1
             continue
         waiting = [link]

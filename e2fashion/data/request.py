@@ -13,7 +13,7 @@ from typing import Any
 
 from e2fashion.data.catalogue import FORMAT_VERSION, MANIFEST_FILE, REMEDY, Catalogue, Manifest
 from e2fashion.data.sources.base import Source, requested_options
-from e2fashion.disk import DamagedError, check_replaceable
+from e2fashion.disk import DamagedError, check_replaceable, real_path
 from e2fashion.types import E2FashionError
 
 _TABLE_SUFFIXES = {".csv", ".tsv", ".txt", ".parquet", ".json", ".jsonl", ".ndjson", ".h5", ".hdf5"}
@@ -40,7 +40,7 @@ def request_hash(source: Source, settings: Mapping[str, Any]) -> str:
     options = requested_options(source)
     files: list[Path] = []
     if options.get("path") and Path(options["path"]).exists():  # or else a hub name
-        path = Path(options["path"]).resolve()
+        path = real_path(options["path"])
         options["path"] = str(path)
         inside = sorted(path.iterdir()) if path.is_dir() else [path]
         files = [file for file in inside if file.is_file() and file.suffix.lower() in _TABLE_SUFFIXES]

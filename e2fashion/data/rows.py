@@ -14,6 +14,7 @@ from e2fashion.data.composition.grammar import KINDS, parse_composition
 from e2fashion.data.image_files import ImageError
 from e2fashion.data.images import check_image, read_bytes
 from e2fashion.data.sources.base import SourceProblem, SourceRow
+from e2fashion.disk import real_path
 from e2fashion.escape import first_control, is_blank, is_c1_control, trimmed, visible
 from e2fashion.types import SPLITS, Box, E2FashionError, Split
 
@@ -244,7 +245,7 @@ def _read(row: SourceRow, max_pixels: int) -> bytes:
         return row.image()
     if (control := first_control(str(row.image))) is not None:
         raise ImageError("missing image", f"control character {control!r} in the file name", "correct the file name")
-    if row.root is not None and not row.image.resolve().is_relative_to(row.root.resolve()):
+    if row.root is not None and not real_path(row.image).is_relative_to(real_path(row.root)):
         value = f"it is outside {row.root}"
         raise ImageError("image outside the source", value, "put the image there, or allow it with outside=true")
     return read_bytes(row.image, max_pixels)

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from e2fashion.disk.locks import FolderLockedError, lock_file, locked
+from e2fashion.disk.names import real_path
 from e2fashion.disk.trouble import naming
 from e2fashion.types import E2FashionError
 
@@ -39,7 +40,7 @@ def atomic_file(target: Path) -> Iterator[Path]:
         E2FashionError: ``target`` is a folder, or the disk is full, read-only or removed.
     """
     with naming(target):
-        real = Path(os.path.realpath(target))
+        real = real_path(target)
         if real.is_dir():
             raise E2FashionError(f"'{target}' is a folder, not a file: choose another output.")
         if real.exists() and not real.is_file():
@@ -90,7 +91,7 @@ def atomic_folder(target: Path, may_replace: Callable[[Path], None] | None = Non
         E2FashionError: ``target`` is a file, or the disk is full, read-only or removed.
     """
     with naming(target):
-        real = Path(os.path.realpath(target))
+        real = real_path(target)
         if real.exists() and not real.is_dir():
             raise E2FashionError(f"'{target}' is a file, not a folder: choose another output.")
         with locked(target):
@@ -112,7 +113,7 @@ def recover(target: Path) -> None:
 
     For readers, on disks that cannot exchange two folders in one step.
     """
-    real = Path(os.path.realpath(target))
+    real = real_path(target)
     if real.exists() or not _leftovers(real, REPLACED):
         return
     with suppress(FolderLockedError), naming(target), locked(target):
@@ -121,7 +122,7 @@ def recover(target: Path) -> None:
 
 def clear_leftovers(target: Path) -> None:
     """Remove what killed writers of a file or folder left next to it."""
-    real = Path(os.path.realpath(target))
+    real = real_path(target)
     _remove_dead_files(real)
     if lock_file(real).exists() or _leftovers(real, PARTIAL) or _leftovers(real, REPLACED):
         with suppress(FolderLockedError), naming(target), locked(target):
@@ -135,7 +136,7 @@ def remove_folder(target: Path) -> None:
         FolderLockedError: another process writes ``target``.
         E2FashionError: the disk refuses.
     """
-    real = Path(os.path.realpath(target))
+    real = real_path(target)
     if not real.is_dir():
         clear_leftovers(target)
         return

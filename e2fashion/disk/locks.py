@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from e2fashion.disk.names import real_path
 from e2fashion.disk.trouble import naming
 from e2fashion.types import E2FashionError
 
@@ -96,7 +97,7 @@ def turn_at(file: Path) -> Iterator[None]:
 
 def lock_file(folder: Path) -> Path:
     """The lock file of a folder, next to it, or to the target if it is a link."""
-    real = Path(os.path.realpath(folder))
+    real = real_path(folder)
     return real.with_name(f".{real.name}.lock")
 
 

@@ -1,9 +1,11 @@
-"""Names of files and folders that cannot lead to another folder."""
+"""Names of files and folders that cannot lead to another folder, and paths without links."""
 
 from __future__ import annotations
 
+import os
 import re
 import unicodedata
+from pathlib import Path
 
 from e2fashion.types import E2FashionError
 
@@ -35,3 +37,8 @@ def file_name(text: str) -> str:
     """A file name from any text: other characters than letters, digits, ``_``, ``-`` and dots become ``_``."""
     name = re.sub(r"[^\w.-]+", "_", text).lstrip(".").encode()[:LONGEST].decode(errors="ignore")
     return name or "_"
+
+
+def real_path(path: str | Path) -> Path:
+    """The absolute path without links; unlike ``Path.resolve`` also where a link leads to itself."""
+    return Path(os.path.realpath(path))

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from e2fashion.disk.names import real_path
 from e2fashion.types import E2FashionError
 
 
@@ -117,7 +118,7 @@ def _is_of_output(error: Exception, target: Path) -> bool:
         return True
     if error.filename is None:
         return False
-    real, named = Path(os.path.realpath(target)), Path(os.path.realpath(os.fsdecode(error.filename)))
+    real, named = real_path(target), real_path(os.fsdecode(error.filename))
     if error.errno == errno.EEXIST:
         return real != named and real.is_relative_to(named)
     siblings = str(real.with_name(f".{real.name}."))

@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 
 from e2fashion.data.sources.base import SourceProblem, SourceRow, added_option
 from e2fashion.data.sources.tables import as_text, open_table, require_columns
+from e2fashion.disk import real_path
 from e2fashion.types import E2FashionError
 
 _REQUIRED = ("product_id", "image", "description")
@@ -70,7 +71,7 @@ class FolderSource:
         wanted |= {f"tags.{tag}": column for tag, column in self.tags.items()}
         require_columns(self._table, wanted | {f"only.{column}": column for column in self.only})
         self._images = file.parent / self.images
-        inside = self._images.resolve().is_relative_to(file.parent.resolve())
+        inside = real_path(self._images).is_relative_to(real_path(file.parent))
         self._root = file.parent if inside else self._images
         if not self._images.is_dir():
             raise E2FashionError(

@@ -21,6 +21,7 @@ from e2fashion.data.decode import read_pixels
 from e2fashion.data.image_files import COMMON_FORMATS, find_images, is_image_file, without_ending
 from e2fashion.data.text import TextTemplate
 from e2fashion.data.transforms import ImageTransform
+from e2fashion.disk import real_path
 from e2fashion.tasks.search.storage import DESCRIPTION, LOCATION, PRODUCT_ID, VIEW, Origin
 from e2fashion.text_files import read_list
 from e2fashion.types import E2FashionError
@@ -100,7 +101,7 @@ class CatalogueProducts:
     @property
     def origin(self) -> Origin:
         """The catalogue, its fingerprint and the splits."""
-        return Origin("catalogue", str(self.catalogue.path.resolve()), self.catalogue.fingerprint, self.splits)
+        return Origin("catalogue", str(real_path(self.catalogue.path)), self.catalogue.fingerprint, self.splits)
 
     @cached_property
     def ids(self) -> pa.Array:
@@ -175,13 +176,13 @@ class FileProducts:
             PRODUCT_ID: self.ids.take(pa.array(positions)),
             VIEW: pa.array([self._views[position] for position in positions], pa.int32()),
             DESCRIPTION: pa.nulls(len(positions), pa.string()),
-            LOCATION: pa.array([str(self.files[position].resolve()) for position in positions], pa.string()),
+            LOCATION: pa.array([str(real_path(self.files[position])) for position in positions], pa.string()),
         }
         return pa.table(columns)
 
 
 def _files(source: Any, all_exist: bool, by_folder: bool) -> FileProducts:
-    path = str(Path(source).resolve()) if isinstance(source, str | Path) else "files"
+    path = str(real_path(source)) if isinstance(source, str | Path) else "files"
     if isinstance(source, Mapping):
         views = {str(name): [_path(file)] for name, file in source.items()}
     else:

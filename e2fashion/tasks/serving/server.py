@@ -12,10 +12,10 @@ import socket
 import time
 from dataclasses import replace
 from importlib.util import find_spec
-from pathlib import Path
 from typing import Any
 
 from e2fashion.config import read_yaml
+from e2fashion.disk import real_path
 from e2fashion.lifetime import PARENT, end_with_parent
 from e2fashion.tasks.serving.config import KEY_VARIABLE, LOOPBACK, DemoConfig, ServeConfig
 from e2fashion.types import E2FashionError
@@ -127,7 +127,7 @@ def _models(config: ServeConfig) -> dict[str, ServeConfig]:
 
 def _name(model: str) -> str:
     """What a run is called by its configuration, else the name of the folder."""
-    path = Path(model).resolve()
+    path = real_path(model)
     if (path / "config.yaml").is_file():
         return str(read_yaml(path / "config.yaml").get("name", path.name))
     return path.parent.name if path.name == "model" else path.name

@@ -31,6 +31,9 @@ def test_sources_that_cannot_be_indexed(photos: Path, tmp_path: Path) -> None:
         build_index(ENCODER, photos, tmp_path / "index")
     with pytest.raises(E2FashionError, match=r"'.*nowhere' does not exist: give a catalogue, a folder"):
         build_index(ENCODER, tmp_path / "nowhere", tmp_path / "index")
+    (tmp_path / "loop.txt").symlink_to(tmp_path / "loop.txt")
+    with pytest.raises(E2FashionError, match=r"'.*loop\.txt' does not exist: give a catalogue, a folder"):
+        open_products(str(tmp_path / "loop.txt"))
     with pytest.raises(E2FashionError, match=r"the image '.*gone.png' does not exist"):
         build_index(ENCODER, [photos / "gone.png"], tmp_path / "index")
     (photos / "long.txt").write_text("a" * 300, encoding="utf-8")  # longer than a file name can be
