@@ -98,6 +98,8 @@ class Encoder:
         if size is not None:
             transform = replace(transform, size=size)
         vision: Any = config.vision_config
+        if type(vision.patch_size) is not int or vision.patch_size < 1:
+            raise E2FashionError(f"{what} has patch_size {vision.patch_size!r}: correct its config.json.")
         if not 1 <= transform.size <= LARGEST_SQUARE or transform.size % vision.patch_size:
             raise E2FashionError(
                 f"size is {transform.size}; give a multiple of the patch size {vision.patch_size} up to "

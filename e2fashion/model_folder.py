@@ -30,8 +30,8 @@ def transform_of(source: str, what: str, siglip: bool = False) -> ImageTransform
         else:
             processor = CLIPImageProcessorPil.from_pretrained(source, **options)
         transform = ImageTransform.from_processor(processor)
-        numbers = [*map(float, transform.mean), *map(float, transform.std)]
-        if (len(transform.mean), len(transform.std)) != (3, 3) or not all(map(math.isfinite, numbers)):
+        sound = all(isinstance(item, int | float) and math.isfinite(item) for item in (*transform.mean, *transform.std))
+        if (len(transform.mean), len(transform.std)) != (3, 3) or not sound:
             raise ValueError(f"image_mean {transform.mean} and image_std {transform.std} are not three numbers each")
         if min(transform.std) <= 0:
             raise ValueError(f"image_std {transform.std} must be greater than 0")

@@ -146,6 +146,28 @@ def test_what_people_edit_in_a_model_folder_is_theirs(models: dict[str, Path], t
     assert load_encoder(str(folder)).template.template == "{description}"
 
 
+@pytest.mark.parametrize(
+    ("name", "keys", "value", "message"),
+    [
+        ("config.json", ["vision_config", "patch_size"], None, "has patch_size None: correct its config.json"),
+        ("processor_config.json", ["image_processor", "image_mean"], ["0", 0.5, 0.5], "are not three numbers each"),
+        ("tokenizer_config.json", ["unk_token"], "", "the tokenizer of '.*' cannot be loaded: .*Recursion"),
+    ],
+)
+def test_values_that_no_model_can_have_are_named(
+    name: str, keys: list[str], value: Any, message: str, models: dict[str, Path], tmp_path: Path
+) -> None:
+    folder = tmp_path / "model"
+    shutil.copytree(models["clip"], folder)
+    content = values = json.loads((folder / name).read_text())
+    for key in keys[:-1]:
+        values = values[key]
+    values[keys[-1]] = value
+    (folder / name).write_text(json.dumps(content))
+    with pytest.raises(E2FashionError, match=message):
+        load_encoder(str(folder))
+
+
 @pytest.mark.parametrize("length", [0, 1, 7, 2**20, 2**40, 2**63, 2**64 - 1])
 def test_a_wrong_length_of_the_header_of_weights(length: int, models: dict[str, Path], tmp_path: Path) -> None:
     shutil.copytree(models["e2"], tmp_path / "model")

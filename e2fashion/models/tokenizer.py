@@ -77,13 +77,15 @@ def load_tokenizer(folder_or_name: str | Path, context_length: int | None = None
     if isinstance(tokenizer, GemmaTokenizer):
         # SigLIP 2's: trained on lower-cased texts, but published at fixed resolutions with a class that keeps case.
         tokenizer = read_tokenizer(folder_or_name, what, remedy, tokenizer_type="siglip2")
-    if set(tokenizer.get_vocab().values()) <= set(tokenizer.all_special_ids):
+    with only_our_errors(what, remedy):  # special tokens that the vocabulary lacks
+        special, pad = set(tokenizer.all_special_ids), tokenizer.pad_token_id
+    if set(tokenizer.get_vocab().values()) <= special:
         # Transformers creates an empty CLIP tokenizer for a model folder without one.
         raise E2FashionError(
             f"'{folder_or_name}' holds no tokenizer: the one that Transformers creates for it only has special tokens. "
             "Put tokenizer.json (or vocab.json and merges.txt) there."
         )
-    if tokenizer.pad_token_id is None:
+    if pad is None:
         raise E2FashionError(
             f"The tokenizer of '{folder_or_name}' has no pad_token_id; a text encoder needs it. Set it in "
             "tokenizer_config.json."
