@@ -132,10 +132,11 @@ def _fitting_tokenizer(source: str, sizes: OpenAIShape) -> PreTrainedTokenizerBa
     if not Path(source).expanduser().is_dir():
         checked_hub_name(source, "tokenizer")
     tokenizer = load_tokenizer(source)
-    if len(tokenizer) != sizes.vocabulary:
+    highest = max(tokenizer.get_vocab().values())
+    if len(tokenizer) != sizes.vocabulary or highest >= sizes.vocabulary:
         raise E2FashionError(
-            f"tokenizer '{source}' has {len(tokenizer)} tokens, and the token embedding has {sizes.vocabulary} rows: "
-            "name the one that the checkpoint was trained with (CLIP's has 49408)"
+            f"tokenizer '{source}' has {len(tokenizer)} tokens with ids up to {highest}, and the token embedding has "
+            f"{sizes.vocabulary} rows: name the one that the checkpoint was trained with (CLIP's has 49408)"
         )
     end = text_special_ids(tokenizer)["eos_token_id"]
     if end != sizes.vocabulary - 1:

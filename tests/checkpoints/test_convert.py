@@ -174,13 +174,22 @@ def test_images_alone_without_a_tokenizer(capsys: Capture) -> None:
         e2fashion.load_encoder("models/blind")
 
 
+def test_an_id_beyond_the_embedding_is_refused(capsys: Capture) -> None:
+    file = Path("tokens/tokenizer.json")
+    content = json.loads(file.read_text(encoding="utf-8"))
+    content["model"]["vocab"]["u"] = 2**31
+    file.write_text(json.dumps(content), encoding="utf-8")
+    printed = said_by(capsys, 1, "clip.pt", "source=openai", "tokenizer=tokens", "output=o")
+    assert f"with ids up to {2**31}, and the token embedding has" in printed
+
+
 @pytest.mark.parametrize(
     ("args", "message"),
     [
         (["clip.pt", "output=o"], "source is folder and target is folder: name the layout"),
         (["clip.pt", "source=openai", "target=open_clip", "output=o"], "source is openai and target is open_clip"),
         (["clip.pt", "source=openai", "output=o"], "which tokenizer goes along?"),
-        (["clip.pt", "source=openai", "tokenizer=e2/model", "output=o"], "tokens, and the token embedding has"),
+        (["clip.pt", "source=openai", "tokenizer=e2/model", "output=o"], ", and the token embedding has"),
         (["clip.pt", "source=openai", "tokenizer=models/nowhere", "output=tokens"], "holds something else"),
         (["clip.pt", "source=openai", "tokenizer=./nowhere", "output=o"], "tokenizer './nowhere' is not a folder"),
         (["clip.pt", "source=openai", "tokenizer=none", "lossy=true", "output=o"], "lossy belong to a conversion"),
