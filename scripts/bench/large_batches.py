@@ -32,6 +32,7 @@ POINTS = (
         for chunk, layers in ((0, 0), (0, 1), (64, 0))
     ),
     *((B32_NUMBER, batch, chunk, layers) for batch in (16, 64) for chunk, layers in ((0, 0), (0, 1), (16, 0))),
+    (B32_NUMBER, 1024, 16, 0),
 )
 """Shape, batch, chunk (0: none), whether layers are checkpointed."""
 

@@ -4,6 +4,7 @@ import csv
 import json
 import zlib
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -175,11 +176,16 @@ ROWS = [
 ]
 
 
+def stub_of(path: str, tags: Sequence[str], split: Dataset) -> Catalogue:
+    stub = SimpleNamespace(path=Path(path), tag_columns=tuple(tags), split=lambda name: split)
+    stub.first_rows = partial(Catalogue.first_rows, cast(Catalogue, stub))
+    return cast(Catalogue, stub)
+
+
 def catalogue_of(rows: Sequence[tuple[str, str, str | None, str | None]]) -> Catalogue:
     columns = ("product_id", "description", "brand", "colour")
     split = Dataset.from_dict({name: [row[place] for row in rows] for place, name in enumerate(columns)})
-    stub = SimpleNamespace(path=Path("stub"), tag_columns=("brand", "colour"), split=lambda name: split)
-    return cast(Catalogue, stub)
+    return stub_of("stub", ("brand", "colour"), split)
 
 
 LINE = ComposeConfig(line_columns=["brand"])
@@ -240,8 +246,7 @@ def test_lines_of_fashion_product_images(real_data: Path) -> None:
     tags = ("brand", "gender", "article_type", "colour")
     columns = {"product_id": [row["id"] for row in rows], "description": [row["name"] for row in rows]}
     split = Dataset.from_dict(columns | {tag: [row[tag] or None for row in rows] for tag in tags})
-    stub = SimpleNamespace(path=Path("kagl"), tag_columns=tags, split=lambda name: split)
-    queries = other_color_queries(cast(Catalogue, stub), "test", ComposeConfig())
+    queries = other_color_queries(stub_of("kagl", tags, split), "test", ComposeConfig())
     assert (len(queries), len(queries.gallery)) == (214, 1120)
     assert queries.counts["lines_of_several_colours"] == 51
     unknown = {listed[0] for listed in queries.instructions if not parse_instruction(listed[0])}
