@@ -13,7 +13,23 @@ from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
 
+from tiny_encoder import save_tiny_run
+
+import e2fashion
+from e2fashion.data.catalogue import Catalogue
+from e2fashion.encoder import Encoder
+from e2fashion.tasks.classification.tag_predictor import NAME, TagPredictor, TagValues, save_tag_predictor
+
 KEY = "a key of the test"
+TAGS = (TagValues("brand", ("Calderwick", "Jasperine"), "region"), TagValues("kind", ("dress", "coat"), threshold=1.1))
+
+
+def save_tagged_run(catalogue: Catalogue, folder: Path) -> Encoder:
+    """Save a run that predicts :data:`TAGS`."""
+    save_tiny_run(catalogue, folder)
+    encoder = e2fashion.load_encoder(str(folder))
+    save_tag_predictor(TagPredictor(encoder, TAGS), encoder, folder / NAME, {})
+    return encoder
 
 
 class Client:

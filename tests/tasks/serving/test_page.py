@@ -15,15 +15,13 @@ import pytest
 from made_images import encoded
 from PIL import Image
 from raw_products import PricedSource, row
-from running import KEY, running
-from tiny_encoder import save_tiny_run
+from running import KEY, running, save_tagged_run
 
 import e2fashion
 from e2fashion.data.catalogue import Catalogue
 from e2fashion.data.config import Preparation
 from e2fashion.data.prepare import prepare_catalogue
 from e2fashion.encoder import Encoder
-from e2fashion.tasks.classification.tag_predictor import NAME, TagPredictor, TagValues, save_tag_predictor
 
 pytestmark = [pytest.mark.slow, pytest.mark.browser]
 PRODUCTS = 30
@@ -62,8 +60,7 @@ CONTRAST = """() => {
 def folder(browser: Any, synth_catalogue: Catalogue, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run with tags, and an index of products with prices; nothing is made without a browser."""
     place = tmp_path_factory.mktemp("page")
-    save_tiny_run(synth_catalogue, place / "run")
-    encoder = e2fashion.load_encoder(str(place / "run"))
+    encoder = save_tagged_run(synth_catalogue, place / "run")
     samples = [sample for sample in synth_catalogue.samples("train") if sample.view == 0][:PRODUCTS]
     rows = [
         row(
@@ -78,11 +75,6 @@ def folder(browser: Any, synth_catalogue: Catalogue, tmp_path_factory: pytest.Te
     ]
     prepare_catalogue(PricedSource(rows), place / "catalogue", Preparation(numbers=["price"]), progress=False)
     e2fashion.build_index(encoder, place / "catalogue", place / "index", progress=False)
-    tags = (
-        TagValues("brand", ("Calderwick", "Jasperine"), "region"),
-        TagValues("kind", ("dress", "coat"), threshold=1.1),
-    )
-    save_tag_predictor(TagPredictor(encoder, tags), encoder, place / "run" / NAME, {})
     return place
 
 

@@ -18,15 +18,14 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from running import Client, free_port, running
-from tiny_encoder import save_tiny_run
+from running import TAGS, Client, free_port, running, save_tagged_run
 
 import e2fashion
 from e2fashion.__main__ import main
 from e2fashion.data.catalogue import Catalogue
 from e2fashion.data.decode import read_pixels
 from e2fashion.encoder import Encoder
-from e2fashion.tasks.classification.tag_predictor import NAME, TagPredictor, TagValues, save_tag_predictor
+from e2fashion.tasks.classification.tag_predictor import TagPredictor
 from e2fashion.tasks.localization.explain import explain_image
 from e2fashion.tasks.search.build import sync_index
 from e2fashion.tasks.search.config import EmbedConfig, RecommendConfig
@@ -34,17 +33,14 @@ from e2fashion.tasks.search.config import EmbedConfig, RecommendConfig
 pytestmark = pytest.mark.slow
 TEXTS = ["a red dress", "coat of wool"]
 Service: TypeAlias = "tuple[Client, subprocess.Popen[str]]"
-TAGS = (TagValues("brand", ("Calderwick", "Jasperine"), "region"), TagValues("kind", ("dress", "coat"), threshold=1.1))
 
 
 @pytest.fixture(scope="module")
 def folder(synth_catalogue: Catalogue, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run with an index and tags."""
     place = tmp_path_factory.mktemp("service")
-    save_tiny_run(synth_catalogue, place / "run")
-    encoder = e2fashion.load_encoder(str(place / "run"))
+    encoder = save_tagged_run(synth_catalogue, place / "run")
     e2fashion.build_index(encoder, str(synth_catalogue.path), place / "index")
-    save_tag_predictor(TagPredictor(encoder, TAGS), encoder, place / "run" / NAME, {})
     return place
 
 
