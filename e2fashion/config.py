@@ -147,10 +147,12 @@ def options_for(what: str, schema: type, options: Mapping[str, Any], more_keys: 
         _modernize(given, schema)
         merged = _defaults(schema)
         merged.merge_with(given)
-        return cast(dict[str, Any], decoded(OmegaConf.to_container(merged, throw_on_missing=True)))
+        values = cast(dict[str, Any], decoded(OmegaConf.to_container(merged, throw_on_missing=True)))
     except (OmegaConfBaseException, TypeError, ValueError) as error:  # the last two where containers differ in kind
         reason = str(error).split("\n", 1)[0] if isinstance(error, OmegaConfBaseException) else reason_of(error)
         raise E2FashionError(f"{what}: {reason.rstrip('.')}. Its keys: {known_text}.") from error
+    _refuse_misplaced(values, schema, f"{what}: ")
+    return values
 
 
 def _merged_layers(
@@ -267,9 +269,13 @@ def _to_object(config: DictConfig, schema: type[Schema]) -> Schema:
         ) from error
     except OmegaConfBaseException as error:
         raise E2FashionError(_first_line(error)) from error
-    if (key := misplaced(made, schema)) is not None:
-        raise E2FashionError(f"'{key}' is a list or a mapping, where a single value belongs. Write one value.")
+    _refuse_misplaced(made, schema)
     return made
+
+
+def _refuse_misplaced(values: Any, schema: type, what: str = "") -> None:
+    if (key := misplaced(values, schema)) is not None:
+        raise E2FashionError(f"{what}'{key}' is a list or a mapping, where a single value belongs. Write one value.")
 
 
 def _parse_override(override: str, *schemas: type) -> DictConfig:

@@ -161,14 +161,17 @@ def wrongly_typed(value: Any, kind: Any) -> Any | None:
 def misplaced(value: Any, kind: Any, key: str = "") -> str | None:
     """The key of the first list or mapping in ``value`` where ``kind`` has a single value; None if there is none.
 
+    Of a dataclass, ``value`` is an instance or its values by name.
+
     OmegaConf accepts any of them as an item of a list or mapping.
     """
     kind = _without_none(kind)
     parts: list[tuple[str, Any, Any]] = []
-    if isinstance(kind, type) and is_dataclass(kind) and is_dataclass(value):
+    if isinstance(kind, type) and is_dataclass(kind) and (is_dataclass(value) or isinstance(value, dict)):
         types, prefix = _types_of(kind), f"{key}." if key else ""
         names = [field.name for field in fields(kind) if not field.metadata.get(TEXT_VALUES)]
-        parts = [(f"{prefix}{name}", getattr(value, name), types[name]) for name in names]
+        values = value if isinstance(value, dict) else vars(value)
+        parts = [(f"{prefix}{name}", values[name], types[name]) for name in names if name in values]
     elif get_origin(kind) is list and isinstance(value, list):
         parts = [(f"{key}[{index}]", item, get_args(kind)[0]) for index, item in enumerate(value)]
     elif get_origin(kind) is dict and isinstance(value, dict):

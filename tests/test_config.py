@@ -278,6 +278,16 @@ def test_options_may_hold_lists_as_texts_too() -> None:
     assert options_for("part", Inner, {"shots": "1,2", "choices": "a"}) == {"shots": [1, 2], "choices": ["a"]}
 
 
+def test_a_list_in_place_of_a_value_of_options_is_one_error() -> None:
+    @dataclass
+    class Part:
+        columns: dict[str, str] = field(default_factory=dict)
+
+    assert options_for("part", Part, {"columns": {"image": "file"}}) == {"columns": {"image": "file"}}
+    with pytest.raises(E2FashionError, match=r"^part: 'columns\.image' is a list or a mapping, where a single value"):
+        options_for("part", Part, {"columns": {"image": ["file", "picture"]}})
+
+
 @dataclass
 class Renamed:
     modes: list[Literal["a", "b"]] = renamed("arms", "a", "b")

@@ -195,6 +195,7 @@ class Catalogue:
                 group=row["group"],
                 regions=None if regions is None else decode_regions(regions),
                 row=f"{self.path.name}/{name} row {number}",
+                numbers={column: row[column] for column in self.number_columns},
             )
 
 

@@ -18,7 +18,10 @@ NAMES = {sign: name for name, sign in SIGNS.items()}
 BOTH = frozenset(NAMES)
 _REMEDY = "correct it, empty it, or leave the column out of numbers"
 # A separator in front of the digits belongs to them, as in ".5", unless an abbreviation ends in it, as in "Rs.500".
-_WRITTEN = re.compile(r"(?P<before>\D*?)(?P<digits>(?:(?<![^\W\d_])[.,])?\d(?:[\d.,\s'\u2019]*\d)?)(?P<after>\D*)")
+_WRITTEN = re.compile(
+    r"(?P<before>\D*?)(?P<digits>(?:(?<![^\W\d_])[.,])?\d(?:[\d.,\s'\u2019]*\d)?)"
+    r"(?P<exponent>[eE][+-]?\d+)?(?P<after>\D*)"
+)
 _DASHES = r"[-\u2212\u2013]"
 _MINUS, _HYPHEN = re.compile(rf"(?<![^\W_]){_DASHES}"), re.compile(rf"(?<=[^\W_]){_DASHES}")
 
@@ -37,6 +40,7 @@ def parse_number(text: str, sign: str = ".") -> float | None:
     """The one number of a text with this decimal sign, whatever is written around it; None: there is none, or several.
 
     A dash in front is a minus unless it follows a letter: ``-5 €`` and ``EUR -5``, while ``A-5`` and ``5-`` are none.
+    ``1.5e3`` is 1500; digits in front of an exponent are not grouped.
     """
     written = _WRITTEN.fullmatch(text.strip())
     form = _FORMS[sign].fullmatch(written["digits"]) if written else None
@@ -44,8 +48,10 @@ def parse_number(text: str, sign: str = ".") -> float | None:
         return None
     if re.fullmatch(_DASHES, written["after"].strip()):
         return None
-    whole = re.sub(r"\D", "", form["whole"]) or "0"
-    number = float(f"{whole}.{form['fraction'] or '0'}")
+    whole, exponent = re.sub(r"\D", "", form["whole"]), written["exponent"] or ""
+    if exponent and whole != form["whole"]:
+        return None
+    number = float(f"{whole or '0'}.{form['fraction'] or '0'}{exponent}")
     if not math.isfinite(number):
         return None
     return -number if _MINUS.search(written["before"]) else number
@@ -95,6 +101,8 @@ class NumberRange:
 class NumberColumns:
     """Tags of a source that become numbers, each with the decimal sign that all of its rows share.
 
+    ``plain`` are those of them that a source writes as Python does, with a decimal point.
+
     Raises:
         E2FashionError: ``given`` lacks a column.
     """
@@ -102,6 +110,7 @@ class NumberColumns:
     columns: Sequence[str]
     given: Sequence[str]
     decimal: str = "auto"
+    plain: Sequence[str] = ()
     _signs: dict[str, frozenset[str]] = field(default_factory=dict)
     _first: dict[str, str] = field(default_factory=dict)
     _doubtful: dict[str, str] = field(default_factory=dict)
@@ -114,7 +123,7 @@ class NumberColumns:
                     f"{', '.join(self.given) or 'none'}."
                 )
         signs = BOTH if self.decimal == "auto" else frozenset({SIGNS[self.decimal]})
-        self._signs = dict.fromkeys(self.columns, signs)
+        self._signs = {column: frozenset({"."}) if column in self.plain else signs for column in self.columns}
 
     def add(self, row: CheckedRow) -> None:
         """Note how the numbers of a row are written.

@@ -69,7 +69,8 @@ def prepare_catalogue(
     of the source are kept; where it gives train but no val, val is taken from train; where it gives none, all are made
     by product group. Nothing is visible in ``output`` before everything is written, and a second call with the same
     source, options and settings returns the existing catalogue (tables are compared by content, images are not); a
-    damaged one is written again. The ``notes`` of a source, if it has some, go into the manifest.
+    damaged one is written again. The ``notes`` of a source, if it has some, go into the manifest; its tags in
+    ``number_columns``, if it has those, become numbers too.
 
     Raises:
         ProductError: the first row with a problem, when ``on_error`` is "stop".
@@ -79,8 +80,10 @@ def prepare_catalogue(
     fractions: dict[Split, float] = {"val": config.val_fraction, "test": config.test_fraction}
     _check_settings(config, fractions)
     fibres = FibreColumns(config.dominant_fibre, source.tag_columns)
-    numbers = NumberColumns(config.numbers, source.tag_columns, config.decimal)
-    tags = [column for column in fibres.tag_columns if column not in config.numbers]
+    plain = tuple(getattr(source, "number_columns", ()))
+    number_columns = list(dict.fromkeys([*plain, *config.numbers]))
+    numbers = NumberColumns(number_columns, source.tag_columns, config.decimal, plain)
+    tags = [column for column in fibres.tag_columns if column not in number_columns]
     _check_columns(fibres.tag_columns)
     settings: dict[str, Any] = {
         "on_error": config.on_error,
@@ -118,7 +121,7 @@ def prepare_catalogue(
             logger.warning(note)
         for note in notes:
             logger.info(note)
-        features = catalogue_features(tags, gathered.with_regions, config.numbers)
+        features = catalogue_features(tags, gathered.with_regions, number_columns)
         counts, shards, fingerprint = _write_splits(
             folder, features, spool, numbers.signs(), gathered.kept, assignment.splits, progress
         )
@@ -132,7 +135,7 @@ def prepare_catalogue(
             splits=counts,
             shards=shards,
             tag_columns=tags,
-            number_columns=list(config.numbers),
+            number_columns=number_columns,
             columns=list(features),
             fingerprint=fingerprint,
             split_rule=assignment.rule,

@@ -67,6 +67,9 @@ class ArrowFiles:
         """Append the rows of ``batch``, as the first ones of a new file only if they ``may_begin`` one."""
         if may_begin and self._written_bytes >= FILE_BYTES:
             self.close()
+        if self._writer is None:
+            self.files.append(self.folder / f"{len(self.files):05d}.arrow")
+            self._writer = pa.ipc.new_stream(str(self.files[-1]), self.schema)
         self._batches.append(batch)
         self._waiting_rows += batch.num_rows
         self._waiting_bytes += batch.nbytes
@@ -75,11 +78,8 @@ class ArrowFiles:
 
     def flush(self) -> None:
         """Write what waits, as one record batch."""
-        if not self._batches:
+        if self._writer is None or not self._batches:
             return
-        if self._writer is None:
-            self.files.append(self.folder / f"{len(self.files):05d}.arrow")
-            self._writer = pa.ipc.new_stream(str(self.files[-1]), self.schema)
         table = pa.Table.from_batches(self._batches, self.schema).combine_chunks()
         self._writer.write_table(table)
         self._written_bytes += self._waiting_bytes
@@ -154,20 +154,20 @@ class SplitFolder:
         self.folder, self.features = folder, features
         self._files = ArrowFiles(folder, features.arrow_schema)
         self._last: str | None = None
+        self._products: Counter[Path] = Counter()
 
     def add(self, row: pa.RecordBatch) -> None:
         """Append one row."""
         product = row.column("product_id")[0].as_py()
-        self._files.add(row, may_begin=product != self._last)
+        is_next = product != self._last
+        self._files.add(row, may_begin=is_next)
+        self._products[self._files.files[-1]] += is_next
         self._last = product
 
     def close(self, split: Split, fingerprint: str) -> list[int]:
         """Finish the files and describe them as ``save_to_disk`` does; returns the number of products in each."""
         self._files.close()
-        products = [
-            len({product for batch in _read_batches(file) for product in batch.column("product_id").to_pylist()})
-            for file in self._files.files
-        ]
+        products = [self._products[file] for file in self._files.files]
         names = shard_names(len(products))
         for file, name in zip(self._files.files, names, strict=True):
             file.rename(self.folder / name)

@@ -6,8 +6,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from raw_products import PricedSource
+from raw_products import row as made_row
 
 from e2fashion.data.catalogue import Catalogue
+from e2fashion.data.config import Preparation
 from e2fashion.data.images import read_image
 from e2fashion.data.prepare import prepare_catalogue
 from e2fashion.data.sources.base import SourceRow
@@ -87,6 +90,18 @@ def test_as_a_catalogue(synth_catalogue: Catalogue, tmp_path: Path) -> None:
     assert prepare_catalogue(source, tmp_path / "logos", progress=False).fingerprint == catalogue.fingerprint
     with pytest.raises(E2FashionError, match=r"drawn_logos: the catalogue .* has a tag 'logo' already"):
         DrawnLogosSource(str(catalogue.path))
+
+
+def test_columns_of_numbers_stay_numbers(tmp_path: Path) -> None:
+    prices = ["1.299", "1,5e-7", None, "12,5"]
+    rows = [made_row(number, tags={"brand": "b", "price": price}, split="train") for number, price in enumerate(prices)]
+    config = Preparation(numbers=["price"], val_fraction=0.0)
+    before = prepare_catalogue(PricedSource(rows), tmp_path / "before", config, progress=False)
+    after = prepare_catalogue(
+        DrawnLogosSource(str(before.path)), tmp_path / "after", Preparation(val_fraction=0.0), progress=False
+    )
+    assert (after.tag_columns, after.number_columns) == (("brand", "logo"), ("price",))
+    assert after.split("train")["price"][:] == before.split("train")["price"][:] == [1299.0, 1.5e-7, None, 12.5]
 
 
 def test_options_out_of_range(synth_catalogue: Catalogue) -> None:

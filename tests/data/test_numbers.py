@@ -42,6 +42,11 @@ from e2fashion.types import E2FashionError
         ("ca. 12 kg", 12.0, 12.0),
         ("EUR -5", -5.0, -5.0),
         ("\u22125 €", -5.0, -5.0),
+        ("1.5e3", None, 1500.0),
+        ("-1,5E-3 kg", -0.0015, None),
+        ("1e+16", 1e16, 1e16),
+        ("1.299e3", None, 1299.0),
+        *((text, None, None) for text in ("1e999", "1 299e2")),
         *((text, None, None) for text in ("A-5", "5-", "10-20", "2 for 10", "M", "1,2,3", "", "9" * 400)),
     ],
 )

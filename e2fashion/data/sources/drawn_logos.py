@@ -26,8 +26,8 @@ LOGO = "logo"
 class DrawnLogosSource:
     """A prepared catalogue whose photos carry a drawn logo; its brand is the tag ``logo`` and its box is recorded.
 
-    Texts, other tags and splits stay as they are. A logo depends on the seed, the product and the view alone, its brand
-    on the seed and the product.
+    Texts, other tags, numbers and splits stay as they are. A logo depends on the seed, the product and the view
+    alone, its brand on the seed and the product.
 
     Raises:
         E2FashionError: an option is out of its range, or the catalogue has a tag ``logo`` already.
@@ -76,8 +76,13 @@ class DrawnLogosSource:
 
     @property
     def tag_columns(self) -> tuple[str, ...]:
-        """Those of the catalogue, then ``logo``."""
-        return (*self._catalogue.tag_columns, LOGO)
+        """Those of the catalogue, its columns of numbers, then ``logo``."""
+        return (*self._catalogue.tag_columns, *self.number_columns, LOGO)
+
+    @property
+    def number_columns(self) -> tuple[str, ...]:
+        """The columns of numbers of the catalogue, which they become again."""
+        return self._catalogue.number_columns
 
     def __len__(self) -> int:
         """Number of images, of which ``products`` may take a part."""
@@ -94,12 +99,13 @@ class DrawnLogosSource:
         brand = sorted(BRANDS)[self._digest("brand", sample.product_id) % len(BRANDS)]
         random = np.random.default_rng(self._digest("place", sample.product_id, sample.view))
         photo, box = draw_logo(read_image(sample.image), brand, self.size, random)
+        numbers = {column: None if number is None else repr(number) for column, number in sample.numbers.items()}
         return SourceRow(
             row=sample.row,
             product_id=sample.product_id,
             image=encode_jpeg(photo, JPEG_QUALITY),
             description=sample.description,
-            tags={**sample.tags, LOGO: brand},
+            tags={**sample.tags, **numbers, LOGO: brand},
             view=sample.view,
             split=sample.split,
             group=sample.group,

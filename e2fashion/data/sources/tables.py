@@ -70,8 +70,6 @@ def require_columns(table: Table, wanted: Mapping[str, str]) -> None:
         E2FashionError: naming the first missing column, those that exist, and the likely one.
     """
     for option, column in wanted.items():
-        if not isinstance(column, str):
-            raise E2FashionError(f"{option} is {str(column)[:80]!r}: write the name of a column of {table.file}.")
         if column not in table.columns:
             lowered = {name.lower(): name for name in table.columns}
             close = difflib.get_close_matches(column.lower(), lowered, n=1, cutoff=0.6)
