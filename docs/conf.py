@@ -6,6 +6,7 @@ The source folder is the repository, so that a link in a page is the same on the
 import os
 import re
 from pathlib import Path
+from typing import Any
 
 from sphinx.application import Sphinx
 
@@ -50,6 +51,16 @@ def _show_titles(app: Sphinx, page: str, source: list[str]) -> None:
     source[0] = re.sub(r"\[[\w/.]+\.(?:md|ipynb)\](?=\()", "[]", source[0])
 
 
+def _allow_breaks(app: Sphinx, page: str, template: str, context: dict[str, Any], doctree: Any) -> None:
+    """Let names and paths in narrow columns break behind their punctuation, not within a word."""
+    if "body" in context:
+        context["body"] = re.sub(
+            r'(?<=<span class="pre">)[^<]+(?=</span>)',
+            lambda code: re.sub(r"(?<=\w)([._/=,|]+)(?=\w)", r"\1<wbr>", code[0]),
+            context["body"],
+        )
+
+
 def _redirect(app: Sphinx, exception: Exception | None) -> None:
     """Lead from the root of the site to its first page."""
     if exception is None and app.builder.format == "html":
@@ -60,4 +71,5 @@ def _redirect(app: Sphinx, exception: Exception | None) -> None:
 def setup(app: Sphinx) -> None:
     """Register what Sphinx has no setting for."""
     app.connect("source-read", _show_titles)
+    app.connect("html-page-context", _allow_breaks)
     app.connect("build-finished", _redirect)

@@ -7,10 +7,10 @@ import sys
 import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.patches import FancyArrowPatch, FancyBboxPatch, Polygon, Rectangle
+from matplotlib.patches import Circle, FancyArrowPatch, FancyBboxPatch, Polygon, Rectangle
 
 INK, PAPER, PATCH = "#333333", "#f4f4f2", "#c9ccd1"
-GLOBAL, BRAND, SEASON = "#5b6470", "#d9822b", "#2b7bba"
+GLOBAL, BRAND, SEASON, EARLY = "#5b6470", "#d9822b", "#2b7bba", "#3f8f5f"
 #: Rows of the sequence from the top: label, color, height.
 ROWS = {
     "CLS": (GLOBAL, 5.55),
@@ -18,15 +18,20 @@ ROWS = {
     "patch 2": (PATCH, 4.2),
     "patch 3": (PATCH, 3.65),
     "patch P": (PATCH, 2.85),
-    "brand 1": (BRAND, 2.05),
-    "brand 2": (BRAND, 1.5),
-    "season 1": (SEASON, 0.95),
-    "season 2": (SEASON, 0.4),
+    "brand 1": (BRAND, 1.75),
+    "brand 2": (BRAND, 1.2),
+    "season 1": (SEASON, 0.65),
+    "season 2": (SEASON, 0.1),
 }
+PATCHES = [name for name in ROWS if name.startswith("patch")]
+TOKENS = [name for name in ROWS if name.startswith(("brand", "season"))]
+#: Line widths: how much a token's heads score each patch.
+SCORES = {"brand": {"patch 1": 0.4, "patch 2": 2.2, "patch 3": 0.8}, "season": {"patch 3": 0.5, "patch P": 2.2}}
+VALUES = 2.3  # the height at which the values pass the layers behind k
 
 
 def box(
-    axes: Axes, x: float, y: float, width: float, height: float, text: str, color: str = PAPER, size: float = 8
+    axes: Axes, x: float, y: float, width: float, height: float, text: str, color: str = PAPER, size: float = 9
 ) -> None:
     """A rounded box around (x, y), its center."""
     corner = (x - width / 2, y - height / 2)
@@ -60,7 +65,7 @@ def arrow(
 
 
 def draw_image(axes: Axes, x: float, y: float, size: float) -> None:
-    """A shirt with a logo and a striped hem, cut into 4 x 4 patches, with the patches that tokens pick framed."""
+    """A shirt with a logo and a striped hem, cut into 4 x 4 patches, with the patches that tokens read most framed."""
     axes.add_patch(Rectangle((x, y), size, size, facecolor="white", edgecolor=INK, lw=0.8))
     outline = [
         (0.3, 0.9),
@@ -87,83 +92,110 @@ def draw_image(axes: Axes, x: float, y: float, size: float) -> None:
         axes.add_patch(Rectangle(corner, size / 4, size / 4, fill=False, edgecolor=color, lw=2.2))
 
 
-def draw(axes: Axes) -> None:
-    """The whole figure, 16 by 6.6 units."""
-    draw_image(axes, 0.1, 2.55, 2.3)
-    axes.text(1.25, 5.1, "image, P patches", ha="center", fontsize=8, color=INK)
-    axes.text(1.25, 1.5, "selection tokens:\nlearned, K per entity", ha="center", va="center", fontsize=8, color=INK)
-    arrow(axes, (2.45, 3.7), (2.85, 3.7))
-    arrow(axes, (2.3, 1.3), (2.85, 1.25))
+def note(axes: Axes, x: float, y: float, text: str, color: str = INK, align: str = "center", size: float = 9) -> None:
+    """Text without a box, centered at a height."""
+    axes.text(x, y, text, ha=align, va="center", fontsize=size, color=color, linespacing=1.35)
+
+
+def draw_layers(axes: Axes, x: float, name: str) -> None:
+    """Layers that CLS and patches pass, which read the tokens, and the tokens, which attend to each other alone."""
+    box(axes, x, 4.2, 1.2, 3.3, f"{name}\n\nCLS and\npatches\nattend to\nall")
+    box(axes, x, 0.92, 1.2, 2.1, "tokens\nattend to\ntokens")
+    arrow(axes, (x - 0.42, 1.97), (x - 0.42, 2.55))
+
+
+def draw_fusion(axes: Axes) -> None:
+    """The block: heads of scores from the states of layer l, mixtures of the values from layer k."""
+    box(axes, 9.2, 2.85, 3.9, 6.0, "", "white")
+    axes.text(9.2, 5.55, "fusion block", ha="center", va="center", fontsize=10, color=INK, weight="bold")
+    for name in (*PATCHES, *TOKENS):
+        color, y = ROWS[name]
+        arrow(axes, (7.02, y), (7.32, y))
+        box(axes, 7.62, y, 0.56, 0.36, "", color)
+    note(axes, 7.62, 3.25, "...")
+    note(axes, 9.6, 4.5, "each of a token's four heads\nscores all patches and mixes\ntheir values by the scores")
+    axes.plot([5.32, 10.05], [VALUES, VALUES], color=EARLY, lw=2.2, solid_capstyle="butt")
+    arrow(axes, (10.05, VALUES + 0.02), (10.05, 0.26), EARLY)
+    for name in TOKENS:
+        color, y = ROWS[name]
+        for patch, width in SCORES[name.split()[0]].items():
+            axes.plot([7.92, 8.76], [ROWS[patch][1], y], color=color, lw=width, alpha=0.75)
+        axes.plot([7.9, 10.4], [y, y], color=color, lw=1.1)
+        for head in range(4):
+            corner = (8.76 + 0.19 * head, y - 0.13)
+            axes.add_patch(Rectangle(corner, 0.19, 0.26, facecolor="white", edgecolor=color, lw=1.1, zorder=3))
+        axes.add_patch(Circle((10.05, y), 0.16, facecolor="white", edgecolor=EARLY, lw=1.4, zorder=3))
+        axes.text(10.05, y, "+", ha="center", va="center", fontsize=9, color=EARLY, zorder=4)
+        box(axes, 10.7, y, 0.56, 0.36, "", color)
+
+
+def draw_sequence(axes: Axes) -> None:
+    """The image, the input of the first layer, and the patch states behind layer k, which are the values."""
+    draw_image(axes, 0.05, 2.6, 2.1)
+    note(axes, 1.1, 4.95, "image, P patches")
+    note(axes, 0.98, 0.92, "selection tokens:\nlearned,\nK per entity")
+    arrow(axes, (2.18, 3.65), (2.4, 3.65))
     for name, (color, y) in ROWS.items():
-        box(axes, 3.4, y, 1.0, 0.42, name, color)
-        arrow(axes, (3.92, y), (4.3, y), INK)
-    axes.text(3.4, 3.25, "...", ha="center", va="center", fontsize=10, color=INK)
-    box(axes, 5.05, 2.97, 1.4, 5.8, "layers\n1 to l\nof CLIP's\nViT")
-    box(axes, 7.6, 2.97, 3.0, 5.8, "", "white")
-    axes.text(7.6, 5.6, "fusion block", ha="center", fontsize=9, color=INK, weight="bold")
-    for name, (color, y) in ROWS.items():
-        if name != "CLS":
-            arrow(axes, (5.77, y), (6.08, y))
-            box(axes, 6.42, y, 0.6, 0.36, "", color)
-    axes.text(6.42, 3.25, "...", ha="center", va="center", fontsize=10, color=INK)
-    arrow(axes, (5.77, 5.55), (6.1, 5.55))
-    picks = {
-        "brand 1": ("patch 2", BRAND),
-        "brand 2": ("patch 2", BRAND),
-        "season 1": ("patch P", SEASON),
-        "season 2": ("patch P", SEASON),
-    }
-    for token, (patch, color) in picks.items():
-        start, end = ROWS[patch][1], ROWS[token][1]
-        arrow(axes, (6.74, start), (8.35, end), color, -0.15)
-        axes.plot([6.72, 8.35], [end, end], color=color, lw=1.1)
-        box(axes, 8.66, end, 0.6, 0.36, "", color)
-    axes.text(
-        7.95,
-        4.72,
-        "each token scores\nall patches and\nreads the best one",
-        ha="center",
-        va="center",
-        fontsize=8,
-        color=INK,
-    )
-    axes.plot([6.1, 9.1], [5.3, 5.3], color=INK, lw=0.5, ls=":")
-    box(axes, 10.15, 2.97, 1.4, 5.8, "last layers:\nCLS and\ntokens;\npatches are\ndropped")
-    arrow(axes, (9.12, 5.55), (9.43, 5.55))
-    for name in picks:
-        arrow(axes, (8.98, ROWS[name][1]), (9.43, ROWS[name][1]), picks[name][1])
+        box(axes, 2.92, y, 1.0, 0.42, name, color, 8.5)
+        arrow(axes, (3.43, y), (3.68, y))
+        arrow(axes, (4.92, y), (5.78, y))
+    note(axes, 2.92, 3.25, "...")
+    draw_layers(axes, 4.3, "layers\n1 to k")
+    axes.plot([5.32, 5.32], [ROWS["patch 1"][1], VALUES], color=EARLY, lw=2.2, zorder=0.5)
+    for name in PATCHES:
+        box(axes, 5.32, ROWS[name][1], 0.44, 0.36, "", PATCH)
+    draw_layers(axes, 6.4, "layers\nk+1 to l")
+
+
+def draw_heads(axes: Axes) -> None:
+    """What follows the last fusion block: features and what each is contrasted with."""
+    box(axes, 11.95, 2.85, 1.1, 6.0, "last\nlayers:\nCLS and\ntokens;\npatches\nare\ndropped")
+    arrow(axes, (7.02, 5.55), (7.25, 5.55))
+    arrow(axes, (11.15, 5.55), (11.38, 5.55))
+    for name in TOKENS:
+        arrow(axes, (10.98, ROWS[name][1]), (11.38, ROWS[name][1]), ROWS[name][0])
     heads = {
         "image": (GLOBAL, 5.2, "“shirt . Calderwick .\na white shirt”"),
-        "brand": (BRAND, 1.78, "“Calderwick”"),
-        "season": (SEASON, 0.68, "“winter”"),
+        "brand": (BRAND, 1.48, "“Calderwick”"),
+        "season": (SEASON, 0.38, "“winter”"),
     }
     for name, (color, y, text) in heads.items():
         whole = name == "image"
-        arrow(axes, (10.87, y), (11.2, y), color)
-        box(axes, 11.95, y, 1.5, 0.78, "CLIP's\nprojection" if whole else f"{name} head:\nmean, project", "white", 7.5)
-        arrow(axes, (12.72, y), (13.05, y), color)
-        box(axes, 13.6, y, 1.1, 0.78, "image\nfeature" if whole else "region\nfeature", color, 7.5)
-        arrow(axes, (14.17, y), (14.62, y), color)
-        arrow(axes, (14.62, y), (14.17, y), color)
-        axes.text(14.7, y, text, ha="left", va="center", fontsize=7.5, color=INK)
-    axes.text(13.6, 4.35, "contrast with the text: weight 1 - w", ha="center", fontsize=8, color=INK)
-    axes.text(
-        13.6,
-        2.55,
-        "contrast with each tag's text: weight w,\nmean over the entities",
-        ha="center",
-        fontsize=8,
-        color=INK,
-    )
-    axes.set_xlim(0, 16.6)
-    axes.set_ylim(0, 6)
+        arrow(axes, (12.52, y), (12.78, y), color)
+        box(
+            axes,
+            13.45,
+            y,
+            1.34,
+            0.82,
+            "CLIP's\nprojection" if whole else f"{name} head:\nmean, project",
+            "white",
+            8,
+        )
+        arrow(axes, (14.13, y), (14.38, y), color)
+        box(axes, 14.86, y, 0.94, 0.82, "image\nfeature" if whole else "region\nfeature", color, 8.5)
+        arrow(axes, (15.34, y), (15.74, y), color)
+        arrow(axes, (15.74, y), (15.34, y), color)
+        note(axes, 15.8, y, text, align="left", size=8.5)
+    note(axes, 14.86, 4.4, "contrast with the text: weight 1 - w")
+    note(axes, 14.86, 2.35, "contrast with each tag's text:\nweight w, mean over the entities")
+
+
+def draw(axes: Axes) -> None:
+    """The whole figure, 17.6 by 6.3 units."""
+    draw_sequence(axes)
+    draw_fusion(axes)
+    draw_heads(axes)
+    note(axes, 9.45, VALUES + 0.17, "values", EARLY)
+    axes.set_xlim(0, 17.6)
+    axes.set_ylim(-0.25, 6.05)
     axes.set_axis_off()
 
 
 def main(output: str) -> None:
     """Write the figure as SVG, the same bytes each time."""
     with mpl.rc_context({"svg.hashsalt": "e2fashion", "font.family": "DejaVu Sans"}):
-        figure = Figure(figsize=(11.6, 4.2))
+        figure = Figure(figsize=(11.6, 4.3))
         draw(figure.add_axes((0.005, 0.01, 0.99, 0.98)))
         figure.savefig(output, metadata={"Date": None, "Creator": None}, facecolor="white")
 
