@@ -34,6 +34,14 @@ def state_readers(scene: Scene) -> list[Reader]:
         Reader("catalogue", _copied(scene.catalogue, made / "catalogue"), ("*", "*/*"), _read_catalogue, 2.0),
         Reader("index", _copied(scene.need_index(), made / "index"), ("**/*",), _read_index, 2.0),
         Reader(
+            "changed index",
+            _copied(scene.need_index(), made / "changed"),
+            ("**/*",),
+            _change(run, data),
+            0.1,
+            writes=True,
+        ),
+        Reader(
             "records", measured, ("run/results.jsonl", "run/record.json"), _command("report", "run", "output=r.md"), 0.1
         ),
         Reader("finished run", measured, ("run/*", "run/rankings/*"), _command("train", "run"), 0.05, writes=True),
@@ -140,6 +148,15 @@ def _read_index(workdir: Path, _: Path) -> object:
     index = open_index(workdir)
     index.snapshot().check()
     return description(index), index.snapshot().hits([0, 1], [0.5, 0.4])
+
+
+def _change(run: str, data: str) -> Read:
+    remove, sync = _command("index", "remove", ".", "p01"), _command("index", "sync", ".", data, "split=train")
+
+    def change(workdir: Path, damaged: Path) -> object:
+        return remove(workdir, damaged), sync(workdir, damaged)
+
+    return change
 
 
 def _read_tags(run: str) -> Read:

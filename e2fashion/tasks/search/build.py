@@ -36,6 +36,7 @@ from e2fashion.tasks.search.query import Conditions, suggest
 from e2fashion.tasks.search.snapshot import APPROXIMATE_ROWS, Snapshot
 from e2fashion.tasks.search.sources import BY_FOLDER, Products, ProductSource, open_products
 from e2fashion.tasks.search.storage import (
+    CONTENT_COLUMNS,
     DESCRIPTION,
     INDEX_FILE,
     TABLE_FOLDER,
@@ -49,6 +50,7 @@ from e2fashion.tasks.search.storage import (
     create_table,
     fitted,
     open_table,
+    read_rows,
     require_lancedb,
     table_schema,
     tidy,
@@ -275,8 +277,9 @@ def start_index(folder: Path, facts: IndexFacts, rows: pa.Table | None = None) -
     schema = table_schema(facts.width, facts.typing.types)
     table = create_table(folder, schema)
     if rows is not None:
-        table.add(fitted(rows, schema))
-        facts = replace(facts, origin=replace(facts.origin, content=content_of(table)), complete=True)
+        rows = fitted(rows, schema)
+        table.add(rows)
+        facts = replace(facts, origin=replace(facts.origin, content=content_of(rows)), complete=True)
     facts.save(folder)
 
 
@@ -284,7 +287,7 @@ def _finish(folder: Path, encoder: Encoder, products: Products) -> None:
     """Note what an index was made equal to."""
     tidy(folder)
     with writing(folder) as facts:
-        origin = replace(products.origin, content=content_of(open_table(folder)))
+        origin = replace(products.origin, content=content_of(read_rows(folder, CONTENT_COLUMNS)))
         if not facts.complete or facts.origin != origin:
             replace(facts, origin=origin, complete=True).save(folder)
     table = open_table(folder)

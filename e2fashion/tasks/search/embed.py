@@ -35,6 +35,7 @@ from e2fashion.tasks.search.storage import (
     among,
     fitted,
     open_table,
+    read_rows,
     row_sums,
     table_schema,
     vector_sums,
@@ -129,7 +130,7 @@ class _Plan:
 
 def _plan(folder: Path, products: Products, typing: Typing, encoder: Encoder | None) -> _Plan:
     """Compare the images, texts and tags of a source with what an index holds."""
-    held = open_table(folder).search().select([PRODUCT_ID, VIEW, CONTENT, ROW_SUM]).to_arrow().to_pydict()
+    held = read_rows(folder, [PRODUCT_ID, VIEW, CONTENT, ROW_SUM]).to_pydict()
     keys = zip(held[PRODUCT_ID], held[VIEW], strict=True)
     stored = dict(zip(keys, zip(held[CONTENT], held[ROW_SUM], strict=True), strict=True))
     views_held = Counter(held[PRODUCT_ID])
@@ -216,7 +217,7 @@ def _stored_vectors(folder: Path, products: Products, positions: Sequence[int]) 
         return {}
     rows = products.table(positions)
     ids = sorted(set(rows[PRODUCT_ID].to_pylist()))
-    held = open_table(folder).search().where(among(ids)).select([PRODUCT_ID, VIEW, VECTOR]).to_arrow()
+    held = read_rows(folder, [PRODUCT_ID, VIEW, VECTOR], among(ids))
     vectors = torch.from_numpy(held[VECTOR].combine_chunks().flatten().to_numpy().copy()).view(len(held), -1)
     row_of = {
         key: row for row, key in enumerate(zip(held[PRODUCT_ID].to_pylist(), held[VIEW].to_pylist(), strict=True))

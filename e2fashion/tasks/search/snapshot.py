@@ -28,6 +28,7 @@ from e2fashion.figures import Pane
 from e2fashion.tasks.search.exact import nearest
 from e2fashion.tasks.search.query import Conditions, suggest
 from e2fashion.tasks.search.storage import (
+    CONTENT_COLUMNS,
     DESCRIPTION,
     LOCATION,
     PRODUCT_ID,
@@ -118,9 +119,10 @@ class Snapshot:
         self._values: dict[str, list[str]] = {}
         self._by_text: dict[str, dict[str, str]] = {}
         self.table: Any = open_table(folder)
-        self.version: int = self.table.version
-        self.table.checkout(self.version)
-        self.tags = tag_types(self.table.schema)
+        with reading(f"the index {folder}", REMEDY):
+            self.version: int = self.table.version
+            self.table.checkout(self.version)
+            self.tags = tag_types(self.table.schema)
         ids = self.read([PRODUCT_ID, VIEW])
         encoded = ids[PRODUCT_ID].combine_chunks().dictionary_encode()
         self.product_ids: list[str] = encoded.dictionary.to_pylist()
@@ -397,4 +399,4 @@ class Snapshot:
     @cached_property
     def content(self) -> str:
         """A fingerprint of all rows, whatever their order."""
-        return content_of(self.table)
+        return content_of(self.read(CONTENT_COLUMNS))

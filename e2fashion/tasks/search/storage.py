@@ -17,7 +17,7 @@ import pyarrow as pa
 import xxhash
 
 from e2fashion.data.transforms import Resize
-from e2fashion.disk import check_tree, naming, read_json, reading, stored_as, turn_at, write_json
+from e2fashion.disk import DamagedError, check_tree, naming, read_json, reading, stored_as, turn_at, write_json
 from e2fashion.encoder import EncoderIdentity
 from e2fashion.hub import StoredSource
 from e2fashion.tasks.search.tags import Typing
@@ -166,12 +166,32 @@ def open_table(folder: Path) -> Any:
     """The table of an index, at its latest version.
 
     Raises:
-        E2FashionError: LanceDB is not installed, or the table cannot be opened.
+        E2FashionError: LanceDB is not installed, or the table cannot be opened or lacks a column of the index's facts.
     """
     lancedb = require_lancedb()
+    facts = IndexFacts.load(folder)  # first: a new column is in the table before it is in the facts
     check_tree(folder / TABLE_FOLDER, REMEDY)
     with reading(f"the index {folder}", REMEDY):
-        return lancedb.connect(folder).open_table(TABLE)
+        table = lancedb.connect(folder).open_table(TABLE)
+        there = {item.name: item.type for item in table.schema}
+    for item in table_schema(facts.width, facts.typing.types):
+        if there.get(item.name) != item.type:
+            raise DamagedError(
+                f"the table of the index {folder} has no column '{item.name}' of type {item.type}, as {INDEX_FILE} "
+                f"says. {REMEDY}"
+            )
+    return table
+
+
+def read_rows(folder: Path, columns: Sequence[str], condition: str | None = None) -> pa.Table:
+    """Columns of all images of an index, or of those that fulfil a condition in SQL.
+
+    Raises:
+        E2FashionError: as :func:`open_table`, or the rows cannot be read.
+    """
+    query = open_table(folder).search().select(list(columns))
+    with reading(f"the index {folder}", REMEDY):
+        return (query if condition is None else query.where(condition)).to_arrow()
 
 
 def create_table(folder: Path, schema: pa.Schema) -> Any:
@@ -266,10 +286,13 @@ def tidy(folder: Path, always: bool = False) -> None:
             table.optimize(cleanup_older_than=KEPT_VERSIONS)
 
 
-def content_of(table: Any) -> str:
-    """SHA-256 over all rows of a table, whatever their order."""
-    rows = table.search().select([PRODUCT_ID, VIEW, ROW_SUM, VECTOR_SUM]).to_arrow()
-    rows = rows.sort_by([(PRODUCT_ID, "ascending"), (VIEW, "ascending")])
+#: What :func:`content_of` reads.
+CONTENT_COLUMNS = (PRODUCT_ID, VIEW, ROW_SUM, VECTOR_SUM)
+
+
+def content_of(rows: pa.Table) -> str:
+    """SHA-256 over :data:`CONTENT_COLUMNS` of all rows of a table, whatever their order."""
+    rows = rows.select(CONTENT_COLUMNS).sort_by([(PRODUCT_ID, "ascending"), (VIEW, "ascending")])
     digest = hashlib.sha256()
     for column in rows.columns:
         digest.update("\0".join(map(str, column.to_pylist())).encode())

@@ -316,6 +316,21 @@ def test_damage_is_detected(index: ProductIndex) -> None:
         open_index(index.path).snapshot().check()
 
 
+def test_damaged_manifest_is_read_or_refused(index: ProductIndex, photos: Path) -> None:
+    compact(IndexCompactConfig(str(index.path)))
+    newest = min((index.path / "products.lance" / "_versions").glob("*.manifest"))  # names count down
+    content, refused = newest.read_bytes(), 0
+    for place in range(0, len(content), len(content) // 40):
+        newest.write_bytes(content[:place] + bytes([content[place] ^ 0x1F]) + content[place + 1 :])
+        try:
+            open_index(index.path, ENCODER).snapshot().check()
+            sync_index(index.path, ENCODER, photos, CONFIG)
+        except E2FashionError:
+            refused += 1
+    assert refused
+    newest.write_bytes(content)
+
+
 def test_facts_that_cannot_be_read(index: ProductIndex, tmp_path: Path) -> None:
     file = index.path / INDEX_FILE
     text = file.read_text(encoding="utf-8")
