@@ -37,7 +37,7 @@ def state_readers(scene: Scene) -> list[Reader]:
             "changed index",
             _copied(scene.need_index(), made / "changed"),
             ("**/*",),
-            _change(run, data),
+            _change(str(scene.catalogue)),
             0.1,
             writes=True,
         ),
@@ -150,8 +150,8 @@ def _read_index(workdir: Path, _: Path) -> object:
     return description(index), index.snapshot().hits([0, 1], [0.5, 0.4])
 
 
-def _change(run: str, data: str) -> Read:
-    remove, sync = _command("index", "remove", ".", "p01"), _command("index", "sync", ".", data, "split=train")
+def _change(catalogue: str) -> Read:
+    remove, sync = _command("index", "remove", ".", "ids=p01"), _command("index", "sync", ".", catalogue, "split=train")
 
     def change(workdir: Path, damaged: Path) -> object:
         return remove(workdir, damaged), sync(workdir, damaged)
