@@ -43,6 +43,7 @@ class CatalogueDataModule(pl.LightningDataModule):
         cache_gb: memory for resized pictures, per training process and shared by all its splits.
         flip, crop_scale: see :class:`~e2fashion.data.augment.Augmentation`.
         seed: of order, views and augmentation.
+        train_share: of the training products, see :class:`~e2fashion.data.loader.EpochSampler`.
         stream: the training products, in place of the catalogue's split ``train``.
         shuffle_buffer, open_files: see :class:`~e2fashion.data.stream.StreamSampler`.
     """
@@ -63,6 +64,7 @@ class CatalogueDataModule(pl.LightningDataModule):
         crop_scale: float = 1.0,
         seed: int = 0,
         overflow: TextOverflow = "truncate",
+        train_share: float = 1.0,
         stream: Stream | None = None,
         shuffle_buffer: int = 4096,
         open_files: int = 8,
@@ -75,6 +77,7 @@ class CatalogueDataModule(pl.LightningDataModule):
         self.batch_size = batch_size
         self.evaluation_batch_size = evaluation_batch_size
         self.workers = workers
+        self.train_share = train_share
         self.stream = stream
         self.shuffle_buffer = shuffle_buffer
         self.open_files = open_files
@@ -136,6 +139,7 @@ class CatalogueDataModule(pl.LightningDataModule):
             world_size=world_size,
             drop_last=train,
             even=train,
+            share=self.train_share if train else 1.0,
         )
         return self._resumable(dataset, sampler, train)
 

@@ -111,6 +111,7 @@ class EpochSampler(Sampler[list[tuple[int, int]]]):
         rank, world_size: of this process among the processes that train.
         drop_last: leave out the last batch where it is not full. A set smaller than one global batch keeps it.
         even: equal numbers on all ranks, as training needs; evaluation must not count an item twice.
+        share: of the items that are used, drawn once by the seed; those of a smaller share are among those of a larger.
 
     Attributes:
         start_batch: batches of the coming epoch to skip without loading them; reset by ``set_epoch`` to another.
@@ -126,14 +127,19 @@ class EpochSampler(Sampler[list[tuple[int, int]]]):
         world_size: int = 1,
         drop_last: bool = False,
         even: bool = True,
+        share: float = 1.0,
     ) -> None:
+        if not 0.0 < share <= 1.0:
+            raise E2FashionError(f"loader.train_share is {share}; give a number above 0 and up to 1, all products.")
         if length < 1:
             raise E2FashionError("There is nothing to load: the split holds no product. Prepare another catalogue.")
         if batch_size < 1:
             raise E2FashionError(f"loader.batch_size is {batch_size}; give a number above 0.")
         if not 0 <= rank < world_size:
             raise E2FashionError(f"rank is {rank}; give a number from 0 to world_size - 1 = {world_size - 1}.")
-        self.length = length
+        used = max(1, round(share * length))
+        self.members = permutation(length, f"share/{seed}")[:used] if used < length else None
+        self.length = length = used
         self.batch_size = batch_size
         self.seed = seed
         self.shuffle = shuffle
@@ -175,9 +181,8 @@ class EpochSampler(Sampler[list[tuple[int, int]]]):
 
     def order(self, epoch: int) -> list[int]:
         """All indices in the order of an epoch, the same on every rank."""
-        if not self.shuffle:
-            return list(range(self.length))
-        return permutation(self.length, f"order/{self.seed}/{epoch}")
+        order = permutation(self.length, f"order/{self.seed}/{epoch}") if self.shuffle else list(range(self.length))
+        return order if self.members is None else [self.members[position] for position in order]
 
 
 def permutation(length: int, key: str) -> list[int]:

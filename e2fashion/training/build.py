@@ -237,6 +237,8 @@ def build_stream(config: RunConfig, template: TextTemplate) -> Stream | None:
     Raises:
         E2FashionError: one of them cannot be streamed, or lacks a column that is read, or there are too few products.
     """
+    if config.stream and config.loader.train_share != 1.0:
+        raise E2FashionError("a stream is read whole: set loader.train_share=1, or train without a stream.")
     if not config.stream:
         return None
     stream = open_stream(*config.stream)
@@ -282,6 +284,7 @@ def build_datamodule(
         flip=config.image.flip,
         crop_scale=config.image.crop_scale,
         seed=config.seed,
+        train_share=config.loader.train_share,
         stream=build_stream(config, template),
         shuffle_buffer=config.loader.shuffle_buffer,
         open_files=config.loader.open_files,

@@ -182,6 +182,9 @@ class LoaderConfig:
     """Processes that prepare batches; 0: the training process."""
     cache_gb: float = 2.0
     """Memory for resized images, in GB."""
+    train_share: float = joined_later(1.0)
+    """Share of the training products that is used, drawn by the seed, for a learning curve; the tokenizer of
+    ``model.scratch`` is trained on the texts of all."""
     shuffle_buffer: int = joined_later(4096)
     """With ``stream``: products that each process shuffles together; up to twice as many are in memory, encoded."""
     open_files: int = joined_later(8)

@@ -35,6 +35,24 @@ def test_order_stays_the_same_over_versions() -> None:
     assert seen(EpochSampler(6, 6, seed=3), epoch=1) == [[2, 5, 3, 1, 0, 4]]
 
 
+@pytest.mark.parametrize("shuffle", [True, False])
+def test_shares_are_the_same_in_all_epochs_and_nested(shuffle: bool) -> None:
+    def used(share: float, epoch: int = 0) -> set[int]:
+        batches = seen(EpochSampler(50, 7, seed=1, shuffle=shuffle, share=share), epoch)
+        return set(functools.reduce(operator.iadd, batches, []))
+
+    assert len(used(0.2)) == 10
+    assert used(0.2) == used(0.2, epoch=1) < used(0.4)
+    assert used(1.0) == set(range(50))
+    assert len(used(0.001)) == 1
+
+
+@pytest.mark.parametrize("share", [0.0, 1.1])
+def test_impossible_shares_are_refused(share: float) -> None:
+    with pytest.raises(E2FashionError, match=f"loader.train_share is {share}; give a number above 0 and up to 1"):
+        EpochSampler(50, 7, share=share)
+
+
 def test_unshuffled_order_is_that_of_the_catalogue() -> None:
     assert seen(EpochSampler(5, 2, shuffle=False), epoch=4) == [[0, 1], [2, 3], [4]]
 

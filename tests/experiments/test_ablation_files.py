@@ -18,6 +18,7 @@ DRAWN = {
     "forgetting",
     "kagl_pretrained",
     "kagl_pretrained_trials",
+    "learning_curve",
     "tokens_per_entity",
 }
 FILES = [file for file in sorted(ABLATIONS.glob("*.yaml")) if file.stem not in DRAWN]
