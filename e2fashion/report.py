@@ -26,7 +26,7 @@ from e2fashion.tasks.captioning.tables import caption_tables
 from e2fashion.tasks.classification.tables import classification_tables, tag_tables
 from e2fashion.tasks.composed.tables import composed_tables
 from e2fashion.tasks.localization.attribution import attention_map, selects
-from e2fashion.tasks.localization.tables import selection_tables
+from e2fashion.tasks.localization.measure import selection_tables
 from e2fashion.tasks.probing.tables import add_probe_figures, probe_tables
 from e2fashion.tasks.retrieval.measure import embed_catalogue
 from e2fashion.tasks.retrieval.protocols import FullGallery, FullWithRegions

@@ -22,8 +22,7 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
-from e2fashion.tasks.localization.measure import SELECTION
-from e2fashion.tasks.localization.tables import lift_table
+from e2fashion.tasks.localization.measure import SELECTION, lift_table
 from e2fashion.tasks.retrieval.protocols import COMPARED
 from e2fashion.tasks.retrieval.tables import difference_table, retrieval_table
 from experiments._command import main

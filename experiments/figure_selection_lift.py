@@ -27,8 +27,7 @@ from e2fashion.encoder import load_encoder
 from e2fashion.measuring import identity_of
 from e2fashion.plots import Point, draw_bars
 from e2fashion.tables import summarize
-from e2fashion.tasks.localization.measure import SMALL_REGIONS, measure_selection
-from e2fashion.tasks.localization.tables import detail_table, lift_table
+from e2fashion.tasks.localization.measure import SMALL_REGIONS, detail_table, lift_table, measure_selection
 from e2fashion.types import ResultRecord
 from experiments._command import main
 from experiments._experiment import LOCAL, Experiment, Material

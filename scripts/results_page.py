@@ -21,8 +21,7 @@ from e2fashion.tables import Table, to_markdown
 from e2fashion.tasks.captioning.tables import caption_tables
 from e2fashion.tasks.classification.tables import classification_tables, tag_tables
 from e2fashion.tasks.composed.tables import composed_tables
-from e2fashion.tasks.localization.measure import SELECTION
-from e2fashion.tasks.localization.tables import detail_table, lift_table
+from e2fashion.tasks.localization.measure import SELECTION, detail_table, lift_table
 from e2fashion.tasks.probing.tables import probe_table
 from e2fashion.tasks.retrieval.tables import difference_table, retrieval_table
 from e2fashion.tasks.search.measure import search_tables

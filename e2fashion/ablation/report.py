@@ -27,7 +27,7 @@ from e2fashion.tables import (
     with_columns,
     without_repeats,
 )
-from e2fashion.tasks.localization.tables import selection_tables
+from e2fashion.tasks.localization.measure import selection_tables
 from e2fashion.tasks.retrieval.protocols import COMPARED, FullGallery
 from e2fashion.tasks.retrieval.rankings import (
     BOTH,

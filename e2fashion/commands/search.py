@@ -130,9 +130,11 @@ def describe(config: IndexConfig, arguments: Arguments) -> str:
 )
 def upgrade(config: IndexConfig, arguments: Arguments) -> str:
     """Upgrade an index and describe it."""
-    from e2fashion.tasks.search.upgrade import upgrade
+    from e2fashion.tasks.search.index import open_index
+    from e2fashion.tasks.search.storage import upgrade
 
-    return description(upgrade(config))
+    upgrade(Path(config.index))
+    return description(open_index(config.index))
 
 
 @COMMANDS.add(

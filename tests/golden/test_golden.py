@@ -31,9 +31,9 @@ from e2fashion.tasks.classification.tag_predictor import load_tag_predictor
 from e2fashion.tasks.retrieval.config import EvaluateConfig
 from e2fashion.tasks.retrieval.measure import embed_catalogue, measure_retrieval
 from e2fashion.tasks.search.build import build_index
-from e2fashion.tasks.search.config import EmbedConfig, IndexConfig
+from e2fashion.tasks.search.config import EmbedConfig
 from e2fashion.tasks.search.index import open_index
-from e2fashion.tasks.search.upgrade import upgrade
+from e2fashion.tasks.search.storage import upgrade
 from e2fashion.training import build
 from e2fashion.training.config import RunConfig
 from e2fashion.training.identity import run_identity
@@ -233,7 +233,7 @@ def test_a_catalogue_is_written_as_it_was(tmp_path: Path) -> None:
 
 
 def test_an_index_answers(place: Path) -> None:
-    upgrade(IndexConfig("index"))
+    upgrade(Path("index"))
     index = open_index("index", load_encoder("e2"))
     catalogue = Catalogue.load("catalogue")
     assert list(index.product_ids) == list(catalogue.split("test")["product_id"])
@@ -248,7 +248,8 @@ def test_an_index_answers(place: Path) -> None:
 def test_an_index_holds_what_it_held(place: Path) -> None:
     encoder, catalogue = load_encoder("e2"), Catalogue.load("catalogue")
     made = build_index(encoder, catalogue, "made", EmbedConfig(split=["test"]))
-    known = upgrade(IndexConfig("index"))
+    upgrade(Path("index"))
+    known = open_index("index")
     assert made.facts.encoder.fingerprint == known.facts.encoder.fingerprint
     for product in known.product_ids:
         torch.testing.assert_close(made.vector_of(product), known.vector_of(product), atol=2e-3, rtol=0)

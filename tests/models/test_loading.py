@@ -21,7 +21,7 @@ from e2fashion.export.openai_clip import load as load_openai_style
 from e2fashion.models import E2Model
 from e2fashion.models.loading import only_our_errors, read_config
 from e2fashion.tasks.captioning.storage import load_language_model as load_caption_language_model
-from e2fashion.tasks.composed.language_model import load_language_model
+from e2fashion.tasks.composed.modes import load_language_model
 from e2fashion.terminal import prepare_terminal
 from e2fashion.types import E2FashionError
 

@@ -7,11 +7,16 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from itertools import pairwise
+from typing import Any
 
+import pytorch_lightning as pl
 import torch
 from torch import Tensor
+from torch.utils.data import Dataset
 from transformers import PreTrainedTokenizerBase
 
+from e2fashion.data.loader import EpochSampler, ResumableLoader
+from e2fashion.tasks.captioning.memory import SupportMemory
 from e2fashion.types import E2FashionError
 
 PIECE = re.compile(r"\w+|[^\w\s]")
@@ -171,3 +176,74 @@ class CaptionTokens:
             ids[row, : len(values)] = torch.tensor(values)
         present = positions < lengths[:, None]
         return CaptionBatch(embeds, ids, present, present & (positions >= before[:, None]))
+
+
+@dataclass(frozen=True)
+class TrainingExample:
+    """A row of the memory, and the prompt before its caption; empty: none."""
+
+    row: int
+    prompt: str = ""
+
+
+class TrainingExamples(Dataset[int]):
+    """Examples by number, and batches of them: a memory's embeddings with its captions, tokenized once."""
+
+    def __init__(self, memory: SupportMemory, examples: Sequence[TrainingExample], tokens: CaptionTokens) -> None:
+        if not examples:
+            raise E2FashionError("There are no captions to train on: every product's is empty.")
+        self.memory = memory
+        self.tokens = tokens
+        self.rows = [example.row for example in examples]
+        self._captions = tokens.captions(memory.captions)
+        prompts = list(dict.fromkeys(example.prompt for example in examples))
+        ids = dict(zip(prompts, tokens.prompts(prompts), strict=True))
+        self._prompts = [ids[example.prompt] for example in examples]
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, item: tuple[int, int]) -> int:
+        """The number, of a number and an epoch."""
+        return item[0]
+
+    def batch(self, numbers: Sequence[int]) -> CaptionBatch:
+        """The examples of these numbers."""
+        rows = [self.rows[number] for number in numbers]
+        captions = [self._captions[row] for row in rows]
+        return self.tokens.batch(self.memory.embeds[rows], captions, [self._prompts[number] for number in numbers])
+
+    def mean_embed(self) -> Tensor:
+        """The mean of the examples' embeddings, each as often as it occurs: (C,)."""
+        embeds = self.memory.embeds
+        counts = torch.bincount(torch.tensor(self.rows), minlength=len(embeds)).to(embeds.dtype)
+        return counts @ embeds / counts.sum()
+
+
+class CaptionData(pl.LightningDataModule):
+    """Loaders over texts that are embedded already; the order of an epoch comes from (seed, epoch)."""
+
+    def __init__(self, train: TrainingExamples, val: TrainingExamples, batch_size: int, seed: int) -> None:
+        super().__init__()
+        self.train, self.val = train, val
+        self.batch_size, self.seed = batch_size, seed
+
+    def train_dataloader(self) -> ResumableLoader:
+        """Shuffled; a last smaller batch is dropped."""
+        return self._loader(self.train, shuffle=True)
+
+    def val_dataloader(self) -> ResumableLoader:
+        """In order."""
+        return self._loader(self.val, shuffle=False)
+
+    def _loader(self, examples: TrainingExamples, shuffle: bool) -> ResumableLoader:
+        sampler = EpochSampler(len(examples), self.batch_size, seed=self.seed, shuffle=shuffle, drop_last=shuffle)
+        done = self._batches_done if shuffle else None
+        items: Any = examples  # of another type than the loader's, as its batches are
+        return ResumableLoader(items, sampler, items.batch, batches_done=done)
+
+    def _batches_done(self) -> int:
+        """Batches of the current epoch that are finished; not 0 only when a run resumes."""
+        if self.trainer is None or not self.trainer.training:
+            return 0
+        return self.trainer.fit_loop.epoch_loop.batch_progress.current.ready

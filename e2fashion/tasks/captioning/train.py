@@ -11,10 +11,13 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from torch import Tensor
+from pytorch_lightning.utilities.types import OptimizerLRSchedulerConfig
+from torch import Tensor, nn
+from torch.optim.lr_scheduler import LambdaLR
 
 from e2fashion.arithmetic import (
     Choice,
@@ -32,7 +35,7 @@ from e2fashion.measuring import load_named_encoder
 from e2fashion.options import identity_values
 from e2fashion.run_folder import RunFolder, peak_memory_mb
 from e2fashion.tasks.captioning.captioner import identity_of_encoder
-from e2fashion.tasks.captioning.config import CaptionTrainConfig
+from e2fashion.tasks.captioning.config import CaptionFitConfig, CaptionTrainConfig
 from e2fashion.tasks.captioning.decoder import build_decoder
 from e2fashion.tasks.captioning.memory import (
     MemoryEntry,
@@ -45,13 +48,6 @@ from e2fashion.tasks.captioning.memory import (
     product_texts,
     training_tags,
 )
-from e2fashion.tasks.captioning.module import (
-    SCORE,
-    CaptionData,
-    CaptionModule,
-    TrainingExample,
-    TrainingExamples,
-)
 from e2fashion.tasks.captioning.storage import (
     SCRATCH,
     DecoderFacts,
@@ -60,15 +56,19 @@ from e2fashion.tasks.captioning.storage import (
     load_language_model,
     save_decoder,
 )
-from e2fashion.tasks.captioning.tokens import CaptionTokens, Spelling
+from e2fashion.tasks.captioning.tokens import CaptionData, CaptionTokens, Spelling, TrainingExample, TrainingExamples
 from e2fashion.training.callbacks import BestModel
+from e2fashion.training.config import OptimizerConfig
 from e2fashion.training.fit import Machine, fit_stage
 from e2fashion.training.loggers import LogSettings, check_loggers
+from e2fashion.training.optimization import build_optimizer, linear_with_warmup
 from e2fashion.training.resume import recorded_loggers, recorded_run, remove_checkpoints, restart_if_damaged
 from e2fashion.types import E2FashionError
 
 logger = logging.getLogger(__name__)
 
+SCORE = "score"
+"""Chooses the epoch: minus the loss on val."""
 STAGE = "captions"
 NOT_IDENTITY = ("name", "encoder", "data", "output", "memory", "threads", "accelerator", "logging")
 
@@ -156,6 +156,57 @@ def check_caption_config(config: CaptionTrainConfig) -> None:
             f"lm is '{config.lm}', but DeCap's language model is trained from scratch: write lm={SCRATCH}, or "
             "method=capdec."
         )
+
+
+class CaptionModule(pl.LightningModule):
+    """Cross-entropy of captions; ``decoder`` maps a batch to its loss and reads ``training``.
+
+    All randomness of a step comes from (seed, step), so that a resumed run equals an uninterrupted one.
+    """
+
+    def __init__(self, decoder: nn.Module, config: CaptionFitConfig, seed: int) -> None:
+        super().__init__()
+        self.decoder = decoder
+        self.config = config
+        self.seed = seed
+        self._losses: list[tuple[float, int]] = []
+
+    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+        """One loss.
+
+        Raises:
+            E2FashionError: it is not finite.
+        """
+        torch.manual_seed(self.seed * 1_000_003 + self.global_step)
+        loss: Tensor = self.decoder(batch)
+        if not torch.isfinite(loss):
+            raise E2FashionError(
+                f"The loss became {float(loss)} at step {self.global_step}: lower train.learning_rate, or set "
+                "train.gradient_clip=1.0."
+            )
+        self.log("train/loss", loss.detach(), prog_bar=True, batch_size=len(batch))
+        return loss
+
+    def validation_step(self, batch: Any, batch_idx: int) -> None:
+        """Collect the loss on texts of val, without noise, smoothing and dropout."""
+        self._losses.append((float(self.decoder(batch)), int(batch.targets.sum())))
+
+    def on_validation_epoch_end(self) -> None:
+        """The mean over all val tokens chooses the epoch."""
+        tokens = sum(number for _, number in self._losses)
+        loss = sum(value * number for value, number in self._losses) / tokens
+        self._losses = []
+        self.log("val/loss", loss, prog_bar=True)
+        self.log(SCORE, -loss, logger=False)
+
+    def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
+        """AdamW with a linear decay after a warm-up (DeCap, CapDec)."""
+        adamw = OptimizerConfig(weight_decay=self.config.weight_decay)
+        optimizer = build_optimizer(self.decoder, adamw, self.config.learning_rate)
+        data: pl.LightningDataModule = self.trainer.datamodule  # type: ignore[attr-defined]
+        steps = len(data.train_dataloader()) * (self.trainer.max_epochs or 0)
+        schedule = LambdaLR(optimizer, linear_with_warmup(self.config.warmup_steps, steps))
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,6 @@ from e2fashion.tables import to_markdown
 from e2fashion.tasks.captioning.captioner import AnyCaptioner, NearestCaption, identity_of_encoder, load_captioner
 from e2fashion.tasks.captioning.memory import MemoryEntry, distinct_entries, open_memory
 from e2fashion.tasks.composed.config import ComposeConfig, Mode
-from e2fashion.tasks.composed.language_model import LanguageModelComposer, open_composer
 from e2fashion.tasks.composed.measure import (
     COMPOSED,
     MADE_BY,
@@ -39,7 +38,7 @@ from e2fashion.tasks.composed.measure import (
     save_results,
     traces_file,
 )
-from e2fashion.tasks.composed.modes import CAPTION_MODES, rewriters
+from e2fashion.tasks.composed.modes import CAPTION_MODES, LanguageModelComposer, open_composer, rewriters
 from e2fashion.tasks.composed.sources import QuerySet, QuerySource, open_source
 from e2fashion.tasks.composed.tables import composed_tables, draw_composed, read_traces
 from e2fashion.tasks.retrieval.rankings import Ranking, has_rankings, load_rankings

@@ -12,7 +12,6 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
 import torch
 from torch import Tensor
 
@@ -32,7 +31,6 @@ from e2fashion.tasks.search.config import (
 )
 from e2fashion.tasks.search.embed import choose_text_weight, tags_of, write_products
 from e2fashion.tasks.search.index import ProductIndex, check_same_encoder, load_index_encoder, open_index
-from e2fashion.tasks.search.query import Conditions, suggest
 from e2fashion.tasks.search.snapshot import APPROXIMATE_ROWS, Snapshot
 from e2fashion.tasks.search.sources import BY_FOLDER, Products, ProductSource, open_products
 from e2fashion.tasks.search.storage import (
@@ -47,16 +45,14 @@ from e2fashion.tasks.search.storage import (
     Origin,
     among,
     content_of,
-    create_table,
-    fitted,
     open_table,
     read_rows,
     require_lancedb,
-    table_schema,
+    start_index,
     tidy,
     writing,
 )
-from e2fashion.tasks.search.tags import decide_typing
+from e2fashion.tasks.search.tags import Conditions, decide_typing, suggest
 from e2fashion.text_files import read_list
 from e2fashion.types import E2FashionError
 
@@ -270,17 +266,6 @@ def _region_weight(encoder: Encoder, config: ContentConfig) -> float:
             f"'{encoder.name}' has no stored weight of the regional score: give region_weight=1.0, say"
         )
     return float(weight)
-
-
-def start_index(folder: Path, facts: IndexFacts, rows: pa.Table | None = None) -> None:
-    """Write an index that is empty and not complete, or complete with all ``rows``; the facts come last."""
-    schema = table_schema(facts.width, facts.typing.types)
-    table = create_table(folder, schema)
-    if rows is not None:
-        rows = fitted(rows, schema)
-        table.add(rows)
-        facts = replace(facts, origin=replace(facts.origin, content=content_of(rows)), complete=True)
-    facts.save(folder)
 
 
 def _finish(folder: Path, encoder: Encoder, products: Products) -> None:

@@ -20,6 +20,7 @@ from torch import Tensor
 from e2fashion.data.catalogue import Catalogue
 from e2fashion.encoder import Encoder
 from e2fashion.tasks.search.config import EmbedConfig
+from e2fashion.tasks.search.engines import Embedder, Engine, embed_here, joined, texts_of
 from e2fashion.tasks.search.sources import CatalogueProducts, Products
 from e2fashion.tasks.search.storage import (
     CONTENT,
@@ -42,7 +43,6 @@ from e2fashion.tasks.search.storage import (
     writing,
 )
 from e2fashion.tasks.search.tags import Typing
-from e2fashion.tasks.search.vectors import Embedder, Engine, embed_here, joined, texts_of
 from e2fashion.terminal import progress_bar
 from e2fashion.types import E2FashionError
 
@@ -107,7 +107,7 @@ def write_products(
 def _engine(config: EmbedConfig) -> Engine:
     if config.engine == "local":
         return embed_here
-    from e2fashion.tasks.search.ray_engine import embed_with_ray
+    from e2fashion.tasks.search.engines import embed_with_ray
 
     return embed_with_ray
 

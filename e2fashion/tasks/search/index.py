@@ -9,17 +9,18 @@ from pathlib import Path
 
 import pyarrow as pa
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from e2fashion.arithmetic import set_threads
 from e2fashion.disk import reading
 from e2fashion.embedding import join_regions, share_of_tags
-from e2fashion.encoder import Encoder, ImageInput, load_encoder
+from e2fashion.encoder import Encoder, ImageInput, load_encoder, require_single_vectors
 from e2fashion.measuring import to_device
 from e2fashion.tasks.search.config import OpenIndexConfig, QueryConfig, SearchConfig, check_score_weight
-from e2fashion.tasks.search.query import Conditions, Where, check_text, encode_query, suggest, tags_in
 from e2fashion.tasks.search.snapshot import Engine, Hit, Snapshot, Views
 from e2fashion.tasks.search.storage import REMEDY, IndexFacts, open_table
+from e2fashion.tasks.search.tags import Conditions, Where, suggest, tags_in
 from e2fashion.types import E2FashionError
 
 
@@ -121,7 +122,7 @@ class ProductIndex:
         """The products nearest to a text, an image, or both, best first.
 
         With both the query is the normalized ``weight`` x text + (1 - ``weight``) x image. ``where`` maps tags to a
-        value, a list of which any will do, or None; :class:`~e2fashion.tasks.search.query.Conditions` say more.
+        value, a list of which any will do, or None; :class:`~e2fashion.tasks.search.tags.Conditions` say more.
         ``views`` are the vectors of a product that count; ``engine`` ``auto`` is exact up to a million images. With
         regions ``tags`` by entity, else :meth:`stated_tags`, join the score with ``region_weight``.
 
@@ -232,6 +233,34 @@ class ProductIndex:
                 f"{key} needs regions, and the vectors of {self.path} have none: build it with "
                 "similarity=global+regions, or filter by where.<tag>=<value>"
             )
+
+
+def encode_query(
+    encoder: Encoder, text: str | None = None, image: ImageInput | None = None, weight: float = 0.5
+) -> Tensor:
+    """The L2-normalized ``weight`` x text + (1 - ``weight``) x image, or the embedding of the one given: (1, C).
+
+    Raises:
+        E2FashionError: neither is given, the text is blank, the weight is no share, or the encoder compares tokens.
+    """
+    require_single_vectors(encoder, "search")
+    if text is not None:
+        check_text(text)
+    if text is None and image is None:
+        raise E2FashionError("there is nothing to look for: give a text, an image or both")
+    if not 0.0 <= weight <= 1.0:
+        raise E2FashionError(f"weight is {weight}; give the text's share, from 0 (image alone) to 1 (text alone)")
+    if image is None:
+        return encoder.embed_texts(text or "")
+    if text is None:
+        return encoder.embed_images(image)
+    return F.normalize(weight * encoder.embed_texts(text) + (1 - weight) * encoder.embed_images(image), dim=-1)
+
+
+def check_text(text: str) -> None:
+    """Raise an E2FashionError for a text to search for that is blank."""
+    if not text.strip():
+        raise E2FashionError("the text of the query is empty: say what to look for")
 
 
 def check_same_encoder(path: Path, facts: IndexFacts, encoder: Encoder) -> None:

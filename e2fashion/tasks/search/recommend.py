@@ -14,8 +14,7 @@ from torch import Tensor
 from e2fashion.encoder import ImageInput
 from e2fashion.tasks.search.config import RecommendConfig
 from e2fashion.tasks.search.exact import nearest
-from e2fashion.tasks.search.index import ProductIndex, conditions_of, load_index_encoder, open_index
-from e2fashion.tasks.search.query import encode_query
+from e2fashion.tasks.search.index import ProductIndex, conditions_of, encode_query, load_index_encoder, open_index
 from e2fashion.tasks.search.snapshot import Hit
 from e2fashion.types import E2FashionError
 

@@ -26,7 +26,6 @@ from e2fashion.data.text import normalize_text
 from e2fashion.disk import DamagedError, reading
 from e2fashion.figures import Pane
 from e2fashion.tasks.search.exact import nearest
-from e2fashion.tasks.search.query import Conditions, suggest
 from e2fashion.tasks.search.storage import (
     CONTENT_COLUMNS,
     DESCRIPTION,
@@ -47,6 +46,7 @@ from e2fashion.tasks.search.storage import (
     tag_types,
     vector_sums,
 )
+from e2fashion.tasks.search.tags import Conditions, suggest
 from e2fashion.types import E2FashionError
 
 #: Which vectors of a product count: the best one, their mean, or that of its first view.

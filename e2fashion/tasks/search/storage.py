@@ -1,4 +1,7 @@
-"""An index on disk: ``index.json`` with its facts, and a LanceDB table with a row per image."""
+"""An index on disk: ``index.json`` with its facts, and a LanceDB table with a row per image.
+
+The former format, shards of safetensors and Arrow files, is read into a table by :func:`upgrade`.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,7 @@ import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import timedelta
 from importlib.util import find_spec
 from pathlib import Path
@@ -15,15 +18,16 @@ from typing import Any, TypeAlias
 import numpy as np
 import pyarrow as pa
 import xxhash
+from safetensors.numpy import load_file
 
 from e2fashion.data.transforms import Resize
-from e2fashion.disk import DamagedError, check_tree, naming, read_json, reading, stored_as, turn_at, write_json
+from e2fashion.disk import DamagedError, check_tree, locked, naming, read_json, reading, stored_as, turn_at, write_json
 from e2fashion.encoder import EncoderIdentity
 from e2fashion.hub import StoredSource
-from e2fashion.tasks.search.tags import Typing
+from e2fashion.tasks.search.tags import Typing, decide_typing, quote
 from e2fashion.types import E2FashionError
 
-FORMAT_VERSION = 2
+FORMAT_VERSION, FORMER_VERSION = 2, 1
 INDEX_FILE = "index.json"
 TABLE, TABLE_FOLDER = "products", "products.lance"
 PRODUCT_ID, VIEW, DESCRIPTION, LOCATION, VECTOR = "product_id", "view", "description", "image", "vector"
@@ -145,7 +149,7 @@ class IndexFacts:
                 f"'{folder}' has index format {version}; this e2fashion reads up to {FORMAT_VERSION}. Update "
                 "e2fashion, or build the index again"
             )
-        if version == 1:
+        if version == FORMER_VERSION:
             raise E2FashionError(f"'{folder}' has the format of an earlier version: 'e2fashion index upgrade {folder}'")
         return stored_as(cls, values, str(file), REMEDY)
 
@@ -268,11 +272,6 @@ def vector_sums(vectors: pa.FixedSizeListArray) -> pa.Array:
     return pa.array(sums, pa.int64())
 
 
-def quote(text: str) -> str:
-    """A text as a literal of SQL."""
-    return "'" + text.replace("'", "''") + "'"
-
-
 def among(product_ids: Sequence[str]) -> str:
     """The condition that a row is of one of these products, in SQL."""
     return f"{PRODUCT_ID} IN ({', '.join(map(quote, product_ids))})"
@@ -297,3 +296,73 @@ def content_of(rows: pa.Table) -> str:
     for column in rows.columns:
         digest.update("\0".join(map(str, column.to_pylist())).encode())
     return digest.hexdigest()
+
+
+def start_index(folder: Path, facts: IndexFacts, rows: pa.Table | None = None) -> None:
+    """Write an index that is empty and not complete, or complete with all ``rows``; the facts come last."""
+    schema = table_schema(facts.width, facts.typing.types)
+    table = create_table(folder, schema)
+    if rows is not None:
+        rows = fitted(rows, schema)
+        table.add(rows)
+        facts = replace(facts, origin=replace(facts.origin, content=content_of(rows)), complete=True)
+    facts.save(folder)
+
+
+def upgrade(folder: Path) -> None:
+    """Rewrite an index of the former format in its folder; one of the present format is left as it is.
+
+    A kill leaves the former index or the new one. The next ``sync`` embeds all images again, because the former format
+    does not say what they were.
+
+    Raises:
+        E2FashionError: no index, a damaged one, or one without products.
+    """
+    with locked(folder):
+        values = read_json(folder / INDEX_FILE, REMEDY) if (folder / INDEX_FILE).is_file() else {}
+        if values.get("format_version") == FORMER_VERSION:
+            _upgrade(folder, values)
+            for file in (
+                *folder.glob("[0-9]*.safetensors"),
+                *folder.glob("[0-9]*.arrow"),
+                *folder.glob("approximate-*"),
+            ):
+                file.unlink()
+
+
+def _upgrade(folder: Path, values: dict[str, Any]) -> None:
+    with reading(folder / INDEX_FILE, REMEDY):
+        encoder = stored_as(IndexedEncoder, values["encoder"], str(folder / INDEX_FILE), REMEDY)
+        shards = [_shard(folder, shard) for shard in values["shards"]]
+        origins = [Origin(**shard["origin"]) for shard in values["shards"]]
+    if not shards:
+        raise E2FashionError(f"the index {folder} holds no products: build it again")
+    rows = pa.concat_tables(shards, promote_options="default")
+    typing = decide_typing(rows.drop_columns([name for name in OURS if name in rows.column_names]))
+    facts = IndexFacts(encoder, origins[0], typing=typing, skipped=values.get("skipped", {}))
+    rows = typing.typed(rows)
+    rows = rows.append_column(ROW_SUM, pa.array(row_sums(rows), pa.string()))
+    start_index(folder, facts, rows)
+
+
+def _shard(folder: Path, shard: dict[str, Any]) -> pa.Table:
+    """The rows of a shard that count."""
+    files = [folder / f"{shard['name']}.{ending}" for ending in ("safetensors", "arrow")]
+    for file, known in zip(files, (shard["embeds_sha256"], shard["products_sha256"]), strict=True):
+        if hashlib.sha256(file.read_bytes()).hexdigest() != known:
+            raise DamagedError(f"shard {file} is damaged: its SHA-256 is not what was written. {REMEDY}")
+    embeds, rows = load_file(files[0])["embeds"], pa.ipc.open_file(pa.memory_map(str(files[1]))).read_all()
+    vectors = pa.FixedSizeListArray.from_arrays(pa.array(embeds.reshape(-1), pa.float16()), embeds.shape[1])
+    origin = shard["origin"]
+    added = {
+        VIEW: pa.array([0] * len(rows), pa.int32()),
+        SOURCE: pa.array([origin["path"] if origin["kind"] == "catalogue" else ""] * len(rows)),
+        CONTENT: pa.array([""] * len(rows)),
+        VECTOR_SUM: vector_sums(vectors),
+        VECTOR: vectors,
+    }
+    rows = rows.rename_columns({name: LOCATION if name == "place" else name for name in rows.column_names})
+    for name, column in added.items():
+        rows = rows.append_column(name, column)
+    removed = set(shard.get("removed", ()))
+    return rows.take(pa.array([row for row in range(len(rows)) if row not in removed], pa.int64()))

@@ -21,9 +21,8 @@ from e2fashion.run_folder import RunFolder
 from e2fashion.tasks.captioning.captioner import Captioner, NearestCaption, load_captioner
 from e2fashion.tasks.captioning.config import CaptionEvaluateConfig, CaptionRunConfig, CaptionTrainConfig
 from e2fashion.tasks.captioning.measure import evaluate_captions, read_captions
-from e2fashion.tasks.captioning.module import CaptionModule
 from e2fashion.tasks.captioning.tokens import CaptionBatch
-from e2fashion.tasks.captioning.train import check_caption_config, train_decoder
+from e2fashion.tasks.captioning.train import CaptionModule, check_caption_config, train_decoder
 from e2fashion.training.callbacks import ResumeCheckpoint
 from e2fashion.types import E2FashionError
 from tests.tiny_encoder import SETTINGS, build_tiny_encoder

@@ -1,4 +1,4 @@
-"""Zero-shot classification of a catalogue's split: what is counted, and against what it is checked."""
+"""Zero-shot classification of a split: what is counted, the share of the region, and against what it is checked."""
 
 import io
 from pathlib import Path
@@ -8,6 +8,7 @@ import pytest
 import torch
 from PIL import Image
 from tiny_encoder import build_tiny_encoder
+from torch import Tensor
 
 from e2fashion.data.catalogue import Catalogue
 from e2fashion.embedding import EmbeddedSplit
@@ -15,9 +16,12 @@ from e2fashion.encoder import Encoder
 from e2fashion.published import PublishedRow
 from e2fashion.records import RecordContext, RunIdentity, latest_records
 from e2fashion.tables import to_markdown
+from e2fashion.tasks.classification.classifier import LabelEmbeds
 from e2fashion.tasks.classification.classify import (
+    REGION_WEIGHTS,
     Classified,
     ClassifiedSplit,
+    choose_region_weight,
     classify_split,
     column_truth,
     measure_zero_shot,
@@ -28,10 +32,11 @@ from e2fashion.tasks.classification.tables import (
     classification_tables,
     confusion,
     most_frequent_first,
+    named_features,
     write_classification,
 )
 from e2fashion.tasks.retrieval.measure import embed_catalogue
-from e2fashion.types import E2FashionError
+from e2fashion.types import E2FashionError, ResultRecord
 
 CONTEXT = RecordContext(run="run", model="tiny", split="val")
 
@@ -209,3 +214,38 @@ def test_labels_of_unknown_words_are_counted(
     assert {record.extra["indistinct"] for record in result.records} == {2}
     assert "2 of" in caplog.text
     assert "read as another one to tiny" in caplog.text
+
+
+LABELS = torch.tensor([0, 1, 0, 1])
+RIGHT = torch.eye(2)[LABELS]
+WRONG = 1 - RIGHT
+NAMES = LabelEmbeds(torch.eye(2), torch.eye(2))
+
+
+@pytest.mark.parametrize(
+    ("images", "regions", "expected"),
+    [
+        (RIGHT, RIGHT, 0.5),  # all shares are equal
+        (WRONG, RIGHT, 0.6),  # the first at which regions decide
+        (RIGHT, WRONG, 0.4),
+        (RIGHT, 0.1 * WRONG, 0.5),  # cosines of different sizes
+        (0.1 * WRONG, RIGHT, 0.5),
+        (10 * WRONG, RIGHT, 1.0),
+    ],
+)
+def test_most_labels_are_right(images: Tensor, regions: Tensor, expected: float) -> None:
+    assert choose_region_weight(NAMES, images, regions, LABELS) == expected
+    assert expected in REGION_WEIGHTS
+
+
+def test_a_true_value_that_is_not_among_the_labels_counts_for_no_share() -> None:
+    assert choose_region_weight(NAMES, RIGHT, WRONG, torch.full((4,), -1)) == 0.5
+
+
+def test_tables_name_the_shares_of_all_seeds() -> None:
+    def record(seed: int, **extra: object) -> ResultRecord:
+        return ResultRecord("run", "m", "zero_shot", "accuracy", 1.0, seed=seed, extra={"features": "both", **extra})
+
+    seeds = [record(0, region_weight=0.6), record(1, region_weight=0.4), record(2, region_weight=0.6)]
+    assert named_features(seeds) == "both (region 0.4, 0.6)"
+    assert named_features([record(0)]) == "both"  # of a version that took the plain mean

@@ -17,8 +17,17 @@ from torch.nn import functional as F
 
 from e2fashion.data.catalogue import Catalogue
 from e2fashion.tasks.composed.config import ComposeConfig, Mode
-from e2fashion.tasks.composed.language_model import Answers, LanguageModelComposer, load_language_model, question_key
-from e2fashion.tasks.composed.modes import ComposedQueries, Question, blend, compose, rewriters
+from e2fashion.tasks.composed.modes import (
+    Answers,
+    ComposedQueries,
+    LanguageModelComposer,
+    Question,
+    blend,
+    compose,
+    load_language_model,
+    question_key,
+    rewriters,
+)
 from e2fashion.tasks.composed.rules import parse_instruction
 from e2fashion.tasks.composed.sources import other_color_queries
 from e2fashion.types import E2FashionError

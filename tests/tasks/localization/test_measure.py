@@ -29,8 +29,8 @@ from e2fashion.tasks.localization.measure import (
     measure_selection,
     region_batches,
     region_entities,
+    selection_tables,
 )
-from e2fashion.tasks.localization.tables import selection_tables
 from e2fashion.tasks.retrieval.config import EvaluateConfig
 from e2fashion.types import E2FashionError, Entity, ResultRecord
 

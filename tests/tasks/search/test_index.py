@@ -18,11 +18,10 @@ from tiny_encoder import build_tiny_encoder
 from e2fashion.data.catalogue import Catalogue
 from e2fashion.tasks.search import snapshot as snapshots
 from e2fashion.tasks.search.build import add_products, build_index, compact, remove_products, sync_index
-from e2fashion.tasks.search.config import ContentConfig, EmbedConfig, IndexCompactConfig, IndexConfig, SearchConfig
+from e2fashion.tasks.search.config import ContentConfig, EmbedConfig, IndexCompactConfig, SearchConfig
 from e2fashion.tasks.search.index import ProductIndex, open_index, search
-from e2fashion.tasks.search.query import Conditions
-from e2fashion.tasks.search.storage import FRAGMENTS, INDEX_FILE
-from e2fashion.tasks.search.upgrade import upgrade
+from e2fashion.tasks.search.storage import FRAGMENTS, INDEX_FILE, upgrade
+from e2fashion.tasks.search.tags import Conditions
 from e2fashion.types import E2FashionError
 
 CONFIG = EmbedConfig(commit_rows=3, batch_size=2)
@@ -357,16 +356,18 @@ def test_the_former_format_is_upgraded_in_its_folder(tmp_path: Path) -> None:
     folder = shutil.copytree(OLD, tmp_path / "index")
     with pytest.raises(E2FashionError, match="has the format of an earlier version: 'e2fashion index upgrade"):
         open_index(folder)
-    index = upgrade(IndexConfig(str(folder)))
+    upgrade(folder)
+    index = open_index(folder)
     assert {file.name for file in folder.iterdir()} == {INDEX_FILE, "products.lance"}
     assert len(index.nearest(index.vector_of(index.product_ids[0]), top=3)[0]) == 3
     index.snapshot().check()
-    assert upgrade(IndexConfig(str(folder))).product_ids == index.product_ids
+    upgrade(folder)
+    assert open_index(folder).product_ids == index.product_ids
     shutil.rmtree(folder)
     shutil.copytree(OLD, folder)
     (folder / "00000.arrow").write_bytes(b"broken")
     with pytest.raises(E2FashionError, match=r"00000\.arrow is damaged"):
-        upgrade(IndexConfig(str(folder)))
+        upgrade(folder)
 
 
 @pytest.mark.parametrize(

@@ -13,10 +13,10 @@ from tiny_encoder import build_tiny_encoder
 
 from e2fashion.data.catalogue import Catalogue
 from e2fashion.encoder import Encoder
-from e2fashion.tasks.search import ray_engine
+from e2fashion.tasks.search import engines
 from e2fashion.tasks.search.build import build_index
 from e2fashion.tasks.search.config import ContentConfig, EmbedConfig
-from e2fashion.tasks.search.ray_engine import connected
+from e2fashion.tasks.search.engines import connected
 from e2fashion.types import E2FashionError
 
 SIZES: dict[str, Any] = {"commit_rows": 16, "batch_size": 4}
@@ -96,9 +96,9 @@ def test_what_ray_needs(encoder: Encoder, photos: Path, tmp_path: Path, monkeypa
         with pytest.raises(E2FashionError, match=message):
             build_index(encoder, photos, tmp_path / "index", config)
 
-    monkeypatch.setattr(ray_engine, "find_spec", lambda name: None)
+    monkeypatch.setattr(engines, "find_spec", lambda name: None)
     refused(r"engine=ray needs Ray. Install it: pip install 'e2fashion\[ray\]'")
-    monkeypatch.setattr(ray_engine, "find_spec", lambda name: name)
+    monkeypatch.setattr(engines, "find_spec", lambda name: name)
     refused("address is 'head'; give host:port of a Ray cluster, or auto", "head")
     with socket.socket() as nobody:
         nobody.bind(("127.0.0.1", 0))  # a port that is taken and does not listen

@@ -25,8 +25,8 @@ from e2fashion.tasks.search.config import (
 )
 from e2fashion.tasks.search.index import ProductIndex, open_index, search
 from e2fashion.tasks.search.measure import measure_search, search_tables
-from e2fashion.tasks.search.query import tags_in
 from e2fashion.tasks.search.recommend import recommend
+from e2fashion.tasks.search.tags import tags_in
 from e2fashion.tasks.serving.backend import Backend
 from e2fashion.tasks.serving.config import ServeConfig
 from e2fashion.tasks.serving.worker import Work
