@@ -157,33 +157,14 @@ def checked_embeds(embeds: Tensor, encoder: str) -> Tensor:
     return F.normalize(embeds.float(), dim=-1).cpu()
 
 
-def project(
-    embeds: Tensor,
-    memory: Tensor,
-    temperature: float = 100.0,
-    query_chunk: int = QUERY_CHUNK,
-    memory_chunk: int = MEMORY_CHUNK,
-) -> Tensor:
+def project(embeds: Tensor, memory: Tensor, temperature: float = 100.0) -> Tensor:
     """Embeddings moved into the space of texts: normalize(softmax(temperature * v M^T) M) (DeCap).
 
-    ``embeds`` (N, C) and ``memory`` (M, C) are L2-normalized; returns (N, C), L2-normalized. The softmax runs over
-    chunks of the memory with a running maximum, so that nothing of size (N, M) is in memory.
+    ``embeds`` (N, C) and ``memory`` (M, C) are L2-normalized; returns (N, C), L2-normalized. This is attention, of
+    which PyTorch keeps nothing of size (N, M) in memory.
     """
-    parts = [_project_chunk(rows, memory, temperature, memory_chunk) for rows in embeds.split(query_chunk)]
-    return torch.cat(parts) if parts else embeds
-
-
-def _project_chunk(rows: Tensor, memory: Tensor, temperature: float, memory_chunk: int) -> Tensor:
-    maximum = torch.full((len(rows), 1), -torch.inf, device=rows.device)
-    mixed = torch.zeros_like(rows)
-    for chunk in memory.split(memory_chunk):
-        chunk = chunk.to(rows.device)
-        logits = temperature * rows @ chunk.T
-        larger = torch.maximum(maximum, logits.amax(1, keepdim=True))
-        # The sum of weights is not needed: the result is normalized.
-        mixed = mixed * (maximum - larger).exp() + (logits - larger).exp() @ chunk
-        maximum = larger
-    return F.normalize(mixed, dim=-1)
+    queries, values = embeds[None, None], memory.to(embeds.device)[None, None]
+    return F.normalize(F.scaled_dot_product_attention(queries, values, values, scale=temperature)[0, 0], dim=-1)
 
 
 def nearest(embeds: Tensor, memory: Tensor, query_chunk: int = QUERY_CHUNK, memory_chunk: int = MEMORY_CHUNK) -> Tensor:

@@ -53,9 +53,9 @@ REGION_WEIGHTS = tuple(step / 10 for step in range(11))
 
 @dataclass(frozen=True)
 class Truth:
-    """The products of a split that have a value: ``rows`` (M,) into its products, ``labels`` (M,) into ``names``.
+    """The M products of a split that have a value: ``rows`` (M,) into its products, ``labels`` (M,) into ``names``.
 
-    ``product_ids`` are those of the M products.
+    ``left_out`` counts the products without one.
     """
 
     names: tuple[str, ...]
@@ -144,7 +144,7 @@ def classify_split(
             f"wording names '{foreign[0]}', which is no value of '{config.column}' in {config.split}: "
             f"{', '.join(truth.names)}."
         )
-    texts = _texts(truth, config)
+    texts = [config.wording.get(name, name) for name in truth.names]
     for templates in (config.templates, config.region_templates):
         fill_templates(texts, templates)
     features = split_features(encoder, catalogue, config.split, config, folder, progress)
@@ -175,14 +175,11 @@ def _weighing(
     if config.region_weight is not None:
         return weighing(config.region_weight, given=True)
     truth = column_truth(catalogue, CHOSEN_ON, config.column)
-    embeds = embed_labels(encoder, _texts(truth, config), "both", config.templates, config.region_templates)
+    texts = [config.wording.get(name, name) for name in truth.names]
+    embeds = embed_labels(encoder, texts, "both", config.templates, config.region_templates)
     features = split_features(encoder, catalogue, CHOSEN_ON, config, folder, progress)
     images, regions = features.image[truth.rows], features.regions[entity][truth.rows]
     return weighing(choose_region_weight(embeds, images, regions, truth.labels), given=False)
-
-
-def _texts(truth: Truth, config: ClassifyConfig) -> list[str]:
-    return [config.wording.get(name, name) for name in truth.names]
 
 
 def choose_region_weight(embeds: LabelEmbeds, images: Tensor, regions: Tensor, labels: Tensor) -> float:
@@ -241,8 +238,10 @@ def entity_of(encoder: Encoder, column: str) -> str:
     return next((entity.name for entity in encoder.entities if entity.column == column), column)
 
 
-def column_truth(catalogue: Catalogue, split: str, column: str) -> Truth:
+def column_truth(catalogue: Catalogue, split: str, column: str, names: tuple[str, ...] = ()) -> Truth:
     """Which product has which value in a column of a split, in the order of its products.
+
+    ``names`` are the values to choose from (default: those that occur); the label of any other is -1.
 
     Raises:
         E2FashionError: the catalogue has no such column, or no product has a value in it.
@@ -250,17 +249,13 @@ def column_truth(catalogue: Catalogue, split: str, column: str) -> Truth:
     catalogue.check_tag(column)
     values = catalogue.first_tags(split, column)
     known = [(row, product_id, value) for row, (product_id, value) in enumerate(values.items()) if value is not None]
-    names = sorted({value for _, _, value in known})
-    if not names:
+    if not known:
         raise E2FashionError(f"no product of {split} has a value in '{column}': choose another column")
+    rows, product_ids, present = zip(*known, strict=True)
+    names = names or tuple(sorted(set(present)))
     numbers = {name: number for number, name in enumerate(names)}
-    return Truth(
-        tuple(names),
-        torch.tensor([row for row, _, _ in known]),
-        torch.tensor([numbers[value] for _, _, value in known]),
-        tuple(product_id for _, product_id, _ in known),
-        len(values) - len(known),
-    )
+    labels = torch.tensor([numbers.get(value, -1) for value in present])
+    return Truth(names, torch.tensor(rows), labels, product_ids, len(values) - len(known))
 
 
 def split_features(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -15,11 +15,13 @@ from e2fashion.encoder import Encoder
 from e2fashion.features import SplitFeatures, check_kinds
 from e2fashion.measuring import encoding_of, set_up
 from e2fashion.metrics.bootstrap import Estimate, bootstrap, estimates
-from e2fashion.records import ENCODING, RecordContext, RunIdentity, declare
+from e2fashion.records import ENCODING, RunIdentity, declare
 from e2fashion.tasks.classification.classify import (
     CHOSEN_ON,
+    Truth,
     check_weighing,
     choose_region_weight,
+    column_truth,
     entity_of,
     split_features,
     weighing,
@@ -43,23 +45,6 @@ TAGS = declare(
     ),
     reports=("threshold", "val_queries", "val_accuracy", "untagged"),
 )
-
-
-@dataclass(frozen=True)
-class TagColumn:
-    """A tag column, the entity that it belongs to, and the values that may be answered."""
-
-    entity: str
-    column: str
-    values: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class TagTruth:
-    """Of N products: index of the true value (N,), -1 where it is no choice, and whether it is ``known`` (N,) bool."""
-
-    labels: Tensor
-    known: Tensor
 
 
 @dataclass(frozen=True)
@@ -110,56 +95,54 @@ def fit_predictor(
     if split == CHOSEN_ON:
         raise E2FashionError("split is 'val', on which the thresholds are chosen: report another one, split=test.")
     check_weighing(config.region_weight, split)
-    names = [entity.name for entity in encoder.entities]
-    features = config.features or ("region" if names else "global")
-    if features != "global" and not names:
+    column_of = {entity.name: entity.column for entity in encoder.entities}
+    features = config.features or ("region" if column_of else "global")
+    if features != "global" and not column_of:
         check_kinds([features], ["any entity"], encoder)
     check_kinds([features], [], encoder)
-    columns = config.columns or names or catalogue.tag_columns
-    targets = [tag_column(encoder, catalogue, column) for column in dict.fromkeys(columns)]
     templates = tuple(config.templates), tuple(config.region_templates)
-    entities = [
-        TagValues(target.entity, target.values, features if target.entity in names else "global", *templates)
-        for target in targets
-    ]
+    entities, columns = [], []
+    for name in dict.fromkeys(config.columns or column_of or catalogue.tag_columns):
+        columns.append(column_of.get(name, name))
+        values, owner = column_truth(catalogue, "train", columns[-1]).names, entity_of(encoder, columns[-1])
+        entities.append(TagValues(owner, values, features if owner in column_of else "global", *templates))
     predictor = TagPredictor(encoder, entities, *scale_and_bias(encoder))
     by_split = {name: split_features(encoder, catalogue, name, config, folder, progress) for name in (CHOSEN_ON, split)}
     context = run.context(encoder.name, split, catalogue.fingerprint)
     fitted, records = [], []
-    for entity, target in zip(entities, targets, strict=True):
-        truth = _truth(target, by_split[CHOSEN_ON], catalogue, CHOSEN_ON)
+    for entity, column in zip(entities, columns, strict=True):
+        val, reported = (column_truth(catalogue, name, column, entity.values) for name in (CHOSEN_ON, split))
         if entity.features == "both":
-            entity = _weighed(predictor, entity, by_split[CHOSEN_ON], truth, config.region_weight)
-        score, right = _answered(predictor, entity, by_split[CHOSEN_ON], truth)
-        known = truth.known
-        entity = replace(entity, threshold=choose_threshold(score[known], right[known], config.accuracy))
+            weight = config.region_weight
+            if weight is None:
+                of_val = by_split[CHOSEN_ON]
+                images, regions = of_val.image[val.rows], of_val.regions[entity.entity][val.rows]
+                weight = choose_region_weight(predictor.embeds(entity), images, regions, val.labels)
+            entity = replace(entity, region_weight=weight)
+        score, right = _answered(predictor, entity, by_split[CHOSEN_ON], val)
+        entity = replace(entity, threshold=choose_threshold(score, right, config.accuracy))
         fitted.append(entity)
-        how = {
-            "target_accuracy": 100 * config.accuracy,
-            "val_queries": int(known.sum()),
-            "val_accuracy": 100 * float(right[known].double().mean()),
-            **_how(encoder, config, entity, target),
+        extra = {
+            **_how(encoder, config, entity, column),
+            "val_queries": len(right),
+            "val_accuracy": 100 * float(right.double().mean()),
+            "untagged": reported.left_out,
         }
-        truth = _truth(target, by_split[split], catalogue, split)
-        score, right = _answered(predictor, entity, by_split[split], truth)
-        records += _records(context, config.resamples, entity, score, right, truth.known, how)
+        score, right = _answered(predictor, entity, by_split[split], reported)
+        answered = torch.zeros_like(right) if entity.threshold is None else score >= entity.threshold
+        choices = float(len(entity.values))
+        records += [
+            TAGS.record(context, metric, *estimate, queries=len(right), candidates=choices, extra=extra)
+            for metric, estimate in summarize_answers(answered, right, config.resamples).items()
+        ]
     return replace(predictor, entities=tuple(fitted)), records
 
 
-def _weighed(
-    predictor: TagPredictor, entity: TagValues, features: SplitFeatures, truth: TagTruth, given: float | None
-) -> TagValues:
-    """An entity predicted by both features, with the weight that is given or that val chooses."""
-    known = truth.known
-    if given is None:
-        images, regions = features.image[known], features.regions[entity.entity][known]
-        given = choose_region_weight(predictor.embeds(entity), images, regions, truth.labels[known])
-    return replace(entity, region_weight=given)
-
-
-def _how(encoder: Encoder, config: TagsFitConfig, entity: TagValues, target: TagColumn) -> dict[str, Any]:
-    how: dict[str, Any] = {"entity": target.column, "features": entity.features, "threshold": entity.threshold}
+def _how(encoder: Encoder, config: TagsFitConfig, entity: TagValues, column: str) -> dict[str, Any]:
+    how: dict[str, Any] = {"entity": column, "features": entity.features, "target_accuracy": 100 * config.accuracy}
     how |= encoding_of(encoder, config.precision)
+    if entity.threshold is not None:
+        how["threshold"] = entity.threshold
     if entity.features != "region":
         how["templates"] = list(entity.templates)
     if entity.features != "global":
@@ -169,62 +152,13 @@ def _how(encoder: Encoder, config: TagsFitConfig, entity: TagValues, target: Tag
     return how
 
 
-def _records(
-    context: RecordContext,
-    resamples: int,
-    entity: TagValues,
-    score: Tensor,
-    right: Tensor,
-    known: Tensor,
-    how: Mapping[str, Any],
-) -> list[ResultRecord]:
-    """Of N products (N,): the answer's ``score``, whether it is ``right``, and whether the value is ``known``."""
-    answered = torch.zeros_like(right) if entity.threshold is None else score >= entity.threshold
-    extra = {name: item for name, item in how.items() if item is not None} | {"untagged": int((~known).sum())}
-    return [
-        TAGS.record(
-            context,
-            metric,
-            *estimate,
-            queries=int(known.sum()),
-            candidates=float(len(entity.values)),
-            extra=extra,
-        )
-        for metric, estimate in summarize_answers(answered[known], right[known], resamples).items()
-    ]
-
-
-def tag_column(encoder: Encoder, catalogue: Catalogue, name: str) -> TagColumn:
-    """A tag column, or an entity of the encoder, with the values that train has.
-
-    Raises:
-        E2FashionError: the catalogue has no such column, or train no value in it.
-    """
-    column = next((entity.column for entity in encoder.entities if entity.name == name), name)
-    catalogue.check_tag(column)
-    values = sorted({value for value in catalogue.first_tags("train", column).values() if value is not None})
-    if not values:
-        raise E2FashionError(f"no product of train has a value in '{column}': choose another column")
-    return TagColumn(entity_of(encoder, column), column, tuple(values))
-
-
-def _truth(target: TagColumn, features: SplitFeatures, catalogue: Catalogue, split: str) -> TagTruth:
-    values = catalogue.first_tags(split, target.column)
-    indices = {value: index for index, value in enumerate(target.values)}
-    true = [values[product_id] for product_id in features.product_ids]
-    known = torch.tensor([value is not None for value in true])
-    if not known.any():
-        raise E2FashionError(f"no product of {split} has a value in '{target.column}': choose another column")
-    return TagTruth(torch.tensor([indices.get(value or "", -1) for value in true]), known)
-
-
 def _answered(
-    predictor: TagPredictor, entity: TagValues, features: SplitFeatures, truth: TagTruth
+    predictor: TagPredictor, entity: TagValues, features: SplitFeatures, truth: Truth
 ) -> tuple[Tensor, Tensor]:
-    """Probability of the best value, and whether it is true: (N,) each."""
+    """Of the M products with a value: probability of the best one, and whether it is true, (M,) each."""
     regions = features.regions[entity.entity] if entity.features != "global" else None
     score, best = predictor.probabilities(entity, features.image, regions).max(-1)
-    return score, best == truth.labels
+    return score[truth.rows], best[truth.rows] == truth.labels
 
 
 def summarize_answers(answered: Tensor, right: Tensor, resamples: int) -> dict[str, Estimate]:

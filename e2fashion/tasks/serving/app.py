@@ -205,7 +205,7 @@ class Service:
             waiting.pop(uid, None)
         if status != LitAPIStatus.OK or not isinstance(answer, Answer):
             if isinstance(answer, HTTPException):
-                raise RequestError(str(answer.detail), answer.status_code)
+                raise answer
             raise RequestError("the model failed at this request; the log of the service says why", 500)
         self.metrics.answered(work, answer)
         if answer.error is not None:
@@ -226,10 +226,8 @@ def build_app(server: Queues, config: ServeConfig, paths: dict[str, str]) -> Fas
     app.include_router(_open_routes(service))
     app.include_router(_routes(service), dependencies=[Depends(_key_check(os.environ.get(KEY_VARIABLE)))])
     app.mount("/page", StaticFiles(directory=PAGE))
-    app.add_exception_handler(RequestError, _request_error)
-    app.add_exception_handler(HTTPException, _http_error)
-    app.add_exception_handler(RequestValidationError, _validation_error)
-    app.add_exception_handler(Exception, _failure)
+    for kind in (HTTPException, RequestValidationError, Exception):
+        app.add_exception_handler(kind, _error)
     app.add_middleware(BodyLimit, limit=config.max_body * 1_000_000)
     app.add_middleware(Observed, metrics=service.metrics)
     return app
@@ -337,26 +335,16 @@ def _key_check(key: str | None) -> Callable[..., None]:
     return check
 
 
-def _request_error(request: Request, error: Exception) -> JSONResponse:
-    assert isinstance(error, RequestError)
-    return error_response(str(error), error.status)
-
-
-def _http_error(request: Request, error: Exception) -> JSONResponse:
-    assert isinstance(error, HTTPException)
-    if error.status_code == 404:
+def _error(request: Request, error: Exception) -> JSONResponse:
+    """Any error in the shape of OpenAI's API."""
+    if isinstance(error, RequestValidationError):
+        found: Sequence[Any] = error.errors()
+        if any(item["type"] == "json_invalid" for item in found):
+            return error_response("the body is no JSON", 400)
+        parts = [f"{'.'.join(str(part) for part in item['loc'][1:]) or 'body'}: {item['msg']}" for item in found[:5]]
+        return error_response("; ".join(parts), 422)
+    if not isinstance(error, HTTPException):
+        return error_response("the service failed at this request; its log says why", 500)
+    if (error.status_code, error.detail) == (404, "Not Found"):  # of the router
         return error_response(f"there is no {request.url.path[:80]}; /openapi.json lists what there is", 404)
     return error_response(str(error.detail), error.status_code)
-
-
-def _validation_error(request: Request, error: Exception) -> JSONResponse:
-    assert isinstance(error, RequestValidationError)
-    found: Sequence[Any] = error.errors()
-    if any(item["type"] == "json_invalid" for item in found):
-        return error_response("the body is no JSON", 400)
-    parts = [f"{'.'.join(str(part) for part in item['loc'][1:]) or 'body'}: {item['msg']}" for item in found[:5]]
-    return error_response("; ".join(parts), 422)
-
-
-def _failure(request: Request, error: Exception) -> JSONResponse:
-    return error_response("the service failed at this request; its log says why", 500)

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Annotated, Any, Literal, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Field
+from starlette.exceptions import HTTPException
 
 from e2fashion.tasks.serving.config import ServeConfig
 from e2fashion.tasks.serving.worker import Work
@@ -23,12 +24,11 @@ Thumbnail: TypeAlias = Annotated[
 Images: TypeAlias = Annotated[str | list[str], Field(description="One image or several, as data URIs.")]
 
 
-class RequestError(Exception):
+class RequestError(HTTPException):
     """A request that cannot be answered, with its HTTP status."""
 
     def __init__(self, message: str, status: int = 422) -> None:
-        super().__init__(message)
-        self.status = status
+        super().__init__(status, message)
 
 
 class Body(BaseModel):

@@ -55,6 +55,8 @@ def serve(config: ServeConfig) -> None:
         )
     finally:
         os.environ[PARENT] = before or ""
+        if (manager := server.transport_config.manager) is not None:
+            manager.shutdown()  # which LitServe leaves running where a start is refused
 
 
 def _check_port(config: ServeConfig) -> None:
@@ -88,6 +90,7 @@ def _server(config: ServeConfig) -> Any:
                 if ended:
                     for worker in self.inference_workers:
                         worker.terminate()
+                        worker.join()
                     said = [api.trouble.recv() for api in self.litapi_connector if api.trouble.poll()]
                     raise E2FashionError(said[0] if said else f"the model's process ended with {ended[0].exitcode}")
                 time.sleep(0.05)

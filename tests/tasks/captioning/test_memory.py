@@ -96,11 +96,11 @@ def test_entries_are_distinct_filled_and_at_most_so_many() -> None:
 
 
 @pytest.mark.parametrize("temperature", [1.0, 100.0])
-def test_projection_in_chunks_is_the_formula(temperature: float) -> None:
+def test_projection_is_the_formula(temperature: float) -> None:
     images, memory = unit(7, 0), unit(50, 1)
     weights = torch.softmax(temperature * images.double() @ memory.double().T, dim=1)
     expected = F.normalize(weights @ memory.double(), dim=-1)
-    got = project(images, memory, temperature, query_chunk=3, memory_chunk=8)
+    got = project(images, memory, temperature)
     assert torch.allclose(got.double(), expected, atol=1e-6)
 
 

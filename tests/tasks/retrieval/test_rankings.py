@@ -88,9 +88,6 @@ def test_rankings_that_are_not_intact_are_measured_again(tmp_path: Path, caplog:
     assert "ranks is damaged: its content is not what was written. It is measured again." in caplog.text
 
 
-CONTEXT = RecordContext(run="run", model="clip", split="val")
-
-
 def ranking_of(ranks: list[int], product: list[int] | None = None) -> Ranking:
     places = torch.tensor(product if product is not None else list(range(len(ranks))))
     return Ranking("i2t", "text", torch.tensor(ranks), places, torch.full((len(ranks),), 50))

@@ -2,6 +2,7 @@
 
 import base64
 import io
+import multiprocessing
 import os
 import re
 import signal
@@ -282,6 +283,7 @@ def test_what_cannot_start(folder: Path, capsys: pytest.CaptureFixture[str], mon
     assert "both models are called 'run': give name_b=" in capsys.readouterr().err
     assert main(["serve", str(folder / "missing"), f"port={free_port()}"]) == 1
     assert "missing" in capsys.readouterr().err
+    assert not multiprocessing.active_children()
 
 
 def test_a_sync_is_seen_without_a_restart_and_no_request_fails(
