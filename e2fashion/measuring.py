@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
 
 from e2fashion.arithmetic import build_device, measuring_precision, set_threads
 from e2fashion.config import read_yaml
-from e2fashion.data.catalogue import Catalogue
 from e2fashion.disk import DamagedError, file_name
 from e2fashion.encoder import Encoder, load_encoder
 from e2fashion.options import Measuring
 from e2fashion.records import RunIdentity
 from e2fashion.run_folder import REMEDY, RunFolder
+
+if TYPE_CHECKING:
+    from e2fashion.data.catalogue import Catalogue
 
 Config = TypeVar("Config", bound=Measuring)
 
@@ -55,6 +57,8 @@ def set_up(
     Raises:
         E2FashionError: a catalogue or a model that cannot be read.
     """
+    from e2fashion.data.catalogue import Catalogue  # here: a search loads an encoder and opens no catalogue
+
     set_threads(config.threads)
     catalogue = catalogue or Catalogue.load(config.data)
     encoder, run = load_named(config, template)

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 COMMANDS = Commands()
 #: Widest cell of a printed table, in characters; the last column may be twice as wide.
 CELL = 40
+#: Tags below an image of a contact sheet.
+TAGS_SHOWN = 3
 
 
 @COMMANDS.add(
@@ -164,7 +166,6 @@ def evaluate(config: IndexEvaluateConfig, arguments: Arguments) -> str:
 )
 def search(config: SearchConfig, arguments: Arguments) -> str:
     """The nearest products, as a table; with ``figure`` also as images."""
-    from e2fashion.figures import draw_sheet
     from e2fashion.tasks.search.index import search
 
     found = search(config)
@@ -173,8 +174,8 @@ def search(config: SearchConfig, arguments: Arguments) -> str:
     table = columns(["", "score", "product", "description", "tags"], rows)
     lines = [f"{query} among {found.products:,} products of {config.index} ({found.method})", "", table]
     if config.figure:
-        panes = [hit.pane(str(rank)) for rank, hit in enumerate(found.hits, start=1)]
-        lines += ["", str(draw_sheet(panes, Path(config.figure), query))]
+        cells = [(str(rank), hit, "") for rank, hit in enumerate(found.hits, start=1)]
+        lines += ["", _sheet(cells, config.figure, query)]
     return "\n".join(lines)
 
 
@@ -188,7 +189,6 @@ def search(config: SearchConfig, arguments: Arguments) -> str:
 )
 def recommend(config: RecommendConfig, arguments: Arguments) -> str:
     """The products on the path, as a table; with ``figure`` also as images."""
-    from e2fashion.figures import draw_sheet
     from e2fashion.tasks.search.recommend import recommend
 
     path = recommend(config)
@@ -203,10 +203,29 @@ def recommend(config: RecommendConfig, arguments: Arguments) -> str:
     if not rows:
         lines = [f"{title}: no product lies further along. Leave a condition out, or take another text."]
     if config.figure:
-        panes = [path.start.pane("start", f"   grade {path.start_grade:+.3f}")] if path.start else []
-        panes += [item.hit.pane(str(step), f"   grade {item.grade:+.3f}") for step, item in enumerate(path.hits, 1)]
-        lines += ["", str(draw_sheet(panes, Path(config.figure), title))]
+        cells = [("start", path.start, f"   grade {path.start_grade:+.3f}")] if path.start else []
+        cells += [(str(step), item.hit, f"   grade {item.grade:+.3f}") for step, item in enumerate(path.hits, 1)]
+        lines += ["", _sheet(cells, config.figure, title)]
     return "\n".join(lines)
+
+
+def _sheet(cells: Sequence[tuple[str, Hit, str]], file: str, title: str) -> str:
+    """Draw a contact sheet of ranks, products and what follows their scores; its file."""
+    from e2fashion.figures import Pane, draw_sheet
+    from e2fashion.tasks.search.tags import tag_text
+
+    panes = [
+        Pane(
+            hit.image(),
+            [
+                f"{rank}   {hit.score:.3f}{note}",
+                hit.description or hit.product_id,
+                *[tag_text(value) for value in hit.tags.values()][:TAGS_SHOWN],
+            ],
+        )
+        for rank, hit, note in cells
+    ]
+    return str(draw_sheet(panes, Path(file), title))
 
 
 def description(index: ProductIndex) -> str:
@@ -267,7 +286,7 @@ def _listed(value: Any) -> str:
 
 
 def _cells(hit: Hit) -> list[str]:
-    from e2fashion.tasks.search.snapshot import tag_text
+    from e2fashion.tasks.search.tags import tag_text
 
     return [hit.product_id, hit.description or "", ", ".join(map(tag_text, hit.tags.values()))]
 

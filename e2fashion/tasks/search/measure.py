@@ -20,9 +20,9 @@ from e2fashion.run_folder import RunFolder
 from e2fashion.tables import Column, Table, pivot
 from e2fashion.tasks.search.config import IndexEvaluateConfig
 from e2fashion.tasks.search.index import ProductIndex, load_index_encoder, model_of, open_index
-from e2fashion.tasks.search.snapshot import Snapshot, tag_text
-from e2fashion.tasks.search.storage import DESCRIPTION, TagValue
-from e2fashion.tasks.search.tags import Conditions, suggest
+from e2fashion.tasks.search.snapshot import Snapshot
+from e2fashion.tasks.search.storage import DESCRIPTION
+from e2fashion.tasks.search.tags import Conditions, TagValue, suggest, tag_text
 from e2fashion.types import E2FashionError, ResultRecord
 
 SEARCH = declare(

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import numpy as np
 import pyarrow as pa
@@ -19,12 +19,10 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from e2fashion.data.catalogue import Catalogue
 from e2fashion.data.image_files import ImageError
 from e2fashion.data.images import read_image, read_stored
 from e2fashion.data.text import normalize_text
 from e2fashion.disk import DamagedError, reading
-from e2fashion.figures import Pane
 from e2fashion.tasks.search.exact import nearest
 from e2fashion.tasks.search.storage import (
     CONTENT_COLUMNS,
@@ -39,20 +37,21 @@ from e2fashion.tasks.search.storage import (
     VECTOR_SUM,
     VIEW,
     IndexFacts,
-    TagValue,
     content_of,
     open_table,
     row_sums,
     tag_types,
     vector_sums,
 )
-from e2fashion.tasks.search.tags import Conditions, suggest
+from e2fashion.tasks.search.tags import Conditions, TagValue, suggest
 from e2fashion.types import E2FashionError
+
+if TYPE_CHECKING:
+    from e2fashion.data.catalogue import Catalogue
 
 #: Which vectors of a product count: the best one, their mean, or that of its first view.
 Views: TypeAlias = Literal["best", "mean", "first"]
 Engine: TypeAlias = Literal["auto", "exact", "approximate"]
-TAGS_SHOWN = 3
 APPROXIMATE_ROWS = 1_000_000
 """``engine: auto`` is approximate above this number of images, where there are inverted lists."""
 PROBES = 64
@@ -78,8 +77,8 @@ class Hit:
     source: str
     view: int = 0
 
-    def image(self, load: Callable[[str], Catalogue] = Catalogue.load) -> Image.Image:
-        """Its image, from its file or its catalogue, which ``load`` opens.
+    def image(self, load: Callable[[str], Catalogue] | None = None) -> Image.Image:
+        """Its image, from its file or its catalogue, which ``load`` opens (None: ``Catalogue.load``).
 
         Raises:
             E2FashionError: it is not there any more.
@@ -87,23 +86,15 @@ class Hit:
         try:
             if not self.source:
                 return read_image(self.location)
+            from e2fashion.data.catalogue import Catalogue  # here: most searches open none
+
             split, _, row = self.location.rpartition("/")
-            return read_stored(load(self.source).split(split)[int(row)]["image"])
+            return read_stored((load or Catalogue.load)(self.source).split(split)[int(row)]["image"])
         except (ImageError, IndexError, KeyError, ValueError) as error:
             raise E2FashionError(
                 f"the image of product '{self.product_id}' is not at {self.source or self.location} any more "
                 f"({error}): search without a figure, or bring the index up to date with 'e2fashion index sync'"
             ) from error
-
-    def pane(self, rank: str, note: str = "") -> Pane:
-        """A cell of a contact sheet; ``note`` follows the score."""
-        tags = [tag_text(value) for value in self.tags.values()][:TAGS_SHOWN]
-        return Pane(self.image(), [f"{rank}   {self.score:.3f}{note}", self.description or self.product_id, *tags])
-
-
-def tag_text(value: TagValue) -> str:
-    """A tag's value as it is shown."""
-    return f"{value:.15g}" if isinstance(value, float) else value if isinstance(value, str) else ", ".join(value)
 
 
 class Snapshot:
@@ -125,8 +116,7 @@ class Snapshot:
             self.tags = tag_types(self.table.schema)
         ids = self.read([PRODUCT_ID, VIEW])
         encoded = ids[PRODUCT_ID].combine_chunks().dictionary_encode()
-        self.product_ids: list[str] = encoded.dictionary.to_pylist()
-        """Every product's id, in the order of their first rows."""
+        self._ids: pa.StringArray = encoded.dictionary
         self.product_of = torch.from_numpy(encoded.indices.to_numpy().astype(np.int64))
         """The product of every row: (N,)."""
         self.views: NDArray[np.int32] = ids[VIEW].to_numpy()
@@ -135,7 +125,13 @@ class Snapshot:
         """The number of every row in the table: (N,)."""
 
     def __len__(self) -> int:
-        return len(self.product_ids)
+        return len(self._ids)
+
+    @cached_property
+    def product_ids(self) -> list[str]:
+        """Every product's id, in the order of their first rows."""
+        ids: list[str] = self._ids.to_pylist()
+        return ids
 
     def read(self, columns: Sequence[str], condition: str | None = None) -> pa.Table:
         """Columns of all rows, or of those that fulfil a condition in SQL, with their numbers in the table.
@@ -218,13 +214,8 @@ class Snapshot:
     @cached_property
     def _tie(self) -> Tensor:
         """The rank of each row by id and view: equal scores are in this order."""
-        by_id = pc.sort_indices(pa.array(self.product_ids, pa.string())).to_numpy()
-        rank = np.empty(len(by_id), dtype=np.int64)
-        rank[by_id] = np.arange(len(by_id))
-        order = np.lexsort((self.views, rank[self.product_of.numpy()]))
-        tie = np.empty(len(order), dtype=np.int64)
-        tie[order] = np.arange(len(order))
-        return torch.from_numpy(tie)
+        rank = np.argsort(pc.sort_indices(self._ids).to_numpy())  # the inverse of a permutation
+        return torch.from_numpy(np.argsort(np.lexsort((self.views, rank[self.product_of.numpy()]))))
 
     def gallery(self, views: Views) -> tuple[Tensor, Tensor]:
         """The vectors that are searched (M, W), fp16 or fp32 (means), and a row for each (M,): all, or one per product.
@@ -361,7 +352,7 @@ class Snapshot:
                 values[VIEW],
             )
             for row, score in zip(rows, scores, strict=True)
-            for values in (by_key[self.product_ids[int(self.product_of[row])], int(self.views[row])],)
+            for values in (by_key[self._ids[int(self.product_of[row])].as_py(), int(self.views[row])],)
         ]
 
     @property
@@ -390,11 +381,11 @@ class Snapshot:
         Raises:
             E2FashionError: there is no such product; the message suggests the nearest ids.
         """
-        try:
-            return self.product_ids.index(product_id)
-        except ValueError:
+        number: int = pc.index(self._ids, product_id).as_py()
+        if number < 0:
             near = suggest(product_id, self.product_ids)
-            raise E2FashionError(f"there is no product '{product_id}' in {self.folder}; near it: {near}") from None
+            raise E2FashionError(f"there is no product '{product_id}' in {self.folder}; near it: {near}")
+        return number
 
     @cached_property
     def content(self) -> str:

@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass, field, replace
 from datetime import timedelta
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -41,7 +41,6 @@ FRAGMENTS = 16
 KEPT_VERSIONS = timedelta(hours=1)
 """Versions of the table that readers may still use."""
 REMEDY = "Build the index again, or restore the folder."
-TagValue: TypeAlias = str | float | list[str]
 
 
 @dataclass(frozen=True)

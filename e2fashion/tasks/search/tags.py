@@ -19,6 +19,7 @@ from e2fashion.types import E2FashionError
 
 logger = logging.getLogger(__name__)
 
+TagValue: TypeAlias = str | float | list[str]
 _PLAIN = r"^-?(0|[1-9]\d*)(\.\d+)?$"
 TYPES: dict[str, pa.DataType] = {"text": pa.string(), "number": pa.float64(), "list": pa.list_(pa.string())}
 
@@ -246,6 +247,11 @@ def tags_in(text: str, values: Mapping[str, Mapping[str, str]]) -> dict[str, str
 def quote(text: str) -> str:
     """A text as a literal of SQL."""
     return "'" + text.replace("'", "''") + "'"
+
+
+def tag_text(value: TagValue) -> str:
+    """A tag's value as it is shown."""
+    return f"{value:.15g}" if isinstance(value, float) else value if isinstance(value, str) else ", ".join(value)
 
 
 def suggest(word: str, names: Sequence[str]) -> str:
