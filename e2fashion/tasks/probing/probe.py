@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +28,18 @@ from e2fashion.types import E2FashionError, Entity, ResultRecord
 logger = logging.getLogger(__name__)
 
 TRAIN, VAL = "train", "val"
+PROBE = declare(
+    "probe",
+    identified_by=("entity", "features", "shots", "min_examples", "strengths", "tolerance", "probe_seed", *ENCODING),
+    reports=(
+        *("classes", "train_products", "rare_classes", "rare_train_products", "rare_products"),
+        *("unseen_classes", "unseen_products", "untagged_products", "majority"),
+        *("strength", "converged", "iterations", "gradient", "unconverged_fits", "val_accuracy"),
+        *("draws", "deviation", "short_classes"),
+    ),
+)
+ALL = "all"
+"""What ``extra["shots"]`` says of a probe that was fitted on the whole of train."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +66,6 @@ class Task:
     entity: str
     classes: tuple[str, ...]
     splits: dict[str, Labelled]
-    min_examples: int
 
 
 def entity_column(entity: str, entities: Sequence[Entity], catalogue: Catalogue) -> str:
@@ -86,59 +96,36 @@ def build_task(
     """
     if min_examples < 1:
         raise E2FashionError(f"min_examples is {min_examples}; give a number from 1.")
-    tags = {name: _tags(catalogue, name, column, by_fibre) for name in dict.fromkeys((TRAIN, VAL, split))}
-    counts = Counter(tag for tag in tags[TRAIN] if tag is not None)
-    classes = tuple(sorted(tag for tag, count in counts.items() if count >= min_examples))
+    read = dominant_fibre if by_fibre else lambda tag: tag and tag.strip()
+    tags = {
+        name: pd.Series([read(tag) for tag in catalogue.first_tags(name, column).values()], dtype=object)
+        for name in dict.fromkeys((TRAIN, VAL, split))
+    }
+    counts = tags[TRAIN].value_counts()
+    classes = tuple(sorted(counts.index[counts >= min_examples]))
     if len(classes) < 2:
         raise E2FashionError(
             f"'{entity}' has {len(classes)} class(es) with at least {min_examples} products in train, of "
             f"{len(counts)} altogether; a probe needs two. Lower min_examples, or choose another entity."
         )
-    labelled = {name: _labelled(values, classes, counts) for name, values in tags.items()}
+    labelled = {name: _labelled(values, classes, counts.index) for name, values in tags.items()}
     for name, products in labelled.items():
         if not len(products.rows):
             raise E2FashionError(
                 f"No product of {name} has one of the {len(classes)} classes of '{entity}' that train knows: "
                 "lower min_examples, or choose another split or entity."
             )
-    return Task(entity, classes, labelled, min_examples)
+    return Task(entity, classes, labelled)
 
 
-def _tags(catalogue: Catalogue, split: str, column: str, by_fibre: bool) -> list[str | None]:
-    """The tag of every product's first view, in the order of the products; None where it is unknown."""
-    tags = [tag and tag.strip() for tag in catalogue.first_tags(split, column).values()]
-    return [dominant_fibre(tag) for tag in tags] if by_fibre else tags
-
-
-def _labelled(tags: Sequence[str | None], classes: Sequence[str], known: Counter[str]) -> Labelled:
-    number = {name: label for label, name in enumerate(classes)}
-    kept = [(row, number[tag]) for row, tag in enumerate(tags) if tag in number]
-    left_out = [tag for tag in tags if tag is not None and tag not in number]
-    rare = [tag for tag in left_out if tag in known]
-    unseen = [tag for tag in left_out if tag not in known]
-    return Labelled(
-        rows=torch.tensor([row for row, _ in kept], dtype=torch.int64),
-        labels=torch.tensor([label for _, label in kept], dtype=torch.int64),
-        untagged=sum(tag is None for tag in tags),
-        rare=len(rare),
-        rare_classes=len(set(rare)),
-        unseen=len(unseen),
-        unseen_classes=len(set(unseen)),
-    )
-
-
-PROBE = declare(
-    "probe",
-    identified_by=("entity", "features", "shots", "min_examples", "strengths", "tolerance", "probe_seed", *ENCODING),
-    reports=(
-        *("classes", "train_products", "rare_classes", "rare_train_products", "rare_products"),
-        *("unseen_classes", "unseen_products", "untagged_products", "majority"),
-        *("strength", "converged", "iterations", "gradient", "unconverged_fits", "val_accuracy"),
-        *("draws", "deviation", "short_classes"),
-    ),
-)
-ALL = "all"
-"""What ``extra["shots"]`` says of a probe that was fitted on the whole of train."""
+def _labelled(tags: pd.Series[str], classes: Sequence[str], known: pd.Index[str]) -> Labelled:
+    """The classes of the tags (None where unknown) of every product's first view, in the order of the products."""
+    labels = torch.from_numpy(pd.Index(classes).get_indexer(pd.Index(tags)))
+    left_out = tags[(labels < 0).numpy() & tags.notna()]
+    rare, unseen = left_out[left_out.isin(known)], left_out[~left_out.isin(known)]
+    rows = (labels >= 0).nonzero().flatten()
+    untagged = int(tags.isna().sum())
+    return Labelled(rows, labels[rows], untagged, len(rare), rare.nunique(), len(unseen), unseen.nunique())
 
 
 @dataclass(frozen=True)
@@ -370,7 +357,7 @@ def _records(
         "unseen_classes": labelled.unseen_classes,
         "unseen_products": labelled.unseen,
         "untagged_products": labelled.untagged,
-        "min_examples": task.min_examples,
+        "min_examples": config.min_examples,
         "strengths": ",".join(f"{strength:g}" for strength in sorted(config.strengths, reverse=True)),
         "tolerance": config.tolerance,
         "probe_seed": config.seed,
