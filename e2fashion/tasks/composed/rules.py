@@ -9,23 +9,20 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
+from pathlib import Path
+from typing import Any
 
-from e2fashion.tasks.composed.vocabulary import (
-    CLAUSE_ENDS,
-    COMPARATIVES,
-    CONNECTORS,
-    NEEDED,
-    NEGATIONS,
-    SCALES,
-    SLOT_NAMES,
-    SLOTS,
-    STRONG,
-    TURNS,
-)
+import yaml
 
-_END = re.compile(r"[,;.]|\b(?:" + "|".join(word for word in CLAUSE_ENDS if word.isalpha()) + r")\b")
+_WORDS: dict[str, Any] = yaml.safe_load(Path(__file__).with_name("vocabulary.yaml").read_text(encoding="utf-8"))
+SLOTS: dict[str, dict[str, list[str]]] = _WORDS["slots"]
+SCALES: dict[str, list[list[str]]] = _WORDS["scales"]
+COMPARATIVES: dict[str, tuple[str, int, str]] = {word: tuple(move) for word, move in _WORDS["comparatives"].items()}
 
-_BETWEEN = re.compile(r"(?:\s|" + "|".join(rf"(?<!\w){re.escape(word)}(?!\w)" for word in CONNECTORS) + r")*")
+
+_END = re.compile(r"[,;.]|\b(?:" + "|".join(word for word in _WORDS["clause_ends"] if word.isalpha()) + r")\b")
+
+_BETWEEN = re.compile(r"(?:\s|" + "|".join(rf"(?<!\w){re.escape(word)}(?!\w)" for word in _WORDS["connectors"]) + r")*")
 _DANGLING = re.compile(r"(?:\s|^)(?:with|in|and|or|&|/|of|a|an)(?=\s*(?:[,;.]|$))", re.IGNORECASE)
 _LEADING = re.compile(r"^\s*(?:(?:and|or|with|in|of)\b|[&/,;.])\s*", re.IGNORECASE)
 
@@ -73,7 +70,8 @@ def find_values(text: str, protected: Sequence[str] = ()) -> list[SlotValue]:
     """
     masked = _mask(text.lower(), protected)
     return [
-        SlotValue(*_phrases()[_spaced(match[0])], match.start(), match.end()) for match in _values().finditer(masked)
+        SlotValue(*_phrases()[_spaced(match[0])], match.start(), match.end())
+        for match in _pattern(tuple(_phrases())).finditer(masked)
     ]
 
 
@@ -84,7 +82,7 @@ def parse_instruction(text: str) -> Instruction:
     moves = _moves(lowered, taken)
     negations = [
         (match, _clause_end(lowered, match.end()))
-        for match in _alternatives(NEGATIONS).finditer(lowered)
+        for match in _pattern(tuple(_WORDS["negations"])).finditer(lowered)
         if not any(taken[match.start() : match.end()])
     ]
     set_values: dict[str, list[str]] = {}
@@ -96,9 +94,9 @@ def parse_instruction(text: str) -> Instruction:
         # "no sleeves" is itself a value: the negation is part of it and negates nothing else.
         inside = [match for match, _ in negations if item.start <= match.start() < item.end]
         before = [match for match, end in negations if match.end() <= item.start < end]
-        _take(taken, item.start, item.end)
+        taken[item.start : item.end] = [True] * (item.end - item.start)
         for match in (*inside, *before):
-            _take(taken, match.start(), match.end())
+            taken[match.start() : match.end()] = [True] * (match.end() - match.start())
         if before:
             negated.append((item.slot, item.value))
         elif item.value is not None and item.value not in set_values.setdefault(item.slot, []):
@@ -119,26 +117,22 @@ def parse_instruction(text: str) -> Instruction:
 
 def _moves(text: str, taken: list[bool]) -> list[Move]:
     moves = []
-    for match in _alternatives(COMPARATIVES).finditer(text):
+    for match in _pattern(tuple(COMPARATIVES)).finditer(text):
         word = _spaced(match[0])
         slot, direction, otherwise = COMPARATIVES[word]
         first, last = _clause_start(text, match.start()), _clause_end(text, match.end())
         near = re.findall(r"[a-z]+", text[first:last])
         # "sleeves are longer" has its noun before the comparative, "longer sleeves" after it.
-        if word in NEEDED and not set(NEEDED[word]) & set(near):
+        if (needed := _WORDS["needed"].get(word)) and not set(needed) & set(near):
             continue
-        for other in near:
-            if (word, other) in TURNS:
-                slot, values = TURNS[word, other]
-                otherwise = values[direction]
-        strong = set(re.findall(r"[a-z]+", text[max(first, match.start() - 12) : match.start()])) & set(STRONG)
+        if (turn := _WORDS["turns"].get(word)) and set(turn["words"]) & set(near):
+            slot, otherwise = turn["slot"], turn["otherwise"]
+        strong = set(re.findall(r"[a-z]+", text[max(first, match.start() - 12) : match.start()])) & set(
+            _WORDS["strong"]
+        )
         moves.append(Move(slot, direction * (2 if strong else 1), otherwise))
-        _take(taken, match.start(), match.end())
+        taken[match.start() : match.end()] = [True] * (match.end() - match.start())
     return moves
-
-
-def _take(taken: list[bool], start: int, end: int) -> None:
-    taken[start:end] = [True] * (end - start)
 
 
 def _clause_end(text: str, start: int) -> int:
@@ -173,22 +167,13 @@ def _phrases() -> dict[str, tuple[str, str | None]]:
         for value, others in values.items():
             for phrase in (value, *others):
                 known[phrase] = (slot, value)
-    for slot, names in SLOT_NAMES.items():
+    for slot, names in _WORDS["slot_names"].items():
         known |= {name: (slot, None) for name in names if name not in known}
     return known | {
         f"{phrase}s": value
         for phrase, value in known.items()
         if phrase.isalpha() and value[0] in ("pattern", "print", "colour") and f"{phrase}s" not in known
     }
-
-
-@cache
-def _values() -> re.Pattern[str]:
-    return _pattern(tuple(_phrases()))
-
-
-def _alternatives(phrases: Sequence[str] | dict[str, tuple[str, int, str]]) -> re.Pattern[str]:
-    return _pattern(tuple(phrases))
 
 
 @cache
@@ -231,7 +216,8 @@ def rewrite_slots(
     parsed = _by_slot(spans)
     if not wish:
         return instruction, Trace(parsed=parsed, left_over=wish.left_over, understood=False)
-    known = _tag_values(tags) | parsed
+    of_tags = _by_slot([item for value in (tags or {}).values() if value for item in find_values(value)])
+    known = of_tags | parsed
     moved = _moved(wish, known)
     wanted = {slot: new for slot, (_, new) in moved.items()} | wish.set_values
     deleted = tuple(
@@ -255,11 +241,6 @@ def _by_slot(spans: Sequence[SlotValue]) -> dict[str, tuple[str, ...]]:
         if item.value is not None:
             values.setdefault(item.slot, {})[item.value] = None
     return {slot: tuple(listed) for slot, listed in values.items()}
-
-
-def _tag_values(tags: Mapping[str, str | None] | None) -> dict[str, tuple[str, ...]]:
-    """Slot values in tags, of any column."""
-    return _by_slot([item for value in (tags or {}).values() if value for item in find_values(value)])
 
 
 def _moved(wish: Instruction, known: dict[str, tuple[str, ...]]) -> dict[str, tuple[tuple[str, ...], tuple[str, ...]]]:

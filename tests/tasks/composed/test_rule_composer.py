@@ -5,8 +5,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from e2fashion.tasks.composed.modes import orders_of
-from e2fashion.tasks.composed.rules import find_values, parse_instruction, rewrite_slots
-from e2fashion.tasks.composed.vocabulary import COMPARATIVES, SCALES, SLOTS
+from e2fashion.tasks.composed.rules import (
+    COMPARATIVES,
+    SCALES,
+    SLOTS,
+    find_values,
+    parse_instruction,
+    rewrite_slots,
+)
 
 
 @pytest.mark.parametrize(
