@@ -9,14 +9,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
 
 from e2fashion.data.catalogue import Catalogue
 from e2fashion.data.images import read_stored
 from e2fashion.disk import write_text
 from e2fashion.escape import markdown
-from e2fashion.figures import ImageArray
+from e2fashion.figures import ImageArray, Pane, draw_sheet
 from e2fashion.metrics.captioning import BLEU, CAPTION_METRICS, CIDER, CLIP_SCORE, METEOR, ROUGE_L
-from e2fashion.plots import new_figure, save_figure
 from e2fashion.published import PublishedRow
 from e2fashion.tables import Column, KnownRow, Table, pivot
 from e2fashion.tasks.captioning.measure import CAPTIONING, ProductCaption
@@ -34,8 +34,7 @@ PUBLISHED_NAMES = {**{name: name for name in BLEU}, CIDER: "CIDEr", METEOR: "MET
 TRUTH = "truth"
 PRODUCTS = 24
 SIDE = 160  #: pixels of an image's longer edge
-ACROSS, LETTERS, LINES = 3, 40, 3
-COLORS = ("#1a7f37", "#57606a", "#0550ae", "#953800")
+LETTERS, LINES = 26, 3
 
 
 def caption_tables(records: Sequence[ResultRecord]) -> list[Table]:
@@ -154,7 +153,15 @@ def sheet_rows(
 
 def write_sheet(rows: Sequence[SheetRow], file: Path, title: str, note: str = "") -> list[Path]:
     """``file`` (Markdown, one row per product), and next to it the PNG that it shows."""
-    figure = draw_sheet(rows, file.with_suffix(".png"), title)
+
+    def lines(text: str) -> list[str]:
+        return textwrap.wrap(text.strip() or "(nothing)", LETTERS, max_lines=LINES, placeholder=" ...")
+
+    panes = [
+        Pane(Image.fromarray(row.image), [line for name in row.texts for line in (name, *lines(row.texts[name]))])
+        for row in rows
+    ]
+    figure = draw_sheet(panes, file.with_suffix(".png"), title)
     titles = list(rows[0].texts)
 
     def line(cells: Sequence[str]) -> str:
@@ -170,29 +177,3 @@ def write_sheet(rows: Sequence[SheetRow], file: Path, title: str, note: str = ""
     ]
     write_text(file, "\n".join(parts) + "\n")
     return [file, figure]
-
-
-def draw_sheet(rows: Sequence[SheetRow], file: Path, title: str) -> Path:
-    """Images three to a line, texts to their right, one color per title."""
-    lines, texts = -(-len(rows) // ACROSS), len(rows[0].texts)
-    cell = 0.25 + 0.44 * texts
-    height = lines * cell + 0.5
-    figure = new_figure(ACROSS * 4.1, height)
-    axes = figure.subplots(lines, 2 * ACROSS, squeeze=False, gridspec_kw={"width_ratios": [1.0, 2.1] * ACROSS})
-    figure.subplots_adjust(left=0.01, right=0.995, top=1 - 0.42 / height, bottom=0.005, wspace=0.04, hspace=0.08)
-    for cell_number in range(lines * ACROSS):
-        shown, text_axes = axes[cell_number // ACROSS][2 * (cell_number % ACROSS) : 2 * (cell_number % ACROSS) + 2]
-        shown.axis("off")
-        text_axes.axis("off")
-        if cell_number >= len(rows):
-            continue
-        row = rows[cell_number]
-        shown.imshow(row.image)
-        for number, (name, text) in enumerate(row.texts.items()):
-            wrapped = "\n".join(textwrap.wrap(text, LETTERS, max_lines=LINES, placeholder=" ...")) or "(nothing)"
-            top, color = 1 - number / texts, COLORS[number % len(COLORS)]
-            options = {"transform": text_axes.transAxes, "va": "top", "color": color}
-            text_axes.text(0.0, top, name, fontsize=6.5, fontweight="bold", **options)
-            text_axes.text(0.0, top - 0.115 * 3 / texts, wrapped, fontsize=7.5, **options)
-    figure.suptitle(title, fontsize=10, x=0.01, y=1 - 0.1 / height, ha="left", va="top")
-    return save_figure(figure, file)

@@ -242,12 +242,16 @@ class Answers:
 
     def put(self, question: Question, answer: str) -> None:
         """Keep an answer, in memory."""
-        key = question_key(question.caption, question.instruction)
-        self.entries[key] = {"caption": question.caption, "instruction": question.instruction, "answer": answer}
+        self.entries |= _entry(question, answer)
 
     def save(self) -> None:
         """Write the file; an interrupt leaves the former one."""
         write_json(self.path, {"format": FORMAT, "model": self.model, "answers": self.entries})
+
+
+def _entry(question: Question, answer: str) -> dict[str, dict[str, str]]:
+    texts = {"caption": question.caption, "instruction": question.instruction}
+    return {question_key(**texts): {**texts, "answer": answer}}
 
 
 class LanguageModelComposer:
@@ -278,14 +282,7 @@ class LanguageModelComposer:
         """Write the questions without an answer, if any, to be filled in and given as ``answers=``."""
         if not self.unanswered:
             return
-        questions = {
-            question_key(item.caption, item.instruction): {
-                "caption": item.caption,
-                "instruction": item.instruction,
-                "answer": "",
-            }
-            for item in self.unanswered
-        }
+        questions = {key: entry for item in self.unanswered for key, entry in _entry(item, "").items()}
         write_json(file, {"format": FORMAT, "model": self.answers.model, "answers": questions})
         logger.warning(
             f"{len(questions)} questions have no answer in {self.answers.path}; they fell back on the instruction "

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
@@ -29,12 +30,7 @@ RETRIEVAL = declare(
     "retrieval",
     identified_by=(*ENCODING, "candidate_seed", "queries_per_draw", "draws", "fill"),
     reports=(
-        "ceiling",
-        "fewest_candidates",
-        "left_out",
-        "region_score_weight",
-        "short_lists",
-        "texts",
+        *("ceiling", "fewest_candidates", "left_out", "region_score_weight", "short_lists", "texts"),
         "weight_chosen_on",
     ),
     extensible=True,  # protocols of other packages have further settings, which identify
@@ -262,12 +258,8 @@ def frequency_groups(
 
     With the default bounds a value that training lacks is in the group ``0``.
     """
-    counts: dict[str, int] = {}
-    for value in training:
-        if value is not None:
-            counts[value] = counts.get(value, 0) + 1
-    name = bounded_groups(bounds)
-    return [UNKNOWN if value is None else name(counts.get(value, 0)) for value in values]
+    counts, name = Counter(training), bounded_groups(bounds)
+    return [UNKNOWN if value is None else name(counts[value]) for value in values]
 
 
 def length_groups(texts: Sequence[str], bounds: Sequence[int] = (0, 5, 7, 9)) -> list[str]:
