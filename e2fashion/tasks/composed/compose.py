@@ -14,7 +14,7 @@ from typing import Any
 from e2fashion.arithmetic import set_threads
 from e2fashion.config import save_config
 from e2fashion.data.catalogue import Catalogue
-from e2fashion.disk import DamagedError, file_name, write_text
+from e2fashion.disk import DamagedError, file_name, read_lines, write_text
 from e2fashion.encoder import Encoder, load_encoder
 from e2fashion.measuring import identity_of_run, name_of_run, to_device
 from e2fashion.options import identity_values
@@ -26,12 +26,13 @@ from e2fashion.tasks.captioning.memory import MemoryEntry, distinct_entries, ope
 from e2fashion.tasks.composed.config import ComposeConfig, Mode
 from e2fashion.tasks.composed.measure import (
     COMPOSED,
+    DIFFERENCES,
     MADE_BY,
     MEAN,
     SETTINGS,
+    TOP_K,
     Key,
     TextSources,
-    compared_records,
     composed_records,
     measure_composed,
     ranks_file,
@@ -40,8 +41,8 @@ from e2fashion.tasks.composed.measure import (
 )
 from e2fashion.tasks.composed.modes import CAPTION_MODES, LanguageModelComposer, open_composer, rewriters
 from e2fashion.tasks.composed.sources import QuerySet, QuerySource, open_source
-from e2fashion.tasks.composed.tables import composed_tables, draw_composed, read_traces
-from e2fashion.tasks.retrieval.rankings import Ranking, has_rankings, load_rankings
+from e2fashion.tasks.composed.tables import composed_tables, draw_composed
+from e2fashion.tasks.retrieval.rankings import Ranking, compare_rankings, has_rankings, load_rankings
 from e2fashion.text_files import read_list
 from e2fashion.types import E2FashionError, ResultRecord
 
@@ -52,6 +53,7 @@ NOT_IDENTITY = (
     *("model", "name", "decoder", "arms", "figure_queries", "figure_arms"),
     *("batch_size", "accelerator", "threads", "output"),
 )
+MEASURED_AGAIN = "It is measured again."
 
 
 @dataclass(frozen=True)
@@ -169,7 +171,7 @@ def _damaged_modes(records: Sequence[ResultRecord], folder: Path, context: Recor
         if not has_rankings(ranks_file(folder, key, context.split, context.data_fingerprint)):
             modes.add(key[1])
         try:
-            read_traces(traces_file(folder, key, context.split))
+            read_lines(traces_file(folder, key, context.split), MEASURED_AGAIN)
         except DamagedError as damage:
             logger.warning("%s", damage)
             modes.add(key[1])
@@ -255,17 +257,28 @@ def _key(record: ResultRecord) -> Key:
 
 
 def _differences(measured: Sequence[_Measured]) -> list[ResultRecord]:
-    """Every later model against the first, mode by mode."""
-    if len(measured) < 2:
-        return []
-    baseline = measured[0].rankings()
+    """Every later model against the first on the same queries, mode by mode: differences in R@k, paired bootstrap."""
+    first, *others = measured
+    baseline = first.rankings() if others else {}
     records = []
-    for item in measured[1:]:
+    for item in others:
         extra = {
             _key(record): {key: record.extra[key] for key in (*SETTINGS, *MADE_BY) if key in record.extra}
             for record in item.records
         }
-        records += compared_records(item.rankings(), baseline, item.context, measured[0].name, extra)
+        for key, ranking in item.rankings().items():
+            if key in baseline:
+                listed = compare_rankings(
+                    [ranking],
+                    [baseline[key]],
+                    item.context,
+                    key[0],
+                    first.name,
+                    TOP_K,
+                    kind=DIFFERENCES,
+                    extra=extra[key],
+                )
+                records += [replace(record, direction=key[2], positives="target") for record in listed]
     return records
 
 
@@ -285,7 +298,8 @@ def _draw(
     for item in measured:
         for mode in modes:
             label = mode if len(measured) == 1 else item.name if len(modes) == 1 else f"{item.name}, {mode}"
-            traces[label] = read_traces(traces_file(item.folder, (protocol, mode, queries.category), source.split))
+            file = traces_file(item.folder, (protocol, mode, queries.category), source.split)
+            traces[label] = read_lines(file, MEASURED_AGAIN)
     file = figures / f"{protocol}_{'_'.join(modes)}.png"
     title = f"Text-guided retrieval, {protocol} on {source.split}: query mode {', '.join(modes)}"
     draw_composed(traces, source.pixels, file, config.figure_queries, title, queries.unit.tolist())

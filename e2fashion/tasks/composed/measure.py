@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -12,7 +12,7 @@ from torch import Tensor
 
 from e2fashion.disk import file_name, write_lines
 from e2fashion.encoder import Encoder, require_single_vectors
-from e2fashion.metrics.bootstrap import RESAMPLES, bootstrap, estimates, weighted_means
+from e2fashion.metrics.bootstrap import bootstrap, estimates, weighted_means
 from e2fashion.metrics.ranking import ranks
 from e2fashion.records import RecordContext, declare
 from e2fashion.tasks.captioning.captioner import AnyCaptioner
@@ -27,7 +27,7 @@ from e2fashion.tasks.composed.modes import (
     compose,
 )
 from e2fashion.tasks.composed.sources import EmbeddedImages, QuerySet, QuerySource
-from e2fashion.tasks.retrieval.rankings import Ranking, compare_rankings, rankings_file, save_rankings
+from e2fashion.tasks.retrieval.rankings import Ranking, rankings_file, save_rankings
 from e2fashion.types import E2FashionError, ResultRecord
 
 SETTINGS = (
@@ -176,17 +176,21 @@ def choose_weight(
 
 
 def composed_records(
-    results: Sequence[ModeResult],
-    context: RecordContext,
-    resamples: int = RESAMPLES,
-    made_by: Mapping[str, Any] | None = None,
+    results: Sequence[ModeResult], context: RecordContext, resamples: int, made_by: Mapping[str, Any]
 ) -> list[ResultRecord]:
     """R@k per mode, protocol and category, and of several categories their mean; 95 % intervals.
 
     ``made_by`` goes into every record's ``extra``. A bootstrap draws the units of each category (reference images,
     product lines); that of the mean averages the draws.
     """
-    records = []
+    records: list[ResultRecord] = []
+
+    def add(value: Tensor, drawn: Tensor, extra: Mapping[str, Any], **how: Any) -> None:
+        recalls = dict(zip((f"R@{k}" for k in TOP_K), value.tolist(), strict=True))
+        extra = {**extra, **made_by}
+        for metric, estimate in estimates(recalls, drawn).items():
+            records.append(COMPOSED.record(context, metric, *estimate, positives="target", extra=extra, **how))
+
     for protocol, mode in dict.fromkeys((item.protocol, item.mode) for item in results):
         listed = [item for item in results if (item.protocol, item.mode) == (protocol, mode)]
         draws, values = [], []
@@ -196,52 +200,27 @@ def composed_records(
             units = int(unit.max()) + 1
             draws.append(bootstrap(weighted_means(hits, unit, units), units, resamples))
             values.append(hits.mean(0))
-            extra = {**item.extra, "fallbacks": item.composition.fallbacks, "units": units, **queries.counts}
-            numbers = {
-                "queries": len(queries),
-                "candidates": float(len(queries.gallery)),
-                "direction": queries.category,
-            }
-            extra |= made_by or {}
-            records += _records(values[-1], draws[-1], context, protocol=protocol, extra=extra, **numbers)
+            add(
+                values[-1],
+                draws[-1],
+                {**item.extra, "fallbacks": item.composition.fallbacks, "units": units, **queries.counts},
+                protocol=protocol,
+                direction=queries.category,
+                queries=len(queries),
+                candidates=float(len(queries.gallery)),
+            )
         if len(listed) > 1:
             categories = [item.queries.category for item in listed]
-            extra = {**listed[0].extra, "categories": categories, **(made_by or {})}
-            extra["fallbacks"] = sum(item.composition.fallbacks for item in listed)
-            numbers = {
-                "queries": sum(len(item.queries) for item in listed),
-                "candidates": sum(len(item.queries.gallery) for item in listed) / len(listed),
-                "direction": MEAN,
-            }
-            mean, drawn = torch.stack(values).mean(0), torch.stack(draws).mean(0)
-            records += _records(mean, drawn, context, protocol=protocol, extra=extra, **numbers)
-    return records
-
-
-def _records(value: Tensor, drawn: Tensor, context: RecordContext, **how: Any) -> list[ResultRecord]:
-    recalls = dict(zip((f"R@{k}" for k in TOP_K), value.tolist(), strict=True))
-    return [
-        COMPOSED.record(context, metric, *estimate, positives="target", **how)
-        for metric, estimate in estimates(recalls, drawn).items()
-    ]
-
-
-def compared_records(
-    ours: Mapping[Key, Ranking],
-    baseline: Mapping[Key, Ranking],
-    context: RecordContext,
-    against: str,
-    extra: Mapping[Key, Mapping[str, Any]],
-) -> list[ResultRecord]:
-    """Differences in R@k to a baseline on the same queries, by protocol, mode and category: paired bootstrap."""
-    records = []
-    for key, ranking in ours.items():
-        if key in baseline:
-            protocol, _, category = key
-            listed = compare_rankings(
-                [ranking], [baseline[key]], context, protocol, against, TOP_K, kind=DIFFERENCES, extra=extra[key]
+            fallbacks = sum(item.composition.fallbacks for item in listed)
+            add(
+                torch.stack(values).mean(0),
+                torch.stack(draws).mean(0),
+                {**listed[0].extra, "categories": categories, "fallbacks": fallbacks},
+                protocol=protocol,
+                direction=MEAN,
+                queries=sum(len(item.queries) for item in listed),
+                candidates=sum(len(item.queries.gallery) for item in listed) / len(listed),
             )
-            records += [replace(record, direction=category, positives="target") for record in listed]
     return records
 
 

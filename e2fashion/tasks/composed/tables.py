@@ -6,7 +6,6 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from e2fashion.disk import read_lines
 from e2fashion.figures import ImageArray, RetrievedRow, draw_retrieved
 from e2fashion.published import PublishedRow
 from e2fashion.tables import Column, KnownRow, Table, pivot
@@ -151,22 +150,13 @@ def _caption(records: Sequence[ResultRecord]) -> str:
     )
 
 
-def read_traces(file: Path) -> list[dict[str, Any]]:
-    """The queries of a traces file, in their order.
-
-    Raises:
-        DamagedError: the file is missing or damaged.
-    """
-    return read_lines(file, "It is measured again.")
-
-
 def draw_composed(
     traces: Mapping[str, Sequence[Mapping[str, Any]]],
     images: Callable[[Sequence[str]], Mapping[str, ImageArray]],
     file: Path,
     queries: int,
     title: str,
-    units: Sequence[int] | None = None,
+    units: Sequence[int],
 ) -> None:
     """A row per query: the reference, the instruction, and the best images of every label, hits in green.
 
@@ -174,10 +164,8 @@ def draw_composed(
     are spread evenly over the units, one each, whatever their results.
     """
     first = next(iter(traces.values()))
-    rows_of: dict[Any, int] = {}
-    for row in range(len(first)):
-        rows_of.setdefault(units[row] if units is not None else first[row]["reference"], row)
-    candidates = list(rows_of.values())
+    row_of = {unit: row for row, unit in reversed(list(enumerate(units)))}
+    candidates = sorted(row_of.values())
     number = min(queries, len(candidates))
     chosen = [candidates[item * len(candidates) // number] for item in range(number)]
     shown = min(SHOWN, *(len(listed[row]["found"]) for listed in traces.values() for row in chosen))

@@ -56,8 +56,7 @@ def embed_catalogue(
     """
     config, template = config or Inference(), template or encoder.template
     stated = stated_regions(encoder, template) if regions else []
-    data = _data(encoder, catalogue, template, config, with_tags, stated)
-    return _embed(encoder, data, split, views, config, progress, stated)
+    return _embed(encoder, catalogue, split, template, views, config, with_tags, progress, stated)[1]
 
 
 def stated_regions(encoder: Encoder, template: TextTemplate) -> list[bool]:
@@ -113,18 +112,21 @@ def region_score_weight(
     return weight, "val"
 
 
-def _data(
+def _embed(
     encoder: Encoder,
     catalogue: Catalogue,
+    split: str,
     template: TextTemplate,
+    views: bool,
     config: Inference,
     with_tags: bool,
+    progress: bool,
     stated: Sequence[bool],
-) -> CatalogueDataModule:
-    """The catalogue as the encoder reads it."""
+) -> tuple[CatalogueDataModule, EmbeddedSplit]:
+    """The catalogue as the encoder reads it, and a split of it, embedded."""
     template.validate(catalogue.tag_columns)
     entities = [*(encoder.entities if stated else ()), *(encoder.text_entities if with_tags else ())]
-    return CatalogueDataModule(
+    data = CatalogueDataModule(
         catalogue=catalogue,
         template=template,
         transform=encoder.transform,
@@ -135,21 +137,13 @@ def _data(
         evaluation_batch_size=config.batch_size,
         workers=config.workers,
     )
-
-
-def _embed(
-    encoder: Encoder,
-    data: CatalogueDataModule,
-    split: str,
-    views: bool,
-    config: Inference,
-    progress: bool,
-    stated: Sequence[bool],
-) -> EmbeddedSplit:
-    return embed_split(
+    rows, categories = catalogue.split(split), {}
+    if CATEGORY_COLUMN in catalogue.tag_columns:
+        categories = dict(zip(rows["product_id"], rows[CATEGORY_COLUMN], strict=True))
+    return data, embed_split(
         encoder.model,
         data.loader(split, views=views),
-        categories=_categories(data.catalogue, split),
+        categories=categories,
         mean=encoder.transform.mean,
         std=encoder.transform.std,
         precision="bf16" if config.precision == "bf16" else "fp32",
@@ -186,8 +180,7 @@ def measure_retrieval(
     lists = {"folder": candidates, "stored_in": (catalogue.path / CANDIDATES,)}
     protocols = [protocol_named(name, **sampling, **lists) for name in config.protocol]
     views = any(protocol.name == "full_multiview" for protocol in protocols)
-    data = _data(encoder, catalogue, template, config, config.with_tags, stated)
-    embedded = _embed(encoder, data, split, views, config, progress, stated)
+    data, embedded = _embed(encoder, catalogue, split, template, views, config, config.with_tags, progress, stated)
     if stated:
         val = embedded if split == "val" and not views else None
         regional = FullWithRegions(*region_score_weight(encoder, catalogue, config, progress, val))
@@ -205,13 +198,6 @@ def measure_retrieval(
             save_rankings(file, ranked, embedded.product_ids)
         records += records_of(ranked, context, protocol.name, how=how)
     return records
-
-
-def _categories(catalogue: Catalogue, split: str) -> dict[str, str | None]:
-    if CATEGORY_COLUMN not in catalogue.tag_columns:
-        return {}
-    rows = catalogue.split(split)
-    return dict(zip(rows["product_id"], rows[CATEGORY_COLUMN], strict=True))
 
 
 TEXT_TO_IMAGE = "text-to-image"
