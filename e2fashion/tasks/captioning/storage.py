@@ -146,19 +146,17 @@ def load_decoder(folder: Path) -> StoredDecoder:
     with only_our_errors(what, REMEDY):
         tensors = load_file(folder / PREFIX_FILE)
         offset = load_file(folder / OFFSET_FILE)["offset"] if (folder / OFFSET_FILE).is_file() else None
-    if facts.prefix.layers > len(tensors) and facts.prefix.kind == "transformer":
-        raise E2FashionError(
-            f"{what} has a prefix of {facts.prefix.layers} layers and {len(tensors)} tensors. {REMEDY}"
-        )
-    with only_our_errors(what, REMEDY):
+        if facts.prefix.layers > len(tensors) and facts.prefix.kind == "transformer":
+            raise E2FashionError(
+                f"{what} has a prefix of {facts.prefix.layers} layers and {len(tensors)} tensors. {REMEDY}"
+            )
         with torch.device("meta"):  # compared before it takes any memory
             refuse_other_tensors(build_prefix(dimension, width, facts.prefix.mapper), tensors, what)
         prefix = build_prefix(dimension, width, facts.prefix.mapper)
+        tokens = CaptionTokens(tokenizer, facts.length, facts.prompt_length, facts.stop, Spelling(facts.spelling))
     load_module(prefix, tensors, what)
     if offset is not None and (offset.shape[-1:] != (dimension,) or not_finite({"offset": offset})):
         raise E2FashionError(f"{what}: {OFFSET_FILE} is no finite vector of width {dimension}. {REMEDY}")
-    with only_our_errors(what, REMEDY):
-        tokens = CaptionTokens(tokenizer, facts.length, facts.prompt_length, facts.stop, Spelling(facts.spelling))
     decoder = CaptionDecoder(prefix, language_model, facts.noise_variance).eval()
     return StoredDecoder(decoder, tokens, facts, offset)
 

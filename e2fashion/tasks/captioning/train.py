@@ -20,7 +20,6 @@ from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
 
 from e2fashion.arithmetic import (
-    Choice,
     build_device,
     resolve_precision,
     set_threads,
@@ -88,41 +87,30 @@ def train_decoder(config: CaptionTrainConfig, progress: bool = True) -> RunFolde
     config = replace(config, train=replace(config.train, precision=precision.value))
     folder = RunFolder(Path(config.output))
     with folder.locked():
-        _train_locked(config, catalogue, folder, device, {"precision": precision}, progress)
+        record = folder.read_record()
+        path = StoredSource.recall(config.encoder, record.get("encoder_place"), folder.path, "the encoder")
+        encoder = load_named_encoder(path)
+        identity = identity_of_encoder(encoder)
+        check_prompt_entities(config.prompt_entities, [entity.name for entity in encoder.entities], encoder.name)
+        run = caption_identity(config, catalogue.fingerprint, identity)
+        differs = "its settings or its catalogue differ"
+        if record.get("encoder_fingerprint", identity.fingerprint) != identity.fingerprint:
+            differs = f"the encoder is '{record['encoder']}' there and '{identity.name}' here"
+        folder.open(run, catalogue.fingerprint, device, differs)
+        folder.update_record(
+            encoder=identity.name,
+            encoder_fingerprint=identity.fingerprint,
+            encoder_place=StoredSource.remembered(config.encoder, folder.path, path),
+        )
+        with recorded_run(folder, config, {"precision": precision}, "caption train"):
+            encoder.to(device)
+            training = _Training(config, catalogue, encoder, identity, folder, progress)
+            if record.get("done") and record.get("identity") == run:
+                training.repair_memories()
+            else:
+                training.run()
+            folder.list_finished()
     return folder
-
-
-def _train_locked(
-    config: CaptionTrainConfig,
-    catalogue: Catalogue,
-    folder: RunFolder,
-    device: torch.device,
-    arithmetic: dict[str, Choice],
-    progress: bool,
-) -> None:
-    record = folder.read_record()
-    path = StoredSource.recall(config.encoder, record.get("encoder_place"), folder.path, "the encoder")
-    encoder = load_named_encoder(path)
-    identity = identity_of_encoder(encoder)
-    check_prompt_entities(config.prompt_entities, [entity.name for entity in encoder.entities], encoder.name)
-    run = caption_identity(config, catalogue.fingerprint, identity)
-    other = ""
-    if record.get("encoder_fingerprint", identity.fingerprint) != identity.fingerprint:
-        other = f"the encoder is '{record['encoder']}' there and '{identity.name}' here"
-    folder.open(run, catalogue.fingerprint, device, other or "its settings or its catalogue differ")
-    folder.update_record(
-        encoder=identity.name,
-        encoder_fingerprint=identity.fingerprint,
-        encoder_place=StoredSource.remembered(config.encoder, folder.path, path),
-    )
-    with recorded_run(folder, config, arithmetic, "caption train"):
-        encoder.to(device)
-        training = _Training(config, catalogue, encoder, identity, folder, progress)
-        if record.get("done") and record.get("identity") == run:
-            training.repair_memories()
-        else:
-            training.run()
-        folder.list_finished()
 
 
 def caption_identity(config: CaptionTrainConfig, data_fingerprint: str, encoder: EncoderIdentity) -> str:
