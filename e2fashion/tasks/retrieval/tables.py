@@ -31,16 +31,14 @@ def retrieval_table(
     columns: Sequence[Metric] = RETRIEVAL_COLUMNS,
     published: Mapping[str, Mapping[Metric, float]] | None = None,
     labels: Mapping[str, str] | None = None,
-    intervals: bool = False,
-    digits: int = 1,
 ) -> Table:
     """One row per model (default: in the order of the records), one column per direction and metric.
 
-    With ``intervals`` a single record shows its 95 % interval. ``published`` adds rows of known numbers, named by
-    ``labels``, which are never bold: those of a model of ours are below it, the others first. Higher is
-    better, except for ``median_rank``.
+    ``published`` adds rows of known numbers, named by ``labels``, which are never bold: those of a model of ours are
+    below it, the others first. Higher is better, except for ``median_rank``.
 
-    Raises E2FashionError when no record fits.
+    Raises:
+        E2FashionError: no record fits.
     """
     chosen = [
         record
@@ -63,18 +61,13 @@ def retrieval_table(
     return pivot(
         chosen,
         ("model",),
-        [_column(metric, digits, intervals) for metric in columns],
+        [Column(titled(*metric), metric, best="min" if metric[1] == "median_rank" else "max") for metric in columns],
         row=lambda record: record.model,
         column=lambda record: (record.direction, record.metric),
         rows=models,
         known=known,
         caption=_caption(chosen, protocol, split, positives),
     )
-
-
-def _column(metric: Metric, digits: int, interval: bool) -> Column:
-    better = "min" if metric[1] == "median_rank" else "max"
-    return Column(titled(*metric), metric, digits, better, interval)  # type: ignore[arg-type]
 
 
 def titled(direction: str, metric: str) -> str:

@@ -65,11 +65,6 @@ def test_seeds_become_mean_and_spread() -> None:
     assert row[1].text == "22.0 ± 2.0"
 
 
-def test_intervals_on_request() -> None:
-    table = retrieval_table(RECORDS, **CHOICE, columns=COLUMNS[:1], intervals=True)
-    assert table.rows[0][1].text == "20.0 [19.0, 21.0]"
-
-
 def test_published_numbers_are_not_marked_and_unknown_ones_not_made_up() -> None:
     published = {"E2 (paper)": {("i2t", "R@1"): 62.8}}
     table = retrieval_table(RECORDS, **CHOICE, columns=COLUMNS, published=published)
