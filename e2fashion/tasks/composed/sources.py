@@ -58,58 +58,6 @@ class QuerySet:
         return f"{self.category}: {len(self):,} queries, {len(self.gallery):,} candidates; {numbers}"
 
 
-def fashion_iq_queries(
-    data: FashionIQ, category: str, split: str, gallery: Gallery = "original", triplets: Sequence[Triplet] | None = None
-) -> tuple[QuerySet, list[str]]:
-    """The queries of a category (or of these ``triplets`` of it), and the ids of missing images.
-
-    The reference stays in the gallery. Candidates without an image, and triplets whose reference or target has none,
-    are left out and counted; empty captions are skipped and counted.
-
-    Raises:
-        E2FashionError: no query is left.
-    """
-    triplets_read = data.triplets(category, split) if triplets is None else list(triplets)
-    named = dict.fromkeys(name for item in triplets_read for name in (item.reference, item.target))
-    listed = data.gallery(category, split, gallery) if triplets is None else list(named)
-    missing = data.missing([*listed, *named])
-    absent = set(missing)
-    present = [name for name in listed if name not in absent]
-    known = {*present, *absent}
-    if outside := [item for item in triplets_read if item.target not in known]:
-        raise E2FashionError(
-            f"FashionIQ's {category}: target '{outside[0].target}' of reference '{outside[0].reference}' is not in the "
-            f"gallery '{gallery}' of {split}: is image_splits/ of the same release as captions/?"
-        )
-    kept = [item for item in triplets_read if item.reference not in absent and item.target not in absent]
-    if not kept:
-        raise E2FashionError(
-            f"FashionIQ's {category}, {split}: none of {len(triplets_read):,} triplets has both of its images in "
-            f"{data.image_folder} ({len(missing):,} are missing): put them there as <id>.png or <id>.jpg"
-        )
-    images = list(dict.fromkeys([*present, *(item.reference for item in kept)]))
-    row_of = {name: row for row, name in enumerate(images)}
-    reference = torch.tensor([row_of[item.reference] for item in kept])
-    queries = QuerySet(
-        category=category,
-        images=tuple(images),
-        gallery=torch.arange(len(present)),
-        reference=reference,
-        answers=torch.arange(len(present)),
-        wanted=torch.tensor([row_of[item.target] for item in kept]),
-        unit=reference,
-        instructions=tuple(item.instructions for item in kept),
-        counts={
-            "triplets": len(triplets_read),
-            "triplets_left_out": len(triplets_read) - len(kept),
-            "candidates_without_picture": len(listed) - len(present),
-            "empty_captions": empty_captions(kept),
-            "queries_without_instruction": sum(not item.instructions for item in kept),
-        },
-    )
-    return queries, missing
-
-
 def check_lines(catalogue: Catalogue, config: ComposeConfig) -> None:
     """Refuse columns that the catalogue lacks, no criterion for a line, and an instruction without a slot."""
     known = [*catalogue.tag_columns, "group"]
@@ -276,14 +224,15 @@ class FashionIqQueries:
         self._missing: dict[str, None] = {}
 
     def queries(self) -> dict[str, list[QuerySet]]:
-        """One protocol per gallery, one set per category."""
-        by_protocol: dict[str, list[QuerySet]] = {}
-        for gallery in self.config.galleries:
-            for category in self.config.categories:
-                queries, missing = fashion_iq_queries(self.data, category, self.split, gallery)
-                self._missing.update(dict.fromkeys(missing))
-                by_protocol.setdefault(f"fashion_iq_{gallery}", []).append(queries)
-        return by_protocol
+        """One protocol per gallery, one set per category; an E2FashionError where none of a set's images are there."""
+        categories, galleries = self.config.categories, self.config.galleries
+        return {
+            f"fashion_iq_{gallery}": [
+                self._set(category, self.split, gallery, self.data.triplets(category, self.split))
+                for category in categories
+            ]
+            for gallery in galleries
+        }
 
     def tuning_queries(self) -> list[QuerySet]:
         """Of train."""
@@ -296,9 +245,53 @@ class FashionIqQueries:
                     f"the weight of 'sum' cannot be chosen: no triplet of {category}, {self.tuning_split}, has both "
                     f"images in {self.data.image_folder}. Put them there, or give the weight: weight=0.5"
                 )
-            present = present[: self.config.tuning_triplets]
-            sets.append(fashion_iq_queries(self.data, category, self.tuning_split, triplets=present)[0])
+            sets.append(self._set(category, self.tuning_split, None, present[: self.config.tuning_triplets]))
         return sets
+
+    def _set(self, category: str, split: str, gallery: Gallery | None, triplets: Sequence[Triplet]) -> QuerySet:
+        """Triplets of a category in a ``gallery`` (None: among their own images).
+
+        The reference stays in the gallery. Candidates without an image, and triplets whose reference or target has
+        none, are left out and counted; empty captions are skipped and counted.
+        """
+        named = dict.fromkeys(name for item in triplets for name in (item.reference, item.target))
+        listed = list(named) if gallery is None else self.data.gallery(category, split, gallery)
+        missing = self.data.missing([*listed, *named])
+        self._missing.update(dict.fromkeys(missing))
+        absent = set(missing)
+        present = [name for name in listed if name not in absent]
+        known = {*present, *absent}
+        if outside := [item for item in triplets if item.target not in known]:
+            raise E2FashionError(
+                f"FashionIQ's {category}: target '{outside[0].target}' of reference '{outside[0].reference}' is not in "
+                f"the gallery '{gallery}' of {split}: is image_splits/ of the same release as captions/?"
+            )
+        kept = [item for item in triplets if item.reference not in absent and item.target not in absent]
+        if not kept:
+            raise E2FashionError(
+                f"FashionIQ's {category}, {split}: none of {len(triplets):,} triplets has both of its images in "
+                f"{self.data.image_folder} ({len(missing):,} are missing): put them there as <id>.png or <id>.jpg"
+            )
+        images = list(dict.fromkeys([*present, *(item.reference for item in kept)]))
+        row_of = {name: row for row, name in enumerate(images)}
+        reference = torch.tensor([row_of[item.reference] for item in kept])
+        return QuerySet(
+            category=category,
+            images=tuple(images),
+            gallery=torch.arange(len(present)),
+            reference=reference,
+            answers=torch.arange(len(present)),
+            wanted=torch.tensor([row_of[item.target] for item in kept]),
+            unit=reference,
+            instructions=tuple(item.instructions for item in kept),
+            counts={
+                "triplets": len(triplets),
+                "triplets_left_out": len(triplets) - len(kept),
+                "candidates_without_picture": len(listed) - len(present),
+                "empty_captions": empty_captions(kept),
+                "queries_without_instruction": sum(not item.instructions for item in kept),
+            },
+        )
 
     def embed(self, encoder: Encoder, sets: Sequence[QuerySet], progress: bool) -> EmbeddedImages:
         """Images are read batch by batch."""
