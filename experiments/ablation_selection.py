@@ -10,8 +10,7 @@ Command::
 
     python -m experiments.ablation_selection --data synthfashion=<catalogue> --seeds 0,1,2
     python -m experiments.ablation_selection --data kagl_logos=<catalogue> --seeds 0,1,2
-
-Cost: fourteen runs a seed, about four minutes each on two AVX2 cores.
+Cost: twenty runs a seed, about four minutes each on two AVX2 cores.
 Deviations: not in the paper. Garments are drawn, or real photos carry drawn logos: what holds there need not hold for
 photos as they are.
 """

@@ -5,7 +5,7 @@ import math
 import re
 from collections.abc import Iterable, Mapping
 from itertools import pairwise
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, cast
 
 from huggingface_hub.dataclasses import strict
 from torch import nn
@@ -111,7 +111,9 @@ class E2VisionConfig(CLIPVisionConfig):
     whether the scores' softmax over patches is multiplied by one over entities (ours); ``null_patch``, whether a token
     may read a learned value instead of a patch (ours); ``score_heads``, how many heads of scores a token has, each of
     which picks and reads for its part of the width (ours; official: 1; competition, null patch and heads have no effect
-    when ``selection`` is random); and
+    when ``selection`` is random); ``value_scale``, n of n x n parts of the patch, embedded from the pixels, that a
+    token weighs within each patch that it reads, in addition to the states behind ``value_layer`` (ours; official: 1,
+    none); and
     ``projection_init``, whether :meth:`E2Model.from_clip` keeps CLIP's image projection (ours) or draws a new one
     (official: ``random``).
 
@@ -138,6 +140,7 @@ class E2VisionConfig(CLIPVisionConfig):
     competition: bool = False
     null_patch: bool = False
     score_heads: int = 1
+    value_scale: int = 1
 
     def __post_init__(self, **kwargs: Any) -> None:
         kwargs.pop("model_type", None)  # that of a CLIP checkpoint, which must not shadow ours
@@ -177,6 +180,21 @@ class E2VisionConfig(CLIPVisionConfig):
             )
         if self.score_heads < 1 or self.hidden_size % self.score_heads:
             raise E2FashionError(f"score_heads={self.score_heads} must divide hidden_size={self.hidden_size}")
+        if self.value_scale != 1:
+            self._check_value_scale()
+
+    def _check_value_scale(self) -> None:
+        scale, heads, patch_size = self.value_scale, self.score_heads, cast(int, self.patch_size)
+        if scale < 1 or patch_size % scale or self.hidden_size % (scale * heads):
+            raise E2FashionError(
+                f"value_scale={scale} must divide patch_size={patch_size}, and times score_heads={heads} "
+                f"hidden_size={self.hidden_size}; 1 reads no parts of patches"
+            )
+        if self.value_layer is None:
+            raise E2FashionError(
+                f"value_scale={scale} without value_layer: states of the block's layer hold the whole image, to which "
+                "parts of the patch that is read add nothing. Set value_layer, or value_scale=1"
+            )
 
     @property
     def entity_list(self) -> tuple[Entity, ...]:
@@ -193,11 +211,6 @@ class E2VisionConfig(CLIPVisionConfig):
         """The layers that are followed by a fusion block: none without selection tokens."""
         return tuple(self.fusion_layers or ()) if self.has_tokens else ()
 
-    @property
-    def picks_per_token(self) -> int:
-        """Patches that a token picks in a fusion block: every head its own, except in a mixture of all patches."""
-        return self.patches_per_token * (self.score_heads if self.selection == "hard" else 1)
-
 
 #: What the vision configuration has that CLIP's has not, in its order.
 REGIONAL_FIELDS = tuple(name for name in E2VisionConfig.__annotations__ if name not in CLIPVisionConfig.__annotations__)
@@ -213,6 +226,7 @@ JOINED_LATER: dict[str, Any] = {
             "competition",
             "null_patch",
             "score_heads",
+            "value_scale",
         )
     },
     "region_score_weight": None,

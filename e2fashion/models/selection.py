@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from einops import rearrange, reduce
 from torch import Tensor, nn
 
+from e2fashion.models.sub_patches import SubPatchReader
 from e2fashion.types import E2FashionError, Entity, Selection
 
 
@@ -180,7 +181,8 @@ class FusionBlock(nn.Module):
     Off in the official code: ``value_gate``, a learned share of each entity in which its tokens read the states that
     the scores compare instead of the values, at its start before the sigmoid; ``competition`` of the entities for each
     patch; ``null_patch``, a learned key and value (2, D) that a token may choose instead of a patch; ``score_heads``
-    above 1, each of which picks patches and reads them for its part of the width. Scores have R = S * H rows.
+    above 1, each of which picks patches and reads them for its part of the width; ``value_scale`` above 1, at which
+    tokens also read parts of patches. Scores have R = S * H rows.
     """
 
     compares: ClassVar[bool] = True
@@ -199,6 +201,7 @@ class FusionBlock(nn.Module):
         competition: bool = False,
         null_patch: bool = False,
         score_heads: int = 1,
+        value_scale: int = 1,
     ) -> None:
         super().__init__()
         self.temperature = float(temperature)
@@ -227,6 +230,7 @@ class FusionBlock(nn.Module):
         self.value = nn.Linear(width, width, bias=False)
         self.gates = None if value_gate is None else EntityGates(self.entities)
         self.null_patch = nn.Parameter(torch.empty(2, width)) if null_patch and self.compares else None
+        self.parts = SubPatchReader(width, value_scale, self.heads) if value_scale > 1 else None
 
     def scores(self, tokens: Tensor, patches: Tensor) -> Tensor:
         """How well each patch answers each token: (B, S, D) and (B, P, D) to (B, R, P), float32, no noise."""
@@ -249,6 +253,10 @@ class FusionBlock(nn.Module):
         ``weights`` (B, R, P)."""
         return rearrange(selected, "b (s h) k -> b s (h k)", h=self.heads)
 
+    def picks_of(self, entity: Entity) -> int:
+        """How many patches the tokens of ``entity`` pick; at fixed places all heads pick the same ones."""
+        return entity.tokens * self.patches_per_token * (1 if entity.fixed else self.heads)
+
     def probabilities(self, scores: Tensor) -> Tensor:
         """How probable each patch is to be read without noise: (B, R, P)."""
         return torch.softmax(scores / self.temperature, dim=-1)
@@ -260,17 +268,20 @@ class FusionBlock(nn.Module):
         noise: NoiseSource | None = None,
         output_probabilities: bool = False,
         values: Tensor | None = None,
+        parts: Tensor | None = None,
     ) -> Fusion:
         """Fuse (B, S, D) tokens with (B, P, D) patches; ``noise`` is that of a training step.
 
         The scores compare tokens with ``patches``; what is read are the ``values`` (B, P, D) of the chosen patches,
-        by default the same states.
+        by default the same states, and with ``value_scale`` n above 1 the ``parts`` (B, n * n, P, D / n) of them.
         """
         clean, count = self._final_scores(tokens, patches), patches.shape[1]
         scores = clean if noise is None else self.with_noise(clean, noise)
         selected = best_patches(scores, self.patches_per_token)
         weights = self.weights(scores, selected)
-        read = self._read(weights, patches, patches if values is None else values)
+        read = self.value(self._read(weights, patches, patches if values is None else values))
+        if self.parts is not None and parts is not None:
+            read = read + self.parts(tokens, weights[..., :count], parts)
         selected = self.picks(selected, weights)
         if self.null_patch is not None:
             selected = selected.where(selected < count, -1)
@@ -278,8 +289,7 @@ class FusionBlock(nn.Module):
         if output_probabilities:
             of_heads = self.probabilities(clean)[..., :count]
             probabilities = reduce(of_heads, "b (s h) p -> b s p", "mean", h=self.heads)
-        read = join_heads(self.value(read), self.heads)
-        return Fusion((read + tokens) / 2, selected, probabilities)
+        return Fusion((join_heads(read, self.heads) + tokens) / 2, selected, probabilities)
 
     def _read(self, weights: Tensor, patches: Tensor, values: Tensor) -> Tensor:
         """What ``Wv`` projects: (B, R, D). Weighting before projecting is the same (Wv is linear) and projects R rows
@@ -343,6 +353,10 @@ class SoftFusion(FusionBlock):
         if self.heads == 1:
             return selected
         return best_patches(reduce(weights, "b (s h) p -> b s p", "mean", h=self.heads), self.patches_per_token)
+
+    def picks_of(self, entity: Entity) -> int:
+        """The heads have one mixture, and pick together."""
+        return entity.tokens * self.patches_per_token
 
 
 class RandomFusion(FusionBlock):

@@ -18,6 +18,7 @@ from e2fashion.models.last_layer import PLAIN_ATTENTION, layer_for_read_tokens
 from e2fashion.models.loading import check_model_files, check_report, only_our_errors
 from e2fashion.models.selection import FUSION_BLOCKS, Fusion, FusionBlock, NoiseSource, SelectionNoise, SelectionTokens
 from e2fashion.models.selection_tokens import RegionHead, TokenGates, hide_image_from_tokens
+from e2fashion.models.sub_patches import SubPatches
 
 
 @dataclass
@@ -94,6 +95,8 @@ class RegionalInitialization(CLIPPreTrainedModel):
                     init.normal_(weight, std=weight.shape[-1] ** -0.5 * factor)
                 else:
                     init.constant_(weight, float(module.value_gate or 0.0))
+        elif isinstance(module, SubPatches):
+            init.normal_(module.convolution.weight, std=module.convolution.weight[0].numel() ** -0.5 * factor)
         elif isinstance(module, TokenGates):
             init.constant_(module.bias, module.start)
         elif isinstance(module, RegionHead):
@@ -133,11 +136,13 @@ class E2VisionModel(RegionalInitialization, CLIPVisionModel):
                     competition=config.competition,
                     null_patch=config.null_patch,
                     score_heads=config.score_heads,
+                    value_scale=config.value_scale,
                 )
                 for layer in config.active_fusion_layers
             }
         )
         self.token_gates = TokenGates(config) if self.token_count and config.token_gate is not None else None
+        self.sub_patches = SubPatches(config) if self.token_count and config.value_scale > 1 else None
         self.selection_noise = SelectionNoise()
         self.post_init()
 
@@ -195,6 +200,7 @@ class E2VisionModel(RegionalInitialization, CLIPVisionModel):
         fusions: list[Fusion] = []
         patches: Tensor | None = None
         values = states[:, first:patches_end] if self.config.value_layer == 0 else None
+        parts = None if self.sub_patches is None else self.sub_patches(pixel_values)
         only_tokens = self.token_count > 0 and self.config.token_attention == "own"
         # One for all layers: up to the last fusion block they have the same sequence.
         hidden = hide_image_from_tokens(states, self.token_count) if only_tokens else None
@@ -218,6 +224,7 @@ class E2VisionModel(RegionalInitialization, CLIPVisionModel):
                     noise=noise,
                     output_probabilities=output_selection_maps,
                     values=values,
+                    parts=parts,
                 )
             )
             # Official: the patches are not used after the last block.

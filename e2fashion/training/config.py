@@ -128,6 +128,9 @@ class ModelConfig:
     """A learned key and value that a token may read instead of a patch where its tag cannot be seen."""
     score_heads: int = joined_later(1)
     """Heads of scores: each picks patches and reads them for its part of the width, a divisor of which it is."""
+    value_scale: int = joined_later(1)
+    """With ``value_layer``: tokens also read the n x n parts of the patches that they pick, embedded from the pixels;
+    1: none. n divides the patch size."""
     attention: Literal["auto", "sdpa", "eager"] = "auto"
     """Implementation of attention. ``auto``: ``eager`` in bf16 on a CPU, where it is faster, else ``sdpa``."""
     projection_init: Literal["clip", "random"] = "clip"

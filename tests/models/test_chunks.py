@@ -36,6 +36,7 @@ MODELS: dict[str, dict[str, Any]] = {
         "competition": True,
         "null_patch": True,
         "score_heads": 2,
+        "value_scale": 2,
     },
     "random": E2 | {"noise": "gumbel", "selection": "random", "drop_patches": False},
     "filip_noisy": E2 | {"noise": "gumbel", "similarity": "tokens"},

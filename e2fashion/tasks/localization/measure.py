@@ -170,9 +170,9 @@ def _values(attribution: Attribution, on: Tensor, counts: Sequence[int], side: i
 
 
 def _picks(encoder: Encoder, entity: Entity) -> int:
-    """How many patches an entity's tokens pick; at fixed places all heads pick the same, and a CLIP has one each."""
-    per_token = "patches_per_token" if entity.fixed else "picks_per_token"
-    return entity.tokens * int(getattr(encoder.vision_config, per_token, 1))
+    """How many patches an entity's tokens pick; without fusion blocks one each."""
+    blocks = getattr(encoder.model.vision_model, "fusion_blocks", {})
+    return next((block.picks_of(entity) for block in blocks.values()), entity.tokens)
 
 
 class _TagEmbeds:
