@@ -19,7 +19,7 @@ PUBLISHED = Path(__file__).with_name("published.yaml")
 UNTRAINED = {"clip": "clip_ft"}
 """Systems that are evaluated as the training of another one starts."""
 LOCAL = "e2_local"
-"""E2 with selection whose choice matters (ours); ``e2`` is the paper's form."""
+"""E2 with faithful selection (ours); ``e2`` is the paper's form."""
 
 
 def run_config(prefix: str, system: str) -> Path:

@@ -1,7 +1,7 @@
-"""The ablation of selection (ours): from the paper's form to tokens whose choice matters, controls, and further forms.
+"""The ablation of selection (ours): from the paper's form to faithful selection, controls, and further forms.
 
-Claim: tokens that see the image only through the patches that they read, early in the network, find the tag, and their
-regions are then worth asking in retrieval (docs/method.md).
+Claim: tokens that see the image only through the patches that they read, early in the network, select the region of the
+tag, and their region features then improve retrieval (docs/method.md).
 Runs: ``configs/ablation/faithful_selection.yaml`` on the scale's E2 in the paper's form.
 Protocol: ``full`` and ``full_regions``, first views of test, text with tags, a hit is any product with the same text;
 lambda of the regional score is chosen on val. Differences are against CLIP-FT. Lift as in docs/selection.md.
@@ -50,7 +50,7 @@ def view(material: Material) -> list[Path]:
 
 EXPERIMENT = Experiment(
     name="ablation_selection",
-    title="Selection whose choice matters",
+    title="Faithful selection",
     ablation="faithful_selection",
     recipes={"small": {"synthfashion": "quickstart", "kagl_logos": "kagl_logos"}},
     baseline="clip_ft",

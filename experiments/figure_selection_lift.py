@@ -4,7 +4,7 @@ Claim: the paper's figures suggest that tokens find the logo, the fabric; nobody
 true region of every tag, so the share of selected patches on it can be set against chance, against tokens that read
 random patches and were trained the same way, and against what a CLIP without tokens offers.
 Runs: CLIP-FT and E2 in the paper's form; E2 trained without noise, and with tokens that read random patches; E2 with
-selection whose choice matters, as the quickstart trains it (docs/method.md).
+faithful selection, as the quickstart trains it (docs/method.md).
 Protocol: first views of test; regions under 15 % of the image; share of selected patches on the region over the share
 of chance (docs/selection.md). Attention and occlusion choose as many patches as an entity has tokens.
 

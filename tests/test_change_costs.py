@@ -92,41 +92,8 @@ def tree(tmp_path: Path) -> Tree:
     return Tree(tmp_path / "tree")
 
 
-VERB = '''"""``ids``: the product ids of a list, sorted."""
-
-from __future__ import annotations
-
-from dataclasses import dataclass
-from pathlib import Path
-
-from omegaconf import MISSING
-
-from e2fashion.commands.registry import Arguments, Commands
-
-COMMANDS = Commands()
-
-
-@dataclass
-class IdsConfig:
-    """A list of product ids."""
-
-    file: str = MISSING
-    """A text file with one product id a line."""
-    reverse: bool = False
-    """The last one first."""
-
-
-@COMMANDS.add("ids", "<file>", "sort product ids", IdsConfig, positional=("file",), page="search.md")
-def ids(config: IdsConfig, arguments: Arguments) -> str:
-    """The ids, one a line."""
-    from e2fashion.text_files import read_list
-
-    return "\\n".join(sorted(read_list(Path(config.file), "a list of ids"), reverse=config.reverse))
-'''
-
-
 def test_a_verb_costs_three_files(tree: Tree) -> None:
-    tree.write("e2fashion/commands/ids.py", VERB)
+    tree.write("e2fashion/commands/ids.py", documented("# e2fashion/commands/ids.py"))
     tree.replace(
         "e2fashion/commands/__init__.py",
         ("export, search", "export, ids, search"),
@@ -243,27 +210,8 @@ def test_an_option_costs_two_files(tree: Tree) -> None:
     assert tree.changed()[0] == "docs/configuration.md"  # made from the field
 
 
-TABLE = '''"""Patches per token: ``configs/ablation/patches_per_token.yaml`` as a table."""
-
-from __future__ import annotations
-
-import sys
-
-from experiments._command import main
-from experiments._experiment import Experiment
-from experiments._tables import retrieval_view
-
-EXPERIMENT = Experiment(
-    name="table_patches", title="Patches per token", ablation="patches_per_token", view=retrieval_view("full")
-)
-
-if __name__ == "__main__":
-    sys.exit(main(EXPERIMENT))
-'''
-
-
 def test_a_table_costs_two_files(tree: Tree) -> None:
-    tree.write("experiments/table_patches.py", TABLE)
+    tree.write("experiments/table_patches.py", documented("# experiments/table_patches.py"))
     there = "<!-- components: differences -->"
     tree.replace("scripts/results_page.md", (there, f"{there}\n\n<!-- components: retrieval test product -->"))
     tree.run("scripts.results_page")
