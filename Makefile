@@ -2,6 +2,7 @@
 # make quickstart DATA=dir   the same on a prepared catalogue of your own
 # make demo                  a page with the quickstart's two models side by side, on SynthFashion
 # make test | lint | bench
+# make coverage              all tests, with the lines of e2fashion/ that they reach, those of their processes included
 # make docs                  the site -> build/site/index.html (the first time, it runs the notebooks)
 # make torture               kills, races, full disks and damaged input (ARGS="fuzz inputs=100000")
 
@@ -16,7 +17,7 @@ ARGS   ?=
 # Processes that test side by side, one thread each; a file stays in one of them.
 JOBS   ?= 2
 
-.PHONY: install quickstart demo test lint docs bench torture clean
+.PHONY: install quickstart demo test coverage lint docs bench torture clean
 
 install: $(READY)
 
@@ -47,6 +48,13 @@ demo: quickstart
 # Processes that tests start read the bytecode of the first one, whatever the environment says about writing it.
 test: $(READY)
 	OMP_NUM_THREADS=1 PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest --numprocesses $(JOBS) --dist loadfile --no-loadscope-reorder $(ARGS)
+
+coverage: export COVERAGE_FILE = $(CURDIR)/build/coverage/data
+coverage: $(READY)
+	rm -rf build/coverage && mkdir -p build/coverage
+	OMP_NUM_THREADS=1 $(BIN)/python -m coverage run -m pytest --numprocesses $(JOBS) --dist loadfile --no-loadscope-reorder $(ARGS)
+	$(BIN)/python -m coverage combine --quiet
+	$(BIN)/python -m coverage report --skip-covered --show-missing
 
 lint: $(READY)
 	$(BIN)/ruff check .
