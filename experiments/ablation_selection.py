@@ -10,6 +10,8 @@ Command::
 
     python -m experiments.ablation_selection --data synthfashion=<catalogue> --seeds 0,1,2
     python -m experiments.ablation_selection --data kagl_logos=<catalogue> --seeds 0,1,2
+    python -m experiments.ablation_selection --data kagl=<catalogue> --only clip_ft,heads
+
 Cost: twenty runs a seed, about four minutes each on two AVX2 cores.
 Deviations: not in the paper. Garments are drawn, or real photos carry drawn logos: what holds there need not hold for
 photos as they are.
@@ -52,7 +54,7 @@ EXPERIMENT = Experiment(
     name="ablation_selection",
     title="Faithful selection",
     ablation="faithful_selection",
-    recipes={"small": {"synthfashion": "quickstart", "kagl_logos": "kagl_logos"}},
+    recipes={"small": {"synthfashion": "quickstart", "kagl_logos": "kagl_logos", "kagl": "kagl_small"}},
     baseline="clip_ft",
     protocols=COMPARED,
     view=view,

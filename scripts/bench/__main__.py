@@ -25,7 +25,7 @@ from scripts.bench.large_batches import large_batches
 from scripts.bench.occlusion import occlusion
 from scripts.bench.probe import probe
 from scripts.bench.ranking import filip_memory, ranking, ranking_memory
-from scripts.bench.search import index_memory, search
+from scripts.bench.search import index_memory, inverted_lists, search
 from scripts.bench.start_up import start_up
 from scripts.bench.training_loop import attention, matmul, training_loop
 from scripts.bench.training_step import training_step
@@ -44,6 +44,7 @@ BENCHMARKS: dict[str, Callable[[Context], list[Result]]] = {
     "probe": probe,
     "search": search,
     "index_memory": index_memory,
+    "inverted_lists": inverted_lists,
     "attention": attention,
     "occlusion": occlusion,
     "flips": flips,

@@ -1,4 +1,4 @@
-"""Building an index against the bare encoder and its memory, and exact search against faiss's flat index."""
+"""Building an index against the bare encoder and its memory, exact search against faiss, and approximate search."""
 
 from __future__ import annotations
 
@@ -19,11 +19,26 @@ from e2fashion.data.text import TextTemplate
 from e2fashion.data.transforms import ImageTransform, normalize
 from e2fashion.encoder import Encoder
 from e2fashion.models.tokenizer import train_tokenizer
-from e2fashion.tasks.search.build import build_index, remove_products
+from e2fashion.tasks.search.build import build_index, build_lists, remove_products, start_index
 from e2fashion.tasks.search.config import EmbedConfig
 from e2fashion.tasks.search.exact import nearest
+from e2fashion.tasks.search.query import Conditions
+from e2fashion.tasks.search.snapshot import Engine, Snapshot
 from e2fashion.tasks.search.sources import CatalogueProducts
-from e2fashion.tasks.search.storage import Origin
+from e2fashion.tasks.search.storage import (
+    CONTENT,
+    LOCATION,
+    PRODUCT_ID,
+    ROW_SUM,
+    VECTOR,
+    VECTOR_SUM,
+    VIEW,
+    IndexedEncoder,
+    IndexFacts,
+    Origin,
+    row_sums,
+    vector_sums,
+)
 from scripts.bench.context import Context
 from scripts.bench.encoders import random_clip
 from scripts.bench.harness import Result, compare, in_fresh_process, interleave, memory_mb
@@ -35,6 +50,7 @@ PRODUCTS, BATCH_SIZE = 160, 32
 MEMORY_TARGET_MB, GROWTH = 100, 10
 REMOVAL_SECONDS = 5
 RENDERED_SIZE = 32
+NOISE = 0.75
 
 
 class ExactSearch:
@@ -207,3 +223,63 @@ def index_memory(context: Context) -> list[Result]:
     detail = f"{most // GROWTH**2:,} of {most // GROWTH:,} take {few['removal_seconds']:.2f} s"
     limit, passed = f"under {REMOVAL_SECONDS} s", seconds < REMOVAL_SECONDS
     return [memory, Result("index, removal", claim, limit, f"{seconds:.2f} s", passed, detail)]
+
+
+def clustered(count: int, generator: torch.Generator, dimension: int = DIMENSION) -> Tensor:
+    """Normalized vectors (N, C) fp16 around a fiftieth as many centers, at a cosine of about 0.8 to them."""
+    centers = F.normalize(torch.randn(max(1, count // 50), dimension, generator=generator), dim=-1)
+    found = torch.empty(count, dimension, dtype=torch.float16)
+    for rows in torch.arange(count).split(2**16):
+        chosen = torch.randint(len(centers), (len(rows),), generator=generator)
+        found[rows] = near(centers[chosen], generator).half()
+    return found
+
+
+def near(vectors: Tensor, generator: torch.Generator) -> Tensor:
+    """A random vector at a cosine of about 0.8 to each, (N, C)."""
+    return F.normalize(vectors + NOISE * F.normalize(torch.randn(vectors.shape, generator=generator), dim=-1), dim=-1)
+
+
+def measure_lists(count: int) -> dict[str, float]:
+    """Build the inverted lists of so many vectors and search: recall of the exact best ten, and seconds of the parts.
+
+    ``images`` is the recall of vectors that the table holds, ``recall`` that of vectors :func:`near` them.
+    """
+    generator = torch.Generator().manual_seed(0)
+    vectors = clustered(count, generator)
+    column = pa.FixedSizeListArray.from_arrays(pa.array(vectors.numpy().reshape(-1)), DIMENSION)
+    names = pa.array([f"product-{number:07d}" for number in range(count)])
+    rows = pa.table({PRODUCT_ID: names, VIEW: pa.array([0] * count, pa.int32()), LOCATION: names, CONTENT: names})
+    rows = rows.append_column(ROW_SUM, pa.array(row_sums(rows))).append_column(VECTOR_SUM, vector_sums(column))
+    with tempfile.TemporaryDirectory(prefix="e2fashion-bench-") as folder:
+        index = Path(folder) / "index"
+        index.mkdir()
+        encoder = IndexedEncoder("clusters", "clusters", DIMENSION, RENDERED_SIZE, "squeeze")
+        start_index(index, IndexFacts(encoder, Origin("clusters", "", "")), rows.append_column(VECTOR, column))
+        start = time.process_time()
+        build_lists(index)
+        measured = {"built": time.process_time() - start}
+        approximation, snapshot = IndexFacts.load(index).approximation, Snapshot(index)
+        queries = near(vectors[torch.randint(count, (QUERIES // 5,), generator=generator)].float(), generator)
+        best: dict[str, Tensor] = {}
+        engines: tuple[Engine, ...] = ("exact", "approximate")
+        for engine in engines:
+            snapshot.nearest(queries[:1], Conditions(), TOP, "best", engine)  # reads what it needs
+            start = time.process_time()
+            best[engine] = torch.cat([snapshot.nearest(q[None], Conditions(), TOP, "best", engine)[1] for q in queries])
+            measured[engine] = (time.process_time() - start) / len(queries)
+    hits = (best["exact"][:, :, None] == best["approximate"][:, None, :]).any(-1)
+    known = approximation.recall if approximation is not None else float("nan")
+    return measured | {"recall": float(hits.double().mean()), "images": known}
+
+
+def inverted_lists(context: Context) -> list[Result]:
+    """The recall of approximate search, and what a query costs, in a process of its own."""
+    measured = in_fresh_process(measure_lists, context.index_products)
+    detail = (
+        f"{context.index_products:,} x {DIMENSION} around {context.index_products // 50:,} random centers; lists built "
+        f"in {measured['built']:.0f} s of a core; recall of vectors in the table {100 * measured['images']:.1f} %; a "
+        f"query alone {measured['exact']:.2f} s exactly and {measured['approximate']:.2f} s by lists"
+    )
+    claim = f"approximate search, share of the exact best {TOP} of {QUERIES // 5} queries"
+    return [Result("inverted lists", claim, "-", f"{100 * measured['recall']:.1f} %", None, detail)]
