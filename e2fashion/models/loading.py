@@ -301,6 +301,12 @@ def stored_tensors(folder: Path) -> dict[str, tuple[tuple[int, ...], str]]:
 def _check_numbers(config: Any, what: str) -> None:
     """Check numbers that affect all features but no weight; Transformers accepts None and NaN."""
     for tower in (config, *(getattr(config, name, None) for name in _TOWERS)):
+        heads = getattr(tower, "num_attention_heads", 1)
+        if type(heads) is not int or heads < 1:
+            raise E2FashionError(
+                f"{what} cannot be loaded: num_attention_heads is {heads!r} in its {CONFIG_FILE}, and should be a "
+                f"number from 1. {REMEDY}"
+            )
         for names, least, most in ((_EPSILONS, 0.0, 0.1), (_DROPOUTS, -1e-9, 1.0)):
             for name in names:
                 value = getattr(tower, name, 0.05)

@@ -22,7 +22,6 @@ from e2fashion.models.tokenizer import train_tokenizer
 from e2fashion.tasks.search.build import build_index, build_lists, remove_products, start_index
 from e2fashion.tasks.search.config import EmbedConfig
 from e2fashion.tasks.search.exact import nearest
-from e2fashion.tasks.search.query import Conditions
 from e2fashion.tasks.search.snapshot import Engine, Snapshot
 from e2fashion.tasks.search.sources import CatalogueProducts
 from e2fashion.tasks.search.storage import (
@@ -39,6 +38,7 @@ from e2fashion.tasks.search.storage import (
     row_sums,
     vector_sums,
 )
+from e2fashion.tasks.search.tags import Conditions
 from scripts.bench.context import Context
 from scripts.bench.encoders import random_clip
 from scripts.bench.harness import Result, compare, in_fresh_process, interleave, memory_mb

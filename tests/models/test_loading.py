@@ -178,7 +178,13 @@ def test_a_configuration_of_another_tower_is_refused(
 @pytest.mark.parametrize("tower", ["text_config", "vision_config"])
 @pytest.mark.parametrize(
     ("key", "value"),
-    [("layer_norm_eps", None), ("layer_norm_eps", float("nan")), ("layer_norm_eps", 0.0), ("attention_dropout", None)],
+    [
+        ("layer_norm_eps", None),
+        ("layer_norm_eps", float("nan")),
+        ("layer_norm_eps", 0.0),
+        ("attention_dropout", None),
+        ("num_attention_heads", -2),
+    ],
 )
 def test_numbers_that_spoil_every_feature_are_refused(
     tower: str, key: str, value: Any, clip: Path, tmp_path: Path

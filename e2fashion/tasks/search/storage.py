@@ -40,6 +40,8 @@ FRAGMENTS = 16
 """More fragments than this are merged behind a change."""
 KEPT_VERSIONS = timedelta(hours=1)
 """Versions of the table that readers may still use."""
+WIDEST = 2**20
+"""Greatest width of vectors, far above that of any encoder."""
 REMEDY = "Build the index again, or restore the folder."
 
 
@@ -150,7 +152,10 @@ class IndexFacts:
             )
         if version == FORMER_VERSION:
             raise E2FashionError(f"'{folder}' has the format of an earlier version: 'e2fashion index upgrade {folder}'")
-        return stored_as(cls, values, str(file), REMEDY)
+        facts = stored_as(cls, values, str(file), REMEDY)
+        if not 1 <= facts.width <= WIDEST:
+            raise DamagedError(f"{file} is damaged: its vectors have width {facts.width}. {REMEDY}")
+        return facts
 
 
 @contextmanager

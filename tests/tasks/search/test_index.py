@@ -339,6 +339,10 @@ def test_facts_that_cannot_be_read(index: ProductIndex, tmp_path: Path) -> None:
     file.write_text(text[:100], encoding="utf-8")
     with pytest.raises(E2FashionError, match="is damaged"):
         open_index(index.path)
+    for width in (-1, 0, 10**20):
+        file.write_text(text.replace('"dimension": 4', f'"dimension": {width}'), encoding="utf-8")
+        with pytest.raises(E2FashionError, match=f"is damaged: its vectors have width {width}"):
+            open_index(index.path)
     file.write_text(text.replace('"complete": true', '"complete": "yes"'), encoding="utf-8")
     with pytest.raises(E2FashionError, match=r"index.json is damaged \(.*\)"):
         open_index(index.path)
