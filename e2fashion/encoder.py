@@ -14,8 +14,8 @@ from torch import Tensor
 from transformers import AutoConfig, AutoModel, CLIPModel, CLIPProcessor, PreTrainedTokenizerBase
 
 from e2fashion.data.decode import ImageSource, listed_images, read_squares
-from e2fashion.data.long_text import TextFitter, pad_ids
-from e2fashion.data.text import TextTemplate
+from e2fashion.data.loader import pad_ids
+from e2fashion.data.text import TextFitter, TextTemplate
 from e2fashion.data.transforms import ImageTransform, normalize
 from e2fashion.disk import real_path, write_checksums
 from e2fashion.embedding import evaluating, unit_features
@@ -49,7 +49,7 @@ class Encoder:
     """A CLIP, SigLIP or E2 with its tokenizer, image transform and text template.
 
     ``name`` is used in tables; ``text_context_length`` is the length at which texts are cut (None: the positions of the
-    text encoder), ``text_overflow`` the method (:class:`e2fashion.data.long_text.TextFitter`). :meth:`embed_images` and
+    text encoder), ``text_overflow`` the method (:class:`e2fashion.data.text.TextFitter`). :meth:`embed_images` and
     :meth:`embed_texts` return L2-normalized embeddings; the features of ``model`` are not normalized. A model that
     :attr:`compares_tokens` embeds an item as tokens, (N, T, C) instead of (N, C), zero where absent, for
     :func:`e2fashion.similarity.token_similarities`.

@@ -12,7 +12,7 @@ from einops import rearrange
 
 from e2fashion.data.catalogue import Catalogue
 from e2fashion.data.dataset import CatalogueRows
-from e2fashion.data.long_text import TextCounts
+from e2fashion.data.text import TextCounts
 from e2fashion.data.transforms import normalize
 from e2fashion.disk import file_name, stored_as, write_text
 from e2fashion.embedding import EmbeddedSplit, evaluating

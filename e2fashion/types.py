@@ -35,7 +35,7 @@ SPLITS: tuple[Split, ...] = ("train", "val", "test")
 
 #: How a selection token reads patches: the best ones (``hard``), a mixture of all, or any of them (a control).
 Selection = Literal["hard", "soft", "random"]
-#: Treatment of texts that are too long for a text encoder, see :class:`e2fashion.data.long_text.TextFitter`.
+#: Treatment of texts that are too long for a text encoder, see :class:`e2fashion.data.text.TextFitter`.
 TextOverflow = Literal["truncate", "first_sentences", "stretch"]
 
 

@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from e2fashion.data.composition.grammar import KINDS, Composition, parse_composition
+from e2fashion.data.composition import KINDS, Composition, parse_composition
 from e2fashion.escape import markdown
 
 SHOWN_CHARACTERS = 100

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from e2fashion.data.synthfashion.generate import contact_sheet, generate
+from e2fashion.data.sources.synthetic import contact_sheet, generate
 
 
 def main() -> None:

@@ -12,7 +12,7 @@ import huggingface_hub.constants
 import pytest
 
 from e2fashion import hub
-from e2fashion.data.sources.datasets_tables import open_splits
+from e2fashion.data.sources.hub import open_splits
 from e2fashion.encoder import load_encoder
 from e2fashion.hub import StoredSource, checked_hub_name, fetch, hub_options, source_options
 from e2fashion.types import E2FashionError

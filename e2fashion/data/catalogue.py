@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import logging
+import re
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
@@ -10,13 +13,29 @@ from typing import Any
 from datasets import Dataset, load_from_disk
 
 from e2fashion.data.storage import REGIONS_COLUMN, decode_regions
-from e2fashion.disk import DamagedError, check_files, check_regular, read_json, recover, seal, stored_as, write_json
+from e2fashion.disk import (
+    DamagedError,
+    check_files,
+    check_regular,
+    check_replaceable,
+    read_json,
+    recover,
+    seal,
+    stored_as,
+    write_json,
+)
 from e2fashion.types import SPLITS, E2FashionError, Sample, Split
 
 FORMAT_VERSION = 1
 MANIFEST_FILE = "manifest.json"
 SKIPPED_FILE = "skipped.csv"
 REMEDY = "Prepare the catalogue again."
+#: Files of a catalogue, with those that Hugging Face's `datasets` writes next to a split's when it maps its rows.
+_OUR_FILES = re.compile(
+    r"manifest\.json|skipped\.csv|(train|val|test)/(state\.json|dataset_info\.json|(data-[\d-]+of-\d+|cache-\w+)\.arrow)"
+)
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -218,3 +237,50 @@ def _open_split(folder: Path, split: str, manifest: Manifest) -> Dataset:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise DamagedError(f"The split '{split}' of {folder} cannot be read ({reason}). {REMEDY}") from error
     return rows
+
+
+def answers_request(target: Path, request: str, overwrite: bool) -> bool:
+    """Whether ``target`` already holds the catalogue of ``request``, undamaged; False when it may be written.
+
+    Raises:
+        E2FashionError: if ``target`` holds another catalogue and ``overwrite`` is off, or anything else at all:
+            what is no catalogue, and what we did not write, is never replaced.
+    """
+    if not target.exists() or (target.is_dir() and not any(target.iterdir())):
+        return False
+    check_is_catalogue(target)
+    if overwrite:
+        return False
+    try:
+        existing = Manifest.load(target)
+        if existing.request == request:
+            Catalogue.load(target)
+            return True
+    except DamagedError as damage:
+        logger.warning("%s It is prepared again.", str(damage).removesuffix(REMEDY))
+        return False
+    raise E2FashionError(
+        f"{target} holds another catalogue (source '{existing.source.get('name')}', "
+        f"options {existing.source.get('options')}, settings {existing.settings}), or its tables have changed since. "
+        f"Choose another output, or replace it with overwrite=true."
+    )
+
+
+def check_is_catalogue(folder: Path) -> None:
+    """Refuse to replace a folder unless it is a catalogue, however damaged, old or new, and holds nothing else.
+
+    Raises:
+        E2FashionError: it is no catalogue (other programs also call a file manifest.json), or holds another file.
+    """
+    names = [file.relative_to(folder).as_posix() for file in folder.rglob("*")] if folder.is_dir() else []
+    ours = [name for name in names if _OUR_FILES.fullmatch(name)]
+    try:
+        values = json.loads((folder / MANIFEST_FILE).read_text(encoding="utf-8"))
+        is_ours = isinstance(values, dict) and {"format_version", "fingerprint", "split_rule"} <= values.keys()
+    except FileNotFoundError:
+        is_ours = False
+    except (OSError, ValueError, RecursionError):  # damaged: its other files decide
+        is_ours = len(ours) > 1
+    if not is_ours:
+        raise E2FashionError(f"{folder} exists and is not a catalogue: it is left alone. Choose another output.")
+    check_replaceable(folder, ours, "Move it elsewhere, or choose another output.")

@@ -10,12 +10,10 @@ import torch
 from torch.utils.data import Dataset
 from transformers import PreTrainedTokenizerBase
 
-from e2fashion.data.augment import Augmentation
-from e2fashion.data.dataset import CatalogueRows, ImageCache, Item, ProductDataset, ViewDataset
+from e2fashion.data.dataset import Augmentation, CatalogueRows, ImageCache, Item, ProductDataset, ViewDataset
 from e2fashion.data.loader import Collator, EpochSampler, ResumableLoader
-from e2fashion.data.long_text import TextCounts
 from e2fashion.data.stream import Stream, StreamDataset, StreamSampler
-from e2fashion.data.text import TextTemplate
+from e2fashion.data.text import TextCounts, TextTemplate
 from e2fashion.data.transforms import ImageTransform
 from e2fashion.types import TextOverflow
 
@@ -36,12 +34,12 @@ class CatalogueDataModule(pl.LightningDataModule):
         template: the global text.
         transform: images to squares.
         context_length: the most tokens of a text.
-        overflow: what becomes of longer texts, see :class:`~e2fashion.data.long_text.TextFitter`.
+        overflow: what becomes of longer texts, see :class:`~e2fashion.data.text.TextFitter`.
         batch_size: products per training step and process (64 in the official code).
         evaluation_batch_size: products per step of everything else.
         workers: processes that prepare batches.
         cache_gb: memory for resized pictures, per training process and shared by all its splits.
-        flip, crop_scale: see :class:`~e2fashion.data.augment.Augmentation`.
+        flip, crop_scale: see :class:`~e2fashion.data.dataset.Augmentation`.
         seed: of order, views and augmentation.
         train_share: of the training products, see :class:`~e2fashion.data.loader.EpochSampler`.
         stream: the training products, in place of the catalogue's split ``train``.
@@ -94,42 +92,30 @@ class CatalogueDataModule(pl.LightningDataModule):
 
     def val_dataloader(self) -> ResumableLoader:
         """The first view of every product of ``val``, this process's share and none twice."""
-        return self._loader("val", train=False, views=False, shared_out=True)
+        return self.loader("val", shared_out=True)
 
-    def loader(self, split: str, train: bool = False, views: bool = False) -> ResumableLoader:
+    def loader(self, split: str, train: bool = False, views: bool = False, shared_out: bool = False) -> ResumableLoader:
         """Batches of any split.
 
         Args:
             split: ``train``, ``val`` or ``test``.
             train: shuffled and augmented, the last incomplete batch dropped, shared out among processes; otherwise
-                the whole split in its order.
+                the split in its order.
             views: every row (all images of all products) instead of one image per product.
+            shared_out: this process's share alone.
         """
-        return self._loader(split, train=train, views=views, shared_out=train)
-
-    def rows(self, split: str) -> CatalogueRows:
-        """The rows of a split, read once."""
-        if split not in self._rows:
-            self._rows[split] = CatalogueRows(
-                self.catalogue.split(split), self.entity_columns, self.template, self.transform
-            )
-        return self._rows[split]
-
-    def text_counts(self, split: str, stretched_from: int | None = None) -> TextCounts:
-        """What becomes of a split's distinct texts, see :meth:`~e2fashion.data.long_text.TextFitter.count`."""
-        rows = self.rows(split)
-        placed = dict(rows.placed_text(row) for row in range(len(rows)))
-        return self.collate.fit.count(list(placed), list(placed.values()), stretched_from)
-
-    def _loader(self, split: str, train: bool, views: bool, shared_out: bool) -> ResumableLoader:
         if train and self.stream is not None:
-            return self._stream_loader(self.stream)
+            stream_dataset = StreamDataset(self.entity_columns, self.template, self.transform, self.augmentation)
+            sizes = self.batch_size, self.shuffle_buffer, self.open_files
+            columns = stream_dataset.columns
+            order = StreamSampler(self.stream, columns, self.augmentation, *sizes, *self._place())
+            return self._resumable(stream_dataset, order, train)
         rows = self.rows(split)
         augmentation = self.augmentation if train else None
         # A crop differs in every epoch: nothing to keep.
         cache = None if train and self.augmentation.crop_scale < 1.0 else self._cache(split, rows)
         dataset = ViewDataset(rows, cache) if views else ProductDataset(rows, augmentation, cache)
-        rank, world_size = self._place() if shared_out else (0, 1)
+        rank, world_size = self._place() if train or shared_out else (0, 1)
         sampler = EpochSampler(
             len(dataset),
             self.batch_size if train else self.evaluation_batch_size,
@@ -143,11 +129,19 @@ class CatalogueDataModule(pl.LightningDataModule):
         )
         return self._resumable(dataset, sampler, train)
 
-    def _stream_loader(self, stream: Stream) -> ResumableLoader:
-        dataset = StreamDataset(self.entity_columns, self.template, self.transform, self.augmentation)
-        sizes = self.batch_size, self.shuffle_buffer, self.open_files
-        sampler = StreamSampler(stream, dataset.columns, self.augmentation, *sizes, *self._place())
-        return self._resumable(dataset, sampler, True)
+    def rows(self, split: str) -> CatalogueRows:
+        """The rows of a split, read once."""
+        if split not in self._rows:
+            self._rows[split] = CatalogueRows(
+                self.catalogue.split(split), self.entity_columns, self.template, self.transform
+            )
+        return self._rows[split]
+
+    def text_counts(self, split: str, stretched_from: int | None = None) -> TextCounts:
+        """What becomes of a split's distinct texts, see :meth:`~e2fashion.data.text.TextFitter.count`."""
+        rows = self.rows(split)
+        placed = dict(rows.placed_text(row) for row in range(len(rows)))
+        return self.collate.fit.count(list(placed), list(placed.values()), stretched_from)
 
     def _resumable(self, dataset: Dataset[Item], sampler: EpochSampler, train: bool) -> ResumableLoader:
         return ResumableLoader(

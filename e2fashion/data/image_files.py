@@ -162,7 +162,8 @@ def find_images(folder: Path) -> FoundImages:
         waiting = [link]
         while waiting:
             current = waiting.pop()
-            if (identity := _identity(current)) in seen:
+            status = current.stat()
+            if (identity := (status.st_dev, status.st_ino)) in seen:
                 ignored["linked folder that was read already"] += 1
                 continue
             seen.add(identity)
@@ -226,8 +227,3 @@ def _entries(folder: Path) -> list[os.DirEntry[str]]:
             return sorted(entries, key=lambda entry: entry.name)
     except OSError as error:
         raise E2FashionError(f"the folder '{folder}' cannot be read ({error.strerror}): make it readable") from error
-
-
-def _identity(folder: Path) -> tuple[int, int]:
-    status = folder.stat()
-    return status.st_dev, status.st_ino

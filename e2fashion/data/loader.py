@@ -13,8 +13,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from transformers import PreTrainedTokenizerBase
 
 from e2fashion.data.dataset import Item
-from e2fashion.data.long_text import Span, TextFitter, pad_ids
-from e2fashion.data.text import ABSENT_ID, stable_id
+from e2fashion.data.text import ABSENT_ID, Span, TextFitter, stable_id
 from e2fashion.types import Batch, E2FashionError, TextOverflow
 
 #: Texts whose tokens are kept in memory, about 0.5 GB.
@@ -32,7 +31,7 @@ class Collator:
         tokenizer: one that puts its end token last.
         context_length: the most tokens that the text encoder takes, start and end token included.
         entities: their number E.
-        overflow: what becomes of longer texts, see :class:`~e2fashion.data.long_text.TextFitter`.
+        overflow: what becomes of longer texts, see :class:`~e2fashion.data.text.TextFitter`.
     """
 
     def __init__(
@@ -94,6 +93,17 @@ class Collator:
             for key, text in zip(unknown, fitted, strict=True):
                 self._token_ids[key] = np.asarray(text.ids, dtype=np.int32)
         return pad_ids([self._token_ids[key] for key in wanted], self.fit.tokenizer.pad_token_id)
+
+
+def pad_ids(rows: Sequence[Sequence[int] | np.ndarray], pad_token_id: int) -> tuple[Tensor, Tensor]:
+    """Token ids and attention mask, both int64 (len(rows), L) with L the longest; (0, 1) for no row."""
+    length = max((len(row) for row in rows), default=1)
+    ids = np.full((len(rows), length), pad_token_id, dtype=np.int64)
+    mask = np.zeros((len(rows), length), dtype=np.int64)
+    for number, row in enumerate(rows):
+        ids[number, : len(row)] = row
+        mask[number, : len(row)] = 1
+    return torch.from_numpy(ids), torch.from_numpy(mask)
 
 
 class EpochSampler(Sampler[list[tuple[int, int]]]):
@@ -245,13 +255,7 @@ class ResumableLoader(DataLoader[Item]):
 
     def state_dict(self) -> dict[str, int]:
         """What the order of products depends on, apart from the epoch."""
-        sampler = self.epoch_sampler
-        return {
-            "length": sampler.length,
-            "batch_size": sampler.batch_size,
-            "seed": sampler.seed,
-            "world_size": sampler.world_size,
-        }
+        return {key: getattr(self.epoch_sampler, key) for key in ("length", "batch_size", "seed", "world_size")}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Check that a resumed epoch goes on in the order in which it began.

@@ -7,7 +7,7 @@ import hashlib
 import json
 import logging
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -15,39 +15,41 @@ from typing import Any
 
 from datasets import Features
 
-from e2fashion.data.catalogue import FORMAT_VERSION, SKIPPED_FILE, Catalogue, Manifest
+from e2fashion.data.catalogue import (
+    FORMAT_VERSION,
+    SKIPPED_FILE,
+    Catalogue,
+    Manifest,
+    answers_request,
+    check_is_catalogue,
+)
 from e2fashion.data.config import Preparation, PrepareConfig, build_source
 from e2fashion.data.images import PILLOW_MAX_PIXELS
 from e2fashion.data.numbers import NumberColumns, with_numbers
-from e2fashion.data.request import answers_request, check_is_catalogue, request_hash, source_options
 from e2fashion.data.rows import CheckedRow, FibreColumns, ProductError, check_row, clean_markup, has_markup
-from e2fashion.data.sources.base import Source, SourceProblem, SourceRow, rows_of
+from e2fashion.data.sources.base import Source, SourceProblem, SourceRow, options_of, requested_options, rows_of
 from e2fashion.data.split import SplitKeys, check_fractions, decide_splits
 from e2fashion.data.storage import BASE_COLUMNS, REGIONS_COLUMN, SplitFolder, Spool, catalogue_features
 from e2fashion.data.text import normalize_text
-from e2fashion.disk import atomic_folder, clear_leftovers, list_files, recover
+from e2fashion.disk import atomic_folder, clear_leftovers, list_files, real_path, recover
 from e2fashion.escape import visible
 from e2fashion.terminal import progress_bar
 from e2fashion.types import SPLITS, E2FashionError, Split
 
+_TABLE_SUFFIXES = {".csv", ".tsv", ".txt", ".parquet", ".json", ".jsonl", ".ndjson", ".h5", ".hdf5"}
+_HASHED_BYTES = 64 << 20
+_NUMERIC_SETTINGS = ("val_fraction", "test_fraction", "max_text_characters", "max_pixels")
+
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class _Kept:
-    """What stays in memory of a row while the rest is in the spool."""
-
-    row: str
-    view: int
-    keys: SplitKeys
-    split: Split | None
 
 
 @dataclass
 class _Gathered:
-    """Rows that passed and rows that did not."""
+    """Of rows that passed what stays in memory, a list item each; rows that did not; and where things were first."""
 
-    kept: list[_Kept] = field(default_factory=list)
+    keys: list[SplitKeys] = field(default_factory=list)
+    views: list[int] = field(default_factory=list)
+    splits: list[Split | None] = field(default_factory=list)
     skipped: list[SourceProblem] = field(default_factory=list)
     seen: dict[tuple[str, int], str] = field(default_factory=dict)
     split_of: dict[str, tuple[Split | None, str]] = field(default_factory=dict)
@@ -78,21 +80,15 @@ def prepare_catalogue(
     """
     target, config = Path(output), config or Preparation()
     fractions: dict[Split, float] = {"val": config.val_fraction, "test": config.test_fraction}
-    _check_settings(config, fractions)
+    check_fractions(fractions)
     fibres = FibreColumns(config.dominant_fibre, source.tag_columns)
+    _check_settings(config, fibres.tag_columns)
     plain = tuple(getattr(source, "number_columns", ()))
     number_columns = list(dict.fromkeys([*plain, *config.numbers]))
     numbers = NumberColumns(number_columns, source.tag_columns, config.decimal, plain)
     tags = [column for column in fibres.tag_columns if column not in number_columns]
-    _check_columns(fibres.tag_columns)
-    settings: dict[str, Any] = {
-        "on_error": config.on_error,
-        "seed": config.split_seed,
-        "val_fraction": config.val_fraction,
-        "test_fraction": config.test_fraction,
-        "max_text_characters": config.max_text_characters,
-        "max_pixels": config.max_pixels,
-    }
+    settings: dict[str, Any] = {"on_error": config.on_error, "seed": config.split_seed}
+    settings |= {name: getattr(config, name) for name in _NUMERIC_SETTINGS}
     if fibres.columns:
         settings["dominant_fibre"] = dict(fibres.columns)
     if config.numbers:
@@ -110,10 +106,9 @@ def prepare_catalogue(
         spool = Spool(folder / "spool", catalogue_features(fibres.tag_columns, with_regions=True))
         for row in progress_bar(rows, desc=f"Checking {source.name}", total=len(source), unit=" rows", shown=progress):
             spool.add(row)
-        if not gathered.kept:
-            raise E2FashionError(_nothing_left(source, gathered))
-        keys = [row.keys for row in gathered.kept]
-        assignment = decide_splits(keys, [row.split for row in gathered.kept], config.split_seed, fractions)
+        if not gathered.keys:
+            raise E2FashionError(_nothing_left(source, gathered.skipped))
+        assignment = decide_splits(gathered.keys, gathered.splits, config.split_seed, fractions)
         notes = [*getattr(source, "notes", ()), *fibres.notes(), *numbers.notes()]
         if config.clean_html:
             notes.append(f"HTML was taken out of the texts of {gathered.with_markup:,} rows")
@@ -123,13 +118,13 @@ def prepare_catalogue(
             logger.info(note)
         features = catalogue_features(tags, gathered.with_regions, number_columns)
         counts, shards, fingerprint = _write_splits(
-            folder, features, spool, numbers.signs(), gathered.kept, assignment.splits, progress
+            folder, features, spool, numbers.signs(), gathered, assignment.splits, progress
         )
         (folder / "spool").rmdir()
         _write_skipped(folder / SKIPPED_FILE, gathered.skipped)
         manifest = Manifest(
             name=target.name,
-            source={"name": source.name, "options": source_options(source)},
+            source={"name": source.name, "options": options_of(source)},
             settings=settings,
             request=request,
             splits=counts,
@@ -148,39 +143,65 @@ def prepare_catalogue(
     return Catalogue(target, manifest)
 
 
-def _check_settings(config: Preparation, fractions: dict[Split, float]) -> None:
-    check_fractions(fractions)
+def _check_settings(config: Preparation, tag_columns: Sequence[str]) -> None:
     if config.decimal != "auto" and not config.numbers:
         raise E2FashionError(f"decimal={config.decimal} needs columns of numbers: name them, as in numbers=[price].")
     if config.max_text_characters < 1:
         raise E2FashionError(f"max_text_characters={config.max_text_characters}: it must be at least 1.")
     if not 1 <= config.max_pixels <= PILLOW_MAX_PIXELS:
         raise E2FashionError(f"max_pixels={config.max_pixels:,}: it must be between 1 and {PILLOW_MAX_PIXELS:,}.")
+    if reserved := [column for column in tag_columns if column in (*BASE_COLUMNS, REGIONS_COLUMN, "split")]:
+        raise E2FashionError(
+            f"A tag cannot be called '{reserved[0]}': the catalogue has a column of that name. Choose another name."
+        )
 
 
-def _check_columns(tag_columns: Sequence[str]) -> None:
-    reserved = (*BASE_COLUMNS, REGIONS_COLUMN, "split")
-    for column in tag_columns:
-        if column in reserved:
-            raise E2FashionError(
-                f"A tag cannot be called '{column}': the catalogue has a column of that name. Choose another name."
-            )
+def request_hash(source: Source, settings: Mapping[str, Any]) -> str:
+    """SHA-256 over the source's name, options and tables, and the settings of the preparation.
+
+    Tables up to 64 MB count by content, larger ones by size and time of change, images not at all. What a source's
+    ``content_stamp`` says, if it has one, counts too.
+    """
+    options = requested_options(source)
+    files: list[Path] = []
+    if options.get("path") and Path(options["path"]).exists():  # or else a hub name
+        path = real_path(options["path"])
+        options["path"] = str(path)
+        inside = sorted(path.iterdir()) if path.is_dir() else [path]
+        files = [file for file in inside if file.is_file() and file.suffix.lower() in _TABLE_SUFFIXES]
+    request = {
+        "format": FORMAT_VERSION,
+        "source": source.name,
+        "options": options,
+        "settings": dict(settings),
+        "tables": [(file.name, _stamp(file)) for file in files],
+    }
+    if stamp := getattr(source, "content_stamp", None):
+        request["content"] = stamp
+    return hashlib.sha256(json.dumps(request, sort_keys=True).encode()).hexdigest()
+
+
+def _stamp(file: Path) -> str:
+    status = file.stat()
+    if status.st_size > _HASHED_BYTES:
+        return f"{status.st_size} bytes, {status.st_mtime_ns}"
+    return hashlib.sha256(file.read_bytes()).hexdigest()
 
 
 def _checked_rows(
-    source: Source,
-    fibres: FibreColumns,
-    numbers: NumberColumns,
-    gathered: _Gathered,
-    config: Preparation,
+    source: Source, fibres: FibreColumns, numbers: NumberColumns, gathered: _Gathered, config: Preparation
 ) -> Iterator[CheckedRow]:
     for raw in rows_of(source):
         try:
             if isinstance(raw, SourceProblem):
                 raise ProductError(raw)
             _refuse_duplicate(raw, gathered)
-            had_markup = config.clean_html and _has_markup(raw)
-            raw = _without_markup(raw) if had_markup else raw
+            had_markup = config.clean_html and any(
+                has_markup(text or "") for text in (raw.description, *raw.tags.values())
+            )
+            if had_markup:
+                tags = {column: tag and clean_markup(tag) for column, tag in raw.tags.items()}
+                raw = replace(raw, description=clean_markup(raw.description), tags=tags)
             row = check_row(fibres.complete(raw), config.max_text_characters, config.max_pixels)
             _refuse_two_splits(row, gathered)
             numbers.add(row)
@@ -190,8 +211,9 @@ def _checked_rows(
             gathered.skipped.append(error.problem)
             continue
         text = hashlib.sha256(normalize_text(row.description).encode()).digest()
-        keys = SplitKeys(row.product_id, row.group, text, row.pixels_sha256)
-        gathered.kept.append(_Kept(row.row, row.view, keys, row.split))
+        gathered.keys.append(SplitKeys(row.product_id, row.group, text, row.pixels_sha256))
+        gathered.views.append(row.view)
+        gathered.splits.append(row.split)
         gathered.seen[row.product_id, row.view] = row.row
         gathered.split_of.setdefault(row.product_id, (row.split, row.row))
         gathered.with_regions |= row.regions is not None
@@ -200,44 +222,20 @@ def _checked_rows(
         yield row
 
 
-def _has_markup(row: SourceRow) -> bool:
-    return has_markup(row.description) or any(has_markup(tag) for tag in row.tags.values() if tag)
-
-
-def _without_markup(row: SourceRow) -> SourceRow:
-    tags = {column: tag and clean_markup(tag) for column, tag in row.tags.items()}
-    return replace(row, description=clean_markup(row.description), tags=tags)
-
-
 def _refuse_duplicate(row: SourceRow, gathered: _Gathered) -> None:
     product_id = row.product_id.strip()
-    first = gathered.seen.get((product_id, row.view))
-    if first is not None:
-        raise ProductError(
-            SourceProblem(
-                row.row,
-                product_id,
-                "product_id",
-                f"'{product_id}' with view {row.view} was already read from {first}",
-                "keep one of the two rows, or number the images of a product in a view column",
-                "duplicate id",
-            )
-        )
+    if (first := gathered.seen.get((product_id, row.view))) is not None:
+        value = f"'{product_id}' with view {row.view} was already read from {first}"
+        remedy = "keep one of the two rows, or number the images of a product in a view column"
+        raise ProductError(SourceProblem(row.row, product_id, "product_id", value, remedy, "duplicate id"))
 
 
 def _refuse_two_splits(row: CheckedRow, gathered: _Gathered) -> None:
     split, first = gathered.split_of.get(row.product_id, (row.split, ""))
     if split != row.split:
-        raise ProductError(
-            SourceProblem(
-                row.row,
-                row.product_id,
-                "split",
-                f"'{row.split}', but {first} puts the same product into '{split}'",
-                "put all rows of a product into one split",
-                "product in two splits",
-            )
-        )
+        value = f"'{row.split}', but {first} puts the same product into '{split}'"
+        remedy = "put all rows of a product into one split"
+        raise ProductError(SourceProblem(row.row, row.product_id, "split", value, remedy, "product in two splits"))
 
 
 def _write_splits(
@@ -245,8 +243,8 @@ def _write_splits(
     features: Features,
     spool: Spool,
     signs: Mapping[str, str],
-    kept: list[_Kept],
-    splits: list[Split],
+    gathered: _Gathered,
+    splits: Sequence[Split],
     progress: bool,
 ) -> tuple[dict[str, dict[str, int]], dict[str, list[int]], str]:
     """Write every row into its split: products as they first appear, views in ascending order.
@@ -255,9 +253,8 @@ def _write_splits(
     per file of each split, and the fingerprint of the whole.
     """
     position: dict[str, int] = {}
-    for row in kept:
-        position.setdefault(row.keys.product_id, len(position))
-    order = sorted(range(len(kept)), key=lambda index: (position[kept[index].keys.product_id], kept[index].view))
+    places = [position.setdefault(keys.product_id, len(position)) for keys in gathered.keys]
+    order = sorted(range(len(places)), key=lambda index: (places[index], gathered.views[index]))
     present = [split for split in SPLITS if split in splits]
     folders = {split: SplitFolder(folder / split, features) for split in present}
     digests = {split: hashlib.sha256() for split in present}
@@ -266,23 +263,18 @@ def _write_splits(
         split = splits[index]
         batch = with_numbers(batch, signs).select(list(features))
         folders[split].add(batch)
-        _digest_row(digests[split].update, batch.to_pylist()[0])
-    counts: dict[str, dict[str, int]] = {}
-    shards: dict[str, list[int]] = {}
+        (row,) = batch.to_pylist()
+        image = row.pop("image")
+        text = json.dumps(row, sort_keys=True, ensure_ascii=False)
+        digests[split].update(text.encode() + len(image).to_bytes(8, "little") + image)
     whole = hashlib.sha256(f"format {FORMAT_VERSION}".encode())
-    for split in present:
-        products = {row.keys.product_id for row, given in zip(kept, splits, strict=True) if given == split}
-        counts[split] = {"images": splits.count(split), "products": len(products)}
-        shards[split] = folders[split].close(split, digests[split].hexdigest())
-        whole.update(f"{split} {digests[split].hexdigest()}".encode())
+    for split, digest in digests.items():
+        whole.update(f"{split} {digest.hexdigest()}".encode())
+    shards: dict[str, list[int]] = {split: folders[split].close(split, digests[split].hexdigest()) for split in present}
+    counts: dict[str, dict[str, int]] = {
+        split: {"images": splits.count(split), "products": sum(shards[split])} for split in present
+    }
     return counts, shards, whole.hexdigest()
-
-
-def _digest_row(update: Callable[[bytes], object], row: dict[str, Any]) -> None:
-    image = row.pop("image")
-    update(json.dumps(row, sort_keys=True, ensure_ascii=False).encode())
-    update(len(image).to_bytes(8, "little"))
-    update(image)
 
 
 def _write_skipped(file: Path, skipped: list[SourceProblem]) -> None:
@@ -296,13 +288,12 @@ def _write_skipped(file: Path, skipped: list[SourceProblem]) -> None:
         writer.writerows([visible(getattr(problem, column)) for column in columns] for problem in skipped)
 
 
-def _nothing_left(source: Source, gathered: _Gathered) -> str:
-    if not gathered.skipped:
-        return f"The source '{source.name}' has no rows ({source_options(source)}). Check its path and its table."
-    first = gathered.skipped[0]
+def _nothing_left(source: Source, skipped: Sequence[SourceProblem]) -> str:
+    if not skipped:
+        return f"The source '{source.name}' has no rows ({options_of(source)}). Check its path and its table."
     return (
-        f"Nothing is left of the source '{source.name}': all {len(gathered.skipped):,} rows have problems. "
-        f"The first: {ProductError(first)}"
+        f"Nothing is left of the source '{source.name}': all {len(skipped):,} rows have problems. "
+        f"The first: {ProductError(skipped[0])}"
     )
 
 

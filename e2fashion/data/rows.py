@@ -10,13 +10,13 @@ from dataclasses import dataclass, field, replace
 from html.entities import html5
 from pathlib import Path
 
-from e2fashion.data.composition.grammar import KINDS, parse_composition
+from e2fashion.data.composition import KINDS, parse_composition
 from e2fashion.data.image_files import ImageError
 from e2fashion.data.images import check_image, read_bytes
-from e2fashion.data.sources.base import SourceProblem, SourceRow
+from e2fashion.data.sources.base import SPLIT_NAMES, SourceProblem, SourceRow
 from e2fashion.disk import real_path
 from e2fashion.escape import first_control, is_blank, is_c1_control, trimmed, visible
-from e2fashion.types import SPLITS, Box, E2FashionError, Split
+from e2fashion.types import SPLITS, E2FashionError, Split
 
 _BLOCKS = (
     *("address", "article", "aside", "blockquote", "br", "center", "dd", "div", "dl", "dt", "footer", "form"),
@@ -121,7 +121,6 @@ class FibreColumns:
         ]
 
 
-_SPLIT_NAMES: dict[str, Split] = {split: split for split in SPLITS} | {"validation": "val", "valid": "val"}
 _SHOWN_CHARACTERS = 80
 
 
@@ -139,19 +138,12 @@ class ProductError(E2FashionError):
 
 
 @dataclass(frozen=True)
-class CheckedRow:
+class CheckedRow(SourceRow):
     """A row whose every field has been looked at: what the catalogue stores, and the image's digest."""
 
-    row: str
-    product_id: str
-    view: int
     image: bytes
-    pixels_sha256: bytes
-    description: str
-    tags: Mapping[str, str | None]
-    split: Split | None
-    group: str | None
-    regions: Mapping[str, tuple[Box, ...]] | None
+    split: Split | None = None
+    pixels_sha256: bytes = b""
 
 
 def check_row(row: SourceRow, max_text_characters: int, max_pixels: int) -> CheckedRow:
@@ -183,14 +175,14 @@ def check_row(row: SourceRow, max_text_characters: int, max_pixels: int) -> Chec
     return CheckedRow(
         row=row.row,
         product_id=product_id,
-        view=row.view,
         image=stored.data,
-        pixels_sha256=stored.pixels_sha256,
         description=description,
         tags=tags,
+        view=row.view,
         split=_checked_split(row),
         group=_checked_tag(row, "group", row.group),
         regions=row.regions,
+        pixels_sha256=stored.pixels_sha256,
     )
 
 
@@ -231,7 +223,7 @@ def _encodable(row: SourceRow, field: str, text: str) -> str:
 def _checked_split(row: SourceRow) -> Split | None:
     if row.split is None:
         return None
-    split = _SPLIT_NAMES.get(row.split.strip().lower())
+    split = SPLIT_NAMES.get(row.split.strip().lower())
     if split is None:
         remedy = f"write one of {', '.join(SPLITS)}, or leave the column out to split by product group"
         raise _error(row, "split", "unknown split", _shown(row.split), remedy)

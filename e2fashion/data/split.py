@@ -51,15 +51,9 @@ def connected_components(rows: Sequence[SplitKeys]) -> list[int]:
 
     first_with: dict[tuple[str, str | bytes], int] = {}
     for index, row in enumerate(rows):
-        keys: list[tuple[str, str | bytes]] = [
-            ("product", row.product_id),
-            ("text", row.text),
-            ("image", row.image),
-        ]
-        if row.group is not None:
-            keys.append(("group", row.group))
-        for key in keys:
-            parent[find(index)] = find(first_with.setdefault(key, index))
+        for kind, key in (("product", row.product_id), ("text", row.text), ("image", row.image), ("group", row.group)):
+            if key is not None:
+                parent[find(index)] = find(first_with.setdefault((kind, key), index))
     return [find(index) for index in range(len(rows))]
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import astuple
 from pathlib import Path
 from typing import Any
 
@@ -38,11 +39,7 @@ def catalogue_features(tag_columns: Sequence[str], with_regions: bool, number_co
 
 def encode_regions(regions: dict[str, tuple[Box, ...]]) -> str:
     """Boxes by column as JSON: ``{column: [[left, top, right, bottom], ...]}``."""
-    boxes = {
-        column: [[box.left, box.top, box.right, box.bottom] for box in listed]
-        for column, listed in sorted(regions.items())
-    }
-    return json.dumps(boxes)
+    return json.dumps({column: [astuple(box) for box in boxes] for column, boxes in sorted(regions.items())})
 
 
 def decode_regions(text: str) -> dict[str, tuple[Box, ...]]:
@@ -102,18 +99,10 @@ class Spool:
 
     def add(self, row: CheckedRow) -> None:
         """Append one row."""
-        values: dict[str, Any] = {
-            "product_id": row.product_id,
-            "view": row.view,
-            "image": row.image,
-            "description": row.description,
-            "group": row.group,
-            **row.tags,
-        }
+        values: dict[str, Any] = {column: getattr(row, column) for column in BASE_COLUMNS} | dict(row.tags)
         if REGIONS_COLUMN in self.features:
             values[REGIONS_COLUMN] = None if row.regions is None else encode_regions(dict(row.regions))
-        schema = self._files.schema
-        self._files.add(pa.RecordBatch.from_pylist([values], schema=schema))
+        self._files.add(pa.RecordBatch.from_pylist([values], schema=self._files.schema))
 
     def read(self, order: Sequence[int]) -> Iterator[pa.RecordBatch]:
         """The rows by their numbers, one record batch of one row each; files that are done with are deleted."""

@@ -23,9 +23,8 @@ import fsspec  # type: ignore[import-untyped]
 import pyarrow as pa
 from torch.utils.data import Dataset
 
-from e2fashion.data.augment import Augmentation
 from e2fashion.data.catalogue import MANIFEST_FILE, Manifest
-from e2fashion.data.dataset import CatalogueRows, Item, ProductDataset
+from e2fashion.data.dataset import Augmentation, CatalogueRows, Item, ProductDataset
 from e2fashion.data.loader import EpochSampler, permutation
 from e2fashion.data.storage import shard_names
 from e2fashion.data.text import DESCRIPTION, TextTemplate
@@ -142,10 +141,7 @@ def _manifest(part: str) -> Manifest:
         return Manifest.load(Path(part))
     url = f"{part.rstrip('/')}/{MANIFEST_FILE}"
     with tempfile.TemporaryDirectory() as folder:
-        with (
-            reading(url, "Correct stream, or install the package of its file system."),
-            fsspec.open(url, "rb") as file,
-        ):
+        with reading(url, "Correct stream, or install the package of its file system."), fsspec.open(url, "rb") as file:
             (Path(folder) / MANIFEST_FILE).write_bytes(file.read())
         try:
             return Manifest.load(Path(folder))
@@ -225,25 +221,14 @@ class StreamSampler(EpochSampler):
         return pa.Table.from_batches([views[self.augmentation.view(len(views), epoch, product)]])
 
 
+@dataclass(eq=False)
 class StreamDataset(Dataset[Item]):
-    """The rows of a :class:`StreamSampler` as items, equal to those of a :class:`ProductDataset`.
+    """The rows of a :class:`StreamSampler` as items, equal to those of a :class:`ProductDataset`."""
 
-    Args:
-        entity_columns, template, transform: as of :class:`CatalogueRows`.
-        augmentation: as of :class:`ProductDataset`.
-    """
-
-    def __init__(
-        self,
-        entity_columns: Sequence[str],
-        template: TextTemplate,
-        transform: ImageTransform,
-        augmentation: Augmentation,
-    ) -> None:
-        self.entity_columns = tuple(entity_columns)
-        self.template = template
-        self.transform = transform
-        self.augmentation = augmentation
+    entity_columns: Sequence[str]
+    template: TextTemplate
+    transform: ImageTransform
+    augmentation: Augmentation
 
     @property
     def columns(self) -> list[str]:

@@ -165,10 +165,7 @@ def resize_with_pytorch(pixels: np.ndarray, size: tuple[int, int]) -> np.ndarray
 
 Resize = Literal["squeeze", "crop", "pad"]
 Filter = Literal["bicubic", "bilinear"]
-_PILLOW: dict[Filter, Image.Resampling] = {
-    "bicubic": Image.Resampling.BICUBIC,
-    "bilinear": Image.Resampling.BILINEAR,
-}
+_PILLOW: dict[Filter, Image.Resampling] = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}
 
 #: Colour statistics of CLIP's training images, for pixels in [0, 1] (OpenAI).
 CLIP_MEAN: tuple[float, ...] = (0.48145466, 0.4578275, 0.40821073)
@@ -271,12 +268,7 @@ class ImageTransform:
             E2FashionError: the processor does something that has no equal here (another filter, no resizing,
                 a crop of another size); the message names the setting.
         """
-        required = {
-            "do_resize": True,
-            "do_rescale": True,
-            "do_normalize": True,
-            "rescale_factor": 1 / 255,
-        }
+        required = {"do_resize": True, "do_rescale": True, "do_normalize": True, "rescale_factor": 1 / 255}
         for key, expected in required.items():
             if (given := getattr(processor, key, None)) != expected:
                 raise _unsupported(key, given)

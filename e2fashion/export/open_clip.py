@@ -9,7 +9,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from e2fashion.data.augment import Augmentation
+from e2fashion.data.dataset import Augmentation
 from e2fashion.data.decode import read_pixels
 from e2fashion.data.transforms import normalize
 from e2fashion.encoder import ImageInput

@@ -101,7 +101,7 @@ def _read_list(workdir: Path, _: Path) -> object:
 
 def _read_compositions(workdir: Path, _: Path) -> object:
     """Every line as a composition: what is understood is written so that it is read the same again."""
-    from e2fashion.data.composition.grammar import parse_composition
+    from e2fashion.data.composition import parse_composition
     from e2fashion.text_files import read_text
 
     lines = read_text(workdir / "compositions.txt", "a list of compositions").splitlines()

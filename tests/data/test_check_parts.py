@@ -13,7 +13,7 @@ from made_images import encoded, photograph, pixels_of
 from PIL import Image
 
 from e2fashion.data.audit.content import close_hashes, hash_images, near_images
-from e2fashion.data.audit.pairs import jaccard, near_sets, words_of
+from e2fashion.data.audit.findings import jaccard, near_sets, words_of
 from e2fashion.data.audit.tags import OTHER, associate, letters_of, one_edit_apart, similar_values, size_traits
 
 WORDS = st.frozensets(st.sampled_from("abcdefgh"), max_size=7)

@@ -13,7 +13,7 @@ from raw_products import picture
 from e2fashion.data.catalogue import Catalogue
 from e2fashion.data.config import load_prepare_config
 from e2fashion.data.prepare import prepare, prepare_catalogue
-from e2fashion.data.sources import datasets_tables
+from e2fashion.data.sources import hub
 from e2fashion.data.sources.base import SourceProblem, SourceRow
 from e2fashion.data.sources.hub import HubSource
 from e2fashion.types import E2FashionError
@@ -123,7 +123,7 @@ def test_a_name_is_loaded_from_the_hub(monkeypatch: pytest.MonkeyPatch) -> None:
         return DatasetDict({"data": table(rows=2)})
 
     monkeypatch.setattr(datasets, "load_dataset", load)
-    monkeypatch.setattr(datasets_tables, "silence_of_hub", lambda *_: None)
+    monkeypatch.setattr(hub, "silence_of_hub", lambda *_: None)
     assert len(rows_of("owner/name", subset="small", revision="main")) == 2
     assert asked == [(("owner/name", "small"), {"revision": "main"})]
 
@@ -133,7 +133,7 @@ def test_a_name_that_cannot_be_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
         raise ConnectionError("Couldn't reach 'owner/name' on the Hub\nmore")
 
     monkeypatch.setattr(datasets, "load_dataset", load)
-    monkeypatch.setattr(datasets_tables, "silence_of_hub", lambda *_: None)
+    monkeypatch.setattr(hub, "silence_of_hub", lambda *_: None)
     with pytest.raises(E2FashionError, match=r"'owner/name' \(no such folder or file, so .*: Couldn't reach .* Hub$"):
         rows_of("owner/name")
 

@@ -11,13 +11,14 @@ from typing import Any
 
 import pytest
 from PIL import Image
-from raw_products import ListSource, encoded, picture, row
+from raw_products import ListSource, encoded, picture, row, write_styles
 
 from e2fashion.data import storage
 from e2fashion.data.catalogue import Catalogue
 from e2fashion.data.config import Preparation
 from e2fashion.data.prepare import prepare_catalogue
 from e2fashion.data.rows import ProductError
+from e2fashion.data.sources import SOURCES
 from e2fashion.data.sources.base import SourceProblem, SourceRow
 from e2fashion.types import Box, E2FashionError
 from tests.faults import failures, in_child, kills
@@ -247,3 +248,56 @@ def test_two_that_prepare_one_catalogue(tmp_path: Path) -> None:
 
     prepare_catalogue(SecondAtOnce([row(n) for n in range(5)]), tmp_path / "out", progress=False)
     assert [item.name for item in tmp_path.iterdir()] == ["out"]
+
+
+@pytest.fixture
+def kaggle(tmp_path: Path) -> Path:
+    return write_styles(tmp_path / "kaggle", [f"Puma Men Shirt {number}" for number in range(6)])
+
+
+def prepare_kaggle(folder: Path, **settings: Any) -> Catalogue:
+    source: Any = SOURCES["kagl"]
+    return prepare_catalogue(source(path=str(folder)), folder.parent / "out", Preparation(**settings), progress=False)
+
+
+def written(folder: Path) -> int:
+    return (folder.parent / "out" / "manifest.json").stat().st_mtime_ns
+
+
+def test_a_repeated_request_is_answered_by_what_is_there(kaggle: Path) -> None:
+    prepare_kaggle(kaggle)
+    before = written(kaggle)
+    prepare_kaggle(kaggle)
+    assert written(kaggle) == before
+
+
+def test_other_settings_ask_for_overwrite(kaggle: Path) -> None:
+    prepare_kaggle(kaggle)
+    with pytest.raises(E2FashionError, match=r"holds another catalogue.*seed.*overwrite=true"):
+        prepare_kaggle(kaggle, split_seed=1)
+    assert prepare_kaggle(kaggle, split_seed=1, overwrite=True).manifest.settings["seed"] == 1
+
+
+def test_a_changed_table_asks_for_overwrite(kaggle: Path) -> None:
+    prepare_kaggle(kaggle)
+    table = kaggle / "styles.csv"
+    table.write_text(table.read_text().replace("Puma Men Shirt 3", "Nike Men Shirt 3"))
+    with pytest.raises(E2FashionError, match="its tables have changed since"):
+        prepare_kaggle(kaggle)
+
+
+@pytest.mark.parametrize("manifest", [None, {"name": "web app"}])
+def test_a_folder_that_is_no_catalogue_is_never_replaced(manifest: dict[str, str] | None, kaggle: Path) -> None:
+    output = kaggle.parent / "out"
+    output.mkdir()
+    (output / "thesis.tex").write_text("years of work")
+    if manifest:
+        (output / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(E2FashionError, match="is not a catalogue: it is left alone"):
+        prepare_kaggle(kaggle, overwrite=True)
+    assert (output / "thesis.tex").exists()
+
+
+def test_an_empty_folder_is_used(kaggle: Path) -> None:
+    (kaggle.parent / "out").mkdir()
+    assert prepare_kaggle(kaggle).split_names == ("train", "val", "test")

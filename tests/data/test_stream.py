@@ -12,11 +12,10 @@ from test_datamodule import TOKENIZER, Recorder, StoppedError, contents, every_s
 from e2fashion.ablation.run import train
 from e2fashion.config import load_config
 from e2fashion.data import storage
-from e2fashion.data.augment import Augmentation
 from e2fashion.data.catalogue import MANIFEST_FILE, Catalogue
 from e2fashion.data.config import Preparation
 from e2fashion.data.datamodule import CatalogueDataModule
-from e2fashion.data.dataset import ProductDataset
+from e2fashion.data.dataset import Augmentation, ProductDataset
 from e2fashion.data.prepare import prepare_catalogue
 from e2fashion.data.stream import Stream, StreamSampler, open_stream
 from e2fashion.data.text import TextTemplate

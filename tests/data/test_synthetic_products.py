@@ -10,11 +10,10 @@ import pytest
 
 from e2fashion.data.synthfashion.drawing import COLOURS
 from e2fashion.data.synthfashion.fabrics import FABRICS
-from e2fashion.data.synthfashion.garments import SILHOUETTES, build_garment
+from e2fashion.data.synthfashion.garments import SEASONS, SILHOUETTES, build_garment, build_trim
 from e2fashion.data.synthfashion.logos import BRANDS, build_logo
 from e2fashion.data.synthfashion.products import MISSABLE, TEMPLATES, UNSEEN, Product, build_product
 from e2fashion.data.synthfashion.render import LOGO_SHARE, build_layout
-from e2fashion.data.synthfashion.seasons import SEASONS, build_trim
 
 
 @pytest.fixture(scope="module")
@@ -136,8 +135,8 @@ def test_logos_differ_even_mirrored() -> None:
 def test_each_garment_has_every_trim_and_room_for_a_logo(name: str) -> None:
     size = 256
     reach = round(LOGO_SHARE * size) // 2
-    for first, _ in SILHOUETTES[name].details[0]:
-        for second, _ in SILHOUETTES[name].details[1]:
+    for first in SILHOUETTES[name].first:
+        for second in SILHOUETTES[name].second:
             for season in SEASONS:
                 trim = build_trim(season, name, (first, second), size)
                 share = (np.asarray(trim.mask) > 0).mean()

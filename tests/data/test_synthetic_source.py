@@ -9,8 +9,7 @@ import pytest
 from PIL import Image
 
 from e2fashion.data.sources.base import Source, SourceRow
-from e2fashion.data.sources.synthetic import SyntheticSource
-from e2fashion.data.synthfashion.generate import contact_sheet, generate
+from e2fashion.data.sources.synthetic import SyntheticSource, contact_sheet, generate
 from e2fashion.types import E2FashionError
 
 

@@ -10,8 +10,8 @@ import torch
 from tiny import TINY, same_weights
 
 from e2fashion.config import load_config
-from e2fashion.data.augment import Augmentation
 from e2fashion.data.catalogue import Catalogue
+from e2fashion.data.dataset import Augmentation
 from e2fashion.data.loader import EpochSampler
 from e2fashion.data.stream import StreamSampler, open_stream
 from e2fashion.models import E2Model

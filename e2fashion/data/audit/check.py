@@ -8,10 +8,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from e2fashion.data.audit.content import Content, near_images, read_content
-from e2fashion.data.audit.findings import Cell, Finding, Severity, counted, worst
-from e2fashion.data.audit.pairs import (
+from e2fashion.data.audit.findings import (
+    SEVERITIES,
+    Cell,
+    Finding,
     Kind,
+    Severity,
     against_findings,
+    counted,
     equal_findings,
     group_rows,
     near_findings,
@@ -304,7 +308,7 @@ class Checked:
     @property
     def worst(self) -> Severity:
         """The gravest severity."""
-        return worst(self.findings)
+        return max((finding.severity for finding in self.findings), key=SEVERITIES.index, default="fit")
 
     @property
     def numbers(self) -> dict[str, NumberRange]:

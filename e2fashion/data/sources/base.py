@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Protocol, runtime_checkable
 
 from e2fashion.disk import reading
-from e2fashion.types import Box
+from e2fashion.types import SPLITS, Box, Split
 
 _ADDED = "added_option"
 
@@ -22,13 +22,16 @@ def added_option(default: Any) -> Any:
     return field(default=default, metadata={_ADDED: True})
 
 
+def options_of(source: Any) -> dict[str, Any]:
+    """The fields of a source as plain values; none of one that is no dataclass."""
+    return asdict(source) if is_dataclass(source) and not isinstance(source, type) else {}
+
+
 def requested_options(source: Any) -> dict[str, Any]:
-    """The options of a source as plain values, without those that were added later and have their default."""
-    if not is_dataclass(source) or isinstance(source, type):
-        return {}
-    later = {item.name for item in fields(source) if item.metadata.get(_ADDED)}
-    same = {item.name for item in fields(source) if getattr(source, item.name) == item.default}
-    return {name: value for name, value in asdict(source).items() if name not in later & same}
+    """The options of a source without those that were added later and have their default."""
+    options = options_of(source)
+    later = {item.name: item.default for item in fields(source) if _ADDED in item.metadata} if options else {}
+    return {name: value for name, value in options.items() if name not in later or value != later[name]}
 
 
 @dataclass(frozen=True)
@@ -50,6 +53,10 @@ class SourceRow:
     group: str | None = None
     regions: Mapping[str, tuple[Box, ...]] | None = None
     root: Path | None = None
+
+
+SPLIT_NAMES: dict[str, Split] = {split: split for split in SPLITS} | {"validation": "val", "valid": "val"}
+"""What sources call the splits."""
 
 
 @dataclass(frozen=True)

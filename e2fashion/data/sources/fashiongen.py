@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import codecs
 import difflib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -22,24 +23,13 @@ from e2fashion.data.sources.base import SourceProblem, SourceRow
 from e2fashion.escape import visible
 from e2fashion.types import E2FashionError
 
-_FILES = {
-    "train": "fashiongen_256_256_train.h5",
-    "test": "fashiongen_256_256_validation.h5",
-}
+_FILES = {"train": "fashiongen_256_256_train.h5", "test": "fashiongen_256_256_validation.h5"}
 _TAGS = {
-    "brand": "input_brand",
-    "season": "input_season",
-    "sub_category": "input_subcategory",
-    "composition": "input_composition",
-    "category": "input_category",
-    "gender": "input_gender",
+    **{"brand": "input_brand", "season": "input_season", "sub_category": "input_subcategory"},
+    **{"composition": "input_composition", "category": "input_category", "gender": "input_gender"},
     "department": "input_department",
 }
-_TEXTS = {
-    "description": "input_description",
-    "concat_description": "input_concat_description",
-    "name": "input_name",
-}
+_TEXTS = {name: f"input_{name}" for name in ("description", "concat_description", "name")}
 _IMAGE = "input_image"
 _PRODUCT = "input_productID"
 ROWS_AT_ONCE = 64
@@ -104,7 +94,7 @@ class FashionGenSource:
                         yield SourceRow(
                             row=where,
                             product_id=product_id,
-                            image=self._encoder(image),
+                            image=partial(self._encoded, image),
                             description=self._present(texts[_TEXTS[self.text]]) or "",
                             tags={tag: self._present(texts[column]) for tag, column in _TAGS.items()},
                             view=view,
@@ -129,16 +119,10 @@ class FashionGenSource:
     def _present(self, text: str) -> str | None:
         return None if text.strip().casefold() in self._missing else text
 
-    def _encoder(self, pixels: np.ndarray[Any, Any]) -> Callable[[], bytes]:
-        """A function that encodes ``pixels`` (height, width, 3) uint8 when its turn comes."""
-
-        def encode() -> bytes:
-            image = Image.fromarray(pixels)
-            if self.image_format == "png":
-                return encode_png(image)
-            return encode_jpeg(image, _JPEG_QUALITY)
-
-        return encode
+    def _encoded(self, pixels: np.ndarray[Any, Any]) -> bytes:
+        """The file of ``pixels`` (height, width, 3) uint8."""
+        image = Image.fromarray(pixels)
+        return encode_png(image) if self.image_format == "png" else encode_jpeg(image, _JPEG_QUALITY)
 
     def _check(self, file: Path) -> int:
         """The number of rows of ``file``, once every data set that is needed has been found in it."""
@@ -150,7 +134,7 @@ class FashionGenSource:
             )
         with _open(file) as opened, _one_error(file):
             for column in (_IMAGE, *self._columns):
-                if not _is_data_set(opened, column):
+                if not hasattr(opened.get(column), "shape"):  # a group, or nothing
                     close = difflib.get_close_matches(column, list(opened), n=1)
                     hint = f" Did you mean '{close[0]}'?" if close else ""
                     raise E2FashionError(
@@ -170,11 +154,6 @@ class FashionGenSource:
                         "file."
                     )
             return int(shape[0])
-
-
-def _is_data_set(opened: Any, name: str) -> bool:
-    """Whether ``name`` leads to an array: not to a group, and not nowhere."""
-    return name in opened and hasattr(opened[name], "shape")
 
 
 @contextmanager

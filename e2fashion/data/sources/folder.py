@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from e2fashion.data.sources.base import SourceProblem, SourceRow, added_option
-from e2fashion.data.sources.tables import as_text, open_table, require_columns
+from e2fashion.data.sources.tables import as_tag, as_text, open_table, require_columns
 from e2fashion.disk import real_path
 from e2fashion.types import E2FashionError
 
@@ -98,14 +98,11 @@ class FolderSource:
         for row in self._table.rows(columns):
             if isinstance(row, SourceProblem):
                 yield row
-            elif self._wanted(row[1]):
+            elif all(as_text(row[1][column]) in values for column, values in self.only.items()):
                 kept += 1
                 yield self._from_row(*row)
         if self.only and not kept:
             raise E2FashionError(f"only={self.only} keeps none of the {len(self._table)} rows: check its values.")
-
-    def _wanted(self, values: Mapping[str, Any]) -> bool:
-        return all(as_text(values[column]) in kept for column, kept in self.only.items())
 
     def _from_row(self, where: str, values: Mapping[str, Any]) -> SourceRow | SourceProblem:
         text = {part: as_text(values[column]) for part, column in self._parts.items() if part != "image"}
@@ -125,7 +122,7 @@ class FolderSource:
             product_id=product_id,
             image=image,
             description=text["description"] or "",
-            tags={tag: self._tag(values[column]) for tag, column in self.tags.items()},
+            tags={tag: as_tag(values[column], self.missing_values) for tag, column in self.tags.items()},
             view=int(view),
             split=text.get("split") or None,
             group=text.get("group"),
@@ -144,10 +141,6 @@ class FolderSource:
         if not name or name.lower().startswith(_ADDRESSES):
             return name
         return self._images / name
-
-    def _tag(self, value: Any) -> str | None:
-        text = as_text(value)
-        return None if text is None or text.strip() in self.missing_values else text
 
 
 def _find_table(path: Path, table: str) -> Path:

@@ -17,26 +17,12 @@ from e2fashion.data.sources.tables import DelimitedTable, require_columns
 from e2fashion.types import E2FashionError
 
 _METADATA_TAGS = (
-    "brand",
-    "season",
-    "sub_category",
-    "article_type",
-    "colour",
-    "gender",
-    "usage",
-    "master_category",
-    "composition",
-    "year",
+    *("brand", "season", "sub_category", "article_type", "colour", "gender", "usage", "master_category"),
+    *("composition", "year"),
 )
 _STYLES_TAGS = {
-    "season": "season",
-    "sub_category": "subCategory",
-    "article_type": "articleType",
-    "colour": "baseColour",
-    "gender": "gender",
-    "usage": "usage",
-    "master_category": "masterCategory",
-    "year": "year",
+    **{"season": "season", "sub_category": "subCategory", "article_type": "articleType", "colour": "baseColour"},
+    **{"gender": "gender", "usage": "usage", "master_category": "masterCategory", "year": "year"},
 }
 _WEARER = re.compile(r"\s+(?:Men|Women|Boys?|Girls?|Kids?|Unisex)(?:'?s)?\b", re.IGNORECASE)
 

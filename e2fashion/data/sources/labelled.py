@@ -19,15 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from e2fashion.data.image_files import (
-    COMMON_FORMATS,
-    HEIC_ENDINGS,
-    HEIC_REMEDY,
-    FoundImages,
-    ending_of,
-    is_image_file,
-)
-from e2fashion.data.sources.base import SourceProblem, SourceRow
+from e2fashion.data.image_files import COMMON_FORMATS, HEIC_ENDINGS, HEIC_REMEDY, FoundImages, ending_of, is_image_file
+from e2fashion.data.sources.base import SPLIT_NAMES, SourceProblem, SourceRow
 from e2fashion.types import E2FashionError
 
 logger = logging.getLogger(__name__)
@@ -37,7 +30,6 @@ FASHION_MNIST = (
     *("Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot"),
 )
 _PARTS = {"train": "train", "test": "t10k"}
-_SPLITS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
 _MOST_BYTES = 1 << 30  # of an array: twenty times Fashion-MNIST's
 _IMAGES, _LABELS = 0x00000803, 0x00000801  # unsigned bytes in three dimensions, in one
 
@@ -107,28 +99,21 @@ class LabelledSource:
             named = self._splits([self.classes[labels[number]] for number in known], [digests[p] for p in known], split)
             splits = dict(zip(known, named, strict=True))
             for number, (image, label) in enumerate(zip(images, labels, strict=True)):
+                product_id = f"{split}-{number:05}"
                 if number not in splits:
-                    rows.append(self._unnamed(f"{part}-labels-idx1-ubyte item {number}", f"{split}-{number:05}", label))
+                    where = f"{part}-labels-idx1-ubyte item {number}"
+                    value = f"label {label}, and classes names {len(self.classes)}"
+                    remedy = "name every class in classes"
+                    rows.append(SourceProblem(where, product_id, "label", value, remedy, "label without a class"))
                     continue
-                rows.append(
-                    SourceRow(
-                        row=f"{part}-images-idx3-ubyte item {number}",
-                        product_id=f"{split}-{number:05}",
-                        image=partial(_as_png, 255 - image if self.invert else image),
-                        description=self.classes[label],
-                        tags={"label": self.classes[label]},
-                        split=splits[number],
-                    )
-                )
+                where, name = f"{part}-images-idx3-ubyte item {number}", self.classes[label]
+                file = partial(_as_png, 255 - image if self.invert else image)
+                rows.append(SourceRow(where, product_id, file, name, {"label": name}, split=splits[number]))
         return rows
-
-    def _unnamed(self, where: str, product_id: str, label: int) -> SourceProblem:
-        value = f"label {label}, and classes names {len(self.classes)}"
-        return SourceProblem(where, product_id, "label", value, "name every class in classes", "label without a class")
 
     def _from_folders(self, folder: Path) -> list[SourceRow | SourceProblem]:
         top = [path for path in sorted(folder.iterdir()) if path.is_dir() and not path.name.startswith(".")]
-        given = [path for path in top if path.name in _SPLITS]
+        given = [path for path in top if path.name in SPLIT_NAMES]
         if not top:
             raise E2FashionError(f"{folder} holds neither Fashion-MNIST's idx files nor class folders.")
         if given and len(given) < len(top):
@@ -140,7 +125,7 @@ class LabelledSource:
         files: dict[str, list[Path]] = defaultdict(list)
         ignored: Counter[str] = Counter()
         for root in given or [folder]:
-            split = _SPLITS[root.name] if given else ""
+            split: str = SPLIT_NAMES[root.name] if given else ""
             for file in sorted((*root.glob("*"), *root.glob("*/*"))):
                 if file.name.startswith(".") or (file.parent == root and not file.is_dir()):
                     ignored[ending_of(file)] += 1
@@ -187,7 +172,7 @@ def _folder_row(folder: Path, file: Path, split: str) -> SourceRow | SourceProbl
         remedy = HEIC_REMEDY if heic else f"remove it; images are {COMMON_FORMATS}"
         return SourceProblem(name, name, "image", repr(file.name), remedy, "not an image")
     label = file.parent.name
-    return SourceRow(row=name, product_id=name, image=file, description=label, tags={"label": label}, split=split)
+    return SourceRow(name, name, file, label, {"label": label}, split=split)
 
 
 def _digest(file: Path) -> bytes:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property, partial
@@ -97,6 +97,12 @@ def as_text(value: Any) -> str | None:
             return "; ".join(text for item in value if (text := as_text(item)))
         case _:
             return str(value)
+
+
+def as_tag(value: Any, missing: Container[str]) -> str | None:
+    """As :func:`as_text`; texts that mean a missing one are None."""
+    text = as_text(value)
+    return None if text is None or text.strip() in missing else text
 
 
 def _encoding_error(file: Path, encoding: str, detail: str, remedy: str) -> E2FashionError:
@@ -253,12 +259,10 @@ class ParquetTable:
         """Every row as Python values, counted from 1."""
         import pyarrow.parquet as pq
 
-        number = 0
         with _parquet_errors(self.file), pq.ParquetFile(self.file, memory_map=True) as opened:
-            for batch in opened.iter_batches(_PARQUET_ROWS, columns=list(dict.fromkeys(columns))):
-                for values in batch.to_pylist():
-                    number += 1
-                    yield f"{self.file.name} row {number}", values
+            batches = opened.iter_batches(_PARQUET_ROWS, columns=list(dict.fromkeys(columns)))
+            for number, values in enumerate((row for batch in batches for row in batch.to_pylist()), start=1):
+                yield f"{self.file.name} row {number}", values
 
 
 @dataclass
@@ -271,11 +275,8 @@ class JsonLinesTable:
 
     def __post_init__(self) -> None:
         columns: dict[str, None] = {}
-        for number, line in enumerate(_lines(self.file, self.encoding)):
-            if number == _PREVIEWED_LINES:
-                break
-            values = _json_object(line)
-            if isinstance(values, dict):
+        for line in islice(_lines(self.file, self.encoding), _PREVIEWED_LINES):
+            if isinstance(values := _json_object(line), dict):
                 columns |= dict.fromkeys(values)
         if not columns:
             raise E2FashionError(f'{self.file} holds no JSON object: every line must be one, as in {{"id": 1}}.')

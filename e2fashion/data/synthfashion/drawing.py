@@ -12,23 +12,11 @@ from PIL import Image, ImageDraw
 Colour = tuple[int, int, int]
 
 COLOURS: dict[str, Colour] = {
-    "black": (44, 44, 48),
-    "charcoal": (88, 90, 96),
-    "stone grey": (158, 156, 150),
-    "ecru": (226, 214, 190),
-    "sand": (204, 174, 130),
-    "rust": (176, 84, 44),
-    "burgundy": (118, 32, 52),
-    "coral": (232, 116, 100),
-    "blush pink": (230, 176, 180),
-    "mustard": (212, 164, 48),
-    "moss green": (98, 116, 62),
-    "mint": (156, 208, 180),
-    "teal": (32, 122, 126),
-    "sky blue": (134, 180, 218),
-    "indigo": (58, 78, 132),
-    "lilac": (170, 146, 202),
-}
+    "black": (44, 44, 48), "charcoal": (88, 90, 96), "stone grey": (158, 156, 150), "ecru": (226, 214, 190),
+    "sand": (204, 174, 130), "rust": (176, 84, 44), "burgundy": (118, 32, 52), "coral": (232, 116, 100),
+    "blush pink": (230, 176, 180), "mustard": (212, 164, 48), "moss green": (98, 116, 62), "mint": (156, 208, 180),
+    "teal": (32, 122, 126), "sky blue": (134, 180, 218), "indigo": (58, 78, 132), "lilac": (170, 146, 202),
+}  # fmt: skip
 
 JPEG_QUALITY = 92
 
@@ -144,11 +132,11 @@ class Pen:
         for path in (points, flipped(points))[: 1 + both]:
             self._draws[layer].line(self._pixels(path), fill=ink, width=pixels, joint="curve")
 
-    def dot(self, layer: str, centre: Point, radius: float, both: bool = False, ink: int = 255) -> None:
+    def dot(self, layer: str, centre: Point, radius: float, both: bool = False) -> None:
         """Fill a disc; ``both`` adds its mirror image."""
         for x, y in ([centre], [centre, (1 - centre[0], centre[1])])[both]:
             corners = self._pixels([(x - radius, y - radius), (x + radius, y + radius)])
-            self._draws[layer].ellipse(corners, fill=ink)
+            self._draws[layer].ellipse(corners, fill=255)
 
     def spine(self, zone: str, points: Sequence[Point], width: float = 0.045, both: bool = False) -> None:
         """Name a cell for trims; ``both`` adds its mirror image."""

@@ -26,7 +26,6 @@ class Fabric:
     the colours that brightness runs through. ``seam`` is None where seams are only shadows.
     """
 
-    name: str
     composition: str
     words: tuple[str, ...]
     weave: Callable[[Field, Field, np.random.Generator], Field]
@@ -139,61 +138,35 @@ def _herringbone(x: Field, y: Field, random: np.random.Generator) -> Field:
     return 0.5 + 0.46 * np.clip(chevron * 1.8, -1, 1) + 0.24 * (fleck - 0.5)
 
 
+def _stops(*stops: tuple[float, Colour, float]) -> Callable[[Colour], list[tuple[float, Colour]]]:
+    """By brightness: the garment's colour, of which a share is another one."""
+    return lambda colour: [(brightness, mixed(colour, other, share)) for brightness, other, share in stops]
+
+
 def _shades(dark: float, light: float) -> Callable[[Colour], list[tuple[float, Colour]]]:
     """From a shade of the colour (``dark`` of it is ink) over the colour to a tint (``light`` of it is white)."""
-    return lambda colour: [(0.0, mixed(colour, INK, dark)), (0.55, colour), (1.0, mixed(colour, WHITE, light))]
+    return _stops((0.0, INK, dark), (0.55, INK, 0.0), (1.0, WHITE, light))
 
 
-def _with_line(dark: float) -> Callable[[Colour], list[tuple[float, Colour]]]:
-    """A check: crossing bands darken the colour, and its thin line is nearly white."""
-    return lambda colour: [
-        (0.0, mixed(colour, INK, dark)),
-        (0.64, mixed(colour, WHITE, 0.16)),
-        (0.90, mixed(colour, WHITE, 0.16)),
-        (0.93, mixed(colour, WHITE, 0.86)),
-        (1.0, mixed(colour, WHITE, 0.86)),
-    ]
-
-
-def _glossy(colour: Colour) -> list[tuple[float, Colour]]:
-    """Leather: deep shades, and a narrow highlight."""
-    deep = mixed(colour, INK, 0.30)
-    return [
-        (0.0, mixed(colour, INK, 0.66)),
-        (0.45, deep),
-        (0.72, mixed(colour, WHITE, 0.10)),
-        (1.0, mixed(colour, WHITE, 0.72)),
-    ]
-
-
-def _washed(colour: Colour) -> list[tuple[float, Colour]]:
-    """Denim: dyed warp over a white weft."""
-    return [
-        (0.0, mixed(colour, INK, 0.42)),
-        (0.45, mixed(colour, (70, 96, 140), 0.22)),
-        (1.0, mixed(colour, WHITE, 0.74)),
-    ]
-
+# A check: crossing bands darken the colour, and its thin line is nearly white.
+_with_line = _stops((0.0, INK, 0.66), (0.64, WHITE, 0.16), (0.90, WHITE, 0.16), (0.93, WHITE, 0.86), (1.0, WHITE, 0.86))
+# Leather: deep shades, and a narrow highlight.
+_glossy = _stops((0.0, INK, 0.66), (0.45, INK, 0.30), (0.72, WHITE, 0.10), (1.0, WHITE, 0.72))
+# Denim: dyed warp over a white weft.
+_washed = _stops((0.0, INK, 0.42), (0.45, (70, 96, 140), 0.22), (1.0, WHITE, 0.74))
 
 FABRICS: dict[str, Fabric] = {
-    fabric.name: fabric
-    for fabric in (
-        Fabric("denim", "98% cotton, 2% elastane", ("denim", "twill denim"), _denim, _washed, (216, 150, 62)),
-        Fabric("cable knit", "80% wool, 20% polyamide", ("cable-knit", "chunky cable"), _cable_knit,
-               _shades(0.62, 0.34)),
-        Fabric("leather", "100% lambskin", ("leather", "smooth leather"), _leather, _glossy),
-        Fabric("flannel", "100% brushed cotton", ("plaid flannel", "checked flannel"), _flannel,
-               _with_line(0.66)),
-        Fabric("corduroy", "87% cotton, 13% polyester", ("corduroy", "wide-wale cord"), _corduroy,
-               _shades(0.62, 0.26)),
-        Fabric("linen", "100% linen", ("linen", "slub linen"), _linen, _shades(0.40, 0.62)),
-        Fabric("fleece", "100% recycled polyester", ("fleece", "sherpa fleece"), _fleece, _shades(0.46, 0.50)),
-        Fabric("mesh", "92% polyamide, 8% elastane", ("mesh", "perforated mesh"), _mesh, _shades(0.76, 0.22)),
-        Fabric("quilted nylon", "100% nylon. Padding: 100% down", ("quilted", "padded nylon"), _quilted,
-               _shades(0.62, 0.50)),
-        Fabric("tweed", "70% virgin wool, 30% silk", ("herringbone", "tweed"), _herringbone,
-               _shades(0.60, 0.68)),
-    )
+    "denim": Fabric("98% cotton, 2% elastane", ("denim", "twill denim"), _denim, _washed, (216, 150, 62)),
+    "cable knit": Fabric("80% wool, 20% polyamide", ("cable-knit", "chunky cable"), _cable_knit, _shades(0.62, 0.34)),
+    "leather": Fabric("100% lambskin", ("leather", "smooth leather"), _leather, _glossy),
+    "flannel": Fabric("100% brushed cotton", ("plaid flannel", "checked flannel"), _flannel, _with_line),
+    "corduroy": Fabric("87% cotton, 13% polyester", ("corduroy", "wide-wale cord"), _corduroy, _shades(0.62, 0.26)),
+    "linen": Fabric("100% linen", ("linen", "slub linen"), _linen, _shades(0.40, 0.62)),
+    "fleece": Fabric("100% recycled polyester", ("fleece", "sherpa fleece"), _fleece, _shades(0.46, 0.50)),
+    "mesh": Fabric("92% polyamide, 8% elastane", ("mesh", "perforated mesh"), _mesh, _shades(0.76, 0.22)),
+    "quilted nylon": Fabric("100% nylon. Padding: 100% down", ("quilted", "padded nylon"), _quilted,
+                            _shades(0.62, 0.50)),
+    "tweed": Fabric("70% virgin wool, 30% silk", ("herringbone", "tweed"), _herringbone, _shades(0.60, 0.68)),
 }  # fmt: skip
 """By name. Each fabric has one composition, so that the tag can be read off the image."""
 

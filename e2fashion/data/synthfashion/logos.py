@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from math import cos, pi, sin
@@ -30,96 +29,89 @@ CYAN: Colour = (40, 196, 224)
 
 @dataclass(frozen=True)
 class Brand:
-    """A label: its name and its logo."""
+    """The logo of a label: a glyph on a badge."""
 
-    name: str
     badge: str
     ground: Colour
     ink: Colour
     glyph: tuple[Stroke, ...]
 
 
-def _star(points: int, outer: float, inner: float, turn: float = -0.25) -> tuple[float, ...]:
+def _star(points: int, outer: float, inner: float) -> tuple[float, ...]:
+    """Corners (x, y, x, y ...) of a star that stands on its middle, or of a polygon of twice as many ``points``."""
     corners: list[float] = []
     for corner in range(2 * points):
         radius = inner if corner % 2 else outer
-        angle = 2 * pi * (corner / (2 * points) + turn)
+        angle = 2 * pi * (corner / (2 * points) - 0.25)
         corners += [radius * cos(angle), radius * sin(angle)]
     return tuple(corners)
 
 
-def _polygon(corners: int, radius: float, turn: float = -0.25) -> tuple[float, ...]:
-    angles = [2 * pi * (corner / corners + turn) for corner in range(corners)]
-    return tuple(value for angle in angles for value in (radius * cos(angle), radius * sin(angle)))
-
-
-_BRANDS: Sequence[Brand] = (
-    Brand("Auvenne", "disc", RED, WHITE, (("fill", _star(5, 0.80, 0.34)),)),
-    Brand("Brackenfold", "square", GREEN, WHITE, (
+BRANDS: dict[str, Brand] = {
+    "Auvenne": Brand("disc", RED, WHITE, (("fill", _star(5, 0.80, 0.34)),)),
+    "Brackenfold": Brand("square", GREEN, WHITE, (
         ("fill", (0, -0.85, 0.6, -0.1, 0.25, -0.1, 0.7, 0.5, -0.7, 0.5, -0.25, -0.1, -0.6, -0.1)),
         ("fill", (-0.14, 0.5, 0.14, 0.5, 0.14, 0.85, -0.14, 0.85)))),
-    Brand("Calderwick", "shield", BLUE, YELLOW, (
+    "Calderwick": Brand("shield", BLUE, YELLOW, (
         ("fill", (-0.7, -0.5, 0, -0.05, 0.7, -0.5, 0.7, -0.12, 0, 0.33, -0.7, -0.12)),
         ("fill", (-0.7, 0.08, 0, 0.53, 0.7, 0.08, 0.55, 0.42, 0, 0.85, -0.55, 0.42)))),
-    Brand("Dovetide", "disc", CYAN, INK, (
+    "Dovetide": Brand("disc", CYAN, INK, (
         ("line", (-0.7, -0.2, -0.35, -0.5, 0, -0.2, 0.35, -0.5, 0.7, -0.2, 0.22)),
         ("line", (-0.7, 0.35, -0.35, 0.05, 0, 0.35, 0.35, 0.05, 0.7, 0.35, 0.22)))),
-    Brand("Emberlyn", "diamond", ORANGE, INK, (
+    "Emberlyn": Brand("diamond", ORANGE, INK, (
         ("fill", (0, -0.62, 0.34, -0.1, 0.36, 0.28, 0, 0.55, -0.36, 0.28, -0.3, -0.02, -0.1, 0.1)),)),
-    Brand("Fjordane", "square", INK, CYAN, (
+    "Fjordane": Brand("square", INK, CYAN, (
         ("fill", (-0.85, 0.65, -0.25, -0.55, 0.1, 0.1, 0.35, -0.25, 0.85, 0.65)),)),
-    Brand("Galewright", "none", INK, YELLOW, (
+    "Galewright": Brand("none", INK, YELLOW, (
         ("fill", (0.35, -0.98, -0.62, 0.16, -0.06, 0.16, -0.3, 0.98, 0.66, -0.22, 0.1, -0.22)),)),
-    Brand("Hexmoor", "hexagon", PURPLE, WHITE, (("disc", (0, 0, 0.52)), ("hole", (0, 0, 0.25)))),
-    Brand("Ilvarra", "disc", INK, YELLOW, (("disc", (-0.08, 0, 0.66)), ("hole", (0.24, -0.1, 0.54)))),
-    Brand("Jasperine", "square", PINK, WHITE, (
+    "Hexmoor": Brand("hexagon", PURPLE, WHITE, (("disc", (0, 0, 0.52)), ("hole", (0, 0, 0.25)))),
+    "Ilvarra": Brand("disc", INK, YELLOW, (("disc", (-0.08, 0, 0.66)), ("hole", (0.24, -0.1, 0.54)))),
+    "Jasperine": Brand("square", PINK, WHITE, (
         ("disc", (-0.33, -0.25, 0.36)), ("disc", (0.33, -0.25, 0.36)),
         ("fill", (-0.67, -0.12, 0.67, -0.12, 0, 0.76)))),
-    Brand("Kestrelle", "shield", WHITE, RED, (
+    "Kestrelle": Brand("shield", WHITE, RED, (
         ("fill", (-0.2, -0.72, 0.2, -0.72, 0.2, -0.3, 0.62, -0.3, 0.62, 0.08, 0.2, 0.08, 0.2, 0.7, -0.2, 0.7, -0.2,
                   0.08, -0.62, 0.08, -0.62, -0.3, -0.2, -0.3)),)),
-    Brand("Lumenwear", "disc", YELLOW, ORANGE, (("fill", _star(8, 0.90, 0.42)), ("disc", (0, 0, 0.34)))),
-    Brand("Marrowick", "square", YELLOW, INK, (
+    "Lumenwear": Brand("disc", YELLOW, ORANGE, (("fill", _star(8, 0.90, 0.42)), ("disc", (0, 0, 0.34)))),
+    "Marrowick": Brand("square", YELLOW, INK, (
         ("fill", (-0.78, 0.7, -0.78, -0.7, -0.5, -0.7, 0, -0.05, 0.5, -0.7, 0.78, -0.7, 0.78, 0.7, 0.44, 0.7, 0.44,
                   -0.1, 0, 0.45, -0.44, -0.1, -0.44, 0.7)),)),
-    Brand("Noctuelle", "disc", PURPLE, YELLOW, (
+    "Noctuelle": Brand("disc", PURPLE, YELLOW, (
         ("disc", (-0.34, -0.1, 0.32)), ("disc", (0.34, -0.1, 0.32)), ("hole", (-0.34, -0.1, 0.14)),
         ("hole", (0.34, -0.1, 0.14)), ("fill", (-0.16, 0.28, 0.16, 0.28, 0, 0.62)))),
-    Brand("Orinsette", "none", RED, WHITE, (("disc", (0, 0, 0.94)), ("hole", (0, 0, 0.60)), ("disc", (0, 0, 0.30)))),
-    Brand("Pellworth", "diamond", BLUE, WHITE, (
+    "Orinsette": Brand("none", RED, WHITE, (("disc", (0, 0, 0.94)), ("hole", (0, 0, 0.60)), ("disc", (0, 0, 0.30)))),
+    "Pellworth": Brand("diamond", BLUE, WHITE, (
         ("fill", (-0.42, -0.26, 0.42, -0.26, 0.42, -0.02, -0.42, -0.02)),
         ("fill", (-0.42, 0.12, 0.42, 0.12, 0.42, 0.36, -0.42, 0.36)))),
-    Brand("Quillon", "square", WHITE, BLUE, (
+    "Quillon": Brand("square", WHITE, BLUE, (
         ("fill", (-0.2, -0.85, 0.85, 0, -0.2, 0.85, -0.2, 0.32, -0.85, 0.32, -0.85, -0.32, -0.2, -0.32)),)),
-    Brand("Rivenhall", "square", RED, INK, (("line", (-0.66, -0.66, 0.66, 0.66, 0.34)),
+    "Rivenhall": Brand("square", RED, INK, (("line", (-0.66, -0.66, 0.66, 0.66, 0.34)),
                                             ("line", (-0.66, 0.66, 0.66, -0.66, 0.34)))),
-    Brand("Solvane", "banner", ORANGE, WHITE, (
+    "Solvane": Brand("banner", ORANGE, WHITE, (
         ("disc", (0, 0.34, 0.48)), ("hole", (0, 0.34, 0.22)),
         ("line", (-0.72, 0.3, -0.95, 0.22, 0.16)), ("line", (0.72, 0.3, 0.95, 0.22, 0.16)),
         ("line", (0, -0.3, 0, -0.55, 0.16)), ("line", (-0.5, -0.15, -0.68, -0.36, 0.16)),
         ("line", (0.5, -0.15, 0.68, -0.36, 0.16)))),
-    Brand("Tarnbrook", "disc", WHITE, GREEN, (
+    "Tarnbrook": Brand("disc", WHITE, GREEN, (
         ("fill", (-0.68, 0.2, -0.30, -0.32, 0.22, -0.36, 0.5, 0.0, 0.8, -0.32, 0.8, 0.42, 0.5, 0.1, 0.15, 0.42,
                   -0.35, 0.42)),)),
-    Brand("Umbrelle", "none", BLUE, WHITE, (
+    "Umbrelle": Brand("none", BLUE, WHITE, (
         ("fill", (-0.96, 0.1, -0.8, -0.45, -0.3, -0.8, 0.3, -0.8, 0.8, -0.45, 0.96, 0.1)),
         ("line", (0, 0, 0, 0.8, 0.3, 0.92, 0.42, 0.66, 0.2)))),
-    Brand("Vesperly", "hexagon", PINK, INK, (
+    "Vesperly": Brand("hexagon", PINK, INK, (
         ("fill", (-0.62, -0.46, -0.26, -0.46, 0, 0.2, 0.26, -0.46, 0.62, -0.46, 0.18, 0.62, -0.18, 0.62)),)),
-    Brand("Wrenfield", "banner", GREEN, YELLOW, (
+    "Wrenfield": Brand("banner", GREEN, YELLOW, (
         ("fill", (-0.95, 0.62, -0.95, -0.55, -0.45, 0.05, 0, -0.75, 0.45, 0.05, 0.95, -0.55, 0.95, 0.62)),)),
-    Brand("Yarrowby", "square", CYAN, WHITE, (
+    "Yarrowby": Brand("square", CYAN, WHITE, (
         ("disc", (0, -0.44, 0.34)), ("disc", (0, 0.44, 0.34)), ("disc", (-0.44, 0, 0.34)), ("disc", (0.44, 0, 0.34)),
         ("hole", (0, 0, 0.2)))),
-)  # fmt: skip
-
-BRANDS: dict[str, Brand] = {brand.name: brand for brand in _BRANDS}
+}  # fmt: skip
 
 _BADGES: dict[str, tuple[float, ...]] = {
-    "disc": _polygon(40, 0.98),
+    "disc": _star(20, 0.98, 0.98),
     "square": (-0.90, -0.80, -0.80, -0.90, 0.80, -0.90, 0.90, -0.80, 0.90, 0.80, 0.80, 0.90, -0.80, 0.90, -0.90, 0.80),
-    "hexagon": _polygon(6, 1.0),
-    "diamond": _polygon(4, 1.0),
+    "hexagon": _star(3, 1.0, 1.0),
+    "diamond": _star(2, 1.0, 1.0),
     "shield": (-0.88, -0.88, 0.88, -0.88, 0.88, 0.2, 0.6, 0.66, 0, 1.0, -0.6, 0.66, -0.88, 0.2),
     "banner": (-1.0, -0.68, 1.0, -0.68, 1.0, 0.68, -1.0, 0.68),
 }

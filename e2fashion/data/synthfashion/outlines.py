@@ -28,10 +28,17 @@ def _torso(pen: Pen, neck_depth: float, hem: Sequence[Point], sleeve: str, width
         pen.spine("cuffs", [(x - inward[0], y - inward[1]) for x, y in ends], 0.044, both=True)
 
 
-def _neckband(pen: Pen, depth: float, width: float = 0.028, layer: str = "rib") -> None:
+def _neckband(pen: Pen, depth: float, width: float = 0.028) -> None:
     """A band along the front neckline."""
     curve = [(0.5 + NECK[0] - 0.004, NECK[1] + 0.004), (0.562, (depth + NECK[1]) / 2 + 0.02), (0.5, depth + 0.004)]
-    pen.line(layer, curve + [(1 - x, y) for x, y in curve[::-1]], width)
+    pen.line("rib", curve + [(1 - x, y) for x, y in curve[::-1]], width)
+
+
+def _ribbed_cuffs(pen: Pen) -> None:
+    """Cuffs at the ends of long sleeves, and the trim zone above them."""
+    pen.area("rib", [(0.872, 0.70), (0.875, 0.765), (0.80, 0.785), (0.79, 0.725)], both=True)
+    pen.spines["cuffs"].clear()
+    pen.spine("cuffs", [(0.860, 0.64), (0.775, 0.665)], 0.048, both=True)
 
 
 def _straight_zones(pen: Pen, width: float, hem: float, side_top: float = 0.43) -> None:
@@ -79,11 +86,9 @@ def sweater(pen: Pen, neck: str, fit: str) -> None:
     else:
         _neckband(pen, 0.225, 0.042)
     pen.whole("rib", [(0, 0.80), (wide, 0.80), (wide - 0.02, 0.875), (0, 0.88)])
-    pen.area("rib", [(0.872, 0.70), (0.875, 0.765), (0.80, 0.785), (0.79, 0.725)], both=True)
+    _ribbed_cuffs(pen)
     for ridge in range(-9, 10):
         pen.line("line", [(0.5 + ridge * wide / 10, 0.81), (0.5 + ridge * wide / 10, 0.872)], 0.005, ink=120)
-    pen.spines["cuffs"].clear()
-    pen.spine("cuffs", [(0.860, 0.64), (0.775, 0.665)], 0.048, both=True)
     _straight_zones(pen, wide, 0.80, 0.45)
 
 
@@ -96,7 +101,7 @@ def hoodie(pen: Pen, front: str, cord: str) -> None:
                      (0.60, 0.17)], both=True)  # fmt: skip
     pen.line("line", [(0.648, 0.165), (0.625, 0.245), (0.5, 0.325)], 0.009, both=True)
     pen.whole("rib", [(0, 0.79), (0.212, 0.79), (0.195, 0.855), (0, 0.86)])
-    pen.area("rib", [(0.872, 0.70), (0.875, 0.765), (0.80, 0.785), (0.79, 0.725)], both=True)
+    _ribbed_cuffs(pen)
     pocket = [(0.40, 0.60), (0.60, 0.60), (0.665, 0.70), (0.665, 0.785), (0.335, 0.785), (0.335, 0.70), (0.40, 0.60)]
     pen.line("line", pocket, 0.013)
     if front == "zip":
@@ -105,8 +110,6 @@ def hoodie(pen: Pen, front: str, cord: str) -> None:
     if cord == "cord":
         pen.line("solid", [(0.545, 0.29), (0.552, 0.36), (0.545, 0.425)], 0.015, both=True)
         pen.dot("metal", (0.545, 0.425), 0.011, both=True)
-    pen.spines["cuffs"].clear()
-    pen.spine("cuffs", [(0.860, 0.64), (0.775, 0.665)], 0.048, both=True)
     pen.spine("hem", [(0.285, 0.545), (0.715, 0.545)], 0.05)
     pen.spine("side", [(0.69, 0.45), (0.69, 0.785)], 0.036, both=True)
 
@@ -126,7 +129,7 @@ def jacket(pen: Pen, collar: str, pocket: str) -> None:
     pen.line("line", [(0.5, top), (0.5, 0.79)], 0.024)
     pen.line("metal", [(0.5, top), (0.5, 0.79)], 0.014)
     pen.whole("rib", [(0.012, 0.715), (0.229, 0.715), (0.212, 0.792), (0.012, 0.792)])
-    pen.area("rib", [(0.872, 0.70), (0.875, 0.765), (0.80, 0.785), (0.79, 0.725)], both=True)
+    _ribbed_cuffs(pen)
     if pocket == "slanted":
         pen.line("line", [(0.595, 0.66), (0.66, 0.54)], 0.020, both=True)
     else:
@@ -134,8 +137,6 @@ def jacket(pen: Pen, collar: str, pocket: str) -> None:
             pen.area("line", [(0.575, y), (0.68, y), (0.68, y + 0.045), (0.628, y + 0.062), (0.575, y + 0.045)],
                      both=True, ink=95)  # fmt: skip
             pen.dot("metal", (0.628, y + 0.04), 0.011, both=True)
-    pen.spines["cuffs"].clear()
-    pen.spine("cuffs", [(0.860, 0.64), (0.775, 0.665)], 0.048, both=True)
     pen.spine("hem", [(0.278, 0.685), (0.722, 0.685)], 0.05)
     pen.spine("side", [(0.70, 0.45), (0.70, 0.715)], 0.036, both=True)
 
@@ -200,15 +201,6 @@ def _fly(pen: Pen, top: float, bottom: float) -> None:
     pen.line("line", [(0.54, top), (0.54, bottom - 0.07), (0.5, bottom - 0.03)], 0.007)
 
 
-def _front_pockets(pen: Pen, waist: float, hip: float, top: float) -> None:
-    pen.line(
-        "line",
-        [(0.5 + waist - 0.075, top), (0.5 + waist - 0.06, top + 0.06), (0.5 + hip, top + 0.105)],
-        0.012,
-        both=True,
-    )
-
-
 def trousers(pen: Pen, leg: str, front: str) -> None:
     """Two long legs, narrow or wide; with pressed creases or cargo pockets."""
     hem = 0.105 if leg == "narrow" else 0.20
@@ -223,7 +215,7 @@ def trousers(pen: Pen, leg: str, front: str) -> None:
     pen.whole("body", half)
     _waistband(pen, 0.335, 0.07, 0.058)
     _fly(pen, 0.13, 0.34)
-    _front_pockets(pen, 0.165, 0.192, 0.13)
+    pen.line("line", [(0.59, 0.13), (0.605, 0.19), (0.692, 0.235)], 0.012, both=True)
     middle = (outer + inner) / 2
     if front == "creased":
         pen.line("line", [(0.5 + 0.10, 0.20), (0.5 + middle, 0.92)], 0.007, both=True, ink=170)

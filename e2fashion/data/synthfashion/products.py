@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 from hashlib import blake2b
@@ -11,9 +11,8 @@ import numpy as np
 
 from e2fashion.data.synthfashion.drawing import COLOURS
 from e2fashion.data.synthfashion.fabrics import FABRICS
-from e2fashion.data.synthfashion.garments import SILHOUETTES
+from e2fashion.data.synthfashion.garments import SEASONS, SILHOUETTES
 from e2fashion.data.synthfashion.logos import BRANDS
-from e2fashion.data.synthfashion.seasons import SEASONS
 from e2fashion.types import Split
 
 TEMPLATES: tuple[str, ...] = (
@@ -37,53 +36,37 @@ LOGO_WORDS = (("Logo patch placed high", "Small badge set high"), ("Logo patch p
 MOODS: tuple[str, ...] = ("casual", "classic", "modern", "relaxed", "sporty", "refined")
 
 
-def _sentence_case(text: str) -> str:
-    return ". ".join(part[:1].upper() + part[1:] for part in text.split(". "))
+def _one(choices: Iterable[str], random: np.random.Generator) -> str:
+    listed = tuple(choices)
+    return listed[int(random.integers(len(listed)))]
 
 
 def describe(attributes: Attributes, random: np.random.Generator) -> str:
     """Write the description of a product: what is drawn, never more than the reader of the image could check."""
-
-    def one(choices: Sequence[str]) -> str:
-        return choices[int(random.integers(len(choices)))]
-
-    silhouette = SILHOUETTES[attributes.sub_category]
-    season = SEASONS[attributes.season]
-    phrases = [one(dict(options)[value]) for options, value in zip(silhouette.details, attributes.details, strict=True)]
-    text = one(TEMPLATES).format(
-        fabric=one(FABRICS[attributes.fabric].words),
-        noun=one(silhouette.nouns),
+    silhouette, season = SILHOUETTES[attributes.sub_category], SEASONS[attributes.season]
+    first, second = attributes.details
+    # The order of the draws makes the text: a phrase of each detail, then the template, then its fields.
+    phrases = [_one(silhouette.first[first], random), _one(silhouette.second[second], random)]
+    text = _one(TEMPLATES, random).format(
+        fabric=_one(FABRICS[attributes.fabric].words, random),
+        noun=_one(silhouette.nouns, random),
         colour=attributes.colour,
         first=phrases[0],
         second=phrases[1],
-        trim=one(season.words).format(zone=silhouette.zones[season.zone]),
-        logo=one(LOGO_WORDS[attributes.logo_low]),
+        trim=_one(season.words, random).format(zone=silhouette.zones[season.zone]),
+        logo=_one(LOGO_WORDS[attributes.logo_low], random),
         brand=attributes.brand,
-        mood=one(MOODS),
+        mood=_one(MOODS, random),
     )
-    return _sentence_case(text)
+    return ". ".join(sentence[:1].upper() + sentence[1:] for sentence in text.split(". "))
 
 
 UNSEEN: dict[Split, frozenset[tuple[str, str]]] = {
-    "val": frozenset(
-        {
-            ("t-shirt", "denim"),
-            ("sweater", "tweed"),
-            ("coat", "quilted nylon"),
-            ("trousers", "leather"),
-            ("bag", "flannel"),
-        }
-    ),
-    "test": frozenset(
-        {
-            ("shirt", "corduroy"),
-            ("hoodie", "denim"),
-            ("jacket", "tweed"),
-            ("skirt", "leather"),
-            ("cap", "fleece"),
-        }
-    ),
-}
+    "val": frozenset((("t-shirt", "denim"), ("sweater", "tweed"), ("coat", "quilted nylon"), ("trousers", "leather"),
+                      ("bag", "flannel"))),
+    "test": frozenset((("shirt", "corduroy"), ("hoodie", "denim"), ("jacket", "tweed"), ("skirt", "leather"),
+                       ("cap", "fleece"))),
+}  # fmt: skip
 """Pairs of sub-category and fabric that only this split holds, whatever the seed."""
 
 SHARE: dict[Split, float] = {"val": 0.1, "test": 0.1}
@@ -172,10 +155,6 @@ def split_of(sub_category: str, fabric: str, colour: str, seed: int) -> Split:
     return "train"
 
 
-def _one(choices: tuple[str, ...], random: np.random.Generator) -> str:
-    return choices[int(random.integers(len(choices)))]
-
-
 @lru_cache(maxsize=8)
 def build_line(line: int, seed: int) -> Line:
     """The product line of (seed, line). Of ten lines the second is for val, the third for test.
@@ -185,9 +164,9 @@ def build_line(line: int, seed: int) -> Line:
     random = np.random.default_rng([seed, line, 0, 1])
     wanted: Split = {1: "val", 2: "test"}.get(line % 10, "train")  # type: ignore[assignment]
     while True:
-        sub_category = _one(tuple(SILHOUETTES), random)
+        sub_category = _one(SILHOUETTES, random)
         fabric = _one(SILHOUETTES[sub_category].fabrics, random)
-        colour = _one(tuple(COLOURS), random)
+        colour = _one(COLOURS, random)
         if split_of(sub_category, fabric, colour, seed) == wanted:
             return Line(sub_category, fabric, colour, wanted)
 
@@ -196,11 +175,11 @@ def build_product(index: int, seed: int, missing_tags: float) -> Product:
     """The product of (seed, index): the same however many others there are."""
     random = np.random.default_rng([seed, index])
     line = build_line(index // LINE, seed)
-    first, second = SILHOUETTES[line.sub_category].details
-    seasons = tuple(season.name for season in SEASONS.values() if line.colour in season.colours)
+    silhouette = SILHOUETTES[line.sub_category]
+    seasons = (name for name, season in SEASONS.items() if line.colour in season.colours)
     attributes = Attributes(
         sub_category=line.sub_category,
-        details=(_one(tuple(value for value, _ in first), random), _one(tuple(value for value, _ in second), random)),
+        details=(_one(silhouette.first, random), _one(silhouette.second, random)),
         fabric=line.fabric,
         brand=tuple(BRANDS)[int(np.searchsorted(_brand_shares(), random.random(), side="right"))],
         season=_one(seasons, random),

@@ -25,21 +25,14 @@ from e2fashion.data.synthfashion.drawing import (
     rectangles,
 )
 from e2fashion.data.synthfashion.fabrics import FABRICS, MARGIN, texture
-from e2fashion.data.synthfashion.garments import build_garment
+from e2fashion.data.synthfashion.garments import SEASONS, build_garment, build_trim, extremes
 from e2fashion.data.synthfashion.logos import build_logo
 from e2fashion.data.synthfashion.products import Attributes
-from e2fashion.data.synthfashion.seasons import SEASONS, build_trim, extremes
 from e2fashion.types import Box
 
 GROUNDS: tuple[Colour, ...] = (
-    (244, 243, 240),
-    (228, 231, 235),
-    (236, 228, 216),
-    (214, 219, 214),
-    (222, 212, 216),
-    (200, 205, 212),
-    (246, 240, 228),
-    (190, 186, 180),
+    *((244, 243, 240), (228, 231, 235), (236, 228, 216), (214, 219, 214)),
+    *((222, 212, 216), (200, 205, 212), (246, 240, 228), (190, 186, 180)),
 )
 
 
@@ -179,7 +172,7 @@ def paint(attributes: Attributes, size: int, omit: Collection[str] = ()) -> Imag
     colour, fabric = COLOURS[attributes.colour], FABRICS[attributes.fabric]
     room = round(MARGIN * size) - size
     left, top = (round(shift * room) for shift in attributes.texture_place)
-    weave = texture(fabric.name, size).crop((left, top, left + size, top + size))
+    weave = texture(attributes.fabric, size).crop((left, top, left + size, top + size))
     weave.putpalette(ramp(fabric.stops(colour)))
     surface = weave.convert("RGB")
     darker = surface.point(dimmed(0.74))
@@ -194,7 +187,7 @@ def paint(attributes: Attributes, size: int, omit: Collection[str] = ()) -> Imag
     canvas.paste(most_contrasting(((232, 226, 210), (54, 46, 40)), colour), mask=masks["metal"])
     if "season" not in omit:
         season = SEASONS[attributes.season]
-        trim = build_trim(season.name, attributes.sub_category, attributes.details, size)
+        trim = build_trim(attributes.season, attributes.sub_category, attributes.details, size)
         canvas.paste(most_contrasting(season.accents, colour), mask=trim.mask)
     canvas = ImageChops.multiply(canvas, garment.shade)
     result = Image.new("RGB", (size, size), SHADOW)

@@ -15,9 +15,9 @@ from torch import Tensor
 
 from e2fashion.data.catalogue import Catalogue
 from e2fashion.data.decode import decode_image
-from e2fashion.data.fashion_iq import FashionIQ, Gallery, Triplet, empty_captions
 from e2fashion.data.image_files import ImageError
 from e2fashion.data.images import read_image
+from e2fashion.data.sources.fashion_iq import FashionIQ, Gallery, Triplet, empty_captions
 from e2fashion.data.text import DESCRIPTION, normalize_text
 from e2fashion.encoder import Encoder
 from e2fashion.features import extract_features

@@ -4,11 +4,35 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Literal, get_args
 
-from e2fashion.data.composition.fibres import Material, find_material
+from e2fashion.data.fibres import Material, find_material
+
+PARTS = frozenset(
+    {
+        *("back", "band", "belt", "body", "bodice", "bottom", "coating", "collar", "contrast", "cuff", "cuffs", "face"),
+        *("fabric", "filler", "filling", "fill", "front", "hem", "hood", "inner", "inside", "insert", "inserts"),
+        *("insole", "insulation", "interior", "lining", "main", "outer", "outside", "outsole", "padding", "panel"),
+        *("panels", "pocket", "pocketing", "pockets", "rib", "ribbing", "shell", "side", "skirt", "sleeve", "sleeves"),
+        *("sole", "strap", "straps", "top", "trim", "trimming", "underlay", "upper", "waistband", "wadding", "yoke"),
+    }
+)
+_UNNAMED = frozenset(("composition", "content", "fibre content", "fiber content", "material", "materials"))
+FILLERS = frozenset(
+    {
+        *("a", "all", "an", "blend", "blended", "blends", "brushed", "combed", "fabric", "fabrics", "fiber", "fibers"),
+        *("fibre", "fibres", "fine", "genuine", "material", "mix", "mixed", "mixture", "natural", "of", "organic"),
+        *("pure", "real", "recycled", "soft", "the", "virgin", "woven"),
+    }
+)
+_NOT_OF_FABRIC = frozenset(("discount", "off", "sale"))  # percentages of a price
+_CARE = re.compile(
+    r"(?:(?:professional|specialist)(?:ly)? )?"
+    r"(?:(?:dry|spot)[ -]?clean|(?:hand|machine)[ -]?wash|wash\b|do not\b|don['\u2019]t\b|tumble\b|line dry|dry flat"
+    r"|(?:cool |warm )?iron\b|bleach\b|wipe\b|imported\b|made in\b|see (?:care|label))"
+)
 
 Kind = Literal["percentages", "names", "wrong total", "unknown fibre", "incomplete", "care", "nothing"]
 """How far a text was understood.
@@ -35,6 +59,10 @@ class Share:
     written: str
     known: bool = True
 
+    def __str__(self) -> str:
+        percent = "" if self.percent is None else f"{self.percent:g}%"
+        return f"{percent} {self.fibre or ''}".strip()
+
 
 @dataclass(frozen=True)
 class Part:
@@ -59,11 +87,13 @@ class Part:
         shares: dict[str, float | None] = {}
         for share in self.shares:
             if share.fibre is not None:
-                before = shares.get(share.fibre)
-                shares[share.fibre] = (
-                    before if share.percent is None else share.percent + (0.0 if before is None else before)
-                )
+                stated = [percent for percent in (shares.get(share.fibre), share.percent) if percent is not None]
+                shares[share.fibre] = sum(stated) if stated else None
         return shares
+
+    def __str__(self) -> str:
+        shares = ", ".join(map(str, self.shares))
+        return f"{self.name}: {shares}" if self.name else shares
 
 
 @dataclass(frozen=True)
@@ -104,16 +134,7 @@ class Composition:
 
     def __str__(self) -> str:
         """One spelling of it, which is read the same again: ``body: 87% wool, 13% nylon; lining: 100% cupro``."""
-        return "; ".join(
-            (f"{part.name}: " if part.name else "")
-            + ", ".join(
-                " ".join(
-                    word for word in ("" if share.percent is None else f"{share.percent:g}%", share.fibre or "") if word
-                )
-                for share in part.shares
-            )
-            for part in self.parts
-        )
+        return "; ".join(map(str, self.parts))
 
 
 COLON = ":"
@@ -145,6 +166,11 @@ class Clause:
     def all_words(self) -> list[str]:
         """The words without their colons."""
         return [word for words in self.words for word in words if word != COLON]
+
+    @property
+    def is_care(self) -> bool:
+        """Whether it says how to clean, or where the product was made."""
+        return bool(_CARE.match(" ".join(self.all_words())))
 
 
 def clauses(text: str) -> Iterator[Clause]:
@@ -178,50 +204,24 @@ def _pieces(word: str) -> list[str]:
     return pieces if all(named) else [word]
 
 
-PARTS = frozenset(
-    (
-        *("back", "band", "belt", "body", "bodice", "bottom", "coating", "collar", "contrast", "cuff", "cuffs", "face"),
-        *("fabric", "filler", "filling", "fill", "front", "hem", "hood", "inner", "inside", "insert", "inserts"),
-        *("insole", "insulation", "interior", "lining", "main", "outer", "outside", "outsole", "padding", "panel"),
-        *("panels", "pocket", "pocketing", "pockets", "rib", "ribbing", "shell", "side", "skirt", "sleeve", "sleeves"),
-        *("sole", "strap", "straps", "top", "trim", "trimming", "underlay", "upper", "waistband", "wadding", "yoke"),
-    )
-)
-_UNNAMED = frozenset(("composition", "content", "fibre content", "fiber content", "material", "materials"))
-FILLERS = frozenset(
-    (
-        *("a", "all", "an", "blend", "blended", "blends", "brushed", "combed", "fabric", "fabrics", "fiber", "fibers"),
-        *("fibre", "fibres", "fine", "genuine", "material", "mix", "mixed", "mixture", "natural", "of", "organic"),
-        *("pure", "real", "recycled", "soft", "the", "virgin", "woven"),
-    )
-)
-_NOT_OF_FABRIC = frozenset(("discount", "off", "sale"))  # percentages of a price
-_CARE = re.compile(
-    r"(?:(?:professional|specialist)(?:ly)? )?"
-    r"(?:(?:dry|spot)[ -]?clean|(?:hand|machine)[ -]?wash|wash\b|do not\b|don['\u2019]t\b|tumble\b|line dry|dry flat"
-    r"|(?:cool |warm )?iron\b|bleach\b|wipe\b|imported\b|made in\b|see (?:care|label))"
-)
 _WITH = re.compile(r"\bwith\b", re.IGNORECASE)
 _LABEL_WORDS = 3  # a text whose clauses are no longer is a label: an unknown word there is a material that we lack
 _WRITTEN_WORDS = 3
 _ROUNDING = 1e-6  # of sums of decimal fractions
 
 
+@lru_cache(maxsize=1 << 15)  # a catalogue repeats its compositions: Fashion-Gen's 293,018 rows have 16,884
 def parse_composition(text: str | None) -> Composition:
     """Read ``text``, which is kept as it is. The result's ``kind`` says how well it was understood."""
-    return _parse(text or "")
-
-
-@lru_cache(maxsize=1 << 15)  # a catalogue repeats its compositions: Fashion-Gen's 293,018 rows have 16,884
-def _parse(text: str) -> Composition:
+    text = text or ""
     listed = list(clauses(text))
     has_percentages = any(clause.percentages for clause in listed)
     prose = has_percentages or any(clause.stated for clause in listed) or _WITH.search(text)
-    short = all(len(clause.all_words()) <= _LABEL_WORDS for clause in listed if not _is_care(clause))
+    short = all(len(clause.all_words()) <= _LABEL_WORDS or clause.is_care for clause in listed)
     reader = _Reader(has_percentages, is_label=short and not prose)
     for clause in listed:
         reader.read(clause)
-    parts = tuple(Part(part.name, tuple(part.shares)) for part in reader.parts if part.shares)
+    parts = tuple(part for part in reader.parts if part.shares)
     return Composition(text, parts, tuple(reader.notes), tuple(reader.unread))
 
 
@@ -236,18 +236,12 @@ def dominant_fibre(composition: str | None) -> str | None:
 
 
 @dataclass
-class _OpenPart:
-    name: str = ""
-    shares: list[Share] = field(default_factory=list)
-
-
-@dataclass
 class _Reader:
     """The parts so far; the last one is open."""
 
     has_percentages: bool
     is_label: bool
-    parts: list[_OpenPart] = field(default_factory=lambda: [_OpenPart()])
+    parts: list[Part] = field(default_factory=lambda: [Part("", ())])
     notes: list[str] = field(default_factory=list)
     unread: list[str] = field(default_factory=list)
 
@@ -316,24 +310,24 @@ class _Reader:
         if material is None and words and words[0] in _NOT_OF_FABRIC:
             self._skip([f"{percent:g}%", *words])
             return
-        part = Part("", tuple(self.parts[-1].shares))
+        part = self.parts[-1]
         if part.is_full and (part.total or 0.0) + percent > 100 + _ROUNDING:
             self._open([])
         if material is not None:
             self._append(Share(material.name, percent, _written(words, material)))
             behind = words[material.end] if len(words) > material.end else ""
             if behind in PARTS - FILLERS:  # "80% nylon and 20% elastane shell"
-                self.parts[-1].name = self.parts[-1].name or behind
+                self.parts[-1] = replace(self.parts[-1], name=self.parts[-1].name or behind)
             return
         written = _written(words[:_WRITTEN_WORDS])
         self._append(Share(written or None, percent, written, known=not written))
 
     def _open(self, label: Sequence[str]) -> None:
         name = " ".join(label)
-        self.parts.append(_OpenPart("" if name in _UNNAMED else name))
+        self.parts.append(Part("" if name in _UNNAMED else name, ()))
 
     def _append(self, share: Share) -> None:
-        self.parts[-1].shares.append(share)
+        self.parts[-1] = replace(self.parts[-1], shares=(*self.parts[-1].shares, share))
 
     def _skip(self, words: Sequence[str]) -> None:
         if words:
@@ -360,7 +354,3 @@ def _written(words: Sequence[str], material: Material | None = None) -> str:
     """The words up to the end of ``material``, those before it without fillers."""
     start, end = (len(words), len(words)) if material is None else (material.start, material.end)
     return " ".join([*(word for word in words[:start] if word not in FILLERS), *words[start:end]])
-
-
-def _is_care(clause: Clause) -> bool:
-    return bool(_CARE.match(" ".join(clause.all_words())))

@@ -1,1 +1,0 @@
-"""What garments are made of: composition texts as parts, fibres and percentages."""
