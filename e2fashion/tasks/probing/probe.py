@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from e2fashion.data.catalogue import Catalogue
-from e2fashion.data.composition.grammar import dominant_fibre
+from e2fashion.data.composition import dominant_fibre
 from e2fashion.encoder import Encoder
 from e2fashion.features import cached_features, check_kinds
 from e2fashion.measuring import encoding_of, set_up
