@@ -115,6 +115,7 @@ def test_every_logger_has_the_same_numbers_and_a_resumed_stage_goes_on(tmp_path:
         pytest.importorskip(package)
     settings = LogSettings(("tensorboard", "wandb", "mlflow"), title="mine", values={"seed": 0})
     ids = log(settings, tmp_path, {1: 10.0, 3: 20.0}, {})
+    time.sleep(1)  # W&B names the folders of offline runs by the second
     assert log(settings, tmp_path, {5: 30.0}, ids, step=4) == ids
     expected = {1: 10.0, 3: 20.0, 5: 30.0}
     assert in_csv(tmp_path) == expected
