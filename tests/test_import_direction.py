@@ -76,10 +76,12 @@ def nodes_of(file: Path) -> list[ast.AST]:
 def names_of(module: str) -> set[str] | None:
     """What a module of ours defines or imports at any depth, and the modules of a package; None where there is none."""
     place = PACKAGE.parent.joinpath(*module.split("."))
-    file = place / "__init__.py" if place.is_dir() else place.with_suffix(".py")
+    file = place / "__init__.py"
+    # As Python does, prefer a module to a folder without code, which a former package leaves where it was compiled.
+    result = {entry.stem for entry in place.iterdir()} if file.is_file() else set()
+    file = file if file.is_file() else place.with_suffix(".py")
     if not file.is_file():
         return None
-    result = {entry.stem for entry in place.iterdir()} if place.is_dir() else set()
     for node in nodes_of(file):
         if isinstance(node, ast.ImportFrom | ast.Import):
             result |= {alias.asname or alias.name for alias in node.names}
