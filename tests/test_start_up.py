@@ -128,8 +128,8 @@ def test_every_public_name_is_found_and_listed() -> None:
         _ = e2fashion.Encodr  # type: ignore[attr-defined]
 
 
-#: Loads a model folder by each Auto class, both packages imported in either order, and imports parts without Lightning;
-#: each in a process of its own, forked from one that has imported less.
+#: Loads a model folder by each Auto class, both packages imported in either order, imports parts without Lightning, and
+#: search without what it does not need; each in a process of its own, forked from one that has imported less.
 LOADING = """
 import os, sys, traceback, warnings
 import PIL.Image, scipy.optimize, scipy.stats, tokenizers, torch, torch._dynamo, torch._inductor.utils
@@ -168,9 +168,14 @@ def without_lightning():
     import e2fashion.losses.contrastive, e2fashion.metrics.retrieval, e2fashion.models.selection
     print("pytorch_lightning" in sys.modules)
 
+def search():
+    import e2fashion.tasks.search.index
+    print([name for name in ("datasets", "matplotlib", "pytorch_lightning", "torchmetrics") if name in sys.modules])
+
 in_fork(by_every_class, "e2fashion", load_with_ours_first)
 in_fork(by_every_class, "transformers", load_with_ours_last)
 in_fork(without_lightning)
+in_fork(search)
 """
 AUTO = "AutoConfig AutoModel AutoModelForZeroShotImageClassification AutoProcessor AutoTokenizer AutoImageProcessor"
 
@@ -188,12 +193,17 @@ def loaded() -> list[str]:
 def test_auto_classes_load_a_folder_of_ours_whichever_package_is_imported_first(loaded: list[str]) -> None:
     names = ["E2Config", "E2Model", "E2Model", "CLIPProcessor", "TokenizersBackend", "CLIPImageProcessorPil"]
     orders = ("e2fashion transformers", "transformers e2fashion")
-    assert loaded[:-1] == [f"{order} {name}" for order in orders for name in names]
+    assert loaded[:-2] == [f"{order} {name}" for order in orders for name in names]
 
 
 @pytest.mark.slow
 def test_losses_metrics_and_selection_do_not_import_lightning(loaded: list[str]) -> None:
-    assert loaded[-1] == "False"
+    assert loaded[-2] == "False"
+
+
+@pytest.mark.slow
+def test_search_imports_no_library_of_training_data_and_figures(loaded: list[str]) -> None:
+    assert loaded[-1] == "[]"
 
 
 def test_the_stand_ins_are_of_the_model_types_that_exist() -> None:

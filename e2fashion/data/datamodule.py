@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 import pytorch_lightning as pl
@@ -11,7 +12,7 @@ from torch.utils.data import Dataset
 from transformers import PreTrainedTokenizerBase
 
 from e2fashion.data.dataset import Augmentation, CatalogueRows, ImageCache, Item, ProductDataset, ViewDataset
-from e2fashion.data.loader import Collator, EpochSampler, ResumableLoader
+from e2fashion.data.loader import Collator, EpochSampler, ResumableLoader, batches_done
 from e2fashion.data.stream import Stream, StreamDataset, StreamSampler
 from e2fashion.data.text import TextCounts, TextTemplate
 from e2fashion.data.transforms import ImageTransform
@@ -150,7 +151,7 @@ class CatalogueDataModule(pl.LightningDataModule):
             self.collate,
             workers=self.workers,
             pin_memory=torch.cuda.is_available(),
-            batches_done=self._batches_done if train else None,
+            batches_done=partial(batches_done, self) if train else None,
         )
 
     def _cache(self, split: str, rows: CatalogueRows) -> ImageCache:
@@ -159,12 +160,6 @@ class CatalogueDataModule(pl.LightningDataModule):
             self._cache_bytes_left -= cache.bytes
             self._caches[split] = cache
         return self._caches[split]
-
-    def _batches_done(self) -> int:
-        """Batches of the current epoch that the training loop has finished; not 0 only when it resumes."""
-        if self.trainer is None or not self.trainer.training:
-            return 0
-        return self.trainer.fit_loop.epoch_loop.batch_progress.current.ready
 
     def _place(self) -> tuple[int, int]:
         """Rank and number of the processes that train together."""

@@ -13,9 +13,8 @@ import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
-import datasets
 import numpy as np
 import pyarrow as pa
 import torch
@@ -26,6 +25,9 @@ from e2fashion.data.decode import decode_image
 from e2fashion.data.text import DESCRIPTION, TextTemplate
 from e2fashion.data.transforms import ImageTransform
 from e2fashion.types import E2FashionError
+
+if TYPE_CHECKING:
+    import datasets
 
 #: A random crop's aspect ratio stays within this factor of the image's (ours; torchvision's default is 4/3).
 ASPECT_JITTER = 1.15

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -15,6 +15,9 @@ from transformers import PreTrainedTokenizerBase
 from e2fashion.data.dataset import Item
 from e2fashion.data.text import ABSENT_ID, Span, TextFitter, stable_id
 from e2fashion.types import Batch, E2FashionError, TextOverflow
+
+if TYPE_CHECKING:
+    import pytorch_lightning as pl
 
 #: Texts whose tokens are kept in memory, about 0.5 GB.
 MOST_KEPT_TEXTS = 1_000_000
@@ -207,6 +210,13 @@ def _share(members: list[int], rank: int, world_size: int) -> list[int]:
     each, rest = divmod(len(members), world_size)
     start = rank * each + min(rank, rest)
     return members[start : start + each + (1 if rank < rest else 0)]
+
+
+def batches_done(data: pl.LightningDataModule) -> int:
+    """Batches of the current epoch that the training loop has finished; not 0 only when it resumes."""
+    if data.trainer is None or not data.trainer.training:
+        return 0
+    return data.trainer.fit_loop.epoch_loop.batch_progress.current.ready
 
 
 class ResumableLoader(DataLoader[Item]):

@@ -6,6 +6,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
+from functools import partial
 from itertools import pairwise
 from typing import Any
 
@@ -15,7 +16,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 from transformers import PreTrainedTokenizerBase
 
-from e2fashion.data.loader import EpochSampler, ResumableLoader
+from e2fashion.data.loader import EpochSampler, ResumableLoader, batches_done
 from e2fashion.tasks.captioning.memory import SupportMemory
 from e2fashion.types import E2FashionError
 
@@ -238,12 +239,6 @@ class CaptionData(pl.LightningDataModule):
 
     def _loader(self, examples: TrainingExamples, shuffle: bool) -> ResumableLoader:
         sampler = EpochSampler(len(examples), self.batch_size, seed=self.seed, shuffle=shuffle, drop_last=shuffle)
-        done = self._batches_done if shuffle else None
+        done = partial(batches_done, self) if shuffle else None
         items: Any = examples  # of another type than the loader's, as its batches are
         return ResumableLoader(items, sampler, items.batch, batches_done=done)
-
-    def _batches_done(self) -> int:
-        """Batches of the current epoch that are finished; not 0 only when a run resumes."""
-        if self.trainer is None or not self.trainer.training:
-            return 0
-        return self.trainer.fit_loop.epoch_loop.batch_progress.current.ready
