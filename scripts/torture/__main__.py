@@ -19,7 +19,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 
 PARTS = ("kills", "disks", "damage", "races", "fuzz")
-#: Instead of parts: what ``make test`` runs, see :mod:`scripts.torture.small`.
+#: Instead of parts: what ``make test`` runs, see :func:`scripts.torture.series.run_small`.
 SMALL = "small"
 
 
@@ -71,7 +71,7 @@ def main(words: Sequence[str]) -> int:
     try:
         scene = make_scene(workplace / "scene")
         if SMALL in parts:
-            from scripts.torture.small import run_small
+            from scripts.torture.series import run_small
 
             run_small(scene, workplace / "work", session)
         if set(parts) & {"kills", "disks", "damage", "races"}:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from scripts.torture.fuzz import FuzzFigures
-from scripts.torture.kills import Figures
+from scripts.torture.trials import Figures
 
 TITLES = {
     "kills": "SIGKILL, then the same command again",

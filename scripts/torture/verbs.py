@@ -6,8 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from scripts.torture.child import run_in_child
-from scripts.torture.processes import fork_instead_of_starting
+from scripts.torture.child import fork_instead_of_starting, run_in_child
 from scripts.torture.scene import PREPARED, Scene, copy_tree, outcome
 from scripts.torture.snapshot import snapshot
 

@@ -26,7 +26,7 @@ from e2fashion.run_folder import RunFolder
 from e2fashion.training.callbacks import RunInterruptedError
 from e2fashion.training.config import RunConfig
 from e2fashion.types import E2FashionError
-from scripts.torture.processes import fork_instead_of_starting
+from scripts.torture.child import fork_instead_of_starting
 
 ROWS = {"e2": {}, "clip_ft": {"model.entities": {}, "model.fusion_layers": [], "loss.region_weight": 0.0}}
 

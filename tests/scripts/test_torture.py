@@ -11,11 +11,11 @@ from forked import Forked
 from scripts.torture.__main__ import main as torture
 from scripts.torture.child import RAISED, Child, run_in_child
 from scripts.torture.fuzz import Reader, fuzz
-from scripts.torture.kills import Figures, spread
 from scripts.torture.mutations import mutate
 from scripts.torture.operations import Operations, Strike
 from scripts.torture.report import Session
 from scripts.torture.snapshot import compare, snapshot
+from scripts.torture.trials import Figures, spread
 
 
 def test_the_quick_part_loses_nothing_and_every_damaged_file_is_explained(tmp_path: Path) -> None:
