@@ -22,7 +22,7 @@ class LossTerm(Protocol):
     def __call__(self, output: Any, batch: Batch) -> Tensor:
         """The unweighted term () of a batch, with gradient.
 
-        ``output`` is the model's (:class:`e2fashion.models.outputs.E2Output`): ``image_embeds`` and ``text_embeds``
+        ``output`` is the model's (:class:`e2fashion.models.modeling_e2.E2Output`): ``image_embeds`` and ``text_embeds``
         (B, C), ``region_embeds`` and ``tag_embeds`` (B, E, C), all L2-normalized, and ``logit_scale`` (). With several
         processes, ``output`` and ``batch`` have the products of this process.
         """

@@ -10,8 +10,7 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 
-from e2fashion.models.modeling_e2 import E2Model
-from e2fashion.models.outputs import E2Output
+from e2fashion.models.modeling_e2 import E2Model, E2Output
 from e2fashion.models.vision_e2 import E2VisionOutput
 from e2fashion.similarity import join_items
 

@@ -91,31 +91,12 @@ def _check_entity(entity: Entity) -> None:
 class E2VisionConfig(CLIPVisionConfig):
     """CLIP's vision configuration and the regional part of E2. The defaults of the added fields are plain CLIP.
 
-    Added fields: ``entities``, in the order of the regions (see :func:`parse_entities`; stored as a list, because
-    the JSON file sorts the keys of a mapping), each with its number of selection tokens (0: the region is the whole
-    image, a control); ``fusion_layers``, the numbers of finished transformer layers behind which a fusion block stands
-    (official: 8 and 11), without effect while there are no selection tokens; ``selection``, ``hard`` (paper), ``soft``
-    or ``random`` (ablations, ours); ``noise`` in training, ``gumbel`` (official) or
-    ``none``; ``selection_temperature``, the tau of the Gumbel-softmax (official: 1); ``patches_per_token``, how many
-    best patches a token takes the mean of (paper: 1; without effect when ``selection`` is soft); ``drop_patches``,
-    whether the layers behind the last fusion block run without the patches (official) or with them (ours);
-    ``token_gate``, the learned bias on the attention of CLS and patches to the selection tokens at its start (None:
-    there is no such bias, as in the official code; see :class:`e2fashion.models.selection_tokens.TokenGates`);
-    ``value_layer``, the number of finished layers behind which the patch states are taken that blocks read (ours;
-    0: what enters the first layer; None: those that the scores compare, as in the official code);
-    ``token_attention``, whether selection tokens attend to everything (official) or, until the last fusion block, to
-    each other alone (``own``, ours), so that a fusion block is all that they see of the image; ``key_gradient``,
-    whether the scores' gradient reaches the patch states that they compare (official) or ends there (ours);
-    ``value_gate``, the start of a learned number per entity whose sigmoid is the share of the compared states in what
-    its tokens read, the rest being those behind ``value_layer`` (ours; None: there is no such share); ``competition``,
-    whether the scores' softmax over patches is multiplied by one over entities (ours); ``null_patch``, whether a token
-    may read a learned value instead of a patch (ours); ``score_heads``, how many heads of scores a token has, each of
-    which picks and reads for its part of the width (ours; official: 1; competition, null patch and heads have no effect
-    when ``selection`` is random); ``value_scale``, n of n x n parts of the patch, embedded from the pixels, that a
-    token weighs within each patch that it reads, in addition to the states behind ``value_layer`` (ours; official: 1,
-    none); and
-    ``projection_init``, whether :meth:`E2Model.from_clip` keeps CLIP's image projection (ours) or draws a new one
-    (official: ``random``).
+    The added fields have the meaning of the keys of ``model`` in a run's configuration
+    (:class:`e2fashion.training.config.ModelConfig`, docs/configuration.md), where ``selection_temperature`` is called
+    ``temperature``. ``entities`` takes what :func:`parse_entities` takes and is stored as a list in the order of the
+    regions, because the JSON file sorts the keys of a mapping. Without selection tokens the other fields have no
+    effect; ``competition``, ``null_patch`` and ``score_heads`` have none when ``selection`` is random, and
+    ``patches_per_token`` none when it is soft. ``projection_init`` is read by :meth:`E2Model.from_clip`.
 
     Raises:
         E2FashionError: a field whose value cannot work, with the remedy.

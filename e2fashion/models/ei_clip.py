@@ -79,22 +79,13 @@ class EiClipModel(E2Model):
 
     @can_return_tuple
     def get_text_features(
-        self,
-        input_ids: Tensor,
-        attention_mask: Tensor | None = None,
-        position_ids: Tensor | None = None,
-        complete_states: bool | None = None,
-        tag_features: Tensor | None = None,
-        tag_present: Tensor | None = None,
-        **kwargs: Any,
+        self, *arguments: Any, tag_features: Tensor | None = None, tag_present: Tensor | None = None, **kwargs: Any
     ) -> BaseModelOutputWithPooling:
         """As :meth:`E2Model.get_text_features`, with the texts' ``tag_features`` (B, T, C) added to ``pooler_output``.
 
         Tags count where ``tag_present`` (B, T), see :meth:`get_tag_features`; without tags the text is encoded alone.
         """
-        output = super().get_text_features(
-            input_ids, attention_mask, position_ids, complete_states, return_dict=True, **kwargs
-        )
+        output = super().get_text_features(*arguments, return_dict=True, **kwargs)
         if tag_features is not None and tag_present is not None:
             output.pooler_output = self.entity_text(output.pooler_output, tag_features, tag_present)
         return output

@@ -12,8 +12,7 @@ from transformers.utils.generic import can_return_tuple
 
 from e2fashion.models.configuration_e2 import E2Config
 from e2fashion.models.last_layer import real_tokens, trim_padding
-from e2fashion.models.modeling_e2 import E2Model, contrast, full_precision
-from e2fashion.models.outputs import E2Output
+from e2fashion.models.modeling_e2 import E2Model, E2Output, contrast, full_precision
 from e2fashion.models.vision_e2 import E2VisionOutput
 from e2fashion.similarity import token_similarities
 

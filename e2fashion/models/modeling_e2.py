@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Self, cast
 
@@ -13,6 +14,7 @@ from transformers import initialization as init
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 from transformers.models.clip.modeling_clip import (
     CLIPModel,
+    CLIPOutput,
     CLIPPreTrainedModel,
     CLIPTextModel,
     CLIPVisionModelWithProjection,
@@ -23,9 +25,8 @@ from transformers.utils.generic import can_return_tuple
 from e2fashion.models.configuration_e2 import E2Config, E2VisionConfig, EntitiesLike
 from e2fashion.models.from_clip import REGIONAL_PREFIXES, load_clip
 from e2fashion.models.last_layer import PLAIN_ATTENTION, encode_text_end
-from e2fashion.models.outputs import E2Output, E2VisionModelOutput
 from e2fashion.models.selection_tokens import RegionHeads
-from e2fashion.models.vision_e2 import E2VisionModel, E2VisionOutput, RegionalInitialization
+from e2fashion.models.vision_e2 import E2VisionModel, E2VisionModelOutput, E2VisionOutput, RegionalInitialization
 from e2fashion.types import E2FashionError
 
 
@@ -43,6 +44,32 @@ def _normalized(features: Tensor) -> Tensor:
 def contrast(per_image: Tensor, per_text: Tensor) -> Tensor:
     """CLIP's loss () from the logits (B, B) of both directions, with CLIP's operations."""
     return (contrastive_loss(per_text) + contrastive_loss(per_image)) / 2.0
+
+
+@dataclass
+class E2Output(CLIPOutput):
+    """CLIP's output, then the regions.
+
+    ``image_embeds`` and ``text_embeds`` (B, C), ``region_embeds`` (B, E, C) and ``tag_embeds`` (B, E, C; zeros where a
+    tag is absent; None when no tags were given) are L2-normalized. ``logit_scale`` () is the log of the inverse
+    temperature, ``logit_bias`` () the bias of a sigmoid loss (None: softmax). ``selection_maps`` (B, F, S, P) and
+    ``selected_patches`` (B, F, S, k): on request, see :class:`~e2fashion.models.vision_e2.E2VisionOutput`. ``loss`` is
+    CLIP's own, of images and texts alone.
+    """
+
+    region_embeds: Tensor | None = None
+    tag_embeds: Tensor | None = None
+    logit_scale: Tensor | None = None
+    logit_bias: Tensor | None = None
+    selection_maps: Tensor | None = None
+    selected_patches: Tensor | None = None
+
+    @property
+    def compared_embeds(self) -> tuple[Tensor, Tensor]:
+        """The embeddings (B, C) by which images and texts are compared."""
+        assert self.image_embeds is not None
+        assert self.text_embeds is not None
+        return self.image_embeds, self.text_embeds
 
 
 class E2Model(RegionalInitialization, CLIPModel):

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from einops import rearrange, reduce
 from torch import Tensor, nn
 
-from e2fashion.models.sub_patches import SubPatchReader
+from e2fashion.models.selection_tokens import SubPatchReader
 from e2fashion.types import E2FashionError, Entity, Selection
 
 

@@ -18,8 +18,7 @@ from transformers.utils.generic import can_return_tuple
 
 from e2fashion.models.configuration_e2 import E2Config, E2VisionConfig
 from e2fashion.models.from_clip import REGIONAL_PREFIXES
-from e2fashion.models.modeling_e2 import E2Model
-from e2fashion.models.outputs import E2Output
+from e2fashion.models.modeling_e2 import E2Model, E2Output
 from e2fashion.models.vision_e2 import E2VisionModel, E2VisionOutput
 from e2fashion.types import E2FashionError
 

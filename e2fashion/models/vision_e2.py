@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from transformers import initialization as init
 from transformers.modeling_outputs import BaseModelOutputWithPooling
-from transformers.models.clip.modeling_clip import CLIPPreTrainedModel, CLIPVisionModel
+from transformers.models.clip.modeling_clip import CLIPPreTrainedModel, CLIPVisionModel, CLIPVisionModelOutput
 from transformers.utils.generic import merge_with_config_defaults
 from transformers.utils.output_capturing import capture_outputs
 
@@ -17,8 +17,7 @@ from e2fashion.models.configuration_e2 import E2VisionConfig
 from e2fashion.models.last_layer import PLAIN_ATTENTION, layer_for_read_tokens
 from e2fashion.models.loading import check_model_files, check_report, only_our_errors
 from e2fashion.models.selection import FUSION_BLOCKS, Fusion, FusionBlock, NoiseSource, SelectionNoise, SelectionTokens
-from e2fashion.models.selection_tokens import RegionHead, TokenGates, hide_image_from_tokens
-from e2fashion.models.sub_patches import SubPatches
+from e2fashion.models.selection_tokens import RegionHead, SubPatches, TokenGates, hide_image_from_tokens
 
 
 @dataclass
@@ -39,6 +38,17 @@ class E2VisionOutput(BaseModelOutputWithPooling):
     selection_maps: Tensor | None = None
     selected_patches: Tensor | None = None
     region_features: Tensor | None = None
+
+
+@dataclass
+class E2VisionModelOutput(CLIPVisionModelOutput):
+    """CLIP's projected vision output, then ``region_features`` (B, E, C), ``selection_maps`` (B, F, S, P) and
+    ``selected_patches`` (B, F, S, k). As in CLIP's class, ``image_embeds`` are *not* normalized; nor are the regions.
+    """
+
+    region_features: Tensor | None = None
+    selection_maps: Tensor | None = None
+    selected_patches: Tensor | None = None
 
 
 class RegionalInitialization(CLIPPreTrainedModel):

@@ -20,8 +20,7 @@ from e2fashion.disk import write_json
 from e2fashion.losses.contrastive import ContrastiveLoss
 from e2fashion.metrics.retrieval import CrossModalRecall
 from e2fashion.models.chunks import embed_in_chunks
-from e2fashion.models.modeling_e2 import E2Model
-from e2fashion.models.outputs import E2Output
+from e2fashion.models.modeling_e2 import E2Model, E2Output
 from e2fashion.similarity import is_tokenwise, pad_tokens
 from e2fashion.training.config import OptimizerConfig
 from e2fashion.training.optimization import build_optimizer, cosine_with_warmup

@@ -17,9 +17,8 @@ from pathlib import Path
 from e2fashion.terminal import errors_alone
 from e2fashion.types import E2FashionError
 from scripts.bench.captions import captions
-from scripts.bench.context import Context
 from scripts.bench.encoders import flips, image_encoder
-from scripts.bench.harness import Result, keep, machine, table
+from scripts.bench.harness import Context, Result, keep, machine, table
 from scripts.bench.images import images_of_a_catalogue, mixed_sizes
 from scripts.bench.large_batches import large_batches
 from scripts.bench.occlusion import occlusion

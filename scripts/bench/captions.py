@@ -9,8 +9,7 @@ from torch import Tensor
 
 from e2fashion.tasks.captioning.config import CaptionModelConfig
 from e2fashion.tasks.captioning.decoder import CaptionDecoder, build_language_model, build_prefix, generate
-from scripts.bench.context import Context
-from scripts.bench.harness import Result, compare, interleave
+from scripts.bench.harness import Context, Result, compare, interleave
 
 TARGET = 5.0
 LENGTH = 60

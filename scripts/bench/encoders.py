@@ -16,8 +16,7 @@ from e2fashion.models.configuration_e2 import E2Config
 from e2fashion.models.modeling_e2 import E2Model
 from e2fashion.models.tokenizer import text_special_ids
 from e2fashion.types import E2FashionError
-from scripts.bench.context import Context
-from scripts.bench.harness import Result, compare, interleave
+from scripts.bench.harness import Context, Result, compare, interleave
 
 Shape = Mapping[str, Mapping[str, Any]]
 VIT_B32: Shape = {"vision_config": {}, "text_config": {}}

@@ -16,8 +16,7 @@ from e2fashion.data.dataset import CatalogueRows
 from e2fashion.data.decode import decode_image
 from e2fashion.data.text import TextTemplate
 from e2fashion.data.transforms import ImageTransform, largest_error, largest_share_of_even_lines, normalize
-from scripts.bench.context import Context
-from scripts.bench.harness import Result, compare, interleave, threads
+from scripts.bench.harness import Context, Result, compare, interleave, threads
 
 SIZE = 224
 TARGET, GREY_LEVELS = 2.0, 1

@@ -10,9 +10,8 @@ import torch
 from e2fashion.models.modeling_e2 import E2Model
 from e2fashion.training.optimization import build_optimizer
 from e2fashion.types import Batch
-from scripts.bench.context import Context
 from scripts.bench.encoders import ENTITIES, VIT_B32, Shape, random_e2
-from scripts.bench.harness import Result, in_fresh_process, memory_mb
+from scripts.bench.harness import Context, Result, in_fresh_process, memory_mb
 from scripts.bench.training_step import module_of
 
 _TOWER = {"hidden_size": 128, "intermediate_size": 512, "num_attention_heads": 2}

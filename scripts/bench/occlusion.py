@@ -16,9 +16,8 @@ from e2fashion.data.decode import decode_image
 from e2fashion.data.transforms import ImageTransform, normalize
 from e2fashion.tasks.localization.attribution import bands, grey_square, stripe_occlusion
 from e2fashion.tasks.localization.config import Bands
-from scripts.bench.context import Context
 from scripts.bench.encoders import random_clip
-from scripts.bench.harness import Result, compare, interleave
+from scripts.bench.harness import Context, Result, compare, interleave
 
 TARGET = 3.0
 IMAGES = 2

@@ -9,8 +9,7 @@ import torch
 from torch import Tensor
 
 from e2fashion.tasks.probing.linear import TOLERANCE, LogisticProblem, Standardizer
-from scripts.bench.context import Context
-from scripts.bench.harness import Result
+from scripts.bench.harness import Context, Result
 
 TARGET_SECONDS = 60
 PRODUCTS, WIDTH, CLASSES = 50_000, 512, 500

@@ -8,8 +8,7 @@ from torch import Tensor
 
 from e2fashion.metrics.ranking import compare as compare_tokens
 from e2fashion.metrics.ranking import ranks
-from scripts.bench.context import Context
-from scripts.bench.harness import Result, compare, extra_memory, in_fresh_process, interleave
+from scripts.bench.harness import Context, Result, compare, extra_memory, in_fresh_process, interleave
 
 TARGET = 3.0
 PRODUCTS, JOINT_DIMENSION = 7_519, 512

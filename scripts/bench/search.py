@@ -39,9 +39,8 @@ from e2fashion.tasks.search.storage import (
     vector_sums,
 )
 from e2fashion.tasks.search.tags import Conditions
-from scripts.bench.context import Context
 from scripts.bench.encoders import random_clip
-from scripts.bench.harness import Result, compare, in_fresh_process, interleave, memory_mb
+from scripts.bench.harness import Context, Result, compare, in_fresh_process, interleave, memory_mb
 from scripts.bench.ranking import embeddings
 
 SEARCH_TARGET, EMBED_TARGET = 1.0, 0.9

@@ -8,8 +8,7 @@ import sys
 from collections.abc import Sequence
 from functools import partial
 
-from scripts.bench.context import Context
-from scripts.bench.harness import Result, in_turns
+from scripts.bench.harness import Context, Result, in_turns
 
 BOUND = 1.0
 COMMANDS: dict[str, tuple[str, ...]] = {

@@ -33,8 +33,7 @@ from e2fashion.training.loggers import LogSettings, open_loggers
 from e2fashion.training.module import ContrastiveModule
 from e2fashion.training.optimization import build_optimizer, cosine_with_warmup
 from e2fashion.types import Batch
-from scripts.bench.context import Context, Products
-from scripts.bench.harness import Result, Variant, compare, in_turns, interleave
+from scripts.bench.harness import Context, Products, Result, Variant, compare, in_turns, interleave
 
 LOOP_TARGET, MATMUL_TARGET = 0.90, 0.80
 KAGL_SMALL_E2 = Path("configs/run/kagl_small_e2.yaml")

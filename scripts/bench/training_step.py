@@ -23,9 +23,8 @@ from e2fashion.training.config import OptimizerConfig
 from e2fashion.training.module import ContrastiveModule
 from e2fashion.training.optimization import build_optimizer
 from e2fashion.types import Batch, E2FashionError
-from scripts.bench.context import Context, Products
 from scripts.bench.encoders import VIT_B32, random_e2
-from scripts.bench.harness import Result, compare, interleave
+from scripts.bench.harness import Context, Products, Result, compare, interleave
 
 TARGET, TOLERANCE = 2.5, 1e-5
 BATCH_SIZE = 16

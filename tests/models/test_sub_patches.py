@@ -13,7 +13,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from e2fashion.models import E2Model, E2VisionConfig
 from e2fashion.models.selection import FUSION_BLOCKS, FusionBlock
-from e2fashion.models.sub_patches import SubPatches
+from e2fashion.models.selection_tokens import SubPatches
 from e2fashion.models.vision_e2 import E2VisionModel
 from e2fashion.types import E2FashionError, Entity, Selection
 

@@ -9,9 +9,10 @@ import pytest
 from e2fashion.types import E2FashionError
 from scripts.bench import __main__ as bench
 from scripts.bench import start_up
-from scripts.bench.context import LARGE_PIXELS, Context
 from scripts.bench.harness import (
+    LARGE_PIXELS,
     MARKS,
+    Context,
     Result,
     Timing,
     compare,

@@ -17,8 +17,8 @@ from e2fashion.tasks.probing.linear import LogisticProblem
 from e2fashion.tasks.search.sources import CatalogueProducts
 from scripts.bench import images, probe, training_loop
 from scripts.bench.captions import draw as draw_captions
-from scripts.bench.context import Context, Products
 from scripts.bench.encoders import flipped, infer, random_clip, random_e2, train
+from scripts.bench.harness import Context, Products
 from scripts.bench.images import Images
 from scripts.bench.large_batches import QUICKSTART_NUMBER, measure_step
 from scripts.bench.occlusion import Occlusion
