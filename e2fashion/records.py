@@ -68,6 +68,7 @@ VALUES: dict[str, Any] = {
     **dict.fromkeys(("area", "chance", "p_value", "ceiling"), float),
     **dict.fromkeys(("noise_variance",), float | None),
     **dict.fromkeys(("converged", "both_orders"), bool),
+    "seeds": list[int],
     "majority": float | dict[str, float],
     "deviation": dict[str, float],
     "texts": dict[str, Any],

@@ -8,6 +8,7 @@ import sys
 import tempfile
 from collections.abc import Sequence
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 
 from e2fashion.data.config import Preparation, build_source
@@ -25,7 +26,7 @@ from experiments._experiment import (
     missing_data,
     parse_data,
 )
-from experiments._runs import RunOptions, row_records, run_rows
+from experiments._runs import RunOptions, merged_records, row_records, run_rows
 from experiments._tables import RECORDS
 
 OUTPUT = Path("runs/experiments")
@@ -85,6 +86,15 @@ def _parser(experiment: Experiment) -> argparse.ArgumentParser:
         parser.add_argument(
             "--reuse", type=Path, action="append", default=[], metavar="FOLDER", help="use finished runs below it"
         )
+        parser.add_argument(
+            "--merge",
+            type=Path,
+            action="append",
+            default=[],
+            metavar="FILE",
+            help="take rows and seeds from the records of earlier calls, without their runs",
+        )
+        parser.add_argument("--baseline", metavar="ROW", help=f"default: {experiment.baseline}")
         parser.add_argument("--jobs", type=int, default=1, help="runs that train in parallel (default: 1)")
         parser.add_argument("--only", default="", metavar="ROW", help="these rows alone, separated by commas")
     parser.add_argument("--quiet", action="store_true", help="no progress bars")
@@ -145,6 +155,9 @@ def _measure_runs(
         name = choose_data(experiment.name, list(recipes), data, given.scale)
         prefix = recipes[name]
     catalogue = load_catalogue(name, data[name])
+    only = [row.strip() for row in given.only.split(",") if row.strip()]
+    merged = merged_records(given.merge, catalogue, experiment.splits, only)
+    experiment = replace(experiment, baseline=given.baseline or experiment.baseline)
     options = RunOptions(
         seeds=given.seeds,
         overrides=overrides,
@@ -152,9 +165,12 @@ def _measure_runs(
         progress=not (given.quiet or given.smoke),
         jobs=given.jobs,
         reuse=given.reuse,
-        only=[row.strip() for row in given.only.split(",") if row.strip()],
+        only=only,
+        recorded={(record.model, record.seed) for record in merged},
     )
     folders, problems = run_rows(experiment, prefix, catalogue, output, options)
+    if given.baseline and given.baseline not in folders:
+        raise E2FashionError(f"--baseline is '{given.baseline}'; rows with runs here: {', '.join(folders) or 'none'}.")
     caption = (
         f"{DATA_SETS[name].title} (fingerprint {catalogue.fingerprint[:12]}), scale `{given.scale}`, seeds "
         f"{', '.join(map(str, given.seeds))}. The epoch was chosen on val.{note}\n"
@@ -164,7 +180,7 @@ def _measure_runs(
         Material(
             experiment,
             output / experiment.name / name,
-            row_records(folders, catalogue, experiment.splits),
+            [*row_records(folders, catalogue, experiment.splits), *merged],
             published_rows(experiment, name),
             {name: catalogue},
             folders,
@@ -172,6 +188,7 @@ def _measure_runs(
             caption,
             given.smoke,
             given.scale,
+            merged,
         )
     )
 

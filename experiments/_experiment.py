@@ -53,7 +53,8 @@ class Material:
     """What a view draws from: records of every row (``model`` is the row's title), run folders by row, catalogues.
 
     ``raw`` are folders of data sets that the experiment reads without a catalogue, those that were given. ``output`` is
-    the folder of the view's files; ``smoke`` says that there are a few drawn garments only.
+    the folder of the view's files; ``smoke`` says that there are a few drawn garments only. ``merged`` are records
+    of earlier calls, which are among ``records``; a view that makes records of its own shows them too.
     """
 
     experiment: Experiment
@@ -66,6 +67,7 @@ class Material:
     caption: str = ""
     smoke: bool = False
     scale: str = ""
+    merged: Sequence[ResultRecord] = ()
 
     @property
     def measured_on(self) -> str:

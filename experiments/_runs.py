@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -13,8 +13,9 @@ from e2fashion.ablation.sweep import train_runs
 from e2fashion.config import load_config
 from e2fashion.data.catalogue import Catalogue
 from e2fashion.measuring import identity_of
-from e2fashion.records import MODEL, read_records
+from e2fashion.records import MODEL, latest_records, read_records
 from e2fashion.run_folder import RunFolder
+from e2fashion.tasks.retrieval.rankings import RETRIEVAL_DIFFERENCE
 from e2fashion.training.build import resolve_arithmetic
 from e2fashion.training.config import RunConfig
 from e2fashion.training.identity import run_identity
@@ -27,7 +28,10 @@ EVALUATED: tuple[Split, ...] = ("val", "test")
 
 @dataclass(frozen=True)
 class RunOptions:
-    """How the runs of an experiment are made; ``train`` False only looks for finished ones."""
+    """How the runs of an experiment are made; ``train`` False only looks for finished ones.
+
+    Rows and seeds that are ``recorded`` need no run.
+    """
 
     seeds: Sequence[int]
     overrides: Sequence[str] = ()
@@ -36,6 +40,7 @@ class RunOptions:
     jobs: int = 1
     reuse: Sequence[Path] = ()
     only: Sequence[str] = ()
+    recorded: Container[tuple[str, int]] = ()
 
 
 def run_rows(
@@ -74,7 +79,7 @@ def run_rows(
             )
         else:
             problems[title] = f"seed {seed}: {item.error or item.state}"
-    if not folders:
+    if not folders and planned:
         raise E2FashionError(f"{experiment.name}: no row is finished; {problems}")
     return {title: finished for title, finished in folders.items() if title not in problems}, problems
 
@@ -102,7 +107,38 @@ def _planned(
         rows, left_out = list(ablation.changes), dict(ablation.left_out)
     planned = {run.row for run in chosen}
     left_out |= {row: "left out by --only" for row in rows if row not in planned}
-    return [_in_pool(run, catalogue, pool) for run in chosen], left_out
+    missing = [run for run in chosen if (run.row, run.seed) not in options.recorded]
+    return [_in_pool(run, catalogue, pool) for run in missing], left_out
+
+
+def merged_records(
+    files: Sequence[Path], catalogue: Catalogue, splits: Sequence[str], only: Sequence[str]
+) -> list[ResultRecord]:
+    """Records of earlier calls on this catalogue and these splits, of the rows or runs (``soft/seed1``) in ``only``.
+
+    Pooled differences are left out: they need the runs.
+
+    Raises:
+        E2FashionError: a file that does not exist or holds no such record.
+    """
+    merged: list[ResultRecord] = []
+    for file in files:
+        records = [
+            record
+            for record in read_records(file)
+            if record.data_fingerprint == catalogue.fingerprint
+            and record.split in (*splits, "")
+            and record.task != RETRIEVAL_DIFFERENCE.task
+            and (not only or {record.model, f"{record.model}/seed{record.seed}"} & set(only))
+        ]
+        if not records:
+            raise E2FashionError(
+                f"--merge names {file}, which holds no record of the rows {', '.join(only) or 'of this experiment'} on "
+                f"{', '.join(splits)} of {catalogue.path} (fingerprint {catalogue.fingerprint[:12]}): name the records "
+                "of an earlier call on the same catalogue."
+            )
+        merged += records
+    return latest_records(merged)
 
 
 def system_config(prefix: str, system: str, overrides: Sequence[str]) -> RunConfig:

@@ -34,7 +34,7 @@ def side_evaluations(material: Material) -> tuple[list[ResultRecord], dict[str, 
         return groups_and_labels(encoder, data, context, divisions=not mixed)
 
     records = before_and_after(material, measure)
-    return records, side_tables(records)
+    return records, side_tables([*material.merged, *records])
 
 
 def before_and_after(

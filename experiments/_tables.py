@@ -61,7 +61,6 @@ def retrieval_view(
                     split=split,
                     protocol=protocol,
                     positives=positives,
-                    models=list(material.folders),
                     columns=columns,
                     published={row.system: row.columns() for row in published},
                     labels={row.system: _label(row, protocol) for row in published},
@@ -81,18 +80,29 @@ def retrieval_view(
 
 
 def difference_records(material: Material, split: str, protocol: str = FullGallery.name) -> list[ResultRecord]:
-    """Every row against the experiment's baseline, see :func:`compare_runs`; empty where there is no baseline."""
+    """Every row against the experiment's baseline in their common seeds, see :func:`compare_runs`.
+
+    Empty where there is no baseline, or none of its runs.
+    """
     baseline = material.experiment.baseline
     if baseline is None or baseline not in material.folders:
         return []
     fingerprint = next(iter(material.catalogues.values())).fingerprint
-    theirs = material.folders[baseline]
+    theirs = by_seed(material.folders[baseline])
     records = []
-    for title, ours in material.folders.items():
-        if [folder.path for folder in ours] != [folder.path for folder in theirs]:
+    for title, folders in material.folders.items():
+        ours = by_seed(folders)
+        seeds = [seed for seed in ours if seed in theirs and ours[seed].path != theirs[seed].path]
+        if seeds:
             context = RecordContext(run="", model=title, split=split, data_fingerprint=fingerprint)
-            records += compare_runs(ours, theirs, context, baseline, protocol=protocol)
+            pairs = [ours[seed] for seed in seeds], [theirs[seed] for seed in seeds]
+            records += compare_runs(*pairs, context, baseline, protocol=protocol)
     return records
+
+
+def by_seed(folders: Sequence[RunFolder]) -> dict[int, RunFolder]:
+    """The runs of a row by their seed."""
+    return {int(folder.read_record()["seed"]): folder for folder in folders}
 
 
 def write_tables(material: Material, tables: dict[str, Table], notes: Sequence[str] = ()) -> list[Path]:
@@ -159,11 +169,12 @@ def _with_facts(
 ) -> Table:
     """The table with ``facts`` and parameters behind the model."""
     counts = {record.model: record.value for record in material.records if record.metric == "parameters"}
+    runs = material.folders
     cells = {
         title: [
-            *(Cell(fact(folders[0])) for fact in facts.values()),
+            *(Cell(fact(runs[title][0]) if title in runs else MISSING_VALUE) for fact in facts.values()),
             *([Cell(f"{counts[title] / 1e6:.2f} M" if title in counts else MISSING_VALUE)] if parameters else []),
         ]
-        for title, folders in material.folders.items()
+        for title in dict.fromkeys(record.model for record in material.records)
     }
     return with_columns(table, [*facts, *(["parameters"] if parameters else [])], cells, position=1)

@@ -36,9 +36,7 @@ SPLIT, POSITIVES = "test", "text"
 def view(material: Material) -> list[Path]:
     """The recalls and the differences under the global and the regional score, and the lifts."""
     tables = {
-        f"_{name}": retrieval_table(
-            material.records, split=SPLIT, protocol=name, positives=POSITIVES, models=list(material.folders)
-        )
+        f"_{name}": retrieval_table(material.records, split=SPLIT, protocol=name, positives=POSITIVES)
         for name in COMPARED
     }
     differences = [record for name in COMPARED for record in difference_records(material, SPLIT, name)]

@@ -33,7 +33,7 @@ from e2fashion.tasks.composed.tables import composed_difference_table, composed_
 from e2fashion.types import E2FashionError, ResultRecord
 from experiments._command import main
 from experiments._experiment import FASHIONGEN, Experiment, Material
-from experiments._tables import source_notes, write_tables
+from experiments._tables import by_seed, source_notes, write_tables
 
 PUBLISHED_GALLERY = "fashion_iq_original"
 
@@ -41,11 +41,14 @@ PUBLISHED_GALLERY = "fashion_iq_original"
 def view(material: Material) -> list[Path]:
     """A table and its differences per task and gallery, and a figure of a few queries per task."""
     catalogue = next(iter(material.catalogues.values()))
-    records: list[ResultRecord] = []
+    records: list[ResultRecord] = [*material.merged]
     figures: list[Path] = []
     for config in tasks(material, catalogue):
-        for seed in range(max(len(folders) for folders in material.folders.values())):
-            folders = {title: listed[seed] for title, listed in material.folders.items()}
+        baseline = material.experiment.baseline
+        titles = sorted(material.folders, key=lambda title: title != baseline)
+        rows = {title: by_seed(material.folders[title]) for title in titles}
+        for seed in sorted({seed for runs in rows.values() for seed in runs}):
+            folders = {title: runs[seed] for title, runs in rows.items() if seed in runs}
             output = material.output / config.task / f"seed{seed}"
             of_seed = replace(
                 config,
@@ -54,7 +57,8 @@ def view(material: Material) -> list[Path]:
                 output=str(output),
             )
             results = compose(of_seed, progress=not material.smoke)
-            records += [*results.records, *results.differences]
+            records += results.records
+            records += results.differences if baseline in folders else []  # they are against the first row
             figures += sorted((output / "figures").glob("*.png"))
     tables: dict[str, Table] = {}
     for protocol in dict.fromkeys(record.protocol for record in records):

@@ -36,7 +36,7 @@ def view(material: Material) -> list[Path]:
     """The bars, and the table with intervals and with what was left out."""
     catalogue = next(iter(material.catalogues.values()))
     entities = [entity for entity in ENTITIES if entity in catalogue.tag_columns]
-    records: list[ResultRecord] = []
+    records: list[ResultRecord] = [*material.merged]
     for title, folders in material.folders.items():
         for folder in folders:
             config = ProbeConfig(model=str(folder.path), data=str(catalogue.path), entity=entities)

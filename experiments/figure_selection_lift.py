@@ -42,7 +42,7 @@ METHODS = {"CLIP-FT": EVERY_METHOD, "E2": EVERY_METHOD}
 def view(material: Material) -> list[Path]:
     """The table of lifts, the table of every metric, and the lifts of the last block as bars."""
     catalogue = next(iter(material.catalogues.values()))
-    records: list[ResultRecord] = []
+    records: list[ResultRecord] = [*material.merged]
     for title, folders in material.folders.items():
         for folder in folders:
             run = identity_of(folder.read_record())

@@ -64,7 +64,7 @@ def view(material: Material) -> list[Path]:
             f"{material.experiment.name} needs a set that no run was trained on: the same command with --view and with "
             f"one of {', '.join(f'--data {name}=<catalogue>' for name in UNSEEN)}.\n{sources}"
         )
-    records = forgetting_records(material, unseen)
+    records = [*material.merged, *forgetting_records(material, unseen)]
     return write_tables(replace(material, records=records), {"": forgetting_table(records)})
 
 

@@ -96,7 +96,7 @@ def view(material: Material) -> list[Path]:
     jobs = list(_jobs(material, catalogue, suffix))
     for job in jobs:
         train_decoder(job.config, progress=False)
-    records: list[ResultRecord] = []
+    records: list[ResultRecord] = [*material.merged]
     captions: dict[str, list[ProductCaption]] = {}
     for number, job in enumerate(jobs):
         results, measured = evaluate_captions(_evaluation(job, catalogue, material.smoke, number == 0), False)

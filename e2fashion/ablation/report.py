@@ -211,7 +211,8 @@ def compare_runs(
             rankings.append([item for item in load_rankings(file)[0] if positives in (None, item.positives)])
         return pool_rankings(rankings)
 
-    return compare_rankings(pooled(ours), pooled(baseline), context, protocol, against)
+    seeds = [folder.read_record().get("seed") for folder in ours]
+    return compare_rankings(pooled(ours), pooled(baseline), context, protocol, against, extra={"seeds": seeds})
 
 
 def _duration(seconds: float | None) -> str:

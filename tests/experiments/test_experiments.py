@@ -178,6 +178,31 @@ def test_an_ablation_takes_finished_runs_from_elsewhere(
     assert "Row `filip_ft` is not in the table: left out by --only" in text
 
 
+def test_seeds_of_several_calls_are_merged(smoke_catalogue: Path, smoke_output: Path, tmp_path: Path) -> None:
+    given = ["--smoke", "--data", f"synthfashion={smoke_catalogue}", "--output"]
+    pair = replace(TABLE, rows={"CLIP": "clip", "E2": "e2"}, baseline="CLIP")
+    files = run(pair, *given, str(smoke_output), "--seeds", "0,1")
+    together = {file.name: file.read_text() for file in files}
+    kept = tmp_path / "seed0.jsonl"
+    run(pair, *given, str(smoke_output), "--view", "--records", str(kept))
+    reuse = ["--reuse", str(smoke_output), "--merge", str(kept), "--view", "--seeds"]
+    merged = {file.name: file.read_text() for file in run(pair, *given, str(tmp_path / "b"), *reuse, "0,1")}
+    table, report = "table1_full_candidates.csv", "table1_full_candidates.md"
+    assert sorted(merged[table].splitlines()) == sorted(together[table].splitlines())
+    assert "the hits of seeds 1 pooled" in merged[report]
+    assert "the hits of seeds 0, 1 pooled" in together[report]
+    swapped = run(pair, *given, str(tmp_path / "c"), *reuse, "0,1", "--baseline", "E2")
+    assert "Difference to E2 in percentage points" in swapped[0].read_text()
+    alone = run(pair, *given, str(tmp_path / "d"), *reuse, "0", "--only", "E2")  # no run is looked for
+    assert {record.model for record in read_records(alone[-1])} == {"E2"}
+    with pytest.raises(E2FashionError, match=r"--baseline is 'FILIP-FT'; rows with runs here: CLIP, E2\."):
+        run(pair, *given, str(tmp_path / "e"), *reuse, "1", "--baseline", "FILIP-FT")
+    with pytest.raises(
+        E2FashionError, match=r"--merge names .*seed0.jsonl, which holds no record of the rows CLIP/seed1"
+    ):
+        run(pair, *given, str(tmp_path / "f"), *reuse, "1", "--only", "CLIP/seed1")
+
+
 def test_a_figure_keeps_no_records(smoke_catalogue: Path, smoke_output: Path, tmp_path: Path) -> None:
     given = ["--smoke", "--data", f"synthfashion={smoke_catalogue}", "--output", str(smoke_output)]
     with pytest.raises(E2FashionError, match="figure_brand_frequency keeps no records: leave out --records"):

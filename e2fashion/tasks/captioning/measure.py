@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -160,7 +160,10 @@ def evaluate_captions(config: CaptionEvaluateConfig, progress: bool = True) -> t
     run = identity_of_run(opened.run)
     for reading, captioner in captioners.items():
         if not isinstance(captioner, Captioner):
-            measure(captioner.caption(embeds), NEAREST_CAPTION, reading, encoder.name, none, shared)
+            # Of no run of ours, but of this seed's encoder.
+            measure(
+                captioner.caption(embeds), NEAREST_CAPTION, reading, encoder.name, replace(none, seed=run.seed), shared
+            )
             continue
         settings = shared | generation
         if reading == "project":

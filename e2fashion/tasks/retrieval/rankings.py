@@ -35,7 +35,7 @@ RETRIEVAL = declare(
     ),
     extensible=True,  # protocols of other packages have further settings, which identify
 )
-RETRIEVAL_DIFFERENCE = declare("retrieval_difference", identified_by=("against",), reports=("p_value",))
+RETRIEVAL_DIFFERENCE = declare("retrieval_difference", identified_by=("against",), reports=("p_value", "seeds"))
 
 
 @dataclass(frozen=True)

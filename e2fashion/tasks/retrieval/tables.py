@@ -84,9 +84,11 @@ def difference_table(
     """
     chosen = [record for record in records if record.positives == positives and compared_metric(record) in metrics]
     first = chosen[0]
+    pooled = {", ".join(map(str, record.extra["seeds"])) for record in chosen if "seeds" in record.extra}
+    seeds = f"seeds {pooled.pop()}" if len(pooled) == 1 else "all seeds"
     caption = (
         f"Difference to {first.extra['against']} in percentage points, protocol `{first.protocol}` on {first.split}, a "
-        f"hit is the same {positives}: paired bootstrap over products, the hits of all seeds pooled; p is two-sided "
+        f"hit is the same {positives}: paired bootstrap over products, the hits of {seeds} pooled; p is two-sided "
         "and knows nothing of other seeds."
     )
     return pivot(
