@@ -61,11 +61,7 @@ def check_kinds(kinds: Sequence[str], entities: Sequence[str], encoder: Encoder)
 
 
 def extract_features(
-    encoder: Encoder,
-    catalogue: Catalogue,
-    split: str,
-    config: Inference | None = None,
-    progress: bool = True,
+    encoder: Encoder, catalogue: Catalogue, split: str, config: Inference | None = None, progress: bool = True
 ) -> SplitFeatures:
     """Run the image encoder over the first view of every product of a split, on the encoder's device."""
     config = config or Inference()

@@ -267,10 +267,7 @@ def read_records(path: Path, latest: bool = True) -> list[ResultRecord]:
         if record is not None:
             records.append(record)
             continue
-        warnings.warn(
-            f"{path} line {number} is damaged and was skipped: evaluate again to replace it",
-            stacklevel=2,
-        )
+        warnings.warn(f"{path} line {number} is damaged and was skipped: evaluate again to replace it", stacklevel=2)
     return latest_records(records) if latest else records
 
 

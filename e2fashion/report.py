@@ -219,12 +219,7 @@ def retrieved_rows(
 
 
 def selection_rows(
-    encoder: Encoder,
-    catalogue: Catalogue,
-    split: str,
-    products: int,
-    reference: Encoder | None = None,
-    block: int = -1,
+    encoder: Encoder, catalogue: Catalogue, split: str, products: int, reference: Encoder | None = None, block: int = -1
 ) -> list[SelectionRow]:
     """Maps and selected patches of a fusion block, by default the last, for random products' first views (seed 0).
 

@@ -51,10 +51,7 @@ def view(material: Material) -> list[Path]:
             folders = {title: runs[seed] for title, runs in rows.items() if seed in runs}
             output = material.output / config.task / f"seed{seed}"
             of_seed = replace(
-                config,
-                model=[str(folder.path) for folder in folders.values()],
-                name=list(folders),
-                output=str(output),
+                config, model=[str(folder.path) for folder in folders.values()], name=list(folders), output=str(output)
             )
             results = compose(of_seed, progress=not material.smoke)
             records += results.records

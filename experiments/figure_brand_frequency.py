@@ -41,12 +41,7 @@ def view(material: Material) -> list[Path]:
     return [figure, table]
 
 
-EXPERIMENT = Experiment(
-    name="figure_brand_frequency",
-    title="Brand frequency",
-    recipes=CATALOGUES_ALONE,
-    view=view,
-)
+EXPERIMENT = Experiment(name="figure_brand_frequency", title="Brand frequency", recipes=CATALOGUES_ALONE, view=view)
 
 if __name__ == "__main__":
     sys.exit(main(EXPERIMENT))

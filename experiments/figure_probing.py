@@ -47,13 +47,7 @@ def view(material: Material) -> list[Path]:
     return [*files, draw_probes(records, material.output / f"{material.experiment.name}.png")]
 
 
-EXPERIMENT = Experiment(
-    name="figure_probing",
-    title="Linear probing",
-    rows=SYSTEMS,
-    baseline="CLIP-FT",
-    view=view,
-)
+EXPERIMENT = Experiment(name="figure_probing", title="Linear probing", rows=SYSTEMS, baseline="CLIP-FT", view=view)
 
 if __name__ == "__main__":
     sys.exit(main(EXPERIMENT))

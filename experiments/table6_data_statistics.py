@@ -37,11 +37,7 @@ def view(material: Material) -> list[Path]:
 
 
 EXPERIMENT = Experiment(
-    name="table6_data_statistics",
-    title="Data statistics",
-    table="table6",
-    recipes=CATALOGUES_ALONE,
-    view=view,
+    name="table6_data_statistics", title="Data statistics", table="table6", recipes=CATALOGUES_ALONE, view=view
 )
 
 if __name__ == "__main__":

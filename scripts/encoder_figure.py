@@ -162,16 +162,7 @@ def draw_heads(axes: Axes) -> None:
     for name, (color, y, text) in heads.items():
         whole = name == "image"
         arrow(axes, (12.52, y), (12.78, y), color)
-        box(
-            axes,
-            13.45,
-            y,
-            1.34,
-            0.82,
-            "CLIP's\nprojection" if whole else f"{name} head:\nmean, project",
-            "white",
-            8,
-        )
+        box(axes, 13.45, y, 1.34, 0.82, "CLIP's\nprojection" if whole else f"{name} head:\nmean, project", "white", 8)
         arrow(axes, (14.13, y), (14.38, y), color)
         box(axes, 14.86, y, 0.94, 0.82, "image\nfeature" if whole else "region\nfeature", color, 8.5)
         arrow(axes, (15.34, y), (15.74, y), color)

@@ -26,13 +26,7 @@ from e2fashion.models import E2Model
 from e2fashion.models.tokenizer import load_tokenizer
 from e2fashion.tasks.captioning.config import CaptionModelConfig
 from e2fashion.tasks.captioning.decoder import CaptionDecoder, build_language_model, build_prefix
-from e2fashion.tasks.captioning.storage import (
-    DecoderFacts,
-    PrefixFacts,
-    StoredDecoder,
-    load_decoder,
-    save_decoder,
-)
+from e2fashion.tasks.captioning.storage import DecoderFacts, PrefixFacts, StoredDecoder, load_decoder, save_decoder
 from e2fashion.tasks.captioning.tokens import CaptionTokens
 from e2fashion.tasks.classification.tag_predictor import TagPredictor, TagValues, load_tag_predictor, save_tag_predictor
 from e2fashion.training.resume import NEEDED, damage_of

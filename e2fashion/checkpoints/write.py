@@ -14,15 +14,7 @@ from e2fashion.checkpoints.config import ConvertConfig
 from e2fashion.checkpoints.files import read_state_file, write_state_file
 from e2fashion.checkpoints.official_e2 import UNUSED, e2_to_official, official_e2_to_e2
 from e2fashion.checkpoints.open_clip import ACTIVATIONS, CONFIG_FILE, WEIGHTS_FILE, open_clip_config
-from e2fashion.checkpoints.openai import (
-    HEAD_WIDTH,
-    LAYOUT_NAMES,
-    Facts,
-    clip_from_openai,
-    filled,
-    shape_of,
-    to_openai,
-)
+from e2fashion.checkpoints.openai import HEAD_WIDTH, LAYOUT_NAMES, Facts, clip_from_openai, filled, shape_of, to_openai
 from e2fashion.data.transforms import CLIP_MEAN, CLIP_STD
 from e2fashion.encoder import Encoder
 from e2fashion.export.write import sample_images
@@ -31,11 +23,7 @@ from e2fashion.models.modeling_e2 import E2Model
 from e2fashion.models.tokenizer import ARGMAX_END, text_special_ids
 from e2fashion.types import E2FashionError
 
-FILES = {
-    "openai": "openai_clip.safetensors",
-    "open_clip": WEIGHTS_FILE,
-    "e2_official": "official_e2.safetensors",
-}
+FILES = {"openai": "openai_clip.safetensors", "open_clip": WEIGHTS_FILE, "e2_official": "official_e2.safetensors"}
 TOKENIZER_FOLDER = "tokenizer"
 _EPSILON = 1e-5
 #: A sentence and its ids in the vocabulary of OpenAI's CLIP, by which that vocabulary is known.

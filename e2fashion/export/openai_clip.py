@@ -162,10 +162,7 @@ def available_models() -> list[str]:
 
 
 def load(
-    name: str | Path,
-    device: torch.device | str = "cpu",
-    jit: bool = False,
-    download_root: str | Path | None = None,
+    name: str | Path, device: torch.device | str = "cpu", jit: bool = False, download_root: str | Path | None = None
 ) -> tuple[OpenAIStyleModel, Preprocess]:
     """A model in evaluation mode and its ``preprocess``, as ``clip.load`` gives them.
 

@@ -56,14 +56,7 @@ def ranks(
         return torch.cat([_best_rows(part.float() @ transposed, item_of, items) for part in query[rows].split(at_once)])
 
     with full_precision(query):
-        return ranks_by(
-            scores,
-            (len(query), items),
-            query_ids,
-            gallery_ids,
-            query.device,
-            chunk,
-        )
+        return ranks_by(scores, (len(query), items), query_ids, gallery_ids, query.device, chunk)
 
 
 def ranks_by(
@@ -276,10 +269,7 @@ class TokenComparison(Comparison):
                 for columns, words in _blocks(text.lengths):
                     forth, back = token_similarities(some, text.distinct[columns, :words].float())
                     i2t[rows, columns], t2i[columns, rows] = forth, back
-        return {
-            "i2t": i2t[image.index][:, text.index],
-            "t2i": t2i[text.index][:, image.index],
-        }
+        return {"i2t": i2t[image.index][:, text.index], "t2i": t2i[text.index][:, image.index]}
 
     def ranks(
         self,

@@ -160,10 +160,7 @@ class CrossModalRecall(Metric):
         for name, estimate in summarize(ranks, unit, self.top_k, self.resamples, self.seed).items():
             result[name] = torch.tensor(estimate.value)
             if estimate.low is not None and estimate.high is not None:
-                result |= {
-                    f"{name}/low": torch.tensor(estimate.low),
-                    f"{name}/high": torch.tensor(estimate.high),
-                }
+                result |= {f"{name}/low": torch.tensor(estimate.low), f"{name}/high": torch.tensor(estimate.high)}
         return result
 
 

@@ -235,10 +235,7 @@ class E2Config(CLIPConfig):
     """
 
     model_type = "e2"
-    sub_configs_defaults: ClassVar[dict[str, Any]] = {
-        "vision_config": E2VisionConfig,
-        "text_config": CLIPTextConfig,
-    }
+    sub_configs_defaults: ClassVar[dict[str, Any]] = {"vision_config": E2VisionConfig, "text_config": CLIPTextConfig}
 
     # Given as configurations or plain values, always configurations once created: typed for their readers.
     text_config: Any = None

@@ -97,11 +97,7 @@ class EiClipModel(E2Model):
         return {"tag_features": of_products(distinct, tag_index[:, regions:], present), "tag_present": present}
 
     def get_tag_features(
-        self,
-        tag_input_ids: Tensor,
-        tag_attention_mask: Tensor | None,
-        tag_index: Tensor,
-        tag_present: Tensor,
+        self, tag_input_ids: Tensor, tag_attention_mask: Tensor | None, tag_index: Tensor, tag_present: Tensor
     ) -> Tensor:
         """Features (B, T, C) of the text entities' tags alone, not normalized, zero where ``tag_present`` is false."""
         return of_products(self.distinct_tags(tag_input_ids, tag_attention_mask), tag_index, tag_present)

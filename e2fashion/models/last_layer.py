@@ -92,10 +92,7 @@ def trim_padding(
 
 
 def encode_text_end(
-    model: CLIPTextModel,
-    input_ids: Tensor,
-    attention_mask: Tensor | None = None,
-    position_ids: Tensor | None = None,
+    model: CLIPTextModel, input_ids: Tensor, attention_mask: Tensor | None = None, position_ids: Tensor | None = None
 ) -> BaseModelOutputWithPooling:
     """CLIP's text encoder with the last layer computed only for the end token.
 

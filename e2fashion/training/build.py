@@ -24,21 +24,11 @@ from e2fashion.losses.contrastive import ContrastiveLoss, ImageTags
 from e2fashion.losses.filip import TokenContrast
 from e2fashion.losses.terms import LossTerm, WeightedTerm
 from e2fashion.model_folder import transform_of
-from e2fashion.models.configuration_e2 import (
-    REGIONAL_FIELDS,
-    SIGMOID_LOGIT_BIAS,
-    SIGMOID_LOGIT_SCALE,
-    E2Config,
-)
+from e2fashion.models.configuration_e2 import REGIONAL_FIELDS, SIGMOID_LOGIT_BIAS, SIGMOID_LOGIT_SCALE, E2Config
 from e2fashion.models.from_clip import stretch_text_positions
 from e2fashion.models.loading import checked_source, read_config
 from e2fashion.models.modeling_e2 import E2Model
-from e2fashion.models.tokenizer import (
-    check_token_ids,
-    load_tokenizer,
-    text_special_ids,
-    train_tokenizer,
-)
+from e2fashion.models.tokenizer import check_token_ids, load_tokenizer, text_special_ids, train_tokenizer
 from e2fashion.training.config import LossConfig, ModelConfig, RunConfig
 from e2fashion.training.lora import add_lora
 from e2fashion.types import E2FashionError, Entity

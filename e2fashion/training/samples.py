@@ -146,11 +146,7 @@ def selections_of(
 
 
 def _rows_of(
-    encoder: Encoder,
-    subjects: Subjects,
-    maps: np.ndarray,
-    picks: np.ndarray,
-    heatmaps: Sequence[Heatmap | None] | None,
+    encoder: Encoder, subjects: Subjects, maps: np.ndarray, picks: np.ndarray, heatmaps: Sequence[Heatmap | None] | None
 ) -> list[SelectionRow]:
     """The rows of one block: ``maps`` (N, S, P), ``picks`` (N, S, k)."""
     slices = token_slices(encoder.entities)

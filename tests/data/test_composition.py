@@ -10,15 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from e2fashion.data.composition import (
-    FILLERS,
-    PARTS,
-    Composition,
-    Part,
-    Share,
-    dominant_fibre,
-    parse_composition,
-)
+from e2fashion.data.composition import FILLERS, PARTS, Composition, Part, Share, dominant_fibre, parse_composition
 from e2fashion.data.fibres import find_material, mended
 from e2fashion.data.synthfashion.fabrics import FABRICS
 

@@ -5,13 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from e2fashion.metrics.bootstrap import (
-    bootstrap,
-    interval,
-    paired_bootstrap,
-    resample_weights,
-    weighted_means,
-)
+from e2fashion.metrics.bootstrap import bootstrap, interval, paired_bootstrap, resample_weights, weighted_means
 
 
 def test_every_resample_draws_as_many_as_there_are() -> None:

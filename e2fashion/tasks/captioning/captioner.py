@@ -18,13 +18,7 @@ from e2fashion.encoder import Encoder, EncoderIdentity, require_single_vectors
 from e2fashion.hub import StoredSource
 from e2fashion.measuring import load_named_encoder
 from e2fashion.run_folder import RunFolder
-from e2fashion.tasks.captioning.config import (
-    CaptionRunConfig,
-    CaptionTrainConfig,
-    Decoding,
-    Reading,
-    TrainedDecoder,
-)
+from e2fashion.tasks.captioning.config import CaptionRunConfig, CaptionTrainConfig, Decoding, Reading, TrainedDecoder
 from e2fashion.tasks.captioning.decoder import CaptionDecoder, generate
 from e2fashion.tasks.captioning.memory import (
     SupportMemory,

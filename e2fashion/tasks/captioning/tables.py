@@ -120,10 +120,7 @@ class SheetRow:
 
 
 def sheet_rows(
-    catalogue: Catalogue,
-    split: str,
-    captions: Mapping[str, Sequence[ProductCaption]],
-    products: int = PRODUCTS,
+    catalogue: Catalogue, split: str, captions: Mapping[str, Sequence[ProductCaption]], products: int = PRODUCTS
 ) -> list[SheetRow]:
     """Random products (seed 0) with the captions that each title has for them.
 

@@ -19,11 +19,7 @@ from pytorch_lightning.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
 
-from e2fashion.arithmetic import (
-    build_device,
-    resolve_precision,
-    set_threads,
-)
+from e2fashion.arithmetic import build_device, resolve_precision, set_threads
 from e2fashion.data.catalogue import Catalogue
 from e2fashion.data.text import TextTemplate
 from e2fashion.disk import checked_name

@@ -17,15 +17,7 @@ from e2fashion.metrics.ranking import ranks
 from e2fashion.records import RecordContext, declare
 from e2fashion.tasks.captioning.captioner import AnyCaptioner
 from e2fashion.tasks.composed.config import ComposeConfig, Mode
-from e2fashion.tasks.composed.modes import (
-    CAPTION_MODES,
-    TITLES,
-    ComposedQueries,
-    Composition,
-    Rewriter,
-    blend,
-    compose,
-)
+from e2fashion.tasks.composed.modes import CAPTION_MODES, TITLES, ComposedQueries, Composition, Rewriter, blend, compose
 from e2fashion.tasks.composed.sources import EmbeddedImages, QuerySet, QuerySource
 from e2fashion.tasks.retrieval.rankings import Ranking, rankings_file, save_rankings
 from e2fashion.types import E2FashionError, ResultRecord

@@ -201,10 +201,7 @@ class Trace:
 
 
 def rewrite_slots(
-    caption: str,
-    instruction: str,
-    tags: Mapping[str, str | None] | None = None,
-    protected: Sequence[str] = (),
+    caption: str, instruction: str, tags: Mapping[str, str | None] | None = None, protected: Sequence[str] = ()
 ) -> tuple[str, Trace]:
     """The caption changed by the instruction, and the trace; the instruction alone if nothing of it was parsed.
 

@@ -200,10 +200,7 @@ def bands(grid: int, length: int) -> Tensor:
 
 @torch.inference_mode()
 def stripe_occlusion(
-    embed: Callable[[Tensor], Tensor],
-    pixel_values: Tensor,
-    text_embeds: Tensor,
-    settings: Bands | None = None,
+    embed: Callable[[Tensor], Tensor], pixel_values: Tensor, text_embeds: Tensor, settings: Bands | None = None
 ) -> Tensor:
     """Heat (B, E, H, W) in [0, 1] of E texts per image, by keeping one horizontal or vertical band at a time.
 

@@ -37,13 +37,7 @@ from e2fashion.metrics.localization import (
 from e2fashion.options import Inference
 from e2fashion.records import ENCODING, RecordContext, RunIdentity, declare, settings_of
 from e2fashion.tables import MISSING_VALUE, Column, Fact, Table, pivot
-from e2fashion.tasks.localization.attribution import (
-    SCORERS,
-    Attribution,
-    check_methods,
-    heat_of_patches,
-    selects,
-)
+from e2fashion.tasks.localization.attribution import SCORERS, Attribution, check_methods, heat_of_patches, selects
 from e2fashion.tasks.localization.config import Bands
 from e2fashion.terminal import progress_bar
 from e2fashion.types import Box, Entity, ResultRecord

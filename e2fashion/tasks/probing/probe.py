@@ -337,12 +337,7 @@ def _warn_at_edge(fitted: ChosenFit, task: Task, config: ProbeConfig) -> None:
 
 
 def _records(
-    rows: Sequence[_Row],
-    task: Task,
-    kind: str,
-    context: RecordContext,
-    config: ProbeConfig,
-    how: Mapping[str, Any],
+    rows: Sequence[_Row], task: Task, kind: str, context: RecordContext, config: ProbeConfig, how: Mapping[str, Any]
 ) -> list[ResultRecord]:
     labelled, train = task.splits[config.split], task.splits[TRAIN]
     shared = {

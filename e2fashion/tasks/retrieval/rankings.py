@@ -269,10 +269,7 @@ def length_groups(texts: Sequence[str], bounds: Sequence[int] = (0, 5, 7, 9)) ->
 
 
 def recall_by_group(
-    rankings: Sequence[Ranking],
-    groups: Mapping[str, Sequence[str]],
-    context: RecordContext,
-    protocol: str,
+    rankings: Sequence[Ranking], groups: Mapping[str, Sequence[str]], context: RecordContext, protocol: str
 ) -> list[ResultRecord]:
     """R@1 of the queries of each group, with its 95 % bootstrap interval over products.
 

@@ -138,11 +138,7 @@ def build_index(
 
 
 def sync_index(
-    path: str | Path,
-    encoder: Encoder,
-    source: ProductSource,
-    config: EmbedConfig | None = None,
-    progress: bool = True,
+    path: str | Path, encoder: Encoder, source: ProductSource, config: EmbedConfig | None = None, progress: bool = True
 ) -> ProductIndex:
     """Make an index equal to ``source``: embed new and other images, update texts and tags, remove the rest.
 

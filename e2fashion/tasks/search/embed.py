@@ -51,12 +51,7 @@ ROWS_AT_ONCE = 2000
 
 
 def write_products(
-    folder: Path,
-    encoder: Encoder,
-    products: Products,
-    config: EmbedConfig,
-    progress: bool,
-    may_replace: bool = True,
+    folder: Path, encoder: Encoder, products: Products, config: EmbedConfig, progress: bool, may_replace: bool = True
 ) -> None:
     """Embed and write what an index lacks of a source, and note what is skipped."""
     facts = _with_new_tags(folder, products)

@@ -182,10 +182,7 @@ def _records(
     ]
 
 
-COLUMNS = {
-    BY_TEXT: ("hits@1", "hits@5", "hits@10", "MRR"),
-    BY_TAG: ("P@1", "P@5", "P@10", "hits@1", "hits@10", "MRR"),
-}
+COLUMNS = {BY_TEXT: ("hits@1", "hits@5", "hits@10", "MRR"), BY_TAG: ("P@1", "P@5", "P@10", "hits@1", "hits@10", "MRR")}
 WEIGHT, TEXT_WEIGHT = "region_score_weight", "text_weight"
 VIEWS = {"best": "the view that fits best", "mean": "the mean of its views"}
 

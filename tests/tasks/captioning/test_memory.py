@@ -12,14 +12,7 @@ from torch import Tensor
 from e2fashion.encoder import EncoderIdentity
 from e2fashion.tasks.captioning.captioner import NearestCaption
 from e2fashion.tasks.captioning.measure import most_frequent_caption
-from e2fashion.tasks.captioning.memory import (
-    MemoryEntry,
-    distinct_entries,
-    load_memory,
-    nearest,
-    open_memory,
-    project,
-)
+from e2fashion.tasks.captioning.memory import MemoryEntry, distinct_entries, load_memory, nearest, open_memory, project
 from e2fashion.types import E2FashionError
 
 ENCODER = EncoderIdentity("tiny", "a" * 64, 4)

@@ -5,14 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from e2fashion.tasks.composed.modes import orders_of
-from e2fashion.tasks.composed.rules import (
-    COMPARATIVES,
-    SCALES,
-    SLOTS,
-    find_values,
-    parse_instruction,
-    rewrite_slots,
-)
+from e2fashion.tasks.composed.rules import COMPARATIVES, SCALES, SLOTS, find_values, parse_instruction, rewrite_slots
 
 
 @pytest.mark.parametrize(

@@ -9,13 +9,7 @@ from PIL import Image
 
 from e2fashion.plots import Point
 from e2fashion.tasks.probing import tables as probing_tables
-from e2fashion.tasks.probing.tables import (
-    add_probe_figures,
-    draw_few_shots,
-    draw_probes,
-    probe_tables,
-    probes_by_data,
-)
+from e2fashion.tasks.probing.tables import add_probe_figures, draw_few_shots, draw_probes, probe_tables, probes_by_data
 from e2fashion.types import E2FashionError, ResultRecord
 
 
