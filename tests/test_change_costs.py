@@ -118,8 +118,8 @@ def test_a_loss_term_costs_two_files(tree: Tree) -> None:
     tree.replace(
         "e2fashion/training/build.py",
         (
-            "from e2fashion.losses.terms import",
-            "from e2fashion.losses.uniformity import Uniformity\nfrom e2fashion.losses.terms import",
+            "from e2fashion.losses.filip import",
+            "from e2fashion.losses.uniformity import Uniformity\nfrom e2fashion.losses.filip import",
         ),
         ('{"image_tags": ImageTags}', '{"image_tags": ImageTags, "uniformity": Uniformity}'),
     )

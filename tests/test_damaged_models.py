@@ -21,7 +21,7 @@ from e2fashion.checkpoints.read import import_checkpoint
 from e2fashion.checkpoints.write import export_checkpoint
 from e2fashion.data.catalogue import Catalogue
 from e2fashion.encoder import Encoder, EncoderIdentity, load_encoder
-from e2fashion.export.sentence_transformers import export_sentence_transformers
+from e2fashion.export.write import export_sentence_transformers
 from e2fashion.models import E2Model
 from e2fashion.models.tokenizer import load_tokenizer
 from e2fashion.tasks.captioning.config import CaptionModelConfig
@@ -29,7 +29,7 @@ from e2fashion.tasks.captioning.decoder import CaptionDecoder, build_language_mo
 from e2fashion.tasks.captioning.storage import DecoderFacts, PrefixFacts, StoredDecoder, load_decoder, save_decoder
 from e2fashion.tasks.captioning.tokens import CaptionTokens
 from e2fashion.tasks.classification.tag_predictor import TagPredictor, TagValues, load_tag_predictor, save_tag_predictor
-from e2fashion.training.resume import NEEDED, damage_of
+from e2fashion.training.fit import NEEDED, damage_of
 from e2fashion.types import E2FashionError
 
 #: Copies of each file; more find nothing else here, and take longer.

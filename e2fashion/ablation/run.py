@@ -27,8 +27,8 @@ from e2fashion.training import build
 from e2fashion.training.callbacks import RunInterruptedError
 from e2fashion.training.checks import check_run
 from e2fashion.training.config import RunConfig
+from e2fashion.training.fit import is_first_process, recorded_run
 from e2fashion.training.identity import differences, run_identity
-from e2fashion.training.resume import is_first_process, recorded_run
 from e2fashion.training.stages import train_stages
 from e2fashion.types import ResultRecord
 

@@ -26,7 +26,7 @@ def train(config: RunConfig, arguments: Arguments) -> str:
     from e2fashion.ablation.run import train as train_run
     from e2fashion.records import read_records
     from e2fashion.report import write_tables
-    from e2fashion.training.resume import is_first_process
+    from e2fashion.training.fit import is_first_process
 
     folder = train_run(config, arguments.progress)
     if not is_first_process():

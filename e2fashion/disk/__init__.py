@@ -34,5 +34,15 @@ from e2fashion.disk.listing import (
     write_checksums,
 )
 from e2fashion.disk.locks import FolderLockedError, lock_holder, locked, turn_at
-from e2fashion.disk.names import checked_name, file_name, real_path
-from e2fashion.disk.trouble import DamagedError, check_regular, check_tree, disk_trouble, naming, reading, reason_of
+from e2fashion.disk.trouble import (
+    DamagedError,
+    check_regular,
+    check_tree,
+    checked_name,
+    disk_trouble,
+    file_name,
+    naming,
+    reading,
+    real_path,
+    reason_of,
+)

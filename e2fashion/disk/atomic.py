@@ -21,8 +21,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from e2fashion.disk.locks import FolderLockedError, lock_file, locked
-from e2fashion.disk.names import real_path
-from e2fashion.disk.trouble import naming
+from e2fashion.disk.trouble import naming, real_path
 from e2fashion.types import E2FashionError
 
 #: Suffixes of a sibling that is being written, and of a folder that is being replaced.

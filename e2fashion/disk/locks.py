@@ -15,8 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from e2fashion.disk.names import real_path
-from e2fashion.disk.trouble import naming
+from e2fashion.disk.trouble import naming, real_path
 from e2fashion.types import E2FashionError
 
 logger = logging.getLogger(__name__)

@@ -1,7 +1,8 @@
-"""Write an encoder in a format of other software, or find the same export; push a model folder to the hub."""
+"""Write an encoder for other software (ONNX, ``sentence-transformers``), or find the same export; push it to the hub."""
 
 from __future__ import annotations
 
+import importlib.util
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,16 +12,24 @@ import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
+from transformers import CLIPProcessor
 
+from e2fashion.disk import write_checksums
 from e2fashion.disk.outputs import write_output
-from e2fashion.encoder import Encoder
+from e2fashion.encoder import Encoder, require_single_vectors
 from e2fashion.export.config import ExportConfig
 from e2fashion.measuring import load_named_encoder
+from e2fashion.models.registration import E2OpenedImageProcessorPil
 from e2fashion.types import E2FashionError
 
 FACTS_FILE = "export.json"
 SAMPLE_TEXTS = ("a navy wool coat", "dress", "a long text " * 40)
 """One that fits, a short one, and one that is cut."""
+#: How sentence-transformers calls a CLIP of Transformers.
+MODALITIES = {
+    "text": {"method": "get_text_features", "method_output_name": "pooler_output"},
+    "image": {"method": "get_image_features", "method_output_name": "pooler_output"},
+}
 
 
 def export(config: ExportConfig) -> dict[str, Any]:
@@ -41,8 +50,6 @@ def export(config: ExportConfig) -> dict[str, Any]:
 
             difference = export_onnx(encoder, folder, config.opset, config.tolerance)
         else:
-            from e2fashion.export.sentence_transformers import export_sentence_transformers
-
             difference = export_sentence_transformers(encoder, folder, config.tolerance)
         return wanted | _facts(encoder, difference)
 
@@ -93,6 +100,45 @@ def check_agreement(
             )
         largest = max(largest, difference)
     return largest
+
+
+def export_sentence_transformers(encoder: Encoder, folder: Path, tolerance: float = ExportConfig.tolerance) -> float:
+    """Write the folder, read it again, and return the largest difference of its embeddings to the encoder's.
+
+    The folder holds the model in the layout of Transformers, the pieces that sentence-transformers adds, and L2
+    normalization. It is read after ``import e2fashion``, also that of a plain CLIP: its image processor is ours, which
+    refuses strings, because the library takes a text that is the name of an image for that image, or downloads it.
+
+    Raises:
+        E2FashionError: the library is missing, the encoder compares tokens, or the embeddings differ.
+    """
+    if importlib.util.find_spec("sentence_transformers") is None:
+        raise E2FashionError("sentence-transformers is not installed: pip install 'e2fashion[sentence_transformers]'.")
+    from sentence_transformers import SentenceTransformer
+    from sentence_transformers.base.modules import Normalize, Transformer
+
+    require_single_vectors(encoder, "sentence-transformers")
+    with tempfile.TemporaryDirectory(prefix="export-") as temporary:
+        encoder.save_pretrained(Path(temporary))
+        images = E2OpenedImageProcessorPil.from_pretrained(temporary, trust_remote_code=False, local_files_only=True)
+        CLIPProcessor(image_processor=images, tokenizer=encoder.tokenizer).save_pretrained(temporary)
+        tower: Any = Transformer(
+            temporary,
+            modality_config=MODALITIES,
+            module_output_name="sentence_embedding",
+            max_seq_length=encoder.context_length,
+        )
+        SentenceTransformer(modules=[tower, Normalize()], device="cpu").save(str(folder))
+    read = SentenceTransformer(str(folder), device="cpu", trust_remote_code=False, local_files_only=True)
+    samples: list[Any] = list(sample_images(encoder))
+    computed = {
+        "images": read.encode(samples, convert_to_tensor=True, show_progress_bar=False),
+        "texts": read.encode(list(SAMPLE_TEXTS), convert_to_tensor=True, show_progress_bar=False),
+    }
+    expected = {"images": encoder.embed_images(samples), "texts": encoder.embed_texts(SAMPLE_TEXTS)}
+    difference = check_agreement(computed, expected, tolerance, "sentence-transformers")
+    write_checksums(folder)
+    return difference
 
 
 def push(encoder: Encoder, repository: str, private: bool = True) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, Protocol
 
 import torch
 from einops import rearrange, repeat
@@ -13,7 +13,6 @@ from torch import Tensor, nn
 
 from e2fashion.losses.functional import MINIMUM_PRESENT, count_present, info_nce, sigmoid_share
 from e2fashion.losses.gather import gather_rows, is_distributed, row_counts, sum_over_ranks, this_rank
-from e2fashion.losses.terms import WeightedTerm
 from e2fashion.types import Batch, E2FashionError, LossOutput
 
 RegionTargets = Literal["diagonal", "same_value"]
@@ -21,6 +20,33 @@ RegionTargets = Literal["diagonal", "same_value"]
 GlobalTerm = Callable[..., Tensor]
 """Maps image and text embeddings, in the shapes that a model compares, the logit scale () and, for a sigmoid loss, the
 bias () to a loss ()."""
+
+
+class LossTerm(Protocol):
+    """A dataclass whose fields are the options of the term that it computes when called.
+
+    ``reads_regions``: whether the term reads ``region_embeds`` of the model's output, which is None for other terms.
+    Parameters that no term depends on are frozen.
+    """
+
+    reads_regions: ClassVar[bool]
+
+    def __call__(self, output: Any, batch: Batch) -> Tensor:
+        """The unweighted term () of a batch, with gradient.
+
+        ``output`` is the model's (:class:`e2fashion.models.modeling_e2.E2Output`): ``image_embeds`` and ``text_embeds``
+        (B, C), ``region_embeds`` and ``tag_embeds`` (B, E, C), all L2-normalized, and ``logit_scale`` (). With several
+        processes, ``output`` and ``batch`` have the products of this process.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class WeightedTerm:
+    """A term and its weight in the sum."""
+
+    term: LossTerm
+    weight: float = 1.0
 
 
 class ContrastiveLoss(nn.Module):

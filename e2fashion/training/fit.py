@@ -1,27 +1,47 @@
-"""One stage of training as one Lightning fit that can be interrupted and resumed."""
+"""One stage of training as one Lightning fit, with its record and checkpoints, that can be interrupted and resumed."""
 
 from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Iterator, Sequence
+import zipfile
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import pytorch_lightning as pl
+import torch
 import torch.distributed as dist
 from pytorch_lightning.callbacks import LearningRateMonitor
 from pytorch_lightning.loggers import Logger
+from pytorch_lightning.utilities import rank_zero_only
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
-from e2fashion.arithmetic import Precision, build_device, resolve_precision
+from e2fashion.arithmetic import (
+    Choice,
+    Precision,
+    build_device,
+    log_arithmetic,
+    resolve_precision,
+    with_recorded_reasons,
+)
+from e2fashion.config import save_config
+from e2fashion.disk import DamagedError, check_checksums, reason_of, remove_folder
 from e2fashion.losses.gather import is_distributed
 from e2fashion.options import FitConfig
+from e2fashion.run_folder import RunFolder
 from e2fashion.terminal import draws_bars
-from e2fashion.training.callbacks import BestModel, ResumeCheckpoint, StageBar, Throughput
-from e2fashion.training.resume import damage_of, last_checkpoint
+from e2fashion.training.callbacks import (
+    BEST_MODEL,
+    BestModel,
+    ResumeCheckpoint,
+    RunInterruptedError,
+    StageBar,
+    Throughput,
+)
+from e2fashion.training.loggers import LogSettings, ids_of, open_loggers, quiet_loggers, resumed_step
 from e2fashion.training.sharding import ShardedStrategy
 from e2fashion.types import E2FashionError
 
@@ -34,6 +54,8 @@ LIGHTNING_PRECISION: dict[Precision, Literal["32-true", "bf16-mixed", "16-mixed"
 }
 
 LOG_EVERY_STEPS = 10
+#: Keys of a Lightning checkpoint that resuming needs.
+NEEDED = ("state_dict", "optimizer_states", "lr_schedulers", "loops", "callbacks", "epoch", "global_step")
 
 
 @dataclass(frozen=True)
@@ -138,3 +160,134 @@ def _trainer(machine: Machine, **options: Any) -> pl.Trainer:
         )
     except (MisconfigurationException, RuntimeError, TypeError, ValueError) as error:
         raise E2FashionError(f"{machine} cannot be used here: {error}") from error
+
+
+def is_first_process() -> bool:
+    """Whether this process is the one of a run that writes."""
+    return cast(Any, rank_zero_only).rank == 0
+
+
+@contextmanager
+def recorded_run(folder: RunFolder, config: Any, arithmetic: Mapping[str, Choice], verb: str) -> Iterator[None]:
+    """Record an opened run and log to its file during the block.
+
+    The files that the record of a finished run lists are checked first, see :meth:`RunFolder.check_finished`.
+    ``verb`` is the command that resumes the run.
+
+    Raises:
+        E2FashionError: a damaged file of the model; errors of the block are added to the log.
+    """
+    save_config(config, folder.config)
+    arithmetic = with_recorded_reasons(arithmetic, folder.read_record().get("arithmetic", {}))
+    folder.update_record(arithmetic={name: str(choice) for name, choice in arithmetic.items()})
+    with folder.log_to_file() as append_error:
+        try:
+            folder.check_finished()
+            log_arithmetic(arithmetic)
+            yield
+        except E2FashionError as error:
+            if isinstance(error, RunInterruptedError):
+                error = RunInterruptedError(f"interrupted. Resume with: e2fashion {verb} {folder.path}", error.number)
+            append_error(error)
+            raise error
+
+
+@contextmanager
+def recorded_loggers(settings: LogSettings, folder: RunFolder, stage: str) -> Iterator[list[Logger]]:
+    """The loggers of one stage; their ids are kept in the record for resuming."""
+    logs = folder.path / "logs"
+    if not is_first_process():
+        yield quiet_loggers(logs, stage)
+        return
+    known = folder.read_record().get("loggers", {})
+    step = resumed_step(last_checkpoint(folder.path, stage))
+    with open_loggers(settings, logs, stage, known.get(stage), step) as loggers:
+        if ids := ids_of(loggers):
+            folder.update_record(loggers=known | {stage: ids})
+        yield loggers
+
+
+def restart_if_damaged(folder: RunFolder, stage: str, best: Path) -> None:
+    """Move a damaged checkpoint or best model aside, with a note in log and record; the stage then restarts.
+
+    This costs time but changes no result, since the steps are repeated exactly.
+    """
+    if not is_first_process() or (damaged := set_aside_damaged(folder.path, stage, best)) is None:
+        return
+    path, damage = damaged
+    logger.warning("%s is damaged (%s): stage %s begins again from its start", path, damage, stage)
+    known = folder.read_record().get("damaged_checkpoints", [])
+    folder.update_record(
+        damaged_checkpoints=[*known, {"stage": stage, "damage": damage, "went_on_from": "the stage's start"}]
+    )
+
+
+def last_checkpoint(run_folder: Path, stage: str) -> Path:
+    """The checkpoint file that a stage resumes from."""
+    return run_folder / "checkpoints" / stage / "last.ckpt"
+
+
+def damage_of(checkpoint: Path) -> str | None:
+    """Why a checkpoint cannot be resumed from; None if it is intact.
+
+    Every byte is compared with the checksums in the file, which PyTorch writes but does not verify: a flipped bit in a
+    weight would go unnoticed.
+    """
+    try:
+        with zipfile.ZipFile(checkpoint) as archive:
+            if (part := archive.testzip()) is not None:
+                return f"the checksum of its part '{part}' does not match"
+        content = torch.load(checkpoint, map_location="cpu", weights_only=True, mmap=True)
+    except Exception as error:  # zipfile, pickle and PyTorch raise many types
+        return reason_of(error)
+    if not isinstance(content, dict):
+        return f"it is a {type(content).__name__}"
+    missing = [key for key in NEEDED if key not in content]
+    return f"it lacks {', '.join(missing)}" if missing else None
+
+
+def damage_of_best(model: Path, checkpoint: Path) -> str | None:
+    """Why the best model so far cannot be kept; None if it is intact or none has been saved yet.
+
+    Models of earlier versions have no checksums and pass.
+    """
+    if not model.is_dir():
+        callbacks = torch.load(checkpoint, map_location="cpu", weights_only=True, mmap=True)["callbacks"]
+        made = callbacks.get(BEST_MODEL, {}).get("best_epoch", -1) >= 0
+        return "it is missing" if made else None
+    try:
+        check_checksums(model, "", again=True)
+    except DamagedError as damage:
+        return str(damage).strip()
+    return None
+
+
+def set_aside_damaged(run_folder: Path, stage: str, best: Path) -> tuple[Path, str] | None:
+    """Restart a stage whose checkpoint or best model is damaged; returns the damaged path and the reason.
+
+    The checkpoint is kept under another name until the stage is done. The best model is removed, since the same steps
+    make it again bit for bit; it is removed first, so that a kill in between leaves the damage detectable.
+    """
+    checkpoint = last_checkpoint(run_folder, stage)
+    if not checkpoint.is_file():
+        return None
+    damaged = None
+    if reason := damage_of(checkpoint):
+        damaged = checkpoint, reason
+    elif reason := damage_of_best(best, checkpoint):
+        damaged = best, reason
+    if damaged is not None:
+        remove_folder(best)
+        checkpoint.replace(_aside(checkpoint))
+    return damaged
+
+
+def remove_checkpoints(run_folder: Path, stage: str) -> None:
+    """Remove the checkpoints of a finished stage."""
+    checkpoint = last_checkpoint(run_folder, stage)
+    for file in (checkpoint, _aside(checkpoint)):
+        file.unlink(missing_ok=True)
+
+
+def _aside(checkpoint: Path) -> Path:
+    return checkpoint.with_name(f"{checkpoint.name}.damaged")

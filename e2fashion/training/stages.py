@@ -25,12 +25,19 @@ from e2fashion.run_folder import RunFolder, peak_memory_mb
 from e2fashion.training import build
 from e2fashion.training.callbacks import BestModel
 from e2fashion.training.config import RunConfig, StageConfig
-from e2fashion.training.fit import Machine, fit_stage, lost_process_reported
+from e2fashion.training.fit import (
+    Machine,
+    fit_stage,
+    is_first_process,
+    lost_process_reported,
+    recorded_loggers,
+    remove_checkpoints,
+    restart_if_damaged,
+)
 from e2fashion.training.loggers import LogSettings
 from e2fashion.training.lora import merged, without_adapted
 from e2fashion.training.module import ContrastiveModule
 from e2fashion.training.optimization import freeze_disconnected, scaled_to_batch, select_trainable
-from e2fashion.training.resume import is_first_process, recorded_loggers, remove_checkpoints, restart_if_damaged
 from e2fashion.training.samples import SampleFigures, SampleSheets
 from e2fashion.training.sharding import WholeModel
 

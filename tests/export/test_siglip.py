@@ -15,7 +15,7 @@ from e2fashion.encoder import Encoder, load_encoder
 from e2fashion.export.onnx import TextTower, sample_input
 from e2fashion.export.open_clip import OpenClipStyleModel, get_tokenizer
 from e2fashion.export.openai_clip import OpenAIStyleModel
-from e2fashion.export.sentence_transformers import export_sentence_transformers
+from e2fashion.export.write import export_sentence_transformers
 from e2fashion.models import E2Model
 from e2fashion.tasks.localization.attribution import attention_map, attention_rollout
 from e2fashion.types import E2FashionError

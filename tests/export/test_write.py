@@ -16,8 +16,7 @@ from e2fashion.encoder import Encoder, load_encoder
 from e2fashion.export.config import ExportConfig
 from e2fashion.export.onnx import export_onnx
 from e2fashion.export.openai_clip import OpenAIStyleModel, Preprocess
-from e2fashion.export.sentence_transformers import export_sentence_transformers
-from e2fashion.export.write import check_agreement, export
+from e2fashion.export.write import check_agreement, export, export_sentence_transformers
 from e2fashion.types import E2FashionError
 
 TEXTS = ["a navy wool coat", "dress", "a long text " * 40]
@@ -95,7 +94,7 @@ def test_the_verb_finds_its_export_and_keeps_other_files(
     assert (
         "'winter' as sentence_transformers, images of 32 px, texts of up to 12 tokens; largest difference to" in printed
     )
-    monkeypatch.setattr("e2fashion.export.sentence_transformers.export_sentence_transformers", None)
+    monkeypatch.setattr("e2fashion.export.write.export_sentence_transformers", None)
     facts = export(config)
     assert facts["model"] == "winter"
     assert facts["entities"] == ["brand"]

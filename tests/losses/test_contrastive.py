@@ -7,9 +7,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from e2fashion.losses.contrastive import ContrastiveLoss, ImageTags
+from e2fashion.losses.contrastive import ContrastiveLoss, ImageTags, WeightedTerm
 from e2fashion.losses.functional import info_nce
-from e2fashion.losses.terms import WeightedTerm
 from e2fashion.models import E2Output
 from e2fashion.types import Batch, E2FashionError
 

@@ -11,8 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from e2fashion.config import load_config
-from e2fashion.losses.contrastive import ContrastiveLoss
-from e2fashion.losses.terms import WeightedTerm
+from e2fashion.losses.contrastive import ContrastiveLoss, WeightedTerm
 from e2fashion.models import E2Output
 from e2fashion.training import build
 from e2fashion.training.config import RunConfig

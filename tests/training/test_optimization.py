@@ -12,9 +12,8 @@ from trial_pass import reached_parameters
 
 from e2fashion.ablation.plan import load_ablation
 from e2fashion.config import load_config
-from e2fashion.losses.contrastive import ContrastiveLoss
+from e2fashion.losses.contrastive import ContrastiveLoss, WeightedTerm
 from e2fashion.losses.filip import TokenContrast
-from e2fashion.losses.terms import WeightedTerm
 from e2fashion.models import E2Config, E2Model
 from e2fashion.models.from_clip import new_parameter_names
 from e2fashion.models.tokenizer import train_tokenizer

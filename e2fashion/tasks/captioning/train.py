@@ -54,10 +54,16 @@ from e2fashion.tasks.captioning.storage import (
 from e2fashion.tasks.captioning.tokens import CaptionData, CaptionTokens, Spelling, TrainingExample, TrainingExamples
 from e2fashion.training.callbacks import BestModel
 from e2fashion.training.config import OptimizerConfig
-from e2fashion.training.fit import Machine, fit_stage
+from e2fashion.training.fit import (
+    Machine,
+    fit_stage,
+    recorded_loggers,
+    recorded_run,
+    remove_checkpoints,
+    restart_if_damaged,
+)
 from e2fashion.training.loggers import LogSettings, check_loggers
 from e2fashion.training.optimization import build_optimizer, linear_with_warmup
-from e2fashion.training.resume import recorded_loggers, recorded_run, remove_checkpoints, restart_if_damaged
 from e2fashion.types import E2FashionError
 
 logger = logging.getLogger(__name__)

@@ -9,7 +9,7 @@ import torch
 
 from e2fashion.disk import CHECKSUMS_FILE, write_checksums
 from e2fashion.training.callbacks import BEST_MODEL
-from e2fashion.training.resume import NEEDED, last_checkpoint, set_aside_damaged
+from e2fashion.training.fit import NEEDED, last_checkpoint, set_aside_damaged
 from tests.faults import kills
 
 STAGE = "main"
