@@ -1,4 +1,4 @@
-"""Write an encoder for other software (ONNX, ``sentence-transformers``), or find the same export; push it to the hub."""
+"""Write an encoder for other software (ONNX, sentence-transformers), or find the same export; push it to the hub."""
 
 from __future__ import annotations
 
