@@ -133,7 +133,7 @@ def describe(config: IndexConfig, arguments: Arguments) -> str:
 def upgrade(config: IndexConfig, arguments: Arguments) -> str:
     """Upgrade an index and describe it."""
     from e2fashion.tasks.search.index import open_index
-    from e2fashion.tasks.search.storage import upgrade
+    from e2fashion.tasks.search.upgrade import upgrade
 
     upgrade(Path(config.index))
     return description(open_index(config.index))

@@ -30,7 +30,10 @@ from e2fashion.disk.listing import (
     check_checksums,
     check_files,
     check_replaceable,
+    file_names,
     list_files,
+    read_checksums,
+    update_checksums,
     write_checksums,
 )
 from e2fashion.disk.locks import FolderLockedError, lock_holder, locked, turn_at

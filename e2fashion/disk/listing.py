@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -32,19 +32,26 @@ _SETTLED = 2.0
 _BLOCK = 4 << 20
 
 
+def file_names(folder: Path, counts: Callable[[str], bool] = lambda name: True) -> list[str]:
+    """Relative paths of the files and links below a folder that ``counts`` accepts."""
+    found: list[str] = []
+    for path, folders, files in os.walk(folder):
+        folders.sort()
+        links = [name for name in folders if Path(path, name).is_symlink()]
+        found += [Path(path, name).relative_to(folder).as_posix() for name in sorted([*files, *links])]
+    return [name for name in found if counts(name)]
+
+
 def list_files(folder: Path, counts: Callable[[str], bool] = lambda name: True) -> dict[str, dict[str, Any]]:
     """Size and checksum of the files of a folder that ``counts`` accepts (by relative path)."""
-    return {
-        name: {"bytes": (folder / name).stat().st_size, "xxh3": file_checksum(folder / name)}
-        for name in _names(folder)
-        if counts(name)
-    }
+    return {name: _facts(folder / name) for name in file_names(folder, counts)}
 
 
-def check_files(folder: Path, files: Listing, remedy: str, *, again: bool = False) -> None:
+def check_files(folder: Path, files: Listing, remedy: str, *, again: bool = False, removable: bool = False) -> None:
     """Compare the files of a folder with their list; files that are not listed are ignored.
 
-    ``again`` also computes the checksums of files that have not changed since the last comparison.
+    ``again`` also computes the checksums of files that have not changed since the last comparison. With ``removable``
+    ``files`` are all that count, and one that another process removed meanwhile passes.
 
     Raises:
         DamagedError: a file is missing or has another size or content; ``remedy`` ends the message.
@@ -64,17 +71,34 @@ def check_files(folder: Path, files: Listing, remedy: str, *, again: bool = Fals
             if known.get(name) != stamp and file_checksum(file) != facts["xxh3"]:
                 raise DamagedError(f"{file} is damaged: its content is not what was written. {remedy}")
         except OSError as error:
+            if removable and isinstance(error, FileNotFoundError):
+                continue
             raise DamagedError(f"{file} is missing or cannot be read ({error.strerror}). {remedy}") from error
         if time.time() - status.st_mtime > _SETTLED:
             compared[name] = stamp
-    if not again and known | compared != known:
+    now_known = compared if removable else known | compared
+    if not again and now_known != known:
         with suppress(OSError, E2FashionError):  # without the cache it only takes longer
-            write_json(_cache_file(folder), known | compared, indent=None)
+            write_json(_cache_file(folder), now_known, indent=None)
 
 
 def write_checksums(folder: Path) -> None:
     """Write the list of a finished folder's files with their checksums, for :func:`check_checksums`."""
     write_json(folder / CHECKSUMS_FILE, seal({"files": list_files(folder, lambda name: name != CHECKSUMS_FILE)}))
+
+
+def update_checksums(folder: Path, remedy: str, counts: Callable[[str], bool]) -> None:
+    """Bring the list in a folder up to date whose files, those that ``counts`` accepts, are never changed.
+
+    Files that are listed are not read again; those that are gone are left out.
+
+    Raises:
+        DamagedError: the list is damaged.
+    """
+    listed, there = read_checksums(folder, remedy), file_names(folder, counts)
+    if set(there) != listed.keys():
+        files = {name: listed.get(name) or _facts(folder / name) for name in there}
+        write_json(folder / CHECKSUMS_FILE, seal({"files": files}))
 
 
 def check_checksums(
@@ -87,20 +111,30 @@ def check_checksums(
     Raises:
         DamagedError: the list is damaged, or a listed file is missing or damaged; ``remedy`` ends the message.
     """
+    listed = read_checksums(folder, remedy)
+    check_files(folder, {name: facts for name, facts in listed.items() if counts(name)}, remedy, again=again)
+
+
+def read_checksums(folder: Path, remedy: str) -> dict[str, dict[str, Any]]:
+    """The list in a folder; empty where there is none, or another program's.
+
+    Raises:
+        DamagedError: it is damaged.
+    """
     if not os.path.lexists(folder / CHECKSUMS_FILE):
-        return
+        return {}
     listed = read_json(folder / CHECKSUMS_FILE, remedy).get("files")
     if not isinstance(listed, dict) or not all(
         isinstance(facts, dict) and facts.keys() >= {"bytes", "xxh3"} for facts in listed.values()
     ):
-        return  # of another program
-    check_files(folder, {name: facts for name, facts in listed.items() if counts(name)}, remedy, again=again)
+        return {}
+    return listed
 
 
 def check_replaceable(folder: Path, files: Iterable[str], remedy: str) -> None:
     """Raise an E2FashionError for a folder with other files than ``files`` (relative paths), which we wrote."""
     written = set(files)
-    foreign = [name for name in _names(folder) if name not in written]
+    foreign = [name for name in file_names(folder) if name not in written]
     if foreign:
         more = f" and {len(foreign) - 1} more" if len(foreign) > 1 else ""
         raise E2FashionError(f"'{folder}' also holds '{foreign[0]}'{more}, which e2fashion did not write. {remedy}")
@@ -115,13 +149,8 @@ def file_checksum(file: Path) -> str:
     return digest.hexdigest()
 
 
-def _names(folder: Path) -> Iterator[str]:
-    """Relative paths of all files and links below a folder."""
-    for path, folders, files in os.walk(folder):
-        folders.sort()
-        links = [name for name in folders if Path(path, name).is_symlink()]
-        for name in sorted([*files, *links]):
-            yield Path(path, name).relative_to(folder).as_posix()
+def _facts(file: Path) -> dict[str, Any]:
+    return {"bytes": file.stat().st_size, "xxh3": file_checksum(file)}
 
 
 def _cache_file(folder: Path) -> Path:

@@ -14,8 +14,10 @@ from e2fashion.disk import (
     checked_name,
     file_name,
     list_files,
+    read_checksums,
     read_json,
     seal,
+    update_checksums,
     write_checksums,
     write_json,
 )
@@ -66,6 +68,25 @@ def test_a_folder_can_hold_the_list_of_its_files(folder: Path) -> None:
     (folder / CHECKSUMS_FILE).write_text(listed.replace("3", "4"))
     with pytest.raises(E2FashionError, match=rf"{CHECKSUMS_FILE} is damaged or was edited: .* Make it again\."):
         check_checksums(folder, REMEDY)
+
+
+def test_a_list_grows_and_shrinks_with_its_folder(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def counts(name: str) -> bool:
+        return name != CHECKSUMS_FILE
+
+    update_checksums(folder, REMEDY, counts)
+    listed = read_checksums(folder, REMEDY)
+    assert listed == list_files(folder, counts)
+    (folder / "three").write_bytes(b"three")
+    (folder / "one").unlink()
+    check_files(folder, listed, REMEDY, removable=True)
+    read: list[str] = []
+    monkeypatch.setattr("e2fashion.disk.listing.file_checksum", lambda file: read.append(file.name) or "0")
+    update_checksums(folder, REMEDY, counts)
+    assert (list(read_checksums(folder, REMEDY)), read) == (["three", "deep/two"], ["three"])
+    check_files(folder, {"three": {"bytes": 5, "xxh3": "0"}}, REMEDY, removable=True)
+    with pytest.raises(E2FashionError, match="three is damaged"):
+        check_files(folder, {"three": {"bytes": 4, "xxh3": "0"}}, REMEDY, removable=True)
 
 
 @pytest.mark.parametrize("content", ["{}", '{"files": ["one"]}', '{"files": {"one": "f97c5d29941bfb1b"}}'])

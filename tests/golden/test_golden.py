@@ -33,7 +33,7 @@ from e2fashion.tasks.retrieval.measure import embed_catalogue, measure_retrieval
 from e2fashion.tasks.search.build import build_index
 from e2fashion.tasks.search.config import EmbedConfig
 from e2fashion.tasks.search.index import open_index
-from e2fashion.tasks.search.storage import upgrade
+from e2fashion.tasks.search.upgrade import upgrade
 from e2fashion.training import build
 from e2fashion.training.config import RunConfig
 from e2fashion.training.identity import run_identity

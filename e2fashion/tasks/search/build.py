@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from e2fashion.arithmetic import set_threads
-from e2fashion.disk import clear_leftovers, locked, naming
+from e2fashion.disk import CHECKSUMS_FILE, clear_leftovers, locked, naming
 from e2fashion.encoder import Encoder, require_single_vectors
 from e2fashion.hub import StoredSource
 from e2fashion.measuring import load_named, to_device
@@ -172,7 +172,7 @@ def add_products(
         E2FashionError: the index holds one that differs, unless ``replace``; or as for :func:`build_index`.
     """
     folder, config = Path(path), config or EmbedConfig()
-    origin = open_index(folder, encoder, verify=False).facts.origin
+    origin = open_index(folder, encoder).facts.origin
     write_products(folder, encoder, _open(source, config, origin), config, progress, may_replace=replace)
     tidy(folder)
     return open_index(folder, encoder, verify=False)
@@ -184,7 +184,7 @@ def remove_products(path: str | Path, product_ids: Sequence[str]) -> ProductInde
     Raises:
         E2FashionError: there are no ids.
     """
-    index, wanted = open_index(path, verify=False), list(dict.fromkeys(product_ids))
+    index, wanted = open_index(path), list(dict.fromkeys(product_ids))
     if not wanted:
         raise E2FashionError("there are no ids to remove: name one product or more")
     held = index.product_ids
@@ -211,7 +211,7 @@ def _start(folder: Path, encoder: Encoder, source: str, products: Products, conf
     from e2fashion import __version__
 
     clear_leftovers(folder / INDEX_FILE)  # of a build that was killed while it wrote its first facts
-    if folder.exists() and {entry.name for entry in folder.iterdir()} - {TABLE_FOLDER}:
+    if folder.exists() and {entry.name for entry in folder.iterdir()} - {TABLE_FOLDER, CHECKSUMS_FILE}:
         raise E2FashionError(f"'{folder}' is no index and not empty: choose another folder for the index")
     config = config if isinstance(config, ContentConfig) else ContentConfig()
     typing = decide_typing(tags_of(products), config.numbers, config.texts, config.lists)
@@ -267,10 +267,9 @@ def _region_weight(encoder: Encoder, config: ContentConfig) -> float:
 def _finish(folder: Path, encoder: Encoder, products: Products) -> None:
     """Note what an index was made equal to."""
     tidy(folder)
-    with writing(folder) as facts:
+    with writing(folder) as change:
         origin = replace(products.origin, content=content_of(read_rows(folder, CONTENT_COLUMNS)))
-        if not facts.complete or facts.origin != origin:
-            replace(facts, origin=origin, complete=True).save(folder)
+        change.facts = replace(change.facts, origin=origin, complete=True)
     table = open_table(folder)
     if table.count_rows() > APPROXIMATE_ROWS and not table.list_indices():
         build_lists(folder, encoder)
@@ -278,8 +277,8 @@ def _finish(folder: Path, encoder: Encoder, products: Products) -> None:
 
 def _delete(folder: Path, product_ids: Sequence[str]) -> None:
     for start in range(0, len(product_ids), IDS_AT_ONCE):
-        with writing(folder):
-            open_table(folder).delete(among(product_ids[start : start + IDS_AT_ONCE]))
+        with writing(folder) as change:
+            change.table.delete(among(product_ids[start : start + IDS_AT_ONCE]))
 
 
 QUERIES, RECALL_AT = 200, 10
@@ -291,18 +290,17 @@ def build_lists(folder: Path, encoder: Encoder | None = None) -> None:
     The queries are descriptions of random products, or without an encoder or descriptions vectors of random images,
     which are easier.
     """
-    with writing(folder):
-        table = open_table(folder)
-        logger.info("building inverted lists over %s images of %s", f"{table.count_rows():,}", folder)
+    with writing(folder) as change:
+        logger.info("building inverted lists over %s images of %s", f"{change.table.count_rows():,}", folder)
         config = require_lancedb().index.IvfFlat(distance_type="dot")
-        table.create_index(VECTOR, config=config, replace=True)
+        change.table.create_index(VECTOR, config=config, replace=True)
     snapshot = Snapshot(folder)
     queries, of = _queries(snapshot, encoder)
     exact = snapshot.nearest(queries, Conditions(), RECALL_AT, "best", "exact")[1]
     found = snapshot.nearest(queries, Conditions(), RECALL_AT, "best", "approximate")[1]
     recall = float((exact[:, :, None] == found[:, None, :]).any(-1).double().mean())
-    with writing(folder) as facts:
-        replace(facts, approximation=Approximation(recall, len(queries), of)).save(folder)
+    with writing(folder) as change:
+        change.facts = replace(change.facts, approximation=Approximation(recall, len(queries), of))
 
 
 def _queries(snapshot: Snapshot, encoder: Encoder | None) -> tuple[Tensor, str]:

@@ -194,7 +194,7 @@ class QueryConfig(OpenIndexConfig):
     figure: str | None = None
     """A PNG of the products that are returned; null: none."""
     verify: bool = True
-    """Compare all vectors with their checksums first."""
+    """Compare the index's files, or vectors, with their checksums first."""
 
 
 @dataclass

@@ -195,15 +195,13 @@ def _with_new_tags(folder: Path, products: Products) -> IndexFacts:
     if set(columns) <= set(facts.typing.kinds):
         return facts
     tags = tags_of(products)
-    with writing(folder) as facts:
-        typing = facts.typing.extended(tags)
-        table = open_table(folder)
+    with writing(folder) as change:
+        typing = change.facts.typing.extended(tags)
         schema = table_schema(facts.width, typing.types)
-        if new := [item for item in schema if item.name not in table.schema.names]:
-            table.add_columns(new)
-        facts = replace(facts, typing=typing)
-        facts.save(folder)
-    return facts
+        if new := [item for item in schema if item.name not in change.table.schema.names]:
+            change.table.add_columns(new)
+        change.facts = replace(change.facts, typing=typing)
+    return change.facts
 
 
 def _stored_vectors(folder: Path, products: Products, positions: Sequence[int]) -> dict[int, Tensor]:
@@ -243,8 +241,8 @@ def _commit(
     column = pa.FixedSizeListArray.from_arrays(values, stacked.shape[1])
     rows = _rows(products, positions, facts.typing, encoder)
     rows = rows.append_column(VECTOR_SUM, vector_sums(column)).append_column(VECTOR, column)
-    with writing(folder):
-        table = open_table(folder)
+    with writing(folder) as writer:
+        table = writer.table
         rows = fitted(rows, table.schema)
         former = among(sorted(set(rows[PRODUCT_ID].to_pylist())))
         if not table.count_rows(former):
@@ -256,11 +254,10 @@ def _commit(
 
 
 def _note_skipped(folder: Path, products: Products, skipped: dict[str, str]) -> None:
-    with writing(folder) as facts:
-        there = set(products.ids.to_pylist()) if facts.skipped else set()
-        kept = {product: why for product, why in facts.skipped.items() if product not in there}
-        if kept | skipped != facts.skipped:
-            replace(facts, skipped=kept | skipped).save(folder)
+    with writing(folder) as change:
+        there = set(products.ids.to_pylist()) if change.facts.skipped else set()
+        kept = {product: why for product, why in change.facts.skipped.items() if product not in there}
+        change.facts = replace(change.facts, skipped=kept | skipped)
     if skipped:
         logger.warning("%d products were skipped, the first: %s", len(skipped), next(iter(skipped.values())))
 

@@ -43,7 +43,7 @@ class ProductIndex:
         path: the folder.
         facts: its facts.
         encoder: embeds queries; None where queries are vectors.
-        verify: whether vectors are compared with their checksums.
+        verify: whether files, or vectors, are compared with their checksums.
     """
 
     def __init__(self, path: Path, facts: IndexFacts, encoder: Encoder | None = None, verify: bool = True) -> None:
@@ -51,9 +51,9 @@ class ProductIndex:
         self.facts = facts
         self.encoder = encoder
         self._verify = verify
-        self._latest = open_table(path)
         self._reading = threading.Lock()
-        self._snapshot = Snapshot(path, verify)
+        self._snapshot = Snapshot(path, facts, verify)
+        self._latest = open_table(path, facts, verify=False)
 
     def __len__(self) -> int:
         return len(self.snapshot())
@@ -87,10 +87,11 @@ class ProductIndex:
             self._latest.checkout_latest()
             if self._latest.version == self._snapshot.version:
                 return False
-        snapshot = Snapshot(self.path, self._verify)
+        facts = IndexFacts.load(self.path)
+        snapshot = Snapshot(self.path, facts, self._verify)
         if "vectors" in vars(self._snapshot):
             _ = snapshot.vectors  # before it is searched: other threads use the former one meanwhile
-        self._snapshot, self.facts = snapshot, IndexFacts.load(self.path)
+        self._snapshot, self.facts = snapshot, facts
         return True
 
     def snapshot(self) -> Snapshot:

@@ -25,6 +25,7 @@ from e2fashion.data.text import normalize_text
 from e2fashion.disk import DamagedError, reading
 from e2fashion.tasks.search.exact import nearest
 from e2fashion.tasks.search.storage import (
+    BATCH_ROWS,
     CONTENT_COLUMNS,
     DESCRIPTION,
     LOCATION,
@@ -37,6 +38,8 @@ from e2fashion.tasks.search.storage import (
     VECTOR_SUM,
     VIEW,
     IndexFacts,
+    check_rows,
+    check_table,
     content_of,
     open_table,
     row_sums,
@@ -58,7 +61,7 @@ PROBES = 64
 """Lists that an approximate query reads: recall against speed (ours)."""
 SPARE = 10
 """Images that an approximate query reads beyond twice those requested: a product may have several."""
-BATCH_ROWS, SOME_ROWS = 2**14, 2**14
+SOME_ROWS = 2**14
 
 
 @dataclass(frozen=True)
@@ -98,18 +101,19 @@ class Hit:
 
 
 class Snapshot:
-    """The table of an index at its present version; ``verify`` compares vectors with their checksums.
+    """The table of an index at its present version; ``verify`` compares files, or vectors, with their checksums.
 
     A row is an image, a product has one row or more; rows and products are numbered from 0.
     """
 
-    def __init__(self, folder: Path, verify: bool = True) -> None:
+    def __init__(self, folder: Path, facts: IndexFacts | None = None, verify: bool = True) -> None:
         self.folder, self._verify = folder, verify
-        self.dimension = IndexFacts.load(folder).encoder.dimension
+        facts = facts or IndexFacts.load(folder)
+        self.dimension = facts.encoder.dimension
         """Width C of a vector's part for the image; those for its regions follow it."""
         self._values: dict[str, list[str]] = {}
         self._by_text: dict[str, dict[str, str]] = {}
-        self.table: Any = open_table(folder)
+        self.table: Any = open_table(folder, facts, verify)
         with reading(f"the index {folder}", REMEDY):
             self.version: int = self.table.version
             self.table.checkout(self.version)
@@ -164,13 +168,15 @@ class Snapshot:
             DamagedError: they are not what was written.
         """
         found = torch.empty(len(self.row_ids), self.width, dtype=torch.float16)
-        for rows, part in self._scanned():
+        # To read all files takes less time than the checksum of every vector.
+        verify = self._verify and bool(check_table(self.folder, again=True))
+        for rows, part in self._scanned(verify):
             start, stop = int(rows[0]), int(rows[-1]) + 1
             # Filling a slice is faster; batches are in the order of the rows unless LanceDB changes it.
             found[slice(start, stop) if torch.equal(rows, torch.arange(start, stop)) else rows] = part
         return found
 
-    def _scanned(self, condition: str | None = None) -> Iterator[tuple[Tensor, Tensor]]:
+    def _scanned(self, verify: bool, condition: str | None = None) -> Iterator[tuple[Tensor, Tensor]]:
         """Rows (n,) and their vectors (n, W) fp16, in batches: all, or those that fulfil a condition in SQL."""
         scan = self.table.search().select([VECTOR, VECTOR_SUM]).with_row_id(True)
         with reading(f"the index {self.folder}", REMEDY):
@@ -178,7 +184,7 @@ class Snapshot:
                 vectors = batch[VECTOR]
                 if not len(vectors):
                     continue
-                if self._verify and not vector_sums(vectors).equals(batch[VECTOR_SUM]):
+                if verify and not vector_sums(vectors).equals(batch[VECTOR_SUM]):
                     raise DamagedError(f"vectors of the index {self.folder} are not what was written. {REMEDY}")
                 yield self._rows_of(batch[ROW_ID]), torch.from_dlpack(vectors.flatten()).view(-1, self.width)  # no copy
 
@@ -246,7 +252,7 @@ class Snapshot:
         if chosen is None or len(chosen) > SOME_ROWS or views not in ("best", "first") or "vectors" in vars(self):
             gallery, rows = self.gallery(views)
             return gallery, rows, None if chosen is None else torch.isin(rows, chosen).nonzero()[:, 0]
-        parts = list(self._scanned(condition))
+        parts = list(self._scanned(self._verify, condition))
         rows, order = torch.cat([chosen[:0], *(rows for rows, _ in parts)]).sort()
         gallery = torch.cat([torch.empty(0, self.width, dtype=torch.float16), *(part for _, part in parts)])[order]
         left = torch.isin(rows, self.firsts) if views == "first" else slice(None)
@@ -339,7 +345,10 @@ class Snapshot:
             return []
         with reading(f"the index {self.folder}", REMEDY):
             wanted = sorted({int(self.row_ids[row]) for row in rows})
-            found = self._checked(self.table.take_row_ids(wanted).select(self._columns).to_arrow())
+            columns = [name for name in self.table.schema.names if name not in (VECTOR, VECTOR_SUM)]
+            found = self.table.take_row_ids(wanted).select(columns).to_arrow()
+        if row_sums(found) != found[ROW_SUM].to_pylist():
+            raise DamagedError(f"rows of the index {self.folder} are not what was written. {REMEDY}")
         by_key = {(values[PRODUCT_ID], values[VIEW]): values for values in found.to_pylist()}
         return [
             Hit(
@@ -355,25 +364,14 @@ class Snapshot:
             for values in (by_key[self._ids[int(self.product_of[row])].as_py(), int(self.views[row])],)
         ]
 
-    @property
-    def _columns(self) -> list[str]:
-        return [name for name in self.table.schema.names if name not in (VECTOR, VECTOR_SUM)]
-
-    def _checked(self, rows: pa.Table) -> pa.Table:
-        if row_sums(rows) != rows[ROW_SUM].to_pylist():
-            raise DamagedError(f"rows of the index {self.folder} are not what was written. {REMEDY}")
-        return rows
-
     def check(self) -> None:
         """Read everything and compare it with its checksums.
 
         Raises:
             DamagedError: something is not what was written.
         """
-        _ = self.vectors
-        with reading(f"the index {self.folder}", REMEDY):
-            for batch in self.table.search().select(self._columns).to_batches(BATCH_ROWS):
-                self._checked(pa.Table.from_batches([batch]))
+        check_table(self.folder, again=True)
+        check_rows(self.folder, self.table)
 
     def product(self, product_id: str) -> int:
         """The number of a product.

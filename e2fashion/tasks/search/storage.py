@@ -1,6 +1,9 @@
-"""An index on disk: ``index.json`` with its facts, and a LanceDB table with a row per image.
+"""An index on disk: ``index.json`` with its facts, a LanceDB table with a row per image, and a list of its files.
 
-The former format, shards of safetensors and Arrow files, is read into a table by :func:`upgrade`.
+LanceDB never changes a file that it has written, but trusts all of them: a changed bit can make it ask for more memory
+than there is and end the process. So files are compared with ``checksums.json`` before it opens them. A change lists
+the files that it added before it is acknowledged; what a killed process committed is compared row by row and listed by
+the next change, and until then opened as it is. Indexes of earlier versions have no list before their first change.
 """
 
 from __future__ import annotations
@@ -11,6 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from datetime import timedelta
+from functools import cached_property
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -18,24 +22,42 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import xxhash
-from safetensors.numpy import load_file
 
 from e2fashion.data.transforms import Resize
-from e2fashion.disk import DamagedError, check_tree, locked, naming, read_json, reading, stored_as, turn_at, write_json
+from e2fashion.disk import (
+    CHECKSUMS_FILE,
+    DamagedError,
+    check_files,
+    check_tree,
+    file_names,
+    naming,
+    read_checksums,
+    read_json,
+    reading,
+    seal,
+    stored_as,
+    turn_at,
+    update_checksums,
+    write_json,
+)
 from e2fashion.encoder import EncoderIdentity
 from e2fashion.hub import StoredSource
-from e2fashion.tasks.search.tags import Typing, decide_typing, quote
+from e2fashion.tasks.search.tags import Typing, quote
 from e2fashion.types import E2FashionError
 
-FORMAT_VERSION, FORMER_VERSION = 2, 1
+FORMAT_VERSION = 2
 INDEX_FILE = "index.json"
 TABLE, TABLE_FOLDER = "products", "products.lance"
+MANIFESTS = f"{TABLE_FOLDER}/_versions/"
+HINT = "latest_version_hint.json"
+"""LanceDB's only file that changes; it falls back on the manifests, one per version, whose names count down."""
 PRODUCT_ID, VIEW, DESCRIPTION, LOCATION, VECTOR = "product_id", "view", "description", "image", "vector"
 SOURCE, CONTENT, ROW_SUM, VECTOR_SUM = "_source", "_content", "_row", "_vector"
 """Columns that every table has: ``image`` is where the image is in ``_source``; ``_content`` identifies what the vector
 was made from, ``_row`` and ``_vector`` are checksums of all but the vector, and of the vector. All others are tags."""
 OURS = (PRODUCT_ID, VIEW, DESCRIPTION, LOCATION, SOURCE, CONTENT, ROW_SUM, VECTOR_SUM, VECTOR)
 ROW_ID = "_rowid"
+BATCH_ROWS = 2**14
 FRAGMENTS = 16
 """More fragments than this are merged behind a change."""
 KEPT_VERSIONS = timedelta(hours=1)
@@ -127,7 +149,7 @@ class IndexFacts:
 
     def save(self, folder: Path) -> None:
         """Write into ``folder``, atomically."""
-        write_json(folder / INDEX_FILE, asdict(self))
+        write_json(folder / INDEX_FILE, seal(asdict(self)))
 
     @classmethod
     def load(cls, folder: Path) -> IndexFacts:
@@ -150,7 +172,7 @@ class IndexFacts:
                 f"'{folder}' has index format {version}; this e2fashion reads up to {FORMAT_VERSION}. Update "
                 "e2fashion, or build the index again"
             )
-        if version == FORMER_VERSION:
+        if version == FORMAT_VERSION - 1:
             raise E2FashionError(f"'{folder}' has the format of an earlier version: 'e2fashion index upgrade {folder}'")
         facts = stored_as(cls, values, str(file), REMEDY)
         if not 1 <= facts.width <= WIDEST:
@@ -158,27 +180,88 @@ class IndexFacts:
         return facts
 
 
+@dataclass
+class Change:
+    """A change of an index: its table, and its facts, which are written at the end if they were replaced."""
+
+    folder: Path
+    facts: IndexFacts
+
+    @cached_property
+    def table(self) -> Any:
+        """The table at its latest version, whose files were compared already."""
+        return open_table(self.folder, self.facts, verify=False)
+
+
 @contextmanager
-def writing(folder: Path) -> Iterator[IndexFacts]:
-    """The facts of an index, while no other process changes the index; waits for those that do.
+def writing(folder: Path) -> Iterator[Change]:
+    """Change an index while no other process does; waits for those that do.
 
     Raises:
-        E2FashionError: as :meth:`IndexFacts.load`, or the disk refuses.
+        E2FashionError: as :meth:`IndexFacts.load` and :func:`check_table`, or the disk refuses.
     """
     IndexFacts.load(folder)
     with naming(folder), turn_at(folder / INDEX_FILE):
-        yield IndexFacts.load(folder)
+        change = Change(folder, IndexFacts.load(folder))
+        facts = change.facts
+        if any(name.startswith(MANIFESTS) for name in check_table(folder)):
+            check_rows(folder, change.table)
+        yield change
+        update_checksums(folder, REMEDY, _is_of_table)
+        if change.facts != facts:  # last: it ends this process's turn
+            change.facts.save(folder)
 
 
-def open_table(folder: Path) -> Any:
-    """The table of an index, at its latest version.
+def check_table(folder: Path, again: bool = False) -> set[str]:
+    """Compare the files of a table with their list; those that are not listed.
+
+    ``again`` also reads files that have not changed since the last comparison.
+
+    Raises:
+        DamagedError: a file or the list is damaged, or the latest version is missing.
+    """
+    check_tree(folder / TABLE_FOLDER, REMEDY)
+    listed = read_checksums(folder, REMEDY)  # first: what is added meanwhile counts as not listed
+    there = set(file_names(folder, _is_of_table))
+    check_files(folder, {name: listed[name] for name in there & listed.keys()}, REMEDY, again=again, removable=True)
+    latest, known = (sorted(name for name in names if name.startswith(MANIFESTS)) for names in (there, listed))
+    if known and (not latest or latest[0] > known[0]):
+        raise DamagedError(f"{folder / known[0]} is missing, the latest version of the table. {REMEDY}")
+    return there - listed.keys()
+
+
+def _is_of_table(name: str) -> bool:
+    """Whether a file of an index is one that LanceDB has written, and never changes."""
+    return name.startswith(f"{TABLE_FOLDER}/") and not name.endswith(HINT) and "#" not in name  # "#": being written
+
+
+def check_rows(folder: Path, table: Any) -> None:
+    """Read all rows and compare them with their checksums.
+
+    Raises:
+        DamagedError: something is not what was written.
+    """
+    with reading(f"the index {folder}", REMEDY):
+        for batch in table.search().to_batches(BATCH_ROWS):
+            rows = pa.Table.from_batches([batch])
+            if not vector_sums(batch[VECTOR]).equals(batch[VECTOR_SUM]):
+                raise DamagedError(f"vectors of the index {folder} are not what was written. {REMEDY}")
+            if row_sums(rows) != rows[ROW_SUM].to_pylist():
+                raise DamagedError(f"rows of the index {folder} are not what was written. {REMEDY}")
+
+
+def open_table(folder: Path, facts: IndexFacts | None = None, verify: bool = True) -> Any:
+    """The table of an index, at its latest version; ``facts`` of the index, where they were read before.
+
+    ``verify`` compares its files with their list.
 
     Raises:
         E2FashionError: LanceDB is not installed, or the table cannot be opened or lacks a column of the index's facts.
     """
     lancedb = require_lancedb()
-    facts = IndexFacts.load(folder)  # first: a new column is in the table before it is in the facts
-    check_tree(folder / TABLE_FOLDER, REMEDY)
+    facts = facts or IndexFacts.load(folder)  # first: a new column is in the table before it is in the facts
+    if verify:
+        check_table(folder)
     with reading(f"the index {folder}", REMEDY):
         table = lancedb.connect(folder).open_table(TABLE)
         there = {item.name: item.type for item in table.schema}
@@ -283,10 +366,9 @@ def among(product_ids: Sequence[str]) -> str:
 
 def tidy(folder: Path, always: bool = False) -> None:
     """Merge the fragments of a table if there are many, and remove versions that no reader uses any more."""
-    with writing(folder):
-        table = open_table(folder)
-        if always or table.stats()["fragment_stats"]["num_fragments"] > FRAGMENTS:
-            table.optimize(cleanup_older_than=KEPT_VERSIONS)
+    with writing(folder) as change:
+        if always or change.table.stats()["fragment_stats"]["num_fragments"] > FRAGMENTS:
+            change.table.optimize(cleanup_older_than=KEPT_VERSIONS)
 
 
 #: What :func:`content_of` reads.
@@ -304,69 +386,13 @@ def content_of(rows: pa.Table) -> str:
 
 def start_index(folder: Path, facts: IndexFacts, rows: pa.Table | None = None) -> None:
     """Write an index that is empty and not complete, or complete with all ``rows``; the facts come last."""
+    (folder / CHECKSUMS_FILE).unlink(missing_ok=True)  # of a table that is not there any more
     schema = table_schema(facts.width, facts.typing.types)
     table = create_table(folder, schema)
     if rows is not None:
         rows = fitted(rows, schema)
         table.add(rows)
         facts = replace(facts, origin=replace(facts.origin, content=content_of(rows)), complete=True)
+    with naming(folder):
+        update_checksums(folder, REMEDY, _is_of_table)
     facts.save(folder)
-
-
-def upgrade(folder: Path) -> None:
-    """Rewrite an index of the former format in its folder; one of the present format is left as it is.
-
-    A kill leaves the former index or the new one. The next ``sync`` embeds all images again, because the former format
-    does not say what they were.
-
-    Raises:
-        E2FashionError: no index, a damaged one, or one without products.
-    """
-    with locked(folder):
-        values = read_json(folder / INDEX_FILE, REMEDY) if (folder / INDEX_FILE).is_file() else {}
-        if values.get("format_version") == FORMER_VERSION:
-            _upgrade(folder, values)
-            for file in (
-                *folder.glob("[0-9]*.safetensors"),
-                *folder.glob("[0-9]*.arrow"),
-                *folder.glob("approximate-*"),
-            ):
-                file.unlink()
-
-
-def _upgrade(folder: Path, values: dict[str, Any]) -> None:
-    with reading(folder / INDEX_FILE, REMEDY):
-        encoder = stored_as(IndexedEncoder, values["encoder"], str(folder / INDEX_FILE), REMEDY)
-        shards = [_shard(folder, shard) for shard in values["shards"]]
-        origins = [Origin(**shard["origin"]) for shard in values["shards"]]
-    if not shards:
-        raise E2FashionError(f"the index {folder} holds no products: build it again")
-    rows = pa.concat_tables(shards, promote_options="default")
-    typing = decide_typing(rows.drop_columns([name for name in OURS if name in rows.column_names]))
-    facts = IndexFacts(encoder, origins[0], typing=typing, skipped=values.get("skipped", {}))
-    rows = typing.typed(rows)
-    rows = rows.append_column(ROW_SUM, pa.array(row_sums(rows), pa.string()))
-    start_index(folder, facts, rows)
-
-
-def _shard(folder: Path, shard: dict[str, Any]) -> pa.Table:
-    """The rows of a shard that count."""
-    files = [folder / f"{shard['name']}.{ending}" for ending in ("safetensors", "arrow")]
-    for file, known in zip(files, (shard["embeds_sha256"], shard["products_sha256"]), strict=True):
-        if hashlib.sha256(file.read_bytes()).hexdigest() != known:
-            raise DamagedError(f"shard {file} is damaged: its SHA-256 is not what was written. {REMEDY}")
-    embeds, rows = load_file(files[0])["embeds"], pa.ipc.open_file(pa.memory_map(str(files[1]))).read_all()
-    vectors = pa.FixedSizeListArray.from_arrays(pa.array(embeds.reshape(-1), pa.float16()), embeds.shape[1])
-    origin = shard["origin"]
-    added = {
-        VIEW: pa.array([0] * len(rows), pa.int32()),
-        SOURCE: pa.array([origin["path"] if origin["kind"] == "catalogue" else ""] * len(rows)),
-        CONTENT: pa.array([""] * len(rows)),
-        VECTOR_SUM: vector_sums(vectors),
-        VECTOR: vectors,
-    }
-    rows = rows.rename_columns({name: LOCATION if name == "place" else name for name in rows.column_names})
-    for name, column in added.items():
-        rows = rows.append_column(name, column)
-    removed = set(shard.get("removed", ()))
-    return rows.take(pa.array([row for row in range(len(rows)) if row not in removed], pa.int64()))

@@ -1,7 +1,6 @@
 """An index is built, kept in step with its source, searched and refused."""
 
 import json
-import os
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -20,13 +19,12 @@ from e2fashion.tasks.search import snapshot as snapshots
 from e2fashion.tasks.search.build import add_products, build_index, compact, remove_products, sync_index
 from e2fashion.tasks.search.config import ContentConfig, EmbedConfig, IndexCompactConfig, SearchConfig
 from e2fashion.tasks.search.index import ProductIndex, open_index, search
-from e2fashion.tasks.search.storage import FRAGMENTS, INDEX_FILE, upgrade
+from e2fashion.tasks.search.storage import FRAGMENTS, INDEX_FILE
 from e2fashion.tasks.search.tags import Conditions
 from e2fashion.types import E2FashionError
 
 CONFIG = EmbedConfig(commit_rows=3, batch_size=2)
 ENCODER: Any = ColorEncoder()
-OLD = Path(__file__).resolve().parents[2] / "golden" / "index"
 
 
 class CountingEncoder(ColorEncoder):
@@ -293,85 +291,6 @@ def test_an_index_of_another_model_is_refused_with_both_names(
     filip: Any = ColorEncoder(compares_tokens=True)
     with pytest.raises(E2FashionError, match="'colors' compares tokens"):
         build_index(filip, photos, tmp_path / "tokens")
-
-
-def test_damage_is_detected(index: ProductIndex) -> None:
-    compact(IndexCompactConfig(str(index.path)))
-    newest = max((index.path / "products.lance" / "data").iterdir(), key=lambda file: file.stat().st_mtime_ns)
-    content = newest.read_bytes()
-    vector = index.snapshot().vectors[3].half().numpy().tobytes()
-    place = content.index(vector)
-    newest.write_bytes(content[:place] + b"\0\0" + content[place + 2 :])
-    with pytest.raises(E2FashionError, match=r"vectors of the index .* are not what was written"):
-        open_index(index.path, ENCODER).search("red")
-    assert open_index(index.path, ENCODER, verify=False).search("red")
-    newest.unlink()
-    os.mkfifo(newest)
-    with pytest.raises(E2FashionError, match=r"cannot be read \(it is not a regular file\). Build the index again"):
-        open_index(index.path)
-    newest.unlink()
-    newest.write_bytes(content.replace(b"grey", b"gray"))
-    with pytest.raises(E2FashionError, match=r"are not what was written|cannot be read"):
-        open_index(index.path).snapshot().check()
-
-
-def test_damaged_manifest_is_read_or_refused(index: ProductIndex, photos: Path) -> None:
-    compact(IndexCompactConfig(str(index.path)))
-    newest = min((index.path / "products.lance" / "_versions").glob("*.manifest"))  # names count down
-    content, refused = newest.read_bytes(), 0
-    for place in range(0, len(content), len(content) // 40):
-        newest.write_bytes(content[:place] + bytes([content[place] ^ 0x1F]) + content[place + 1 :])
-        try:
-            open_index(index.path, ENCODER).snapshot().check()
-            sync_index(index.path, ENCODER, photos, CONFIG)
-        except E2FashionError:
-            refused += 1
-    assert refused
-    newest.write_bytes(content)
-
-
-def test_facts_that_cannot_be_read(index: ProductIndex, tmp_path: Path) -> None:
-    file = index.path / INDEX_FILE
-    text = file.read_text(encoding="utf-8")
-    file.write_text(text.replace('"format_version": 2', '"format_version": 3'), encoding="utf-8")
-    with pytest.raises(E2FashionError, match="has index format 3; this e2fashion reads up to 2"):
-        open_index(index.path)
-    file.write_text(text[:100], encoding="utf-8")
-    with pytest.raises(E2FashionError, match="is damaged"):
-        open_index(index.path)
-    for width in (-1, 0, 10**20):
-        file.write_text(text.replace('"dimension": 4', f'"dimension": {width}'), encoding="utf-8")
-        with pytest.raises(E2FashionError, match=f"is damaged: its vectors have width {width}"):
-            open_index(index.path)
-    file.write_text(text.replace('"complete": true', '"complete": "yes"'), encoding="utf-8")
-    with pytest.raises(E2FashionError, match=r"index.json is damaged \(.*\)"):
-        open_index(index.path)
-    with pytest.raises(E2FashionError, match="is no index: it does not exist"):
-        open_index(tmp_path / "nothing")
-    with pytest.raises(E2FashionError, match=f"it has no {INDEX_FILE}"):
-        open_index(tmp_path)
-    file.write_text(text, encoding="utf-8")
-    shutil.rmtree(index.path / "products.lance")
-    with pytest.raises(E2FashionError, match="cannot be read"):
-        open_index(index.path)
-
-
-def test_the_former_format_is_upgraded_in_its_folder(tmp_path: Path) -> None:
-    folder = shutil.copytree(OLD, tmp_path / "index")
-    with pytest.raises(E2FashionError, match="has the format of an earlier version: 'e2fashion index upgrade"):
-        open_index(folder)
-    upgrade(folder)
-    index = open_index(folder)
-    assert {file.name for file in folder.iterdir()} == {INDEX_FILE, "products.lance"}
-    assert len(index.nearest(index.vector_of(index.product_ids[0]), top=3)[0]) == 3
-    index.snapshot().check()
-    upgrade(folder)
-    assert open_index(folder).product_ids == index.product_ids
-    shutil.rmtree(folder)
-    shutil.copytree(OLD, folder)
-    (folder / "00000.arrow").write_bytes(b"broken")
-    with pytest.raises(E2FashionError, match=r"00000\.arrow is damaged"):
-        upgrade(folder)
 
 
 @pytest.mark.parametrize(
