@@ -136,7 +136,11 @@ def build_device(accelerator: str) -> torch.device:
 
 
 def set_threads(threads: int | None) -> None:
-    """Set the number of threads of this process; None: unchanged."""
+    """Set the number of threads of this process; None: unchanged.
+
+    Raises:
+        E2FashionError: the number is below 1.
+    """
     if threads is None:
         return
     if threads < 1:

@@ -110,6 +110,9 @@ def load_with_options(
     """An instance of ``schema``, and all other keys, unchecked, as the options of a part that the schema names.
 
     ``options_of`` gives the dataclass of those options, which defines which of them are text; None if unknown.
+
+    Raises:
+        E2FashionError: the configuration does not fit ``schema``, or an option looks like a missing key misspelled.
     """
     known = keys_of(schema)
     ours = [word for word in overrides if word.partition("=")[0].partition(".")[0] in known]

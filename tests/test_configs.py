@@ -107,10 +107,11 @@ def test_the_small_pretrained_systems_train(file: Path, kagl: Catalogue, tmp_pat
 
 @pytest.fixture(scope="module")
 def shop(tmp_path_factory: pytest.TempPathFactory) -> Catalogue:
-    """Sixty products in the table that the example of an own catalogue describes, prepared by that file."""
+    """Sixty products in the table of docs/own_catalogue.md, prepared by the example that is said to fit it."""
     folder = tmp_path_factory.mktemp("shop")
     (folder / "photos").mkdir()
-    lines = ["sku,photo,title,label,collection,category,color"]
+    page = (CONFIGS.parent / "docs" / "own_catalogue.md").read_text(encoding="utf-8")
+    lines = [next(line for line in page.splitlines() if line.startswith("sku,"))]
     generator = np.random.default_rng(0)
     for number in range(60):
         Image.fromarray(generator.integers(0, 256, (24, 18, 3), dtype=np.uint8)).save(folder / f"photos/{number}.jpg")

@@ -78,6 +78,7 @@ def test_help_is_wrapped_to_the_terminal(columns: int, capsys: Capture, monkeypa
         (["evaluate", "m"], "'data' is not given"),
         (["evaluate", "m", "data=c", "protocl=full"], "Did you mean: 'protocol'?"),
         (["evaluate", "m", "data=c"], "c is not a catalogue: it does not exist"),
+        (["evaluate", "m", f"data={__file__}"], "test_main.py is not a catalogue: it is a file, not a folder"),
         (["probe"], "Give the model ("),
         (["probe", "m", "data=c"], "'entity' is not given"),
         (["probe", "m", "data=c", "entity=brand"], "c is not a catalogue"),

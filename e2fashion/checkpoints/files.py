@@ -16,7 +16,7 @@ from torch import Tensor
 
 from e2fashion.types import E2FashionError
 
-#: Where training code puts the state dict among optimiser, epoch and the like.
+#: Where training code puts the state dict among optimizer, epoch and the like.
 WRAPPERS = ("state_dict", "model_state_dict", "model")
 #: What data-parallel training puts before every key.
 PARALLEL = "module."

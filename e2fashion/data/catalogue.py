@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from e2fashion.disk import (
     recover,
     seal,
     stored_as,
+    what_lacks,
     write_json,
 )
 from e2fashion.types import SPLITS, E2FashionError, Sample, Split
@@ -81,9 +82,9 @@ class Manifest:
         """
         file = folder / MANIFEST_FILE
         if not file.is_file():
-            state = "has no manifest.json" if folder.is_dir() else "does not exist"
             raise E2FashionError(
-                f"{folder} is not a catalogue: it {state}. Make one with 'e2fashion data prepare <source> ...'."
+                f"{folder} is not a catalogue: it {what_lacks(folder, MANIFEST_FILE)}. Make one with "
+                "'e2fashion data prepare <source> ...'."
             )
         values = read_json(file, REMEDY)
         version = values.get("format_version")
@@ -239,8 +240,10 @@ def _open_split(folder: Path, split: str, manifest: Manifest) -> Dataset:
     return rows
 
 
-def answers_request(target: Path, request: str, overwrite: bool) -> bool:
+def answers_request(target: Path, request: str, asked: Mapping[str, Any], overwrite: bool) -> bool:
     """Whether ``target`` already holds the catalogue of ``request``, undamaged; False when it may be written.
+
+    ``asked`` has the source, its options and the settings behind ``request``, for the message of the error.
 
     Raises:
         E2FashionError: if ``target`` holds another catalogue and ``overwrite`` is off, or anything else at all:
@@ -260,10 +263,17 @@ def answers_request(target: Path, request: str, overwrite: bool) -> bool:
         logger.warning("%s It is prepared again.", str(damage).removesuffix(REMEDY))
         return False
     raise E2FashionError(
-        f"{target} holds another catalogue (source '{existing.source.get('name')}', "
-        f"options {existing.source.get('options')}, settings {existing.settings}), or its tables have changed since. "
-        f"Choose another output, or replace it with overwrite=true."
+        f"{target} holds another catalogue ({_difference(existing, asked)}). Choose another output, or replace it "
+        "with overwrite=true."
     )
+
+
+def _difference(existing: Manifest, asked: Mapping[str, Any]) -> str:
+    held = {"source": existing.source.get("name"), **existing.source.get("options", {}), **existing.settings}
+    asked = json.loads(json.dumps(asked))  # tuples are lists, as in the manifest
+    keys = [key for key in {**held, **asked} if (held.get(key) or None) != (asked.get(key) or None)]
+    found = "; ".join(f"{key} was {held.get(key, 'not set')} and is {asked.get(key, 'not set')}" for key in keys)
+    return found or "its tables have changed since"
 
 
 def check_is_catalogue(folder: Path) -> None:

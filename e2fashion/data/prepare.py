@@ -97,7 +97,8 @@ def prepare_catalogue(
         settings["clean_html"] = True
     request = request_hash(source, settings)
     recover(target)
-    if answers_request(target, request, config.overwrite):
+    asked = {"source": source.name, **options_of(source), **settings}
+    if answers_request(target, request, asked, config.overwrite):
         clear_leftovers(target)
         return Catalogue.load(target)
     with atomic_folder(target, check_is_catalogue) as folder:

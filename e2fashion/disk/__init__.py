@@ -48,4 +48,5 @@ from e2fashion.disk.trouble import (
     reading,
     real_path,
     reason_of,
+    what_lacks,
 )

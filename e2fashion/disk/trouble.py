@@ -61,6 +61,13 @@ def check_regular(file: Path, remedy: str) -> None:
         raise DamagedError(f"{file} cannot be read (it is not a regular file). {remedy}")
 
 
+def what_lacks(folder: Path, name: str) -> str:
+    """Why ``folder`` does not hold the file ``name``, as a predicate for error messages."""
+    if folder.is_dir():
+        return f"has no {name}"
+    return "is a file, not a folder" if folder.exists() else "does not exist"
+
+
 def check_tree(folder: Path, remedy: str) -> None:
     """As :func:`check_regular`, for all files below a folder whose files a library opens by itself.
 

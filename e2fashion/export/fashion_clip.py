@@ -73,7 +73,11 @@ class FashionCLIP:
         return self._stacked(found)
 
     def zero_shot_classification(self, images: Sequence[ImageInput], text_labels: Sequence[str]) -> list[str]:
-        """The nearest label of each image, by the cosine."""
+        """The nearest label of each image, by the cosine.
+
+        Raises:
+            E2FashionError: there is no label.
+        """
         if not text_labels:
             raise E2FashionError("there are no labels: give the names of the classes to choose from")
         scores = _normalized(self.encode_images(images)) @ _normalized(self.encode_text(text_labels)).T

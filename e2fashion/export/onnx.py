@@ -26,7 +26,7 @@ IMAGE_FILE, TEXT_FILE = "image.onnx", "text.onnx"
 
 
 class ImageTower(nn.Module):
-    """Normalised pixels (B, 3, H, W) to ``image_embeds`` (B, C), an E2's ``region_embeds`` (B, E, C), unit vectors."""
+    """Normalized pixels (B, 3, H, W) to ``image_embeds`` (B, C), an E2's ``region_embeds`` (B, E, C), unit vectors."""
 
     def __init__(self, encoder: Encoder) -> None:
         super().__init__()

@@ -185,7 +185,11 @@ def load(
 
 
 def load_for(name: str | Path, jit: bool, cache: str | Path | None) -> Encoder:
-    """The encoder behind an interface of another package; see :func:`load`."""
+    """The encoder behind an interface of another package; see :func:`load`.
+
+    Raises:
+        E2FashionError: ``jit`` is on, or there is no such model.
+    """
     if jit:
         raise E2FashionError("jit=True is not supported: give jit=False, and compile the model with torch.compile")
     source = HUB_NAMES.get(str(name), str(name))

@@ -102,6 +102,9 @@ def ptb_tokens(texts: Sequence[str]) -> list[str]:
 
     The package's own class is not used: it writes into its installation folder, prints to stderr, and miscounts lines
     of texts with unusual line breaks.
+
+    Raises:
+        E2FashionError: Java fails.
     """
     from pycocoevalcap.tokenizer import ptbtokenizer
 

@@ -130,7 +130,11 @@ class E2VisionConfig(CLIPVisionConfig):
         super().__post_init__(**kwargs)
 
     def validate_regions(self) -> None:
-        """Part of the validation that ``@strict`` runs on creation."""
+        """Part of the validation that ``@strict`` runs on creation.
+
+        Raises:
+            E2FashionError: a value out of its range, or fields that exclude each other.
+        """
         layers = list(self.fusion_layers or ())
         inside = all(1 <= layer <= self.num_hidden_layers for layer in layers)
         if not inside or any(later <= earlier for earlier, later in pairwise(layers)):

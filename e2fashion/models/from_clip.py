@@ -47,7 +47,11 @@ def load_clip(
     fusion_layers: list[int] | None = None,
     **options: Any,
 ) -> E2Model:
-    """Implementation of :meth:`E2Model.from_clip`."""
+    """Implementation of :meth:`E2Model.from_clip`.
+
+    Raises:
+        E2FashionError: as there.
+    """
     unknown = sorted(set(options) - {*OPTIONS, *JOINT_OPTIONS})
     if unknown:
         known = ", ".join(["entities", "fusion_layers", *OPTIONS, *JOINT_OPTIONS])

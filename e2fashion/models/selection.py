@@ -74,7 +74,11 @@ class SelectionNoise:
         self._chunk: tuple[int, int] | None = None
 
     def seed(self, *key: int) -> None:
-        """Restart from ``key`` (such as seed, step and rank; not negative); no key: the global generator."""
+        """Restart from ``key`` (such as seed, step and rank; not negative); no key: the global generator.
+
+        Raises:
+            E2FashionError: a number of ``key`` is negative.
+        """
         if any(number < 0 for number in key):
             raise E2FashionError(f"the key {key} of the selection noise must not hold negative numbers")
         self.key, self.passes = key, 0
@@ -104,7 +108,11 @@ def gumbel_noise(shape: Sequence[int], device: torch.device, source: NoiseSource
 
 
 def best_patches(scores: Tensor, count: int) -> Tensor:
-    """Indices of the ``count`` patches with the highest scores: (..., P) to (..., count), int64."""
+    """Indices of the ``count`` patches with the highest scores: (..., P) to (..., count), int64.
+
+    Raises:
+        E2FashionError: ``count`` is more than P.
+    """
     if count > scores.shape[-1]:
         raise E2FashionError(
             f"patches_per_token={count} but the image has {scores.shape[-1]} patches; lower it or raise the resolution"

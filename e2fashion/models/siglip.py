@@ -70,7 +70,11 @@ class SiglipE2Model(E2Model):
         return config.backbone == "siglip"
 
     def add_parts(self, config: E2Config) -> None:
-        """Replace CLIP's towers, which on the meta device cost nothing."""
+        """Replace CLIP's towers, which on the meta device cost nothing.
+
+        Raises:
+            E2FashionError: ``projection_init`` is random: a SigLIP has no image projection.
+        """
         if config.vision_config.projection_init == "random":
             raise E2FashionError("projection_init is random, but a SigLIP has no image projection: leave it out")
         parts, text = cast(Any, self), config.text_config

@@ -145,7 +145,7 @@ def _warmup(warmup_steps: int, total_steps: int) -> int:
     warmup = min(warmup_steps, max(1, total_steps // 10)) if warmup_steps else 0
     if warmup < warmup_steps:
         logger.info(
-            "warm-up of %d steps instead of train.warmup_steps=%d: a tenth of the stage's %d steps",
+            "warm-up steps: %d instead of train.warmup_steps=%d, a tenth of the stage's steps (%d)",
             warmup,
             warmup_steps,
             total_steps,

@@ -122,7 +122,7 @@ def _train_stage(
     if optimizer.scale_lr:
         batch = config.loader.batch_size * config.processes
         learning_rate, warmup = scaled_to_batch(learning_rate, optimizer.warmup_steps, batch, optimizer.reference_batch)
-        logger.info("batch of %d products: learning rate %.3g, warm-up of %d steps", batch, learning_rate, warmup)
+        logger.info("batch of %d products: learning rate %.3g, warm-up steps %d", batch, learning_rate, warmup)
         optimizer = replace(optimizer, warmup_steps=warmup)
     # With parts of the model on every process, the encoder has a whole copy on the CPU for saving and figures.
     trained = cast(E2Model, copy.deepcopy(encoder.model) if config.train.strategy == "fsdp" else encoder.model)

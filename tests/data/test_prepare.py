@@ -273,7 +273,7 @@ def test_a_repeated_request_is_answered_by_what_is_there(kaggle: Path) -> None:
 
 def test_other_settings_ask_for_overwrite(kaggle: Path) -> None:
     prepare_kaggle(kaggle)
-    with pytest.raises(E2FashionError, match=r"holds another catalogue.*seed.*overwrite=true"):
+    with pytest.raises(E2FashionError, match=r"holds another catalogue \(seed was 0 and is 1\)\..*overwrite=true"):
         prepare_kaggle(kaggle, split_seed=1)
     assert prepare_kaggle(kaggle, split_seed=1, overwrite=True).manifest.settings["seed"] == 1
 

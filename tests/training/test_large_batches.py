@@ -122,7 +122,7 @@ def test_the_learning_rate_fits_the_batch(
     words = [f"output={tmp_path / 'run'}", "evaluate_splits=[]", "train.scale_lr=true", "train.reference_batch=4"]
     with caplog.at_level("INFO", logger="e2fashion"):
         train_run(config_of(synth_catalogue, *words), progress=False)
-    assert "batch of 16 products: learning rate 0.02, warm-up of 1 steps" in caplog.text
+    assert "batch of 16 products: learning rate 0.02, warm-up steps 1" in caplog.text
 
 
 def test_compiled_layers_compute_the_same(synth_catalogue: Catalogue, monkeypatch: pytest.MonkeyPatch) -> None:

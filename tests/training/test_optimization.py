@@ -178,7 +178,7 @@ def test_a_warmup_longer_than_the_run_is_cut_to_a_tenth_and_says_so(caplog: pyte
     multiplier = cosine_with_warmup(warmup_steps=100, total_steps=20)
     assert multiplier(2) == pytest.approx(1.0)
     (line,) = caplog.messages
-    assert line == "warm-up of 2 steps instead of train.warmup_steps=100: a tenth of the stage's 20 steps"
+    assert line == "warm-up steps: 2 instead of train.warmup_steps=100, a tenth of the stage's steps (20)"
 
 
 def test_a_warmup_that_fits_needs_no_word(caplog: pytest.LogCaptureFixture) -> None:

@@ -110,7 +110,7 @@ def _encoding_error(file: Path, encoding: str, detail: str, remedy: str) -> E2Fa
 
 
 def _lines(file: Path, encoding: str) -> Iterator[str]:
-    """Lines with their ends; bytes that are wrong in a byte-wise encoding stay recognisable as lone surrogates."""
+    """Lines with their ends; bytes that are wrong in a byte-wise encoding stay recognizable as lone surrogates."""
     with file.open("rb") as stream:
         if stream.read(2) in _UTF16_MARKS and not encoding.lower().startswith(("utf-16", "utf16", "utf_16")):
             raise _encoding_error(file, encoding, "it begins with the mark of UTF-16", "encoding=utf-16")

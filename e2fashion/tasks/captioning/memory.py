@@ -248,7 +248,11 @@ def product_texts(
 
 
 def training_tags(catalogue: Catalogue, columns: Mapping[str, str]) -> dict[str, list[str]]:
-    """The distinct tags of train by entity (its column), sorted."""
+    """The distinct tags of train by entity (its column), sorted.
+
+    Raises:
+        E2FashionError: a column without a tag.
+    """
     tags = {}
     for entity, column in columns.items():
         tags[entity] = sorted({tag.strip() for tag in catalogue.split("train")[column] if tag and tag.strip()})

@@ -79,6 +79,9 @@ def choose_threshold(score: Tensor, right: Tensor, accuracy: float, fewest: int 
 
     ``score`` (N,) are the probabilities of the best values and ``right`` (N,) bool whether they are true, of products
     of another split than the one that is reported. Equal scores are answered together, and never fewer than ``fewest``.
+
+    Raises:
+        E2FashionError: ``accuracy`` is not from 0 to 1.
     """
     if not 0 <= accuracy <= 1:
         raise E2FashionError(f"the accuracy to reach is {accuracy:g}; give a share from 0 to 1.")

@@ -235,7 +235,11 @@ class FashionIqQueries:
         }
 
     def tuning_queries(self) -> list[QuerySet]:
-        """Of train."""
+        """Of train.
+
+        Raises:
+            E2FashionError: no triplet of a category has both images.
+        """
         sets = []
         for category in self.config.categories:
             triplets = self.data.triplets(category, self.tuning_split)

@@ -126,7 +126,7 @@ def check_methods(methods: Sequence[str], key: str, encoder: Encoder) -> None:
 
 @contextmanager
 def eager_attention(model: CLIPModel) -> Iterator[None]:
-    """The image tower with eager attention, the only kind that hands its weights out; as before when it ends."""
+    """The image tower with eager attention, the only one that returns its weights; restored at the end."""
     tower: Any = model.vision_model
     before = tower.config._attn_implementation
     tower.set_attn_implementation("eager")
@@ -187,7 +187,11 @@ def _attention_to_patches(model: CLIPModel, pixel_values: Tensor) -> tuple[list[
 
 
 def bands(grid: int, length: int) -> Tensor:
-    """Every stretch between two lines of a grid but the whole: (M, length) bool, M = grid (grid + 1) / 2 - 1."""
+    """Every stretch between two lines of a grid but the whole: (M, length) bool, M = grid (grid + 1) / 2 - 1.
+
+    Raises:
+        E2FashionError: ``grid`` is below 2 or above ``length``.
+    """
     if not 2 <= grid <= length:
         raise E2FashionError(f"the grid of bands is {grid}; give 2 or more, and at most the {length} pixels of a side")
     lines = [round(line * length / grid) for line in range(grid + 1)]

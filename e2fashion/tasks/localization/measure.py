@@ -97,7 +97,7 @@ def measure_selection(
     wanted = [method for method in methods if method != "tokens" or selects(encoder)]
     known = [split for split in splits if has_regions(catalogue, split)]
     if wanted and not known:
-        logger.info("%s knows no regions of tags: where %s looks is not measured", catalogue.path, encoder.name)
+        logger.info("%s has no regions of tags: where %s looks is not measured", catalogue.path, encoder.name)
     records = []
     for split in known if wanted else []:
         entities = encoder.selecting_entities or region_entities(catalogue, split)

@@ -168,9 +168,9 @@ class LogisticProblem:
         """Its mean, and its gradient (C + 1, classes)."""
         scores = inputs @ weight
         rows = torch.arange(len(scores), device=scores.device)
-        normaliser = scores.logsumexp(1)
-        loss = float((normaliser - scores[rows, self.labels]).cpu().double().mean())
-        scores.sub_(normaliser[:, None]).exp_()
+        normalizer = scores.logsumexp(1)
+        loss = float((normalizer - scores[rows, self.labels]).cpu().double().mean())
+        scores.sub_(normalizer[:, None]).exp_()
         scores[rows, self.labels] -= 1.0
         return loss, (inputs.T @ scores).div_(len(scores))
 

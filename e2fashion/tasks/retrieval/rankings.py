@@ -236,7 +236,11 @@ BY_GROUP = declare("retrieval_by_group", identified_by=("division", "group"))
 
 
 def bounded_groups(bounds: Sequence[int]) -> Callable[[int], str]:
-    """Names of the ranges between whole numbers: ``[0, 1, 10]`` gives ``0``, ``1-9`` and ``10+``."""
+    """Names of the ranges between whole numbers: ``[0, 1, 10]`` gives ``0``, ``1-9`` and ``10+``.
+
+    Raises:
+        E2FashionError: ``bounds`` are none, or do not increase.
+    """
     if list(bounds) != sorted(set(bounds)) or not bounds:
         raise E2FashionError(f"bounds are {list(bounds)}: give increasing whole numbers, as in [0, 1, 10, 100]")
 

@@ -189,9 +189,9 @@ def remove_products(path: str | Path, product_ids: Sequence[str]) -> ProductInde
         raise E2FashionError("there are no ids to remove: name one product or more")
     held = index.product_ids
     if unknown := sorted(set(wanted) - set(held)):
-        near = f"; near it: {suggest(unknown[0], held)}" if held else ""
+        hint = suggest(unknown[0], held)
         logger.warning(
-            "%d of %d products are not in %s, the first is '%s'%s", len(unknown), len(wanted), path, unknown[0], near
+            "%d of %d products are not in %s, the first is '%s': %s", len(unknown), len(wanted), path, unknown[0], hint
         )
     _delete(index.path, sorted(set(wanted) & set(held)))
     tidy(index.path)

@@ -53,7 +53,11 @@ ROWS_AT_ONCE = 2000
 def write_products(
     folder: Path, encoder: Encoder, products: Products, config: EmbedConfig, progress: bool, may_replace: bool = True
 ) -> None:
-    """Embed and write what an index lacks of a source, and note what is skipped."""
+    """Embed and write what an index lacks of a source, and note what is skipped.
+
+    Raises:
+        E2FashionError: products differ from those of the index and ``may_replace`` is off, or a tag of another kind.
+    """
     facts = _with_new_tags(folder, products)
     reads = encoder if facts.text_weight else None
     plan = _plan(folder, products, facts.typing, reads)

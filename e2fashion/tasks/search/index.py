@@ -137,7 +137,11 @@ class ProductIndex:
     def retrieval(
         self, queries: Sequence[str], top: int = 10, where: Where | Conditions | None = None
     ) -> list[list[str]]:
-        """The ids of the best products for every text, as FashionCLIP's method of that name."""
+        """The ids of the best products for every text, as FashionCLIP's method of that name.
+
+        Raises:
+            E2FashionError: one text instead of a list, or a text that is empty.
+        """
         if isinstance(queries, str):
             raise E2FashionError(f"give a list of texts, as in [{queries!r}]; search() takes one text")
         for query in queries:
@@ -159,8 +163,8 @@ class ProductIndex:
         for entity, value in (tags or {}).items():
             self._require_regions(f"tags.{entity}")
             if entity not in self.facts.regions:
-                near = suggest(entity, self.facts.regions)
-                raise E2FashionError(f"the model of {self.path} has no entity '{entity}': choose from {near}")
+                hint = suggest(entity, self.facts.regions)
+                raise E2FashionError(f"the model of {self.path} has no entity '{entity}': {hint}")
             if not isinstance(value, str) or not value.strip():
                 raise E2FashionError(f"tags.{entity} is {value!r}; give one tag as text, or leave it out")
         return dict(tags) if tags else tags_in(text, self._values()) if text else {}
@@ -199,7 +203,11 @@ class ProductIndex:
         views: Views = "best",
         engine: Engine = "auto",
     ) -> list[list[Hit]]:
-        """The best products for every vector by the inner product: (Q, C) L2-normalized, or from :meth:`with_tags`."""
+        """The best products for every vector by the inner product: (Q, C) L2-normalized, or from :meth:`with_tags`.
+
+        Raises:
+            E2FashionError: vectors of another width, or a condition on tags that the index lacks.
+        """
         width, snapshot = self.facts.encoder.dimension, self.snapshot()
         if query.shape[-1] not in (width, self.facts.width):
             raise E2FashionError(

@@ -71,8 +71,8 @@ def measure_search(
         raise E2FashionError(f"the template '{config.template}' has no slot: write {SLOT} where the value goes")
     for column in config.columns:
         if column not in index.tag_columns:
-            known = suggest(column, index.tag_columns) if index.tag_columns else "none"
-            raise E2FashionError(f"the index {index.path} has no tag '{column}'; its tags: {known}")
+            hint = suggest(column, index.tag_columns)
+            raise E2FashionError(f"the index {index.path} has no tag '{column}': {hint}")
     snapshot = index.snapshot()
     measured = _by_text(index, snapshot, config)
     measured += [_by_tag(index, snapshot, column, config) for column in dict.fromkeys(config.columns)]

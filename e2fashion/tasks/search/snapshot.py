@@ -381,8 +381,8 @@ class Snapshot:
         """
         number: int = pc.index(self._ids, product_id).as_py()
         if number < 0:
-            near = suggest(product_id, self.product_ids)
-            raise E2FashionError(f"there is no product '{product_id}' in {self.folder}; near it: {near}")
+            hint = suggest(product_id, self.product_ids)
+            raise E2FashionError(f"there is no product '{product_id}' in {self.folder}: {hint}")
         return number
 
     @cached_property

@@ -38,6 +38,7 @@ from e2fashion.disk import (
     stored_as,
     turn_at,
     update_checksums,
+    what_lacks,
     write_json,
 )
 from e2fashion.encoder import EncoderIdentity
@@ -160,10 +161,9 @@ class IndexFacts:
         """
         file = folder / INDEX_FILE
         if not file.is_file():
-            state = f"has no {INDEX_FILE}" if folder.is_dir() else "does not exist"
             raise E2FashionError(
-                f"'{folder}' is no index: it {state}. Make one with 'e2fashion index build <catalogue> model=<model> "
-                "output=<index>'"
+                f"'{folder}' is no index: it {what_lacks(folder, INDEX_FILE)}. Make one with 'e2fashion index build "
+                "<catalogue> model=<model> output=<index>'"
             )
         values = read_json(file, REMEDY)
         version = values.get("format_version")

@@ -187,8 +187,7 @@ class Conditions:
         self, column: str, wanted: Any, tags: Mapping[str, pa.DataType], values_of: Callable[[str], list[str]]
     ) -> str:
         if column not in tags:
-            known = f"choose from {suggest(column, list(tags))}" if tags else "this index holds no tags"
-            raise E2FashionError(f"there is no tag '{column}' to filter by: {known}")
+            raise E2FashionError(f"there is no tag '{column}' to filter by: {suggest(column, list(tags))}")
         name, kind = _name(column), tags[column]
         if wanted is None:
             return f"{name} IS NULL"
@@ -206,7 +205,7 @@ class Conditions:
         for value in values:
             same = [other for other in stored if other.casefold() == value.casefold()]
             if not same:
-                hint = f"no product has {column} '{value}': choose from {suggest(value, stored)}"
+                hint = f"no product has {column} '{value}': {suggest(value, stored)}"
                 if self.strict:
                     raise E2FashionError(hint)
                 logger.warning(hint)
@@ -255,13 +254,16 @@ def tag_text(value: TagValue) -> str:
 
 
 def suggest(word: str, names: Sequence[str]) -> str:
-    """The names nearest to ``word``, whatever their case; if none is near, the first ones and the number of all."""
+    """What to write for ``word``: the nearest names, whatever their case; else the first ones and their number."""
+    if not names:
+        return "there are none"
     by_lower = {name.lower(): name for name in names}
     near = get_close_matches(word.lower(), by_lower, n=SUGGESTIONS, cutoff=0.5)
     if near:
-        return ", ".join(f"'{by_lower[name]}'" for name in near)
+        *others, last = [f"'{by_lower[name]}'" for name in near]
+        return f"did you mean {', '.join(others)}{' or ' if others else ''}{last}?"
     listed = ", ".join(f"'{name}'" for name in sorted(names)[:SUGGESTIONS])
-    return listed + (f" ... ({len(names)} in all)" if len(names) > SUGGESTIONS else "")
+    return f"choose from {listed}" + (f" ... ({len(names)} in all)" if len(names) > SUGGESTIONS else "")
 
 
 def _name(column: str) -> str:

@@ -84,7 +84,11 @@ def _server(config: ServeConfig) -> Any:
         """Says when it is ready, or why it cannot be."""
 
         def verify_worker_status(self) -> None:
-            """Wait for the models."""
+            """Wait for the models.
+
+            Raises:
+                E2FashionError: a process of a model ended.
+            """
             while not all(state == WorkerSetupStatus.READY for state in self.workers_setup_status.values()):
                 ended = [worker for worker in self.inference_workers if not worker.is_alive()]
                 if ended:

@@ -245,7 +245,7 @@ def test_a_catalogue_without_regions_is_said_once(
     monkeypatch.setattr(selection, "has_regions", lambda *_: False)
     with caplog.at_level(logging.INFO, "e2fashion"):
         assert measure_selection(regional, synth_catalogue, ["val", "test"], progress=False) == []
-    assert [message.count("knows no regions") for message in caplog.messages] == [1]
+    assert [message.count("has no regions") for message in caplog.messages] == [1]
 
 
 def test_an_entity_that_the_catalogue_lacks_is_left_out_and_named(

@@ -196,7 +196,7 @@ def test_add_refuses_what_differs_and_skips_what_is_there(index: ProductIndex, p
 def test_remove_says_what_is_not_there(index: ProductIndex, caplog: pytest.LogCaptureFixture) -> None:
     assert len(remove_products(index.path, ["red_1", "red_3", "red_1"])) == 6
     assert "1 of 2 products are not in" in caplog.text
-    assert "the first is 'red_3'; near it: 'red_2'" in caplog.text
+    assert "the first is 'red_3': did you mean 'red_2'" in caplog.text
     assert len(remove_products(index.path, [f"x{number}" for number in range(5_000)])) == 6
     with pytest.raises(E2FashionError, match="there are no ids to remove"):
         remove_products(index.path, [])

@@ -60,7 +60,7 @@ def test_a_path_from_an_image_and_against_all_products(shades: ProductIndex) -> 
     ("options", "message"),
     [
         ({"text": "blue"}, "give one start"),
-        ({"text": "blue", "product": "purple_99"}, "there is no product 'purple_99' in .* near it: 'purple_0"),
+        ({"text": "blue", "product": "purple_99"}, "there is no product 'purple_99' in .*: did you mean 'purple_0"),
         ({"text": " ", "product": "purple_00"}, "text of the query is empty"),
         ({"text": "red", "away": "red", "product": "purple_00"}, "'red' finds the same images as 'red'"),
         ({"text": "red", "product": "purple_00", "support": 99}, "'red' finds the same images as all products"),

@@ -119,7 +119,7 @@ def test_conditions(index: ProductIndex, where: dict[str, Any], others: dict[str
 @pytest.mark.parametrize(
     ("where", "others", "message"),
     [
-        ({"brands": "Puma"}, {}, "there is no tag 'brands' to filter by: choose from 'brand'"),
+        ({"brands": "Puma"}, {}, "there is no tag 'brands' to filter by: did you mean 'brand'\\?"),
         ({"brand": []}, {}, "the filter on brand names no value"),
         ({"price": "cheap"}, {}, r"price holds numbers, and 'cheap' is none: give one, or a range as in 10\.\.50"),
         ({"price": ".."}, {}, "price holds numbers"),
@@ -138,9 +138,7 @@ def test_conditions_that_mean_nothing(
 
 def test_a_value_that_nobody_has_gives_a_hint(index: ProductIndex, caplog: pytest.LogCaptureFixture) -> None:
     assert found(index, {"brand": "Pumma"}) == ""
-    assert "no product has brand 'Pumma': choose from 'p" in caplog.text.lower().replace("'puma'", "'p").replace(
-        "pumma", "Pumma"
-    )
+    assert "no product has brand 'Pumma': did you mean 'puma'?" in caplog.text.replace("'Puma'", "'puma'")
 
 
 def test_other_tags_are_written_without_embedding_again(tmp_path: Path) -> None:
