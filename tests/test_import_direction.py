@@ -1,6 +1,7 @@
 """Imports run one way over six levels, parts never import each other, and there is no circle."""
 
 import ast
+import re
 from functools import cache
 from graphlib import TopologicalSorter
 from pathlib import Path
@@ -163,3 +164,14 @@ def test_no_test_reads_a_private_name_of_a_module(file: Path) -> None:
             replaced = [item.value for item in node.args if isinstance(item, ast.Constant)]
             private += [str(value).rpartition(".")[2] for value in replaced if isinstance(value, str)]
     assert not [name for name in private if name.startswith("_") and not name.startswith("__")]
+
+
+@pytest.mark.parametrize("file", sorted(PACKAGE.rglob("*.py")), ids=lambda file: file.relative_to(PACKAGE).as_posix())
+def test_a_public_function_that_raises_documents_it(file: Path) -> None:
+    silent = []
+    for node in nodes_of(file):
+        public = isinstance(node, ast.FunctionDef) and not node.name.startswith("_")
+        if public and not re.search(r"\b(Raises?|Refuse|E2FashionError|error)\b", ast.get_docstring(node) or "Raises"):
+            raised = [part.exc for part in ast.walk(node) if isinstance(part, ast.Raise)]
+            silent += [node.name for error in raised if getattr(getattr(error, "func", 0), "id", 0) == "E2FashionError"]
+    assert not silent
