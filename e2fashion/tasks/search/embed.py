@@ -67,7 +67,8 @@ def write_products(
             "replace=true replaces them"
         )
     if plan.unchanged:
-        logger.info("%s products are in %s already, as they are", f"{plan.unchanged:,}", folder)
+        counts = (plan.unchanged, len(plan.positions), len(plan.embedded))
+        logger.info("%s: %d products are unchanged; images of others: %d, of which %d are embedded", folder, *counts)
     parts = list(_whole_products(products.ids, config.commit_rows, plan.positions))
     batches = [
         wanted[start : start + config.batch_size]

@@ -141,7 +141,7 @@ def test_a_value_that_nobody_has_gives_a_hint(index: ProductIndex, caplog: pytes
     assert "no product has brand 'Pumma': did you mean 'puma'?" in caplog.text.replace("'Puma'", "'puma'")
 
 
-def test_other_tags_are_written_without_embedding_again(tmp_path: Path) -> None:
+def test_other_tags_are_written_without_embedding_again(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     index = build_index(ENCODER, Shop(SHOP), tmp_path / "index", CONFIG)
 
     class Nothing(ColorEncoder):
@@ -150,7 +150,9 @@ def test_other_tags_are_written_without_embedding_again(tmp_path: Path) -> None:
 
     encoder: Any = Nothing()
     cheaper = SHOP | {"price": ["1 €", *SHOP["price"][1:]], "season": ["Summer", None, None, None, None]}
-    changed = sync_index(index.path, encoder, Shop(cheaper), CONFIG)
+    with caplog.at_level("INFO", "e2fashion"):
+        changed = sync_index(index.path, encoder, Shop(cheaper), CONFIG)
+    assert ": 4 products are unchanged; images of others: 1, of which 0 are embedded" in caplog.text
     assert found(open_with(changed), {"price": "..2", "season": "summer"}) == "a"
     assert changed.version <= index.version + 2, "one commit for the new column, one for the rows"
     fewer: dict[str, list[str | None]] = {"id": ["f"], "brand": ["Nike"]}
