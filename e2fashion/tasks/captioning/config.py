@@ -76,9 +76,9 @@ class CaptionTrainConfig:
     seed: int = 0
     """Seed of weights, order, dropout and noise."""
     threads: int | None = None
-    """Processor threads; null: all."""
+    """CPU threads; null: all."""
     accelerator: Accelerator = "auto"
-    """Device that computes; ``auto`` uses a GPU if there is one."""
+    """Device; ``auto`` uses a GPU if there is one."""
     method: Literal["decap", "capdec"] = "decap"
     """``decap``: one linear prefix token; ``capdec``: a transformer mapper."""
     lm: str = "scratch"
