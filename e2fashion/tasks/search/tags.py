@@ -256,7 +256,7 @@ def tag_text(value: TagValue) -> str:
 def suggest(word: str, names: Sequence[str]) -> str:
     """What to write for ``word``: the nearest names, whatever their case; else the first ones and their number."""
     if not names:
-        return "there are none"
+        return "the index has none"
     by_lower = {name.lower(): name for name in names}
     near = get_close_matches(word.lower(), by_lower, n=SUGGESTIONS, cutoff=0.5)
     if near:

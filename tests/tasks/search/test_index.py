@@ -300,7 +300,7 @@ def test_an_index_of_another_model_is_refused_with_both_names(
         ({"text": "  "}, "text of the query is empty"),
         ({"text": "red", "weight": 1.5}, r"weight is 1\.5; give the text's share"),
         ({"text": "red", "top": 0}, "top is 0"),
-        ({"text": "red", "where": {"brand": "Acme"}}, "no tag 'brand' to filter by: this index holds no tags"),
+        ({"text": "red", "where": {"brand": "Acme"}}, "no tag 'brand' to filter by: the index has none"),
         ({"text": "red", "where": Conditions(filter="price <")}, "'.*price <.*' is no condition in SQL"),
         ({"text": "red", "where": Conditions(filter="view = 0; view = 1")}, "give one condition in SQL"),
     ],
