@@ -94,7 +94,7 @@ def _parser(experiment: Experiment) -> argparse.ArgumentParser:
             metavar="FILE",
             help="take rows and seeds from the records of earlier calls, without their runs",
         )
-        parser.add_argument("--baseline", metavar="ROW", help=f"default: {experiment.baseline}")
+        parser.add_argument("--baseline", metavar="ROW", help="row to compare with (default: the experiment's)")
         parser.add_argument("--jobs", type=int, default=1, help="runs that train in parallel (default: 1)")
         parser.add_argument("--only", default="", metavar="ROW", help="these rows alone, separated by commas")
     parser.add_argument("--quiet", action="store_true", help="no progress bars")
@@ -175,7 +175,9 @@ def _measure_runs(
         f"{DATA_SETS[name].title} (fingerprint {catalogue.fingerprint[:12]}), scale `{given.scale}`, seeds "
         f"{', '.join(map(str, given.seeds))}. The epoch was chosen on val.{note}\n"
     )
-    caption += "".join(f"\nRow `{title}` is not in the table: {reason}\n" for title, reason in problems.items())
+    for reason in dict.fromkeys(problems.values()):
+        rows = ", ".join(f"`{title}`" for title in problems if problems[title] == reason)
+        caption += f"\nNot in the table: {rows}: {reason}\n"
     return experiment.view(
         Material(
             experiment,

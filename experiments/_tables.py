@@ -23,7 +23,6 @@ from e2fashion.tables import (
     with_columns,
     without_repeats,
 )
-from e2fashion.tasks.retrieval.protocols import FullGallery
 from e2fashion.tasks.retrieval.rankings import BOTH, RETRIEVAL
 from e2fashion.tasks.retrieval.tables import RETRIEVAL_COLUMNS, Metric, difference_table, retrieval_table
 from e2fashion.training.config import RunConfig
@@ -66,7 +65,7 @@ def retrieval_view(
                     labels={row.system: _label(row, protocol) for row in published},
                 )
                 tables[suffix] = _with_facts(table, material, facts or {}, parameters)
-        differences = difference_records(material, split)
+        differences = difference_records(material, split, protocol)
         for positives, suffix in HITS.items():
             if any(record.positives == positives for record in differences):
                 tables[f"{suffix}_differences"] = difference_table(differences, positives)
@@ -79,19 +78,20 @@ def retrieval_view(
     return view
 
 
-def difference_records(material: Material, split: str, protocol: str = FullGallery.name) -> list[ResultRecord]:
-    """Every row against the experiment's baseline in their common seeds, see :func:`compare_runs`.
+def difference_records(material: Material, split: str, protocol: str) -> list[ResultRecord]:
+    """Every row against the experiment's baseline, or its own, in their common seeds, see :func:`compare_runs`.
 
-    Empty where there is no baseline, or none of its runs.
+    Empty for rows without a baseline, or without runs of it.
     """
-    baseline = material.experiment.baseline
-    if baseline is None or baseline not in material.folders:
-        return []
+    given = material.experiment.baseline
+    baselines = given if isinstance(given, Mapping) else dict.fromkeys(material.folders, given)
     fingerprint = next(iter(material.catalogues.values())).fingerprint
-    theirs = by_seed(material.folders[baseline])
     records = []
     for title, folders in material.folders.items():
-        ours = by_seed(folders)
+        baseline = baselines.get(title)
+        if baseline is None or baseline not in material.folders:
+            continue
+        ours, theirs = by_seed(folders), by_seed(material.folders[baseline])
         seeds = [seed for seed in ours if seed in theirs and ours[seed].path != theirs[seed].path]
         if seeds:
             context = RecordContext(run="", model=title, split=split, data_fingerprint=fingerprint)

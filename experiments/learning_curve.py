@@ -4,7 +4,8 @@ Claim: none beforehand; the question is whether E2's lead needs much data or lit
 Runs: ``configs/ablation/learning_curve.yaml`` on the scale's E2 in the paper's form: equal epochs, so fewer
 products take fewer steps.
 Protocol: ``full`` and ``full_regions``, first views of test, text with tags; lambda of the regional score is chosen on
-val. The figure has the regional score, which for CLIP-FT is the global one.
+val. The figure has the regional score, which for CLIP-FT is the global one. Differences are against CLIP-FT trained on
+the same products.
 
 Command::
 
@@ -28,7 +29,7 @@ EXPERIMENT = Experiment(
     name="learning_curve",
     title="Learning curve, E2 and CLIP-FT",
     ablation="learning_curve",
-    baseline="clip_ft",
+    baseline={f"heads{share}": f"clip_ft{share}" for share in ("_eighth", "_quarter", "_half", "")},
     recipes={"small": {"synthfashion": "quickstart"}},
     protocols=COMPARED,
     view=retrieval_view(

@@ -1,5 +1,6 @@
 """Every experiment runs from its command to its files, and says what it lacks."""
 
+import re
 from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
@@ -51,7 +52,10 @@ def test_an_experiment_is_called_like_its_file_and_says_how_it_is_run(name: str)
 def test_the_rows_of_an_experiment_have_configurations(name: str) -> None:
     found = experiment(name)
     titles = list(OmegaConf.load(ABLATIONS / f"{found.ablation}.yaml").rows) if found.ablation else list(found.rows)
-    assert found.baseline is None or found.baseline in titles
+    baseline = found.baseline or ()
+    assert (
+        {baseline} <= set(titles) if isinstance(baseline, str) else {*baseline, *dict(baseline).values()} <= set(titles)
+    )
     for prefix in (prefix for recipes in found.recipes.values() for prefix in recipes.values()):
         assert all(run_config(prefix, system).is_file() for system in found.rows.values())
 
@@ -61,6 +65,18 @@ def test_an_experiment_smokes(name: str, smoke_catalogue: Path, smoke_output: Pa
     given = ["--smoke", "--data", f"synthfashion={smoke_catalogue}", "--output", str(smoke_output)]
     files = run(experiment(name), *given, *SOME_ROWS.get(name, ()))
     assert all(file.stat().st_size for file in files)
+
+
+def test_rows_are_compared_with_their_own_baselines_under_the_protocol_of_the_table(
+    smoke_catalogue: Path, smoke_output: Path
+) -> None:
+    given = ["--smoke", "--data", f"synthfashion={smoke_catalogue}", "--output", str(smoke_output), "--only"]
+    pairs = {"heads_half": "clip_ft_half", "clip_ft_half": "clip_ft"}
+    content = run(replace(experiment("learning_curve"), baseline=pairs), *given, "clip_ft_half,clip_ft,heads_half")[0]
+    text = content.read_text()
+    assert "| heads_half - clip_ft_half | SumR |" in text
+    assert "| clip_ft_half - clip_ft | SumR |" in text
+    assert "Difference to the second model in percentage points, protocol `full_regions` on test" in text
 
 
 def test_a_smoke_needs_and_leaves_nothing(
@@ -126,7 +142,7 @@ def test_a_table_without_its_runs_says_how_to_make_them(
 def test_a_row_that_the_base_has_nothing_for_is_named(smoke_catalogue: Path, smoke_output: Path) -> None:
     given = ["--smoke", "--data", f"synthfashion={smoke_catalogue}", "--output", str(smoke_output)]
     content = run(experiment("table8_drop_entity"), *given)[0].read_text()
-    assert "Row `no_article_type` is not in the table: removes model.entities.article_type" in content
+    assert "Not in the table: `no_article_type`: removes model.entities.article_type" in content
     assert "| no_composition |" in content
 
 
@@ -175,7 +191,7 @@ def test_an_ablation_takes_finished_runs_from_elsewhere(
     text = run(pretrained, *arguments)[0].read_text()
     assert "| clip_ft |" in text
     assert "| filip_ft |" not in text
-    assert "Row `filip_ft` is not in the table: left out by --only" in text
+    assert re.search(r"^Not in the table: .*`filip_ft`.*: left out by --only$", text, re.MULTILINE)
 
 
 def test_seeds_of_several_calls_are_merged(smoke_catalogue: Path, smoke_output: Path, tmp_path: Path) -> None:

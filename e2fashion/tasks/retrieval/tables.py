@@ -86,8 +86,10 @@ def difference_table(
     first = chosen[0]
     pooled = {", ".join(map(str, record.extra["seeds"])) for record in chosen if "seeds" in record.extra}
     seeds = f"seeds {pooled.pop()}" if len(pooled) == 1 else "all seeds"
+    baselines = {record.extra["against"] for record in chosen}
+    against = "the second model" if len(baselines) > 1 else first.extra["against"]
     caption = (
-        f"Difference to {first.extra['against']} in percentage points, protocol `{first.protocol}` on {first.split}, a "
+        f"Difference to {against} in percentage points, protocol `{first.protocol}` on {first.split}, a "
         f"hit is the same {positives}: paired bootstrap over products, the hits of {seeds} pooled; p is two-sided "
         "and knows nothing of other seeds."
     )
@@ -95,7 +97,10 @@ def difference_table(
         chosen,
         ("model", "metric"),
         [Column("difference", None, best="", signed=True), Fact("95 % interval", _interval), Fact("p", p_value)],
-        row=lambda record: (record.model, titled(record.direction, compared_metric(record))),
+        row=lambda record: (
+            f"{record.model} - {record.extra['against']}" if len(baselines) > 1 else record.model,
+            titled(record.direction, compared_metric(record)),
+        ),
         column=lambda record: None,
         caption=caption,
     )
