@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from typing import Any, Literal
@@ -88,6 +88,26 @@ def share_of_tags(tags: Tensor, weight: float) -> Tensor:
     """Tags (N, E, C), zero where absent, times ``weight`` over the number of tags that the text states."""
     stated = tags.ne(0).any(-1).sum(1)
     return tags * rearrange(weight / stated.clamp(min=1), "n -> n 1 1")
+
+
+def join_stated(
+    embeds: Tensor,
+    stated: Sequence[Mapping[str, str]],
+    entities: Sequence[str],
+    embed_tags: Callable[[Sequence[str]], Tensor],
+    weight: float,
+) -> Tensor:
+    """Texts (N, C) joined with the tags that each states by entity: (N, (1 + E) C), see :func:`join_regions`.
+
+    Each distinct tag is embedded once.
+    """
+    values = list(dict.fromkeys(value for tags in stated for value in tags.values()))
+    embed_of = dict(zip(values, embed_tags(values), strict=True)) if values else {}
+    parts = torch.zeros(len(embeds), len(entities), embeds.shape[1])
+    for row, tags in enumerate(stated):
+        for entity, value in tags.items():
+            parts[row, entities.index(entity)] = embed_of[value]
+    return join_regions(embeds, share_of_tags(parts, weight))
 
 
 def _first_rows(product: Tensor, order: Tensor, product_ids: tuple[str, ...], kind: str) -> Tensor:

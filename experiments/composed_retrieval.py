@@ -44,19 +44,9 @@ def view(material: Material) -> list[Path]:
     records: list[ResultRecord] = [*material.merged]
     figures: list[Path] = []
     for config in tasks(material, catalogue):
-        baseline = material.experiment.baseline
-        titles = sorted(material.folders, key=lambda title: title != baseline)
-        rows = {title: by_seed(material.folders[title]) for title in titles}
-        for seed in sorted({seed for runs in rows.values() for seed in runs}):
-            folders = {title: runs[seed] for title, runs in rows.items() if seed in runs}
-            output = material.output / config.task / f"seed{seed}"
-            of_seed = replace(
-                config, model=[str(folder.path) for folder in folders.values()], name=list(folders), output=str(output)
-            )
-            results = compose(of_seed, progress=not material.smoke)
-            records += results.records
-            records += results.differences if baseline in folders else []  # they are against the first row
-            figures += sorted((output / "figures").glob("*.png"))
+        made, drawn = measure_rows(material, config, config.task)
+        records += made
+        figures += drawn
     tables: dict[str, Table] = {}
     for protocol in dict.fromkeys(record.protocol for record in records):
         measured = [record for record in records if (record.task, record.protocol) == (COMPOSED.task, protocol)]
@@ -67,6 +57,27 @@ def view(material: Material) -> list[Path]:
             tables[f"_{protocol}_differences"] = composed_difference_table(compared)
     notes = source_notes(material.published) if PUBLISHED_GALLERY in {record.protocol for record in records} else []
     return [*write_tables(replace(material, records=records), tables, notes), *figures]
+
+
+def measure_rows(material: Material, config: ComposeConfig, name: str) -> tuple[list[ResultRecord], list[Path]]:
+    """The records of a task for every seed, and its figures; ``name`` is that of its folder.
+
+    Differences are of the seeds that have a run of the baseline.
+    """
+    baseline = material.experiment.baseline
+    titles = sorted(material.folders, key=lambda title: title != baseline)
+    rows = {title: by_seed(material.folders[title]) for title in titles}
+    records: list[ResultRecord] = []
+    figures: list[Path] = []
+    for seed in sorted({seed for runs in rows.values() for seed in runs}):
+        folders = {title: runs[seed] for title, runs in rows.items() if seed in runs}
+        output = material.output / name / f"seed{seed}"
+        models = [str(folder.path) for folder in folders.values()]
+        of_seed = replace(config, model=models, name=list(folders), output=str(output))
+        results = compose(of_seed, progress=not material.smoke)
+        records += [*results.records, *(results.differences if baseline in folders else [])]
+        figures += sorted((output / "figures").glob("*.png"))
+    return records, figures
 
 
 def tasks(material: Material, catalogue: Catalogue) -> list[ComposeConfig]:

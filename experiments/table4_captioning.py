@@ -27,7 +27,7 @@ from __future__ import annotations
 import hashlib
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -91,20 +91,9 @@ class Job:
 
 def view(material: Material) -> list[Path]:
     """The table, and the sheet of products to read."""
-    (name, catalogue), *_ = material.catalogues.items()
-    suffix = "" if name == "fashiongen" else "_small"
-    jobs = list(_jobs(material, catalogue, suffix))
-    for job in jobs:
-        train_decoder(job.config, progress=False)
-    records: list[ResultRecord] = [*material.merged]
-    captions: dict[str, list[ProductCaption]] = {}
-    for number, job in enumerate(jobs):
-        results, measured = evaluate_captions(_evaluation(job, catalogue, material.smoke, number == 0), False)
-        records += [replace(record, model=record.model and job.title) for record in measured]
-        if job.variant == VARIANTS[0]:
-            title = "DeCap" if job.title == "CLIP-FT" else f"DeCap + {job.title}"
-            # Of several seeds the sheet shows the first.
-            captions.setdefault(title, read_captions(captions_file(results, SPLIT, SHEET)))
+    catalogue = next(iter(material.catalogues.values()))
+    measured, captions = measure_captions(material, VARIANTS)
+    records = [*material.merged, *measured]
     table = caption_table(records, published_caption_rows(material.published))
     files = write_tables(replace(material, records=records), {"": table}, source_notes(material.published))
     note = f"{material.caption}\nProducts of {SPLIT} drawn once; image embeddings are projected onto the memory."
@@ -112,8 +101,30 @@ def view(material: Material) -> list[Path]:
     return [*files, *write_sheet(rows, material.output / "captions.md", "Captions without paired training", note)]
 
 
-def _jobs(material: Material, catalogue: Catalogue, suffix: str) -> Iterator[Job]:
-    for variant in VARIANTS:
+def measure_captions(
+    material: Material, variants: Sequence[Variant]
+) -> tuple[list[ResultRecord], dict[str, list[ProductCaption]]]:
+    """The records of every variant on every run, whose decoders are trained first, and the first variant's captions.
+
+    Captions are by row; of several seeds they are the first's.
+    """
+    (name, catalogue), *_ = material.catalogues.items()
+    jobs = list(_jobs(material, catalogue, variants, "" if name == "fashiongen" else "_small"))
+    for job in jobs:
+        train_decoder(job.config, progress=False)
+    records: list[ResultRecord] = []
+    captions: dict[str, list[ProductCaption]] = {}
+    for number, job in enumerate(jobs):
+        results, measured = evaluate_captions(_evaluation(job, catalogue, material.smoke, number == 0), False)
+        records += [replace(record, model=record.model and job.title) for record in measured]
+        if job.variant == variants[0]:
+            title = "DeCap" if job.title == "CLIP-FT" else f"DeCap + {job.title}"
+            captions.setdefault(title, read_captions(captions_file(results, SPLIT, SHEET)))
+    return records, captions
+
+
+def _jobs(material: Material, catalogue: Catalogue, variants: Sequence[Variant], suffix: str) -> Iterator[Job]:
+    for variant in variants:
         for title, folders in material.folders.items():
             for folder in folders:
                 entities = [entity.name for entity in load_encoder(str(folder.path)).entities]

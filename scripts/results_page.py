@@ -20,6 +20,7 @@ from e2fashion.report import interval_lines
 from e2fashion.tables import Table, to_markdown
 from e2fashion.tasks.captioning.tables import caption_tables
 from e2fashion.tasks.classification.tables import classification_tables, tag_tables
+from e2fashion.tasks.composed.measure import COMPOSED
 from e2fashion.tasks.composed.tables import composed_tables
 from e2fashion.tasks.localization.measure import SELECTION, detail_table, lift_table
 from e2fashion.tasks.probing.tables import probe_table
@@ -67,6 +68,7 @@ TABLES: dict[str, Callable[..., Sequence[Table | str]]] = {
     "tags": tag_tables,
     "captions": caption_tables,
     "composed": composed_tables,
+    "composed_recalls": lambda records: composed_tables([record for record in records if record.task == COMPOSED.task]),
     "search": search_tables,
     "probes": lambda records: [probe_table(records)],
     "selection": lambda records: [lift_table(records), detail_table(records)],

@@ -33,6 +33,7 @@ SOME_ROWS = {
     "forgetting": ("--only", "clip_ft,lora"),
     "kagl_pretrained_trials": ("--only", "e2,e2_unseen_at_first"),
     "learning_curve": ("--only", "clip_ft_half,clip_ft,heads_half"),
+    "selection_uses": ("--only", "clip_ft,soft"),
     "table5_batch_size": ("--only", "e2_32,e2_64,clip_ft_32,clip_ft_64"),  # two points on each curve
     "table10_tokens_per_entity": ("--only", "one,two"),
 }

@@ -6,15 +6,19 @@ import hashlib
 import json
 import logging
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from torch import Tensor
+
 from e2fashion.arithmetic import set_threads
 from e2fashion.config import save_config
 from e2fashion.data.catalogue import Catalogue
+from e2fashion.data.text import normalize_text
 from e2fashion.disk import DamagedError, file_name, read_lines, write_text
+from e2fashion.embedding import join_stated
 from e2fashion.encoder import Encoder, load_encoder
 from e2fashion.measuring import identity_of_run, name_of_run, to_device
 from e2fashion.options import identity_values
@@ -43,6 +47,7 @@ from e2fashion.tasks.composed.modes import CAPTION_MODES, LanguageModelComposer,
 from e2fashion.tasks.composed.sources import QuerySet, QuerySource, open_source
 from e2fashion.tasks.composed.tables import composed_tables, draw_composed
 from e2fashion.tasks.retrieval.rankings import Ranking, compare_rankings, has_rankings, load_rankings
+from e2fashion.tasks.search.tags import tags_in
 from e2fashion.text_files import read_list
 from e2fashion.types import E2FashionError, ResultRecord
 
@@ -181,17 +186,67 @@ def _damaged_modes(records: Sequence[ResultRecord], folder: Path, context: Recor
 def _texts(
     config: ComposeConfig, decoder: str | None, encoder: Encoder, modes: Sequence[Mode], memory: Path, progress: bool
 ) -> tuple[TextSources, LanguageModelComposer | None]:
-    """Captioner and rewriters of the modes, and the composer of ``llm``."""
+    """Captioner and rewriters of the modes, how texts are embedded, and the composer of ``llm``."""
+    regions = regional_texts(config, encoder)
     captioner: AnyCaptioner | None = None
     origin: dict[str, str] = {}
     if set(modes) & set(CAPTION_MODES) and not encoder.compares_tokens:
         captioner, origin = _captioner(config, decoder, encoder, memory, progress)
+        if regions is not None and isinstance(captioner, NearestCaption):
+            stored = captioner.memory
+            captioner = NearestCaption(replace(stored, embeds=regions.joined(stored.embeds, stored.captions)))
     composer = open_composer(config) if "llm" in modes else None
     by_mode = rewriters(_protected_phrases(config), None if composer is None else composer.rewrite)
     extra: dict[str, dict[str, Any]] = {mode: {"memory": "", **origin} for mode in CAPTION_MODES}
     if composer is not None:
         extra["llm"]["language_model"] = composer.answers.model
-    return TextSources(captioner, by_mode, extra), composer
+    embed_texts, weight = (encoder.embed_texts, 0.0) if regions is None else (regions, regions.weight)
+    return TextSources(captioner, by_mode, embed_texts, weight, extra), composer
+
+
+@dataclass(frozen=True)
+class RegionalTexts:
+    """Texts as queries of the regional score: their embeddings joined with the tags that they name.
+
+    ``values`` are the tags of train by entity, and by what :func:`~e2fashion.data.text.normalize_text` makes of them.
+    """
+
+    encoder: Encoder
+    values: Mapping[str, Mapping[str, str]]
+    weight: float
+
+    def __call__(self, texts: Sequence[str]) -> Tensor:
+        """(N, (1 + E) C), see :func:`~e2fashion.embedding.join_regions`."""
+        return self.joined(self.encoder.embed_texts(list(texts)), texts)
+
+    def joined(self, embeds: Tensor, texts: Sequence[str]) -> Tensor:
+        """The same of texts whose embeddings (N, C) are known."""
+        stated = [tags_in(text, self.values) for text in texts]
+        return join_stated(embeds, stated, list(self.values), self.encoder.embed_tags, self.weight)
+
+
+def regional_texts(config: ComposeConfig, encoder: Encoder) -> RegionalTexts | None:
+    """How texts are compared with regions; None: they are not.
+
+    Raises:
+        E2FashionError: regions are to be compared in a task without tags.
+    """
+    if config.similarity == "global":
+        return None
+    if config.task != "other_colour":
+        raise E2FashionError(
+            f"similarity is '{config.similarity}', but texts of task={config.task} name no tags of a catalogue: give "
+            "similarity=global."
+        )
+    if not (encoder.entities and encoder.region_score_weight):
+        logger.info("%s has no stored weight of the regional score: the global score is used", encoder.name)
+        return None
+    train = Catalogue.load(config.data).split("train")
+    values = {
+        entity.name: {normalize_text(tag): tag for tag in sorted(set(filter(None, train[entity.column])))}
+        for entity in encoder.entities
+    }
+    return RegionalTexts(encoder, values, encoder.region_score_weight)
 
 
 def _captioner(

@@ -7,7 +7,7 @@ from typing import Literal
 
 from omegaconf import MISSING
 
-from e2fashion.options import Computing, Preprocessing, formerly_text, renamed
+from e2fashion.options import Computing, Preprocessing, formerly_text, joined_later, renamed
 from e2fashion.tasks.captioning.config import Reading
 
 Mode = Literal["image", "text", "sum", "concat", "slots", "llm"]
@@ -32,6 +32,9 @@ class ComposeConfig(Preprocessing, Computing):
     """Query modes to measure: the reference ``image`` alone, the instruction (``text``) alone, the weighted ``sum`` of
     both embeddings, ``concat`` (caption, instruction), the caption rewritten by rules (``slots``) or by a language
     model (``llm``). Source: field."""
+    similarity: Literal["global", "global+regions"] = joined_later("global")
+    """``global+regions``: images, and texts with the tags that they name, are compared by the regional score too, also
+    to caption references (``other_colour``; models without a stored weight of it keep the global score)."""
     name: list[str] | None = None
     """Names of the models in tables; null: their folders' names."""
     split: str | None = None

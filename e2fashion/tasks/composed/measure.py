@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -15,18 +15,28 @@ from e2fashion.encoder import Encoder, require_single_vectors
 from e2fashion.metrics.bootstrap import bootstrap, estimates, weighted_means
 from e2fashion.metrics.ranking import ranks
 from e2fashion.records import RecordContext, declare
-from e2fashion.tasks.captioning.captioner import AnyCaptioner
+from e2fashion.tasks.captioning.captioner import AnyCaptioner, NearestCaption
 from e2fashion.tasks.composed.config import ComposeConfig, Mode
-from e2fashion.tasks.composed.modes import CAPTION_MODES, TITLES, ComposedQueries, Composition, Rewriter, blend, compose
+from e2fashion.tasks.composed.modes import (
+    CAPTION_MODES,
+    TITLES,
+    ComposedQueries,
+    Composition,
+    EmbedTexts,
+    Rewriter,
+    blend,
+    compose,
+)
 from e2fashion.tasks.composed.sources import EmbeddedImages, QuerySet, QuerySource
 from e2fashion.tasks.retrieval.rankings import Ranking, rankings_file, save_rankings
 from e2fashion.types import E2FashionError, ResultRecord
 
 SETTINGS = (
     *("arm", "both_orders", "given_weight", "memory", "captioner", "language_model"),
-    *("line", "instruction", "pad_aspect"),
+    *("line", "instruction", "pad_aspect", "similarity", "changes"),
 )
 """Keys that identify a measurement: of the mode (stored as ``arm``), and of the task."""
+REGION_WEIGHT = "region_score_weight"
 MADE_BY = ("arm_title", "units", "measurement", "measured_commit")
 COUNTS = (
     *("triplets", "triplets_left_out", "candidates_without_picture", "empty_captions", "queries_without_instruction"),
@@ -35,7 +45,7 @@ COUNTS = (
 COMPOSED = declare(
     "composed_retrieval",
     identified_by=SETTINGS,
-    reports=(*MADE_BY, *COUNTS, "weight", "weights_tried", "tuning_queries", "fallbacks", "categories"),
+    reports=(*MADE_BY, *COUNTS, "weight", "weights_tried", "tuning_queries", "fallbacks", "categories", REGION_WEIGHT),
 )
 DIFFERENCES = declare(
     "composed_retrieval_difference", identified_by=(*SETTINGS, "against"), reports=(*MADE_BY, "p_value")
@@ -53,13 +63,16 @@ Key: TypeAlias = tuple[str, str, str]
 
 @dataclass(frozen=True)
 class TextSources:
-    """What the modes with texts work with: captions of references, and rewriters by mode.
+    """What the modes with texts work with: captions of references, rewriters by mode, and embeddings.
 
-    ``extra`` holds the keys of records that name them, by mode.
+    ``extra`` holds the keys of records that name them, by mode; ``region_weight`` is that of regions in the score, 0 if
+    they are not compared.
     """
 
     captioner: AnyCaptioner | None
     rewriters: Mapping[str, Rewriter]
+    embed_texts: EmbedTexts
+    region_weight: float = 0.0
     extra: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
 
@@ -94,24 +107,27 @@ def measure_composed(
     sets = source.queries()
     tuning = source.tuning_queries() if "sum" in config.modes and config.weight is None else []
     every = [*(queries for listed in sets.values() for queries in listed), *tuning]
-    images = source.embed(encoder, every, progress)
+    images = replace(source.embed(encoder, every, progress), weight=texts.region_weight)
+    score: dict[str, Any] = {}
+    if config.similarity != "global":
+        score = {"similarity": config.similarity, REGION_WEIGHT: texts.region_weight}
     results = []
     for mode in config.modes:
-        weight, extra = config.weight, {"arm": mode, "arm_title": TITLES[mode], **texts.extra.get(mode, {})}
+        weight, extra = config.weight, {"arm": mode, "arm_title": TITLES[mode], **score, **texts.extra.get(mode, {})}
         if mode != "image":
             extra["both_orders"] = config.both_orders
         if mode == "sum":
             if weight is not None:
                 extra["given_weight"] = weight
             else:
-                weight, curve = choose_weight(encoder, tuning, images, config, texts.rewriters)
+                weight, curve = choose_weight(tuning, images, config, texts)
                 extra |= {"weights_tried": curve, "tuning_queries": sum(map(len, tuning))}
             extra["weight"] = weight
         for protocol, listed in sets.items():
             for queries in listed:
                 inputs = _inputs(queries, images, texts.captioner if mode in CAPTION_MODES else None)
-                made = compose(mode, inputs, encoder.embed_texts, texts.rewriters, config.both_orders, weight or 0.0)
-                gallery = images.of(queries)[queries.gallery]
+                made = compose(mode, inputs, texts.embed_texts, texts.rewriters, config.both_orders, weight or 0.0)
+                gallery = images.gallery(queries)[queries.gallery]
                 results.append(
                     ModeResult(
                         mode=mode,
@@ -132,17 +148,15 @@ def _inputs(queries: QuerySet, images: EmbeddedImages, captioner: AnyCaptioner |
     captions: tuple[str, ...] = ()
     if captioner is not None:
         distinct, row = queries.reference.unique(return_inverse=True)
-        generated = captioner.caption(images.of(queries)[distinct])
+        # A decoder reads the embedding alone.
+        read = images.gallery(queries) if isinstance(captioner, NearestCaption) else images.of(queries)
+        generated = captioner.caption(read[distinct])
         captions = tuple(generated[item] for item in row.tolist())
-    return ComposedQueries(images.of(queries)[queries.reference], queries.instructions, captions, queries.tags)
+    return ComposedQueries(images.as_queries(queries)[queries.reference], queries.instructions, captions, queries.tags)
 
 
 def choose_weight(
-    encoder: Encoder,
-    tuning: Sequence[QuerySet],
-    images: EmbeddedImages,
-    config: ComposeConfig,
-    rewriters: Mapping[str, Rewriter],
+    tuning: Sequence[QuerySet], images: EmbeddedImages, config: ComposeConfig, texts: TextSources
 ) -> tuple[float, dict[str, float]]:
     """The image's share with the best mean recall over the tuning sets (of equals the smallest), and all recalls.
 
@@ -154,8 +168,8 @@ def choose_weight(
     parts = []
     for queries in tuning:
         inputs = _inputs(queries, images, None)
-        text = compose("text", inputs, encoder.embed_texts, rewriters, config.both_orders).embeds
-        parts.append((queries, inputs.image_embeds, text, images.of(queries)[queries.gallery]))
+        text = compose("text", inputs, texts.embed_texts, texts.rewriters, config.both_orders).embeds
+        parts.append((queries, inputs.image_embeds, text, images.gallery(queries)[queries.gallery]))
     curve = {}
     for weight in sorted(config.weights):
         recalls = []

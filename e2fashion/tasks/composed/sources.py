@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
+from torch.nn import functional as F
 
 from e2fashion.data.catalogue import Catalogue
 from e2fashion.data.decode import decode_image
@@ -19,6 +20,7 @@ from e2fashion.data.image_files import ImageError
 from e2fashion.data.images import read_image
 from e2fashion.data.sources.fashion_iq import FashionIQ, Gallery, Triplet, empty_captions
 from e2fashion.data.text import DESCRIPTION, normalize_text
+from e2fashion.embedding import join_regions, share_of_tags
 from e2fashion.encoder import Encoder
 from e2fashion.features import extract_features
 from e2fashion.figures import ImageArray, as_array
@@ -150,14 +152,36 @@ def _lines(
 
 @dataclass(frozen=True)
 class EmbeddedImages:
-    """``embeds`` (M, C), L2-normalized; ``row_of`` has the row of each id."""
+    """``embeds`` (M, C), L2-normalized; ``row_of`` has the row of each id.
+
+    ``regions`` (M, E, C) are those of a model that has some, and ``weight`` is theirs in the score; 0: only the
+    embeddings are compared.
+    """
 
     row_of: Mapping[str, int]
     embeds: Tensor
+    regions: Tensor | None = None
+    weight: float = 0.0
 
     def of(self, queries: QuerySet) -> Tensor:
         """The embeddings of a set's images (M of the set, C)."""
-        return self.embeds[torch.tensor([self.row_of[name] for name in queries.images])]
+        return self.embeds[self._rows(queries)]
+
+    def gallery(self, queries: QuerySet) -> Tensor:
+        """A set's images as they are searched: joined with their regions, if these are compared."""
+        if self.regions is None or not self.weight:
+            return self.of(queries)
+        return join_regions(self.of(queries), self.regions[self._rows(queries)])
+
+    def as_queries(self, queries: QuerySet) -> Tensor:
+        """A set's images as queries of :meth:`gallery`, L2-normalized."""
+        if self.regions is None or not self.weight:
+            return self.of(queries)
+        shares = share_of_tags(self.regions[self._rows(queries)], self.weight)
+        return F.normalize(join_regions(self.of(queries), shares), dim=-1)
+
+    def _rows(self, queries: QuerySet) -> Tensor:
+        return torch.tensor([self.row_of[name] for name in queries.images])
 
 
 class OtherColor:
@@ -172,6 +196,8 @@ class OtherColor:
         self.fingerprint = catalogue.fingerprint
         line = [*config.line_columns, *(["name"] if config.line_name else [])]
         self.settings: dict[str, Any] = {"line": ", ".join(line), "instruction": config.instruction}
+        if config.colour_column != "colour":
+            self.settings["changes"] = config.colour_column
 
     def queries(self) -> dict[str, list[QuerySet]]:
         """By protocol, one set per category: here one of one."""
@@ -185,14 +211,16 @@ class OtherColor:
         """The first views in the splits of the sets."""
         wanted = {name for queries in sets for name in queries.images}
         ids: list[str] = []
-        parts = []
+        parts, regions = [], []
         for split in dict.fromkeys((self.split, self.tuning_split)):
             if not wanted.isdisjoint(self.catalogue.split(split)["product_id"]):
                 inference = Inference(batch_size=self.config.batch_size)
                 features = extract_features(encoder, self.catalogue, split, inference, progress)
                 ids += features.product_ids
                 parts.append(features.image)
-        return EmbeddedImages({name: row for row, name in enumerate(ids)}, torch.cat(parts))
+                regions += [torch.stack(list(features.regions.values()), 1)] if features.regions else []
+        row_of = {name: row for row, name in enumerate(ids)}
+        return EmbeddedImages(row_of, torch.cat(parts), torch.cat(regions) if regions else None)
 
     def pixels(self, names: Sequence[str]) -> dict[str, ImageArray]:
         """First views."""

@@ -14,7 +14,7 @@ from e2fashion.tasks.composed.modes import MODES, TITLES
 from e2fashion.tasks.retrieval.tables import compared_metric, p_value
 from e2fashion.types import ResultRecord
 
-ALIKE = ("line", "instruction", "pad_aspect")
+ALIKE = ("line", "instruction", "pad_aspect", "similarity", "changes")
 """Settings of the task: records that differ in them are in different tables."""
 SHOWN = 5
 """Results of a query in the figure."""
@@ -142,11 +142,12 @@ def _caption(records: Sequence[ResultRecord]) -> str:
     captions = f" Captions: {'; '.join(sorted(captioners))}." if captioners else ""
     orders = {record.extra["both_orders"] for record in records if "both_orders" in record.extra}
     averaged = " Both orders of two captions averaged." if orders == {True} and first.protocol != "other_colour" else ""
+    score = " Compared by the regional score." if first.extra.get("similarity") else ""
     line = first.extra.get("line")
-    same = f" A line: the same {line}, another color." if line else ""
+    same = f" A line: the same {line}, another {first.extra.get('changes', 'color')}." if line else ""
     return (
         f"Protocol `{first.protocol}` on {first.split}; the reference stays in the gallery. {'; '.join(parts)}."
-        f"{same}{captions}{averaged}"
+        f"{same}{score}{captions}{averaged}"
     )
 
 

@@ -8,13 +8,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pyarrow as pa
-import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from e2fashion.arithmetic import set_threads
 from e2fashion.disk import reading
-from e2fashion.embedding import join_regions, share_of_tags
+from e2fashion.embedding import join_stated
 from e2fashion.encoder import Encoder, ImageInput, load_encoder, require_single_vectors
 from e2fashion.measuring import to_device
 from e2fashion.tasks.search.config import OpenIndexConfig, QueryConfig, SearchConfig, check_score_weight
@@ -183,17 +182,10 @@ class ProductIndex:
         check_score_weight(region_weight)
         if region_weight is not None:
             self._require_regions("region_weight")
-        values = list(dict.fromkeys(value for tags in stated for value in tags.values()))
-        if not values:
+        if not any(stated):
             return query
-        embed_of = dict(zip(values, self.checked_encoder().embed_tags(values), strict=True))
-        regions = self.facts.regions
-        parts = torch.zeros(len(query), len(regions), query.shape[1])
-        for row, tags in enumerate(stated):
-            for entity, value in tags.items():
-                parts[row, regions.index(entity)] = embed_of[value]
         weight = self.facts.region_weight if region_weight is None else region_weight
-        return join_regions(query, share_of_tags(parts, weight))
+        return join_stated(query, stated, self.facts.regions, self.checked_encoder().embed_tags, weight)
 
     def nearest(
         self,

@@ -3,6 +3,7 @@
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -214,6 +215,53 @@ def test_a_decoder_captions_the_references(models: list[str], synth_catalogue: C
     assert {entry["caption"] for entry in unanswered.values()} == {trace["caption"] for trace in traces}
 
 
+def test_regions_join_the_score_of_every_mode(models: list[str], synth_catalogue: Catalogue, tmp_path: Path) -> None:
+    encoder = build_tiny_encoder(synth_catalogue)
+    encoder.model.config.region_score_weight = 3.0
+    encoder.save_pretrained(tmp_path / "model")
+    train = synth_catalogue.split("train").select_columns(["brand", "description"]).to_dict()
+    named = next(filter(None, train["brand"]))
+    words = [str(tmp_path / "model"), models[0], "name=regions,none", f"data={synth_catalogue.path}"]
+    words += [word.replace("for {}", f"{named} for {{}}") for word in LINES]
+    words += ["modes=image,text,slots", f"output={tmp_path / 'run'}"]
+    assert main(["compose", *words, "figure_queries=0", "similarity=global+regions", "--quiet"]) == 0
+    records = read_records(tmp_path / "run" / "results.jsonl")
+    assert {(r.model, r.extra["region_score_weight"]) for r in records if r.task == "composed_retrieval"} == {
+        ("regions", 3.0),
+        ("none", 0.0),  # it has regions, but no stored weight
+    }
+    features = extract_features(encoder, synth_catalogue, "test", progress=False)
+    rows = {name: row for row, name in enumerate(features.product_ids)}
+    region = features.regions["brand"]
+
+    def traces(mode: str) -> list[dict[str, Any]]:
+        file = tmp_path / "run" / "regions" / "traces" / f"other_colour-all-{mode}-test.jsonl"
+        return [json.loads(line) for line in file.read_text().splitlines()]
+
+    def of_text(text: str, brand: str | None, images: torch.Tensor, regions: torch.Tensor) -> torch.Tensor:
+        scores = images @ encoder.embed_texts([text])[0]
+        return scores + 3.0 * (regions @ encoder.embed_tags([brand])[0]) if brand else scores
+
+    for trace in traces("text"):
+        best = of_text(trace["searched"][0], named, features.image, region).argmax()
+        assert trace["found"][0] == features.product_ids[best]
+    for trace in traces("image"):
+        row = rows[trace["reference"]]
+        scores = features.image @ features.image[row] + 3.0 * (region @ region[row])
+        assert trace["found"][0] == features.product_ids[scores.argmax()]
+    train = synth_catalogue.split("train").select_columns(["brand", "description"]).to_dict()
+    texts = [
+        encoder.template.render({"brand": b}, d) for b, d in zip(train["brand"], train["description"], strict=True)
+    ]
+    for trace in traces("slots")[:3]:
+        row = rows[trace["reference"]]
+        scores = [
+            float(of_text(text, brand, features.image[row][None], region[row][None]))
+            for text, brand in zip(texts, train["brand"], strict=True)
+        ]
+        assert trace["caption"] == texts[max(range(len(texts)), key=scores.__getitem__)]
+
+
 def test_what_cannot_be_done_is_one_clear_error(
     fashion_iq: Path,
     models: list[str],
@@ -234,6 +282,7 @@ def test_what_cannot_be_done_is_one_clear_error(
         ([f"data={synth_catalogue.path}"], "no column 'colour'"),
         ([*lines, "modes=sum", "weights=[2.0]"], "from 0 to 1"),
         ([*iq, "modes=slots"], "there are none: name texts to caption them from with memory="),
+        ([*iq, "modes=image", "similarity=global+regions"], "texts of task=fashion_iq name no tags of a catalogue"),
         ([*iq, "categories=shoes"], "key 'categories[0]': Invalid value 'shoes'"),
         ([*iq, "galleries=all"], "key 'galleries[0]': Invalid value 'all'"),
         ([*iq, f"images={tmp_path}/nowhere"], "images are missing"),
