@@ -10,8 +10,9 @@ import sys
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, TextIO
 
 from e2fashion.escape import visible
 from e2fashion.lazy import when_imported
@@ -98,6 +99,21 @@ def without_bars() -> Iterator[None]:
                 disable_progress_bars()
 
 
+def _show_warning(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
+) -> None:
+    """A warning of ours as a log line; those of libraries with the place in the code, as Python writes them."""
+    if Path(filename).is_relative_to(Path(__file__).parent):
+        logging.getLogger("e2fashion").warning("%s", message)
+    else:
+        (file or sys.stderr).write(warnings.formatwarning(message, category, filename, lineno, line))
+
+
 def prepare_terminal() -> None:
     """Show our log lines and real warnings on stderr, and disable the bars of Transformers except for downloads."""
     root = logging.getLogger()
@@ -106,6 +122,7 @@ def prepare_terminal() -> None:
         handler.addFilter(_WithoutNoise())
         root.addHandler(handler)
     logging.getLogger("e2fashion").setLevel(logging.INFO)
+    warnings.showwarning = _show_warning
     for message in KNOWN_WARNINGS:
         warnings.filterwarnings("ignore", message=message)
     when_imported("transformers.utils.logging", _silence)

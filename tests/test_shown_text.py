@@ -2,6 +2,7 @@
 
 import logging
 import sys
+import warnings
 from pathlib import Path
 from types import SimpleNamespace
 from typing import cast
@@ -9,6 +10,7 @@ from typing import cast
 import numpy as np
 import pytest
 
+from e2fashion import records
 from e2fashion.__main__ import main
 from e2fashion.ablation.plan import Ablation
 from e2fashion.ablation.report import RowResult, write_report
@@ -53,6 +55,15 @@ def test_a_log_line_has_no_control_characters(capsys: Capture) -> None:
     prepare_terminal()
     logging.getLogger("e2fashion.test").warning("row %s", EVIL)
     assert f"warning: row {SHOWN}" in capsys.readouterr().err
+
+
+def test_a_warning_of_ours_is_one_line_without_the_place_in_the_code(capsys: Capture) -> None:
+    prepare_terminal()
+    for file in (records.__file__, np.__file__):
+        warnings.warn_explicit("line 2 is damaged", UserWarning, file, 1)
+    ours, theirs = capsys.readouterr().err.splitlines()[:2]
+    assert ours == "warning: line 2 is damaged"
+    assert theirs.endswith(":1: UserWarning: line 2 is damaged")
 
 
 def test_a_sheet_of_captions_has_no_markup_of_the_texts(tmp_path: Path) -> None:

@@ -22,6 +22,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, G
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from e2fashion import __version__
 from e2fashion.tasks.serving.bodies import (
     Body,
     ClassifyBody,
@@ -219,6 +220,7 @@ def build_app(server: Queues, config: ServeConfig, paths: dict[str, str]) -> Fas
     app = FastAPI(
         title="e2fashion",
         summary="Embeddings, search, zero-shot classification and tags of fashion images",
+        version=__version__,
         lifespan=server.lifespan,
         docs_url=None,  # its page fetches scripts from a foreign host
         redoc_url=None,

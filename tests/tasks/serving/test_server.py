@@ -153,7 +153,9 @@ def test_a_service_describes_itself(client: Client) -> None:
     assert "brand" in model["filters"]
     assert other == {**model, "id": "other"}
     assert client.get("/search", {"text": "x", "model": "other"}) == client.get("/search", {"text": "x"})
-    paths = client.get("/openapi.json")["paths"]
+    schema = client.get("/openapi.json")
+    assert schema["info"]["version"] == e2fashion.__version__
+    paths = schema["paths"]
     assert {"/v1/embeddings", "/search", "/classify", "/tags", "/health", "/metrics"} <= set(paths)
 
 
