@@ -43,7 +43,12 @@ def visible(text: str, keep: Literal["", "\n", "\n\t"] = "") -> str:
     """
     if text.isascii() and text.isprintable():
         return text
-    return "".join(sign if sign in keep or not _is_active(sign) else _escaped(sign) for sign in text)
+    return "".join(
+        sign.encode("unicode_escape").decode("ascii")
+        if (unicodedata.category(sign) in _ACTIVE or sign in _BIDIRECTIONAL) and sign not in keep
+        else sign
+        for sign in text
+    )
 
 
 def markdown(text: str) -> str:
@@ -63,14 +68,6 @@ def latex(text: str) -> str:
     r"""``text`` for LaTeX; a leading ``[`` or ``*`` is protected from becoming an argument of a preceding ``\\``."""
     escaped = "".join(_LATEX.get(sign, sign) for sign in visible(text))
     return f"{{{escaped[0]}}}{escaped[1:]}" if escaped[:1] in ("[", "*") and escaped else escaped
-
-
-def _is_active(sign: str) -> bool:
-    return unicodedata.category(sign) in _ACTIVE or sign in _BIDIRECTIONAL
-
-
-def _escaped(sign: str) -> str:
-    return sign.encode("unicode_escape").decode("ascii")
 
 
 def is_blank(text: str) -> bool:

@@ -138,8 +138,8 @@ def identity_values(config: Any) -> Any:
     """
     if is_dataclass(config) and not isinstance(config, type):
         return {
-            item.metadata.get(RENAMED, item.name): _as_text(value)
-            if item.metadata.get(_FORMERLY_TEXT)
+            item.metadata.get(RENAMED, item.name): join_texts(value)
+            if item.metadata.get(_FORMERLY_TEXT) and value is not None
             else identity_values(value)
             for item in fields(config)
             if not _as_before(config, item)
@@ -148,10 +148,6 @@ def identity_values(config: Any) -> Any:
     if isinstance(config, dict):
         return {key: identity_values(value) for key, value in config.items()}
     return list(config) if isinstance(config, list) else config
-
-
-def _as_text(value: list[Any] | None) -> str | None:
-    return None if value is None else join_texts(value)
 
 
 def _as_before(config: Any, item: Any) -> bool:

@@ -63,7 +63,7 @@ def run_rows(
         train = partial(
             train_runs, catalogue=catalogue, folder=pool, reuse=shared, jobs=options.jobs, progress=options.progress
         )
-        on_val = [_evaluated(run, "val") for run in planned]
+        on_val = [replace(run, config=replace(run.config, evaluate_splits=["val"])) for run in planned]
         train(on_val)
         done = {item.run.name for item in find(on_val) if item.state == "done"}
         train([run for run in planned if run.name in done])
@@ -157,10 +157,6 @@ def _in_pool(run: PlannedRun, catalogue: Catalogue, pool: Path) -> PlannedRun:
     identity = run_identity(run.config, catalogue.fingerprint)
     config = replace(run.config, output=str(pool / f"{run.config.name}-{identity}"))
     return replace(run, config=config, identity=identity)
-
-
-def _evaluated(run: PlannedRun, split: Split) -> PlannedRun:
-    return replace(run, config=replace(run.config, evaluate_splits=[split]))
 
 
 def row_records(folders: dict[str, list[RunFolder]], catalogue: Catalogue, splits: Iterable[str]) -> list[ResultRecord]:

@@ -8,6 +8,7 @@ from dataclasses import replace
 from e2fashion.config import load_config
 from e2fashion.data.catalogue import Catalogue
 from e2fashion.encoder import Encoder, load_encoder
+from e2fashion.measuring import identity_of
 from e2fashion.models.interpolate import interpolate_weights
 from e2fashion.records import RecordContext
 from e2fashion.tables import Column, Table, pivot
@@ -57,16 +58,8 @@ def before_and_after(
     if before is not None:
         records += measure(before, RecordContext(run="", model=BEFORE, split=SPLIT), False)
     for title, folder in runs:
-        made = folder.read_record()
         after = load_encoder(str(folder.path), name=title)
-        context = RecordContext(
-            run=made["identity"],
-            model=title,
-            split=SPLIT,
-            seed=made["seed"],
-            config_hash=made["identity"],
-            commit=made.get("commit") or "",
-        )
+        context = identity_of(folder.read_record()).context(title, SPLIT, "")
         records += measure(after, context, False)
         if before is None:
             continue
@@ -124,14 +117,18 @@ def side_tables(records: Sequence[ResultRecord]) -> dict[str, Table]:
                 f"`{chosen[0].protocol}` on {chosen[0].split}, a hit is any product with the "
                 f"same {chosen[0].positives}."
             )
-            tables[f"_groups_{number}_{direction}"] = mean_table(chosen, _group, caption)
+            tables[f"_groups_{number}_{direction}"] = mean_table(
+                chosen, lambda record: f"{record.extra['group']} ({record.queries})", caption
+            )
     if zero_shot := [record for record in records if record.task == "zero_shot"]:
         caption = (
             f"Zero-shot classification on {zero_shot[0].split} in percent: the label itself is its text, among all "
             "labels of the split (their number in brackets). 'Of the way' lies between the weights before and after "
             "fine-tuning."
         )
-        tables["_zero_shot"] = mean_table(zero_shot, _label_metric, caption)
+        tables["_zero_shot"] = mean_table(
+            zero_shot, lambda record: f"{record.extra['entity']} ({record.candidates:g}) {record.metric}", caption
+        )
     return tables
 
 
@@ -139,11 +136,3 @@ def mean_table(records: Sequence[ResultRecord], column: Callable[[ResultRecord],
     """A row per model, a column per value of ``column``."""
     columns = [Column(title, title) for title in dict.fromkeys(map(column, records))]
     return pivot(records, ("model",), columns, row=lambda record: record.model, column=column, caption=caption)
-
-
-def _group(record: ResultRecord) -> str:
-    return f"{record.extra['group']} ({record.queries})"
-
-
-def _label_metric(record: ResultRecord) -> str:
-    return f"{record.extra['entity']} ({record.candidates:g}) {record.metric}"

@@ -104,12 +104,6 @@ def planned_config(item: FoundRun) -> RunConfig:
     return replace(item.run.config, name=name, output=str(item.folder.path))
 
 
-def records_of_run(item: FoundRun, data_fingerprint: str) -> list[ResultRecord]:
-    """The records of the planned evaluation, with the model's training preprocessing."""
-    config = planned_config(item)
-    return stored_records(item.folder, config, data_fingerprint, config.evaluate_splits)
-
-
 def seconds_per_epoch(runs: Sequence[FoundRun]) -> dict[str, float]:
     """Measured seconds per epoch by row, and their median under ``""``; empty if no run is finished."""
     measured: dict[str, list[float]] = {}
@@ -180,13 +174,13 @@ def stored_records(
     of_model = (folder.read_record().get("identity", ""), config.name, data_fingerprint)
     usual: dict[str, Any] = {"image_size": config.image.size, "resize": config.image.resize, "precision": "fp32"}
     usual |= {"candidate_seed": 0, "queries_per_draw": None, "draws": 1, "fill": "report"}
-    text, protocols = config.text.template, config.protocols
+    text, protocols, selection = config.text.template, config.protocols, (SELECTION.task, TOKENS)
     return [
         record
         for record in read_records(folder.results)
         if (record.run, record.model, record.data_fingerprint) == of_model
         and record.split in splits
-        and ((record.text == text and record.protocol in protocols) or _is_selection(record))
+        and ((record.text == text and record.protocol in protocols) or (record.task, record.protocol) == selection)
         and all(record.extra.get(name, value) == value for name, value in usual.items())
     ]
 
@@ -207,10 +201,6 @@ def unmeasured(folder: RunFolder, config: RunConfig, data_fingerprint: str, spli
     return [protocol for protocol in config.protocols if protocol not in measured] + (
         [] if TOKENS in measured else [TOKENS]
     )
-
-
-def _is_selection(record: ResultRecord) -> bool:
-    return (record.task, record.protocol) == (SELECTION.task, TOKENS)
 
 
 def results_of(

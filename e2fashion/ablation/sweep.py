@@ -24,9 +24,9 @@ from e2fashion.ablation.state import (
     FoundRun,
     find_runs,
     planned_config,
-    records_of_run,
     seconds_left,
     seconds_per_epoch,
+    stored_records,
 )
 from e2fashion.config import save_config
 from e2fashion.data.catalogue import Catalogue
@@ -198,7 +198,8 @@ def _report(ablation: Ablation, catalogue: Catalogue) -> list[RowResult]:
             if item.state != "done":
                 continue
             result.folders[item.run.seed] = item.folder.path
-            records = records_of_run(item, catalogue.fingerprint)
+            config = planned_config(item)
+            records = stored_records(item.folder, config, catalogue.fingerprint, config.evaluate_splits)
             result.records.extend(replace(record, model=row) for record in records)
             record = item.folder.read_record()
             result = replace(result, added_parameters=record.get("added_parameters"), patches=record.get("patches"))

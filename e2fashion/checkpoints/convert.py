@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
@@ -58,12 +57,9 @@ def convert(config: ConvertConfig) -> list[str]:
             notes = imported.notes
         return {"from": config.checkpoint, "identity": identity, "said": notes}
 
-    facts = write_output(folder, FACTS_FILE, {"identity": identity}, write, _held_as, config.overwrite)
+    wanted = {"identity": identity}
+    facts = write_output(folder, FACTS_FILE, wanted, write, "the conversion of '{from}'", config.overwrite)
     return list(facts["said"])
-
-
-def _held_as(facts: Mapping[str, Any]) -> str:
-    return f"the conversion of '{facts['from']}'"
 
 
 def _check_keys(config: ConvertConfig) -> None:

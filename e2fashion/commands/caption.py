@@ -5,7 +5,7 @@ from __future__ import annotations
 from e2fashion.commands.registry import Arguments, Commands, load_run
 from e2fashion.tasks.captioning.config import CaptionEvaluateConfig, CaptionRunConfig, CaptionTrainConfig
 
-COMMANDS = Commands()
+COMMANDS = Commands("captioning.md")
 
 
 @COMMANDS.add(
@@ -14,7 +14,6 @@ COMMANDS = Commands()
     "train a caption decoder on texts alone (DeCap, CapDec), or resume one",
     CaptionTrainConfig,
     load=load_run,
-    page="captioning.md",
 )
 def train(config: CaptionTrainConfig, arguments: Arguments) -> str:
     """Train a decoder and show its records."""
@@ -34,7 +33,6 @@ def train(config: CaptionTrainConfig, arguments: Arguments) -> str:
     "caption images with a trained decoder",
     CaptionRunConfig,
     positional=("decoder", "images..."),
-    page="captioning.md",
 )
 def run(config: CaptionRunConfig, arguments: Arguments) -> str:
     """One line per image; ``output`` keeps them as CSV."""
@@ -58,7 +56,6 @@ def run(config: CaptionRunConfig, arguments: Arguments) -> str:
     "measure captions of a split against baselines: BLEU, METEOR, ROUGE-L, CIDEr-D",
     CaptionEvaluateConfig,
     positional=("decoder",),
-    page="captioning.md",
 )
 def evaluate(config: CaptionEvaluateConfig, arguments: Arguments) -> str:
     """Append records and show them as tables."""

@@ -8,7 +8,7 @@ from e2fashion.commands.registry import Arguments, Commands
 from e2fashion.tasks.classification.config import ClassifyConfig, TagsFitConfig, TagsPredictConfig
 from e2fashion.tasks.localization.config import ExplainConfig
 
-COMMANDS = Commands()
+COMMANDS = Commands("classification.md")
 
 
 @COMMANDS.add(
@@ -17,7 +17,6 @@ COMMANDS = Commands()
     "zero-shot classification of products: accuracy, F1, confusion figure",
     ClassifyConfig,
     positional=("model",),
-    page="classification.md",
 )
 def classify(config: ClassifyConfig, arguments: Arguments) -> str:
     """Append records, write a page with tables and confusion figures, and show it."""
@@ -38,7 +37,6 @@ def classify(config: ClassifyConfig, arguments: Arguments) -> str:
     "fit the thresholds of tag prediction on val and measure it on test",
     TagsFitConfig,
     positional=("model",),
-    page="classification.md",
 )
 def fit_tags(config: TagsFitConfig, arguments: Arguments) -> str:
     """Store thresholds, append records and show them as tables."""
@@ -55,7 +53,6 @@ def fit_tags(config: TagsFitConfig, arguments: Arguments) -> str:
     "predict the tags of images, or none where the model is uncertain",
     TagsPredictConfig,
     positional=("model", "images..."),
-    page="classification.md",
 )
 def predict_tags(config: TagsPredictConfig, arguments: Arguments) -> str:
     """The tags of each image; ``output`` keeps them as CSV."""

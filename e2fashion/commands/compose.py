@@ -5,7 +5,7 @@ from __future__ import annotations
 from e2fashion.commands.registry import Arguments, Commands
 from e2fashion.tasks.composed.config import ComposeConfig
 
-COMMANDS = Commands()
+COMMANDS = Commands("composed.md")
 
 
 @COMMANDS.add(
@@ -14,7 +14,6 @@ COMMANDS = Commands()
     "search by an image and a text that modifies it, with one or several encoders",
     ComposeConfig,
     positional=("model...",),
-    page="composed.md",
 )
 def compose(config: ComposeConfig, arguments: Arguments) -> str:
     """Measure every model and show the report."""

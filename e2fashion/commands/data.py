@@ -10,7 +10,7 @@ from e2fashion.data.config import CheckConfig, DescribeConfig, PrepareConfig, lo
 from e2fashion.disk import file_name
 from e2fashion.types import E2FashionError
 
-COMMANDS = Commands()
+COMMANDS = Commands("data.md")
 
 UNFIT = 3
 """Exit code of ``data check`` when findings are at least as severe as ``fail_on``; errors stay 1."""
@@ -33,7 +33,6 @@ def _load_prepare(command: Command, arguments: Arguments) -> tuple[PrepareConfig
     PrepareConfig,
     positional=("source",),
     load=_load_prepare,
-    page="data.md",
 )
 def prepare(config: tuple[PrepareConfig, dict[str, Any]], arguments: Arguments) -> str:
     """Prepare a catalogue; counts of its splits."""
@@ -53,7 +52,6 @@ def prepare(config: tuple[PrepareConfig, dict[str, Any]], arguments: Arguments) 
     "count the products, images, texts and tags of a catalogue",
     DescribeConfig,
     positional=("catalogue",),
-    page="data.md",
 )
 def describe(config: DescribeConfig, arguments: Arguments) -> str:
     """Counts of a catalogue."""

@@ -87,13 +87,17 @@ class Command:
 
 
 class Commands(dict[str, Command]):
-    """The commands of one file by verb."""
+    """The commands of one file by verb; ``page`` of the documentation explains those that name no other."""
+
+    def __init__(self, page: str = "") -> None:
+        super().__init__()
+        self.page = page
 
     def add(self, name: str, arguments: str, help: str, config: type, **more: Any) -> Callable[[Function], Function]:
         """Register the decorated function as the command ``name``; ``more`` are further fields of :class:`Command`."""
 
         def register(run: Function) -> Function:
-            self[name] = Command(name, arguments, help, config, run, **more)
+            self[name] = Command(name, arguments, help, config, run, **{"page": self.page, **more})
             return run
 
         return register

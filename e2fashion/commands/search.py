@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from e2fashion.tasks.search.index import ProductIndex
     from e2fashion.tasks.search.snapshot import Hit
 
-COMMANDS = Commands()
+COMMANDS = Commands("search.md")
 #: Widest cell of a printed table, in characters; the last column may be twice as wide.
 CELL = 40
 #: Tags below an image of a contact sheet.
@@ -36,7 +36,6 @@ TAGS_SHOWN = 3
     "embed products into a search index, or resume an interrupted build",
     IndexBuildConfig,
     positional=("source",),
-    page="search.md",
 )
 def build(config: IndexBuildConfig, arguments: Arguments) -> str:
     """Build an index and describe it."""
@@ -51,7 +50,6 @@ def build(config: IndexBuildConfig, arguments: Arguments) -> str:
     "make an index equal to its source",
     IndexSyncConfig,
     positional=("index", "source"),
-    page="search.md",
 )
 def sync(config: IndexSyncConfig, arguments: Arguments) -> str:
     """Embed what is new, remove what is gone, and describe the index."""
@@ -66,7 +64,6 @@ def sync(config: IndexSyncConfig, arguments: Arguments) -> str:
     "embed more products into an index",
     IndexAddConfig,
     positional=("index", "source"),
-    page="search.md",
 )
 def add(config: IndexAddConfig, arguments: Arguments) -> str:
     """Add products and describe the index."""
@@ -81,7 +78,6 @@ def add(config: IndexAddConfig, arguments: Arguments) -> str:
     "remove products from an index",
     IndexRemoveConfig,
     positional=("index",),
-    page="search.md",
 )
 def remove(config: IndexRemoveConfig, arguments: Arguments) -> str:
     """Remove products and describe the index."""
@@ -96,7 +92,6 @@ def remove(config: IndexRemoveConfig, arguments: Arguments) -> str:
     "merge the files that many changes left, and remove old versions",
     IndexCompactConfig,
     positional=("index",),
-    page="search.md",
 )
 def compact(config: IndexCompactConfig, arguments: Arguments) -> str:
     """Compact an index and describe it."""
@@ -111,7 +106,6 @@ def compact(config: IndexCompactConfig, arguments: Arguments) -> str:
     "describe an index and check all that it holds",
     IndexConfig,
     positional=("index",),
-    page="search.md",
 )
 def describe(config: IndexConfig, arguments: Arguments) -> str:
     """The description of an index, after comparing every row with its checksums."""
@@ -128,7 +122,6 @@ def describe(config: IndexConfig, arguments: Arguments) -> str:
     "rewrite an index of an earlier version",
     IndexConfig,
     positional=("index",),
-    page="search.md",
 )
 def upgrade(config: IndexConfig, arguments: Arguments) -> str:
     """Upgrade an index and describe it."""
@@ -145,7 +138,6 @@ def upgrade(config: IndexConfig, arguments: Arguments) -> str:
     "measure retrieval of products by their text, and of categories by their name",
     IndexEvaluateConfig,
     positional=("index",),
-    page="search.md",
 )
 def evaluate(config: IndexEvaluateConfig, arguments: Arguments) -> str:
     """Append records and show them as tables."""
@@ -162,7 +154,6 @@ def evaluate(config: IndexEvaluateConfig, arguments: Arguments) -> str:
     "find products by text, image or both",
     SearchConfig,
     positional=("index",),
-    page="search.md",
 )
 def search(config: SearchConfig, arguments: Arguments) -> str:
     """The nearest products, as a table; with ``figure`` also as images."""
@@ -185,7 +176,6 @@ def search(config: SearchConfig, arguments: Arguments) -> str:
     "move from a product towards a text: a graded list",
     RecommendConfig,
     positional=("index",),
-    page="search.md",
 )
 def recommend(config: RecommendConfig, arguments: Arguments) -> str:
     """The products on the path, as a table; with ``figure`` also as images."""

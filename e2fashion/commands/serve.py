@@ -5,23 +5,7 @@ from __future__ import annotations
 from e2fashion.commands.registry import Arguments, Commands
 from e2fashion.tasks.serving.config import DemoConfig, ServeConfig
 
-COMMANDS = Commands()
-
-
-@COMMANDS.add(
-    "serve",
-    "<model> [index=<index>] [port=8000]",
-    "embeddings, search, classification and tags over HTTP",
-    ServeConfig,
-    positional=("model",),
-    page="serving.md",
-)
-def serve(config: ServeConfig, arguments: Arguments) -> str:
-    """Serve until the process is stopped."""
-    from e2fashion.tasks.serving.server import serve
-
-    serve(config)
-    return "stopped"
+COMMANDS = Commands("serving.md")
 
 
 @COMMANDS.add(
@@ -30,10 +14,16 @@ def serve(config: ServeConfig, arguments: Arguments) -> str:
     "a page in the browser: search with one model or two side by side, tags, and where they look",
     DemoConfig,
     positional=("model", "other"),
-    page="serving.md",
 )
-def demo(config: DemoConfig, arguments: Arguments) -> str:
-    """Serve the page until the process is stopped."""
+@COMMANDS.add(
+    "serve",
+    "<model> [index=<index>] [port=8000]",
+    "embeddings, search, classification and tags over HTTP",
+    ServeConfig,
+    positional=("model",),
+)
+def serve(config: ServeConfig, arguments: Arguments) -> str:
+    """Serve until the process is stopped."""
     from e2fashion.tasks.serving.server import serve
 
     serve(config)

@@ -38,16 +38,18 @@ def read_json(file: Path, remedy: str) -> dict[str, Any]:
     Raises:
         DamagedError: the file is missing or unreadable, is not a JSON object, or does not match its checksum.
     """
-    check_regular(file, remedy)
-    try:
-        values = json.loads(file.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise DamagedError(f"{file} cannot be read ({error.strerror}). {remedy}") from error
-    except (ValueError, RecursionError) as error:
-        raise DamagedError(f"{file} is damaged ({type(error).__name__}: {error}). {remedy}") from error
+    values = read_line(_content(file, remedy), str(file), remedy)
     if not isinstance(values, dict):
         raise DamagedError(f"{file} is damaged: it holds a {type(values).__name__}, not a JSON object. {remedy}")
-    return _unsealed(values, str(file), remedy)
+    return values
+
+
+def _content(file: Path, remedy: str) -> bytes:
+    check_regular(file, remedy)
+    try:
+        return file.read_bytes()
+    except OSError as error:
+        raise DamagedError(f"{file} cannot be read ({error.strerror}). {remedy}") from error
 
 
 def sealed_line(content: Mapping[str, Any]) -> str:
@@ -60,7 +62,7 @@ def sealed_line(content: Mapping[str, Any]) -> str:
 
 
 def read_line(line: bytes | str, what: str, remedy: str) -> Any:
-    """The value in a line of JSON Lines, without its checksum, which is verified if present.
+    """The value of a JSON text, such as a line of JSON Lines, without its checksum, which is verified if present.
 
     Raises:
         DamagedError: the line is not JSON, or does not match its checksum; ``what`` names it.
@@ -69,7 +71,9 @@ def read_line(line: bytes | str, what: str, remedy: str) -> Any:
         values = json.loads(line)
     except (ValueError, RecursionError) as error:
         raise DamagedError(f"{what} is damaged ({type(error).__name__}: {error}). {remedy}") from error
-    return _unsealed(values, what, remedy) if isinstance(values, dict) else values
+    if isinstance(values, dict) and (expected := values.pop(SEAL, None)) is not None and expected != _digest(values):
+        raise DamagedError(f"{what} is damaged or was edited: its content does not match its checksum. {remedy}")
+    return values
 
 
 def write_lines(file: Path, rows: Iterable[Mapping[str, Any]]) -> None:
@@ -84,21 +88,11 @@ def read_lines(file: Path, remedy: str) -> list[dict[str, Any]]:
     Raises:
         DamagedError: the file cannot be read, or a line is damaged; the message names it.
     """
-    check_regular(file, remedy)
-    try:
-        lines = file.read_bytes().splitlines()
-    except OSError as error:
-        raise DamagedError(f"{file} cannot be read ({error.strerror}). {remedy}") from error
-    rows = [read_line(line, f"{file} line {number}", remedy) for number, line in enumerate(lines, start=1)]
+    lines = enumerate(_content(file, remedy).splitlines(), start=1)
+    rows = [read_line(line, f"{file} line {number}", remedy) for number, line in lines]
     if other := [number for number, row in enumerate(rows, start=1) if not isinstance(row, dict)]:
         raise DamagedError(f"{file} line {other[0]} is damaged: it is not a JSON object. {remedy}")
     return rows
-
-
-def _unsealed(values: dict[str, Any], what: str, remedy: str) -> dict[str, Any]:
-    if (expected := values.pop(SEAL, None)) is not None and expected != _digest(values):
-        raise DamagedError(f"{what} is damaged or was edited: its content does not match its checksum. {remedy}")
-    return values
 
 
 def _digest(values: Mapping[str, Any]) -> str:

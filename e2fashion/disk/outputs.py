@@ -42,7 +42,7 @@ def write_output(
     facts_file: str,
     wanted: Mapping[str, Any],
     write: Callable[[Path], Mapping[str, Any]],
-    held_as: Callable[[Mapping[str, Any]], str],
+    held_as: str,
     overwrite: bool = False,
 ) -> dict[str, Any]:
     """Write an output unless ``folder`` already has the same one; returns the content of its ``facts_file``.
@@ -52,7 +52,7 @@ def write_output(
         facts_file: name of the JSON file in it with the facts and the list of files.
         wanted: facts that identify the output.
         write: fills an empty folder, which then replaces ``folder``, and returns its facts.
-        held_as: describes an output by its facts, for messages.
+        held_as: a description of an output for messages, with fields for its facts, as in ``{model}``.
         overwrite: whether an output of ours is replaced.
 
     Raises:
@@ -65,7 +65,7 @@ def write_output(
     same = bool(facts) and all(facts.get(key) == value for key, value in wanted.items())
     if not same and folder.is_dir() and any(folder.iterdir()):
         if not overwrite:
-            held = held_as(facts) if facts else "something else"
+            held = held_as.format_map(facts) if facts else "something else"
             raise E2FashionError(f"'{folder}' holds {held}: choose another output=, or overwrite=true.")
         if not facts:
             raise E2FashionError(

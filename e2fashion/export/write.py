@@ -51,28 +51,21 @@ def export(config: ExportConfig) -> dict[str, Any]:
             difference = export_onnx(encoder, folder, config.opset, config.tolerance)
         else:
             difference = export_sentence_transformers(encoder, folder, config.tolerance)
-        return wanted | _facts(encoder, difference)
+        return {
+            **wanted,
+            "model": encoder.name,
+            "image_size": encoder.transform.size,
+            "resize": encoder.transform.resize,
+            "context_length": encoder.context_length,
+            "dimension": encoder.dimension,
+            "entities": [entity.name for entity in encoder.entities],
+            "text_template": encoder.template.template,
+            "largest_difference": difference,
+            "torch": str(torch.__version__),
+        }
 
-    return write_output(Path(config.output), FACTS_FILE, wanted, write, _held_as, config.overwrite)
-
-
-def _facts(encoder: Encoder, difference: float) -> dict[str, Any]:
-    """What was exported, what its input has to be, and how far it is from the encoder."""
-    return {
-        "model": encoder.name,
-        "image_size": encoder.transform.size,
-        "resize": encoder.transform.resize,
-        "context_length": encoder.context_length,
-        "dimension": encoder.dimension,
-        "entities": [entity.name for entity in encoder.entities],
-        "text_template": encoder.template.template,
-        "largest_difference": difference,
-        "torch": str(torch.__version__),
-    }
-
-
-def _held_as(facts: Mapping[str, Any]) -> str:
-    return f"the export of '{facts['model']}' as {facts['format']}"
+    held_as = "the export of '{model}' as {format}"
+    return write_output(Path(config.output), FACTS_FILE, wanted, write, held_as, config.overwrite)
 
 
 def sample_images(encoder: Encoder) -> list[Image.Image]:

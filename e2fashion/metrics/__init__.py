@@ -18,25 +18,6 @@ if TYPE_CHECKING:
         summarize,
     )
 
-__all__ = [
-    "Comparison",
-    "CrossModalRecall",
-    "Difference",
-    "Estimate",
-    "compare",
-    "err_at",
-    "mean_reciprocal_rank",
-    "median_rank",
-    "ndcg_at",
-    "paired_bootstrap",
-    "ranks",
-    "ranks_among",
-    "ranks_by",
-    "rbp",
-    "recall_at",
-    "summarize",
-]
-
 __getattr__ = lazy_names(
     __name__,
     {

@@ -13,22 +13,3 @@ from e2fashion.models.siglip import SiglipE2Model
 from e2fashion.models.vision_e2 import E2VisionModel, E2VisionModelOutput, E2VisionOutput
 
 register()
-
-__all__ = [
-    "E2Config",
-    "E2Model",
-    "E2Output",
-    "E2VisionConfig",
-    "E2VisionModel",
-    "E2VisionModelOutput",
-    "E2VisionModelWithProjection",
-    "E2VisionOutput",
-    "EiClipModel",
-    "FilipModel",
-    "FilipOutput",
-    "SiglipE2Model",
-    "added_parameters",
-    "new_parameter_names",
-    "parse_entities",
-    "register",
-]

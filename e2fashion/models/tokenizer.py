@@ -259,11 +259,8 @@ def _train_bpe(texts: list[str], vocabulary: int, context_length: int) -> CLIPTo
     learned = sorted(fresh.get_vocab().items(), key=lambda entry: entry[1])
     vocabulary_ids = {token: number for number, (token, _) in enumerate(learned)}
     vocabulary_ids |= {START: len(learned), END: len(learned) + 1}
-    return CLIPTokenizer(vocab=vocabulary_ids, merges=_merges_of(fresh), model_max_length=context_length)  # type: ignore[arg-type]
-
-
-def _merges_of(tokenizer: Tokenizer) -> list[tuple[str, str]]:
-    return [tuple(pair) for pair in json.loads(tokenizer.to_str())["model"]["merges"]]
+    merges: Any = [tuple(pair) for pair in json.loads(fresh.to_str())["model"]["merges"]]
+    return CLIPTokenizer(vocab=vocabulary_ids, merges=merges, model_max_length=context_length)
 
 
 def _train_word(texts: list[str], vocabulary: int, context_length: int) -> PreTrainedTokenizerFast:

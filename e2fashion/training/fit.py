@@ -101,9 +101,10 @@ def fit_stage(
     if progress and draws_bars():
         callbacks.append(StageBar(stage))
     steps = len(data.train_dataloader()) // (machine.devices * machine.nodes)
+    precision = resolve_precision(config.precision, build_device(machine.accelerator))
     trainer = _trainer(
         machine,
-        precision=_lightning_precision(config, machine),
+        precision=LIGHTNING_PRECISION[precision.value],
         max_epochs=epochs,
         gradient_clip_val=config.gradient_clip,
         enable_progress_bar=progress and draws_bars(),
@@ -141,10 +142,6 @@ def lost_process_reported() -> Iterator[None]:
             "message says why, unless it was killed. Start all processes again with the same command, which goes on "
             "from the last checkpoint."
         ) from error
-
-
-def _lightning_precision(config: FitConfig, machine: Machine) -> Literal["32-true", "bf16-mixed", "16-mixed"]:
-    return LIGHTNING_PRECISION[resolve_precision(config.precision, build_device(machine.accelerator)).value]
 
 
 def _trainer(machine: Machine, **options: Any) -> pl.Trainer:

@@ -118,30 +118,15 @@ def cosine_with_warmup(warmup_steps: int, total_steps: int) -> Callable[[int], f
 
     The warm-up is limited to a tenth of the steps; a shortened one is logged.
     """
-    warmup = _warmup(warmup_steps, total_steps)
-
-    def multiplier(step: int) -> float:
-        if step < warmup:
-            return (step + 1) / warmup
-        progress = (step - warmup) / max(1, total_steps - warmup)
-        return 0.5 * (1.0 + math.cos(math.pi * min(1.0, progress)))
-
-    return multiplier
+    return _with_warmup(warmup_steps, total_steps, lambda progress: 0.5 * (1.0 + math.cos(math.pi * progress)))
 
 
 def linear_with_warmup(warmup_steps: int, total_steps: int) -> Callable[[int], float]:
     """Linear warm-up, limited as in :func:`cosine_with_warmup`, then a linear decay to zero (DeCap, CapDec)."""
-    warmup = _warmup(warmup_steps, total_steps)
-
-    def multiplier(step: int) -> float:
-        if step < warmup:
-            return (step + 1) / warmup
-        return max(0.0, 1.0 - (step - warmup) / max(1, total_steps - warmup))
-
-    return multiplier
+    return _with_warmup(warmup_steps, total_steps, lambda progress: 1.0 - progress)
 
 
-def _warmup(warmup_steps: int, total_steps: int) -> int:
+def _with_warmup(warmup_steps: int, total_steps: int, decay: Callable[[float], float]) -> Callable[[int], float]:
     warmup = min(warmup_steps, max(1, total_steps // 10)) if warmup_steps else 0
     if warmup < warmup_steps:
         logger.info(
@@ -150,4 +135,10 @@ def _warmup(warmup_steps: int, total_steps: int) -> int:
             warmup_steps,
             total_steps,
         )
-    return warmup
+
+    def multiplier(step: int) -> float:
+        if step < warmup:
+            return (step + 1) / warmup
+        return decay(min(1.0, (step - warmup) / max(1, total_steps - warmup)))
+
+    return multiplier

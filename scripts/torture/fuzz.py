@@ -204,7 +204,8 @@ def _work(reader: Reader, start: int, stop: int, seed: int, folder: Path, sender
         os.dup2(silence, descriptor)
     warnings.simplefilter("ignore")
     base = _memory()
-    resource.setrlimit(resource.RLIMIT_AS, (_virtual_memory() + MEMORY,) * 2)
+    virtual_memory = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_AS, (virtual_memory + MEMORY,) * 2)
     workdir = folder / f"worker_{os.getpid()}"
     local = FuzzFigures(reader.name)
     shutil.copytree(reader.folder, workdir)
@@ -212,7 +213,7 @@ def _work(reader: Reader, start: int, stop: int, seed: int, folder: Path, sender
     for number in range(start, stop):
         _say(sender, {"begin": number})
         file = damaged_input(reader, number, seed, workdir)
-        began, signature, kind = time.monotonic(), "", "read"
+        began, signature, kind, trace = time.monotonic(), "", "read", ""
         try:
             reader.read(workdir, file)
         except E2FashionError as error:
@@ -220,11 +221,11 @@ def _work(reader: Reader, start: int, stop: int, seed: int, folder: Path, sender
             if not str(error).strip() or "Traceback" in str(error):
                 kind, signature = "unexplained", f"an E2FashionError that says {str(error)[:100]!r}"
         except BaseException as error:
-            kind, signature = "unexplained", signature_of(error)
+            kind, signature, trace = "unexplained", signature_of(error), traceback.format_exc()[-6_000:]
         message = {"kind": kind, "seconds": time.monotonic() - began, "peak_mb": (_memory() - base) / 1e6}
         if signature:
             if signature not in local.faults:
-                _keep(reader, number, seed, folder, signature, _trace(), local)
+                _keep(reader, number, seed, folder, signature, trace, local)
             message |= {"signature": signature, "kept": local.faults[signature]}
         _say(sender, message)
         _restore(reader, workdir, file)
@@ -256,10 +257,6 @@ def signature_of(error: BaseException) -> str:
     return f"{type(error).__name__} in {where}, from {rose}: {text}"
 
 
-def _trace() -> str:
-    return "".join(traceback.format_exception(sys.exception()))[-6_000:] if sys.exception() else ""
-
-
 def _say(sender: int, message: dict[str, Any]) -> None:
     with contextlib.suppress(BrokenPipeError):
         os.write(sender, json.dumps(message).encode() + b"\n")
@@ -268,7 +265,3 @@ def _say(sender: int, message: dict[str, Any]) -> None:
 def _memory() -> int:
     """Largest resident memory of this process so far, in bytes."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-
-
-def _virtual_memory() -> int:
-    return int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()

@@ -49,7 +49,7 @@ def state_readers(scene: Scene) -> list[Reader]:
             "features and rankings",
             measured,
             ("run/features/*", "run/rankings/*"),
-            _probe_again(data),
+            _command("probe", "run", data, *PROBE),
             0.05,
             writes=True,
         ),
@@ -67,7 +67,7 @@ def state_readers(scene: Scene) -> list[Reader]:
             "export facts",
             _exported(scene, made / "exported"),
             ("*/export.json",),
-            _export_again(run),
+            _command("export", run, "format=sentence_transformers", "output=export"),
             0.05,
             writes=True,
         ),
@@ -189,14 +189,6 @@ def _convert(workdir: Path, _: Path) -> object:
     words = ("converted/open_clip_model.safetensors", "source=open_clip", "tokenizer=converted/tokenizer")
     shutil.rmtree(workdir / "back", ignore_errors=True)
     return _command("convert", *words, "output=back")(workdir, workdir)
-
-
-def _probe_again(data: str) -> Read:
-    return _command("probe", "run", data, *PROBE)
-
-
-def _export_again(run: str) -> Read:
-    return _command("export", run, "format=sentence_transformers", "output=export")
 
 
 def _dry_run(scene: Scene) -> Read:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING
 
 from scripts.torture import trials as strikes
 from scripts.torture.fuzz import fuzz
@@ -17,6 +17,9 @@ from scripts.torture.scene import Scene
 from scripts.torture.trials import Figures, Reference, Trials, spread
 from scripts.torture.verbs import catalogue_writers, writers
 
+if TYPE_CHECKING:
+    from scripts.torture.__main__ import Options
+
 #: Bytes that a small disk leaves free.
 ROOMS = (4_096, 20_000, 60_000, 150_000, 400_000)
 #: Of the quick part: kills of each command, readers whose inputs cost a few milliseconds, and their inputs.
@@ -25,16 +28,7 @@ QUICK = ("CSV table", "JSON Lines table", "image list", "pictures")
 INPUTS = 70
 
 
-class TrialOptions(Protocol):
-    """The options that matter here, see :class:`scripts.torture.__main__.Options`."""
-
-    seed: int
-    inputs: int
-    trials: int
-    only: str
-
-
-def run_trials(scene: Scene, parts: Sequence[str], options: TrialOptions, folder: Path, session: Session) -> None:
+def run_trials(scene: Scene, parts: Sequence[str], options: Options, folder: Path, session: Session) -> None:
     """Every part but the damaged inputs, of every command."""
     chosen = [part for part in _PARTS if part in parts]
     session.parts = {part: [] for part in chosen}
@@ -52,7 +46,7 @@ def run_trials(scene: Scene, parts: Sequence[str], options: TrialOptions, folder
                 _say(f"  {fault}")
 
 
-def run_fuzz(scene: Scene, options: TrialOptions, folder: Path, session: Session) -> None:
+def run_fuzz(scene: Scene, options: Options, folder: Path, session: Session) -> None:
     """Every reader, its share of the inputs."""
     readers = [item for item in (*source_readers(scene), *state_readers(scene)) if _is_chosen(item.name, options.only)]
     whole = sum(reader.weight for reader in readers)
@@ -91,13 +85,13 @@ def run_small(scene: Scene, folder: Path, session: Session) -> None:
             session.readers.append(fuzz(reader, INPUTS, 0, folder / "inputs"))
 
 
-def _kill(trials: Trials, reference: Reference, options: TrialOptions, figures: Figures) -> None:
+def _kill(trials: Trials, reference: Reference, options: Options, figures: Figures) -> None:
     """At every operation where they are few enough, and a third as often at random moments."""
     strikes.kill_at_operations(trials, reference, spread(reference.operations, options.trials, options.seed), figures)
     strikes.kill_at_random(trials, reference, max(options.trials // 3, 1), options.seed, figures)
 
 
-def _fill(trials: Trials, reference: Reference, options: TrialOptions, figures: Figures) -> None:
+def _fill(trials: Trials, reference: Reference, options: Options, figures: Figures) -> None:
     numbers = [number for number, _ in spread(reference.operations, max(options.trials // 4, 1), options.seed)]
     failing: tuple[Strike, ...] = ("full", "read_only")
     strikes.fail_at_operations(trials, reference, [(n, failing[k % 2]) for k, n in enumerate(numbers)], figures)
@@ -105,18 +99,18 @@ def _fill(trials: Trials, reference: Reference, options: TrialOptions, figures: 
         strikes.fill_small_disk(trials, reference, ROOMS, figures)
 
 
-def _damage(trials: Trials, reference: Reference, options: TrialOptions, figures: Figures) -> None:
+def _damage(trials: Trials, reference: Reference, options: Options, figures: Figures) -> None:
     strikes.damage_results(trials, reference, options.trials // 2, options.seed, figures)
 
 
-def _race(trials: Trials, reference: Reference, options: TrialOptions, figures: Figures) -> None:
+def _race(trials: Trials, reference: Reference, options: Options, figures: Figures) -> None:
     wanted = max(options.trials // 6, 1)
     strikes.race_together(trials, reference, wanted, options.seed, figures)
     numbers = [number for number, _ in spread(reference.operations, wanted, options.seed)]
     strikes.race_at_operations(trials, reference, numbers, figures)
 
 
-_PARTS: dict[str, Callable[[Trials, Reference, TrialOptions, Figures], None]] = {
+_PARTS: dict[str, Callable[[Trials, Reference, Options, Figures], None]] = {
     "kills": _kill,
     "disks": _fill,
     "damage": _damage,

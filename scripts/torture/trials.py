@@ -240,7 +240,7 @@ def fill_small_disk(trials: Trials, reference: Reference, sizes: Iterable[int], 
         try:
             shutil.copytree(parked, trials.workdir, dirs_exist_ok=True)
             ended = trials.run()
-            _remount(trials, 1 << 30)
+            subprocess.run(["mount", "-o", f"remount,size={1 << 30}", str(trials.workdir)], check=True)
             _judge_disk(trials, reference, ended, f"{room:,} bytes left on the disk", figures)
         finally:
             subprocess.run(["umount", "-l", str(trials.workdir)], check=True)
@@ -250,10 +250,6 @@ def _mount(trials: Trials, size: int) -> bool:
     # Size 0 would mean no limit.
     words = ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(trials.workdir)]
     return subprocess.run(words, check=False, capture_output=True).returncode == 0
-
-
-def _remount(trials: Trials, size: int) -> None:
-    subprocess.run(["mount", "-o", f"remount,size={size}", str(trials.workdir)], check=True)
 
 
 def _judge_disk(trials: Trials, reference: Reference, ended: Ended, how: str, figures: Figures) -> None:

@@ -25,7 +25,7 @@ def export(tmp_path: Path) -> Any:
             return {"fingerprint": fingerprint, "image_size": 8}
 
         wanted = {"fingerprint": fingerprint}
-        write_output(tmp_path / "out", "export.json", wanted, write, lambda facts: facts["fingerprint"], overwrite)
+        write_output(tmp_path / "out", "export.json", wanted, write, "{fingerprint}", overwrite)
         return held(tmp_path / "out")
 
     return run

@@ -288,8 +288,4 @@ def generate(
             steps.choose((first_row + parent).flatten())
     best = (scores / lengths**length_penalty).argmax(1)
     rows = tokens[torch.arange(items, device=device), best].tolist()
-    return [_until_end(row, ends[0]) for row in rows]
-
-
-def _until_end(row: list[int], end: int) -> list[int]:
-    return row[: row.index(end)] if end in row else row
+    return [row[: row.index(ends[0])] if ends[0] in row else row for row in rows]

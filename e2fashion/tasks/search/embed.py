@@ -20,7 +20,7 @@ from torch import Tensor
 from e2fashion.data.catalogue import Catalogue
 from e2fashion.encoder import Encoder
 from e2fashion.tasks.search.config import EmbedConfig
-from e2fashion.tasks.search.engines import Embedder, Engine, embed_here, joined, texts_of
+from e2fashion.tasks.search.engines import Embedder, embed_here, embed_with_ray, joined, texts_of
 from e2fashion.tasks.search.sources import CatalogueProducts, Products
 from e2fashion.tasks.search.storage import (
     CONTENT,
@@ -78,7 +78,8 @@ def write_products(
     ]
     skipped: dict[str, str] = {}
     written = 0
-    items = _engine(config)(Embedder(encoder, products, facts), batches, config)
+    embed = embed_here if config.engine == "local" else embed_with_ray
+    items = embed(Embedder(encoder, products, facts), batches, config)
     with (
         closing(items),
         progress_bar(total=len(plan.embedded), desc=f"embed with {encoder.name}", unit="image", shown=progress) as bar,
@@ -102,14 +103,6 @@ def write_products(
         raise E2FashionError(
             f"none of the {len(products.ids)} images can be read; the first: {next(iter(skipped.values()))}"
         )
-
-
-def _engine(config: EmbedConfig) -> Engine:
-    if config.engine == "local":
-        return embed_here
-    from e2fashion.tasks.search.engines import embed_with_ray
-
-    return embed_with_ray
 
 
 def tags_of(products: Products, positions: Sequence[int] | None = None) -> pa.Table:

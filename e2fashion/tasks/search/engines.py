@@ -12,7 +12,7 @@ import os
 import re
 import socket
 import warnings
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -86,12 +86,8 @@ class Embedder:
         return images if regions is None else join_regions(images, regions)
 
 
-#: What runs an embedder over batches of positions: yields all items in their order.
-Engine: TypeAlias = Callable[[Embedder, Sequence[list[int]], EmbedConfig], Generator[Item, None, None]]
-
-
 def embed_here(embedder: Embedder, batches: Sequence[list[int]], config: EmbedConfig) -> Generator[Item, None, None]:
-    """Embed in this process; ``workers`` others decode the images."""
+    """Embed batches of positions in this process, all items in their order; ``workers`` others decode the images."""
     loader = DataLoader(
         embedder.squares,
         batch_sampler=batches,
