@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from einops import rearrange, reduce
 from torch import Tensor, nn
 
+from e2fashion.models.configuration_e2 import E2VisionConfig
 from e2fashion.models.selection_tokens import SubPatchReader
 from e2fashion.types import E2FashionError, Entity, Selection
 
@@ -185,6 +186,7 @@ class FusionBlock(nn.Module):
     Scores are ``(tokens Wq) . (patches Wk) / sqrt(D)`` in float32 under any autocast, for a rounded score can flip a
     choice. Each token becomes the mean of itself and the ``Wv`` projection of its patches: here of the best ones, with
     the gradient of the softmax. A subclass scores or weighs patches in another way; :data:`FUSION_BLOCKS` names it.
+    The block stands behind the ``layer``-th layer.
 
     Off in the official code: ``value_gate``, a learned share of each entity in which its tokens read the states that
     the scores compare instead of the values, at its start before the sigmoid; ``competition`` of the entities for each
@@ -197,30 +199,18 @@ class FusionBlock(nn.Module):
     """Whether the scores compare tokens with patches, which takes ``Wq`` and ``Wk``; competition, the null patch and
     heads are for such scores alone."""
 
-    def __init__(
-        self,
-        width: int,
-        temperature: float = 1.0,
-        patches_per_token: int = 1,
-        entities: Sequence[Entity] = (),
-        salt: int = 0,
-        key_gradient: bool = True,
-        value_gate: float | None = None,
-        competition: bool = False,
-        null_patch: bool = False,
-        score_heads: int = 1,
-        value_scale: int = 1,
-    ) -> None:
+    def __init__(self, config: E2VisionConfig, layer: int) -> None:
         super().__init__()
-        self.temperature = float(temperature)
-        self.patches_per_token = patches_per_token
-        self.key_gradient = key_gradient
-        self.value_gate = value_gate
-        self.entities = [entity for entity in entities if entity.tokens]
-        self.heads = score_heads if self.compares else 1
+        width = config.hidden_size
+        self.temperature = float(config.selection_temperature)
+        self.patches_per_token = config.patches_per_token
+        self.key_gradient = config.key_gradient
+        self.value_gate = config.value_gate
+        self.entities = [entity for entity in config.entity_list if entity.tokens]
+        self.heads = config.score_heads if self.compares else 1
         self.token_keys = [
-            [zlib.crc32(f"{entity.name}/{token}".encode()), salt]
-            for entity in entities
+            [zlib.crc32(f"{entity.name}/{token}".encode()), layer]
+            for entity in self.entities
             for token in range(entity.tokens)
             for _ in range(self.heads)
         ]
@@ -231,14 +221,14 @@ class FusionBlock(nn.Module):
             for _ in range(rows)
         ]
         # Of fixed entities alone there are no claims to share, and a softmax over none is not a number.
-        self.competition = competition and self.compares and not all(self.fixed)
+        self.competition = config.competition and self.compares and not all(self.fixed)
         if self.compares:
             self.query = nn.Linear(width, width, bias=False)
             self.key = nn.Linear(width, width, bias=False)
         self.value = nn.Linear(width, width, bias=False)
-        self.gates = None if value_gate is None else EntityGates(self.entities)
-        self.null_patch = nn.Parameter(torch.empty(2, width)) if null_patch and self.compares else None
-        self.parts = SubPatchReader(width, value_scale, self.heads) if value_scale > 1 else None
+        self.gates = None if self.value_gate is None else EntityGates(self.entities)
+        self.null_patch = nn.Parameter(torch.empty(2, width)) if config.null_patch and self.compares else None
+        self.parts = SubPatchReader(width, config.value_scale, self.heads) if config.value_scale > 1 else None
 
     def scores(self, tokens: Tensor, patches: Tensor) -> Tensor:
         """How well each patch answers each token: (B, S, D) and (B, P, D) to (B, R, P), float32, no noise."""
@@ -370,7 +360,7 @@ class SoftFusion(FusionBlock):
 class RandomFusion(FusionBlock):
     """A token reads any patch (a control, ours): each has the same chance, and there are no ``Wq`` and ``Wk``.
 
-    Outside training, and in training without noise, the draw depends on the token and on ``salt`` alone.
+    Outside training, and in training without noise, the draw depends on the token and on the ``layer`` alone.
     """
 
     compares: ClassVar[bool] = False

@@ -134,22 +134,7 @@ class E2VisionModel(RegionalInitialization, CLIPVisionModel):
         if self.token_count:
             self.selection_tokens = SelectionTokens(entities, config.hidden_size)
         self.fusion_blocks = nn.ModuleDict(
-            {
-                str(layer): FUSION_BLOCKS[config.selection](
-                    config.hidden_size,
-                    temperature=config.selection_temperature,
-                    patches_per_token=config.patches_per_token,
-                    entities=entities,
-                    salt=layer,
-                    key_gradient=config.key_gradient,
-                    value_gate=config.value_gate,
-                    competition=config.competition,
-                    null_patch=config.null_patch,
-                    score_heads=config.score_heads,
-                    value_scale=config.value_scale,
-                )
-                for layer in config.active_fusion_layers
-            }
+            {str(layer): FUSION_BLOCKS[config.selection](config, layer) for layer in config.active_fusion_layers}
         )
         self.token_gates = TokenGates(config) if self.token_count and config.token_gate is not None else None
         self.sub_patches = SubPatches(config) if self.token_count and config.value_scale > 1 else None

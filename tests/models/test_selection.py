@@ -6,10 +6,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from e2fashion.models.selection import (
-    FUSION_BLOCKS,
     FusionBlock,
     NoiseSource,
-    RandomFusion,
     SelectionNoise,
     SelectionTokens,
     best_patches,
@@ -17,6 +15,7 @@ from e2fashion.models.selection import (
     straight_through,
 )
 from e2fashion.types import E2FashionError, Entity, Selection
+from tests.models.blocks import fusion_block
 
 ENTITIES = (Entity("brand", "brand", 2), Entity("season", "season", 1))
 D = 16
@@ -24,7 +23,7 @@ D = 16
 
 def build(selection: Selection = "hard", **options: object) -> FusionBlock:
     torch.manual_seed(0)
-    block = FUSION_BLOCKS[selection](D, entities=ENTITIES, **options)  # type: ignore[arg-type]
+    block = fusion_block(selection, D, ENTITIES, **options)
     for weight in block.parameters():
         torch.nn.init.normal_(weight, std=D**-0.5)
     return block
@@ -57,7 +56,7 @@ def slow_fusion(block: FusionBlock, tokens: Tensor, patches: Tensor, weigh: str 
 
 @pytest.mark.parametrize("selection", ["hard", "soft"])
 def test_fusion_equals_the_slow_one_in_value_and_gradient(selection: str, tokens: Tensor, patches: Tensor) -> None:
-    block = build(selection=selection, temperature=0.7)
+    block = build(selection=selection, selection_temperature=0.7)
     inputs = [tokens.requires_grad_(), patches.requires_grad_(), *block.parameters()]
     fast = block(tokens, patches).tokens
     slow = slow_fusion(block, tokens, patches, weigh=selection)
@@ -114,7 +113,7 @@ def test_straight_through_has_the_gradient_of_the_softmax() -> None:
 
 def test_soft_selection_becomes_hard_as_the_temperature_falls(tokens: Tensor, patches: Tensor) -> None:
     hard = build()(tokens, patches).tokens
-    torch.testing.assert_close(build(selection="soft", temperature=1e-4)(tokens, patches).tokens, hard)
+    torch.testing.assert_close(build(selection="soft", selection_temperature=1e-4)(tokens, patches).tokens, hard)
 
 
 def test_too_many_patches_per_token_are_refused(tokens: Tensor, patches: Tensor) -> None:
@@ -152,8 +151,8 @@ def test_random_selection_does_not_depend_on_the_image_and_needs_no_query(tokens
 
 
 def test_random_selection_belongs_to_the_token_not_to_its_place(tokens: Tensor, patches: Tensor) -> None:
-    forward = RandomFusion(D, entities=ENTITIES)(tokens, patches).selected
-    backward = RandomFusion(D, entities=ENTITIES[::-1])(tokens, patches).selected
+    forward = fusion_block("random", D, ENTITIES)(tokens, patches).selected
+    backward = fusion_block("random", D, ENTITIES[::-1])(tokens, patches).selected
     assert torch.equal(forward[:, [2, 0, 1]], backward)
 
 
@@ -220,12 +219,12 @@ def test_tokens_at_fixed_places_read_what_random_selection_reads_and_others_choo
     tokens: Tensor, patches: Tensor
 ) -> None:
     entities = (Entity("brand", "brand", 2), Entity("season", "season", 1, fixed=True))
-    block, random = (FUSION_BLOCKS[kind](D, entities=entities) for kind in ("soft", "random"))
+    block, random = (fusion_block("soft", D, entities), fusion_block("random", D, entities))
     fused, drawn = (part(tokens, patches, output_probabilities=True) for part in (block, random))
     assert torch.equal(fused.selected[:, 2:], drawn.selected[:, 2:])
     assert fused.probabilities is not None
     assert torch.equal(fused.probabilities[:, 2:].argmax(-1, keepdim=True), drawn.selected[:, 2:])
-    plain = FUSION_BLOCKS["soft"](D, entities=ENTITIES)
+    plain = fusion_block("soft", D, ENTITIES)
     plain.load_state_dict(block.state_dict())
     torch.testing.assert_close(fused.tokens[:, :2], plain(tokens, patches).tokens[:, :2])
     expected = (block.value(patches.gather(1, drawn.selected[:, 2:].expand(-1, -1, D))) + tokens[:, 2:]) / 2

@@ -11,8 +11,9 @@ import torch
 from torch import Tensor
 
 from e2fashion.models import E2Model
-from e2fashion.models.selection import FUSION_BLOCKS, FusionBlock, NoiseSource
+from e2fashion.models.selection import FusionBlock, NoiseSource
 from e2fashion.types import E2FashionError, Entity, Selection
+from tests.models.blocks import fusion_block
 
 BuildE2 = Callable[..., E2Model]
 
@@ -29,7 +30,7 @@ KINDS: tuple[Selection, ...] = ("hard", "soft")
 
 def build(selection: Selection = "soft", entities: tuple[Entity, ...] = ENTITIES, **options: Any) -> FusionBlock:
     torch.manual_seed(0)
-    block = FUSION_BLOCKS[selection](D, entities=entities, **options)
+    block = fusion_block(selection, D, entities, **options)
     for weight in block.parameters():
         if weight.ndim:
             torch.nn.init.normal_(weight, std=D**-0.5)
@@ -79,7 +80,7 @@ def test_a_gate_mixes_early_and_late_values(
 
 def test_entities_share_each_patch(tokens: Tensor, patches: Tensor) -> None:
     """Slowly: the softmax over patches times the entity's part in the patch, normalized over patches."""
-    block = build(competition=True, temperature=0.5)
+    block = build(competition=True, selection_temperature=0.5)
     found = block(tokens, patches, output_probabilities=True).probabilities
     logits = block.scores(tokens, patches) / 0.5
     claims = torch.stack([logits[:, part].exp().mean(1) for part in (slice(0, 2), slice(2, 3), slice(3, 6))], 1)

@@ -12,10 +12,11 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from e2fashion.models import E2Model, E2VisionConfig
-from e2fashion.models.selection import FUSION_BLOCKS, FusionBlock
+from e2fashion.models.selection import FusionBlock
 from e2fashion.models.selection_tokens import SubPatches
 from e2fashion.models.vision_e2 import E2VisionModel
 from e2fashion.types import E2FashionError, Entity, Selection
+from tests.models.blocks import fusion_block
 
 BuildE2 = Callable[..., E2Model]
 
@@ -31,7 +32,7 @@ MODEL: dict[str, Any] = {
 
 def build(selection: Selection = "soft", **options: Any) -> FusionBlock:
     torch.manual_seed(0)
-    block = FUSION_BLOCKS[selection](D, entities=ENTITIES, **options)
+    block = fusion_block(selection, D, ENTITIES, **options)
     for weight in block.parameters():
         torch.nn.init.normal_(weight, std=D**-0.5)
     return block
