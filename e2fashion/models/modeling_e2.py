@@ -125,9 +125,7 @@ class E2Model(RegionalInitialization, CLIPModel):
         self.logit_scale = nn.Parameter(torch.tensor(config.logit_scale_init_value))
         bias = config.logit_bias_init_value
         self.logit_bias = None if bias is None else nn.Parameter(torch.tensor(float(bias)))
-        self.region_heads = RegionHeads(
-            vision_config.entity_list, self.vision_embed_dim, self.projection_dim, vision_config.layer_norm_eps
-        )
+        self.region_heads = RegionHeads(vision_config)
         self.add_parts(config)
         self.post_init()
 
@@ -365,9 +363,7 @@ class E2VisionModelWithProjection(RegionalInitialization, CLIPVisionModelWithPro
         CLIPPreTrainedModel.__init__(self, config)
         self.vision_model = E2VisionModel._from_config(config)
         self.visual_projection = nn.Linear(config.hidden_size, config.projection_dim, bias=False)
-        self.region_heads = RegionHeads(
-            config.entity_list, config.hidden_size, config.projection_dim, config.layer_norm_eps
-        )
+        self.region_heads = RegionHeads(config)
         self.post_init()
 
     @can_return_tuple

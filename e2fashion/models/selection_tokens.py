@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import cast
 
 import torch
@@ -11,16 +10,15 @@ from einops import rearrange, repeat
 from torch import Tensor, nn
 
 from e2fashion.models.configuration_e2 import E2VisionConfig
-from e2fashion.types import Entity
 
 
 class RegionHead(nn.Module):
     """Normalize each token, average them, project: (B, K, D) to (B, C) (official code)."""
 
-    def __init__(self, width: int, joint_dimension: int, epsilon: float = 1e-5) -> None:
+    def __init__(self, config: E2VisionConfig) -> None:
         super().__init__()
-        self.layer_norm = nn.LayerNorm(width, eps=epsilon)
-        self.projection = nn.Linear(width, joint_dimension, bias=False)
+        self.layer_norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+        self.projection = nn.Linear(config.hidden_size, config.projection_dim, bias=False)
 
     def forward(self, tokens: Tensor) -> Tensor:
         """Region feature (B, C), not normalized."""
@@ -34,13 +32,11 @@ class RegionHeads(nn.ModuleDict):
     plain CLIP knows (a control, ours).
     """
 
-    def __init__(self, entities: Sequence[Entity], width: int, joint_dimension: int, epsilon: float = 1e-5) -> None:
-        super().__init__(
-            {entity.name: RegionHead(width, joint_dimension, epsilon) for entity in entities if entity.tokens}
-        )
+    def __init__(self, config: E2VisionConfig) -> None:
+        super().__init__({entity.name: RegionHead(config) for entity in config.entity_list if entity.tokens})
         #: Selection tokens by entity, in the order of the regions.
-        self.tokens_per_entity = {entity.name: entity.tokens for entity in entities}
-        self.joint_dimension = joint_dimension
+        self.tokens_per_entity = {entity.name: entity.tokens for entity in config.entity_list}
+        self.joint_dimension = config.projection_dim
 
     def forward(self, tokens: Tensor, image: Tensor) -> Tensor:
         """All selection tokens (B, S, D) and image features (B, C) to region features (B, E, C), not normalized.

@@ -15,6 +15,7 @@ from e2fashion.models import E2Model
 from e2fashion.models.from_clip import new_parameter_names
 from e2fashion.models.selection_tokens import RegionHeads
 from e2fashion.types import Entity
+from tests.models.blocks import vision_config
 
 BuildE2 = Callable[..., E2Model]
 PARTS = {"entities": {"brand": 2, "season": 1}, "fusion_layers": [1, 2]}
@@ -23,7 +24,7 @@ ENTITIES = (Entity("brand", "brand", 2), Entity("season", "season", 1), Entity("
 
 def test_each_region_is_its_tokens_normalized_averaged_and_projected() -> None:
     torch.manual_seed(0)
-    heads = RegionHeads(ENTITIES, width=8, joint_dimension=5)
+    heads = RegionHeads(vision_config(8, ENTITIES, projection_dim=5))
     for parameter in heads.parameters():
         torch.nn.init.normal_(parameter)
     tokens = torch.randn(4, 6, 8)
@@ -37,11 +38,13 @@ def test_each_region_is_its_tokens_normalized_averaged_and_projected() -> None:
 
 
 def test_no_entities_give_no_regions() -> None:
-    assert RegionHeads((), width=8, joint_dimension=5)(torch.randn(4, 0, 8), torch.zeros(4, 5)).shape == (4, 0, 5)
+    heads = RegionHeads(vision_config(8, (), projection_dim=5))
+    assert heads(torch.randn(4, 0, 8), torch.zeros(4, 5)).shape == (4, 0, 5)
 
 
 def test_the_region_of_an_entity_without_tokens_is_the_image() -> None:
-    heads = RegionHeads((Entity("brand", "brand", 0), Entity("season", "season", 1)), width=8, joint_dimension=5)
+    entities = (Entity("brand", "brand", 0), Entity("season", "season", 1))
+    heads = RegionHeads(vision_config(8, entities, projection_dim=5))
     image = torch.randn(4, 5)
     features = heads(torch.randn(4, 1, 8), image)
     assert list(heads) == ["season"]
