@@ -23,6 +23,7 @@ from e2fashion.tables import (
     with_columns,
     without_repeats,
 )
+from e2fashion.tasks.retrieval.protocols import COMPARED, FullGallery
 from e2fashion.tasks.retrieval.rankings import BOTH, RETRIEVAL
 from e2fashion.tasks.retrieval.tables import RETRIEVAL_COLUMNS, Metric, difference_table, retrieval_table
 from e2fashion.training.config import RunConfig
@@ -45,6 +46,7 @@ def retrieval_view(
 ) -> Callable[[Material], list[Path]]:
     """A view: one table per notion of a hit, and of differences to the baseline.
 
+    Differences are under ``protocol`` where runs keep its ranks, else under :class:`.FullGallery`.
     ``facts`` are columns that describe a row's first run, by title; ``figure`` draws a figure of the same records;
     ``side`` evaluates more, and returns records, and tables by file suffix.
     """
@@ -65,7 +67,7 @@ def retrieval_view(
                     labels={row.system: _label(row, protocol) for row in published},
                 )
                 tables[suffix] = _with_facts(table, material, facts or {}, parameters)
-        differences = difference_records(material, split, protocol)
+        differences = difference_records(material, split, protocol if protocol in COMPARED else FullGallery.name)
         for positives, suffix in HITS.items():
             if any(record.positives == positives for record in differences):
                 tables[f"{suffix}_differences"] = difference_table(differences, positives)
