@@ -1,7 +1,8 @@
 """Write ``docs/results.md`` from the committed records in ``docs/results/``: every number of the page comes from them.
 
 Its text stands in ``scripts/results_page.md``. A line ``<!-- <records>: <table> -->`` there becomes the tables that
-:data:`TABLES` makes of ``docs/results/<records>.jsonl``; what follows the name of a table are its arguments.
+:data:`TABLES` makes of ``docs/results/<records>.jsonl`` (several files: their names with ``+`` in between); what
+follows the name of a table are its arguments.
 
 Command: ``python -m scripts.results_page`` (``--check`` only compares the page).
 """
@@ -78,7 +79,7 @@ TABLES: dict[str, Callable[..., Sequence[Table | str]]] = {
 
 @cache
 def _records(name: str) -> Records:
-    return read_records(DOCS / "results" / f"{name}.jsonl")
+    return [record for part in name.split("+") for record in read_records(DOCS / "results" / f"{part}.jsonl")]
 
 
 def page() -> str:
@@ -89,7 +90,9 @@ def page() -> str:
         made = TABLES[name](_records(match["records"]), *arguments)
         return "\n".join(part if isinstance(part, str) else to_markdown(part) for part in made).removesuffix("\n")
 
-    return re.sub(r"^<!-- (?P<records>\w+): (?P<table>.+) -->$", tables, TEXT.read_text(encoding="utf-8"), flags=re.M)
+    return re.sub(
+        r"^<!-- (?P<records>[\w+]+): (?P<table>.+) -->$", tables, TEXT.read_text(encoding="utf-8"), flags=re.M
+    )
 
 
 def main(arguments: list[str]) -> int:

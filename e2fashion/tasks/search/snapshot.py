@@ -22,7 +22,7 @@ from torch import Tensor
 from e2fashion.data.image_files import ImageError
 from e2fashion.data.images import read_image, read_stored
 from e2fashion.data.text import normalize_text
-from e2fashion.disk import DamagedError, reading
+from e2fashion.disk import reading
 from e2fashion.tasks.search.exact import nearest
 from e2fashion.tasks.search.storage import (
     BATCH_ROWS,
@@ -39,6 +39,7 @@ from e2fashion.tasks.search.storage import (
     VIEW,
     IndexFacts,
     check_rows,
+    check_sums,
     check_table,
     content_of,
     open_table,
@@ -184,8 +185,8 @@ class Snapshot:
                 vectors = batch[VECTOR]
                 if not len(vectors):
                     continue
-                if verify and not vector_sums(vectors).equals(batch[VECTOR_SUM]):
-                    raise DamagedError(f"vectors of the index {self.folder} are not what was written. {REMEDY}")
+                if verify:
+                    check_sums(self.folder, "vectors", vector_sums(vectors), batch[VECTOR_SUM])
                 yield self._rows_of(batch[ROW_ID]), torch.from_dlpack(vectors.flatten()).view(-1, self.width)  # no copy
 
     @property
@@ -347,8 +348,7 @@ class Snapshot:
             wanted = sorted({int(self.row_ids[row]) for row in rows})
             columns = [name for name in self.table.schema.names if name not in (VECTOR, VECTOR_SUM)]
             found = self.table.take_row_ids(wanted).select(columns).to_arrow()
-        if row_sums(found) != found[ROW_SUM].to_pylist():
-            raise DamagedError(f"rows of the index {self.folder} are not what was written. {REMEDY}")
+        check_sums(self.folder, "rows", row_sums(found), found[ROW_SUM].to_pylist())
         by_key = {(values[PRODUCT_ID], values[VIEW]): values for values in found.to_pylist()}
         return [
             Hit(

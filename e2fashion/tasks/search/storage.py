@@ -46,7 +46,7 @@ from e2fashion.hub import StoredSource
 from e2fashion.tasks.search.tags import Typing, quote
 from e2fashion.types import E2FashionError
 
-FORMAT_VERSION = 2
+FORMAT_VERSION, FORMER_VERSION = 2, 1
 INDEX_FILE = "index.json"
 TABLE, TABLE_FOLDER = "products", "products.lance"
 MANIFESTS = f"{TABLE_FOLDER}/_versions/"
@@ -172,7 +172,7 @@ class IndexFacts:
                 f"'{folder}' has index format {version}; this e2fashion reads up to {FORMAT_VERSION}. Update "
                 "e2fashion, or build the index again"
             )
-        if version == FORMAT_VERSION - 1:
+        if version == FORMER_VERSION:
             raise E2FashionError(f"'{folder}' has the format of an earlier version: 'e2fashion index upgrade {folder}'")
         facts = stored_as(cls, values, str(file), REMEDY)
         if not 1 <= facts.width <= WIDEST:
@@ -202,8 +202,7 @@ def writing(folder: Path) -> Iterator[Change]:
     """
     IndexFacts.load(folder)
     with naming(folder), turn_at(folder / INDEX_FILE):
-        change = Change(folder, IndexFacts.load(folder))
-        facts = change.facts
+        change = Change(folder, facts := IndexFacts.load(folder))
         if any(name.startswith(MANIFESTS) for name in check_table(folder)):
             check_rows(folder, change.table)
         yield change
@@ -243,11 +242,14 @@ def check_rows(folder: Path, table: Any) -> None:
     """
     with reading(f"the index {folder}", REMEDY):
         for batch in table.search().to_batches(BATCH_ROWS):
-            rows = pa.Table.from_batches([batch])
-            if not vector_sums(batch[VECTOR]).equals(batch[VECTOR_SUM]):
-                raise DamagedError(f"vectors of the index {folder} are not what was written. {REMEDY}")
-            if row_sums(rows) != rows[ROW_SUM].to_pylist():
-                raise DamagedError(f"rows of the index {folder} are not what was written. {REMEDY}")
+            check_sums(folder, "vectors", vector_sums(batch[VECTOR]), batch[VECTOR_SUM])
+            check_sums(folder, "rows", row_sums(pa.Table.from_batches([batch])), batch[ROW_SUM].to_pylist())
+
+
+def check_sums(folder: Path, what: str, found: Any, written: Any) -> None:
+    """Raise a DamagedError where checksums of ``what`` are not those that were written."""
+    if found != written:
+        raise DamagedError(f"{what} of the index {folder} are not what was written. {REMEDY}")
 
 
 def open_table(folder: Path, facts: IndexFacts | None = None, verify: bool = True) -> Any:

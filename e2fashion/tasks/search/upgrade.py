@@ -12,6 +12,7 @@ from safetensors.numpy import load_file
 from e2fashion.disk import DamagedError, locked, read_json, reading, stored_as
 from e2fashion.tasks.search.storage import (
     CONTENT,
+    FORMER_VERSION,
     INDEX_FILE,
     LOCATION,
     OURS,
@@ -30,8 +31,6 @@ from e2fashion.tasks.search.storage import (
 )
 from e2fashion.tasks.search.tags import decide_typing
 from e2fashion.types import E2FashionError
-
-FORMER_VERSION = 1
 
 
 def upgrade(folder: Path) -> None:
