@@ -49,19 +49,19 @@ def fit_tags(config: TagsFitConfig, arguments: Arguments) -> str:
 
 @COMMANDS.add(
     "tags predict",
-    "<model> <image or folder> ... [threshold=0]",
+    "<model> <image or folder> ... [threshold=0] [on_error=skip]",
     "predict the tags of images, or none where the model is uncertain",
     TagsPredictConfig,
     positional=("model", "images..."),
 )
 def predict_tags(config: TagsPredictConfig, arguments: Arguments) -> str:
-    """The tags of each image; ``output`` keeps them as CSV."""
+    """The tags of each image, and what was skipped; ``output`` keeps the tags as CSV."""
     import csv
 
     from e2fashion.disk import open_text
     from e2fashion.tasks.classification.tag_predictor import predict_tags
 
-    predicted = predict_tags(config)
+    predicted, skipped = predict_tags(config)
     if config.output:
         with open_text(Path(config.output)) as stream:
             writer = csv.writer(stream, lineterminator="\n")
@@ -75,6 +75,9 @@ def predict_tags(config: TagsPredictConfig, arguments: Arguments) -> str:
         for entity, tag in tags.items():
             answer = tag.value if tag.value is not None else f"(not sure; nearest: {tag.best})"
             lines.append(f"  {entity}: {answer}  {100 * tag.score:.0f} %")
+    if skipped:
+        lines += [f"{len(skipped)} of {len(predicted) + len(skipped)} images were skipped:"]
+        lines += [f"  {why}" for why in skipped]
     return "\n".join(lines)
 
 

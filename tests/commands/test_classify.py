@@ -67,6 +67,17 @@ def test_tags_are_fitted_and_predicted(
     assert main(["tags", "predict", str(model), "photos", "coat.png", f"file={file}"]) == 0
     lines = [line for line in capsys.readouterr().out.splitlines() if not line.startswith(" ")]
     assert lines == ["photos/a.png", "photos/new/b.png", "coat.png"]
+    Path("photos/broken.png").write_bytes(b"no image")
+    predict = ["tags", "predict", str(model), "photos", f"file={file}", "batch_size=1", "output=tags.csv"]
+    assert main(predict) == 1
+    assert "photos/broken.png" in capsys.readouterr().err
+    assert main([*predict, "on_error=skip"]) == 0
+    *_, counted, reason = capsys.readouterr().out.splitlines()
+    assert counted == "1 of 3 images were skipped:" and "photos/broken.png" in reason
+    rows = Path("tags.csv").read_text(encoding="utf-8").splitlines()[1:]
+    assert {row.split(",")[0] for row in rows} == {"photos/a.png", "photos/new/b.png"}
+    assert main(["tags", "predict", str(model), "photos/broken.png", f"file={file}", "on_error=skip"]) == 1
+    assert "none of the 1 images can be read" in capsys.readouterr().err
     Path("empty").mkdir()
     assert main(["tags", "predict", str(model), "empty", f"file={file}"]) == 1
     assert "the folder 'empty' holds no image" in capsys.readouterr().err

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Literal
 
 from omegaconf import MISSING
 
@@ -76,3 +77,5 @@ class TagsPredictConfig(Computing):
     """CSV file of the tags; null: they are only printed."""
     batch_size: int = 64
     """Images per step."""
+    on_error: Literal["stop", "skip"] = "stop"
+    """``skip`` leaves images that cannot be read out and lists them."""

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from e2fashion.arithmetic import set_threads
+from e2fashion.data.decode import read_squares
 from e2fashion.data.image_files import image_files
 from e2fashion.disk import read_json, seal, stored_as, write_json
 from e2fashion.encoder import Encoder, ImageInput, load_encoder
@@ -154,11 +155,13 @@ def answers(entity: TagValues, probabilities: Tensor) -> list[PredictedTag]:
     return predicted
 
 
-def predict_tags(config: TagsPredictConfig) -> list[tuple[str, dict[str, PredictedTag]]]:
+def predict_tags(config: TagsPredictConfig) -> tuple[list[tuple[str, dict[str, PredictedTag]]], list[str]]:
     """Every image of ``config`` with its tags, see :meth:`TagPredictor.predict_tags`; of a folder all images below it.
 
+    With ``on_error=skip`` images that cannot be read are left out; the second result says why.
+
     Raises:
-        E2FashionError: no images, or a model without a ``tags.json``.
+        E2FashionError: no images, one that cannot be read, or none that can, or a model without a ``tags.json``.
     """
     set_threads(config.threads)
     if not config.images:
@@ -166,7 +169,18 @@ def predict_tags(config: TagsPredictConfig) -> list[tuple[str, dict[str, Predict
     images = list(map(str, image_files(map(Path, config.images))))
     predictor = load_tag_predictor(config.model, config.file, config.threshold)
     to_device(predictor.encoder, config.accelerator)
-    return list(zip(images, predictor.predict_tags(images, config.batch_size), strict=True))
+    skipped: dict[int, str] = {}
+    tags: list[dict[str, PredictedTag]] = []
+    for start in range(0, len(images), config.batch_size):
+        batch = images[start : start + config.batch_size]
+        skipping = skipped if config.on_error == "skip" else None
+        squares = read_squares(batch, predictor.encoder.transform, skipping, start)
+        if squares:
+            tags += predictor.predict_tags(torch.stack(squares), config.batch_size)
+    if not tags:
+        raise E2FashionError(f"none of the {len(images)} images can be read; the first: {next(iter(skipped.values()))}")
+    readable = [image for position, image in enumerate(images) if position not in skipped]
+    return list(zip(readable, tags, strict=True)), list(skipped.values())
 
 
 def save_tag_predictor(predictor: TagPredictor, encoder: Encoder, file: Path, made_on: Mapping[str, Any]) -> None:
