@@ -69,15 +69,15 @@ def sigmoid_share(
         return sigmoid_of_logits(logits + logit_bias.float(), present, value, first)
 
 
-def info_nce_of_logits(a_to_b: Tensor, b_to_a: Tensor, first: int = 0) -> Tensor:
-    """:func:`info_nce` for given similarities, every member present and the positive of itself.
+def info_nce_of_logits(a_to_b: Tensor, b_to_a: Tensor, first: int = 0, value: Tensor | None = None) -> Tensor:
+    """:func:`info_nce` for given similarities, every member present.
 
     ``a_to_b`` and ``b_to_a`` (R, N): logits, the temperature applied, of members ``first`` to ``first + R`` against all
-    N. Returns ().
+    N; ``value`` (N,) as there. Returns ().
     """
     with torch.autocast(device_type=a_to_b.device.type, enabled=False):
         present = torch.ones(a_to_b.shape[-1], dtype=torch.bool, device=a_to_b.device)
-        return _share(a_to_b.float(), b_to_a.float(), present, None, first)
+        return _share(a_to_b.float(), b_to_a.float(), present, value, first)
 
 
 def sigmoid_of_logits(

@@ -10,6 +10,7 @@ from e2fashion.models.from_clip import added_parameters, new_parameter_names
 from e2fashion.models.modeling_e2 import E2Model, E2Output, E2VisionModelWithProjection
 from e2fashion.models.registration import register
 from e2fashion.models.siglip import SiglipE2Model
+from e2fashion.models.text_pooling import TextPoolingModel
 from e2fashion.models.vision_e2 import E2VisionModel, E2VisionModelOutput, E2VisionOutput
 
 register()

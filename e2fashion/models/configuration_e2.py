@@ -217,6 +217,7 @@ JOINED_LATER: dict[str, Any] = {
     "region_score_weight": None,
     "logit_bias_init_value": None,
     "backbone": "clip",
+    "text_pooling": False,
 }
 
 
@@ -232,7 +233,8 @@ class E2Config(CLIPConfig):
     :func:`e2fashion.embedding.join_regions`); ``logit_bias_init_value``, the bias of
     pairs at the start of a training with the sigmoid loss (SigLIP: -10; None: softmax, no bias); ``backbone``, whose
     towers the encoder has: those of CLIP or of SigLIP (:class:`e2fashion.models.siglip.SiglipE2Model`), whose image
-    feature is pooled from the patches, so that ``drop_patches`` is False.
+    feature is pooled from the patches, so that ``drop_patches`` is False; ``text_pooling``, the parts of the loss term
+    of this name (:class:`e2fashion.models.text_pooling.TextPoolingModel`).
 
     Raises:
         E2FashionError: ``text_entities`` of a model that compares tokens.
@@ -250,6 +252,7 @@ class E2Config(CLIPConfig):
     region_score_weight: float | int | None = None
     logit_bias_init_value: float | int | None = None
     backbone: Literal["clip", "siglip"] = "clip"
+    text_pooling: bool = False
 
     def __post_init__(self, **kwargs: Any) -> None:
         kwargs.pop("model_type", None)
@@ -274,8 +277,8 @@ class E2Config(CLIPConfig):
         return parse_entities(self.text_entities)
 
     def keep_read_patches(self) -> None:
-        """Keep the patches to the last layer if they are compared, or pooled to the image's feature."""
-        if self.similarity == "tokens" or self.backbone == "siglip":
+        """Keep the patches to the last layer if they are compared or pooled there."""
+        if self.similarity == "tokens" or self.backbone == "siglip" or self.text_pooling:
             self.vision_config.drop_patches = False
 
 

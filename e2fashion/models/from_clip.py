@@ -36,7 +36,7 @@ REGIONAL_PREFIXES = (
 )
 OPTIONS = tuple(name for name in REGIONAL_FIELDS if name not in ("entities", "fusion_layers"))
 """Fields of :class:`E2VisionConfig` that :func:`load_clip` takes."""
-JOINT_OPTIONS = ("similarity", "text_entities", "logit_bias_init_value")
+JOINT_OPTIONS = ("similarity", "text_entities", "logit_bias_init_value", "text_pooling")
 """Those of :class:`E2Config`."""
 
 

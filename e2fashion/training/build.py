@@ -22,6 +22,7 @@ from e2fashion.data.transforms import CLIP_MEAN, CLIP_STD, ImageTransform
 from e2fashion.extensions import ExtensionPoint
 from e2fashion.losses.contrastive import ContrastiveLoss, ImageTags, LossTerm, WeightedTerm
 from e2fashion.losses.filip import TokenContrast
+from e2fashion.losses.text_pooling import TextPooled
 from e2fashion.model_folder import transform_of
 from e2fashion.models.configuration_e2 import REGIONAL_FIELDS, SIGMOID_LOGIT_BIAS, SIGMOID_LOGIT_SCALE, E2Config
 from e2fashion.models.from_clip import stretch_text_positions
@@ -32,7 +33,7 @@ from e2fashion.training.config import LossConfig, ModelConfig, RunConfig
 from e2fashion.training.lora import add_lora
 from e2fashion.types import E2FashionError, Entity
 
-LOSS_TERMS: dict[str, type[LossTerm]] = {"image_tags": ImageTags}
+LOSS_TERMS: dict[str, type[LossTerm]] = {"image_tags": ImageTags, "text_pooling": TextPooled}
 """Terms by name. The global and the regional ones are :class:`e2fashion.losses.contrastive.ContrastiveLoss` itself."""
 
 TERM_POINT = ExtensionPoint("loss term", "e2fashion.loss_terms", ("__call__", "reads_regions"))
@@ -181,6 +182,7 @@ def _new_model(config: RunConfig, tokenizer: PreTrainedTokenizerBase) -> E2Model
     named = {"selection_temperature": model.temperature} | vars(model)
     parts = {name: named[name] for name in REGIONAL_FIELDS if name != "entities"}
     joint: dict[str, Any] = {"similarity": model.similarity, "text_entities": build_text_entities(model)}
+    joint["text_pooling"] = config.loss.terms.get("text_pooling") is not None
     temperature: dict[str, Any] = {}
     if config.loss.kind == "sigmoid":
         joint["logit_bias_init_value"] = SIGMOID_LOGIT_BIAS
