@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-RECORDED_PACKAGES = ("torch", "transformers", "pytorch-lightning", "torchmetrics", "datasets", "tokenizers", "Pillow")
+RECORDED_PACKAGES = ("transformers", "pytorch-lightning", "torchmetrics", "datasets", "tokenizers", "Pillow")
 #: Files of a finished run that do not change; cards may be edited.
 _LISTED = re.compile(r"(model/|checkpoints/[^/]+/best/|logs/csv/)(?!README\.md)")
 REMEDY = "Restore the file, or remove the run's folder and train again."
@@ -210,7 +210,8 @@ def environment(device: torch.device | None = None) -> dict[str, Any]:
     import torch
 
     device = device or torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    versions = {"python": platform.python_version()}
+    # PyTorch names its build (+cpu, +cu130), which the metadata of its package may lack.
+    versions = {"python": platform.python_version(), "torch": str(torch.__version__)}
     for package in RECORDED_PACKAGES:
         try:
             versions[package] = version(package)
