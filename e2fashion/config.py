@@ -77,12 +77,19 @@ def read_yaml(file: str | Path, *schemas: type) -> DictConfig:
 def _text(file: Path) -> str:
     try:
         if not file.is_file():
-            raise E2FashionError(f"Configuration file '{file}' does not exist. Give the path of a YAML file.")
+            raise E2FashionError(f"Configuration file '{file}' does not exist. {_where(file, 'a YAML file')}")
         return file.read_text(encoding="utf-8")
     except OSError as error:
         raise E2FashionError(f"{file} cannot be read ({reason_of(error)}). Give the path of a YAML file.") from error
     except ValueError as error:
         raise E2FashionError(f"{file} is not valid YAML: {' '.join(str(error).split())}.") from error
+
+
+def _where(path: Path, wanted: str) -> str:
+    """The remedy for a path that does not exist."""
+    if path.parts[:1] == ("configs",) and not Path("configs").exists():
+        return "configs/ belongs to the repository, not to the installed package: run the command in a clone of it."
+    return f"Give the path of {wanted}."
 
 
 def _content(file: Path, text: str, schemas: tuple[type, ...]) -> DictConfig:
@@ -182,7 +189,7 @@ def config_of_path(schema: type[Schema], path: Path, overrides: Sequence[str]) -
         E2FashionError: ``path`` does not exist or is a folder without ``config.yaml``, or an invalid configuration.
     """
     if not path.exists():
-        raise E2FashionError(f"'{path}' does not exist. Give a configuration file, or the folder of a run.")
+        raise E2FashionError(f"'{path}' does not exist. {_where(path, 'a configuration file, or of a run folder')}")
     if not path.is_dir():
         return load_config(schema, path, overrides)
     file = path / "config.yaml"

@@ -93,7 +93,7 @@ EXPERIMENT = Experiment(
         "E2": "e2",
         "E2, no noise": "e2_no_noise",
         "E2, random patches": "e2_random_patches",
-        "E2, choice matters": LOCAL,
+        "E2, faithful selection": LOCAL,
     },
     recipes={"small": {"synthfashion": "quickstart"}},
     view=view,

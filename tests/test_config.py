@@ -4,7 +4,7 @@ from typing import Literal
 
 import pytest
 
-from e2fashion.config import config_of_path, load_config, options_for, save_config
+from e2fashion.config import config_of_path, load_config, options_for, read_yaml, save_config
 from e2fashion.data.config import load_prepare_config
 from e2fashion.options import renamed
 from e2fashion.training.config import EntityConfig, RunConfig
@@ -80,6 +80,21 @@ def test_a_missing_value_says_how_to_give_it() -> None:
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(E2FashionError, match=r"nowhere\.yaml' does not exist"):
         load_config(RunConfig, tmp_path / "nowhere.yaml", MINIMAL)
+
+
+def test_the_repository_s_configurations_are_missed_outside_of_a_clone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(
+        E2FashionError, match=r"'configs/run/a\.yaml' does not exist\. configs/ belongs to the repository"
+    ):
+        config_of_path(RunConfig, Path("configs/run/a.yaml"), [])
+    with pytest.raises(E2FashionError, match=r"run the command in a clone of it"):
+        read_yaml("configs/data/a.yaml")
+    (tmp_path / "configs").mkdir()
+    with pytest.raises(E2FashionError, match=r"Give the path of a YAML file"):
+        read_yaml("configs/data/a.yaml")
 
 
 def test_a_cycle_of_bases_is_refused(tmp_path: Path) -> None:
@@ -324,6 +339,6 @@ def test_a_folder_without_configuration_is_no_run(tmp_path: Path) -> None:
 
 def test_a_place_that_does_not_exist_is_neither_file_nor_run(tmp_path: Path) -> None:
     with pytest.raises(
-        E2FashionError, match=r"gone' does not exist\. Give a configuration file, or the folder of a run"
+        E2FashionError, match=r"gone' does not exist\. Give the path of a configuration file, or of a run folder"
     ):
         config_of_path(RunConfig, tmp_path / "gone", [])
