@@ -112,7 +112,8 @@ class Batch:
     ``attention_mask`` (B, L); ``tag_input_ids`` and ``tag_attention_mask`` (U, Lt), the distinct tag strings of the
     batch; ``tag_index`` (B, E) int64, each product's row among them (0 where absent); ``tag_present`` (B, E) bool;
     ``tag_value`` (B, E) and ``text_group`` (B,) int64, identifiers of a tag's and a text's content, equal on all
-    ranks; ``product_ids`` B strings.
+    ranks; ``product_ids`` B strings. On request: ``swapped_input_ids`` and ``swapped_attention_mask`` (B, L'), each
+    product's text with one tag swapped (its own text where ``swapped_present`` (B,) is false).
     """
 
     pixel_values: Tensor
@@ -125,6 +126,9 @@ class Batch:
     tag_value: Tensor
     text_group: Tensor
     product_ids: list[str] = field(default_factory=list)
+    swapped_input_ids: Tensor | None = None
+    swapped_attention_mask: Tensor | None = None
+    swapped_present: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.pixel_values)

@@ -121,7 +121,7 @@ def test_a_loss_term_costs_two_files(tree: Tree) -> None:
             "from e2fashion.losses.filip import",
             "from e2fashion.losses.uniformity import Uniformity\nfrom e2fashion.losses.filip import",
         ),
-        ('{"image_tags": ImageTags,', '{"uniformity": Uniformity, "image_tags": ImageTags,'),
+        ('    "image_tags": ImageTags,\n', '    "image_tags": ImageTags,\n    "uniformity": Uniformity,\n'),
     )
     assert tree.changed() == ["e2fashion/losses/uniformity.py", "e2fashion/training/build.py"]
     code = """

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -12,8 +12,10 @@ from torch.utils.data import Dataset
 from transformers import PreTrainedTokenizerBase
 
 from e2fashion.data.dataset import Augmentation, CatalogueRows, ImageCache, Item, ProductDataset, ViewDataset
+from e2fashion.data.grouping import GroupedSampler
 from e2fashion.data.loader import Collator, EpochSampler, ResumableLoader, batches_done
 from e2fashion.data.stream import Stream, StreamDataset, StreamSampler
+from e2fashion.data.swaps import TagSwap
 from e2fashion.data.text import TextCounts, TextTemplate
 from e2fashion.data.transforms import ImageTransform
 from e2fashion.types import TextOverflow
@@ -44,6 +46,8 @@ class CatalogueDataModule(pl.LightningDataModule):
         seed: of order, views and augmentation.
         train_share: of the training products, see :class:`~e2fashion.data.loader.EpochSampler`.
         stream: the training products, in place of the catalogue's split ``train``.
+        group_by: the tag column of :class:`~e2fashion.data.grouping.GroupedSampler`; None: all products together.
+        swap_tags: whether training batches have texts of :class:`~e2fashion.data.swaps.TagSwap`.
         shuffle_buffer, open_files: see :class:`~e2fashion.data.stream.StreamSampler`.
     """
 
@@ -67,6 +71,8 @@ class CatalogueDataModule(pl.LightningDataModule):
         stream: Stream | None = None,
         shuffle_buffer: int = 4096,
         open_files: int = 8,
+        group_by: str | None = None,
+        swap_tags: bool = False,
     ) -> None:
         super().__init__()
         self.catalogue = catalogue
@@ -80,6 +86,8 @@ class CatalogueDataModule(pl.LightningDataModule):
         self.stream = stream
         self.shuffle_buffer = shuffle_buffer
         self.open_files = open_files
+        self.group_by = group_by
+        self.swap = TagSwap(template) if swap_tags else None
         self.seed = seed
         self.augmentation = Augmentation(seed=seed, flip=flip, crop_scale=crop_scale)
         self.collate = Collator(tokenizer, context_length, len(self.entity_columns), overflow)
@@ -117,8 +125,10 @@ class CatalogueDataModule(pl.LightningDataModule):
         cache = None if train and self.augmentation.crop_scale < 1.0 else self._cache(split, rows)
         dataset = ViewDataset(rows, cache) if views else ProductDataset(rows, augmentation, cache)
         rank, world_size = self._place() if train or shared_out else (0, 1)
-        sampler = EpochSampler(
-            len(dataset),
+        make: Callable[..., EpochSampler] = partial(EpochSampler, len(dataset))
+        if train and self.group_by is not None:
+            make = partial(GroupedSampler, self._groups(rows, self.group_by))
+        sampler = make(
             self.batch_size if train else self.evaluation_batch_size,
             seed=self.seed,
             shuffle=train,
@@ -148,11 +158,17 @@ class CatalogueDataModule(pl.LightningDataModule):
         return ResumableLoader(
             dataset,
             sampler,
-            self.collate,
+            partial(self.collate, swap=self.swap) if train and self.swap else self.collate,
             workers=self.workers,
             pin_memory=torch.cuda.is_available(),
             batches_done=partial(batches_done, self) if train else None,
         )
+
+    def _groups(self, rows: CatalogueRows, column: str) -> list[str | None]:
+        """The tag of each training product in its first row; a blank one counts as missing."""
+        tags = self.catalogue.split("train").select_columns([column]).with_format("arrow")[:][column]
+        firsts = tags.take(rows.product_starts[:-1]).to_pylist()
+        return [tag if tag and tag.strip() else None for tag in firsts]
 
     def _cache(self, split: str, rows: CatalogueRows) -> ImageCache:
         if split not in self._caches:

@@ -10,8 +10,8 @@ import hashlib
 import math
 import mmap
 import struct
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -150,7 +150,8 @@ Index: TypeAlias = int | tuple[int, int]
 class Item:
     """One image with its texts: ``image`` uint8 (3, S, S), ``tags`` in the order of the entities, None if unknown.
 
-    ``description`` is its range of characters in ``text``; None: the text is one.
+    ``description`` is its range of characters in ``text``; None: the text is one. ``text_tags`` are the tags that the
+    text was rendered with, by column.
     """
 
     image: Tensor
@@ -158,6 +159,7 @@ class Item:
     tags: tuple[str | None, ...]
     product_id: str
     description: tuple[int, int] | None = None
+    text_tags: Mapping[str, str | None] = field(default_factory=dict)
 
 
 class CatalogueRows:
@@ -222,8 +224,11 @@ class CatalogueRows:
 
     def placed_text(self, row: int) -> tuple[str, tuple[int, int] | None]:
         """The rendered text of a row, and the range of its description in it."""
-        tags = {column: self._texts[column][row].as_py() for column in self.template.columns}
-        return self.template.render_placed(tags, self._texts[DESCRIPTION][row].as_py() or "")
+        return self.template.render_placed(self.text_tags(row), self._texts[DESCRIPTION][row].as_py() or "")
+
+    def text_tags(self, row: int) -> dict[str, str | None]:
+        """The tags that the text of a row is rendered with, by column."""
+        return {column: self._texts[column][row].as_py() for column in self.template.columns}
 
     def tags(self, row: int) -> tuple[str | None, ...]:
         """The entities' tags of a row; a blank one counts as missing."""
@@ -250,7 +255,7 @@ class CatalogueRows:
     def item(self, row: int, image: Tensor) -> Item:
         """A row's texts with a finished image (3, S, S)."""
         text, description = self.placed_text(row)
-        return Item(image, text, self.tags(row), self.product_id(row), description)
+        return Item(image, text, self.tags(row), self.product_id(row), description, self.text_tags(row))
 
 
 class ViewDataset(Dataset[Item]):

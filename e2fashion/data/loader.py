@@ -13,6 +13,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from transformers import PreTrainedTokenizerBase
 
 from e2fashion.data.dataset import Item
+from e2fashion.data.swaps import TagSwap
 from e2fashion.data.text import ABSENT_ID, Span, TextFitter, stable_id
 from e2fashion.types import Batch, E2FashionError, TextOverflow
 
@@ -52,10 +53,11 @@ class Collator:
         # int32 arrays: a quarter of a list of integers. Each text is tokenized once in a run, if they are not too many.
         self._token_ids: dict[tuple[str, Span], np.ndarray] = {}
 
-    def __call__(self, items: Sequence[Item]) -> Batch:
+    def __call__(self, items: Sequence[Item], swap: TagSwap | None = None) -> Batch:
         """B items to one batch; shapes as in :class:`~e2fashion.types.Batch`.
 
-        Without any tag U is 0: ``tag_input_ids`` is (0, 1) and ``tag_index`` all zero.
+        Without any tag U is 0: ``tag_input_ids`` is (0, 1) and ``tag_index`` all zero. ``swap`` gives the texts
+        with a swapped tag; None: the batch has none.
         """
         texts = [item.text for item in items]
         input_ids, attention_mask = self.tokenize(texts, [item.description for item in items])
@@ -70,7 +72,7 @@ class Collator:
                     tag_present[sample, entity] = True
                     tag_value[sample, entity] = stable_id(tag)
         tag_input_ids, tag_attention_mask = self.tokenize(list(positions))
-        return Batch(
+        batch = Batch(
             pixel_values=torch.stack([item.image for item in items]),
             input_ids=input_ids,
             attention_mask=attention_mask,
@@ -82,6 +84,13 @@ class Collator:
             text_group=torch.tensor([stable_id(text) for text in texts], dtype=torch.long),
             product_ids=[item.product_id for item in items],
         )
+        if swap is not None:
+            swapped = swap(items)
+            own = [(item.text, item.description) for item in items]
+            read = [own[place] if text is None else text for place, text in enumerate(swapped)]
+            batch.swapped_input_ids, batch.swapped_attention_mask = self.tokenize(*zip(*read, strict=True))
+            batch.swapped_present = torch.tensor([text is not None for text in swapped])
+        return batch
 
     def tokenize(self, texts: Sequence[str], spans: Sequence[Span] | None = None) -> tuple[Tensor, Tensor]:
         """Token ids and attention mask, both int64 (len(texts), L) with L the longest; (0, 1) for no text.
@@ -241,7 +250,7 @@ class ResumableLoader(DataLoader[Item]):
         self,
         dataset: Dataset[Item],
         sampler: EpochSampler,
-        collate: Collator,
+        collate: Callable[[Sequence[Item]], Batch],
         workers: int = 0,
         pin_memory: bool = False,
         batches_done: Callable[[], int] | None = None,

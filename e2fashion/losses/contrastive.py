@@ -41,11 +41,22 @@ class LossTerm(Protocol):
         ...
 
 
+class ModelTerm(Protocol):
+    """A :class:`LossTerm` that also encodes something itself: ``reads_model`` is true, and it gets the model."""
+
+    reads_regions: ClassVar[bool]
+    reads_model: ClassVar[bool]
+
+    def __call__(self, output: Any, batch: Batch, model: Any) -> Tensor:
+        """As of a :class:`LossTerm`; ``model`` is the :class:`e2fashion.models.modeling_e2.E2Model` of ``output``."""
+        ...
+
+
 @dataclass(frozen=True)
 class WeightedTerm:
     """A term and its weight in the sum."""
 
-    term: LossTerm
+    term: LossTerm | ModelTerm
     weight: float = 1.0
 
 
@@ -104,11 +115,11 @@ class ContrastiveLoss(nn.Module):
         """Whether any term reads the regional embeddings."""
         return self.has_regions or any(weighted.term.reads_regions for weighted in self.terms.values())
 
-    def of(self, output: Any, batch: Batch) -> LossOutput:
+    def of(self, output: Any, batch: Batch, model: Any = None) -> LossOutput:
         """The loss of a batch of B products and the model's ``output`` for it, with the further terms.
 
         ``output`` is that of :class:`e2fashion.models.modeling_e2.E2Model`. The tags of the regions come first in the
-        batch.
+        batch. ``model`` is for terms that encode something themselves.
 
         Raises:
             E2FashionError: as :meth:`forward`.
@@ -127,7 +138,9 @@ class ContrastiveLoss(nn.Module):
         )
         for name, weighted in self.terms.items():
             read = output if weighted.term.reads_regions else replace(output, region_embeds=None)
-            loss.terms[name] = weighted.term(read, batch)
+            compute: Callable[..., Tensor] = weighted.term
+            further = (model,) if getattr(weighted.term, "reads_model", False) else ()
+            loss.terms[name] = compute(read, batch, *further)
             loss.total = loss.total + weighted.weight * loss.terms[name]
         return loss
 

@@ -20,8 +20,9 @@ from e2fashion.data.stream import Stream, open_stream
 from e2fashion.data.text import DESCRIPTION, TextTemplate
 from e2fashion.data.transforms import CLIP_MEAN, CLIP_STD, ImageTransform
 from e2fashion.extensions import ExtensionPoint
-from e2fashion.losses.contrastive import ContrastiveLoss, ImageTags, LossTerm, WeightedTerm
+from e2fashion.losses.contrastive import ContrastiveLoss, ImageTags, LossTerm, ModelTerm, WeightedTerm
 from e2fashion.losses.filip import TokenContrast
+from e2fashion.losses.swapped_tags import SwappedTags
 from e2fashion.losses.text_pooling import TextPooled
 from e2fashion.model_folder import transform_of
 from e2fashion.models.configuration_e2 import REGIONAL_FIELDS, SIGMOID_LOGIT_BIAS, SIGMOID_LOGIT_SCALE, E2Config
@@ -33,7 +34,11 @@ from e2fashion.training.config import LossConfig, ModelConfig, RunConfig
 from e2fashion.training.lora import add_lora
 from e2fashion.types import E2FashionError, Entity
 
-LOSS_TERMS: dict[str, type[LossTerm]] = {"image_tags": ImageTags, "text_pooling": TextPooled}
+LOSS_TERMS: dict[str, type[LossTerm] | type[ModelTerm]] = {
+    "image_tags": ImageTags,
+    "swapped_tags": SwappedTags,
+    "text_pooling": TextPooled,
+}
 """Terms by name. The global and the regional ones are :class:`e2fashion.losses.contrastive.ContrastiveLoss` itself."""
 
 TERM_POINT = ExtensionPoint("loss term", "e2fashion.loss_terms", ("__call__", "reads_regions"))
@@ -230,6 +235,8 @@ def build_stream(config: RunConfig, template: TextTemplate) -> Stream | None:
     """
     if config.stream and config.loader.train_share != 1.0:
         raise E2FashionError("a stream is read whole: set loader.train_share=1, or train without a stream.")
+    if config.stream and config.loader.group_by is not None:
+        raise E2FashionError("a stream is read in its order: set loader.group_by=null, or train without a stream.")
     if not config.stream:
         return None
     stream = open_stream(*config.stream)
@@ -279,6 +286,8 @@ def build_datamodule(
         stream=build_stream(config, template),
         shuffle_buffer=config.loader.shuffle_buffer,
         open_files=config.loader.open_files,
+        group_by=config.loader.group_by,
+        swap_tags=config.loss.terms.get("swapped_tags") is not None,
     )
 
 

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 
 from e2fashion.arithmetic import build_device
 from e2fashion.data.catalogue import Catalogue
+from e2fashion.data.swaps import TagSwap
 from e2fashion.data.text import DESCRIPTION
 from e2fashion.disk import checked_name
 from e2fashion.tasks.retrieval.protocols import protocol_named
@@ -85,6 +86,13 @@ def check_run(config: RunConfig, catalogue: Catalogue) -> None:
     check_entities(build.build_entities(config.model), catalogue)
     check_entities(build.build_text_entities(config.model), catalogue, "text_entities")
     build.build_stream(config, template)
+    if config.loss.terms.get("swapped_tags") is not None:
+        TagSwap(template)
+    if (column := config.loader.group_by) is not None and column not in catalogue.tag_columns:
+        raise E2FashionError(
+            f"loader.group_by is '{column}', which the catalogue '{catalogue.path}' lacks. Its tag columns: "
+            f"{', '.join(catalogue.tag_columns)}. Name one of them, or set loader.group_by=null."
+        )
     if config.nodes > 1 and not {"RANK", "SLURM_PROCID"} & os.environ.keys():
         raise E2FashionError(
             f"nodes is {config.nodes}, but the rank of this machine is unknown. Start the command on every "

@@ -188,6 +188,9 @@ class LoaderConfig:
     train_share: float = joined_later(1.0)
     """Share of the training products that is used, drawn by the seed, for a learning curve; the tokenizer of
     ``model.scratch`` is trained on the texts of all."""
+    group_by: str | None = joined_later(None)
+    """Tag column whose values share a batch: each has products of one value, but for what is left of the values; null:
+    batches of any products. Not with ``stream``."""
     shuffle_buffer: int = joined_later(4096)
     """With ``stream``: products that each process shuffles together; up to twice as many are in memory, encoded."""
     open_files: int = joined_later(8)

@@ -134,7 +134,7 @@ class ContrastiveModule(pl.LightningModule):
 
     def compute_loss(self, batch: Batch) -> LossOutput:
         """The weighted loss of one batch and its terms."""
-        return self.loss.of(self(batch), batch)
+        return self.loss.of(self(batch), batch, self.model)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """The loss of a batch; one that is not finite stops the run and reports the product ids."""
