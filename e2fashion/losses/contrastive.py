@@ -42,7 +42,10 @@ class LossTerm(Protocol):
 
 
 class ModelTerm(Protocol):
-    """A :class:`LossTerm` that also encodes something itself: ``reads_model`` is true, and it gets the model."""
+    """A :class:`LossTerm` that also encodes something itself: ``reads_model`` is true, and it gets the model.
+
+    With ``reads_selection``, which may be absent, the output has ``selection_maps``, unless it is made in chunks.
+    """
 
     reads_regions: ClassVar[bool]
     reads_model: ClassVar[bool]
@@ -114,6 +117,11 @@ class ContrastiveLoss(nn.Module):
     def reads_regions(self) -> bool:
         """Whether any term reads the regional embeddings."""
         return self.has_regions or any(weighted.term.reads_regions for weighted in self.terms.values())
+
+    @property
+    def reads_selection(self) -> bool:
+        """Whether any term reads what tokens select."""
+        return any(getattr(weighted.term, "reads_selection", False) for weighted in self.terms.values())
 
     def of(self, output: Any, batch: Batch, model: Any = None) -> LossOutput:
         """The loss of a batch of B products and the model's ``output`` for it, with the further terms.

@@ -21,6 +21,7 @@ from e2fashion.data.text import DESCRIPTION, TextTemplate
 from e2fashion.data.transforms import CLIP_MEAN, CLIP_STD, ImageTransform
 from e2fashion.extensions import ExtensionPoint
 from e2fashion.losses.contrastive import ContrastiveLoss, ImageTags, LossTerm, ModelTerm, WeightedTerm
+from e2fashion.losses.crop_teacher import CropTeacher
 from e2fashion.losses.filip import TokenContrast
 from e2fashion.losses.swapped_tags import SwappedTags
 from e2fashion.losses.text_pooling import TextPooled
@@ -35,6 +36,7 @@ from e2fashion.training.lora import add_lora
 from e2fashion.types import E2FashionError, Entity
 
 LOSS_TERMS: dict[str, type[LossTerm] | type[ModelTerm]] = {
+    "crop_teacher": CropTeacher,
     "image_tags": ImageTags,
     "swapped_tags": SwappedTags,
     "text_pooling": TextPooled,

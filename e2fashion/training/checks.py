@@ -10,6 +10,7 @@ from e2fashion.data.catalogue import Catalogue
 from e2fashion.data.swaps import TagSwap
 from e2fashion.data.text import DESCRIPTION
 from e2fashion.disk import checked_name
+from e2fashion.losses.crop_teacher import NO_SELECTION
 from e2fashion.tasks.retrieval.protocols import protocol_named
 from e2fashion.training import build
 from e2fashion.training.config import RunConfig
@@ -81,7 +82,9 @@ def check_run(config: RunConfig, catalogue: Catalogue) -> None:
             "text.overflow is stretch, but model.checkpoint is null: a text encoder from scratch is built with "
             f"text.context_length={config.text.context_length} positions. Set text.overflow=truncate."
         )
-    build.build_loss(config)
+    selects = any(entity.tokens for entity in build.build_entities(config.model)) and config.model.fusion_layers
+    if build.build_loss(config).reads_selection and not (selects and config.train.chunk_size is None):
+        raise E2FashionError(NO_SELECTION)
     template = build.build_template(config, catalogue)
     check_entities(build.build_entities(config.model), catalogue)
     check_entities(build.build_text_entities(config.model), catalogue, "text_entities")
