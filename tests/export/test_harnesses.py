@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import sys
+import tarfile
+from collections.abc import Callable
 from io import BytesIO
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, TypeAlias
 
+import numpy as np
 import pytest
 import torch
 from datasets import Dataset
@@ -17,6 +21,8 @@ from torch.utils.data import DataLoader
 from e2fashion.data.catalogue import Catalogue
 from e2fashion.encoder import Encoder
 from e2fashion.export.harnesses import MtebEncoder, load_clip_benchmark, register_clip_benchmark
+from e2fashion.tasks.classification.classify import classify_split
+from e2fashion.tasks.classification.config import ClassifyConfig
 from e2fashion.tasks.retrieval.config import EvaluateConfig
 from e2fashion.tasks.retrieval.measure import measure_retrieval
 from e2fashion.types import E2FashionError, Sample
@@ -52,12 +58,12 @@ def first_views(catalogue: Catalogue) -> list[Sample]:
     return [sample for sample in catalogue.samples("test") if sample.view == 0]
 
 
-def recall(encoder: Encoder, catalogue: Catalogue, direction: str) -> float:
+def recall(encoder: Encoder, catalogue: Catalogue, direction: str, k: int = 10) -> float:
     records = measure_retrieval(encoder, catalogue, "test", EvaluateConfig(protocol=["full"]), progress=False)
     (found,) = (
         record.value
         for record in records
-        if (record.metric, record.direction, record.positives) == ("R@10", direction, "product")
+        if (record.metric, record.direction, record.positives) == (f"R@{k}", direction, "product")
     )
     return found
 
@@ -135,6 +141,74 @@ def test_clip_benchmark_measures_what_we_do(opened: Opened, synth_catalogue: Cat
     scores = zeroshot_retrieval.evaluate(model, batches, tokenizer, "cpu", amp=False, recall_k_list=[10])
     for name, direction in (("image_retrieval_recall@10", "t2i"), ("text_retrieval_recall@10", "i2t")):
         assert 100 * scores[name] == pytest.approx(recall(encoder, synth_catalogue, direction), abs=1e-4)
+
+
+def write_shard(folder: Path, images: list[Image.Image], name: str, values: list[str]) -> None:
+    """A test set of CLIP_benchmark's WebDataset layout, of one shard: ``<number>.png`` and ``<number>.<name>``."""
+    (folder / "test").mkdir(parents=True)
+    (folder / "test" / "nshards.txt").write_text("1", encoding="utf-8")
+    with tarfile.open(folder / "test" / "0.tar", "w") as shard:
+        for number, (image, value) in enumerate(zip(images, values, strict=True)):
+            stored = BytesIO()
+            image.save(stored, "png")
+            for ending, content in (("png", stored.getvalue()), (name, value.encode())):
+                entry = tarfile.TarInfo(f"{number:04}.{ending}")
+                entry.size = len(content)
+                shard.addfile(entry, BytesIO(content))
+
+
+#: Metrics that CLIP_benchmark's program writes for a task on the test set in a folder, by a model's folder.
+Program: TypeAlias = Callable[..., dict[str, float]]
+
+
+@pytest.fixture
+def clip_benchmark(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Program:
+    program = pytest.importorskip("clip_benchmark.cli", exc_type=ImportError)  # it needs torchvision
+    register_clip_benchmark()
+
+    def measured(task: str, folder: Path, model: Path, *words: str) -> dict[str, float]:
+        output = tmp_path / "metrics.json"
+        named = {"model_type": "e2fashion", "model": "random", "pretrained": model, "task": task, "output": output}
+        named |= {"dataset": f"wds/{folder.name}", "dataset_root": folder, "num_workers": 0, "batch_size": 5}
+        flags = [f"--{key}={value}" for key, value in named.items()]
+        monkeypatch.setattr(sys, "argv", ["clip_benchmark", "eval", *flags, "--no_amp", *words])
+        program.main()
+        return json.loads(output.read_text(encoding="utf-8"))["metrics"]
+
+    return measured
+
+
+def test_the_program_of_clip_benchmark_retrieves_as_we_do(
+    opened: Opened, synth_catalogue: Catalogue, tmp_path: Path, clip_benchmark: Program
+) -> None:
+    encoder, _, images, texts, model = opened
+    write_shard(tmp_path / "data", images, "txt", texts)
+    (tmp_path / "data" / "dataset_type.txt").write_text("retrieval", encoding="utf-8")
+    found = clip_benchmark("zeroshot_retrieval", tmp_path / "data", model, "--recall_k", "1", "5", "10")
+    for k in (1, 5, 10):
+        for name, direction in (("image", "t2i"), ("text", "i2t")):
+            expected = recall(encoder, synth_catalogue, direction, k) / 100
+            assert found[f"{name}_retrieval_recall@{k}"] == pytest.approx(expected, abs=1e-6)
+
+
+@pytest.mark.skipif(np.lib.NumpyVersion(np.__version__) >= "2.4.0", reason="CLIP_benchmark 1.6 needs NumPy below 2.4")
+def test_the_program_of_clip_benchmark_classifies_as_we_do(
+    opened: Opened, synth_catalogue: Catalogue, tmp_path: Path, clip_benchmark: Program
+) -> None:
+    encoder, rows, images, _, model = opened
+    branded = [(image, brand) for image, row in zip(images, rows, strict=True) if (brand := row.tags["brand"])]
+    classes = sorted({brand for _, brand in branded})
+    labels = [str(classes.index(brand)) for _, brand in branded]
+    write_shard(tmp_path / "data", [image for image, _ in branded], "cls", labels)
+    (tmp_path / "data" / "classnames.txt").write_text("\n".join(classes), encoding="utf-8")
+    templates = tmp_path / "data" / "zeroshot_classification_templates.txt"
+    templates.write_text("a {c} dress\n{c}, worn", encoding="utf-8")
+    config = ClassifyConfig(column="brand", templates=["a {} dress", "{}, worn"])
+    (classified,) = classify_split(encoder, synth_catalogue, config, progress=False)
+    assert len(classified.predicted.unique()) > 1
+    (accuracy,) = (record.value for record in classified.records if record.metric == "accuracy")
+    found = clip_benchmark("zeroshot_classification", tmp_path / "data", model)
+    assert found["acc1"] == pytest.approx(accuracy / 100, abs=1e-6)
 
 
 def test_our_models_join_the_table_of_clip_benchmark(monkeypatch: pytest.MonkeyPatch) -> None:
