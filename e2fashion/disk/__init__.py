@@ -27,9 +27,11 @@ from e2fashion.disk.json_files import (
 )
 from e2fashion.disk.listing import (
     CHECKSUMS_FILE,
+    Listing,
     check_checksums,
     check_files,
     check_replaceable,
+    check_tree,
     file_names,
     list_files,
     read_checksums,
@@ -40,7 +42,6 @@ from e2fashion.disk.locks import FolderLockedError, lock_holder, locked, turn_at
 from e2fashion.disk.trouble import (
     DamagedError,
     check_regular,
-    check_tree,
     checked_name,
     disk_trouble,
     file_name,

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import json
 import os
+import stat
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -34,12 +35,38 @@ _BLOCK = 4 << 20
 
 def file_names(folder: Path, counts: Callable[[str], bool] = lambda name: True) -> list[str]:
     """Relative paths of the files and links below a folder that ``counts`` accepts."""
-    found: list[str] = []
-    for path, folders, files in os.walk(folder):
-        folders.sort()
-        links = [name for name in folders if Path(path, name).is_symlink()]
-        found += [Path(path, name).relative_to(folder).as_posix() for name in sorted([*files, *links])]
-    return [name for name in found if counts(name)]
+    return [name for name, _ in _entries(folder) if counts(name)]
+
+
+def check_tree(folder: Path, remedy: str) -> None:
+    """Refuse pipes, devices and broken links among the files below a folder, which a library opens by itself.
+
+    Raises:
+        DamagedError: there is one; ``remedy`` ends the message.
+    """
+    for _, entry in _entries(folder):
+        if not entry.is_file(follow_symlinks=False) and not (file := Path(entry.path)).is_dir():
+            check_regular(file, remedy)
+
+
+def _entries(folder: str | Path, inside: str = "") -> Iterator[tuple[str, os.DirEntry[str]]]:
+    """Files and links below a folder, with their relative paths: by name, those of a folder before its subfolders.
+
+    With entries instead of paths, which cost several times as much: an index has thousands of files.
+    """
+    try:
+        with os.scandir(folder) as found:
+            entries = sorted(found, key=lambda entry: entry.name)
+    except OSError:  # another process removed it
+        return
+    folders = []
+    for entry in entries:
+        if entry.is_dir(follow_symlinks=False):
+            folders.append(entry)
+        else:
+            yield inside + entry.name, entry
+    for entry in folders:
+        yield from _entries(entry.path, f"{inside}{entry.name}/")
 
 
 def list_files(folder: Path, counts: Callable[[str], bool] = lambda name: True) -> dict[str, dict[str, Any]]:
@@ -60,9 +87,10 @@ def check_files(folder: Path, files: Listing, remedy: str, *, again: bool = Fals
     compared: dict[str, list[Any]] = {}
     for name, facts in files.items():
         file = folder / name
-        check_regular(file, remedy)
         try:
             status = file.stat()
+            if not stat.S_ISREG(status.st_mode):
+                check_regular(file, remedy)
             if status.st_size != facts["bytes"]:
                 raise DamagedError(
                     f"{file} is damaged: it has {status.st_size:,} bytes, {facts['bytes']:,} were written. {remedy}"
@@ -71,6 +99,7 @@ def check_files(folder: Path, files: Listing, remedy: str, *, again: bool = Fals
             if known.get(name) != stamp and file_checksum(file) != facts["xxh3"]:
                 raise DamagedError(f"{file} is damaged: its content is not what was written. {remedy}")
         except OSError as error:
+            check_regular(file, remedy)  # a link to nothing
             if removable and isinstance(error, FileNotFoundError):
                 continue
             raise DamagedError(f"{file} is missing or cannot be read ({error.strerror}). {remedy}") from error
@@ -87,15 +116,12 @@ def write_checksums(folder: Path) -> None:
     write_json(folder / CHECKSUMS_FILE, seal({"files": list_files(folder, lambda name: name != CHECKSUMS_FILE)}))
 
 
-def update_checksums(folder: Path, remedy: str, counts: Callable[[str], bool]) -> None:
+def update_checksums(folder: Path, listed: Listing, counts: Callable[[str], bool]) -> None:
     """Bring the list in a folder up to date whose files, those that ``counts`` accepts, are never changed.
 
-    Files that are listed are not read again; those that are gone are left out.
-
-    Raises:
-        DamagedError: the list is damaged.
+    Files that are ``listed`` in it are not read again; those that are gone are left out.
     """
-    listed, there = read_checksums(folder, remedy), file_names(folder, counts)
+    there = file_names(folder, counts)
     if set(there) != listed.keys():
         files = {name: listed.get(name) or _facts(folder / name) for name in there}
         write_json(folder / CHECKSUMS_FILE, seal({"files": files}))

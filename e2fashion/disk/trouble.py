@@ -68,17 +68,6 @@ def what_lacks(folder: Path, name: str) -> str:
     return "is a file, not a folder" if folder.exists() else "does not exist"
 
 
-def check_tree(folder: Path, remedy: str) -> None:
-    """As :func:`check_regular`, for all files below a folder whose files a library opens by itself.
-
-    Raises:
-        DamagedError: one is not regular.
-    """
-    for parent, _, names in os.walk(folder):
-        for name in names:
-            check_regular(Path(parent, name), remedy)
-
-
 REMEDIES = {
     errno.ENOSPC: "the disk is full: free space, or choose an output on another disk",
     errno.EDQUOT: "your quota on this disk is used up: free space, or choose an output on another disk",

@@ -19,7 +19,8 @@ from e2fashion.data.text import TextTemplate
 from e2fashion.data.transforms import ImageTransform, normalize
 from e2fashion.encoder import Encoder
 from e2fashion.models.tokenizer import train_tokenizer
-from e2fashion.tasks.search.build import build_index, build_lists, remove_products, start_index
+from e2fashion.tasks.search.build import build_index, build_lists, remove_products
+from e2fashion.tasks.search.changes import start_index
 from e2fashion.tasks.search.config import EmbedConfig
 from e2fashion.tasks.search.exact import nearest
 from e2fashion.tasks.search.snapshot import Engine, Snapshot

@@ -74,7 +74,7 @@ def test_a_list_grows_and_shrinks_with_its_folder(folder: Path, monkeypatch: pyt
     def counts(name: str) -> bool:
         return name != CHECKSUMS_FILE
 
-    update_checksums(folder, REMEDY, counts)
+    update_checksums(folder, read_checksums(folder, REMEDY), counts)
     listed = read_checksums(folder, REMEDY)
     assert listed == list_files(folder, counts)
     (folder / "three").write_bytes(b"three")
@@ -82,7 +82,7 @@ def test_a_list_grows_and_shrinks_with_its_folder(folder: Path, monkeypatch: pyt
     check_files(folder, listed, REMEDY, removable=True)
     read: list[str] = []
     monkeypatch.setattr("e2fashion.disk.listing.file_checksum", lambda file: read.append(file.name) or "0")
-    update_checksums(folder, REMEDY, counts)
+    update_checksums(folder, read_checksums(folder, REMEDY), counts)
     assert (list(read_checksums(folder, REMEDY)), read) == (["three", "deep/two"], ["three"])
     check_files(folder, {"three": {"bytes": 5, "xxh3": "0"}}, REMEDY, removable=True)
     with pytest.raises(E2FashionError, match="three is damaged"):

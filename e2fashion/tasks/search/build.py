@@ -20,6 +20,7 @@ from e2fashion.disk import CHECKSUMS_FILE, clear_leftovers, locked, naming
 from e2fashion.encoder import Encoder, require_single_vectors
 from e2fashion.hub import StoredSource
 from e2fashion.measuring import load_named, to_device
+from e2fashion.tasks.search.changes import start_index, tidy, writing
 from e2fashion.tasks.search.config import (
     ContentConfig,
     EmbedConfig,
@@ -30,7 +31,7 @@ from e2fashion.tasks.search.config import (
     IndexSyncConfig,
 )
 from e2fashion.tasks.search.embed import choose_text_weight, tags_of, write_products
-from e2fashion.tasks.search.index import ProductIndex, check_same_encoder, load_index_encoder, open_index
+from e2fashion.tasks.search.index import ProductIndex, check_same_encoder, load_index_encoder, open_index, read_facts
 from e2fashion.tasks.search.snapshot import APPROXIMATE_ROWS, Snapshot
 from e2fashion.tasks.search.sources import BY_FOLDER, Products, ProductSource, open_products
 from e2fashion.tasks.search.storage import (
@@ -48,9 +49,6 @@ from e2fashion.tasks.search.storage import (
     open_table,
     read_rows,
     require_lancedb,
-    start_index,
-    tidy,
-    writing,
 )
 from e2fashion.tasks.search.tags import Conditions, decide_typing, suggest
 from e2fashion.text_files import read_list
@@ -172,7 +170,7 @@ def add_products(
         E2FashionError: the index holds one that differs, unless ``replace``; or as for :func:`build_index`.
     """
     folder, config = Path(path), config or EmbedConfig()
-    origin = open_index(folder, encoder).facts.origin
+    origin = read_facts(folder, encoder).origin
     write_products(folder, encoder, _open(source, config, origin), config, progress, may_replace=replace)
     tidy(folder)
     return open_index(folder, encoder, verify=False)

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from e2fashion.data.catalogue import Catalogue
 from e2fashion.encoder import Encoder
+from e2fashion.tasks.search.changes import writing
 from e2fashion.tasks.search.config import EmbedConfig
 from e2fashion.tasks.search.engines import Embedder, embed_here, embed_with_ray, joined, texts_of
 from e2fashion.tasks.search.sources import CatalogueProducts, Products
@@ -40,7 +41,6 @@ from e2fashion.tasks.search.storage import (
     row_sums,
     table_schema,
     vector_sums,
-    writing,
 )
 from e2fashion.tasks.search.tags import Typing
 from e2fashion.terminal import progress_bar
@@ -123,7 +123,8 @@ class _Plan:
 
 def _plan(folder: Path, products: Products, typing: Typing, encoder: Encoder | None) -> _Plan:
     """Compare the images, texts and tags of a source with what an index holds."""
-    held = read_rows(folder, [PRODUCT_ID, VIEW, CONTENT, ROW_SUM]).to_pydict()
+    few = among(sorted(set(products.ids.to_pylist()))) if len(products.ids) <= ROWS_AT_ONCE else None
+    held = read_rows(folder, [PRODUCT_ID, VIEW, CONTENT, ROW_SUM], few).to_pydict()
     keys = zip(held[PRODUCT_ID], held[VIEW], strict=True)
     stored = dict(zip(keys, zip(held[CONTENT], held[ROW_SUM], strict=True), strict=True))
     views_held = Counter(held[PRODUCT_ID])
@@ -252,6 +253,8 @@ def _commit(
 
 
 def _note_skipped(folder: Path, products: Products, skipped: dict[str, str]) -> None:
+    if not skipped and not IndexFacts.load(folder).skipped:
+        return
     with writing(folder) as change:
         there = set(products.ids.to_pylist()) if change.facts.skipped else set()
         kept = {product: why for product, why in change.facts.skipped.items() if product not in there}

@@ -286,15 +286,24 @@ def open_index(path: str | Path, encoder: Encoder | None = None, verify: bool = 
     """Open an index; ``encoder`` embeds queries and must be the one that built it. ``verify``: compare checksums.
 
     Raises:
-        E2FashionError: no index, one whose building was interrupted, another model's, or a damaged one.
+        E2FashionError: as :func:`read_facts`, or the index is damaged.
     """
     folder = Path(path)
+    return ProductIndex(folder, read_facts(folder, encoder), encoder, verify)
+
+
+def read_facts(folder: Path, encoder: Encoder | None) -> IndexFacts:
+    """The facts of an index that is complete.
+
+    Raises:
+        E2FashionError: no index, one whose building was interrupted, or that of another model than ``encoder``.
+    """
     facts = IndexFacts.load(folder)
     if not facts.complete:
         raise E2FashionError(f"the index {folder} is unfinished: go on by repeating the command that built it")
     if encoder is not None:
         check_same_encoder(folder, facts, encoder)
-    return ProductIndex(folder, facts, encoder, verify)
+    return facts
 
 
 def load_index_encoder(config: OpenIndexConfig) -> Encoder:

@@ -10,11 +10,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, replace
-from datetime import timedelta
-from functools import cached_property
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -25,19 +22,16 @@ import xxhash
 
 from e2fashion.data.transforms import Resize
 from e2fashion.disk import (
-    CHECKSUMS_FILE,
     DamagedError,
+    Listing,
     check_files,
     check_tree,
     file_names,
-    naming,
     read_checksums,
     read_json,
     reading,
     seal,
     stored_as,
-    turn_at,
-    update_checksums,
     what_lacks,
     write_json,
 )
@@ -59,10 +53,6 @@ was made from, ``_row`` and ``_vector`` are checksums of all but the vector, and
 OURS = (PRODUCT_ID, VIEW, DESCRIPTION, LOCATION, SOURCE, CONTENT, ROW_SUM, VECTOR_SUM, VECTOR)
 ROW_ID = "_rowid"
 BATCH_ROWS = 2**14
-FRAGMENTS = 16
-"""More fragments than this are merged behind a change."""
-KEPT_VERSIONS = timedelta(hours=1)
-"""Versions of the table that readers may still use."""
 WIDEST = 2**20
 """Greatest width of vectors, far above that of any encoder."""
 REMEDY = "Build the index again, or restore the folder."
@@ -180,48 +170,18 @@ class IndexFacts:
         return facts
 
 
-@dataclass
-class Change:
-    """A change of an index: its table, and its facts, which are written at the end if they were replaced."""
-
-    folder: Path
-    facts: IndexFacts
-
-    @cached_property
-    def table(self) -> Any:
-        """The table at its latest version, whose files were compared already."""
-        return open_table(self.folder, self.facts, verify=False)
-
-
-@contextmanager
-def writing(folder: Path) -> Iterator[Change]:
-    """Change an index while no other process does; waits for those that do.
-
-    Raises:
-        E2FashionError: as :meth:`IndexFacts.load` and :func:`check_table`, or the disk refuses.
-    """
-    IndexFacts.load(folder)
-    with naming(folder), turn_at(folder / INDEX_FILE):
-        change = Change(folder, facts := IndexFacts.load(folder))
-        if any(name.startswith(MANIFESTS) for name in check_table(folder)):
-            check_rows(folder, change.table)
-        yield change
-        update_checksums(folder, REMEDY, _is_of_table)
-        if change.facts != facts:  # last: it ends this process's turn
-            change.facts.save(folder)
-
-
-def check_table(folder: Path, again: bool = False) -> set[str]:
+def check_table(folder: Path, again: bool = False, listed: Listing | None = None) -> set[str]:
     """Compare the files of a table with their list; those that are not listed.
 
-    ``again`` also reads files that have not changed since the last comparison.
+    ``again`` also reads files that have not changed since the last comparison; ``listed`` is the list, if it was read.
 
     Raises:
         DamagedError: a file or the list is damaged, or the latest version is missing.
     """
     check_tree(folder / TABLE_FOLDER, REMEDY)
-    listed = read_checksums(folder, REMEDY)  # first: what is added meanwhile counts as not listed
-    there = set(file_names(folder, _is_of_table))
+    if listed is None:
+        listed = read_checksums(folder, REMEDY)  # first: what is added meanwhile counts as not listed
+    there = set(file_names(folder, is_of_table))
     check_files(folder, {name: listed[name] for name in there & listed.keys()}, REMEDY, again=again, removable=True)
     latest, known = (sorted(name for name in names if name.startswith(MANIFESTS)) for names in (there, listed))
     if known and (not latest or latest[0] > known[0]):
@@ -229,7 +189,7 @@ def check_table(folder: Path, again: bool = False) -> set[str]:
     return there - listed.keys()
 
 
-def _is_of_table(name: str) -> bool:
+def is_of_table(name: str) -> bool:
     """Whether a file of an index is one that LanceDB has written, and never changes."""
     return name.startswith(f"{TABLE_FOLDER}/") and not name.endswith(HINT) and "#" not in name  # "#": being written
 
@@ -285,13 +245,6 @@ def read_rows(folder: Path, columns: Sequence[str], condition: str | None = None
     query = open_table(folder).search().select(list(columns))
     with reading(f"the index {folder}", REMEDY):
         return (query if condition is None else query.where(condition)).to_arrow()
-
-
-def create_table(folder: Path, schema: pa.Schema) -> Any:
-    """An empty table in the folder of an index; one that a killed process left is replaced."""
-    mode = "overwrite" if (folder / TABLE_FOLDER).exists() else "create"
-    with naming(folder):
-        return require_lancedb().connect(folder).create_table(TABLE, schema=schema, mode=mode)
 
 
 def require_lancedb() -> Any:
@@ -366,13 +319,6 @@ def among(product_ids: Sequence[str]) -> str:
     return f"{PRODUCT_ID} IN ({', '.join(map(quote, product_ids))})"
 
 
-def tidy(folder: Path, always: bool = False) -> None:
-    """Merge the fragments of a table if there are many, and remove versions that no reader uses any more."""
-    with writing(folder) as change:
-        if always or change.table.stats()["fragment_stats"]["num_fragments"] > FRAGMENTS:
-            change.table.optimize(cleanup_older_than=KEPT_VERSIONS)
-
-
 #: What :func:`content_of` reads.
 CONTENT_COLUMNS = (PRODUCT_ID, VIEW, ROW_SUM, VECTOR_SUM)
 
@@ -384,17 +330,3 @@ def content_of(rows: pa.Table) -> str:
     for column in rows.columns:
         digest.update("\0".join(map(str, column.to_pylist())).encode())
     return digest.hexdigest()
-
-
-def start_index(folder: Path, facts: IndexFacts, rows: pa.Table | None = None) -> None:
-    """Write an index that is empty and not complete, or complete with all ``rows``; the facts come last."""
-    (folder / CHECKSUMS_FILE).unlink(missing_ok=True)  # of a table that is not there any more
-    schema = table_schema(facts.width, facts.typing.types)
-    table = create_table(folder, schema)
-    if rows is not None:
-        rows = fitted(rows, schema)
-        table.add(rows)
-        facts = replace(facts, origin=replace(facts.origin, content=content_of(rows)), complete=True)
-    with naming(folder):
-        update_checksums(folder, REMEDY, _is_of_table)
-    facts.save(folder)

@@ -10,6 +10,7 @@ import pyarrow as pa
 from safetensors.numpy import load_file
 
 from e2fashion.disk import DamagedError, locked, read_json, reading, stored_as
+from e2fashion.tasks.search.changes import start_index
 from e2fashion.tasks.search.storage import (
     CONTENT,
     FORMER_VERSION,
@@ -26,7 +27,6 @@ from e2fashion.tasks.search.storage import (
     IndexFacts,
     Origin,
     row_sums,
-    start_index,
     vector_sums,
 )
 from e2fashion.tasks.search.tags import decide_typing

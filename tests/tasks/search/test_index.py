@@ -3,6 +3,7 @@
 import json
 import shutil
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +16,13 @@ from stub_encoder import ColorEncoder
 from tiny_encoder import build_tiny_encoder
 
 from e2fashion.data.catalogue import Catalogue
+from e2fashion.tasks.search import changes
 from e2fashion.tasks.search import snapshot as snapshots
 from e2fashion.tasks.search.build import add_products, build_index, compact, remove_products, sync_index
+from e2fashion.tasks.search.changes import FRAGMENTS
 from e2fashion.tasks.search.config import ContentConfig, EmbedConfig, IndexCompactConfig, SearchConfig
 from e2fashion.tasks.search.index import ProductIndex, open_index, search
-from e2fashion.tasks.search.storage import FRAGMENTS, INDEX_FILE
+from e2fashion.tasks.search.storage import INDEX_FILE, check_table
 from e2fashion.tasks.search.tags import Conditions
 from e2fashion.types import E2FashionError
 
@@ -208,6 +211,21 @@ def test_many_changes_leave_few_files(index: ProductIndex, photos: Path) -> None
     for number in range(FRAGMENTS + 2):
         add_products(index.path, ENCODER, {f"new_{number}": photos / "grey.png"}, CONFIG, progress=False)
     assert open_index(index.path).snapshot().table.stats()["fragment_stats"]["num_fragments"] <= FRAGMENTS
+
+
+def test_old_versions_are_removed_also_where_no_fragments_join(
+    index: ProductIndex, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(changes, "OLD_VERSIONS", 5)
+    versions = index.path / "products.lance" / "_versions"
+    for product in ("red_1", "red_2", "green_1", "green_2", "blue_1"):
+        remove_products(index.path, [product])
+    assert len(list(versions.glob("*.manifest"))) > 8, "a reader may use them"
+    monkeypatch.setattr(changes, "KEPT_VERSIONS", timedelta(microseconds=1))
+    index = remove_products(index.path, ["blue_2"])
+    assert index.product_ids == ["grey"]
+    assert len(list(versions.glob("*.manifest"))) <= 2
+    assert not check_table(index.path)
 
 
 def test_inverted_lists_find_what_exact_search_finds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from stub_encoder import ColorEncoder
 
-from e2fashion.tasks.search import storage
+from e2fashion.tasks.search import changes, storage
 from e2fashion.tasks.search.build import add_products, build_index, compact, remove_products, sync_index
 from e2fashion.tasks.search.config import EmbedConfig, IndexCompactConfig
 from e2fashion.tasks.search.index import ProductIndex, open_index
@@ -79,7 +79,7 @@ def test_what_a_killed_process_committed_is_compared_and_listed_by_the_next_chan
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr(storage, "update_checksums", killed)
+        patched.setattr(changes, "update_checksums", killed)
         with pytest.raises(KeyboardInterrupt):
             add_products(index.path, ENCODER, {"new": photos / "red_1.png"}, CONFIG)
     assert check_table(index.path)
