@@ -24,7 +24,7 @@ BF16_ISA = ("AVX512_CORE_BF16", "AVX512_CORE_FP16", "AVX512_CORE_AMX", "AVX10", 
 """Prefixes of the values of oneDNN's maximum instruction set that leave those instructions enabled."""
 BF16_CUDA_CAPABILITY = (8, 0)
 
-AS_ASKED_FOR = "as asked for"
+AS_CONFIGURED = "as configured"
 
 logger = logging.getLogger(__name__)
 
@@ -36,7 +36,7 @@ class Choice(Generic[Value]):
     """The value in use and the reason; ``emulated``: requested, but the device lacks the instructions."""
 
     value: Value
-    reason: str = AS_ASKED_FOR
+    reason: str = AS_CONFIGURED
     emulated: bool = False
 
     def __str__(self) -> str:
@@ -70,7 +70,7 @@ def resolve_precision(precision: Literal["auto"] | Precision, device: torch.devi
         return Choice("fp32", f"{device_name(device)} has no bf16 instructions")
     if precision == "bf16" and not native:
         factor = f", {bf16_slowdown():.0f} times slower than fp32" if device.type == "cpu" else ""
-        reason = f"{AS_ASKED_FOR}, but {device_name(device)} emulates it{factor}: use precision=auto"
+        reason = f"{AS_CONFIGURED}, but {device_name(device)} emulates it{factor}: use precision=auto"
         return Choice(precision, reason, emulated=True)
     return Choice(precision)
 

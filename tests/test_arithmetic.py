@@ -88,7 +88,7 @@ def test_a_resumed_run_says_what_auto_meant_when_it_began() -> None:
     resumed: dict[str, Choice] = {"precision": Choice("fp32"), "attention": Choice("sdpa")}
     assert with_recorded_reasons(resumed, recorded) == first
     assert with_recorded_reasons(resumed, {}) == resumed
-    other: dict[str, Choice] = {"precision": Choice("bf16", "as asked for, but emulated", emulated=True)}
+    other: dict[str, Choice] = {"precision": Choice("bf16", "as configured, but emulated", emulated=True)}
     assert with_recorded_reasons(other, recorded) == other
     assert with_recorded_reasons({"precision": Choice("bf16")}, recorded) == {"precision": Choice("bf16")}
 

@@ -237,7 +237,7 @@ def test_ctrl_c_and_train_with_the_folder_end_with_the_same_model(
     reasons = [line.partition(" INFO ")[2] for line in log if " INFO precision " in line]
     assert len(reasons) == 2
     assert len(set(reasons)) == 1
-    assert "as asked for" not in reasons[0]
+    assert "as configured" not in reasons[0]
 
 
 @pytest.mark.parametrize("at", [(FIRST, 3), (SECOND, 3)], ids=["first_stage", "second_stage"])

@@ -3,6 +3,7 @@
 from dataclasses import fields
 
 from e2fashion.settings import settings_of
+from e2fashion.training.build import LOSS_TERMS
 from e2fashion.training.config import RunConfig
 from scripts import config_reference
 
@@ -21,6 +22,13 @@ def test_every_key_of_a_run_is_listed_with_its_default_and_meaning() -> None:
     assert {item.name for item in fields(RunConfig)} <= {item.path for item in settings_of(RunConfig)}
 
 
+def test_every_loss_term_is_listed_with_its_options() -> None:
+    page = config_reference.page().partition("## Loss terms")[2]
+    for name in LOSS_TERMS:
+        assert f"### {name}\n" in page
+    assert "| `window` | integer | `3` |" in page.partition("### crop_teacher")[2].partition("###")[0]
+
+
 def test_a_meaning_does_not_break_its_table() -> None:
     rows = [line for line in config_reference.page().splitlines() if line.startswith("| `")]
     assert {line.replace(r"\|", "").count("|") for line in rows} == {6}
@@ -28,5 +36,5 @@ def test_a_meaning_does_not_break_its_table() -> None:
 
 
 def test_docstrings_become_markdown() -> None:
-    shown = config_reference.markdown("As ``a`` (docs/data.md#long-texts).")
-    assert shown == "As `a` ([data.md](data.md#long-texts))."
+    shown = config_reference.markdown("As ``a`` of :class:`b.C` (docs/data.md#long-texts).")
+    assert shown == "As `a` of `b.C` ([data.md](data.md#long-texts))."
