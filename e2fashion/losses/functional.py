@@ -33,7 +33,8 @@ def info_nce(
     ``value`` (..., B) int64: present members of equal value are positives of each other. The target of a row is
     uniform over its positives, so that its term is ``logsumexp(logits) - mean(logits of the positives)``. It
     equals the diagonal loss when all values differ; with n positives it cannot fall below ln n. (Diagonal: CLIP
-    and the official E2 code. Equal values: ours, the form of SupCon's L_out.)
+    and the official E2 code. Equal values: ours, the form of SupCon's L_out.) Where members of equal value have equal
+    ``b``, as tags with one text each, both losses and their gradients are equal: equal logits have equal terms.
 
     With ``joint`` the result is the share of R consecutive members in the loss of all N; the shares of all ranks sum to
     it. ``a`` and ``b`` (..., R, C) are then members ``first`` to ``first + R`` of the two tensors (..., N, C) in

@@ -217,8 +217,8 @@ class LossConfig:
     region_weight: float = 0.5
     """Weight w of the entities' terms; 0 is CLIP fine-tuning. Source: paper."""
     region_targets: Literal["diagonal", "same_value"] = "diagonal"
-    """Positives of a tag: its product (``diagonal``), or every product with the same value (ours). Source: official
-    code."""
+    """Positives of a tag: its product (``diagonal``), or every product with the same value (ours). They differ with
+    ``kind: sigmoid`` alone: a value has one text, so that their softmax losses are equal. Source: official code."""
     token_keep: float = 1.0
     """With ``model.similarity: tokens``: share of the most active tokens that is compared (FILIP: 0.25)."""
     half_precision_gather: bool = False

@@ -179,3 +179,23 @@ def test_the_largest_scale_stays_finite() -> None:
     info_nce(a, b, torch.tensor(math.log(100.0))).backward()
     assert a.grad.isfinite().all()
     assert b.grad.isfinite().all()
+
+
+def gradients_of_tags(texts: Tensor, index: list[int], value: list[int], *, same_value: bool) -> list[Tensor]:
+    """Loss, and its gradients, of eight images and tags whose features are ``texts[index]``."""
+    images, texts = embeddings(8)[0].requires_grad_(), texts.clone().requires_grad_()
+    present = torch.tensor([True] * 7 + [False])
+    tags = F.normalize(texts, dim=-1)[index]
+    loss = info_nce(images, tags, torch.tensor(1.7), present, torch.tensor(value) if same_value else None)
+    return [loss, *torch.autograd.grad(loss, (images, texts))]
+
+
+def test_equal_values_with_one_text_each_are_the_diagonal_loss() -> None:
+    value = [0, 1, 0, 2, 1, 0, 3, 3]
+    one_text_each, own_texts = embeddings(4, seed=1)[0], embeddings(8, seed=1)[0]
+    diagonal, same = (gradients_of_tags(one_text_each, value, value, same_value=same) for same in (False, True))
+    for expected, actual in zip(diagonal, same, strict=True):
+        torch.testing.assert_close(actual, expected, rtol=1e-5, atol=1e-6)
+    rows = list(range(8))
+    diagonal, same = (gradients_of_tags(own_texts, rows, value, same_value=same) for same in (False, True))
+    assert not any(torch.allclose(a, b, atol=1e-3) for a, b in zip(diagonal, same, strict=True))

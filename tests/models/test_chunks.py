@@ -198,7 +198,7 @@ def of_rank(rank: int) -> list[dict[str, Tensor]]:
         step = Step(name)
         whole, rows = make_batch(step.model), slice(0, CUT) if rank == 0 else slice(CUT, None)
         tags = ("tag_input_ids", "tag_attention_mask", "product_ids")
-        names = [item.name for item in fields(Batch) if item.name not in tags]
+        names = [item.name for item in fields(Batch) if item.name not in tags and getattr(whole, item.name) is not None]
         batch = replace(whole, **{name: getattr(whole, name)[rows] for name in names})
         results.append(gradients(DistributedDataParallel(step), batch, chunk_size))
     return results

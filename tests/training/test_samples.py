@@ -23,7 +23,7 @@ pytest.importorskip("matplotlib", reason="matplotlib is not installed: pip insta
 
 
 def train(catalogue: Catalogue, output: Path, *overrides: str) -> RunFolder:
-    words = [f"data={catalogue.path}", f"output={output}", *TINY, *overrides]
+    words = [f"data={catalogue.path}", f"output={output}", *TINY, "train.precision=fp32", *overrides]
     return train_run(load_config(RunConfig, None, words), progress=False)
 
 

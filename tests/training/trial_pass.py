@@ -26,6 +26,9 @@ def reached_parameters(model: E2Model, loss: ContrastiveLoss) -> set[str]:
         tag_present=torch.ones(2, entities, dtype=torch.bool),
         tag_value=torch.arange(2)[:, None].expand(2, entities),
         text_group=torch.arange(2),
+        swapped_input_ids=ids,
+        swapped_attention_mask=torch.ones_like(ids),
+        swapped_present=torch.ones(2, dtype=torch.bool),
     )
     training = model.training
     model.train()
@@ -37,8 +40,9 @@ def reached_parameters(model: E2Model, loss: ContrastiveLoss) -> set[str]:
         tag_attention_mask=batch.tag_attention_mask,
         tag_index=batch.tag_index,
         tag_present=batch.tag_present,
+        output_selection_maps=loss.reads_selection,
     )
-    loss.of(output, batch).total.backward()
+    loss.of(output, batch, model).total.backward()
     reached = {name for name, parameter in model.named_parameters() if parameter.grad is not None}
     model.zero_grad(set_to_none=True)
     model.train(training)
