@@ -176,7 +176,8 @@ def machine() -> str:
     versions = ", ".join(f"{package} {version(package)}" for package in RECORDED_PACKAGES)
     return (
         f"Measured on {_processor_name()}, {torch.get_num_threads()} threads of {os.cpu_count()} cores; "
-        f"Python {platform.python_version()}, torch {torch.__version__}, {versions}; commit {git_commit() or 'unknown'}. "
+        f"Python {platform.python_version()}, torch {torch.__version__}, {versions}; "
+        f"commit {git_commit() or 'unknown'}. "
         "Ratios are medians over turns in which every variant ran once; in brackets the smallest and the largest."
     )
 
