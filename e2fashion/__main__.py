@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from e2fashion import __version__
 from e2fashion.disk import disk_trouble
 from e2fashion.escape import visible
-from e2fashion.lifetime import end_with_parent, signal_of, terminable
+from e2fashion.lifetime import end_at_once, end_with_parent, signal_of, terminable
 from e2fashion.terminal import prepare_terminal
 from e2fashion.types import E2FashionError
 
@@ -29,6 +29,7 @@ def main(args: Sequence[str] | None = None) -> int:
         after Ctrl-C, 143 after SIGTERM.
     """
     end_with_parent()
+    end_at_once()
     flags, rest = argument_parser().parse_known_args(args)
     try:
         if text := _help(flags):

@@ -1,8 +1,10 @@
-"""Termination of a process: by SIGTERM as by Ctrl-C, and with its parent if the parent requests it."""
+"""Termination of a process: by SIGTERM as by Ctrl-C, with its parent if the parent requests it, and without delay."""
 
 from __future__ import annotations
 
+import atexit
 import ctypes
+import gc
 import os
 import signal
 import sys
@@ -46,6 +48,16 @@ def terminable() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, previous if previous is not None else signal.SIG_DFL)
+
+
+def end_at_once() -> None:
+    """Let the interpreter end without a search for garbage.
+
+    Among the half a million objects of PyTorch, Transformers and LanceDB it takes more than a second, in which a
+    command has printed its result and seems to hang. Handlers of ``atexit`` that are registered later run before.
+    """
+    atexit.unregister(gc.freeze)
+    atexit.register(gc.freeze)
 
 
 def end_with_parent() -> None:

@@ -83,3 +83,16 @@ def test_a_child_whose_parent_is_gone_already_does_not_begin(tmp_path: Path) -> 
     )
     assert done.returncode == 143
     assert not (tmp_path / "started").exists()
+
+
+def test_a_command_ends_without_a_search_for_garbage() -> None:
+    code = """
+import atexit, gc
+atexit.register(lambda: print("spared", gc.get_freeze_count()))
+from e2fashion.__main__ import main
+main(["--help"])
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    name, number = done.stdout.splitlines()[-1].split()
+    assert name == "spared"
+    assert int(number) > 10_000
