@@ -224,7 +224,10 @@ class CatalogueRows:
 
     def placed_text(self, row: int) -> tuple[str, tuple[int, int] | None]:
         """The rendered text of a row, and the range of its description in it."""
-        return self.template.render_placed(self.text_tags(row), self._texts[DESCRIPTION][row].as_py() or "")
+        return self._placed(row, self.text_tags(row))
+
+    def _placed(self, row: int, tags: Mapping[str, str | None]) -> tuple[str, tuple[int, int] | None]:
+        return self.template.render_placed(tags, self._texts[DESCRIPTION][row].as_py() or "")
 
     def text_tags(self, row: int) -> dict[str, str | None]:
         """The tags that the text of a row is rendered with, by column."""
@@ -254,8 +257,9 @@ class CatalogueRows:
 
     def item(self, row: int, image: Tensor) -> Item:
         """A row's texts with a finished image (3, S, S)."""
-        text, description = self.placed_text(row)
-        return Item(image, text, self.tags(row), self.product_id(row), description, self.text_tags(row))
+        text_tags = self.text_tags(row)
+        text, description = self._placed(row, text_tags)
+        return Item(image, text, self.tags(row), self.product_id(row), description, text_tags)
 
 
 class ViewDataset(Dataset[Item]):

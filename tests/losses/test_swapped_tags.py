@@ -8,19 +8,15 @@ from typing import Any
 
 import pytest
 import torch
-from tiny import TINY
 
-from e2fashion.config import load_config
 from e2fashion.data.catalogue import Catalogue
 from e2fashion.data.dataset import Item
 from e2fashion.data.swaps import TagSwap
 from e2fashion.data.text import TextTemplate
 from e2fashion.losses.swapped_tags import SwappedTags
-from e2fashion.training import build
-from e2fashion.training.checks import check_run
-from e2fashion.training.config import RunConfig
 from e2fashion.training.module import ContrastiveModule
 from e2fashion.types import Batch, E2FashionError
+from tests.losses.steps import module_and_batch
 
 TEMPLATE = TextTemplate("{brand} . {season} . {description}")
 
@@ -59,15 +55,7 @@ def test_one_tag_that_is_there_becomes_another_of_the_batch() -> None:
 
 
 def module_of(catalogue: Catalogue, *overrides: str) -> tuple[ContrastiveModule, Batch]:
-    words = [f"data={catalogue.path}", *TINY, "model.entities={}", "loss.region_weight=0", *overrides]
-    config = load_config(RunConfig, None, words)
-    check_run(config, catalogue)
-    template = build.build_template(config, catalogue)
-    tokenizer = build.build_tokenizer(config, build.training_texts(config, catalogue, template))
-    data = build.build_datamodule(config, catalogue, template, build.build_transform(config), tokenizer)
-    torch.manual_seed(0)
-    module = ContrastiveModule(build.build_model(config, tokenizer), build.build_loss(config), transform=data.transform)
-    return module, module.on_after_batch_transfer(next(iter(data.train_dataloader())), 0)
+    return module_and_batch(catalogue, "model.entities={}", "loss.region_weight=0", *overrides)
 
 
 def test_each_image_tells_its_text_from_the_swapped_one(synth_catalogue: Catalogue) -> None:
