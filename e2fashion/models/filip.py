@@ -13,15 +13,8 @@ from transformers.utils.generic import can_return_tuple
 from e2fashion.models.configuration_e2 import E2Config
 from e2fashion.models.last_layer import real_tokens, trim_padding
 from e2fashion.models.modeling_e2 import E2Model, E2Output, contrast, full_precision
-from e2fashion.models.vision_e2 import E2VisionOutput
+from e2fashion.models.vision_e2 import E2VisionOutput, LocalVisionOutput
 from e2fashion.similarity import token_similarities
-
-
-@dataclass
-class FilipVisionOutput(E2VisionOutput):
-    """E2's vision output, then ``local_features`` (B, P, C), not normalized: the projected patches."""
-
-    local_features: Tensor | None = None
 
 
 @dataclass
@@ -76,7 +69,7 @@ class FilipModel(E2Model):
         output_selection_maps: bool = False,
         complete_states: bool | None = None,
         **kwargs: Any,
-    ) -> FilipVisionOutput:
+    ) -> LocalVisionOutput:
         """As :meth:`E2Model.get_image_features`, with ``local_features`` (B, P, C).
 
         They need all tokens, so ``complete_states`` is ignored.
@@ -91,7 +84,7 @@ class FilipModel(E2Model):
             **kwargs,
         )
         local = self.visual_projection(self.vision_model.post_layernorm(output.patch_states))
-        return FilipVisionOutput(**output, local_features=local)
+        return LocalVisionOutput(**output, local_features=local)
 
     @can_return_tuple
     def get_text_features(
@@ -129,7 +122,7 @@ class FilipModel(E2Model):
         self, images: E2VisionOutput, texts: BaseModelOutputWithPooling, tag_embeds: Tensor | None, return_loss: bool
     ) -> FilipOutput:
         """As :meth:`E2Model.joined` with logits and loss of tokens; in training logits only for the loss."""
-        assert isinstance(images, FilipVisionOutput)
+        assert isinstance(images, LocalVisionOutput)
         assert isinstance(texts, FilipTextOutput)
         image, text = (
             F.normalize(full_precision(features), dim=-1)

@@ -14,9 +14,8 @@ from transformers.modeling_outputs import BaseModelOutputWithPooling
 from transformers.utils.generic import can_return_tuple
 
 from e2fashion.models.configuration_e2 import E2Config
-from e2fashion.models.filip import FilipVisionOutput
 from e2fashion.models.modeling_e2 import E2Model, E2Output, full_precision
-from e2fashion.models.vision_e2 import E2VisionOutput
+from e2fashion.models.vision_e2 import E2VisionOutput, LocalVisionOutput
 
 #: Width of an attention head, as in CLIP's towers; where it does not divide the joint dimension there is one head.
 HEAD_WIDTH = 64
@@ -98,13 +97,13 @@ class TextPoolingModel(E2Model):
         if not self.training:
             return output
         local = self.visual_projection(self.vision_model.post_layernorm(output.patch_states))
-        return FilipVisionOutput(**output, local_features=local)
+        return LocalVisionOutput(**output, local_features=local)
 
     def joined(
         self, images: E2VisionOutput, texts: BaseModelOutputWithPooling, tag_embeds: Tensor | None, return_loss: bool
     ) -> TextPoolingOutput:
         """As :meth:`E2Model.joined`, in training with ``pooled_similarities``."""
         output = TextPoolingOutput(**super().joined(images, texts, tag_embeds, return_loss))
-        if isinstance(images, FilipVisionOutput):
+        if isinstance(images, LocalVisionOutput):
             output.pooled_similarities = self.text_pooling(images.local_features, texts.pooler_output)
         return output

@@ -41,6 +41,14 @@ class E2VisionOutput(BaseModelOutputWithPooling):
 
 
 @dataclass
+class LocalVisionOutput(E2VisionOutput):
+    """E2's vision output, then ``local_features`` (B, P, C), not normalized: the projected patches, for losses and
+    scores that compare each of them with texts."""
+
+    local_features: Tensor | None = None
+
+
+@dataclass
 class E2VisionModelOutput(CLIPVisionModelOutput):
     """CLIP's projected vision output, then ``region_features`` (B, E, C), ``selection_maps`` (B, F, S, P) and
     ``selected_patches`` (B, F, S, k). As in CLIP's class, ``image_embeds`` are *not* normalized; nor are the regions.

@@ -31,8 +31,8 @@ from e2fashion.data.text import TextMeter, normalize_text
 from e2fashion.types import E2FashionError, TokenCounter
 
 _MOVE = (
-    "Put them into one split: give such products the same `group`, leave out the split column, and prepare again; or "
-    "remove them from all splits but one."
+    "Put them into one split: give such products the same `group`, name no column as `split`, and prepare again; "
+    "or remove them from all splits but one."
 )
 
 
