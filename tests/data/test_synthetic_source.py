@@ -74,6 +74,37 @@ def test_boxes_lie_inside_the_picture() -> None:
                 assert 0 <= box.top < box.bottom <= 1
 
 
+def test_the_scale_of_details_changes_only_pictures_and_the_boxes_of_what_it_scales() -> None:
+    usual, named = (list(generate(8, 2, 64, **scale)) for scale in ({}, {"detail_scale": 1.0}))
+    assert usual == named
+    for before, after in zip(usual, generate(8, 2, 64, detail_scale=2.0), strict=True):
+        same = {"image": before.image, "regions": before.regions}
+        assert replace(after, **same) == before
+        assert after.image != before.image
+        assert (after.regions or {})["sub_category"] == (before.regions or {})["sub_category"]
+
+
+def test_boxes_grow_with_the_details() -> None:
+    scales = (0.25, 0.5, 1.0, 2.0)
+    areas = {column: [] for column in ("brand", "season")}
+    for scale in scales:
+        rows = list(generate(40, 2, 112, detail_scale=scale))
+        for column, seen in areas.items():
+            boxes = [box for row in rows for box in (row.regions or {}).get(column, ())]
+            assert all(0 <= box.left < box.right <= 1 and 0 <= box.top < box.bottom <= 1 for box in boxes)
+            seen.append(sum(box.area for box in boxes) / len(boxes))
+    for seen in areas.values():
+        assert seen == sorted(set(seen))
+    assert 3 < areas["brand"][3] / areas["brand"][2] < 4.5  # twice the side, and some pixels of rounding
+    assert 0.2 < areas["brand"][1] / areas["brand"][2] < 0.4
+
+
+@pytest.mark.parametrize("scale", [0.25, 2.0])
+def test_the_smallest_picture_has_every_scale(scale: float) -> None:
+    rows = list(generate(60, 2, 32, detail_scale=scale, missing_tags=0.0))
+    assert all({"brand", "season"} <= set(row.regions or {}) for row in rows)
+
+
 @pytest.mark.parametrize(
     ("option", "value", "message"),
     [
@@ -82,6 +113,8 @@ def test_boxes_lie_inside_the_picture() -> None:
         ("views", 0, "views=0 is too small"),
         ("seed", -1, "seed=-1 is too small; set it to 0 or more"),
         ("missing_tags", 1.5, "missing_tags=1.5 is no share"),
+        ("detail_scale", 0.1, r"detail_scale=0\.1 draws no fit logo; set it to 0\.25 to 2"),
+        ("detail_scale", float("nan"), "detail_scale=nan draws no fit logo"),
     ],
 )
 def test_wrong_options_are_refused(option: str, value: float, message: str) -> None:

@@ -10,13 +10,14 @@ from typing import ClassVar
 from PIL import Image, ImageDraw
 
 from e2fashion.data.images import encode_jpeg
-from e2fashion.data.sources.base import SourceProblem, SourceRow
+from e2fashion.data.sources.base import SourceProblem, SourceRow, added_option
 from e2fashion.data.synthfashion.drawing import JPEG_QUALITY
 from e2fashion.data.synthfashion.products import TAG_COLUMNS, build_product
 from e2fashion.data.synthfashion.render import build_view, paint, photograph
 from e2fashion.types import E2FashionError
 
 SMALLEST_IMAGE = 32
+DETAIL_SCALES = (0.25, 2.0)
 
 
 @dataclass
@@ -39,6 +40,8 @@ class SyntheticSource:
     """Seed of products and images."""
     missing_tags: float = 0.1
     """Share of brands, seasons and compositions that are unknown."""
+    detail_scale: float = added_option(1.0)
+    """Size of logos and trims, the details that carry brand and season, relative to the usual one; 0.25 to 2."""
 
     def __post_init__(self) -> None:
         bounds = {"products": 1, "image_size": SMALLEST_IMAGE, "views": 1, "seed": 0}
@@ -49,6 +52,11 @@ class SyntheticSource:
         if not 0 <= self.missing_tags < 1:
             raise E2FashionError(
                 f"synthetic: missing_tags={self.missing_tags} is no share; set it to at least 0 and less than 1"
+            )
+        least_scale, most_scale = DETAIL_SCALES
+        if not least_scale <= self.detail_scale <= most_scale:
+            raise E2FashionError(
+                f"synthetic: detail_scale={self.detail_scale} draws no fit logo; set it to {least_scale} to {most_scale}"
             )
 
     @property
@@ -62,7 +70,8 @@ class SyntheticSource:
 
     def rows(self) -> Iterator[SourceRow | SourceProblem]:
         """The images, product by product."""
-        return iter(generate(self.products, self.views, self.image_size, self.seed, self.missing_tags))
+        options = (self.products, self.views, self.image_size, self.seed, self.missing_tags, self.detail_scale)
+        return iter(generate(*options))
 
 
 BOX_COLOURS = {
@@ -102,7 +111,12 @@ def contact_sheet(rows: Iterable[SourceRow], columns: int = 8, zoom: int = 1, bo
 
 
 def generate(
-    products: int, views: int = 2, image_size: int = 128, seed: int = 0, missing_tags: float = 0.1
+    products: int,
+    views: int = 2,
+    image_size: int = 128,
+    seed: int = 0,
+    missing_tags: float = 0.1,
+    detail_scale: float = 1.0,
 ) -> Iterator[SourceRow]:
     """Render ``views`` images each of ``products`` products, in order, as JPEG of ``image_size`` pixels square.
 
@@ -110,10 +124,10 @@ def generate(
     on every machine with the same NumPy and Pillow). A share of ``missing_tags`` of the tags is unknown: None, and
     without boxes, though what it names is drawn. Val and test hold pairs of sub-category and fabric that train lacks
     (:data:`e2fashion.data.synthfashion.products.UNSEEN`), and lines of four products (``group``) that trim, details and
-    logo alone tell apart.
+    logo alone tell apart. Only logo, trim and their boxes depend on ``detail_scale``.
     """
     for index in range(products):
-        product = build_product(index, seed, missing_tags)
+        product = build_product(index, seed, missing_tags, detail_scale)
         painted = paint(product.attributes, 2 * image_size)
         for view in range(views):
             photo = photograph(painted, product.attributes, build_view(index, view, seed), image_size)

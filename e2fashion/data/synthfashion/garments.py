@@ -290,12 +290,15 @@ def _pieces(mask: NDArray[np.bool_], width: float) -> list[NDArray[np.bool_]]:
 
 
 @lru_cache(maxsize=512)
-def build_trim(season: str, silhouette: str, details: tuple[str, str], size: int) -> Trim:
-    """Draw a season's trim on a garment (cached); it ends where the garment ends."""
+def build_trim(
+    season: str, silhouette: str, details: tuple[str, str], size: int, detail_scale: float = 1.0
+) -> Trim:
+    """Draw a season's trim on a garment, ``detail_scale`` times as wide as usual (cached); it ends where that ends."""
     garment = build_garment(silhouette, details, size)
     whole = Image.new("L", (size, size), 0)
     outlines = []
-    for spine in garment.spines[SEASONS[season].zone]:
+    for usual in garment.spines[SEASONS[season].zone]:
+        spine = Spine(usual.points, usual.width * detail_scale)
         mask = Image.new("L", (size, size), 0)
         _draw(SEASONS[season].pattern, spine, ImageDraw.Draw(mask), size)
         visible = ImageChops.subtract(mask, ImageChops.lighter(garment.masks["solid"], garment.masks["metal"]))

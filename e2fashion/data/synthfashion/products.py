@@ -96,7 +96,8 @@ class Attributes:
     """What is drawn.
 
     ``logo_low`` and ``logo_place`` (0 to 1) locate the logo: in the lower half or not, and among the cells
-    that are free there. ``texture_place`` is the part of the fabric that is seen.
+    that are free there. ``texture_place`` is the part of the fabric that is seen. Logo and trim are ``detail_scale``
+    times as large as usual.
     """
 
     sub_category: str
@@ -108,6 +109,7 @@ class Attributes:
     logo_low: bool
     logo_place: float
     texture_place: tuple[float, float]
+    detail_scale: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -171,7 +173,7 @@ def build_line(line: int, seed: int) -> Line:
             return Line(sub_category, fabric, colour, wanted)
 
 
-def build_product(index: int, seed: int, missing_tags: float) -> Product:
+def build_product(index: int, seed: int, missing_tags: float, detail_scale: float = 1.0) -> Product:
     """The product of (seed, index): the same however many others there are."""
     random = np.random.default_rng([seed, index])
     line = build_line(index // LINE, seed)
@@ -187,6 +189,7 @@ def build_product(index: int, seed: int, missing_tags: float) -> Product:
         logo_low=bool(random.random() < 0.5),
         logo_place=float(random.random()),
         texture_place=(float(random.random()), float(random.random())),
+        detail_scale=detail_scale,
     )
     description = describe(attributes, random)
     tags: dict[str, str | None] = {

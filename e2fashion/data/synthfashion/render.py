@@ -25,7 +25,7 @@ from e2fashion.data.synthfashion.drawing import (
     rectangles,
 )
 from e2fashion.data.synthfashion.fabrics import FABRICS, MARGIN, texture
-from e2fashion.data.synthfashion.garments import SEASONS, build_garment, build_trim, extremes
+from e2fashion.data.synthfashion.garments import SEASONS, Trim, build_garment, build_trim, extremes
 from e2fashion.data.synthfashion.logos import build_logo
 from e2fashion.data.synthfashion.products import Attributes
 from e2fashion.types import Box
@@ -138,14 +138,21 @@ class Layout:
         return float(x), float(y)
 
 
+def logo_side(detail_scale: float, size: int) -> int:
+    """Side of a logo's square in pixels of a canvas of ``size``; at least 2."""
+    return max(2, round(LOGO_SHARE * detail_scale * size))
+
+
 @lru_cache(maxsize=512)
-def build_layout(season: str, silhouette: str, details: tuple[str, str], size: int) -> Layout:
-    """Lay out a garment with its season's trim (cached)."""
+def build_layout(
+    season: str, silhouette: str, details: tuple[str, str], size: int, detail_scale: float = 1.0
+) -> Layout:
+    """Lay out a garment with its season's trim, for a logo of its scale (cached)."""
     garment = build_garment(silhouette, details, size)
-    free = garment.fabric & (np.asarray(build_trim(season, silhouette, details, size).mask) == 0)
+    free = garment.fabric & (np.asarray(build_trim(season, silhouette, details, size, detail_scale).mask) == 0)
     outline = extremes(np.asarray(garment.whole) > 0)
     # Two pixels of fabric around the logo where there is room for them.
-    reach = round(LOGO_SHARE * size) // 2 + 2
+    reach = logo_side(detail_scale, size) // 2 + 2
     rows, columns = np.nonzero(eroded(free, reach))
     while not rows.size:
         reach -= 1
@@ -160,7 +167,14 @@ def build_layout(season: str, silhouette: str, details: tuple[str, str], size: i
 
 def layout_of(attributes: Attributes, size: int) -> Layout:
     """The layout of a product's garment on a canvas of ``size`` pixels."""
-    return build_layout(attributes.season, attributes.sub_category, attributes.details, size)
+    return build_layout(
+        attributes.season, attributes.sub_category, attributes.details, size, attributes.detail_scale
+    )
+
+
+def trim_of(attributes: Attributes, size: int) -> Trim:
+    """The trim of a product's season on a canvas of ``size`` pixels."""
+    return build_trim(attributes.season, attributes.sub_category, attributes.details, size, attributes.detail_scale)
 
 
 def paint(attributes: Attributes, size: int, omit: Collection[str] = ()) -> Image.Image:
@@ -187,7 +201,7 @@ def paint(attributes: Attributes, size: int, omit: Collection[str] = ()) -> Imag
     canvas.paste(most_contrasting(((232, 226, 210), (54, 46, 40)), colour), mask=masks["metal"])
     if "season" not in omit:
         season = SEASONS[attributes.season]
-        trim = build_trim(attributes.season, attributes.sub_category, attributes.details, size)
+        trim = trim_of(attributes, size)
         canvas.paste(most_contrasting(season.accents, colour), mask=trim.mask)
     canvas = ImageChops.multiply(canvas, garment.shade)
     result = Image.new("RGB", (size, size), SHADOW)
@@ -222,7 +236,7 @@ class _Logo:
 
 
 def _logo(attributes: Attributes, view: View, size: int) -> _Logo:
-    side = round(LOGO_SHARE * size)
+    side = logo_side(attributes.detail_scale, size)
     image = build_logo(attributes.brand, side, luminance(COLOURS[attributes.colour]) < 128)
     layout = layout_of(attributes, size)
     free = layout.low if attributes.logo_low else layout.high
@@ -285,7 +299,7 @@ def photograph(
     image = _backdrop(view.ground, image_size).copy()
     image.paste(laid, mask=laid)
     image = image.point(dimmed(view.light))
-    trim = build_trim(attributes.season, attributes.sub_category, attributes.details, size)
+    trim = trim_of(attributes, size)
     seen = {
         "brand": [placement.box(logo.outline)],
         "season": [placement.box(outline) for outline in trim.outlines],
