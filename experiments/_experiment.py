@@ -79,11 +79,12 @@ class Material:
 class Experiment:
     """A table or figure of the paper.
 
-    Its runs are ``rows``, systems by title, or the rows of ``configs/ablation/<ablation>.yaml``; they are trained on
-    one data set that ``recipes`` name for the scale. An experiment without either reads catalogues, any number of them.
-    ``baseline`` is the row that the others are compared with, or for each row its own; records of ``splits`` are kept.
-    ``table`` names it in the file of published values, ``other_tables`` do for data sets that have another one there.
-    Data sets of ``raw`` may be given too and need no catalogue. ``view`` returns its files, the main one first.
+    Its runs are ``rows``, systems by title, or the rows of ``configs/ablation/<ablation>.yaml``, changes of the
+    system ``base``; they are trained on one data set that ``recipes`` name for the scale. An experiment without
+    either reads catalogues, any number of them. ``baseline`` is the row that the others are compared with, or for
+    each row its own; records of ``splits`` are kept. ``table`` names it in the file of published values,
+    ``other_tables`` do for data sets that have another one there. Data sets of ``raw`` may be given too and need no
+    catalogue. ``view`` returns its files, the main one first.
     """
 
     name: str
@@ -92,6 +93,7 @@ class Experiment:
     rows: Mapping[str, str] = field(default_factory=dict)
     recipes: Recipes = field(default_factory=lambda: FASHIONGEN)
     ablation: str = ""
+    base: str = "e2"
     baseline: str | Mapping[str, str] | None = None
     protocols: tuple[str, ...] = ("full",)
     splits: tuple[str, ...] = ("test",)

@@ -100,7 +100,7 @@ def _planned(
         ]
         rows, left_out = list(experiment.rows), {}
     else:
-        overrides += [f"base={run_config(prefix, 'e2')}", f"split={','.join(EVALUATED)}"]
+        overrides += [f"base={run_config(prefix, experiment.base)}", f"split={','.join(EVALUATED)}"]
         overrides += [f"seeds=[{','.join(map(str, options.seeds))}]"]
         ablation = load_ablation(ABLATIONS / f"{experiment.ablation}.yaml", overrides)
         chosen = list(ablation.chosen(options.only))

@@ -9,6 +9,9 @@ lambda of the regional score is chosen on val. Differences are against CLIP-FT. 
 Command::
 
     python -m experiments.ablation_selection --data synthfashion=<catalogue> --seeds 0,1,2
+    e2fashion data prepare configs/data/synthfashion.yaml detail_scale=0.5 output=<catalogue of small details>
+    python -m experiments.ablation_selection --data synthfashion=<catalogue of small details> --only clip_ft,heads \
+        --seeds 0,1,2
     python -m experiments.ablation_selection --data kagl_logos=<catalogue> --seeds 0,1,2
     python -m experiments.ablation_selection --data kagl=<catalogue> --only clip_ft,heads
     python -m experiments.ablation_selection --scale pretrained --data kagl=<catalogue> \

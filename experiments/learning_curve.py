@@ -1,7 +1,7 @@
 """The learning curve (ours): E2 with four heads of scores against CLIP-FT, by the share of the training products.
 
 Claim: none beforehand; the question is whether E2's lead needs much data or little.
-Runs: ``configs/ablation/learning_curve.yaml`` on the scale's E2 in the paper's form: equal epochs, so fewer
+Runs: ``configs/ablation/learning_curve.yaml`` on the scale's E2 with faithful selection: equal epochs, so fewer
 products take fewer steps.
 Protocol: ``full`` and ``full_regions``, first views of test, text with tags; lambda of the regional score is chosen on
 val. The figure has the regional score, which for CLIP-FT is the global one. Differences are against CLIP-FT trained on
@@ -22,13 +22,14 @@ import sys
 
 from e2fashion.tasks.retrieval.protocols import COMPARED
 from experiments._command import main
-from experiments._experiment import Experiment
+from experiments._experiment import LOCAL, Experiment
 from experiments._tables import draw_rows, retrieval_view
 
 EXPERIMENT = Experiment(
     name="learning_curve",
     title="Learning curve, E2 and CLIP-FT",
     ablation="learning_curve",
+    base=LOCAL,
     baseline={f"heads{share}": f"clip_ft{share}" for share in ("_eighth", "_quarter", "_half", "")},
     recipes={"small": {"synthfashion": "quickstart"}},
     protocols=COMPARED,

@@ -10,7 +10,7 @@ Command::
     python -m experiments.table5_batch_size --data fashiongen=<catalogue>
     python -m experiments.table5_batch_size --scale small --data kagl=<catalogue> --seeds 0,1,2
 
-Cost: the paper's scale has not been run here; small on KAGL 8 runs a seed, 11 to 16 minutes each on two cores.
+Cost: the paper's scale has not been run here; small on KAGL ten runs a seed, 11 to 16 minutes each on two cores.
 Deviations: the learning rate is not scaled with the batch. Which batch sizes the paper has could not be read.
 """
 

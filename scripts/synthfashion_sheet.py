@@ -21,9 +21,7 @@ def main() -> None:
     parser.add_argument("--detail-scale", type=float, default=1.0, help="size of logos and trims (default: 1)")
     parser.add_argument("--boxes", action="store_true", help="draw the true boxes of the tags")
     options = parser.parse_args()
-    rows = generate(
-        options.products, options.views, options.size, options.seed, detail_scale=options.detail_scale
-    )
+    rows = generate(options.products, options.views, options.size, options.seed, detail_scale=options.detail_scale)
     contact_sheet(rows, options.columns, options.zoom, options.boxes).save(options.output)
 
 

@@ -29,6 +29,7 @@ TABLE = experiment("table1_full_candidates")
 
 SOME_ROWS = {
     "ablation_components": ("--only", "e2,no_warm_up_stage"),
+    "batch_size": ("--only", "e2_32,e2_64,clip_ft_32,clip_ft_64"),
     "ablation_selection": ("--only", "clip_ft,soft"),
     "forgetting": ("--only", "clip_ft,lora"),
     "kagl_pretrained_trials": ("--only", "e2,e2_unseen_at_first"),

@@ -53,10 +53,10 @@ class SyntheticSource:
             raise E2FashionError(
                 f"synthetic: missing_tags={self.missing_tags} is no share; set it to at least 0 and less than 1"
             )
-        least_scale, most_scale = DETAIL_SCALES
-        if not least_scale <= self.detail_scale <= most_scale:
+        smallest, largest = DETAIL_SCALES
+        if not smallest <= self.detail_scale <= largest:
             raise E2FashionError(
-                f"synthetic: detail_scale={self.detail_scale} draws no fit logo; set it to {least_scale} to {most_scale}"
+                f"synthetic: detail_scale={self.detail_scale} draws no fit logo; set it to {smallest} to {largest}"
             )
 
     @property

@@ -290,9 +290,7 @@ def _pieces(mask: NDArray[np.bool_], width: float) -> list[NDArray[np.bool_]]:
 
 
 @lru_cache(maxsize=512)
-def build_trim(
-    season: str, silhouette: str, details: tuple[str, str], size: int, detail_scale: float = 1.0
-) -> Trim:
+def build_trim(season: str, silhouette: str, details: tuple[str, str], size: int, detail_scale: float = 1.0) -> Trim:
     """Draw a season's trim on a garment, ``detail_scale`` times as wide as usual (cached); it ends where that ends."""
     garment = build_garment(silhouette, details, size)
     whole = Image.new("L", (size, size), 0)

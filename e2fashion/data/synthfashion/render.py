@@ -167,9 +167,7 @@ def build_layout(
 
 def layout_of(attributes: Attributes, size: int) -> Layout:
     """The layout of a product's garment on a canvas of ``size`` pixels."""
-    return build_layout(
-        attributes.season, attributes.sub_category, attributes.details, size, attributes.detail_scale
-    )
+    return build_layout(attributes.season, attributes.sub_category, attributes.details, size, attributes.detail_scale)
 
 
 def trim_of(attributes: Attributes, size: int) -> Trim:
