@@ -8,7 +8,7 @@ from functools import partial
 from typing import Any, ClassVar, Literal, Protocol
 
 import torch
-from einops import rearrange, repeat
+from einops import rearrange
 from torch import Tensor, nn
 
 from e2fashion.losses.functional import MINIMUM_PRESENT, count_present, info_nce, sigmoid_share
@@ -279,28 +279,3 @@ class ContrastiveLoss(nn.Module):
                     f"{list(self.entity_names)}: build both from the same entities"
                 )
         return regions, tags, present
-
-
-@dataclass
-class ImageTags:
-    """Mean over entities of the contrast of tags and image features, equal tags being positives (ours).
-
-    Selection tokens are not involved: the term teaches the two towers which tags an image has.
-    """
-
-    reads_regions: ClassVar[bool] = False
-
-    def __call__(self, output: Any, batch: Batch) -> Tensor:
-        """The term () of a batch; zero without entities."""
-        entities = output.tag_embeds.shape[1]
-        loss = ContrastiveLoss([str(number) for number in range(entities)], 1.0, "same_value")
-        return loss(
-            image_embeds=output.image_embeds,
-            text_embeds=output.text_embeds,
-            region_embeds=repeat(output.image_embeds, "b c -> b e c", e=entities),
-            tag_embeds=output.tag_embeds,
-            tag_present=batch.tag_present[:, :entities],
-            tag_value=batch.tag_value[:, :entities],
-            logit_scale=output.logit_scale,
-            logit_bias=output.logit_bias,
-        ).total

@@ -20,9 +20,10 @@ from e2fashion.data.stream import Stream, open_stream
 from e2fashion.data.text import DESCRIPTION, TextTemplate
 from e2fashion.data.transforms import CLIP_MEAN, CLIP_STD, ImageTransform
 from e2fashion.extensions import ExtensionPoint
-from e2fashion.losses.contrastive import ContrastiveLoss, ImageTags, LossTerm, ModelTerm, WeightedTerm
+from e2fashion.losses.contrastive import ContrastiveLoss, LossTerm, ModelTerm, WeightedTerm
 from e2fashion.losses.crop_teacher import CropTeacher
 from e2fashion.losses.filip import TokenContrast
+from e2fashion.losses.image_tags import ImageTags
 from e2fashion.losses.swapped_tags import SwappedTags
 from e2fashion.losses.text_pooling import TextPooled
 from e2fashion.model_folder import transform_of
