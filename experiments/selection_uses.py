@@ -5,10 +5,10 @@ tags as the prompt of a caption decoder, the regional score in text-guided retri
 tag, compared with occlusion, which needs some 70 passes of the image tower.
 Runs: rows of ``configs/ablation/faithful_selection.yaml``, those of ``experiments.ablation_selection``.
 Protocol: test. Captions: descriptions of drawn garments by the small DeCap and CapDec, without a prompt and with the
-tags nearest to the regions as one; the epoch of a decoder is chosen by its loss on val's texts. Text-guided retrieval:
-another color of the same gender and article type (photos with a drawn logo), another brand of the same product line
-(drawn garments), by the global and by the regional score; the weight of ``sum`` is chosen on val. Place: the lift of
-docs/selection.md, of tokens, attention and occlusion.
+tags nearest to the regions, or to the whole image, as one; the epoch of a decoder is chosen by its loss on val's
+texts. Text-guided retrieval: another color of the same gender and article type (photos with a drawn logo), another
+brand of the same product line (drawn garments), by the global and by the regional score; the weight of ``sum`` is
+chosen on val. Place: the lift of docs/selection.md, of tokens, attention and occlusion.
 
 Command::
 
@@ -16,7 +16,7 @@ Command::
     python -m experiments.selection_uses --data kagl_logos=<catalogue> --only clip_ft,paper,heads
 
 Cost: the runs of ``experiments.ablation_selection``, which it shares. On one core a decoder takes two to five minutes
-(CLIP-FT has two, an E2 four), occlusion three minutes a row, the rest half a minute a run.
+(CLIP-FT and an E2 have four each), occlusion three minutes a row, the rest half a minute a run.
 Deviations: not in the paper. Names of photographed products mention no drawn logo, so there are no captions of these.
 """
 
@@ -46,9 +46,11 @@ from experiments.table4_captioning import Variant, measure_captions
 SPLIT = "test"
 DECODERS = (
     Variant("decap", reading=("nearest", "direct", "project")),
-    Variant("decap", reading=("direct", "project"), prompted=True),
+    Variant("decap", reading=("direct", "project"), prompt_from="regions"),
+    Variant("decap", reading=("direct", "project"), prompt_from="image"),
     Variant("capdec", reading=("direct",)),
-    Variant("capdec", reading=("direct",), prompted=True),
+    Variant("capdec", reading=("direct",), prompt_from="regions"),
+    Variant("capdec", reading=("direct",), prompt_from="image"),
 )
 CAPTIONED = ("synthfashion",)
 CHANGES: Mapping[str, Mapping[str, Any]] = {
@@ -68,7 +70,7 @@ def view(material: Material) -> list[Path]:
     records: list[ResultRecord] = [*material.merged]
     tables: dict[str, Table] = {}
     if name in CAPTIONED:
-        records += measure_captions(material, DECODERS[:2] if material.smoke else DECODERS)[0]
+        records += measure_captions(material, DECODERS[:3] if material.smoke else DECODERS)[0]
         tables["_captions"] = caption_table([record for record in records if record.task == CAPTIONING.task])
     resamples, changes = (50, SMOKE_CHANGES) if material.smoke else (1000, CHANGES[name])
     task = ComposeConfig(data=str(catalogue.path), line_name=False, resamples=resamples, **changes)

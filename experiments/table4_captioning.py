@@ -30,6 +30,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 from e2fashion import load_encoder
 from e2fashion.config import load_config
@@ -63,20 +64,21 @@ TINY = (
 class Variant:
     """A decoder for every encoder: its configuration, changes to it, and the readings to measure.
 
-    ``prompted``: the tags of all the encoder's entities are the prompt; encoders without entities are left out.
+    ``prompt_from``: tags of all entities, nearest to the regions (encoders without entities are left out) or to the
+    image, are the prompt; empty: none.
     """
 
     config: str
     overrides: tuple[str, ...] = ()
     reading: tuple[Reading, ...] = ("project",)
-    prompted: bool = False
+    prompt_from: Literal["", "regions", "image"] = ""
 
 
 VARIANTS = (
     Variant("decap", reading=("nearest", "direct", "project")),
     Variant("decap", ("noise_variance=0.016",), reading=("direct", "project")),
     Variant("capdec", reading=("direct",)),
-    Variant("decap", prompted=True),
+    Variant("decap", prompt_from="regions"),
 )
 
 
@@ -124,14 +126,21 @@ def measure_captions(
 
 
 def _jobs(material: Material, catalogue: Catalogue, variants: Sequence[Variant], suffix: str) -> Iterator[Job]:
+    runs = [
+        (title, folder, load_encoder(str(folder.path)).entities)
+        for title, folders in material.folders.items()
+        for folder in folders
+    ]
+    columns = list(dict.fromkeys(entity.column for *_, entities in runs for entity in entities))
     for variant in variants:
-        for title, folders in material.folders.items():
-            for folder in folders:
-                entities = [entity.name for entity in load_encoder(str(folder.path)).entities]
-                if variant.prompted and not entities:
-                    continue
-                prompt = [f"prompt_entities={','.join(entities)}"] if variant.prompted else []
-                yield Job(title, variant, _config(material, catalogue, folder, variant, suffix, prompt))
+        for title, folder, entities in runs:
+            tags = [entity.name for entity in entities]
+            if variant.prompt_from == "image":
+                tags = tags or columns
+            if variant.prompt_from and not tags:
+                continue
+            prompt = [f"prompt_entities={','.join(tags)}"] if variant.prompt_from else []
+            yield Job(title, variant, _config(material, catalogue, folder, variant, suffix, prompt))
 
 
 def _config(
@@ -157,6 +166,7 @@ def _evaluation(job: Job, catalogue: Catalogue, smoke: bool, baselines: bool) ->
         baselines=baselines,
         tokenizer="ptb" if java and not smoke else "words",
         meteor=java and not smoke,
+        prompt_from=job.variant.prompt_from or "auto",
         accelerator=job.config.accelerator,
     )
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -18,7 +18,14 @@ from e2fashion.encoder import Encoder, EncoderIdentity, require_single_vectors
 from e2fashion.hub import StoredSource
 from e2fashion.measuring import load_named_encoder
 from e2fashion.run_folder import RunFolder
-from e2fashion.tasks.captioning.config import CaptionRunConfig, CaptionTrainConfig, Decoding, Reading, TrainedDecoder
+from e2fashion.tasks.captioning.config import (
+    CaptionRunConfig,
+    CaptionTrainConfig,
+    Decoding,
+    PromptSource,
+    Reading,
+    TrainedDecoder,
+)
 from e2fashion.tasks.captioning.decoder import CaptionDecoder, generate
 from e2fashion.tasks.captioning.memory import (
     SupportMemory,
@@ -129,10 +136,41 @@ class OpenedDecoder:
             self.stored.decoder, self.stored.tokens, self._bridge(reading, decoding.temperature), decoding, name
         )
 
-    def prompts(self, regions: dict[str, Tensor]) -> list[str] | None:
-        """The tags nearest to the regions (N, C) of every image; None for a decoder without prompts."""
+    def prompt_from_image(self, source: PromptSource) -> list[str]:
+        """The entities whose tags in a prompt are those nearest to the whole image, not to its region.
+
+        Raises:
+            E2FashionError: ``source`` is ``regions``, and the encoder has none of an entity.
+        """
         tags = self.stored.facts.prompt_tags
-        return predicted_prompts(regions, tags, self.encoder.embed_tags) if tags else None
+        without = [entity for entity in tags if entity not in [known.name for known in self.encoder.entities]]
+        if source == "regions" and without:
+            raise E2FashionError(
+                f"prompt_from is 'regions', but '{self.encoder.name}' has no region of '{without[0]}': write "
+                "prompt_from=image or auto."
+            )
+        return list(tags) if source == "image" else without
+
+    def prompt_title(self, source: PromptSource) -> str:
+        """The entities of the prompt, separated by commas, those read off the whole image last; empty without one."""
+        by_image = self.prompt_from_image(source)
+        by_region = [entity for entity in self.stored.facts.prompt_tags if entity not in by_image]
+        of_image = f"{','.join(by_image)} of the image" if by_image else ""
+        return "; ".join(filter(None, [",".join(by_region), of_image]))
+
+    def prompts(self, embeds: Tensor, regions: Mapping[str, Tensor], source: PromptSource) -> list[str] | None:
+        """For each image the tags nearest to its regions or its embedding; None for a decoder without prompts.
+
+        ``embeds`` (N, C), ``regions`` (N, C) by entity.
+
+        Raises:
+            E2FashionError: as :meth:`prompt_from_image`.
+        """
+        tags = self.stored.facts.prompt_tags
+        if not tags:
+            return None
+        features = dict(regions) | dict.fromkeys(self.prompt_from_image(source), embeds)
+        return predicted_prompts(features, tags, self.encoder.embed_tags)
 
     def _bridge(self, reading: Reading, temperature: float) -> Callable[[Tensor], Tensor]:
         if reading == "direct":
@@ -232,12 +270,13 @@ def caption(config: CaptionRunConfig, progress: bool = True) -> list[CaptionedIm
     files = image_files(map(Path, config.images))
     opened = open_decoder(config)
     captioner = opened.captioner(config.reading, config)
-    prompts = None
-    if opened.stored.facts.prompt_tags and isinstance(captioner, Captioner):
-        embeds, regions = opened.encoder.embed_images_and_regions(files, config.batch_size)
-        names = [entity.name for entity in opened.encoder.entities]
-        prompts = opened.prompts(dict(zip(names, regions.unbind(1), strict=True)))
+    prompted = isinstance(captioner, Captioner)
+    regions: dict[str, Tensor] = {}
+    if prompted and len(opened.prompt_from_image(config.prompt_from)) < len(opened.stored.facts.prompt_tags):
+        embeds, embedded = opened.encoder.embed_images_and_regions(files, config.batch_size)
+        regions = dict(zip((entity.name for entity in opened.encoder.entities), embedded.unbind(1), strict=True))
     else:
         embeds = opened.encoder.embed_images(files, config.batch_size)
+    prompts = opened.prompts(embeds, regions, config.prompt_from) if prompted else None
     captions = captioner.caption(embeds, prompts, progress)
     return [CaptionedImage(*pair) for pair in zip(files, captions, strict=True)]

@@ -11,6 +11,8 @@ from e2fashion.options import Accelerator, Computing, FitConfig, LoggingConfig, 
 
 Reading = Literal["project", "direct", "shifted", "nearest"]
 """How an image embedding enters a decoder that was trained on text embeddings."""
+PromptSource = Literal["auto", "regions", "image"]
+"""Which embeddings of an image choose the tags of its prompt."""
 
 
 @dataclass
@@ -92,7 +94,7 @@ class CaptionTrainConfig:
     stop: str | None = None
     """A string after which a caption ends too (CapDec: ``.``); null: none. Source: DeCap."""
     prompt_entities: list[str] = formerly_text()
-    """Entities of an E2 whose tags precede the caption."""
+    """Entities of the encoder, or tag columns, whose tags precede the caption."""
     prompt_length: int = 24
     """The most tokens of that prompt."""
     memory_size: int = 500_000
@@ -125,6 +127,9 @@ class Decoding:
     """Beams are compared by their log probability divided by length to this power. Source: CapDec."""
     batch_size: int = 64
     """Images per step."""
+    prompt_from: PromptSource = "auto"
+    """What the tags of a prompt are nearest to: the ``regions`` of the encoder's entities, the whole ``image``, or
+    ``auto``: regions, and the image for tags without any."""
 
 
 @dataclass

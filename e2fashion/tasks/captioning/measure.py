@@ -119,7 +119,8 @@ def evaluate_captions(config: CaptionEvaluateConfig, progress: bool = True) -> t
     products = [listed[row] for row in kept]
     features = _features(encoder, catalogue, config, results, progress)
     embeds = features.image[kept]
-    prompts = opened.prompts({name: region[kept] for name, region in features.regions.items()})
+    regions = {name: region[kept] for name, region in features.regions.items()}
+    prompts = opened.prompts(embeds, regions, config.prompt_from)
     judged = None if judge is None else _features(judge, catalogue, config, results, progress).image[kept]
     records: list[ResultRecord] = []
 
@@ -155,7 +156,7 @@ def evaluate_captions(config: CaptionEvaluateConfig, progress: bool = True) -> t
         "beams": config.beams,
         "length_penalty": config.length_penalty,
         "noise_variance": facts.noise_variance,
-        "prompt": facts.prompt,
+        "prompt": opened.prompt_title(config.prompt_from),
     }
     run = identity_of_run(opened.run)
     for reading, captioner in captioners.items():

@@ -261,15 +261,20 @@ def training_tags(catalogue: Catalogue, columns: Mapping[str, str]) -> dict[str,
     return tags
 
 
-def check_prompt_entities(entities: Sequence[str], known: Sequence[str], encoder: str) -> None:
-    """Raise an E2FashionError for an entity whose regions the encoder does not embed."""
+def prompt_columns(entities: Sequence[str], columns: Mapping[str, str], catalogue: Catalogue) -> dict[str, str]:
+    """The tag column of each entity of a prompt: that of the encoder's entity (``columns``), or the one of its name.
+
+    Raises:
+        E2FashionError: there is neither.
+    """
     for entity in entities:
-        if entity not in known:
-            has = f"its entities are {', '.join(known)}" if known else "it was trained without entities"
+        if entity not in columns and entity not in catalogue.tag_columns:
+            has = f"its entities are {', '.join(columns)}" if columns else "it has no entities"
             raise E2FashionError(
-                f"prompt_entities names '{entity}', of which '{encoder}' has no region embedding: {has}. Leave it "
-                "out, or give an E2 that was trained with it."
+                f"prompt_entities names '{entity}', which is neither an entity of the encoder ({has}) nor a tag column "
+                f"of {catalogue.path} ({', '.join(catalogue.tag_columns)}). Leave it out."
             )
+    return {entity: columns.get(entity, entity) for entity in entities}
 
 
 def join_tags(tags: Sequence[str | None]) -> str:
@@ -278,14 +283,14 @@ def join_tags(tags: Sequence[str | None]) -> str:
 
 
 def predicted_prompts(
-    regions: Mapping[str, Tensor], tags: Mapping[str, Sequence[str]], embed_tags: EmbedTexts
+    features: Mapping[str, Tensor], tags: Mapping[str, Sequence[str]], embed_tags: EmbedTexts
 ) -> list[str]:
-    """One prompt per image: for each entity of ``tags``, in order, the tag nearest to its region.
+    """One prompt per image: for each entity of ``tags``, in order, the tag nearest to the image's feature.
 
-    ``regions`` holds region embeddings (N, C), L2-normalized, by entity.
+    ``features`` (N, C), L2-normalized, by entity: its regions, or the images' embeddings.
     """
     columns = []
     for entity, values in tags.items():
-        rows = nearest(regions[entity], embed_tags(values))
+        rows = nearest(features[entity], embed_tags(values))
         columns.append([values[row] for row in rows.tolist()])
     return [join_tags(row) for row in zip(*columns, strict=True)]

@@ -55,7 +55,7 @@ class DecoderFacts:
     """What is stored of a decoder besides its weights.
 
     ``caption`` and ``text`` are templates: of captions, and of what the encoder embedded in training. ``prompt_tags``
-    are the tags, by entity, of which those nearest to an image's regions are the prompt; ``language_model`` is
+    are the tags, by entity, of which those nearest to an image or its regions are the prompt; ``language_model`` is
     ``scratch`` or the source of the pretrained one. ``memory`` is the folder of the support memory, relative to the
     decoder's, ``spelling`` what :class:`~e2fashion.tasks.captioning.tokens.Spelling` learned.
     """
@@ -80,11 +80,6 @@ class DecoderFacts:
         if self.method == "decap":
             return "DeCap"
         return "CapDec (scratch LM)" if self.language_model == SCRATCH else "CapDec"
-
-    @property
-    def prompt(self) -> str:
-        """The entities of the prompt, separated by commas; empty without one."""
-        return ",".join(self.prompt_tags)
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ import json
 import logging
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -36,11 +36,11 @@ from e2fashion.tasks.captioning.memory import (
     MemoryEntry,
     ProductTexts,
     SupportMemory,
-    check_prompt_entities,
     distinct_entries,
     memory_key,
     open_memory,
     product_texts,
+    prompt_columns,
     training_tags,
 )
 from e2fashion.tasks.captioning.storage import (
@@ -93,7 +93,8 @@ def train_decoder(config: CaptionTrainConfig, progress: bool = True) -> RunFolde
         path = StoredSource.recall(config.encoder, record.get("encoder_place"), folder.path, "the encoder")
         encoder = load_named_encoder(path)
         identity = identity_of_encoder(encoder)
-        check_prompt_entities(config.prompt_entities, [entity.name for entity in encoder.entities], encoder.name)
+        columns = {entity.name: entity.column for entity in encoder.entities}
+        columns = prompt_columns(config.prompt_entities, columns, catalogue)
         run = caption_identity(config, catalogue.fingerprint, identity)
         differs = "its settings or its catalogue differ"
         if record.get("encoder_fingerprint", identity.fingerprint) != identity.fingerprint:
@@ -106,7 +107,7 @@ def train_decoder(config: CaptionTrainConfig, progress: bool = True) -> RunFolde
         )
         with recorded_run(folder, config, {"precision": precision}, "caption train"):
             encoder.to(device)
-            training = _Training(config, catalogue, encoder, identity, folder, progress)
+            training = _Training(config, catalogue, encoder, identity, columns, folder, progress)
             if record.get("done") and record.get("identity") == run:
                 training.repair_memories()
             else:
@@ -201,12 +202,13 @@ class CaptionModule(pl.LightningModule):
 
 @dataclass(frozen=True)
 class _Training:
-    """The steps of one training."""
+    """The steps of one training; ``columns`` are those of the prompt's entities."""
 
     config: CaptionTrainConfig
     catalogue: Catalogue
     encoder: Encoder
     identity: EncoderIdentity
+    columns: Mapping[str, str]
     folder: RunFolder
     progress: bool
 
@@ -269,12 +271,6 @@ class _Training:
     def text(self) -> str:
         """The template of what the encoder embeds."""
         return self.config.text or self.encoder.template.template
-
-    @property
-    def columns(self) -> dict[str, str]:
-        """The column of each entity of the prompt."""
-        column_of = {entity.name: entity.column for entity in self.encoder.entities}
-        return {entity: column_of[entity] for entity in self.config.prompt_entities}
 
     def products(self) -> dict[str, list[ProductTexts]]:
         """The texts of train and val."""

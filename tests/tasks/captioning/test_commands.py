@@ -18,7 +18,7 @@ from e2fashion.encoder import load_encoder
 from e2fashion.metrics import captioning as metrics
 from e2fashion.records import read_records
 from e2fashion.run_folder import RunFolder
-from e2fashion.tasks.captioning.captioner import Captioner, NearestCaption, load_captioner
+from e2fashion.tasks.captioning.captioner import Captioner, NearestCaption, load_captioner, open_decoder
 from e2fashion.tasks.captioning.config import CaptionEvaluateConfig, CaptionRunConfig, CaptionTrainConfig
 from e2fashion.tasks.captioning.measure import evaluate_captions, read_captions
 from e2fashion.tasks.captioning.tokens import CaptionBatch
@@ -177,6 +177,39 @@ def test_every_reading_and_baseline_is_measured(
     assert captions[0].prompt in {row["brand"] for row in synth_catalogue.split("train")}
 
 
+def test_a_prompt_is_read_off_regions_or_the_whole_image(
+    decoder: Path, synth_catalogue: Catalogue, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    opened = open_decoder(CaptionRunConfig(decoder=str(decoder), accelerator="cpu"))
+    first, second, *_ = opened.stored.facts.prompt_tags["brand"]
+    embeds = opened.encoder.embed_tags([first, second])
+    regions = {"brand": embeds.flip(0)}
+    assert opened.prompts(embeds, regions, "image") == [first, second]
+    assert opened.prompts(embeds, regions, "regions") == opened.prompts(embeds, regions, "auto") == [second, first]
+    given = [f"data={synth_catalogue.path}", "reading=direct", "tokenizer=words", "meteor=false", "accelerator=cpu"]
+    given += ["prompt_from=image", f"output={tmp_path}/results.jsonl", "--quiet"]
+    assert main(["caption", "evaluate", str(decoder), *given]) == 0
+    assert "| DeCap | tiny | direct | 0.01 | brand of the image |" in capsys.readouterr().out
+
+
+def test_any_clip_has_prompts_from_the_whole_image(
+    words: list[str], synth_catalogue: Catalogue, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    plain = [word for word in SETTINGS if "entities" not in word and "fusion" not in word]
+    build_tiny_encoder(synth_catalogue, plain).save_pretrained(tmp_path / "plain")
+    given = [word for word in words if not word.startswith("encoder=")]
+    given += [f"encoder={tmp_path}/plain", f"output={tmp_path}/run", "prompt_entities=brand,season"]
+    assert main(["caption", "train", str(CONFIGS / "decap_small.yaml"), *given, "--quiet"]) == 0
+    Image.new("RGB", (32, 32), "red").save(tmp_path / "a.png")
+    assert main(["caption", "run", f"{tmp_path}/run", f"{tmp_path}/a.png", "accelerator=cpu"]) == 0
+    capsys.readouterr()
+    given = [f"data={synth_catalogue.path}", "tokenizer=words", "meteor=false", "accelerator=cpu", "--quiet"]
+    assert main(["caption", "evaluate", f"{tmp_path}/run", *given]) == 0
+    assert "| brand,season of the image |" in capsys.readouterr().out
+    assert main(["caption", "evaluate", f"{tmp_path}/run", *given, "prompt_from=regions"]) == 1
+    assert "'plain' has no region of 'brand': write prompt_from=image or auto" in capsys.readouterr().err
+
+
 def test_images_are_captioned(decoder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], encoder: Path) -> None:
     for name, colour in (("a.png", "red"), ("b.png", "blue")):
         Image.new("RGB", (40, 30), colour).save(tmp_path / name)
@@ -218,7 +251,10 @@ def test_capdec_without_a_pretrained_model_is_labeled(words: list[str], tmp_path
         (["lm=gpt2"], "lm is 'gpt2', but DeCap's language model is trained from scratch"),
         (["caption={colour_of_the_sea}"], r"the field '\{colour_of_the_sea\}', which the catalogue lacks"),
         (["train.epochs=0"], "train.epochs is 0; give a number from 1"),
-        (["prompt_entities=brand,fit"], "prompt_entities names 'fit', of which 'tiny' has no region embedding"),
+        (
+            ["prompt_entities=brand,fit"],
+            r"names 'fit', which is neither an entity of the encoder .* nor a tag column of",
+        ),
         (["model.heads=3"], "model.width is 16, which model.heads=3 does not divide"),
         (["method=capdec", "mapper.heads=3"], "mapper.heads is 3, which does not divide"),
         (["memory_size=0"], "memory_size is 0"),
