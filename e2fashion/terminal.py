@@ -50,6 +50,11 @@ class _Lines(logging.Handler):
         )
 
 
+def counted(number: int, plural: str) -> str:
+    """``1 image``, ``2,000 images``."""
+    return f"{number:,} {plural.removesuffix('s') if number == 1 else plural}"
+
+
 def draws_bars() -> bool:
     """Whether progress bars can be drawn: on a terminal or in a notebook.
 

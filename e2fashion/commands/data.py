@@ -8,6 +8,7 @@ from typing import Any
 from e2fashion.commands.registry import Arguments, Command, Commands
 from e2fashion.data.config import CheckConfig, DescribeConfig, PrepareConfig, load_prepare_config
 from e2fashion.disk import file_name
+from e2fashion.terminal import counted
 from e2fashion.types import E2FashionError
 
 COMMANDS = Commands("data.md")
@@ -42,7 +43,8 @@ def prepare(config: tuple[PrepareConfig, dict[str, Any]], arguments: Arguments) 
     catalogue = prepare_catalogue(*config, progress=arguments.progress)
     skipped = sum(catalogue.manifest.skipped.values())
     counts = ", ".join(f"{split} {count['products']:,}" for split, count in catalogue.manifest.splits.items())
-    left_out = f"; {skipped} rows skipped, listed in {catalogue.path / SKIPPED_FILE}" if skipped else ""
+    rows = counted(skipped, "rows")
+    left_out = f"; {rows} skipped, listed in {catalogue.path / SKIPPED_FILE}" if skipped else ""
     return f"{catalogue.path}: products: {counts}{left_out}"
 
 

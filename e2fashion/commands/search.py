@@ -18,6 +18,7 @@ from e2fashion.tasks.search.config import (
     RecommendConfig,
     SearchConfig,
 )
+from e2fashion.terminal import counted
 
 if TYPE_CHECKING:
     from e2fashion.tasks.search.index import ProductIndex
@@ -241,7 +242,7 @@ def description(index: ProductIndex) -> str:
     if (known := facts.approximation) is not None:
         lines.append(f"inverted lists: {known.words()}")
     if facts.skipped:
-        lines.append(f"{len(facts.skipped)} products skipped, listed in {index.path / 'index.json'}")
+        lines.append(f"{counted(len(facts.skipped), 'products')} skipped, listed in {index.path / 'index.json'}")
     return "\n".join(lines)
 
 

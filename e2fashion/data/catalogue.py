@@ -25,6 +25,7 @@ from e2fashion.disk import (
     what_lacks,
     write_json,
 )
+from e2fashion.terminal import counted
 from e2fashion.types import SPLITS, E2FashionError, Sample, Split
 
 FORMAT_VERSION = 1
@@ -166,7 +167,7 @@ class Catalogue:
             for split in self.split_names
         ]
         skipped = sum(self.manifest.skipped.values())
-        return "; ".join(parts) + (f"; {skipped:,} rows skipped, listed in {SKIPPED_FILE}" if skipped else "")
+        return "; ".join(parts) + (f"; {counted(skipped, 'rows')} skipped, listed in {SKIPPED_FILE}" if skipped else "")
 
     def split(self, name: str) -> Dataset:
         """The rows of one split, mapped into memory.

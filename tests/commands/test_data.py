@@ -92,7 +92,7 @@ def test_an_over_long_text_stops_or_is_skipped(capsys: Capture) -> None:
     line = refused(capsys, *command)
     assert "line 22 (product long): over-long text in field 'description': 9,999 characters" in line
     assert not Path("mine").exists()
-    assert "1 rows skipped, listed in mine/skipped.csv" in done(capsys, *command, "on_error=skip")
+    assert "1 row skipped, listed in mine/skipped.csv" in done(capsys, *command, "on_error=skip")
 
 
 def test_an_empty_table(capsys: Capture) -> None:

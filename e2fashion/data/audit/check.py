@@ -15,7 +15,6 @@ from e2fashion.data.audit.findings import (
     Kind,
     Severity,
     against_findings,
-    counted,
     equal_findings,
     group_rows,
     near_findings,
@@ -28,6 +27,7 @@ from e2fashion.data.config import CheckConfig, TextLength, Thresholds
 from e2fashion.data.numbers import NumberRange
 from e2fashion.data.rows import has_markup
 from e2fashion.data.text import TextMeter, normalize_text
+from e2fashion.terminal import counted
 from e2fashion.types import E2FashionError, TokenCounter
 
 _MOVE = (

@@ -14,6 +14,7 @@ import numpy as np
 
 from e2fashion.data.audit.content import Content, near_images
 from e2fashion.data.text import normalize_text
+from e2fashion.terminal import counted
 from e2fashion.types import E2FashionError
 
 Severity = Literal["fit", "look", "leak", "broken"]
@@ -50,11 +51,6 @@ class Finding:
     def severity(self) -> Severity:
         """``fit`` where nothing was found."""
         return self.if_found if self.count else "fit"
-
-
-def counted(number: int, plural: str) -> str:
-    """``1 image``, ``2,000 images``."""
-    return f"{number:,} {plural.removesuffix('s') if number == 1 else plural}"
 
 
 def reaches(severity: Severity, bound: str) -> bool:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from e2fashion.data.audit.check import Checked
-from e2fashion.data.audit.findings import Finding, counted
+from e2fashion.data.audit.findings import Finding
 from e2fashion.data.audit.tags import Association
 from e2fashion.data.config import Thresholds
 from e2fashion.data.images import read_stored
@@ -18,6 +18,7 @@ from e2fashion.escape import markdown, markdown_code, visible
 from e2fashion.figures import Pane, draw_sheet
 from e2fashion.plots import STYLES, new_figure, save_figure
 from e2fashion.tables import Cell, Table, to_markdown
+from e2fashion.terminal import counted
 
 PAIRS = 24
 PAIRS_ACROSS = 3
