@@ -14,20 +14,24 @@ Command::
 
     python -m experiments.selection_uses --data synthfashion=<catalogue> --only clip_ft,heads
     python -m experiments.selection_uses --data kagl_logos=<catalogue> --only clip_ft,paper,heads
+    python -m experiments.selection_uses --scale pretrained --data kagl=<catalogue> --seeds 0,1,2 --only clip_ft,heads
 
 Cost: the runs of ``experiments.ablation_selection``, which it shares. On one core a decoder takes two to five minutes
 (CLIP-FT and an E2 have four each), occlusion three minutes a row, the rest half a minute a run.
-Deviations: not in the paper. Names of photographed products mention no drawn logo, so there are no captions of these.
+Deviations: not in the paper. Of photos as they are (``--scale pretrained``) no region is known; there the agreement of
+maps with occlusion is measured, on 200 products, and nothing else. Names of photographed products mention no drawn
+logo, so there are no captions of these.
 """
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from e2fashion.data.catalogue import Catalogue
 from e2fashion.encoder import load_encoder
 from e2fashion.measuring import identity_of
 from e2fashion.tables import Table
@@ -35,7 +39,8 @@ from e2fashion.tasks.captioning.measure import CAPTIONING
 from e2fashion.tasks.captioning.tables import caption_table
 from e2fashion.tasks.composed.config import ComposeConfig
 from e2fashion.tasks.composed.tables import composed_tables
-from e2fashion.tasks.localization.measure import SELECTION, lift_table, measure_selection
+from e2fashion.tasks.localization.agreement import AGREEMENT, agreement_table, measure_agreement
+from e2fashion.tasks.localization.measure import SELECTION, has_regions, lift_table, measure_selection
 from e2fashion.types import ResultRecord
 from experiments._command import main
 from experiments._experiment import Experiment, Material
@@ -62,6 +67,8 @@ SMOKE_CHANGES: Mapping[str, Any] = {"line_columns": ["sub_category"], "colour_co
 METHODS = ("tokens", "attention")
 OCCLUDED = ("clip_ft", "heads")
 """Rows that are also measured by occlusion, with their first seed alone."""
+PHOTOS = 200
+"""Products whose maps are compared with occlusion where no region is known."""
 
 
 def view(material: Material) -> list[Path]:
@@ -72,25 +79,42 @@ def view(material: Material) -> list[Path]:
     if name in CAPTIONED:
         records += measure_captions(material, DECODERS[:3] if material.smoke else DECODERS)[0]
         tables["_captions"] = caption_table([record for record in records if record.task == CAPTIONING.task])
-    resamples, changes = (50, SMOKE_CHANGES) if material.smoke else (1000, CHANGES[name])
-    task = ComposeConfig(data=str(catalogue.path), line_name=False, resamples=resamples, **changes)
-    for similarity in ("global", "global+regions"):
+    resamples, changes = (50, SMOKE_CHANGES) if material.smoke else (1000, CHANGES.get(name, {}))
+    for similarity in ("global", "global+regions") if changes else ():
+        task = ComposeConfig(data=str(catalogue.path), line_name=False, resamples=resamples, **changes)
         records += measure_rows(material, replace(task, similarity=similarity), similarity)[0]
     tables |= {f"_composed_{number}": table for number, table in enumerate(composed_tables(records))}
+    records += list(_places(material, catalogue))
+    for suffix, kind, table in (("_lift", SELECTION, lift_table), ("_agreement", AGREEMENT, agreement_table)):
+        if of_task := [record for record in records if record.task == kind.task]:
+            tables[suffix] = table(of_task)
+    return write_tables(replace(material, records=records), tables)
+
+
+def _places(material: Material, catalogue: Catalogue) -> Iterator[ResultRecord]:
+    """Whether maps are on the true regions; where these are not known, whether they agree with occlusion."""
+    first = [load_encoder(str(folders[0].model)).selecting_entities for folders in material.folders.values()]
+    entities = next(filter(None, first), ())
     for title, folders in material.folders.items():
         for number, folder in enumerate(folders):
             encoder, run = load_encoder(str(folder.model), name=title), identity_of(folder.read_record())
-            methods = [*METHODS, *(["occlusion"] if number == 0 and title in OCCLUDED else [])]
-            records += measure_selection(encoder, catalogue, [SPLIT], methods, run=run, progress=not material.smoke)
-    tables["_lift"] = lift_table([record for record in records if record.task == SELECTION.task])
-    return write_tables(replace(material, records=records), tables)
+            shown = not material.smoke
+            if has_regions(catalogue, SPLIT):
+                methods = [*METHODS, *(["occlusion"] if number == 0 and title in OCCLUDED else [])]
+                yield from measure_selection(encoder, catalogue, [SPLIT], methods, run=run, progress=shown)
+            else:
+                given = (catalogue, SPLIT, METHODS, entities, PHOTOS)
+                yield from measure_agreement(encoder, *given, run=run, progress=shown)
 
 
 EXPERIMENT = Experiment(
     name="selection_uses",
     title="Uses of faithful selection",
     ablation="faithful_selection",
-    recipes={"small": {"synthfashion": "quickstart", "kagl_logos": "kagl_logos"}},
+    recipes={
+        "small": {"synthfashion": "quickstart", "kagl_logos": "kagl_logos"},
+        "pretrained": {"kagl": "kagl_pretrained"},
+    },
     baseline="clip_ft",
     view=view,
 )

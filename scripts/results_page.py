@@ -23,6 +23,7 @@ from e2fashion.tasks.captioning.tables import caption_tables
 from e2fashion.tasks.classification.tables import classification_tables, tag_tables
 from e2fashion.tasks.composed.measure import COMPOSED
 from e2fashion.tasks.composed.tables import composed_tables
+from e2fashion.tasks.localization.agreement import AGREEMENT, agreement_table
 from e2fashion.tasks.localization.measure import SELECTION, detail_table, lift_table
 from e2fashion.tasks.probing.tables import probe_table
 from e2fashion.tasks.retrieval.tables import difference_table, retrieval_table
@@ -73,6 +74,7 @@ TABLES: dict[str, Callable[..., Sequence[Table | str]]] = {
     "search": search_tables,
     "probes": lambda records: [probe_table(records)],
     "selection": lambda records: [lift_table(records), detail_table(records)],
+    "agreement": lambda records: [agreement_table([one for one in records if one.task == AGREEMENT.task])],
     "lift": lambda records: [lift_table([record for record in records if record.task == SELECTION.task])],
 }
 

@@ -107,7 +107,7 @@ def measure_selection(
         if entities:
             scores = _scores(encoder, catalogue, split, entities, wanted, config, progress)
             context = run.context(encoder.name, split, catalogue.fingerprint)
-            how, patches = encoding_of(encoder, config.precision), _side(encoder) ** 2
+            how, patches = encoding_of(encoder, config.precision), side_of(encoder) ** 2
             records += selection_records(scores, [entity.name for entity in entities], context, how, patches)
     return records
 
@@ -122,7 +122,7 @@ def _scores(
     progress: bool,
 ) -> dict[tuple[str, int], Scores]:
     """The scores of every product, by method and layer."""
-    side, tag_embeds, transform = _side(encoder), _TagEmbeds(encoder), encoder.transform
+    side, tag_embeds, transform = side_of(encoder), TagEmbeds(encoder), encoder.transform
     device = encoder.model.device
     # What a method without tokens may choose as well: as many patches as the entity's tokens select.
     counts = [min(_picks(encoder, entity), side * side) for entity in entities]
@@ -147,11 +147,7 @@ def _scores(
 
 def _values(attribution: Attribution, on: Tensor, counts: Sequence[int], side: int) -> Tensor:
     """Share, pointing, IoU and the chances of share and IoU: (B, E, 5) float64."""
-    maps, columns = attribution.maps.cpu().float(), []
-    if maps.shape[-1] != side * side:
-        cells = round(maps.shape[-1] ** 0.5)
-        maps = heat_of_patches(rearrange(maps, "b e (h w) -> b e h w", h=cells, w=cells), side)
-    maps = maps.expand(-1, len(counts), -1)
+    maps, columns = maps_of_patches(attribution, len(counts), side), []
     for number, count in enumerate(counts):
         heat, region = maps[:, number], on[:, number]
         if attribution.selected is None:
@@ -163,13 +159,22 @@ def _values(attribution: Attribution, on: Tensor, counts: Sequence[int], side: i
     return torch.stack(columns, 1)
 
 
+def maps_of_patches(attribution: Attribution, entities: int, side: int) -> Tensor:
+    """The maps of an attribution as (B, E, P) of ``side`` x ``side`` patches, be they finer or one for all entities."""
+    maps = attribution.maps.cpu().float()
+    if maps.shape[-1] != side * side:
+        cells = round(maps.shape[-1] ** 0.5)
+        maps = heat_of_patches(rearrange(maps, "b e (h w) -> b e h w", h=cells, w=cells), side)
+    return maps.expand(-1, entities, -1)
+
+
 def _picks(encoder: Encoder, entity: Entity) -> int:
     """How many patches an entity's tokens pick; without fusion blocks one each."""
     blocks = getattr(encoder.model.vision_model, "fusion_blocks", {})
     return next((block.picks_of(entity) for block in blocks.values()), entity.tokens)
 
 
-class _TagEmbeds:
+class TagEmbeds:
     """Text embeddings of tags, each distinct one computed once."""
 
     def __init__(self, encoder: Encoder) -> None:
@@ -184,7 +189,8 @@ class _TagEmbeds:
         return torch.stack([torch.stack([self.known[tag] if tag else absent for tag in row]) for row in tags])
 
 
-def _side(encoder: Encoder) -> int:
+def side_of(encoder: Encoder) -> int:
+    """Patches along the square that the encoder sees."""
     return encoder.transform.size // int(encoder.vision_config.patch_size)
 
 
@@ -339,10 +345,10 @@ def lift_table(records: Sequence[ResultRecord]) -> Table:
         [record for record in chosen if record.extra["regions"] == SMALL_REGIONS],
         ("lift over chance",),
         [Column(entity, entity, 2, interval=True) for entity in entities],
-        row=_where,
+        row=where_of,
         column=lambda record: record.extra["entity"],
-        rows=dict.fromkeys(_where(record) for record in chosen),
-        labels=lambda where, _: (_named(where),),
+        rows=dict.fromkeys(where_of(record) for record in chosen),
+        labels=lambda where, _: (named(where),),
         caption=f"Selected patches on the tag's true region, {records[0].split}, regions {SMALL_REGIONS} of the "
         "image: share over the share that random patches would reach (1 is chance), with its 95 % bootstrap interval "
         f"over products or ± the deviation over seeds; {MISSING_VALUE} where no region is that small.",
@@ -369,9 +375,9 @@ def detail_table(records: Sequence[ResultRecord]) -> Table:
             number("iou", "IoU %"),
             Fact("chance IoU %", lambda group: _chance(group, "iou")),
         ],
-        row=lambda record: (_where(record), record.extra["entity"]),
+        row=lambda record: (where_of(record), record.extra["entity"]),
         column=lambda record: record.metric,
-        labels=lambda key, _: (_named(key[0]), key[1]),
+        labels=lambda key, _: (named(key[0]), key[1]),
         caption=f"Regions of every size, {records[0].split}, first views. Left out: the region is unknown or cropped "
         "away. Pointing has the chance of share. Definitions: docs/selection.md.",
     )
@@ -383,10 +389,12 @@ def _chance(records: Sequence[ResultRecord], metric: str) -> str:
     return next(chances, MISSING_VALUE)
 
 
-def _where(record: ResultRecord) -> Where:
+def where_of(record: ResultRecord) -> Where:
+    """The row of a record."""
     return record.model, record.protocol, record.extra["layer"]
 
 
-def _named(where: Where) -> str:
+def named(where: Where) -> str:
+    """The label of a row."""
     model, method, layer = where
     return f"{model}: {method}" + (f", layer {layer}" if layer else "")
