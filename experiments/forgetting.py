@@ -32,6 +32,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from e2fashion.data.catalogue import Catalogue
+from e2fashion.data.text import DESCRIPTION, TextTemplate
 from e2fashion.encoder import Encoder
 from e2fashion.records import RecordContext
 from e2fashion.tables import Table
@@ -47,6 +48,8 @@ from experiments._tables import write_tables
 
 UNSEEN = {"fashion_mnist": ("label",), "synthfashion": ("sub_category", "season")}
 """Data sets that no run is trained on, and the tags that are predicted."""
+
+DESCRIPTIONS = TextTemplate(f"{{{DESCRIPTION}}}")
 
 
 def view(material: Material) -> list[Path]:
@@ -77,7 +80,8 @@ def forgetting_records(material: Material, unseen: Mapping[str, Catalogue]) -> l
         ranked = FullGallery().rank(embed_catalogue(encoder, home, SPLIT, progress=False), context)
         records = records_of([item for item in ranked if item.positives == "text"], context, FullGallery.name)
         for name, catalogue in unseen.items():
-            embedded = embed_catalogue(encoder, catalogue, SPLIT, progress=False)
+            # The model's template may name columns that this set lacks; its texts are not scored.
+            embedded = embed_catalogue(encoder, catalogue, SPLIT, DESCRIPTIONS, progress=False)
             context = replace(context, data_fingerprint=catalogue.fingerprint)
             for column in UNSEEN[name]:
                 records += [

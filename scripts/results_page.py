@@ -31,6 +31,7 @@ from e2fashion.tasks.search.measure import search_tables
 from e2fashion.types import ResultRecord
 from experiments._experiment import PUBLISHED
 from experiments._side_evaluations import side_tables
+from experiments.forgetting import forgetting_table
 
 Records = Sequence[ResultRecord]
 
@@ -71,6 +72,7 @@ TABLES: dict[str, Callable[..., Sequence[Table | str]]] = {
     "captions": caption_tables,
     "composed": composed_tables,
     "composed_recalls": lambda records: composed_tables([record for record in records if record.task == COMPOSED.task]),
+    "forgetting": lambda records: [forgetting_table(records)],
     "search": search_tables,
     "probes": lambda records: [probe_table(records)],
     "selection": lambda records: [lift_table(records), detail_table(records)],

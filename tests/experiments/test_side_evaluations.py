@@ -3,10 +3,13 @@
 from pathlib import Path
 
 import pytest
+from PIL import Image
 from tiny_encoder import SETTINGS, save_tiny_run
 
 from e2fashion.config import load_config, save_config
 from e2fashion.data.catalogue import Catalogue
+from e2fashion.data.prepare import prepare_catalogue
+from e2fashion.data.sources.labelled import LabelledSource
 from e2fashion.run_folder import RunFolder
 from e2fashion.training.config import RunConfig
 from e2fashion.types import E2FashionError
@@ -53,6 +56,17 @@ def test_what_is_forgotten_stands_beside_what_is_gained(material: Material, synt
     assert {record.seed for record in records if record.run == "abc"} == {3}
     with pytest.raises(E2FashionError, match=r"needs a set that no run was trained on: .* --data fashion_mnist=<"):
         forgetting.view(material)
+
+
+def test_an_unseen_set_may_lack_the_tags_that_texts_state(material: Material, tmp_path: Path) -> None:
+    for name in ("bag", "boot"):
+        (tmp_path / "classes" / name).mkdir(parents=True)
+        for number in range(20):
+            colour = (6 * number, 100, 200 * (name == "bag"))
+            Image.new("RGB", (32, 32), colour).save(tmp_path / "classes" / name / f"{number}.png")
+    labelled = prepare_catalogue(LabelledSource(str(tmp_path / "classes")), tmp_path / "labelled", progress=False)
+    records = forgetting.forgetting_records(material, {"fashion_mnist": labelled})
+    assert {record.extra["entity"] for record in records if record.metric == "accuracy"} == {"label"}
 
 
 def test_a_catalogue_without_labels_is_refused(material: Material, monkeypatch: pytest.MonkeyPatch) -> None:
