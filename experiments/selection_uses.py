@@ -19,7 +19,7 @@ Command::
 Cost: the runs of ``experiments.ablation_selection``, which it shares. On one core a decoder takes two to five minutes
 (CLIP-FT and an E2 have four each), occlusion three minutes a row, the rest half a minute a run.
 Deviations: not in the paper. Of photos as they are (``--scale pretrained``) no region is known; there the agreement of
-maps with occlusion is measured, on 200 products, and nothing else. Names of photographed products mention no drawn
+maps with occlusion is measured, on 100 products, and nothing else. Names of photographed products mention no drawn
 logo, so there are no captions of these.
 """
 
@@ -67,7 +67,7 @@ SMOKE_CHANGES: Mapping[str, Any] = {"line_columns": ["sub_category"], "colour_co
 METHODS = ("tokens", "attention")
 OCCLUDED = ("clip_ft", "heads")
 """Rows that are also measured by occlusion, with their first seed alone."""
-PHOTOS = 200
+PHOTOS = 100
 """Products whose maps are compared with occlusion where no region is known."""
 
 
