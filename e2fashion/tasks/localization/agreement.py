@@ -172,10 +172,9 @@ def agreement_table(records: Sequence[ResultRecord]) -> Table:
     return pivot(
         records,
         ("rank correlation with occlusion", "of"),
-        [Column(entity, entity, 2, interval=True) for entity in entities],
+        [Column(entity, entity, 2, best="", interval=True) for entity in entities],
         row=lambda record: (named(where_of(record)), record.extra["against"]),
         column=lambda record: record.extra["entity"],
-        rivals=lambda row: row[1],
         caption=f"Spearman's correlation of maps of patches with stripe occlusion for the entity's tag, mean over "
         f"{records[0].split}'s products with such a map, with its 95 % bootstrap interval over products or ± the "
         "deviation over seeds. Another image: the occlusion of another product, which shows what the place of garments "
