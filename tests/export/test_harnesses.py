@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
 import sys
 import tarfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from io import BytesIO
 from pathlib import Path
 from types import SimpleNamespace
@@ -24,7 +26,7 @@ from e2fashion.export.harnesses import MtebEncoder, load_clip_benchmark, registe
 from e2fashion.tasks.classification.classify import classify_split
 from e2fashion.tasks.classification.config import ClassifyConfig
 from e2fashion.tasks.retrieval.config import EvaluateConfig
-from e2fashion.tasks.retrieval.measure import measure_retrieval
+from e2fashion.tasks.retrieval.measure import TEXT_TO_IMAGE, marqo_tasks, measure_retrieval
 from e2fashion.types import E2FashionError, Sample
 from tests.tiny import save_random_clip
 
@@ -218,3 +220,99 @@ def test_our_models_join_the_table_of_clip_benchmark(monkeypatch: pytest.MonkeyP
         register_clip_benchmark()
     assert models.MODEL_TYPES == ["open_clip", "e2fashion"]
     assert models.TYPE2FUNC["e2fashion"] is load_clip_benchmark
+
+
+#: The tag of each of Marqo's tasks but the first, in a catalogue without categories.
+MARQO_TAGS = {"category-to-product": "sub_category", "sub-category-to-product": "brand"}
+MARQO_SHARES = [0.9, 0.1]
+"""Of image and text in a product's vector, as in Marqo's configurations."""
+#: Products that are right by query.
+Judged: TypeAlias = dict[str, dict[str, int]]
+
+
+def judged(rows: list[Sample], values: list[str | None]) -> Judged:
+    """Every distinct value as a query for the products that have it."""
+    found: Judged = {}
+    for row, value in zip(rows, values, strict=True):
+        if value:
+            found.setdefault(value, {})[row.product_id] = 1
+    return found
+
+
+def marqo_queries(rows: list[Sample]) -> dict[str, Judged]:
+    """The queries of each of Marqo's tasks."""
+    by_tag = {task: judged(rows, [row.tags[tag] for row in rows]) for task, tag in MARQO_TAGS.items()}
+    return {TEXT_TO_IMAGE: judged(rows, [row.description for row in rows]), **by_tag}
+
+
+def assert_marqo(ours: Mapping[str, float], theirs: Mapping[str, float]) -> None:
+    """Equal metrics; theirs are rounded to five digits."""
+    average, *names = ours
+    for name in names:
+        assert round(ours[name], 5) == pytest.approx(theirs[name], abs=1e-6), name
+    first, ten, _ = names
+    assert ours[average] == pytest.approx((ours[first] + ours[ten]) / 2, abs=1e-12)
+    assert 0 < ours["MRR"] < 1
+
+
+def test_the_metrics_of_marqo_are_those_of_beir(opened: Opened, synth_catalogue: Catalogue) -> None:
+    evaluation = pytest.importorskip("beir.retrieval.evaluation").EvaluateRetrieval
+    encoder, rows, images, _, _ = opened
+    found = marqo_tasks(encoder, synth_catalogue, categories=MARQO_TAGS, progress=False)
+    pictures, texts = encoder.embed_images(images), encoder.embed_texts([row.description for row in rows])
+    products = torch.nn.functional.normalize(MARQO_SHARES[0] * pictures + MARQO_SHARES[1] * texts, dim=-1)
+    for task, right in marqo_queries(rows).items():
+        scores = encoder.embed_texts(list(right)) @ (pictures if task == TEXT_TO_IMAGE else products).T
+        best = scores.topk(10)
+        run = {
+            query: {rows[place].product_id: score for place, score in zip(places, values, strict=True)}
+            for query, places, values in zip(right, best.indices.tolist(), best.values.tolist(), strict=True)
+        }
+        _, _, recall_of, precision_of = evaluation.evaluate(right, run, [1, 10])
+        reciprocal = evaluation.evaluate_custom(right, run, [10], "mrr")["MRR@10"]
+        assert_marqo(found[task], {**recall_of, **precision_of, "MRR": reciprocal})
+
+
+#: Marqo's program with our models, as docs/plugins.md shows it; it changes logging, so it runs in a process of its own.
+MARQO_PROGRAM = """
+import runpy, sys
+from types import SimpleNamespace
+from e2fashion.export.harnesses import load_clip_benchmark
+
+sys.modules["models"] = SimpleNamespace(load_model=lambda args: load_clip_benchmark(pretrained=args.pretrained))
+runpy.run_path("eval.py", run_name="__main__")
+"""
+
+
+def test_the_program_of_marqo_measures_what_we_do(opened: Opened, synth_catalogue: Catalogue, tmp_path: Path) -> None:
+    if not (clone := os.environ.get("E2FASHION_MARQO")):
+        pytest.skip("E2FASHION_MARQO is not set: it names a clone of github.com/marqo-ai/marqo-FashionCLIP")
+    pytest.importorskip("beir")
+    encoder, rows, images, _, model = opened
+    columns: dict[str, list[Any]] = {"item_ID": [row.product_id for row in rows], "image": images}
+    columns |= {"text": [row.description for row in rows]}
+    (tmp_path / "hub" / "data").mkdir(parents=True)
+    Dataset.from_dict(columns).to_parquet(tmp_path / "hub" / "data" / "data-00000-of-00001.parquet")
+    queries = tmp_path / "truth" / "Synth" / "gt_query_doc"
+    queries.mkdir(parents=True)
+    tasks: list[dict[str, Any]] = [{"name": TEXT_TO_IMAGE, "query_col": ["text"], "doc_col": ["image"]}]
+    for task, tag in MARQO_TAGS.items():
+        mixed = {"doc_col": ["image", "text"], "doc_weights": MARQO_SHARES}
+        tasks.append({"name": task, "query_col": [tag], **mixed})
+    for task, right in zip(tasks, marqo_queries(rows).values(), strict=True):
+        name = f"ground_truth_{task['query_col'][0]}-{'+'.join(task['doc_col'])}.json"
+        (queries / name).write_text(json.dumps(right), encoding="utf-8")
+    config = {"name": "Synth", "hf_dataset": str(tmp_path / "hub"), "tasks": tasks}
+    (tmp_path / "synth.json").write_text(json.dumps(config), encoding="utf-8")
+
+    named = {"data-dir": tmp_path / "truth", "dataset-config": tmp_path / "synth.json", "batch-size": 16}
+    named |= {"num-workers": 0, "pretrained": model, "run-name": "random", "device": "cpu"}
+    named |= {"cache-dir": tmp_path / "cache", "output-dir": tmp_path / "results"}
+    flags = [f"--{key}={value}" for key, value in named.items()]
+    subprocess.run([sys.executable, "-c", MARQO_PROGRAM, *flags], cwd=clone, check=True)
+
+    found = marqo_tasks(encoder, synth_catalogue, categories=MARQO_TAGS, progress=False)
+    for task, scores in found.items():
+        (file,) = (tmp_path / "results" / "synth" / "random" / task).glob("result_*.json")
+        theirs = json.loads(file.read_text(encoding="utf-8"))
+        assert_marqo(scores, {**theirs["recall"], **theirs["precision"], "MRR": theirs["MRR"]})
