@@ -22,6 +22,7 @@ from transformers.models.clip.modeling_clip import (
 )
 from transformers.utils.generic import can_return_tuple
 
+from e2fashion.models.activation import quicken
 from e2fashion.models.configuration_e2 import E2Config, E2VisionConfig, EntitiesLike
 from e2fashion.models.from_clip import REGIONAL_PREFIXES, load_clip
 from e2fashion.models.last_layer import PLAIN_ATTENTION, encode_text_end
@@ -127,6 +128,7 @@ class E2Model(RegionalInitialization, CLIPModel):
         self.logit_bias = None if bias is None else nn.Parameter(torch.tensor(float(bias)))
         self.region_heads = RegionHeads(vision_config)
         self.add_parts(config)
+        quicken(self)
         self.post_init()
 
     def add_parts(self, config: E2Config) -> None:
