@@ -52,7 +52,7 @@ def build_optimizer(model: nn.Module, config: OptimizerConfig, learning_rate: fl
 
     AdamW does not decay biases, norms, single vectors and the temperature, as in CLIP. With ``layer_decay`` below 1 the
     rate falls by it with every layer from a tower's output to its input; what is not in a tower, or is E2's, has the
-    whole rate.
+    whole rate. On a CPU a step is one pass over memory (PyTorch's ``fused``), the same up to rounding.
     """
     options: dict[str, Any] = {"lr": learning_rate, "betas": tuple(config.betas)}
     groups: dict[tuple[float, bool], list[nn.Parameter]] = {}
@@ -62,12 +62,23 @@ def build_optimizer(model: nn.Module, config: OptimizerConfig, learning_rate: fl
             decays = parameter.ndim >= 2 or config.optimizer == "adam"
             rate = learning_rate * config.layer_decay ** distances.get(name, 0)
             groups.setdefault((rate, decays), []).append(parameter)
-    # Decayed ones first, by rate: the order in which checkpoints have them.
+    # Decayed ones first, by rate: the order in which checkpoints have them. `fused` is in the groups: with an option of
+    # the optimizer, Lightning would not clip gradients. None leaves the choice to PyTorch.
     listed = [
-        {"params": groups[rate, decays], "lr": rate, "weight_decay": config.weight_decay if decays else 0.0}
+        {
+            "params": groups[rate, decays],
+            "lr": rate,
+            "weight_decay": config.weight_decay if decays else 0.0,
+            "fused": all(map(_is_plain_on_cpu, groups[rate, decays])) or None,
+        }
         for rate, decays in sorted(groups, reverse=True)
     ]
     return (Adam if config.optimizer == "adam" else AdamW)(listed, **options)
+
+
+def _is_plain_on_cpu(parameter: nn.Parameter) -> bool:
+    """Whether it is on a CPU, and not one process's part of a weight (FSDP)."""
+    return type(parameter) is nn.Parameter and parameter.device.type == "cpu"
 
 
 def _distances(model: nn.Module) -> dict[str, int]:

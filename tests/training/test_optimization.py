@@ -193,3 +193,40 @@ def test_the_linear_schedule_rises_and_falls_in_straight_lines() -> None:
     assert [multiplier(step) for step in range(4)] == [0.25, 0.5, 0.75, 1.0]
     assert multiplier(52) == pytest.approx(0.5)
     assert multiplier(100) == multiplier(200) == 0.0
+
+
+@pytest.mark.parametrize("name", ["adam", "adamw"])
+def test_steps_on_a_cpu_are_those_of_pytorchs_default(name: str) -> None:
+    models = [tiny_model(), tiny_model()]
+    fused, plain = (build_optimizer(model, OptimizerConfig(name, weight_decay=0.1), 1e-3) for model in models)
+    assert all(group["fused"] for group in fused.param_groups)
+    for group in plain.param_groups:
+        group["fused"] = None
+    generator = torch.Generator().manual_seed(0)
+    for _ in range(20):
+        for one, other in zip(models[0].parameters(), models[1].parameters(), strict=True):
+            one.grad = torch.randn(one.shape, generator=generator)
+            other.grad = one.grad.clone()
+        fused.step()
+        plain.step()
+    start = tiny_model().state_dict()
+    for (key, one), other in zip(models[0].state_dict().items(), models[1].state_dict().values(), strict=True):
+        torch.testing.assert_close(one, other, atol=1e-6, rtol=1e-6)
+        assert not torch.equal(one, start[key])
+
+
+def test_a_state_of_the_default_goes_on() -> None:
+    model = nn.Linear(3, 2)
+    before, after = (build_optimizer(model, OptimizerConfig("adam"), 1e-3) for _ in range(2))
+    for group in before.param_groups:
+        group["fused"] = None
+    model(torch.ones(1, 3)).sum().backward()
+    before.step()
+    after.load_state_dict(before.state_dict())
+    after.step()
+    assert {int(state["step"]) for state in after.state.values()} == {2}
+
+
+def test_elsewhere_the_implementation_is_pytorchs_choice() -> None:
+    optimizer = build_optimizer(tiny_model().to("meta"), OptimizerConfig(), 1e-3)
+    assert {group["fused"] for group in optimizer.param_groups} == {None}
