@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, cast
 
 import torch
@@ -12,6 +12,8 @@ from transformers.masking_utils import create_causal_mask
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 from transformers.models.clip.modeling_clip import CLIPTextModel, eager_attention_forward
+
+from e2fashion.models.packing import pack_texts
 
 PLAIN_ATTENTION = ("eager", "sdpa")
 """Attention implementations that take queries and keys of different lengths with an additive mask."""
@@ -91,6 +93,30 @@ def trim_padding(
     return input_ids[:, : last + 1], attention_mask[:, : last + 1] if any_hidden else None
 
 
+def packs(model: CLIPTextModel, input_ids: Tensor) -> bool:
+    """Whether texts are encoded without padding: in training on a CPU, where it was measured, and without dropout.
+
+    With dropout equal beginnings would share its noise.
+    """
+    return model.training and input_ids.device.type == "cpu" and not model.config.attention_dropout
+
+
+def _packed_states(model: CLIPTextModel, layers: Sequence[Any], input_ids: Tensor, ends: Tensor) -> Tensor:
+    """States (B, L, D) of texts behind ``layers``, computed once for each distinct beginning of a text.
+
+    Behind a text's end they are those of its end.
+    """
+    packed = pack_texts(input_ids, ends, model.config.hidden_size)
+    embeddings = model.embeddings  # not called itself: it refuses sequences longer than a text may be
+    states = embeddings.token_embedding(packed.ids) + embeddings.position_embedding(packed.positions)
+    mask = packed.visible[:, None]
+    if model.config._attn_implementation != "sdpa":  # eager attention adds its mask
+        mask = torch.zeros(mask.shape, dtype=states.dtype).masked_fill(~mask, torch.finfo(states.dtype).min)
+    for layer in layers:
+        states = layer(states, mask, is_causal=False)
+    return states.flatten(0, 1)[packed.places]
+
+
 def encode_text_end(
     model: CLIPTextModel, input_ids: Tensor, attention_mask: Tensor | None = None, position_ids: Tensor | None = None
 ) -> BaseModelOutputWithPooling:
@@ -104,16 +130,19 @@ def encode_text_end(
         return BaseModelOutputWithPooling(last_hidden_state=empty, pooler_output=empty[:, 0])
     input_ids, attention_mask = trim_padding(input_ids, attention_mask, model.eos_token_id)
     length = input_ids.shape[1]
-    position_ids = None if position_ids is None else position_ids[:, :length]
-    states = model.embeddings(input_ids=input_ids, position_ids=position_ids)
-    causal_mask = create_causal_mask(
-        config=model.config, inputs_embeds=states, attention_mask=attention_mask, past_key_values=None
-    )
-    *layers, last = model.encoder.layers
-    for layer in layers:
-        states = layer(states, causal_mask, is_causal=True)
-
     ends = end_positions(input_ids, model.eos_token_id)
+    *layers, last = model.encoder.layers
+    if attention_mask is None and position_ids is None and packs(model, input_ids):
+        states = _packed_states(model, layers, input_ids, ends)
+    else:
+        position_ids = None if position_ids is None else position_ids[:, :length]
+        states = model.embeddings(input_ids=input_ids, position_ids=position_ids)
+        causal_mask = create_causal_mask(
+            config=model.config, inputs_embeds=states, attention_mask=attention_mask, past_key_values=None
+        )
+        for layer in layers:
+            states = layer(states, causal_mask, is_causal=True)
+
     rows = torch.arange(len(input_ids), device=input_ids.device)
     visible = torch.arange(length, device=input_ids.device) <= ends[:, None]
     if attention_mask is not None:

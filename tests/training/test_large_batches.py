@@ -30,7 +30,8 @@ def config_of(catalogue: Catalogue, *overrides: str) -> RunConfig:
 
 def losses(catalogue: Catalogue, folder: Path, *overrides: str) -> list[float]:
     """Of the steps that a run of one epoch logs."""
-    words = [f"output={folder}", "train.stages.main.epochs=1", "evaluate_splits=[]", *overrides]
+    # In bf16 a sum depends on the sizes of the operands by more than what is compared.
+    words = [f"output={folder}", "train.precision=fp32", "train.stages.main.epochs=1", "evaluate_splits=[]", *overrides]
     run = train_run(config_of(catalogue, *words), progress=False)
     (file,) = (run.path / "logs").rglob("metrics.csv")
     return pd.read_csv(file)["train/loss/total"].dropna().tolist()
@@ -40,7 +41,7 @@ def test_chunks_and_checkpointing_train_alike(synth_catalogue: Catalogue, tmp_pa
     plain = losses(synth_catalogue, tmp_path / "plain")
     less = losses(synth_catalogue, tmp_path / "less", "train.chunk_size=5", "train.gradient_checkpointing=true")
     assert plain
-    assert less == pytest.approx(plain, abs=1e-4)
+    assert less == pytest.approx(plain, abs=1e-5)
 
 
 def test_memory_is_not_part_of_a_run_s_identity(synth_catalogue: Catalogue) -> None:
