@@ -17,13 +17,13 @@ class _QuickGelu(torch.autograd.Function):
     """CLIP's operations in place. The result is ``silu(SLOPE * x) / SLOPE``, so its gradient is that of ``silu``."""
 
     @staticmethod
-    def forward(ctx: Any, states: Tensor) -> Tensor:  # type: ignore[override]
+    def forward(ctx: Any, states: Tensor) -> Tensor:
         ctx.save_for_backward(states)
         return (SLOPE * states).sigmoid_().mul_(states)
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> Tensor:  # type: ignore[override]
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
         (states,) = ctx.saved_tensors
         return torch.ops.aten.silu_backward(gradient, SLOPE * states)
 
@@ -37,7 +37,7 @@ class QuickGelu(QuickGELUActivation):
     def forward(self, input: Tensor) -> Tensor:
         """States of any shape to states of the same shape."""
         if not self.training or torch.compiler.is_compiling():
-            return cast(Tensor, super().forward(input))
+            return super().forward(input)
         return cast(Tensor, _QuickGelu.apply(input))
 
 
