@@ -24,7 +24,7 @@ from scripts.bench.large_batches import large_batches
 from scripts.bench.occlusion import occlusion
 from scripts.bench.probe import probe
 from scripts.bench.ranking import filip_memory, ranking, ranking_memory
-from scripts.bench.search import index_memory, inverted_lists, search
+from scripts.bench.search import exact_search, index_build, index_memory, inverted_lists
 from scripts.bench.start_up import start_up
 from scripts.bench.training_loop import attention, matmul, training_loop
 from scripts.bench.training_step import training_step
@@ -41,7 +41,8 @@ BENCHMARKS: dict[str, Callable[[Context], list[Result]]] = {
     "ranking_memory": ranking_memory,
     "filip_memory": filip_memory,
     "probe": probe,
-    "search": search,
+    "index_build": index_build,
+    "exact_search": exact_search,
     "index_memory": index_memory,
     "inverted_lists": inverted_lists,
     "attention": attention,

@@ -34,7 +34,7 @@ Variant = Callable[[], object]
 
 @dataclass(frozen=True)
 class Timing:
-    """Wall seconds of every run by variant; run i of all variants was in one turn."""
+    """Seconds of every run by variant; run i of all variants was in one turn."""
 
     seconds: Mapping[str, list[float]]
 
@@ -73,13 +73,15 @@ class Result:
         return replace(self, target=f"{self.target}{target}", measured=f"{self.measured}, {measured}", passed=both)
 
 
-def interleave(variants: Mapping[str, Variant], turns: int, warmup: int = 1) -> Timing:
+def interleave(
+    variants: Mapping[str, Variant], turns: int, warmup: int = 1, clock: Callable[[], float] = time.perf_counter
+) -> Timing:
     """Run A B A B ...: every variant once a turn, in the given order, after ``warmup`` turns that are not counted."""
 
     def timed(variant: Variant) -> float:
-        start = time.perf_counter()
+        start = clock()
         variant()
-        return time.perf_counter() - start
+        return clock() - start
 
     return in_turns({name: partial(timed, variant) for name, variant in variants.items()}, turns, warmup)
 
