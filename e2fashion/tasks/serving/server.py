@@ -10,6 +10,7 @@ import logging
 import os
 import socket
 import time
+from contextlib import suppress
 from dataclasses import replace
 from importlib.util import find_spec
 from typing import Any
@@ -100,6 +101,12 @@ def _server(config: ServeConfig) -> Any:
                 time.sleep(0.05)
             address = f"[{config.host}]" if ":" in config.host else config.host
             logger.info("%s: http://%s:%d", " and ".join(paths), address, config.port)
+
+        def _perform_graceful_shutdown(self, *arguments: Any) -> None:
+            """End the processes, and first the watch over them, which would start those of the models again."""
+            with suppress(OSError, EOFError):  # LitServe's manager is gone: so is the watch
+                self._shutdown_event.set()
+            super()._perform_graceful_shutdown(*arguments)
 
     models = _models(config)
     paths = {name: f"/model-{number}" for number, name in enumerate(models)}

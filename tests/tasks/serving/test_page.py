@@ -253,3 +253,21 @@ def test_it_fits_and_can_be_read(visit: Visit, request: pytest.FixtureRequest, t
     ground = page.evaluate("() => getComputedStyle(document.body).backgroundColor")
     dark = request.node.callspec.params["visit"]["color_scheme"] == "dark"
     assert (sum(map(int, re.findall(r"\d+", ground)[:3])) < 3 * 128) == dark
+
+
+@pytest.mark.parametrize("visit", [LOOKS[0], LOOKS[3]], indirect=True)
+def test_axe_finds_no_barrier(visit: Visit) -> None:
+    """axe-core's rules in every state of the page: before a search, with results, and with a product opened."""
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="needs pip install axe-playwright-python")
+    page = visit.page
+    for state in ("start", "results", "product"):
+        if state == "results":
+            ask(page, QUERY, "price=10..90")
+        elif state == "product":
+            page.get_by_role("region", name="run").get_by_role("button", name=re.compile(r"^1\. ")).click()
+            dialog = page.get_by_role("dialog")
+            dialog.get_by_role("button", name="Show", exact=True).click()
+            dialog.get_by_role("button", name="Classify", exact=True).click()
+            dialog.get_by_role("rowheader", name="trousers").first.wait_for()
+        found = axe.Axe().run(page)
+        assert found.violations_count == 0, f"{state}: {found.generate_report()}"
