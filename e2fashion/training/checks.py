@@ -89,6 +89,12 @@ def check_run(config: RunConfig, catalogue: Catalogue) -> None:
     check_entities(build.build_entities(config.model), catalogue)
     check_entities(build.build_text_entities(config.model), catalogue, "text_entities")
     build.build_stream(config, template)
+    if config.loss.terms.get("text_pooling") is not None and config.processes > 1:
+        raise E2FashionError(
+            f"loss.terms.text_pooling compares the products of one process, but devices={config.devices} and nodes="
+            f"{config.nodes} are {config.processes}: each would lack the negatives of the others. Train on one, or set "
+            "loss.terms.text_pooling=null."
+        )
     if config.loss.terms.get("swapped_tags") is not None:
         TagSwap(template)
     if (column := config.loader.group_by) is not None and column not in catalogue.tag_columns:

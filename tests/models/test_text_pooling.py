@@ -14,6 +14,7 @@ from tiny import TINY
 from torch import Tensor
 
 from e2fashion.config import load_config
+from e2fashion.data.catalogue import Catalogue
 from e2fashion.losses.contrastive import ContrastiveLoss, WeightedTerm
 from e2fashion.losses.text_pooling import TextPooled
 from e2fashion.models import E2Config, E2Model, TextPoolingModel, new_parameter_names
@@ -21,6 +22,7 @@ from e2fashion.models.chunks import embed_in_chunks
 from e2fashion.models.text_pooling import TextPooling
 from e2fashion.models.tokenizer import train_tokenizer
 from e2fashion.training import build
+from e2fashion.training.checks import check_run
 from e2fashion.training.config import RunConfig
 from e2fashion.types import E2FashionError
 
@@ -122,3 +124,10 @@ def test_the_term_brings_its_parts_and_without_it_there_are_none() -> None:
         assert bool(build.build_loss(config).terms) is (kind is TextPoolingModel)
     with pytest.raises(E2FashionError, match="is for FilipModel and TextPoolingModel at once: choose one"):
         model_of(text_pooling=True, similarity="tokens")
+
+
+@pytest.mark.parametrize("processes", ["devices=2", "nodes=3"])
+def test_several_processes_are_refused(synth_catalogue: Catalogue, processes: str) -> None:
+    words = [f"data={synth_catalogue.path}", *TINY, "model.entities={}", "loss.region_weight=0", processes]
+    with pytest.raises(E2FashionError, match=r"loss\.terms\.text_pooling compares the products of one process"):
+        check_run(load_config(RunConfig, None, [*words, "loss.terms.text_pooling={weight: 1}"]), synth_catalogue)
