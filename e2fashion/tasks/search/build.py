@@ -48,6 +48,7 @@ from e2fashion.tasks.search.storage import (
     content_of,
     open_table,
     read_rows,
+    refuse_address,
     require_lancedb,
 )
 from e2fashion.tasks.search.tags import Conditions, decide_typing, suggest
@@ -113,6 +114,7 @@ def build_index(
     require_single_vectors(encoder, "an index")
     config = config or EmbedConfig()
     folder = Path(output)
+    refuse_address(folder)
     products = _open(source, config)
     with locked(folder):
         if (folder / INDEX_FILE).is_file():

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from importlib.util import find_spec
@@ -151,6 +152,7 @@ class IndexFacts:
         """
         file = folder / INDEX_FILE
         if not file.is_file():
+            refuse_address(folder)
             raise E2FashionError(
                 f"'{folder}' is no index: it {what_lacks(folder, INDEX_FILE)}. Make one with 'e2fashion index build "
                 "<catalogue> model=<model> output=<index>'"
@@ -168,6 +170,16 @@ class IndexFacts:
         if not 1 <= facts.width <= WIDEST:
             raise DamagedError(f"{file} is damaged: its vectors have width {facts.width}. {REMEDY}")
         return facts
+
+
+def refuse_address(folder: Path) -> None:
+    """Raise an E2FashionError where the place of an index is an address as of an object store, not a folder."""
+    address = re.match(r"([a-z][a-z0-9+.-]+):/+(.*)", str(folder))  # a Path keeps one slash of two
+    if address is not None and not folder.exists():
+        raise E2FashionError(
+            f"'{address[1]}://{address[2]}' is an address, but an index is a folder of a file system: give a folder, "
+            "and copy it to the object store and back with pyarrow.fs.copy_files (docs/scale.md)"
+        )
 
 
 def check_table(folder: Path, again: bool = False, listed: Listing | None = None) -> set[str]:
