@@ -6,10 +6,15 @@ from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import settings
 
 from e2fashion.data.catalogue import Catalogue
 from e2fashion.data.config import build_source
 from e2fashion.data.prepare import prepare_catalogue
+
+# How long an example takes tells of the machine, not of the code.
+settings.register_profile("any_machine", deadline=None)
+settings.load_profile("any_machine")
 
 TESTS = Path(__file__).resolve().parent
 #: Files that take longest, in this order: begun last, one of them would keep one process while the others are done.

@@ -52,14 +52,14 @@ def as_item(text: str) -> str:
 texts = st.text(st.characters(exclude_categories=("Cs",)), max_size=20)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(texts.filter(lambda text: text != "null" and not (text.startswith("[") and text.endswith("]"))))
 @traps
 def test_a_tag_s_value_arrives_as_written(text: str) -> None:
     assert where(f"where.brand={text}") == {"brand": text}
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(texts)
 @traps
 @example("null")
@@ -71,7 +71,7 @@ def test_a_list_of_one_holds_every_value(text: str) -> None:
     assert options(f"only.size=[{as_item(text)}]")["only"] == {"size": [text]}
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(texts.filter(lambda text: text not in ("null", "") and text[0] not in "'\""))
 @example("47'")
 @example("a=b.jpg")
@@ -109,7 +109,7 @@ def test_lists_on_the_command_line() -> None:
     assert split_texts("010, 'a, b',no") == ["010", "a, b", "no"]
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.lists(texts))
 @example(TRAPS)
 def test_joined_texts_are_split_again(items: list[str]) -> None:

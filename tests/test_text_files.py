@@ -62,7 +62,7 @@ def test_json_that_is_none(content: bytes, tmp_path: Path) -> None:
         read_json(tmp_path / "a.json", "the file of the release")
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.binary(max_size=40))
 def test_any_bytes_are_a_list_or_an_error_of_ours(content: bytes) -> None:
     file = Path(os.environ.get("TMPDIR", "/tmp")) / f"list-{os.getpid()}.txt"

@@ -98,7 +98,7 @@ def test_near_pictures_are_those_of_every_pair() -> None:
     assert [pair[2] for pair in result] == sorted(pair[2] for pair in result)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(WORDS, max_size=12), st.sampled_from([0.3, 0.5, 0.75, 0.9, 1.0]))
 def test_near_sets_are_those_of_every_pair(sets: list[frozenset[str]], limit: float) -> None:
     slow = {
@@ -128,13 +128,13 @@ def edits(one: str, other: str) -> int:
     return table[-1][-1]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.text("abc", max_size=6), st.text("abc", max_size=6))
 def test_one_edit_is_what_the_table_of_edits_says(one: str, other: str) -> None:
     assert one_edit_apart(one, other) == (edits(one, other) == 1) == one_edit_apart(other, one)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.dictionaries(st.text("ab1 ", min_size=1, max_size=7), st.integers(1, 9), max_size=12))
 def test_similar_values_are_those_of_every_pair(counts: dict[str, int]) -> None:
     written = {letters_of(value) for value in counts} - {""}

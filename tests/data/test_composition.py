@@ -153,7 +153,7 @@ def garments(draw: st.DrawFn) -> tuple[Part, ...]:
 
 
 @given(garments())
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 def test_a_reading_is_read_the_same_again(garment: tuple[Part, ...]) -> None:
     written = str(Composition("", garment))
     again = parse_composition(written)
@@ -170,7 +170,7 @@ def test_a_reading_is_read_the_same_again(garment: tuple[Part, ...]) -> None:
     st.sampled_from([str.upper, str.title, str.lower]),
     st.sampled_from([". ", "; ", "\n"]),
 )
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 def test_the_way_of_writing_does_not_matter(
     garment: tuple[Part, ...], between: str, share: str, case: type[str], behind: str
 ) -> None:
@@ -185,7 +185,7 @@ def test_the_way_of_writing_does_not_matter(
     st.text()
     | st.lists(st.sampled_from([*FIBRES, *PART_NAMES, "100%", "40", "%", ":", ".", ",", "and", "-"])).map(" ".join)
 )
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=120)
 def test_any_text_has_a_reading(text: str) -> None:
     result = parse_composition(text)
     assert result.text == text

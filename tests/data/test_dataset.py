@@ -195,7 +195,7 @@ def test_every_view_is_drawn() -> None:
     assert {augmentation.view(4, epoch, "a") for epoch in range(60)} == {0, 1, 2, 3}
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.integers(20, 90), st.integers(20, 90), st.floats(0.1, 1.0), st.integers(0, 1000))
 def test_crop_keeps_at_least_its_share(height: int, width: int, crop_scale: float, epoch: int) -> None:
     image = torch.zeros(3, height, width, dtype=torch.uint8)

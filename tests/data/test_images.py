@@ -140,7 +140,7 @@ PACKAGE = Path(e2fashion.__file__).parent
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.data())
 def test_damage_gives_an_image_or_one_error(kind: str, data: st.DataObject) -> None:
     damaged = bytearray(SOUND[kind])
@@ -152,7 +152,7 @@ def test_damage_gives_an_image_or_one_error(kind: str, data: st.DataObject) -> N
             read(bytes(damaged))
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.binary(max_size=200), st.sampled_from([b"", *(sound[:12] for sound in SOUND.values())]))
 def test_noise_gives_one_error_or_an_image(noise: bytes, start: bytes) -> None:
     with suppress(ImageError):

@@ -62,7 +62,7 @@ def slow_half_enough(first: tuple[int, int], second: tuple[int, int]) -> bool:
 SIZES = st.one_of(st.integers(1, 60), st.integers(1, 4_000))
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(SIZES, st.integers(1, 300))
 def test_weights_are_those_made_pixel_by_pixel(size: int, new_size: int) -> None:
     first, weights = bicubic_weights(size, new_size)
@@ -73,7 +73,7 @@ def test_weights_are_those_made_pixel_by_pixel(size: int, new_size: int) -> None
         assert not result[len(own) :].any()
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(st.tuples(SIZES, st.integers(1, 300)), st.tuples(SIZES, st.integers(1, 300)))
 def test_half_is_enough_exactly_where_the_slow_proof_says_so(first: tuple[int, int], second: tuple[int, int]) -> None:
     assert is_half_enough(first, second) == slow_half_enough(first, second)

@@ -107,7 +107,7 @@ cells = st.text(
 )
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.lists(st.lists(cells, min_size=3, max_size=3), min_size=1, max_size=6), st.sampled_from(DELIMITERS))
 def test_what_csv_writes_is_read_back_or_refused(rows: list[list[str]], delimiter: str) -> None:
     """Never another number of rows: what is no fault is what was written."""
@@ -118,7 +118,7 @@ def test_what_csv_writes_is_read_back_or_refused(rows: list[list[str]], delimite
         assert [record.fields for record in result[1:]] == rows
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.text(st.sampled_from('ab,"\n '), max_size=60))
 def test_every_line_is_in_a_record_or_blank(text: str) -> None:
     result = records(f"id,name\n{text}")

@@ -4,7 +4,7 @@ import random
 from collections import Counter
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from e2fashion.data.split import SplitKeys, assign_splits, connected_components, decide_splits
@@ -27,7 +27,6 @@ def single(count: int) -> list[SplitKeys]:
 
 
 @given(rows=tables, seed=st.integers(0, 5))
-@settings(deadline=None)
 def test_nothing_that_two_rows_share_crosses_splits(rows: list[SplitKeys], seed: int) -> None:
     splits = assign_splits(rows, seed, FRACTIONS).splits
     for field in ("product_id", "group", "text", "image"):
@@ -39,7 +38,6 @@ def test_nothing_that_two_rows_share_crosses_splits(rows: list[SplitKeys], seed:
 
 
 @given(rows=tables, seed=st.integers(0, 5), shuffle=st.integers())
-@settings(deadline=None)
 def test_the_order_of_the_rows_does_not_matter(rows: list[SplitKeys], seed: int, shuffle: int) -> None:
     order = list(range(len(rows)))
     random.Random(shuffle).shuffle(order)
@@ -49,14 +47,12 @@ def test_the_order_of_the_rows_does_not_matter(rows: list[SplitKeys], seed: int,
 
 
 @given(rows=tables, seed=st.integers(0, 5))
-@settings(deadline=None)
 def test_three_components_fill_three_splits(rows: list[SplitKeys], seed: int) -> None:
     components = len(set(connected_components(rows)))
     assert len(set(assign_splits(rows, seed, FRACTIONS).splits)) == min(components, 3)
 
 
 @given(rows=tables)
-@settings(deadline=None)
 def test_components_equal_a_slow_closure(rows: list[SplitKeys]) -> None:
     def tied(first: SplitKeys, second: SplitKeys) -> bool:
         return (

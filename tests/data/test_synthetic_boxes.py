@@ -18,7 +18,7 @@ from e2fashion.types import Box
 grids = arrays(np.bool_, array_shapes(min_dims=2, max_dims=2, min_side=1, max_side=7))
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(grids)
 def test_largest_rectangle_is_the_largest_of_all(grid: np.ndarray) -> None:
     height, width = grid.shape
@@ -39,7 +39,7 @@ def test_largest_rectangle_is_the_largest_of_all(grid: np.ndarray) -> None:
         assert (right - left) * (bottom - top) == max(areas)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(grids, st.integers(1, 3))
 def test_erosion_keeps_what_is_surrounded(mask: np.ndarray, reach: int) -> None:
     padded = np.pad(mask, reach)

@@ -198,7 +198,7 @@ def test_texts_without_a_start_token_keep_all_that_stands_behind_the_description
     assert tokenizer.convert_ids_to_tokens(fitted.ids) == ["red", "shirt", "Nike", "<eos>"]
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(WORDS, st.integers(min_value=3, max_value=30))
 def test_every_mode_fits_and_leaves_short_texts_alone(text: str, context_length: int) -> None:
     whole = tokens(text)
@@ -210,7 +210,7 @@ def test_every_mode_fits_and_leaves_short_texts_alone(text: str, context_length:
         assert bool(fitted.dropped or fitted.cut) == (len(whole) > context_length)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(st.lists(WORDS, min_size=1, max_size=5), st.randoms(use_true_random=False))
 def test_a_text_s_tokens_do_not_depend_on_its_batch(texts: list[str], random: object) -> None:
     order = sorted(range(len(texts)), key=lambda _: random.random())  # type: ignore[attr-defined]

@@ -63,7 +63,7 @@ def test_real_photographs_equal_the_saved_processor_within_one_grey_level(resize
     assert max(int(differences(transform, Image.open(file).convert("RGB")).max()) for file in files) <= 1
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.integers(1, 90), st.integers(1, 90), st.integers(1, 60), st.sampled_from(RESIZES))
 def test_shapes_are_rounded_as_the_processor_rounds(height: int, width: int, size: int, resize: Resize) -> None:
     transform = ImageTransform(size=size, resize=resize)

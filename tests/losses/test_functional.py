@@ -38,7 +38,7 @@ def slow_info_nce(
     return total / (2 * len(here))
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.data())
 def test_equals_the_loop(data: st.DataObject) -> None:
     present, value = data.draw(members())
@@ -74,7 +74,7 @@ def test_is_symmetric_in_its_sides() -> None:
     assert torch.allclose(info_nce(a, b, scale, present), info_nce(b, a, scale, present), atol=1e-6)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(order=st.permutations(range(6)))
 def test_does_not_depend_on_the_order_of_products(order: list[int]) -> None:
     a, b = embeddings(6)

@@ -38,7 +38,7 @@ def slow_sigmoid(a: Tensor, b: Tensor, present: list[bool], value: list[int] | N
     return total / len(here)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.data())
 def test_equals_the_loop(data: st.DataObject) -> None:
     present, value = data.draw(members())

@@ -33,7 +33,7 @@ def small_integers(*shape: int, seed: int) -> Tensor:
     return torch.randint(-2, 3, shape, generator=torch.Generator().manual_seed(seed)).float()
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.data())
 def test_equals_the_loop_with_ties_and_several_positives(data: st.DataObject) -> None:
     gallery_ids = data.draw(st.lists(st.integers(-3, 4), min_size=1, max_size=12))
@@ -46,7 +46,7 @@ def test_equals_the_loop_with_ties_and_several_positives(data: st.DataObject) ->
     assert result.tolist() == slow_ranks(query, gallery, query_ids, gallery_ids)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.data())
 def test_the_best_row_of_an_item_counts(data: st.DataObject) -> None:
     items = data.draw(st.integers(1, 6))
@@ -64,7 +64,7 @@ def test_the_best_row_of_an_item_counts(data: st.DataObject) -> None:
     assert found.tolist() == expected
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(order=st.permutations(range(9)), columns=st.permutations(range(9)))
 def test_does_not_depend_on_the_order(order: list[int], columns: list[int]) -> None:
     query, gallery, ids = small_integers(9, 4, seed=0), small_integers(9, 4, seed=1), torch.arange(9) // 2
@@ -154,7 +154,7 @@ def test_memory_follows_the_chunk(tmp_path: Path) -> None:
     assert 0 < float(Forked(print_growth, folder=tmp_path).wait().out) < 300
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.data())
 def test_own_candidates_equal_the_loop(data: st.DataObject) -> None:
     items = data.draw(st.integers(1, 8))

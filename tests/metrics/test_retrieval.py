@@ -121,7 +121,7 @@ def test_reset_forgets() -> None:
 GRADES = st.lists(st.integers(0, 3), min_size=1, max_size=12)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(ranked=GRADES, missed=st.lists(st.integers(0, 3), max_size=4), k=st.integers(1, 15))
 def test_ndcg_equals_trec_eval(ranked: list[int], missed: list[int], k: int) -> None:
     pytrec_eval = pytest.importorskip("pytrec_eval")
@@ -133,7 +133,7 @@ def test_ndcg_equals_trec_eval(ranked: list[int], missed: list[int], k: int) -> 
     assert float(found) == pytest.approx(evaluated["q"][f"ndcg_cut_{k}"], abs=1e-6)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(ranked=GRADES, k=st.integers(1, 15))
 def test_err_is_the_expected_reciprocal_of_the_stop(ranked: list[int], k: int) -> None:
     expected, reached = 0.0, 1.0
@@ -144,7 +144,7 @@ def test_err_is_the_expected_reciprocal_of_the_stop(ranked: list[int], k: int) -
     assert float(err_at(torch.tensor([ranked]), k, highest=3)) == pytest.approx(expected, abs=1e-12)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(ranked=GRADES, persistence=st.floats(0.05, 0.95), k=st.none() | st.integers(1, 15))
 def test_rbp_is_the_expected_utility_of_what_is_read(ranked: list[int], persistence: float, k: int | None) -> None:
     expected = sum((1 - persistence) * persistence**place * grade / 3 for place, grade in enumerate(ranked[:k]))

@@ -32,7 +32,7 @@ def packed(ids: Tensor) -> PackedTexts:
 TEXTS = [[1, 2], [1], [1, 2, 1, 1, 2], [2, 2, 2], [1, 2], [1, 2, 1, 2, 2, 2, 1], [2], [1, 2, 1, 1, 1], []]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(st.lists(st.integers(1, 2), max_size=10), min_size=1, max_size=12))
 def test_every_token_is_found_and_sees_its_own_beginning_alone(texts: list[list[int]]) -> None:
     ids = padded(texts)

@@ -94,7 +94,7 @@ def test_bpe_is_clips_own_class_and_merges_frequent_words(bpe: PreTrainedTokeniz
     assert len(bpe("cotton")["input_ids"]) == 3
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.text(st.characters(exclude_categories=("Cs",)), max_size=30))
 def test_bpe_knows_every_text(text: str) -> None:
     tokenizer = _SHARED_BPE

@@ -84,7 +84,7 @@ WISHES = st.one_of(VALUE.map(lambda v: f"is {v[1]}"), VALUE.map(lambda v: f"not 
 INSTRUCTIONS = st.lists(WISHES, min_size=1, max_size=3).map(" and ".join)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(CAPTIONS.map(" ".join), INSTRUCTIONS)
 def test_asking_twice_changes_nothing_more(caption: str, instruction: str) -> None:
     once = rewrite_slots(caption, instruction)[0]
@@ -92,7 +92,7 @@ def test_asking_twice_changes_nothing_more(caption: str, instruction: str) -> No
         assert rewrite_slots(once, instruction)[0] == once
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(CAPTIONS.map(" ".join), VALUE)
 def test_what_is_negated_is_gone(caption: str, value: tuple[str, str]) -> None:
     asked = parse_instruction(f"not {value[1]}")
@@ -102,7 +102,7 @@ def test_what_is_negated_is_gone(caption: str, value: tuple[str, str]) -> None:
     assert value not in {(item.slot, item.value) for item in find_values(text)}
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(CAPTIONS.map(" ".join), VALUE)
 def test_the_asked_value_is_the_only_one_of_its_slot(caption: str, value: tuple[str, str]) -> None:
     text = rewrite_slots(caption, f"is {value[1]}")[0]

@@ -27,7 +27,7 @@ def in_bf16(patch: pytest.MonkeyPatch, coarse: bool = True) -> None:
     patch.setattr(exact, "QUERIES_OF_BF16", 1)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     items=st.integers(1, 300),
     distinct=st.integers(1, 300),
@@ -57,7 +57,7 @@ def test_results_equal_a_loop_over_all_rows(
     torch.testing.assert_close(scores, (query.double() @ rows.double().T).gather(1, found))
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(
     spread=st.sampled_from([1e-4, 1e-3, 1e-2, 0.3]),
     length=st.sampled_from([1e-3, 1.0, 50.0]),
@@ -82,7 +82,7 @@ def test_rows_that_bfloat16_cannot_tell_apart_are_ranked(
 
 
 @given(seed=st.integers(0, 10**6), dimension=st.integers(1, 300), scale=st.sampled_from([1e-3, 1.0, 1e3]))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_no_row_of_the_best_is_below_the_bound(dtype: torch.dtype, seed: int, dimension: int, scale: float) -> None:
     generator = torch.Generator().manual_seed(seed)

@@ -251,7 +251,7 @@ def test_inverted_lists_find_what_exact_search_finds(tmp_path: Path, monkeypatch
         index.search("red", engine="fast")  # type: ignore[arg-type]
 
 
-@settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=8, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_what_is_removed_and_added_again_leaves_the_former_results(
     index: ProductIndex, photos: Path, data: st.DataObject

@@ -65,7 +65,7 @@ def written_out(index: ProductIndex, text: str, tags: dict[str, str], weight: fl
     return dict(zip(zip(products, snapshot.views.tolist(), strict=True), scores.tolist(), strict=True))
 
 
-@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     text=st.sampled_from(["a coat", "red dress", "wool"]),
     tags=st.dictionaries(st.sampled_from(["brand", "season"]), st.sampled_from(["Brisk", "Winter", "x y"]), max_size=2),
