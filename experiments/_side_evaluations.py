@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from e2fashion.config import load_config
 from e2fashion.data.catalogue import Catalogue
+from e2fashion.data.text import TextTemplate
 from e2fashion.encoder import Encoder, load_encoder
 from e2fashion.measuring import identity_of
 from e2fashion.models.interpolate import interpolate_weights
@@ -43,23 +44,27 @@ def before_and_after(
 ) -> list[ResultRecord]:
     """What ``measure`` returns for the CLIP that all runs started from, for each run, and for weights between the two.
 
-    Its last argument says whether the weights are between. Runs from scratch have no model before.
+    Its last argument says whether the weights are between. Runs from scratch have no model before. The model before
+    reads the texts of the runs, whatever it was trained with: recalls of other texts could not be compared.
 
     Raises:
-        E2FashionError: the rows start from different models.
+        E2FashionError: the rows start from different models, or have different texts.
     """
     runs = [(title, folder) for title, folders in material.folders.items() for folder in folders]
     checkpoints = {load_config(RunConfig, folder.config).model.checkpoint for _, folder in runs}
     if len(checkpoints) > 1:
         raise E2FashionError(f"the rows start from different models, {sorted(map(str, checkpoints))}: compare one.")
-    checkpoint = checkpoints.pop()
-    before = load_encoder(checkpoint, name=BEFORE) if checkpoint else None
+    templates = {load_config(RunConfig, folder.config).text.template for _, folder in runs}
+    if len(templates) > 1:
+        raise E2FashionError(f"the rows have different texts, {sorted(templates)}: compare rows of one text.template.")
+    checkpoint, text = checkpoints.pop(), templates.pop()
+    before = replace(load_encoder(checkpoint, name=BEFORE), template=TextTemplate(text)) if checkpoint else None
     records: list[ResultRecord] = []
     if before is not None:
-        records += measure(before, RecordContext(run="", model=BEFORE, split=SPLIT), False)
+        records += measure(before, RecordContext(run="", model=BEFORE, split=SPLIT, text=text), False)
     for title, folder in runs:
         after = load_encoder(str(folder.path), name=title)
-        context = identity_of(folder.read_record()).context(title, SPLIT, "")
+        context = identity_of(folder.read_record()).context(title, SPLIT, text)
         records += measure(after, context, False)
         if before is None:
             continue

@@ -82,7 +82,7 @@ def forgetting_records(material: Material, unseen: Mapping[str, Catalogue]) -> l
         for name, catalogue in unseen.items():
             # The model's template may name columns that this set lacks; its texts are not scored.
             embedded = embed_catalogue(encoder, catalogue, SPLIT, DESCRIPTIONS, progress=False)
-            context = replace(context, data_fingerprint=catalogue.fingerprint)
+            context = replace(context, data_fingerprint=catalogue.fingerprint, text="")
             for column in UNSEEN[name]:
                 records += [
                     replace(record, extra={**record.extra, "data": DATA_SETS[name].title})

@@ -1,10 +1,11 @@
 """The side evaluations, with one tiny model in every role."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from PIL import Image
-from tiny_encoder import SETTINGS, save_tiny_run
+from tiny_encoder import SETTINGS, build_tiny_encoder, save_tiny_run
 
 from e2fashion.config import load_config, save_config
 from e2fashion.data.catalogue import Catalogue
@@ -56,6 +57,33 @@ def test_what_is_forgotten_stands_beside_what_is_gained(material: Material, synt
     assert {record.seed for record in records if record.run == "abc"} == {3}
     with pytest.raises(E2FashionError, match=r"needs a set that no run was trained on: .* --data fashion_mnist=<"):
         forgetting.view(material)
+
+
+def test_the_model_before_reads_the_texts_of_the_runs(material: Material, synth_catalogue: Catalogue) -> None:
+    folder = material.folders["e2"][0]
+    other = "text.template='{description}'"
+    settings = [setting for setting in SETTINGS if not setting.startswith("text.template")]
+    model = build_tiny_encoder(synth_catalogue, [*settings, other])
+    before = material.output / "before"
+    model.save_pretrained(before)
+    save_config(load_config(RunConfig, None, [*SETTINGS, f"model.checkpoint={before}"]), folder.config)
+    seen: dict[str, str] = {}
+    _side_evaluations.before_and_after(
+        material, lambda encoder, context, mixed: seen.update({context.model: encoder.template.template}) or []
+    )
+    assert set(seen) >= {"CLIP, pretrained", "e2"}
+    assert set(seen.values()) == {"{brand} . {description}"}
+
+
+def test_rows_with_different_texts_are_refused(material: Material, tmp_path: Path) -> None:
+    other = RunFolder(tmp_path / "other")
+    other.path.mkdir()
+    config = load_config(RunConfig, material.folders["e2"][0].config)
+    save_config(replace(config, text=replace(config.text, template="{description}")), other.config)
+    with pytest.raises(E2FashionError, match=r"different texts, \['\{brand\} . \{description\}', '\{description\}'\]"):
+        _side_evaluations.side_evaluations(
+            Material(**{**vars(material), "folders": {**material.folders, "b": [other]}})
+        )
 
 
 def test_an_unseen_set_may_lack_the_tags_that_texts_state(material: Material, tmp_path: Path) -> None:
