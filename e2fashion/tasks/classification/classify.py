@@ -43,7 +43,7 @@ ZERO_SHOT = declare(
         *("entity", "features", "templates", "region_templates", "wording", "region_of"),
         *("region_weight", "weight_chosen_on", *ENCODING),
     ),
-    reports=("left_out", "majority", "indistinct"),
+    reports=("left_out", "majority", "indistinct", "data"),
 )
 CHOSEN_ON = "val"
 """The split that chooses the region's weight."""

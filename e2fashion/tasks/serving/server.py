@@ -40,7 +40,7 @@ def serve(config: ServeConfig) -> None:
             f"host is {config.host}, which others can reach: set a key for them in {KEY_VARIABLE}, or leave host out"
         )
     _check_port(config)
-    server = _server(config)
+    server = build_server(config)
     os.register_at_fork(after_in_child=end_with_parent)  # the others must not hold the port when this one is killed
     before = os.environ.get(PARENT)
     os.environ[PARENT] = str(os.getpid())
@@ -72,8 +72,12 @@ def _check_port(config: ServeConfig) -> None:
             ) from error
 
 
-def _server(config: ServeConfig) -> Any:
-    """LitServe's server with our application."""
+def build_server(config: ServeConfig) -> Any:
+    """LitServe's server with our application.
+
+    Raises:
+        E2FashionError: once it is run, the model's process ended while it began.
+    """
     import litserve
     from litserve.connector import check_cuda_with_nvidia_smi
     from litserve.utils import WorkerSetupStatus
