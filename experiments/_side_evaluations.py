@@ -51,10 +51,11 @@ def before_and_after(
         E2FashionError: the rows start from different models, or have different texts.
     """
     runs = [(title, folder) for title, folders in material.folders.items() for folder in folders]
-    checkpoints = {load_config(RunConfig, folder.config).model.checkpoint for _, folder in runs}
+    configs = [load_config(RunConfig, folder.config) for _, folder in runs]
+    checkpoints = {config.model.checkpoint for config in configs}
     if len(checkpoints) > 1:
         raise E2FashionError(f"the rows start from different models, {sorted(map(str, checkpoints))}: compare one.")
-    templates = {load_config(RunConfig, folder.config).text.template for _, folder in runs}
+    templates = {config.text.template for config in configs}
     if len(templates) > 1:
         raise E2FashionError(f"the rows have different texts, {sorted(templates)}: compare rows of one text.template.")
     checkpoint, text = checkpoints.pop(), templates.pop()

@@ -41,14 +41,15 @@ def retrieval_view(
     columns: Sequence[Metric] = RETRIEVAL_COLUMNS,
     parameters: bool = False,
     facts: Mapping[str, Callable[[RunFolder], str]] | None = None,
-    figure: Callable[[Material], Path] | None = None,
+    curve: tuple[Callable[[RunConfig], float], str] | None = None,
     side: Callable[[Material], tuple[list[ResultRecord], dict[str, Table]]] | None = None,
 ) -> Callable[[Material], list[Path]]:
     """A view: one table per notion of a hit, and of differences to the baseline.
 
     Differences are under ``protocol`` where runs keep its ranks, else under :class:`.FullGallery`.
-    ``facts`` are columns that describe a row's first run, by title; ``figure`` draws a figure of the same records;
-    ``side`` evaluates more, and returns records, and tables by file suffix.
+    ``facts`` are columns that describe a row's first run, by title; ``curve`` is a number of each row's run, and its
+    name, over which :func:`draw_rows` draws a figure of the same records; ``side`` evaluates more, and returns records,
+    and tables by file suffix.
     """
 
     def view(material: Material) -> list[Path]:
@@ -75,7 +76,7 @@ def retrieval_view(
         tables |= more_tables
         material = replace(material, records=[*material.records, *differences, *more])
         files = write_tables(material, tables, source_notes(material.published))
-        return [*files, figure(material)] if figure else files
+        return [*files, draw_rows(material, *curve, protocol, split)] if curve else files
 
     return view
 
@@ -132,7 +133,7 @@ def write_tables(material: Material, tables: dict[str, Table], notes: Sequence[s
 
 
 def draw_rows(
-    material: Material, number: Callable[[RunConfig], float], x_label: str, protocol: str = "full", split: str = "test"
+    material: Material, number: Callable[[RunConfig], float], x_label: str, protocol: str, split: str
 ) -> Path:
     """SumR (a hit is the same product) over ``number``, a curve for E2 and one for runs without entities (CLIP-FT).
 

@@ -24,7 +24,7 @@ import sys
 from e2fashion.tasks.retrieval.protocols import COMPARED
 from experiments._command import main
 from experiments._experiment import LOCAL, Experiment
-from experiments._tables import draw_rows, retrieval_view
+from experiments._tables import retrieval_view
 
 EXPERIMENT = Experiment(
     name="batch_size",
@@ -34,12 +34,7 @@ EXPERIMENT = Experiment(
     baseline={f"e2_{size}": f"clip_ft_{size}" for size in (16, 32, 64, 128, 256)},
     recipes={"small": {"synthfashion": "quickstart"}},
     protocols=COMPARED,
-    view=retrieval_view(
-        "full_regions",
-        figure=lambda material: draw_rows(
-            material, lambda config: config.loader.batch_size, "batch size", "full_regions"
-        ),
-    ),
+    view=retrieval_view("full_regions", curve=(lambda config: config.loader.batch_size, "batch size")),
 )
 
 if __name__ == "__main__":

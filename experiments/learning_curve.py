@@ -23,7 +23,7 @@ import sys
 from e2fashion.tasks.retrieval.protocols import COMPARED
 from experiments._command import main
 from experiments._experiment import LOCAL, Experiment
-from experiments._tables import draw_rows, retrieval_view
+from experiments._tables import retrieval_view
 
 EXPERIMENT = Experiment(
     name="learning_curve",
@@ -34,10 +34,7 @@ EXPERIMENT = Experiment(
     recipes={"small": {"synthfashion": "quickstart"}},
     protocols=COMPARED,
     view=retrieval_view(
-        "full_regions",
-        figure=lambda material: draw_rows(
-            material, lambda config: config.loader.train_share, "share of the training products", "full_regions"
-        ),
+        "full_regions", curve=(lambda config: config.loader.train_share, "share of the training products")
     ),
 )
 

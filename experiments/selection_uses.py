@@ -93,13 +93,14 @@ def view(material: Material) -> list[Path]:
 
 def _places(material: Material, catalogue: Catalogue) -> Iterator[ResultRecord]:
     """Whether maps are on the true regions; where these are not known, whether they agree with occlusion."""
-    first = [load_encoder(str(folders[0].model)).selecting_entities for folders in material.folders.values()]
-    entities = next(filter(None, first), ())
+    regions = has_regions(catalogue, SPLIT)
+    first = (load_encoder(str(folders[0].model)).selecting_entities for folders in material.folders.values())
+    entities = () if regions else next(filter(None, first), ())
     for title, folders in material.folders.items():
         for number, folder in enumerate(folders):
             encoder, run = load_encoder(str(folder.model), name=title), identity_of(folder.read_record())
             shown = not material.smoke
-            if has_regions(catalogue, SPLIT):
+            if regions:
                 methods = [*METHODS, *(["occlusion"] if number == 0 and title in OCCLUDED else [])]
                 yield from measure_selection(encoder, catalogue, [SPLIT], methods, run=run, progress=shown)
             else:

@@ -27,7 +27,7 @@ from e2fashion.run_folder import RunFolder
 from e2fashion.training.config import RunConfig
 from experiments._command import main
 from experiments._experiment import Experiment
-from experiments._tables import draw_rows, retrieval_view
+from experiments._tables import retrieval_view
 
 SELECTION_TOKENS = ".selection_tokens."
 
@@ -57,7 +57,7 @@ EXPERIMENT = Experiment(
             "tokens per entity": lambda folder: f"{tokens(load_config(RunConfig, folder.config)):g}",
             "token parameters": token_parameters,
         },
-        figure=lambda material: draw_rows(material, tokens, "selection tokens per entity"),
+        curve=(tokens, "selection tokens per entity"),
     ),
 )
 

@@ -20,7 +20,7 @@ import sys
 
 from experiments._command import main
 from experiments._experiment import Experiment
-from experiments._tables import draw_rows, retrieval_view
+from experiments._tables import retrieval_view
 
 EXPERIMENT = Experiment(
     name="table5_batch_size",
@@ -28,9 +28,7 @@ EXPERIMENT = Experiment(
     table="table5",
     ablation="batch_size",
     baseline="clip_ft_64",
-    view=retrieval_view(
-        "full", figure=lambda material: draw_rows(material, lambda config: config.loader.batch_size, "batch size")
-    ),
+    view=retrieval_view("full", curve=(lambda config: config.loader.batch_size, "batch size")),
 )
 
 if __name__ == "__main__":

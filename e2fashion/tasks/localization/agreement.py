@@ -18,7 +18,6 @@ from torch import Tensor
 from e2fashion.data.catalogue import Catalogue
 from e2fashion.data.dataset import CatalogueRows
 from e2fashion.data.text import TextTemplate
-from e2fashion.data.transforms import normalize
 from e2fashion.embedding import evaluating
 from e2fashion.encoder import Encoder
 from e2fashion.measuring import encoding_of
@@ -26,9 +25,15 @@ from e2fashion.metrics.bootstrap import Estimate, bootstrap, estimates, weighted
 from e2fashion.options import Inference
 from e2fashion.records import ENCODING, RunIdentity, declare
 from e2fashion.tables import Column, Table, pivot
-from e2fashion.tasks.localization.attribution import SCORERS, check_methods, selects
-from e2fashion.tasks.localization.config import Bands
-from e2fashion.tasks.localization.measure import ALL_ENTITIES, TagEmbeds, maps_of_patches, named, side_of, where_of
+from e2fashion.tasks.localization.attribution import attributions, check_methods, selects
+from e2fashion.tasks.localization.measure import (
+    ALL_ENTITIES,
+    TagEmbeds,
+    maps_of_patches,
+    named,
+    side_of,
+    where_of,
+)
 from e2fashion.terminal import progress_bar
 from e2fashion.types import E2FashionError, Entity, ResultRecord
 
@@ -133,13 +138,11 @@ def patch_maps(
     with evaluating(encoder.model, config.precision):
         for first in progress_bar(steps, desc=label, unit="batch", shown=progress):
             batch = chosen[first : first + config.batch_size]
-            squares = torch.stack([transform(rows.image(row)) for row in batch]).to(encoder.model.device)
-            pixels = normalize(squares, transform.mean, transform.std)
+            squares = torch.stack([transform(rows.image(row)) for row in batch])
             queries = partial(embeds, [rows.tags(row) for row in batch])
-            for method in methods:
-                for attribution in SCORERS[method].attribute(encoder, pixels, queries, entities, Bands()):
-                    maps = maps_of_patches(attribution, len(entities), side)
-                    parts.setdefault((method, attribution.layer), []).append(maps)
+            for method, attribution in attributions(encoder, squares, queries, entities, methods):
+                maps = maps_of_patches(attribution, len(entities), side)
+                parts.setdefault((method, attribution.layer), []).append(maps)
     return PatchMaps({key: torch.cat(batches) for key, batches in parts.items()}, known)
 
 

@@ -17,6 +17,7 @@ from einops import rearrange, reduce, repeat
 from torch import Tensor
 from transformers import CLIPModel
 
+from e2fashion.data.transforms import normalize
 from e2fashion.encoder import Encoder
 from e2fashion.tasks.localization.config import Bands
 from e2fashion.types import E2FashionError, Entity
@@ -111,6 +112,21 @@ SCORERS: dict[str, Scorer] = {
     "occlusion": Scorer(_occlusion, "text", "stripe occlusion"),
 }
 """By name, as in ``selection=tokens,attention`` and ``methods=occlusion``."""
+
+
+def attributions(
+    encoder: Encoder,
+    squares: Tensor,
+    queries: Queries,
+    entities: Sequence[Entity],
+    methods: Sequence[str],
+) -> Iterator[tuple[str, Attribution]]:
+    """What every method attributes to the patches of ``squares`` (B, 3, H, W), uint8, with its name, per block."""
+    transform = encoder.transform
+    pixels = normalize(squares.to(encoder.model.device), transform.mean, transform.std)
+    for method in methods:
+        for attribution in SCORERS[method].attribute(encoder, pixels, queries, entities, Bands()):
+            yield method, attribution
 
 
 def check_methods(methods: Sequence[str], key: str, encoder: Encoder) -> None:

@@ -19,7 +19,7 @@ from e2fashion.data.catalogue import Catalogue
 from e2fashion.data.dataset import CatalogueRows
 from e2fashion.data.storage import REGIONS_COLUMN, decode_regions
 from e2fashion.data.text import TextTemplate
-from e2fashion.data.transforms import ImageTransform, normalize
+from e2fashion.data.transforms import ImageTransform
 from e2fashion.embedding import evaluating
 from e2fashion.encoder import Encoder
 from e2fashion.measuring import encoding_of
@@ -37,8 +37,7 @@ from e2fashion.metrics.localization import (
 from e2fashion.options import Inference
 from e2fashion.records import ENCODING, RecordContext, RunIdentity, declare, settings_of
 from e2fashion.tables import MISSING_VALUE, Column, Fact, Table, pivot
-from e2fashion.tasks.localization.attribution import SCORERS, Attribution, check_methods, heat_of_patches, selects
-from e2fashion.tasks.localization.config import Bands
+from e2fashion.tasks.localization.attribution import Attribution, attributions, check_methods, heat_of_patches, selects
 from e2fashion.terminal import progress_bar
 from e2fashion.types import Box, Entity, ResultRecord
 
@@ -122,26 +121,23 @@ def _scores(
     progress: bool,
 ) -> dict[tuple[str, int], Scores]:
     """The scores of every product, by method and layer."""
-    side, tag_embeds, transform = side_of(encoder), TagEmbeds(encoder), encoder.transform
-    device = encoder.model.device
+    side, tag_embeds = side_of(encoder), TagEmbeds(encoder)
     # What a method without tokens may choose as well: as many patches as the entity's tokens select.
     counts = [min(_picks(encoder, entity), side * side) for entity in entities]
-    batches = region_batches(catalogue, split, entities, transform, side, config.batch_size)
+    batches = region_batches(catalogue, split, entities, encoder.transform, side, config.batch_size)
     label = f"selection on {split} of {encoder.name}"
     parts: dict[tuple[str, int], list[Scores]] = {}
     with evaluating(encoder.model, config.precision):
         for batch in progress_bar(batches, desc=label, unit="batch", shown=progress):
-            pixels = normalize(batch.squares.to(device), transform.mean, transform.std)
-            queries = partial(tag_embeds, batch.tags)
             on = patches_on_region(batch.coverage)
-            for method in methods:
-                for attribution in SCORERS[method].attribute(encoder, pixels, queries, entities, Bands()):
-                    values = _values(attribution, on, counts, side)
-                    area, null = batch.coverage.mean(-1), torch.zeros_like(values[..., 0])
-                    if attribution.selected is not None:
-                        null = torch.stack([(p < 0).double().mean(-1) for p in attribution.selected], 1).cpu()
-                    scores = Scores(values, area, batch.known, batch.cropped, null)
-                    parts.setdefault((method, attribution.layer), []).append(scores)
+            queries = partial(tag_embeds, batch.tags)
+            for method, attribution in attributions(encoder, batch.squares, queries, entities, methods):
+                values = _values(attribution, on, counts, side)
+                area, null = batch.coverage.mean(-1), torch.zeros_like(values[..., 0])
+                if attribution.selected is not None:
+                    null = torch.stack([(p < 0).double().mean(-1) for p in attribution.selected], 1).cpu()
+                scores = Scores(values, area, batch.known, batch.cropped, null)
+                parts.setdefault((method, attribution.layer), []).append(scores)
     return {key: Scores.joined(batches) for key, batches in parts.items()}
 
 

@@ -13,7 +13,7 @@ from tiny_encoder import SETTINGS, build_tiny_encoder
 from e2fashion.data.catalogue import Catalogue
 from e2fashion.data.decode import decode_image
 from e2fashion.data.storage import decode_regions
-from e2fashion.data.transforms import ImageTransform
+from e2fashion.data.transforms import ImageTransform, normalize
 from e2fashion.encoder import Encoder
 from e2fashion.evaluation import measure
 from e2fashion.options import Inference
@@ -85,7 +85,7 @@ def slow_share(encoder: Encoder, catalogue: Catalogue, block: int, tokens: slice
         ]
         true = {patch for patch, count in enumerate(covered) if count and count >= 0.5 * max(covered)}
         square = encoder.transform(decode_image(sample.image))[None]
-        pixels = selection.normalize(square, encoder.transform.mean, encoder.transform.std)
+        pixels = normalize(square, encoder.transform.mean, encoder.transform.std)
         with torch.no_grad():
             output: Any = encoder.model.get_image_features(pixels, output_selection_maps=True)
         picked = output.selected_patches[0, block, tokens].flatten().tolist()
