@@ -17,7 +17,7 @@ Command::
     python -m experiments.ablation_selection --scale pretrained --data kagl=<catalogue> \
         --only clip_ft,heads,heads_gate,pooled_late
 
-Cost: 27 runs a seed, about four minutes each on two AVX2 cores; from the pretrained CLIP seven to nine on two cores
+Cost: 28 runs a seed, about four minutes each on two AVX2 cores; from the pretrained CLIP seven to nine on two cores
 with bf16 arithmetic.
 Deviations: not in the paper. Garments are drawn, or real photos carry drawn logos: what holds there need not hold for
 photos as they are.

@@ -193,6 +193,7 @@ def lost_parts(model: CLIPModel) -> list[str]:
         "vision_model.fusion_blocks.": f"{len(layers)} fusion blocks behind layers {', '.join(map(str, layers))}",
         "vision_model.token_gates.": "the attention gates of the tokens",
         "vision_model.sub_patches.": "the embedding of parts of patches",
+        "vision_model.value_window.": "the mixture of the patches around a patch",
         "region_heads.": f"{len(entities)} region projections with their LayerNorms",
     }
     lost += [f"{names_of_parts[prefix]}: {count:,} values" for prefix, count in counts.items() if count]

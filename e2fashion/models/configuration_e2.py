@@ -122,6 +122,7 @@ class E2VisionConfig(CLIPVisionConfig):
     null_patch: bool = False
     score_heads: int = 1
     value_scale: int = 1
+    value_window: int = 1
 
     def __post_init__(self, **kwargs: Any) -> None:
         kwargs.pop("model_type", None)  # that of a CLIP checkpoint, which must not shadow ours
@@ -167,6 +168,8 @@ class E2VisionConfig(CLIPVisionConfig):
             raise E2FashionError(f"score_heads={self.score_heads} must divide hidden_size={self.hidden_size}")
         if self.value_scale != 1:
             self._check_value_scale()
+        if self.value_window != 1:
+            self._check_value_window()
 
     def _check_value_scale(self) -> None:
         scale, heads, patch_size = self.value_scale, self.score_heads, cast(int, self.patch_size)
@@ -179,6 +182,18 @@ class E2VisionConfig(CLIPVisionConfig):
             raise E2FashionError(
                 f"value_scale={scale} without value_layer: states of the block's layer hold the whole image, to which "
                 "parts of the patch that is read add nothing. Set value_layer, or value_scale=1"
+            )
+
+    def _check_value_window(self) -> None:
+        if self.value_window < 1 or self.value_window % 2 == 0:
+            raise E2FashionError(
+                f"value_window={self.value_window} must be odd, so that the patch stands in its middle; 1 is the patch "
+                "alone"
+            )
+        if self.value_layer is None:
+            raise E2FashionError(
+                f"value_window={self.value_window} without value_layer: states of the block's layer hold the whole "
+                "image, to which their neighbors add nothing. Set value_layer, or value_window=1"
             )
 
     @property
@@ -212,6 +227,7 @@ JOINED_LATER: dict[str, Any] = {
             "null_patch",
             "score_heads",
             "value_scale",
+            "value_window",
         )
     },
     "region_score_weight": None,

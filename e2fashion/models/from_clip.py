@@ -32,6 +32,7 @@ REGIONAL_PREFIXES = (
     "vision_model.fusion_blocks.",
     "vision_model.token_gates.",
     "vision_model.sub_patches.",
+    "vision_model.value_window.",
     "region_heads.",
 )
 OPTIONS = tuple(name for name in REGIONAL_FIELDS if name not in ("entities", "fusion_layers"))

@@ -1,4 +1,5 @@
-"""What surrounds fusion blocks: region heads, the attention between tokens and image, and parts of patches to read."""
+"""What surrounds fusion blocks: region heads, the attention between tokens and image, and windows and parts of patches
+to read."""
 
 from __future__ import annotations
 
@@ -86,6 +87,24 @@ def hide_image_from_tokens(states: Tensor, tokens: int) -> Tensor:
     bias = states.new_zeros(1, 1, states.shape[1], states.shape[1])
     bias[:, :, others:, :others] = torch.finfo(states.dtype).min
     return bias
+
+
+class ValueWindow(nn.Module):
+    """Values that hold the n x n patches around each patch, n = ``value_window``: a crop around what a token picks.
+
+    A depthwise convolution on the grid of patch states; it starts with the patch alone, and what lies beyond the border
+    is zero.
+    """
+
+    def __init__(self, config: E2VisionConfig) -> None:
+        super().__init__()
+        width, side = config.hidden_size, config.value_window
+        self.convolution = nn.Conv2d(width, width, side, padding=side // 2, groups=width, bias=False)
+
+    def forward(self, values: Tensor, columns: int) -> Tensor:
+        """States (B, P, D) of a grid with ``columns`` patches in a row, row by row, to (B, P, D)."""
+        grid = rearrange(values, "b (y x) d -> b d y x", x=columns)
+        return rearrange(self.convolution(grid), "b d y x -> b (y x) d")
 
 
 class SubPatches(nn.Module):

@@ -17,7 +17,7 @@ from e2fashion.models.configuration_e2 import E2VisionConfig
 from e2fashion.models.last_layer import PLAIN_ATTENTION, layer_for_read_tokens
 from e2fashion.models.loading import check_model_files, check_report, only_our_errors
 from e2fashion.models.selection import FUSION_BLOCKS, Fusion, FusionBlock, NoiseSource, SelectionNoise, SelectionTokens
-from e2fashion.models.selection_tokens import RegionHead, SubPatches, TokenGates, hide_image_from_tokens
+from e2fashion.models.selection_tokens import RegionHead, SubPatches, TokenGates, ValueWindow, hide_image_from_tokens
 
 
 @dataclass
@@ -115,6 +115,8 @@ class RegionalInitialization(CLIPPreTrainedModel):
                     init.constant_(weight, float(module.value_gate or 0.0))
         elif isinstance(module, SubPatches):
             init.normal_(module.convolution.weight, std=module.convolution.weight[0].numel() ** -0.5 * factor)
+        elif isinstance(module, ValueWindow):
+            init.dirac_(module.convolution.weight, groups=module.convolution.groups)
         elif isinstance(module, TokenGates):
             init.constant_(module.bias, module.start)
         elif isinstance(module, RegionHead):
@@ -146,6 +148,7 @@ class E2VisionModel(RegionalInitialization, CLIPVisionModel):
         )
         self.token_gates = TokenGates(config) if self.token_count and config.token_gate is not None else None
         self.sub_patches = SubPatches(config) if self.token_count and config.value_scale > 1 else None
+        self.value_window = ValueWindow(config) if self.token_count and config.value_window > 1 else None
         self.selection_noise = SelectionNoise()
         self.post_init()
 
@@ -202,7 +205,7 @@ class E2VisionModel(RegionalInitialization, CLIPVisionModel):
 
         fusions: list[Fusion] = []
         patches: Tensor | None = None
-        values = states[:, first:patches_end] if self.config.value_layer == 0 else None
+        values = self._values(states[:, first:patches_end], pixel_values) if self.config.value_layer == 0 else None
         parts = None if self.sub_patches is None else self.sub_patches(pixel_values)
         only_tokens = self.token_count > 0 and self.config.token_attention == "own"
         # One for all layers: up to the last fusion block they have the same sequence.
@@ -216,7 +219,7 @@ class E2VisionModel(RegionalInitialization, CLIPVisionModel):
                 return self._pooled(states, patches, fusions, output_selection_maps)
             states = layer(states, bias, **kwargs)
             if number == self.config.value_layer:
-                values = states[:, first:patches_end]
+                values = self._values(states[:, first:patches_end], pixel_values)
             if str(number) not in self.fusion_blocks:
                 continue
             patches = states[:, first:patches_end]
@@ -244,6 +247,13 @@ class E2VisionModel(RegionalInitialization, CLIPVisionModel):
         """
         del patches
         return self.post_layernorm(states[:, 0])
+
+    def _values(self, patches: Tensor, pixel_values: Tensor) -> Tensor:
+        """What tokens read of patch states (B, P, D): these, or mixtures of their windows."""
+        if self.value_window is None:
+            return patches
+        values: Tensor = self.value_window(patches, pixel_values.shape[-1] // cast(int, self.config.patch_size))
+        return values
 
     def _attention_bias(self, number: int, states: Tensor, hidden: Tensor | None) -> Tensor | None:
         """What the ``number``-th layer adds to its scores, (1, H or 1, T, T): ``hidden`` and its gate; None: none."""

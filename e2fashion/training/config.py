@@ -131,6 +131,9 @@ class ModelConfig:
     value_scale: int = joined_later(1)
     """With ``value_layer``: tokens also read the n x n parts of the patches that they pick, embedded from the pixels;
     1: none. n divides the patch size."""
+    value_window: int = joined_later(1)
+    """With ``value_layer``: what a token reads of a patch is a learned mixture of the n x n patches around it, which
+    starts with the patch alone; odd, 1: the patch."""
     attention: Literal["auto", "sdpa", "eager"] = "auto"
     """Implementation of attention. ``auto``: ``eager`` in bf16 on a CPU, where it is faster, else ``sdpa``."""
     projection_init: Literal["clip", "random"] = "clip"

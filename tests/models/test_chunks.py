@@ -37,6 +37,7 @@ MODELS: dict[str, dict[str, Any]] = {
         "null_patch": True,
         "score_heads": 2,
         "value_scale": 2,
+        "value_window": 3,
     },
     "random": E2 | {"noise": "gumbel", "selection": "random", "drop_patches": False},
     "filip_noisy": E2 | {"noise": "gumbel", "similarity": "tokens"},
