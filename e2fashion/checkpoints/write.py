@@ -17,7 +17,7 @@ from e2fashion.checkpoints.open_clip import ACTIVATIONS, CONFIG_FILE, WEIGHTS_FI
 from e2fashion.checkpoints.openai import HEAD_WIDTH, LAYOUT_NAMES, Facts, clip_from_openai, filled, shape_of, to_openai
 from e2fashion.data.transforms import CLIP_MEAN, CLIP_STD
 from e2fashion.encoder import Encoder
-from e2fashion.export.write import sample_images
+from e2fashion.export.agreement import sample_images
 from e2fashion.models.from_clip import REGIONAL_PREFIXES
 from e2fashion.models.modeling_e2 import E2Model
 from e2fashion.models.tokenizer import ARGMAX_END, text_special_ids

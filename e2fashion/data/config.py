@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 from omegaconf import MISSING, DictConfig, OmegaConf
 
 from e2fashion.config import keys_of, load_with_options, options_for
+from e2fashion.data.text import TextLength
 from e2fashion.types import E2FashionError
 
 if TYPE_CHECKING:
@@ -53,19 +54,6 @@ class PrepareConfig(Preparation):
     """Name of the source; may be the first argument."""
     output: str = MISSING
     """Folder of the catalogue."""
-
-
-@dataclass
-class TextLength:
-    """How the length of texts is counted."""
-
-    tokenizer: str | None = None
-    """Run folder, model folder or hub name whose tokenizer counts; null: words and punctuation marks, of which no CLIP
-    tokenizer makes fewer tokens."""
-    template: str = "{description}"
-    """Template of the text, as ``text.template`` of a run."""
-    context_length: int | None = None
-    """Longer texts are counted; null: the tokenizer's limit, else 77. Source: CLIP."""
 
 
 @dataclass

@@ -9,10 +9,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from e2fashion.data.catalogue import Catalogue
-from e2fashion.data.config import DescribeConfig, TextLength
+from e2fashion.data.config import DescribeConfig
 from e2fashion.data.numbers import NumberRange
 from e2fashion.data.rows import has_markup
-from e2fashion.data.text import TextMeter, normalize_text
+from e2fashion.data.text import TextLength, TextMeter, normalize_text
 from e2fashion.published import PublishedRow
 from e2fashion.records import RecordContext, declare
 from e2fashion.tables import Column, KnownRow, Table, pivot

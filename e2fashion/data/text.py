@@ -12,7 +12,6 @@ from functools import lru_cache
 from string import Formatter
 from typing import TYPE_CHECKING, Any
 
-from e2fashion.data.config import TextLength
 from e2fashion.types import E2FashionError, TextOverflow, TokenCounter
 
 if TYPE_CHECKING:
@@ -153,6 +152,19 @@ def leading_sentences(text: str) -> list[str]:
     ends = [match.end() for match in _SENTENCE_END.finditer(text) if text[match.end() :].strip()]
     begun = dict.fromkeys(prefix for end in ends if (prefix := text[:end].rstrip()))
     return [*begun, text]
+
+
+@dataclass
+class TextLength:
+    """How the length of texts is counted."""
+
+    tokenizer: str | None = None
+    """Run folder, model folder or hub name whose tokenizer counts; null: words and punctuation marks, of which no CLIP
+    tokenizer makes fewer tokens."""
+    template: str = "{description}"
+    """Template of the text, as ``text.template`` of a run."""
+    context_length: int | None = None
+    """Longer texts are counted; null: the tokenizer's limit, else 77. Source: CLIP."""
 
 
 class TextMeter:

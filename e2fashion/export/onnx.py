@@ -14,9 +14,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from e2fashion.encoder import Encoder, require_single_vectors
+from e2fashion.export.agreement import SAMPLE_TEXTS, check_agreement, sample_images
 from e2fashion.export.config import ExportConfig
 from e2fashion.export.openai_clip import Preprocess
-from e2fashion.export.write import SAMPLE_TEXTS, check_agreement, sample_images
 from e2fashion.terminal import errors_alone
 from e2fashion.types import E2FashionError
 

@@ -4,27 +4,23 @@ from __future__ import annotations
 
 import importlib.util
 import tempfile
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from PIL import Image
-from torch import Tensor
 from transformers import CLIPProcessor
 
 from e2fashion.disk import write_checksums
 from e2fashion.disk.outputs import write_output
 from e2fashion.encoder import Encoder, require_single_vectors
+from e2fashion.export.agreement import SAMPLE_TEXTS, check_agreement, sample_images
 from e2fashion.export.config import ExportConfig
+from e2fashion.export.onnx import export_onnx
 from e2fashion.measuring import load_named_encoder
 from e2fashion.models.registration import E2OpenedImageProcessorPil
 from e2fashion.types import E2FashionError
 
 FACTS_FILE = "export.json"
-SAMPLE_TEXTS = ("a navy wool coat", "dress", "a long text " * 40)
-"""One that fits, a short one, and one that is cut."""
 #: How sentence-transformers calls a CLIP of Transformers.
 MODALITIES = {
     "text": {"method": "get_text_features", "method_output_name": "pooler_output"},
@@ -46,8 +42,6 @@ def export(config: ExportConfig) -> dict[str, Any]:
 
     def write(folder: Path) -> dict[str, Any]:
         if config.format == "onnx":
-            from e2fashion.export.onnx import export_onnx
-
             difference = export_onnx(encoder, folder, config.opset, config.tolerance)
         else:
             difference = export_sentence_transformers(encoder, folder, config.tolerance)
@@ -66,33 +60,6 @@ def export(config: ExportConfig) -> dict[str, Any]:
 
     held_as = "the export of '{model}' as {format}"
     return write_output(Path(config.output), FACTS_FILE, wanted, write, held_as, config.overwrite)
-
-
-def sample_images(encoder: Encoder) -> list[Image.Image]:
-    """Three random images of the encoder's size, which no way of making a square changes."""
-    size = encoder.transform.size
-    pixels = np.random.default_rng(0).integers(0, 256, (3, size, size, 3), dtype=np.uint8)
-    return [Image.fromarray(image) for image in pixels]
-
-
-def check_agreement(
-    computed: Mapping[str, Tensor], expected: Mapping[str, Tensor], tolerance: float, exported: str
-) -> float:
-    """The largest difference between two sets of embeddings.
-
-    Raises:
-        E2FashionError: it is above ``tolerance``; the message names the output.
-    """
-    largest = 0.0
-    for name, values in expected.items():
-        difference = float((computed[name].cpu().float() - values.cpu().float()).abs().max())
-        if not difference <= tolerance:
-            raise E2FashionError(
-                f"{exported}: '{name}' differ from the encoder's by up to {difference:.2g}, more than {tolerance:.2g}: "
-                "do not use this export, and report it with the versions of torch, transformers and the library"
-            )
-        largest = max(largest, difference)
-    return largest
 
 
 def export_sentence_transformers(encoder: Encoder, folder: Path, tolerance: float = ExportConfig.tolerance) -> float:

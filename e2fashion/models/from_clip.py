@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from einops import rearrange
@@ -24,9 +24,6 @@ from e2fashion.models.loading import checked_source, load_weights, only_our_erro
 from e2fashion.models.tokenizer import load_tokenizer
 from e2fashion.types import E2FashionError
 
-if TYPE_CHECKING:
-    from e2fashion.models.modeling_e2 import E2Model
-
 REGIONAL_PREFIXES = (
     "vision_model.selection_tokens.",
     "vision_model.fusion_blocks.",
@@ -42,13 +39,13 @@ JOINT_OPTIONS = ("similarity", "text_entities", "logit_bias_init_value", "text_p
 
 
 def load_clip(
-    model_class: type[E2Model],
+    model_class: Any,
     name_or_folder: str | Path,
     entities: EntitiesLike | None = None,
     fusion_layers: list[int] | None = None,
     **options: Any,
-) -> E2Model:
-    """Implementation of :meth:`E2Model.from_clip`.
+) -> Any:
+    """Implementation of :meth:`E2Model.from_clip` for that class or a subclass of it.
 
     Raises:
         E2FashionError: as there.
@@ -82,7 +79,7 @@ def load_clip(
     # An E2 checkpoint may have tensors of entities that are not requested.
     variants = (model_class, *model_class.__subclasses__())
     added = tuple({prefix for variant in variants for prefix in variant.added_prefixes})
-    model: E2Model = load_weights(model_class, source, config, what, added, added)
+    model = load_weights(model_class, source, config, what, added, added)
     if model.logit_bias is not None and not biased:
         # The temperature of a softmax means nothing to a sigmoid: both start as published.
         model.logit_scale.data.fill_(SIGMOID_LOGIT_SCALE)

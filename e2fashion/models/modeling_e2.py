@@ -150,7 +150,8 @@ class E2Model(RegionalInitialization, CLIPModel):
         Raises:
             E2FashionError: a missing folder, neither a CLIP nor a SigLIP, missing weights, or an unknown option.
         """
-        return load_clip(cls, name_or_folder, entities=entities, fusion_layers=list(fusion_layers), **options)
+        model: E2Model = load_clip(cls, name_or_folder, entities, list(fusion_layers), **options)
+        return model
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:

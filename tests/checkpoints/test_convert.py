@@ -15,7 +15,7 @@ from e2fashion.__main__ import main
 from e2fashion.checkpoints.files import read_state_file, write_state_file
 from e2fashion.checkpoints.openai import OpenAIShape, openai_shapes
 from e2fashion.data.catalogue import Catalogue
-from e2fashion.export.write import sample_images
+from e2fashion.export.agreement import sample_images
 from e2fashion.models.tokenizer import load_tokenizer
 from e2fashion.records import read_records
 

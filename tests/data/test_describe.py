@@ -7,9 +7,10 @@ import pytest
 from raw_products import ListSource, picture, row
 
 from e2fashion.data.catalogue import Catalogue
-from e2fashion.data.config import Preparation, TextLength
+from e2fashion.data.config import Preparation
 from e2fashion.data.describe import describe_catalogue
 from e2fashion.data.prepare import prepare_catalogue
+from e2fashion.data.text import TextLength
 from e2fashion.types import E2FashionError, TokenCounter
 
 

@@ -9,7 +9,7 @@ from tiny_encoder import save_tiny_run
 
 from e2fashion.data.catalogue import Catalogue
 from e2fashion.encoder import Encoder, load_encoder
-from e2fashion.export.write import sample_images
+from e2fashion.export.agreement import sample_images
 
 TEXTS = ["a navy wool coat", "dress"]
 

@@ -13,10 +13,11 @@ from sentence_transformers import SentenceTransformer
 
 from e2fashion.__main__ import main
 from e2fashion.encoder import Encoder, load_encoder
+from e2fashion.export.agreement import check_agreement
 from e2fashion.export.config import ExportConfig
 from e2fashion.export.onnx import export_onnx
 from e2fashion.export.openai_clip import OpenAIStyleModel, Preprocess
-from e2fashion.export.write import check_agreement, export, export_sentence_transformers
+from e2fashion.export.write import export, export_sentence_transformers
 from e2fashion.types import E2FashionError
 
 TEXTS = ["a navy wool coat", "dress", "a long text " * 40]

@@ -23,10 +23,10 @@ from e2fashion.data.audit.findings import (
 )
 from e2fashion.data.audit.tags import SIGNIFICANT, Association, associate, similar_values, size_traits
 from e2fashion.data.catalogue import SKIPPED_FILE, Catalogue
-from e2fashion.data.config import CheckConfig, TextLength, Thresholds
+from e2fashion.data.config import CheckConfig, Thresholds
 from e2fashion.data.numbers import NumberRange
 from e2fashion.data.rows import has_markup
-from e2fashion.data.text import TextMeter, normalize_text
+from e2fashion.data.text import TextLength, TextMeter, normalize_text
 from e2fashion.terminal import counted
 from e2fashion.types import E2FashionError, TokenCounter
 
@@ -55,7 +55,7 @@ def image_findings(content: Content, config: Thresholds) -> list[Finding]:
     firsts = [groups[key][0] for key in keys]
     near = near_images(content.hashes[firsts], content.thumbs[firsts], config.near_bits, config.near_pixels)
     kind = Kind(
-        name="pictures",
+        name="images",
         what="images",
         severities=("leak", "look"),
         remedies=(
@@ -128,7 +128,7 @@ def unreadable_findings(catalogue: Catalogue, content: Content) -> list[Finding]
         listed = sorted(skipped.items())
     return [
         Finding(
-            check="unreadable_pictures",
+            check="unreadable_images",
             title="Images that cannot be decoded",
             if_found="broken",
             count=len(broken),

@@ -34,10 +34,10 @@ from e2fashion.tasks.serving.bodies import (
     TagsBody,
 )
 from e2fashion.tasks.serving.config import KEY_VARIABLE, ServeConfig
-from e2fashion.tasks.serving.worker import Answer, Work
+from e2fashion.tasks.serving.work import Answer, Work
 
 DRAINED = 8
-"""A body of up to so many limits is read, and forgotten, before its refusal: a client hears it only after sending."""
+"""A body of up to this many limits is read and discarded before its refusal: clients read only after sending."""
 BATCHES = (1, 2, 4, 8, 16, 32, 64)
 KINDS = {400: "invalid_request_error", 401: "authentication_error", 404: "not_found_error", 503: "overloaded_error"}
 """OpenAI's types of errors by status; others: by their first digit."""

@@ -36,7 +36,7 @@ from e2fashion.tasks.search.index import ProductIndex, open_index
 from e2fashion.tasks.search.recommend import recommend
 from e2fashion.tasks.search.snapshot import Hit
 from e2fashion.tasks.serving.config import ServeConfig
-from e2fashion.tasks.serving.worker import Answer, Work
+from e2fashion.tasks.serving.work import Answer, Work
 from e2fashion.types import E2FashionError
 
 logger = logging.getLogger(__name__)
@@ -49,7 +49,7 @@ LABEL_SETS = 64
 
 
 class Backend:
-    """An encoder with an index and tags, as far as there are any.
+    """An encoder with an index and tags, where given.
 
     Args:
         encoder: embeds an item as one vector.

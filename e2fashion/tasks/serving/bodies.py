@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from starlette.exceptions import HTTPException
 
 from e2fashion.tasks.serving.config import ServeConfig
-from e2fashion.tasks.serving.worker import Work
+from e2fashion.tasks.serving.work import Work
 
 DATA_URI = "data:image/"
 #: Longest list of labels or templates.

@@ -1,4 +1,4 @@
-"""Starts the service: one process per model that encodes, and one that speaks HTTP, both started by LitServe.
+"""Starts the service: one process per model for encoding, and one for HTTP, both started by LitServe.
 
 LitServe starts, watches and restarts the processes and carries requests between them. Its own routes, of which there is
 one per model without a schema, are replaced by those of :mod:`~e2fashion.tasks.serving.app`.

@@ -1,8 +1,6 @@
-"""The process that holds the model, and what the HTTP process asks of it; both cross by queues.
+"""The process that holds the model: LitServe's side of :mod:`~e2fashion.tasks.serving.backend`.
 
-This is LitServe's side of :mod:`~e2fashion.tasks.serving.backend`, which it imports late.
-
-The main process and the HTTP process import this module without PyTorch.
+The main process imports this module without PyTorch, hence the backend only in the process that computes.
 """
 
 from __future__ import annotations
@@ -11,46 +9,19 @@ import multiprocessing
 import os
 import signal
 import time
-from dataclasses import dataclass, field
 from queue import Empty
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any
 
 import litserve
 from litserve.loops.simple_loops import BatchedLoop
 
 from e2fashion.lifetime import end_with_parent
 from e2fashion.tasks.serving.config import ServeConfig
+from e2fashion.tasks.serving.work import Answer, Work
 from e2fashion.types import E2FashionError
 
 if TYPE_CHECKING:
     from e2fashion.tasks.serving.backend import Backend
-
-Task: TypeAlias = Literal["embed", "search", "recommend", "classify", "tags", "explain", "describe"]
-
-
-@dataclass(frozen=True)
-class Work:
-    """One request: texts (str) and encoded images (bytes) in the client's order, and the task's options.
-
-    Options of ``search`` are ``weight``, ``where``, ``tags``, ``region_weight``, ``top`` and ``thumbnail``; of
-    ``recommend`` ``product``, ``text``, ``away``, ``where``, ``steps`` and ``thumbnail``; of ``classify`` ``labels``,
-    ``templates``, ``features``, ``entity`` and ``region_weight``; of ``explain`` ``texts``.
-    """
-
-    task: Task
-    items: tuple[str | bytes, ...] = ()
-    options: dict[str, Any] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Answer:
-    """The result of a request, or an error with its HTTP status; ``batch`` requests were answered together."""
-
-    result: Any = None
-    error: str | None = None
-    status: int = 200
-    batch: int = 1
-
 
 IDLE = 1.0
 """Seconds for which an idle process waits at a time."""
@@ -89,7 +60,7 @@ class EncoderAPI(litserve.LitAPI):
         self.backend: Backend
 
     def setup(self, device: str) -> None:
-        """Load model, index and tags; where they cannot be, tell the main process why and end."""
+        """Load model, index and tags; where that fails, report the reason to the main process and exit."""
         end_with_parent()
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the main process, which ends this one
         from e2fashion.terminal import prepare_terminal

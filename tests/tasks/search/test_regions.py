@@ -29,7 +29,7 @@ from e2fashion.tasks.search.recommend import recommend
 from e2fashion.tasks.search.tags import tags_in
 from e2fashion.tasks.serving.backend import Backend
 from e2fashion.tasks.serving.config import ServeConfig
-from e2fashion.tasks.serving.worker import Work
+from e2fashion.tasks.serving.work import Work
 from e2fashion.types import E2FashionError
 
 WEIGHT = 1.5

@@ -13,7 +13,7 @@ from e2fashion.data.catalogue import Catalogue
 from e2fashion.encoder import Encoder
 from e2fashion.tasks.serving.backend import Backend
 from e2fashion.tasks.serving.config import ServeConfig
-from e2fashion.tasks.serving.worker import Work
+from e2fashion.tasks.serving.work import Work
 
 CHOICE = {
     "labels": {"dress": "dress", "coat": "coat"},
