@@ -86,7 +86,7 @@ class Loops:
 
     def fitted(self) -> tuple[float, torch.nn.Module]:
         """Seconds of a fit's steps (without the first), and the weights at its end."""
-        module, clock = self._module(), StepClock()
+        module, clock = self.module(), StepClock()
         self.fits += 1
         run = self.folder / f"fit-{self.fits}"
         assert self.stage is not None
@@ -101,7 +101,7 @@ class Loops:
 
     def bare(self) -> tuple[float, torch.nn.Module]:
         """Seconds of the plain loop's steps (without the first), and the weights at its end."""
-        module = self._module()
+        module = self.module()
         optimizer = build_optimizer(module.model, module.config, module.learning_rate)
         schedule = LambdaLR(optimizer, cosine_with_warmup(module.config.warmup_steps, len(self.batches)))
         module.train()
@@ -120,7 +120,8 @@ class Loops:
                 first = time.perf_counter()
         return time.perf_counter() - first, module.model
 
-    def _module(self) -> ContrastiveModule:
+    def module(self) -> ContrastiveModule:
+        """The module with its first weights."""
         assert self.stage is not None
         torch.manual_seed(0)
         return ContrastiveModule(

@@ -4,15 +4,13 @@ import json
 import logging
 import shutil
 import signal
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 import pytest
-import pytorch_lightning as pl
 import torch
+from interruptions import interrupted_by
 from tiny import TINY, same_weights, saved_weights
 from transformers import AutoModel, AutoProcessor, CLIPProcessor
 
@@ -30,7 +28,6 @@ from e2fashion.training.build import resolve_arithmetic
 from e2fashion.training.callbacks import RunInterruptedError
 from e2fashion.training.config import RunConfig
 from e2fashion.training.fit import fit_stage
-from e2fashion.training.loggers import mlflow_name
 from e2fashion.types import E2FashionError
 
 FIRST, SECOND = "new_parameters", "everything"
@@ -199,26 +196,6 @@ def test_clip_ft_skips_the_stage_of_new_parameters_and_says_so(synth_catalogue: 
     assert load_encoder(str(folder.path)).entities == ()
 
 
-def interrupted_by(action: Callable[[], None], at: tuple[str, int]) -> Callable[..., None]:
-    """``fit_stage`` with an accident at one step of one stage."""
-
-    class Accident(pl.Callback):
-        def __init__(self, stage: str) -> None:
-            self.stage = stage
-
-        def on_train_batch_start(self, trainer: pl.Trainer, module: Any, batch: Any, index: int) -> None:
-            if (self.stage, trainer.global_step) == at:
-                action()
-
-    def fit(
-        module: Any, data: Any, config: Any, epochs: int, folder: Path, stage: str, best: Any, **options: Any
-    ) -> None:
-        options["extra_callbacks"] = [*options.get("extra_callbacks", ()), Accident(stage)]
-        fit_stage(module, data, config, epochs, folder, stage, best, **options)
-
-    return fit
-
-
 @pytest.mark.parametrize("at", [(FIRST, 2), (SECOND, 3)], ids=["first_stage", "second_stage"])
 def test_ctrl_c_and_train_with_the_folder_end_with_the_same_model(
     synth_catalogue: Catalogue, trained: RunFolder, tmp_path: Path, at: tuple[str, int]
@@ -267,51 +244,6 @@ def test_a_damaged_checkpoint_lets_its_stage_begin_again_and_changes_no_result(
     (entry,) = folder.read_record()["damaged_checkpoints"]
     assert (entry["stage"], entry["went_on_from"]) == (at[0], "the stage's start")
     assert list(checkpoint.parent.glob("last.ckpt*")) == []
-
-
-def test_a_run_that_goes_on_goes_on_with_its_logs(synth_catalogue: Catalogue, tmp_path: Path) -> None:
-    event_accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
-    tracking = pytest.importorskip("mlflow.tracking")
-    folder = RunFolder(tmp_path / "run")
-    config = run_config(synth_catalogue, folder.path, "logging.to=[tensorboard,mlflow]")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(training, "fit_stage", interrupted_by(lambda: signal.raise_signal(signal.SIGINT), ("main", 7)))
-        with pytest.raises(RunInterruptedError):
-            train_run(config, progress=False)
-    begun = folder.read_record()["loggers"]["main"]
-    train_run(config_of_path(RunConfig, folder.path, []), progress=False)
-    assert folder.read_record()["loggers"]["main"] == begun
-
-    table = pd.read_csv(folder.path / "logs/csv/main/metrics.csv")
-    names = {"epoch", "train/loss/total", "train/loss/region/brand", "val/retrieval/i2t/R@1", "val/retrieval/SumR"}
-    assert names < set(table.columns)
-    events = event_accumulator.EventAccumulator(str(folder.path / "logs/tensorboard/main"))
-    events.Reload()
-    client = tracking.MlflowClient((folder.path / "logs/mlflow").as_uri())
-    assert set(events.Tags()["scalars"]) == set(table.columns) - {"step"}
-    assert set(client.get_run(begun["mlflow"]).data.metrics) == {mlflow_name(name) for name in events.Tags()["scalars"]}
-    assert client.get_run(begun["mlflow"]).data.params["train.stages.main.epochs"] == "2"
-    expected = [5, 11]  # an epoch has six steps, and the second start logged the last
-    for name in ("train/loss/total", "val/retrieval/i2t/R@1"):
-        rows = table.dropna(subset=[name])
-        assert rows["step"].tolist() == [event.step for event in events.Scalars(name)] == expected
-        assert rows[name].tolist() == pytest.approx([event.value for event in events.Scalars(name)])
-        assert {metric.step for metric in client.get_metric_history(begun["mlflow"], mlflow_name(name))} == {*expected}
-
-
-def test_a_second_ctrl_c_stops_at_once(synth_catalogue: Catalogue, tmp_path: Path) -> None:
-    def twice() -> None:
-        signal.raise_signal(signal.SIGINT)
-        signal.raise_signal(signal.SIGINT)
-
-    config = run_config(synth_catalogue, tmp_path / "run")
-    previous = signal.getsignal(signal.SIGINT)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(training, "fit_stage", interrupted_by(twice, ("main", 3)))
-        with pytest.raises(SystemExit):
-            train_run(config, progress=False)
-    signal.signal(signal.SIGINT, previous)
-    assert torch.load(tmp_path / "run/checkpoints/main/last.ckpt", weights_only=True)["global_step"] == 2
 
 
 def test_a_loss_that_is_nan_stops_the_run_with_the_products_in_a_file(

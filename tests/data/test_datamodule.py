@@ -207,10 +207,10 @@ def test_all_views_on_request() -> None:
     assert [name for batch in loader for name in batch.product_ids] == CATALOGUE.split("test")["product_id"]
 
 
-def test_splits_share_the_memory_for_pictures() -> None:
+def test_splits_share_the_memory_for_images() -> None:
     datamodule = data(cache_gb=12.5 * 192 / 1e9)
-    caches = [datamodule._cache(split, datamodule.rows(split)).capacity for split in ("val", "train", "test")]
-    assert caches == [9, 3, 0]
+    loaders: list[Any] = [datamodule.loader(split, views=True) for split in ("val", "train", "test")]
+    assert [loader.dataset.cache.capacity for loader in loaders] == [9, 3, 0]
 
 
 def test_fewer_products_than_a_batch_make_one() -> None:

@@ -59,10 +59,10 @@ def test_sixteen_bit_values_are_scaled(dtype: Any) -> None:
 @pytest.mark.parametrize(
     ("levels", "message"),
     [
-        ([0, 256], "grey levels up to 256, which may be a 12-bit image or a nearly black 16-bit one"),
-        ([0, 4_095], "grey levels up to 4,095"),
-        ([-1, 255], "grey levels from -1 to 255, beyond 16 bits"),
-        ([0, 65_536], "grey levels from 0 to 65536, beyond 16 bits"),
+        ([0, 256], "gray levels up to 256, which may be a 12-bit image or a nearly black 16-bit one"),
+        ([0, 4_095], "gray levels up to 4,095"),
+        ([-1, 255], "gray levels from -1 to 255, beyond 16 bits"),
+        ([0, 65_536], "gray levels from 0 to 65536, beyond 16 bits"),
     ],
 )
 def test_levels_without_a_known_white_are_refused(levels: list[int], message: str) -> None:

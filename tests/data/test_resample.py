@@ -14,7 +14,7 @@ from e2fashion.data.transforms import bicubic_weights, is_half_enough, resize_bi
 
 
 def noise(height: int, width: int, seed: int = 0, steps: int = 256) -> np.ndarray:
-    """Pixels without any order, of few or many grey levels: edges everywhere."""
+    """Pixels without any order, of few or many gray levels: edges everywhere."""
     levels = np.random.default_rng(seed).integers(0, steps, (height, width, 3))
     return (levels * (255 // (steps - 1))).astype(np.uint8)
 

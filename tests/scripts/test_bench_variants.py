@@ -133,7 +133,7 @@ def test_images_of_both_variants_differ_by_one_grey_level_at_most(products: Prod
     split = products.catalogue.split("train").select(range(8))
     variants = Images(split, ImageTransform(size=75))
     (batch,) = variants.batches
-    assert variants.grey_level_differences(batch).max() <= 1
+    assert variants.gray_level_differences(batch).max() <= 1
     step = 1 / 255 / min(ImageTransform().std)
     torch.testing.assert_close(variants.fast(batch), variants.processed(batch), atol=1.001 * step, rtol=0)
 
@@ -210,7 +210,7 @@ def test_fit_and_bare_loop_end_with_the_same_weights(products: Products, tmp_pat
     (fit_seconds, fitted), (bare_seconds, bare) = loops.fitted(), loops.bare()
     assert fit_seconds > 0
     assert bare_seconds > 0
-    start = loops._module().model.state_dict()
+    start = loops.module().model.state_dict()
     assert any(not torch.equal(value, start[name]) for name, value in bare.state_dict().items())
     for name, value in fitted.state_dict().items():
         torch.testing.assert_close(value, bare.state_dict()[name], msg=name)

@@ -34,14 +34,14 @@ def test_the_report_and_the_exit_code(
     monkeypatch.chdir(tmp_path)
     assert main(["data", "check", str(leaking), "--quiet"]) == 3
     printed = capsys.readouterr().out
-    assert "leak   equal_pictures_across: 2 products share 1 image across splits" in printed
+    assert "leak   equal_images_across: 2 products share 1 image across splits" in printed
     assert "worst finding: leak; report: runs/check/leaking/report.md" in printed
     folder = tmp_path / "runs" / "check" / "leaking"
     assert {place.name for place in folder.iterdir()} == {"report.md", "report.json", "rows", "figures"}
     content = json.loads((folder / "report.json").read_text(encoding="utf-8"))
     assert (content["worst"], content["fail_on"]) == ("leak", "leak")
     by_name = {finding["check"]: finding for finding in content["findings"]}
-    assert by_name["equal_pictures_across"]["count"] == 1
+    assert by_name["equal_images_across"]["count"] == 1
     assert by_name["long_texts"] | {"summary": ""} == {
         "check": "long_texts",
         "severity": "fit",
@@ -51,7 +51,7 @@ def test_the_report_and_the_exit_code(
         "remedy": None,
         "rows": None,
     }
-    rows = (folder / by_name["equal_pictures_across"]["rows"]).read_text(encoding="utf-8").splitlines()
+    rows = (folder / by_name["equal_images_across"]["rows"]).read_text(encoding="utf-8").splitlines()
     assert rows == [
         "group,split,product_id,view,description",
         "1,test,p8,0,garment number 8",
@@ -59,8 +59,8 @@ def test_the_report_and_the_exit_code(
     ]
     page = (folder / "report.md").read_text(encoding="utf-8")
     assert "| Identical images across splits | **leak** | 1 group |" in page
-    assert "![Identical images across splits](figures/equal_pictures_across.png)" in page
-    assert Image.open(folder / "figures" / "equal_pictures_across.png").width > 300
+    assert "![Identical images across splits](figures/equal_images_across.png)" in page
+    assert Image.open(folder / "figures" / "equal_images_across.png").width > 300
 
 
 @pytest.mark.parametrize(("fail_on", "code"), [("look", 3), ("broken", 0), ("never", 0)])
@@ -76,7 +76,7 @@ def test_pairs_of_two_catalogues_stand_side_by_side(leaking: Path, tmp_path: Pat
     assert main(["data", "check", *words]) == 3
     page = (tmp_path / "report" / "report.md").read_text(encoding="utf-8")
     assert "Of val and test, 1 product with identical or near-identical images in train of leaking." in page
-    assert (tmp_path / "report" / "figures" / "against_pictures.png").is_file()
+    assert (tmp_path / "report" / "figures" / "against_images.png").is_file()
 
 
 def test_drawn_products_do_not_leak(synth_catalogue: Catalogue, tmp_path: Path) -> None:

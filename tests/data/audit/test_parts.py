@@ -81,7 +81,7 @@ def test_close_hashes_are_those_of_every_pair(limit: int) -> None:
     assert slow
 
 
-def test_near_pictures_are_those_of_every_pair() -> None:
+def test_near_images_are_those_of_every_pair() -> None:
     generator = np.random.default_rng(0)
     thumbs = generator.integers(0, 256, (12, 3, 16, 16)).astype(np.uint8)
     noise = generator.integers(-40, 41, thumbs.shape) * generator.random((12, 1, 1, 1))

@@ -56,7 +56,7 @@ def test_sound_products_are_fit(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("number", "where", "severity"), [(3, "within", "look"), (4, "across", "leak")])
 def test_identical_pictures(number: int, where: str, severity: str, tmp_path: Path) -> None:
     ((name, finding),) = found_in(tmp_path / "out", changed(number, image=picture(0))).items()
-    assert (name, finding.severity, finding.count) == (f"equal_pictures_{where}", severity, 1)
+    assert (name, finding.severity, finding.count) == (f"equal_images_{where}", severity, 1)
     assert sorted(line[2] for line in finding.rows) == ["p0", f"p{number}"]
 
 
@@ -64,7 +64,7 @@ def test_the_same_pixels_in_another_file_are_identical(tmp_path: Path) -> None:
     shot = photograph(40, 30)
     rows = changed(0, image=encoded(shot, "PNG"))
     rows[1] = row(1, **{**vars(rows[1]), "image": encoded(shot, "PNG", compress_level=0)})
-    assert list(found_in(tmp_path / "out", rows)) == ["equal_pictures_across"]
+    assert list(found_in(tmp_path / "out", rows)) == ["equal_images_across"]
 
 
 @pytest.mark.parametrize(("number", "where", "severity"), [(3, "within", "look"), (4, "across", "leak")])
@@ -73,7 +73,7 @@ def test_a_picture_of_another_size_and_quality_is_near(number: int, where: str, 
     rows = changed(0, image=encoded(shot, "JPEG", quality=95))
     rows[number] = row(number, **{**vars(rows[number]), "image": encoded(shot.resize((90, 90)), "JPEG", quality=70)})
     ((name, finding),) = found_in(tmp_path / "out", rows).items()
-    assert (name, finding.severity, finding.count) == (f"near_pictures_{where}", severity, 1)
+    assert (name, finding.severity, finding.count) == (f"near_images_{where}", severity, 1)
     assert {finding.rows[0][2], finding.rows[0][6]} == {"p0", f"p{number}"}
 
 
@@ -126,7 +126,7 @@ def test_a_picture_that_was_damaged_since_is_broken(tmp_path: Path) -> None:
     replace(catalogue.manifest, files={}).save(catalogue.path)  # as an earlier version wrote it: without checksums
     result = check_catalogue(Catalogue.load(catalogue.path), progress=False)
     (finding,) = (one for one in result.findings if one.severity != "fit")
-    assert (finding.check, finding.severity, result.worst) == ("unreadable_pictures", "broken", "broken")
+    assert (finding.check, finding.severity, result.worst) == ("unreadable_images", "broken", "broken")
     assert finding.rows[0][:3] == ("val", "p1", 0)
 
 
@@ -216,7 +216,7 @@ def against(folder: Path, train: list[SourceRow]) -> dict[str, Finding]:
 def test_a_picture_of_test_that_another_catalogue_trains_on(tmp_path: Path) -> None:
     shared = [row(50, image=picture(2), split="train"), row(51, image=picture(3), split="train")]
     ((name, finding),) = against(tmp_path, shared).items()  # p2 is of test, p3 of train
-    assert (name, finding.severity, finding.count) == ("against_pictures", "leak", 1)
+    assert (name, finding.severity, finding.count) == ("against_images", "leak", 1)
     assert finding.rows == ((0.0, "test", "p2", 0, "cedar coat", "train", "p50", 0, "Garment number 50"),)
 
 

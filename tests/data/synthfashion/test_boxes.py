@@ -12,7 +12,7 @@ from PIL import Image
 from e2fashion.data.synthfashion.drawing import eroded, largest_rectangle, rectangles
 from e2fashion.data.synthfashion.garments import build_garment, build_trim
 from e2fashion.data.synthfashion.products import Product, build_product
-from e2fashion.data.synthfashion.render import Picture, Placement, View, build_view, layout_of, paint, photograph
+from e2fashion.data.synthfashion.render import Placement, Rendering, View, build_view, layout_of, paint, photograph
 from e2fashion.types import Box
 
 grids = arrays(np.bool_, array_shapes(min_dims=2, max_dims=2, min_side=1, max_side=7))
@@ -61,7 +61,7 @@ SIZE = 96
 SHOTS = [(index, view) for index in range(12) for view in range(3)]
 
 
-def shoot(index: int, view: int, *omit: str) -> tuple[Product, View, Picture]:
+def shoot(index: int, view: int, *omit: str) -> tuple[Product, View, Rendering]:
     product, angle = build_product(index, 3, 0.0), build_view(index, view, 3)
     painted = paint(product.attributes, 2 * SIZE, omit)
     return product, angle, photograph(painted, product.attributes, angle, SIZE, omit)

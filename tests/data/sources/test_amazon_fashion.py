@@ -21,7 +21,7 @@ from e2fashion.records import read_records
 from e2fashion.training.config import RunConfig
 from e2fashion.types import E2FashionError
 
-CONFIGS = Path(__file__).resolve().parents[2] / "configs"
+CONFIGS = Path(__file__).resolve().parents[3] / "configs"
 BRANDS = ("Acme", None, "Comme & Co", "", "Unknown")
 
 

@@ -8,7 +8,7 @@ from itertools import combinations
 import numpy as np
 import pytest
 
-from e2fashion.data.synthfashion.drawing import COLOURS
+from e2fashion.data.synthfashion.drawing import COLORS
 from e2fashion.data.synthfashion.fabrics import FABRICS
 from e2fashion.data.synthfashion.garments import SEASONS, SILHOUETTES, build_garment, build_trim
 from e2fashion.data.synthfashion.logos import BRANDS, build_logo
@@ -37,14 +37,14 @@ def test_a_line_shares_what_it_should_and_stays_in_one_split(products: list[Prod
     lines = defaultdict(set)
     for product in products:
         drawn = product.attributes
-        lines[product.line].add((drawn.sub_category, drawn.fabric, drawn.colour, product.split))
+        lines[product.line].add((drawn.sub_category, drawn.fabric, drawn.color, product.split))
     assert all(len(shared) == 1 for shared in lines.values())
 
 
 def test_no_combination_with_colour_crosses_splits(products: list[Product]) -> None:
     splits = defaultdict(set)
     for product in products:
-        splits[(*pair(product), product.attributes.colour)].add(product.split)
+        splits[(*pair(product), product.attributes.color)].add(product.split)
     assert all(len(result) == 1 for result in splits.values())
 
 
@@ -91,7 +91,7 @@ def test_every_template_tells_fabric_noun_and_colour() -> None:
 def test_descriptions_have_8_to_30_words_and_name_the_colour(products: list[Product]) -> None:
     for product in products:
         assert 8 <= len(product.description.split()) <= 30, product.description
-        assert product.attributes.colour in product.description.lower()
+        assert product.attributes.color in product.description.lower()
         assert "{" not in product.description
 
 
@@ -119,7 +119,7 @@ def test_every_value_occurs(products: list[Product]) -> None:
     assert {a.fabric for a in drawn} == set(FABRICS)
     assert {a.brand for a in drawn} == set(BRANDS)
     assert {a.season for a in drawn} == set(SEASONS)
-    assert {colour for season in SEASONS.values() for colour in season.colours} <= set(COLOURS)
+    assert {colour for season in SEASONS.values() for colour in season.colors} <= set(COLORS)
 
 
 def test_logos_differ_even_mirrored() -> None:

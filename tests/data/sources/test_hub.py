@@ -18,7 +18,7 @@ from e2fashion.data.sources.base import SourceProblem, SourceRow
 from e2fashion.data.sources.hub import HubSource
 from e2fashion.types import E2FashionError
 
-CONFIGS = Path(__file__).resolve().parents[2] / "configs" / "data"
+CONFIGS = Path(__file__).resolve().parents[3] / "configs" / "data"
 MARQO = {
     "kagl": "gender category1 category2 category3 baseColour season year usage text item_ID",
     "deepfashion_inshop": "category1 category2 category3 color description text item_ID",

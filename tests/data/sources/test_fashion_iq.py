@@ -38,7 +38,7 @@ def test_the_galleries_are_the_split_file_or_what_captions_name(data: FashionIQ)
     assert data.gallery("dress", "val", "val") == [f"Bdressval{number}" for number in range(PRODUCTS - 1)]
 
 
-def test_missing_pictures_are_listed_once(data: FashionIQ) -> None:
+def test_missing_images_are_listed_once(data: FashionIQ) -> None:
     everything = data.gallery("dress", "val")
     assert data.missing([*everything, *everything]) == list(MISSING)
     assert data.file_of("Bdressval1") == data.image_folder / "Bdressval1.jpg"
@@ -80,7 +80,7 @@ def test_a_triplet_without_its_keys_is_named(tmp_path: Path) -> None:
         FashionIQ(folder).triplets("dress", "val")
 
 
-CONFIG = Path(__file__).resolve().parents[2] / "configs" / "data" / "fashion_iq.yaml"
+CONFIG = Path(__file__).resolve().parents[3] / "configs" / "data" / "fashion_iq.yaml"
 
 
 @pytest.fixture
