@@ -256,6 +256,32 @@ def test_the_documented_script_trains_without_our_commands(
     }
 
 
+def test_the_documented_functions_do_what_commands_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    golden = ROOT / "tests" / "golden"
+    shutil.copytree(golden / "catalogue", tmp_path / "catalogues" / "mine")
+    shutil.copytree(golden / "decap", tmp_path / "runs" / "captions")
+    shutil.copytree(golden / "e2", tmp_path / "runs" / "quickstart" / "e2")
+    (tmp_path / "photos").mkdir()
+    Image.new("RGB", (40, 60), "navy").save(tmp_path / "photos" / "1.jpg")
+    monkeypatch.chdir(tmp_path)
+    (text,) = [snippet.text for snippet in blocks(ROOT / "docs" / "api.md", "python")]
+    # The run exists; the decoder was trained for it and does not know where it is.
+    for written, here in {
+        '"configs/run/quickstart_e2.yaml", ["data=catalogues/mine"]': '"runs/quickstart/e2/config.yaml", CHANGES',
+        'decoder="runs/captions"': 'decoder="runs/captions", encoder="runs/quickstart/e2"',
+    }.items():
+        assert written in text
+        text = text.replace(written, here)
+    names: dict[str, Any] = {"CHANGES": ["data=catalogues/mine", "output=runs/quickstart/e2"]}
+    exec(compile(text, "api.md", "exec"), names)
+    assert names["run"].path == Path("runs/quickstart/e2")
+    assert names["file"] == names["run"].results
+    assert {record.split for record in names["records"]} == {"test"}
+    assert {record.task for record in names["probed"][1]} == {"probe"}
+    assert names["explained"].maps[0].heatmap.heat.shape == (32 * 32,)
+    assert names["captions"][0].file == Path("photos/1.jpg")
+
+
 def test_the_documented_source_prepares_a_catalogue(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     module = documented_module("e2fashion/data/sources/lookbook.py", tmp_path, monkeypatch)
     monkeypatch.setitem(SOURCES, "lookbook", module.LookbookSource)
