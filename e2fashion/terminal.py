@@ -112,7 +112,7 @@ def _show_warning(
     file: TextIO | None = None,
     line: str | None = None,
 ) -> None:
-    """A warning of ours as a log line; those of libraries with the place in the code, as Python writes them."""
+    """Our warnings as log lines; those of libraries with file and line, as Python writes them."""
     if Path(filename).is_relative_to(Path(__file__).parent):
         logging.getLogger("e2fashion").warning("%s", message)
     else:
@@ -137,7 +137,7 @@ def _silence(transformers_logging: ModuleType) -> None:
     """Disable the warnings and bars of Transformers, except the bars of downloads."""
     from huggingface_hub.utils import enable_progress_bars
 
-    # Its warnings are either errors of ours or irrelevant, such as the token ids of CLIP's text configuration.
+    # Its warnings are either raised as our errors or irrelevant, such as the token ids of CLIP's text configuration.
     transformers_logging.set_verbosity_error()
     transformers_logging.disable_progress_bar()  # loading and writing weights
     enable_progress_bars()  # those of the hub, which the line above disables as well

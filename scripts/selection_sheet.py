@@ -1,7 +1,7 @@
 """Draw what selection tokens pick: ``python -m scripts.selection_sheet runs/e2 catalogues/kagl sheet.png``.
 
 Bright: where an entity's tokens look in a fusion block; yellow frames: the patches they read; blue dashes: the
-true region, where the catalogue knows it. ``--compare`` adds the attention of any CLIP.
+true region, where the catalogue has it. ``--compare`` adds the attention of any CLIP.
 """
 
 from __future__ import annotations

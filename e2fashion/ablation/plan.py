@@ -46,9 +46,9 @@ class PlannedRun:
 class Ablation:
     """A checked ablation.
 
-    ``changes`` are the differences from the base by row: dotted keys with the base's and the row's value; ``words`` are
-    the same as overrides of the command line, ``arguments`` the file and overrides of the ablation. ``left_out`` has
-    the reason for each optional row that does not apply to the base.
+    ``changes`` are the differences from the base by row: dotted keys with the base's and the row's value;
+    ``overrides`` the same in the form of the command line, ``arguments`` the file and overrides of the ablation.
+    ``left_out`` has the reason for each optional row that does not apply to the base.
     """
 
     name: str
@@ -59,7 +59,7 @@ class Ablation:
     seeds: tuple[int, ...]
     splits: tuple[str, ...]
     changes: Mapping[str, Mapping[str, tuple[Any, Any]]]
-    words: Mapping[str, str]
+    overrides: Mapping[str, str]
     left_out: Mapping[str, str]
     runs: tuple[PlannedRun, ...]
     reuse: tuple[Path, ...] = ()
@@ -124,7 +124,7 @@ def load_ablation(file: str | Path, overrides: Sequence[str] = ()) -> Ablation:
         seeds=tuple(config.seeds),
         splits=tuple(config.split),
         changes=changes,
-        words={row: _typed(rows[row], changes[row]) for row in rows},
+        overrides={row: _typed(rows[row], changes[row]) for row in rows},
         left_out=left_out,
         runs=tuple(runs),
         reuse=tuple(map(Path, config.reuse)),

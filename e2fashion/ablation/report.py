@@ -70,7 +70,7 @@ def list_runs(ablation: Ablation, runs: Sequence[tuple[FoundRun, float | None]])
     for item, seconds in runs:
         where = f", in {item.folder.path}" if item.folder.path != item.run.folder else ""
         time = "" if item.state == "done" else f"  {_duration(seconds)}"
-        changed = ablation.words[item.run.row] or "as the base"
+        changed = ablation.overrides[item.run.row] or "as the base"
         lines.append(f"{item.run.name:<{width}}  {item.state}{where}{time}  {changed}")
     lines += [f"{name:<{width}}  left out: {reason}" for name, reason in ablation.left_out.items()]
     waiting = [seconds for item, seconds in runs if item.state != "done"]
@@ -120,7 +120,7 @@ def _head(ablation: Ablation, results: Sequence[RowResult]) -> str:
         f"Base {markdown_code(ablation.base)}, seeds {seeds}; {finished} of {len(ablation.runs)} runs "
         "finished. Mean ± standard deviation over seeds; the model of the best epoch on val.\n",
         "| row | changes |\n|---|---|",
-        *(f"| {markdown(row)} | {markdown_code(words) if words else '-'} |" for row, words in ablation.words.items()),
+        *(f"| {markdown(row)} | {markdown_code(text) if text else '-'} |" for row, text in ablation.overrides.items()),
     ]
     lines += [f"| {markdown(name)} | left out: {markdown(reason)} |" for name, reason in ablation.left_out.items()]
     if ablation.baseline:

@@ -26,7 +26,7 @@ from e2fashion.training.config import RunConfig
 from e2fashion.types import E2FashionError, ResultRecord, Split
 
 TOKENS: Literal["tokens"] = "tokens"
-"""The scorer that every run is measured with, where its catalogue knows regions."""
+"""The scorer that every run is measured with, where its catalogue has regions."""
 #: The error of a failed run, in its folder until it succeeds.
 ERROR_FILE = "error.txt"
 

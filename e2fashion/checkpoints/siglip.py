@@ -54,7 +54,7 @@ _NAMES = (
 def to_transformers(state: State) -> dict[str, Tensor]:
     """The tensors under Transformers' names, each tower's joint maps of queries, keys and values as it has them.
 
-    Unknown keys are kept: whoever loads the tensors refuses them.
+    Unknown keys are kept: loading the tensors refuses them.
     """
     made: dict[str, Tensor] = {}
     for key, value in state.items():

@@ -110,7 +110,7 @@ class Catalogue:
 
     Columns of a split: ``product_id``, ``view`` (int32), ``image`` (encoded bytes, an ordinary JPEG or PNG),
     ``description``, ``group``, one nullable string per tag, one nullable float64 per column of numbers, and ``regions``
-    (JSON) where the source knows boxes.
+    (JSON) where the source has boxes.
     """
 
     path: Path

@@ -28,7 +28,7 @@ class CatalogueDataModule(pl.LightningDataModule):
     """Loaders of a catalogue's splits.
 
     Training needs ``Trainer(use_distributed_sampler=False)``: the sampler shares the products out itself. A run that
-    resumes in the middle of an epoch goes on behind the batches that Lightning counts as completed.
+    resumes in the middle of an epoch continues after the batches that Lightning counts as completed.
 
     Args:
         catalogue: ``split(name)`` gives its rows.
@@ -41,7 +41,7 @@ class CatalogueDataModule(pl.LightningDataModule):
         batch_size: products per training step and process (64 in the official code).
         evaluation_batch_size: products per step of everything else.
         workers: processes that prepare batches.
-        cache_gb: memory for resized pictures, per training process and shared by all its splits.
+        cache_gb: memory for resized images, per training process and shared by all its splits.
         flip, crop_scale: see :class:`~e2fashion.data.dataset.Augmentation`.
         seed: of order, views and augmentation.
         train_share: of the training products, see :class:`~e2fashion.data.loader.EpochSampler`.

@@ -77,9 +77,9 @@ def read_squares(
 def decode_image(data: bytes) -> Tensor:
     """Decode the bytes that a catalogue holds, a JPEG or PNG, or whatever else is read as an image.
 
-    Three-channel and grey JPEGs go through simplejpeg when it is installed: pixel-identical to Pillow and about
-    three times as fast; their EXIF orientation is 1 in a catalogue and not looked at here. All else is read as
-    :func:`~e2fashion.data.images.read_image` does, bounded by Pillow alone: the catalogue was written with a
+    Three-channel and gray JPEGs go through simplejpeg when it is installed: pixel-identical to Pillow and about
+    three times as fast; their EXIF orientation is 1 in a catalogue and ignored here. All else is read as
+    :func:`~e2fashion.data.images.read_image` does, bounded by Pillow alone: the catalogue may have been written with
     another ``max_pixels``.
 
     Returns:
@@ -108,12 +108,12 @@ def _as_tensor(pixels: np.ndarray) -> Tensor:
 
 
 def _decode_with_simplejpeg(data: bytes) -> np.ndarray | None:
-    """The (H, W, 3) pixels, or None where Pillow must decide: other colour spaces, damaged or unusual files."""
+    """The (H, W, 3) pixels, or None where Pillow must decide: other color spaces, damaged or unusual files."""
     import simplejpeg
 
     try:
-        height, width, colour_space, _ = simplejpeg.decode_jpeg_header(data)
-        if colour_space not in ("YCbCr", "Gray") or height * width > PILLOW_MAX_PIXELS:
+        height, width, color_space, _ = simplejpeg.decode_jpeg_header(data)
+        if color_space not in ("YCbCr", "Gray") or height * width > PILLOW_MAX_PIXELS:
             return None
         return simplejpeg.decode_jpeg(data, colorspace="RGB")
     except (ValueError, MemoryError, RuntimeError):

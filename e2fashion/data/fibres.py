@@ -47,7 +47,7 @@ _MEANING = {
     other: name for names in (_MATERIALS, _FABRICS) for name, others in names.items() for other in (name, *others)
 }
 _MOST_WORDS = max(len(name.split()) for name in _MEANING)
-_SHORTEST_MISSPELT = 5  # shorter words have too many neighbours
+_SHORTEST_MISSPELT = 5  # shorter words have too many neighbors
 _CLOSENESS = 0.82  # above one wrong letter of five: "lined" is not linen, "model" not modal
 
 

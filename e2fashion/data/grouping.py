@@ -1,4 +1,4 @@
-"""Batches of products that share a tag (a control): what such a batch contrasts is not told by the tag."""
+"""Batches of products that share a tag (a control): their texts differ in everything but this tag."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from e2fashion.data.loader import EpochSampler, permutation
 
 
 class GroupedSampler(EpochSampler):
-    """An :class:`EpochSampler` whose global batches have products of one group each, as far as those go.
+    """An :class:`EpochSampler` whose global batches have products of one group each, as far as the groups suffice.
 
     What a group has beyond whole batches is joined to mixed ones, group by group, so that they have few groups too.
     Every product is in one batch of an epoch; the ones that fill no batch, which ``drop_last`` leaves out, are drawn

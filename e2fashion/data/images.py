@@ -68,23 +68,23 @@ def _on_white(image: Image.Image) -> Image.Image:
 
 
 def _eight_bits(image: Image.Image) -> Image.Image:
-    """Greyscale of more than 8 bits, where the scale is known, on white."""
+    """Grayscale of more than 8 bits, where the scale is known, on white."""
     levels: NDArray[np.integer] = np.asarray(image)
     low, high = int(levels.min()), int(levels.max())
     if low < 0 or high > SIXTEEN_BITS:
-        value = f"grey levels from {low} to {high}, beyond 16 bits"
+        value = f"gray levels from {low} to {high}, beyond 16 bits"
         raise ImageError("unsupported image", value, "save it as 8-bit PNG")
     if EIGHT_BITS < high <= TWELVE_BITS:
-        value = f"grey levels up to {high:,}, which may be a 12-bit image or a nearly black 16-bit one"
+        value = f"gray levels up to {high:,}, which may be a 12-bit image or a nearly black 16-bit one"
         raise ImageError("unsupported image", value, "save it as 8-bit PNG, or scale its levels to 65,535")
-    grey = np.empty(levels.shape, dtype=np.uint8)
+    gray = np.empty(levels.shape, dtype=np.uint8)
     transparent = image.info.get("transparency")
     for rows in _strips(image):
         strip = levels[rows].astype(np.uint32)
-        grey[rows] = strip if high <= EIGHT_BITS else (strip + 128) // 257
+        gray[rows] = strip if high <= EIGHT_BITS else (strip + 128) // 257
         if isinstance(transparent, int):
-            grey[rows][strip == transparent] = 255
-    return Image.fromarray(grey)
+            gray[rows][strip == transparent] = 255
+    return Image.fromarray(gray)
 
 
 def _scale_transparent_color(image: Image.Image) -> None:

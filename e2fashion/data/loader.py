@@ -277,7 +277,7 @@ class ResumableLoader(DataLoader[Item]):
         return {key: getattr(self.epoch_sampler, key) for key in ("length", "batch_size", "seed", "world_size")}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Check that a resumed epoch goes on in the order in which it began.
+        """Check that a resumed epoch continues in the order in which it began.
 
         Raises:
             E2FashionError: other data, seed, batch size or number of processes.

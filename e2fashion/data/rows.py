@@ -139,7 +139,7 @@ class ProductError(E2FashionError):
 
 @dataclass(frozen=True)
 class CheckedRow(SourceRow):
-    """A row whose every field has been looked at: what the catalogue stores, and the image's digest."""
+    """A row whose every field has been checked: what the catalogue stores, and the image's digest."""
 
     image: bytes
     split: Split | None = None

@@ -24,14 +24,14 @@ WEIGHT_ERROR = 0.5 * (2.0**-14 + 2.0**-22)
 
 
 def resize_bicubic(image: Tensor, size: tuple[int, int]) -> Tensor:
-    """A uint8 image (3, H, W) to ``size`` (height, width), antialiased, within one grey level of ``Image.resize``.
+    """A uint8 image (3, H, W) to ``size`` (height, width), antialiased, within one gray level of ``Image.resize``.
 
     Both libraries go over rows and columns one after the other and round to uint8 between the passes. Pillow goes over
-    the columns first where that saves work; rounding makes the order visible (up to nine grey levels at sharp edges).
+    the columns first where that saves work; rounding makes the order visible (up to nine gray levels at sharp edges).
     The rule is that of Pillow 13, determined by comparing it with single passes.
 
-    PyTorch is faster, but its weights hold fewer bits than Pillow's: a single pass moves a value by one grey level
-    at most, and neighbours that moved together could make it two in the second pass (measured: one of 1.5 million
+    PyTorch is faster, but its weights hold fewer bits than Pillow's: a single pass moves a value by one gray level
+    at most, and neighbors that moved together could make it two in the second pass (measured: one of 1.5 million
     values). So every second line of the first pass is Pillow's where that is proven to be enough
     (:func:`is_half_enough`), and else all of them are; the second pass is PyTorch's.
     """
@@ -65,7 +65,7 @@ def resize_middle(
     """The middle (3, side, side) of an image (3, H, W) resized to ``size``, both at least ``side``.
 
     The work depends on ``side`` alone, however long the image is: only the pixels that the middle reads are resized.
-    Pillow does both passes, in the order in which it would go over the whole image, so the result lies within one grey
+    Pillow does both passes, in the order in which it would go over the whole image, so the result lies within one gray
     level of that of :func:`resize_bicubic`, or of ``Image.resize`` with another filter.
     """
     (height, width), (new_height, new_width) = image.shape[-2:], size
@@ -158,7 +158,7 @@ def _with_pillow(
 
 def resize_with_pytorch(pixels: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """uint8 (H, W, 3) to (*size, 3)."""
-    # Not `permute(...)[None]`: PyTorch would not see interleaved colours, and copy them twice.
+    # Not `permute(...)[None]`: PyTorch would not see interleaved colors, and copy them twice.
     image = torch.from_numpy(pixels)[None].permute(0, 3, 1, 2)
     return F.interpolate(image, size=size, mode="bicubic", antialias=True).permute(0, 2, 3, 1)[0].numpy()
 
@@ -167,7 +167,7 @@ Resize = Literal["squeeze", "crop", "pad"]
 Filter = Literal["bicubic", "bilinear"]
 _PILLOW: dict[Filter, Image.Resampling] = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}
 
-#: Colour statistics of CLIP's training images, for pixels in [0, 1] (OpenAI).
+#: Color statistics of CLIP's training images, for pixels in [0, 1] (OpenAI).
 CLIP_MEAN: tuple[float, ...] = (0.48145466, 0.4578275, 0.40821073)
 CLIP_STD: tuple[float, ...] = (0.26862954, 0.26130258, 0.27577711)
 
@@ -180,9 +180,9 @@ class ImageTransform:
     """An image of any shape to a square of ``size`` pixels.
 
     ``resize`` says how: ``squeeze`` ignores the aspect ratio; ``crop`` brings the short edge to ``size`` and keeps
-    the centre (official code); ``pad`` brings the long edge to ``size`` and centres the image on black, which is
+    the center (official code); ``pad`` brings the long edge to ``size`` and centers the image on black, which is
     the padding that a saved :class:`CLIPImageProcessorPil` can express. All are antialiased, bicubic (CLIP) or as
-    ``resample`` says (SigLIP 2: bilinear), rounded to uint8, and equal that processor within one grey level.
+    ``resample`` says (SigLIP 2: bilinear), rounded to uint8, and equal that processor within one gray level.
     """
 
     size: int = 224
@@ -306,7 +306,7 @@ def normalize(
 
 
 def _center(image: Tensor, size: int) -> Tensor:
-    """The centre (3, size, size) of an image; where it is smaller, black surrounds it. Rounds as Hugging Face."""
+    """The center (3, size, size) of an image; where it is smaller, black surrounds it. Rounds as Hugging Face."""
     height, width = image.shape[-2:]
     top, left = (height - size) // 2, (width - size) // 2
     if top >= 0 and left >= 0:

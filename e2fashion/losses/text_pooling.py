@@ -17,7 +17,7 @@ class TextPooled:
 
     The score of image m and text n is the cosine of the text with what it reads of the image
     (:class:`e2fashion.models.text_pooling.TextPooling`). Negatives are both, as in CLIP's loss: for a text, *other
-    images under that text*, which all answer the same query, so that only what is in them tells them apart; for an
+    images under that text*, which all answer the same query, so that only their content distinguishes them; for an
     image, *the same image under other texts*, so that a text that finds nothing in it must score low. Equal texts are
     positives of each other. A run of several processes is refused: each would lack the negatives of the others.
     """

@@ -198,7 +198,7 @@ def err_at(relevance: Tensor, k: int, highest: float = 1.0) -> Tensor:
 def rbp(relevance: Tensor, persistence: float, k: int | None = None, highest: float = 1.0) -> Tensor:
     """Rank-biased precision: (Q,) fp64 from 0 to 1; all K items, or the top ``k``.
 
-    The user goes on to the next item with the chance ``persistence``; a grade counts as ``grade / highest``;
+    The user continues to the next item with probability ``persistence``; a grade counts as ``grade / highest``;
     ``relevance`` (Q, K) as in :func:`ndcg_at` (Moffat and Zobel, TOIS 2008).
 
     Raises:

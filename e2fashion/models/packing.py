@@ -34,7 +34,7 @@ class PackedTexts:
 def pack_texts(input_ids: Tensor, ends: Tensor, width: int) -> PackedTexts:
     """Pack the texts ``input_ids`` (B, L) up to and with their positions ``ends`` (B,), for an encoder of ``width``.
 
-    Texts are sorted, so that equal beginnings are neighbours, and put one after another into sequences of the length at
+    Texts are sorted, so that equal beginnings are neighbors, and put one after another into sequences of the length at
     which the encoder computes least: a long one attends to more places in vain, short ones remain unfilled.
     """
     texts, lengths = input_ids.numpy(), ends.numpy() + 1

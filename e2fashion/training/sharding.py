@@ -60,7 +60,7 @@ def with_equal_tags(batch: Batch, chunk_size: int | None) -> Batch:
 
 
 class ShardedStrategy(ModelParallelStrategy):
-    """Lightning's strategy for FSDP2 with the checkpoints of DDP, so that a run may go on with another strategy.
+    """Lightning's strategy for FSDP2 with the checkpoints of DDP, so that a run may continue with another strategy.
 
     The module must call :func:`shard` in ``configure_model``.
     """

@@ -31,7 +31,7 @@ from scripts.bench.training_step import training_step
 
 BENCHMARKS: dict[str, Callable[[Context], list[Result]]] = {
     "training_step": training_step,
-    "pictures": images_of_a_catalogue,
+    "images": images_of_a_catalogue,
     "mixed_sizes": mixed_sizes,
     "image_encoder": image_encoder,
     "training_loop": training_loop,

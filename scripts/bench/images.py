@@ -19,7 +19,7 @@ from e2fashion.data.transforms import ImageTransform, largest_error, largest_sha
 from scripts.bench.harness import Context, Result, compare, interleave, threads
 
 SIZE = 224
-TARGET, GREY_LEVELS = 2.0, 1
+TARGET, GRAY_LEVELS = 2.0, 1
 IMAGES, BATCH_SIZE = 160, 32
 
 MIXED_TARGET, MIXED_IMAGES = 1.2, 120
@@ -50,7 +50,7 @@ class Images:
         """The processor's: (B, 3, S, S) normalized."""
         return self.processor(images=self._opened(batch), return_tensors="pt")["pixel_values"]
 
-    def grey_level_differences(self, batch: range) -> Tensor:
+    def gray_level_differences(self, batch: range) -> Tensor:
         """Our uint8 values against the processor's before it rescales them: (B, 3, S, S) int16."""
         theirs = self.processor(images=self._opened(batch), do_rescale=False, do_normalize=False, return_tensors="pt")
         return (self.squares(batch).to(torch.int16) - theirs["pixel_values"].to(torch.int16)).abs()
@@ -60,7 +60,7 @@ class Images:
 
 
 def images_of_a_catalogue(context: Context) -> list[Result]:
-    """Time both on one thread and count grey levels."""
+    """Time both on one thread and count gray levels."""
     products = context.large_images(IMAGES)
     images = Images(products.catalogue.split("train"), ImageTransform(size=SIZE))
     variants = {
@@ -69,7 +69,7 @@ def images_of_a_catalogue(context: Context) -> list[Result]:
     }
     with threads(1):
         timing = interleave(variants, 2 * context.turns)
-    differences = torch.cat([images.grey_level_differences(batch) for batch in images.batches])
+    differences = torch.cat([images.gray_level_differences(batch) for batch in images.batches])
     largest = int(differences.max())
     counts = ", ".join(f"{int((differences == level).sum()):,} by {level}" for level in range(1, largest + 1))
     rate = {variant: len(images.rows) / timing.median(variant) for variant in variants}
@@ -79,9 +79,9 @@ def images_of_a_catalogue(context: Context) -> list[Result]:
         f"{counts or 'none'}"
     )
     claim = "CLIPImageProcessorPil / ours, one thread"
-    result = compare("pictures", claim, timing, ("processor", "fast"), detail, at_least=TARGET)
-    levels = f"at most {largest} grey level"
-    return [result.also(f", within {GREY_LEVELS} grey level", levels, largest <= GREY_LEVELS)]
+    result = compare("images", claim, timing, ("processor", "fast"), detail, at_least=TARGET)
+    levels = f"at most {largest} gray level"
+    return [result.also(f", within {GRAY_LEVELS} gray level", levels, largest <= GRAY_LEVELS)]
 
 
 def shapes(images: int) -> list[tuple[int, int]]:

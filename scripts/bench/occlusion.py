@@ -14,7 +14,7 @@ from transformers import CLIPImageProcessorPil, CLIPModel
 
 from e2fashion.data.decode import decode_image
 from e2fashion.data.transforms import ImageTransform, normalize
-from e2fashion.tasks.localization.attribution import bands, grey_square, stripe_occlusion
+from e2fashion.tasks.localization.attribution import bands, gray_square, stripe_occlusion
 from e2fashion.tasks.localization.config import Bands
 from scripts.bench.encoders import random_clip
 from scripts.bench.harness import Context, Result, compare, interleave
@@ -42,7 +42,7 @@ class Occlusion:
         """Ours: each image decoded, squared and resized once, its bands masked and embedded together: (N, S, S)."""
         heats = []
         for data in self.images:
-            square = self.transform(grey_square(decode_image(data), self.transform.mean))
+            square = self.transform(gray_square(decode_image(data), self.transform.mean))
             pixels = normalize(square[None], self.transform.mean, self.transform.std)
             heats.append(stripe_occlusion(self._embed, pixels, self.text[None, None], Bands(self.grid))[0, 0])
         return torch.stack(heats)
@@ -67,16 +67,16 @@ class Occlusion:
         return (above - above.min()) / (above.max() - above.min())
 
     def _score(self, data: bytes, band: tuple[int, int, bool] | None, processor: CLIPImageProcessorPil) -> float:
-        grey = tuple(round(255 * level) for level in self.transform.mean)
+        gray = tuple(round(255 * level) for level in self.transform.mean)
         with Image.open(io.BytesIO(data)) as opened:
             image = opened.convert("RGB")
         side = max(image.size)
-        square = Image.new("RGB", (side, side), grey)
+        square = Image.new("RGB", (side, side), gray)
         square.paste(image, ((side - image.width) // 2, (side - image.height) // 2))
         if band is not None:
             first, behind, across = band
             lines = [round(line * side / self.grid) for line in (first, behind)]
-            masked = np.full((side, side, 3), grey, dtype=np.uint8)
+            masked = np.full((side, side, 3), gray, dtype=np.uint8)
             lit = (slice(*lines), slice(None)) if across else (slice(None), slice(*lines))
             masked[lit] = np.asarray(square)[lit]
             square = Image.fromarray(masked)

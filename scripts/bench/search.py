@@ -199,7 +199,7 @@ class ProjectingEncoder:
 
 
 def measure_index(products: int) -> dict[str, float]:
-    """Build an index of so many products, search it, and remove a tenth of them at once.
+    """Build an index of this many products, search it, and remove a tenth of them at once.
 
     ``peak_mb`` and ``searched_mb`` of the process, ``seconds`` of building and searching, ``removal_seconds``.
     """
@@ -251,7 +251,7 @@ def near(vectors: Tensor, generator: torch.Generator) -> Tensor:
 
 
 def measure_lists(count: int) -> dict[str, float]:
-    """Build the inverted lists of so many vectors and search: recall of the exact best ten, and seconds of the parts.
+    """Build the inverted lists of this many vectors and search: recall of the exact best ten, and seconds of the parts.
 
     ``images`` is the recall of vectors that the table holds, ``recall`` that of vectors :func:`near` them.
     """

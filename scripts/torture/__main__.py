@@ -1,7 +1,7 @@
 """``python -m scripts.torture [part ...] [key=value ...]``: kills, disks, damage, races and fuzz, or those named.
 
 Options: ``seed=0``, ``inputs=20000`` damaged files in all, ``trials=30`` of each command at the most in every part,
-``only=probe,tags`` commands and readers whose name holds one of these words, ``output=runs/torture`` keeps the figures
+``only=probe,tags`` commands and readers with one of these in their names, ``output=runs/torture`` keeps the figures
 and the inputs of every fault. The exit code is 1 if anything was lost, left over, refused, unexplained or hung.
 ``python -m scripts.torture index [rounds=20] [seconds=60]``: writers and readers of one index, see
 :mod:`scripts.torture.index`.
@@ -34,16 +34,16 @@ class Options:
     output: str = "runs/torture"
 
 
-def parse(words: Sequence[str]) -> tuple[list[str], Options]:
+def parse(args: Sequence[str]) -> tuple[list[str], Options]:
     """The parts (none given: all) and the options.
 
     Raises:
         SystemExit: an unknown part or option.
     """
     options, kinds = Options(), {item.name: type(getattr(Options(), item.name)) for item in fields(Options)}
-    parts = [word for word in words if "=" not in word]
-    for word in words:
-        key, sign, value = word.partition("=")
+    parts = [arg for arg in args if "=" not in arg]
+    for arg in args:
+        key, sign, value = arg.partition("=")
         if sign and key not in kinds:
             raise SystemExit(f"there is no option '{key}'; options: {', '.join(kinds)}")
         if sign:
@@ -53,13 +53,13 @@ def parse(words: Sequence[str]) -> tuple[list[str], Options]:
     return parts or list(PARTS), options
 
 
-def main(words: Sequence[str]) -> int:
+def main(args: Sequence[str]) -> int:
     """Run, print and keep the figures."""
-    if words[:1] == ["index"]:
+    if args[:1] == ["index"]:
         from scripts.torture.index import main as run_index
 
-        return run_index(words[1:])
-    parts, options = parse(words)
+        return run_index(args[1:])
+    parts, options = parse(args)
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # forks of a process that has encoded texts
     os.environ["HF_HUB_OFFLINE"] = "1"
     from scripts.torture.report import Session
@@ -84,7 +84,7 @@ def main(words: Sequence[str]) -> int:
             run_fuzz(scene, options, output / "inputs", session)
     finally:
         shutil.rmtree(workplace, ignore_errors=True)
-    took = f"`python -m scripts.torture {' '.join(words)}` took {(time.monotonic() - started) / 60:.1f} minutes."
+    took = f"`python -m scripts.torture {' '.join(args)}` took {(time.monotonic() - started) / 60:.1f} minutes."
     text = f"{session.tables()}\n\n{took}\n"
     (output / "figures.md").write_text(text, encoding="utf-8")
     (output / "faults.md").write_text(session.faults() + "\n", encoding="utf-8")

@@ -243,7 +243,7 @@ def fork_instead_of_starting() -> None:
     sweep.subprocess = Processes  # type: ignore[assignment]
 
 
-def _become(words: list[str], options: dict[str, Any]) -> None:
+def _become(args: list[str], options: dict[str, Any]) -> None:
     """What the fork does; never returns."""
     code = RAISED
     try:
@@ -264,7 +264,7 @@ def _become(words: list[str], options: dict[str, Any]) -> None:
             signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
         from e2fashion.__main__ import main
 
-        code = main(words)
+        code = main(args)
     except BaseException:
         traceback.print_exc()
     finally:

@@ -30,7 +30,7 @@ PATIENCE = 30.0
 MEMORY = 1 << 30
 #: Inputs of one worker: what leaks ends with it.
 BATCH = 400
-#: Of so many inputs one is no damaged file but something else in its place.
+#: One of this many inputs is not a damaged file but something else at its path.
 ODD_PLACES = 60
 
 

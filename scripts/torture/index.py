@@ -151,9 +151,9 @@ def acknowledged(log: Path) -> tuple[dict[str, int], set[str]]:
     known: dict[str, int] = {}
     open_: set[str] = set()
     for line in log.read_text(encoding="utf-8").splitlines() if log.exists() else ():
-        word, _, content = line.partition(" ")
+        state, _, content = line.partition(" ")
         change = json.loads(content)
-        if word == "begin":
+        if state == "begin":
             open_ |= change.keys()
         else:
             known |= change
@@ -252,9 +252,9 @@ def run_rounds(rounds: int, seconds: float, seed: int = 0) -> list[Round]:
     return found
 
 
-def main(words: Iterable[str]) -> int:
+def main(args: Iterable[str]) -> int:
     """Run and print the sums; 1 if anything was lost or failed."""
-    given = dict(word.split("=", 1) for word in words)
+    given = dict(arg.split("=", 1) for arg in args)
     rounds = run_rounds(int(given.get("rounds", 20)), float(given.get("seconds", 60)), int(given.get("seed", 0)))
     lost, failed = sum(len(each.lost) for each in rounds), sum(len(each.failed) for each in rounds)
     print(

@@ -16,7 +16,7 @@ import yaml
 
 Mutation = Callable[[bytes, random.Random], bytes]
 
-#: Values that parsers, sizes and arithmetic stumble over.
+#: Values on which parsers, sizes and arithmetic often fail.
 ODD_VALUES: tuple[Any, ...] = (
     None, True, False, 0, -1, 1, 2, 7, 255, 65_536, 2**31, 2**63, -(2**63), 10**30, 0.5, -0.0, 1e-320, 1e308,
     float("nan"), float("inf"), "", " ", "0", "-1", "nan", "null", "a" * 5_000, "\x00", "\x1b[31m", "é", "\ud800",

@@ -1,4 +1,4 @@
-"""Readers of what people bring: tables, lists, data sets in the layouts of their releases, pictures."""
+"""Readers of what people bring: tables, lists, data sets in the layouts of their releases, images."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from scripts.torture.scene import Scene
 
 TAGS = {"brand": "brand", "season": "season"}
 ROWS = 8
-#: Formats in which pictures come, by their ending, and whether this Pillow writes them.
+#: Formats in which images come, by their ending, and whether this Pillow writes them.
 FORMATS = {
     ".jpg": "JPEG", ".png": "PNG", ".webp": "WEBP", ".gif": "GIF", ".bmp": "BMP", ".tif": "TIFF",
     ".avif": "AVIF", ".jp2": "JPEG2000", ".ppm": "PPM", ".tga": "TGA", ".ico": "ICO",
@@ -48,7 +48,7 @@ def source_readers(scene: Scene) -> list[Reader]:
         Reader("saved data set", _saved(made / "saved"), ("**/*",), _source("hub", tags={"brand": "brand"})),
         Reader("image list", table, ("list.txt",), _read_list),
         Reader("compositions", _compositions(made / "compositions"), ("compositions.txt",), _read_compositions),
-        Reader("pictures", _pictures(made / "pictures"), ("*.*",), _read_pictures, 3.0),
+        Reader("images", _images(made / "images"), ("*.*",), _read_images, 3.0),
     ]
 
 
@@ -112,8 +112,8 @@ def _read_compositions(workdir: Path, _: Path) -> object:
     return len(lines)
 
 
-def _read_pictures(workdir: Path, damaged: Path) -> object:
-    """A picture on both ways on which pictures are decoded: into a catalogue, and to be embedded at once."""
+def _read_images(workdir: Path, damaged: Path) -> object:
+    """An image on both ways on which images are decoded: into a catalogue, and to be embedded at once."""
     from e2fashion.data.decode import decode_image, read_pixels
     from e2fashion.data.rows import ProductError, check_row
     from e2fashion.data.sources.base import SourceRow
@@ -248,11 +248,11 @@ def _compositions(folder: Path) -> Path:
     return folder
 
 
-def _pictures(folder: Path) -> Path:
-    """One picture a format; those that this Pillow cannot write are left out."""
+def _images(folder: Path) -> Path:
+    """One image per format; those that this Pillow cannot write are left out."""
     folder.mkdir(parents=True)
     modes: Mapping[str, str] = {
-        "grey.png": "L",
+        "gray.png": "L",
         "palette.png": "P",
         "alpha.png": "RGBA",
         "deep.png": "I;16",

@@ -87,16 +87,16 @@ def _copied(source: Path, target: Path) -> Path:
     return target
 
 
-def _command(*words: str) -> Read:
-    """A verb by its words, without the command line's handling of errors."""
+def _command(*args: str) -> Read:
+    """A verb by its arguments, without the command line's handling of errors."""
 
     def read(_: Path, __: Path) -> object:
         from e2fashion.commands import COMMANDS
         from e2fashion.commands.registry import Arguments, sort_arguments
 
-        name = " ".join(words[:2]) if " ".join(words[:2]) in COMMANDS else words[0]
+        name = " ".join(args[:2]) if " ".join(args[:2]) in COMMANDS else args[0]
         command = COMMANDS[name]
-        arguments = Arguments(*sort_arguments(command, words[len(name.split()) :]), quiet=True)
+        arguments = Arguments(*sort_arguments(command, args[len(name.split()) :]), quiet=True)
         return command.run(command.configure(arguments), arguments)
 
     return read
@@ -186,9 +186,9 @@ def _read_decoder(run: str) -> Read:
 
 
 def _convert(workdir: Path, _: Path) -> object:
-    words = ("converted/open_clip_model.safetensors", "source=open_clip", "tokenizer=converted/tokenizer")
+    args = ("converted/open_clip_model.safetensors", "source=open_clip", "tokenizer=converted/tokenizer")
     shutil.rmtree(workdir / "back", ignore_errors=True)
-    return _command("convert", *words, "output=back")(workdir, workdir)
+    return _command("convert", *args, "output=back")(workdir, workdir)
 
 
 def _dry_run(scene: Scene) -> Read:
@@ -234,10 +234,10 @@ def _configurations(scene: Scene, folder: Path) -> Path:
 def _made(scene: Scene, folder: Path, *commands: tuple[str, ...]) -> Path:
     """Run commands in a folder."""
     folder.mkdir(parents=True, exist_ok=True)
-    for words in commands:
-        ended = run_in_child(scene.verb(words), folder)
+    for args in commands:
+        ended = run_in_child(scene.verb(args), folder)
         if ended.code != 0:
-            raise RuntimeError(f"{' '.join(words)}: {outcome(ended)}")
+            raise RuntimeError(f"{' '.join(args)}: {outcome(ended)}")
     return folder
 
 
@@ -269,19 +269,19 @@ def _exported(scene: Scene, folder: Path) -> Path:
 
 
 def _sweep(scene: Scene, folder: Path) -> Path:
-    words = ("ablate", str(scene.path / "ablation.yaml"), f"data={scene.catalogue}", "output=sweep")
-    return _made(scene, folder, words)
+    args = ("ablate", str(scene.path / "ablation.yaml"), f"data={scene.catalogue}", "output=sweep")
+    return _made(scene, folder, args)
 
 
 def _interrupted(scene: Scene, folder: Path) -> Path:
     """A run that was killed behind its first checkpoints."""
-    words = ("train", str(scene.path / "run.yaml"), f"data={scene.catalogue}", "output=run")
+    args = ("train", str(scene.path / "run.yaml"), f"data={scene.catalogue}", "output=run")
     for at in range(10, 60):
         copy_tree(None, folder)
 
         def action(at: int = at) -> int:
             Operations(folder, at)
-            return scene.verb(words)()
+            return scene.verb(args)()
 
         run_in_child(action, folder)
         if list(folder.glob("run/checkpoints/*/last.ckpt")):

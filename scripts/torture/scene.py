@@ -1,4 +1,4 @@
-"""What every trial starts from: a table with pictures, a catalogue, a trained run, a decoder, an index; all tiny."""
+"""What every trial starts from: a table with images, a catalogue, a trained run, a decoder, an index; all tiny."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ class Scene:
 
     @property
     def raw(self) -> Path:
-        """``products.csv`` with its pictures."""
+        """``products.csv`` with its images."""
         return self.path / "raw"
 
     @property
@@ -92,22 +92,22 @@ class Scene:
         """Another one, of another seed."""
         return self.path / "other_run"
 
-    def verb(self, words: Sequence[str]) -> Callable[[], int]:
+    def verb(self, args: Sequence[str]) -> Callable[[], int]:
         """One command as an action of a child."""
 
         def action() -> int:
             from e2fashion.__main__ import main
 
-            return main([*words, "--quiet"])
+            return main([*args, "--quiet"])
 
         return action
 
-    def need(self, target: Path, words: Sequence[str]) -> Path:
+    def need(self, target: Path, args: Sequence[str]) -> Path:
         """``target``, made by a command if it is not there yet."""
         if not target.exists():
-            ended = run_in_child(self.verb([*words, f"output={target}"]), self.path)
+            ended = run_in_child(self.verb([*args, f"output={target}"]), self.path)
             if ended.code != 0:
-                raise RuntimeError(f"the starting material cannot be made: {' '.join(words)}: {outcome(ended)}")
+                raise RuntimeError(f"the starting material cannot be made: {' '.join(args)}: {outcome(ended)}")
         return target
 
     def need_run(self) -> Path:
@@ -120,13 +120,13 @@ class Scene:
 
     def need_decoder(self) -> Path:
         """A trained caption decoder."""
-        words = ["caption", "train", str(self.path / "caption.yaml"), f"encoder={self.need_run()}"]
-        return self.need(self.path / "decoder", [*words, f"data={self.catalogue}"])
+        args = ["caption", "train", str(self.path / "caption.yaml"), f"encoder={self.need_run()}"]
+        return self.need(self.path / "decoder", [*args, f"data={self.catalogue}"])
 
     def need_index(self) -> Path:
         """An index of the catalogue's train split."""
-        words = ["index", "build", str(self.catalogue), f"model={self.need_run()}", "split=train", "commit_rows=8"]
-        return self.need(self.path / "index", words)
+        args = ["index", "build", str(self.catalogue), f"model={self.need_run()}", "split=train", "commit_rows=8"]
+        return self.need(self.path / "index", args)
 
 
 def make_scene(folder: Path) -> Scene:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 ROOMS = (4_096, 20_000, 60_000, 150_000, 400_000)
 #: Of the quick part: kills of each command, readers whose inputs cost a few milliseconds, and their inputs.
 KILLS = {"prepare": 4, "prepare overwrite=true": 6}
-QUICK = ("CSV table", "JSON Lines table", "image list", "pictures")
+QUICK = ("CSV table", "JSON Lines table", "image list", "images")
 INPUTS = 70
 
 

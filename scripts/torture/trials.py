@@ -230,7 +230,7 @@ def can_mount() -> bool:
 
 
 def fill_small_disk(trials: Trials, reference: Reference, sizes: Iterable[int], figures: Figures) -> None:
-    """Run on a file system with so many bytes free in addition to what is there (root alone)."""
+    """Run on a file system with this many bytes free in addition to what is there (root alone)."""
     for room in sizes:
         trials.start()
         parked = copy_tree(trials.workdir, trials.workdir.with_name("parked"))
@@ -248,8 +248,8 @@ def fill_small_disk(trials: Trials, reference: Reference, sizes: Iterable[int], 
 
 def _mount(trials: Trials, size: int) -> bool:
     # Size 0 would mean no limit.
-    words = ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(trials.workdir)]
-    return subprocess.run(words, check=False, capture_output=True).returncode == 0
+    args = ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(trials.workdir)]
+    return subprocess.run(args, check=False, capture_output=True).returncode == 0
 
 
 def _judge_disk(trials: Trials, reference: Reference, ended: Ended, how: str, figures: Figures) -> None:

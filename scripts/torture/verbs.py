@@ -16,14 +16,14 @@ Reading = Callable[[Path], object]
 
 @dataclass(frozen=True)
 class Writer:
-    """One command, repeated word for word after whatever interrupted it.
+    """One command, repeated unchanged after whatever interrupted it.
 
     ``before`` holds what lies in the working folder at the start (None: nothing). ``state`` reads what must be there at
     any moment, as it was before or as it will be: of a verb that adds to what is there (``grows``) at least what was.
     """
 
     name: str
-    words: tuple[str, ...]
+    args: tuple[str, ...]
     before: Path | None = None
     state: Reading | None = None
     grows: bool = False
@@ -31,7 +31,7 @@ class Writer:
 
     def action(self, scene: Scene) -> Callable[[], int]:
         """The command as an action of a child."""
-        verb = scene.verb(self.words)
+        verb = scene.verb(self.args)
 
         def run() -> int:
             if self.forks:
@@ -115,12 +115,12 @@ class _Before:
     def __init__(self, scene: Scene) -> None:
         self._scene = scene
 
-    def by(self, name: str, words: tuple[str, ...], start: Path | None = None) -> Path:
-        """A working folder in which ``words`` have run."""
+    def by(self, name: str, args: tuple[str, ...], start: Path | None = None) -> Path:
+        """A working folder in which ``args`` have run."""
         workdir = self._scene.path / "before" / name
         if not workdir.exists():
             copy_tree(start, workdir)
-            writer = replace(Writer(name, words))
+            writer = replace(Writer(name, args))
             ended = run_in_child(writer.action(self._scene), workdir)
             if ended.code != 0:
                 raise RuntimeError(f"{name}: {outcome(ended)}")

@@ -20,17 +20,17 @@ from e2fashion.terminal import progress_bar
 from e2fashion.types import E2FashionError
 
 SIDE = 32  # of the square that is hashed
-THUMB = 16  # of the colour square that is compared
+THUMB = 16  # of the color square that is compared
 _FREQUENCIES = 8  # per axis: 64 bits
 _LUMA = (0.299, 0.587, 0.114)
-_FLAT = 0.05  # grey levels: a coefficient this close to the median is noise, as in a plain image
-_LEAST_DEVIATION = 4.0  # grey levels: below it an image is plain, and its contrast no measure
+_FLAT = 0.05  # gray levels: a coefficient this close to the median is noise, as in a plain image
+_LEAST_DEVIATION = 4.0  # gray levels: below it an image is plain, and its contrast no measure
 
 
 def hash_images(images: Tensor) -> tuple[np.ndarray, np.ndarray]:
     """Hashes and thumbnails of images of one size; neither depends on size, aspect ratio or encoding, but for noise.
 
-    An image is averaged to 32 x 32 grey levels; a bit says whether one of the 64 lowest coefficients of their cosine
+    An image is averaged to 32 x 32 gray levels; a bit says whether one of the 64 lowest coefficients of their cosine
     transform lies above the median of all.
 
     Args:
@@ -41,9 +41,9 @@ def hash_images(images: Tensor) -> tuple[np.ndarray, np.ndarray]:
     """
     pixels = images.float() @ _averaging(images.shape[3], SIDE).T
     pixels = _averaging(images.shape[2], SIDE) @ pixels
-    grey = torch.einsum("c, b c h w -> b h w", torch.tensor(_LUMA), pixels)
+    gray = torch.einsum("c, b c h w -> b h w", torch.tensor(_LUMA), pixels)
     basis = _cosines()
-    coefficients = rearrange(basis @ grey @ basis.T, "b v u -> b (v u)", v=_FREQUENCIES, u=_FREQUENCIES)
+    coefficients = rearrange(basis @ gray @ basis.T, "b v u -> b (v u)", v=_FREQUENCIES, u=_FREQUENCIES)
     median = coefficients.median(dim=1, keepdim=True).values
     bits = (coefficients > median + _FLAT).numpy()
     hashes = np.packbits(bits, axis=1).view(">u8").astype(np.uint64)[:, 0]
@@ -55,7 +55,7 @@ def close_hashes(hashes: np.ndarray, limit: int) -> Iterator[tuple[np.ndarray, n
     """Pairs of the uint64 ``hashes`` (N,) that differ in at most ``limit`` bits, in blocks of two index arrays.
 
     If 64 bits are dealt into ``limit + 1`` parts, such a pair is equal in one part at least: each part is sorted, and
-    only neighbours that are equal in it are compared. A pair may come more than once, always the smaller index first.
+    only neighbors that are equal in it are compared. A pair may come more than once, always the smaller index first.
     """
     bits = np.unpackbits(hashes.astype(">u8").view(np.uint8).reshape(-1, 8), axis=1)
     for part in range(limit + 1):

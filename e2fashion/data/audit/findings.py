@@ -194,7 +194,7 @@ def _equal_finding(content: Content, groups: list[list[int]], kind: Kind, number
     products = {content.product[row] for rows in groups for row in rows}
     texts = sum(len({content.description[row] for row in rows}) > 1 for rows in groups)
     summary = f"{len(products):,} products share {counted(len(groups), kind.what)} {_WHERE[where]}"
-    if kind.name == "pictures" and groups:
+    if kind.name == "images" and groups:
         summary += f"; of these images, {texts:,} with several texts"
     pairs = []
     for rows in groups:
@@ -273,7 +273,7 @@ def against_findings(content: Content, other: Content, name: str, bits: int, dif
         if content.first[row] and (text := normalize_text(content.description[row])) in with_text
     }
     return [
-        _finding(content, other, name, images, "pictures", "difference", "identical or near-identical images"),
+        _finding(content, other, name, images, "images", "difference", "identical or near-identical images"),
         _finding(content, other, name, texts, "texts", "similarity", "identical texts"),
     ]
 

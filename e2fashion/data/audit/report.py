@@ -63,9 +63,9 @@ def draw_skew(measured: Sequence[Association], file: Path) -> Path:
         series = [(name, shares[:, number]) for number, name in enumerate(one.traits[:kept])]
         if kept < len(one.traits):
             series.append(("others", shares[:, kept:].sum(axis=1)))
-        for (name, share), (colour, _, _, hatch) in zip(series, STYLES, strict=False):
-            paper = "white" if hatch else colour
-            axes.barh(range(size), share, left=left, facecolor=paper, edgecolor=colour, hatch=hatch, label=name)
+        for (name, share), (color, _, _, hatch) in zip(series, STYLES, strict=False):
+            paper = "white" if hatch else color
+            axes.barh(range(size), share, left=left, facecolor=paper, edgecolor=color, hatch=hatch, label=name)
             left = left + share
         names = [
             f"{value}  ({int(counts.sum()):,})" for value, counts in zip(one.values, one.table[:size], strict=False)
@@ -203,7 +203,7 @@ def _section(checked: Checked, finding: Finding, folder: Path, shown: int) -> st
         cells = tuple(tuple(Cell(_short(value)) for value in row) for row in first)
         parts.append(to_markdown(Table(finding.columns, cells, caption)))
     figure = folder / FIGURES / f"{file_name(finding.check)}.png"
-    if finding.pairs and "pictures" in finding.check:
+    if finding.pairs and "images" in finding.check:
         draw_pairs(checked, finding, figure)
     elif finding.check == "skew":
         draw_skew(checked.skewed, figure)
@@ -219,7 +219,7 @@ def _short(value: object) -> str:
 
 _HOW = (
     "Images are identical if their decoded pixels are, and near-identical if they look alike at 32 x 32 pixels: a "
-    "hash of the 64 coarsest coefficients of their cosine transform differs in few bits, and 16 x 16 colour squares "
+    "hash of the 64 coarsest coefficients of their cosine transform differs in few bits, and 16 x 16 color squares "
     "differ by little of their contrast. Size, squeezing and compression hardly matter; a mirrored or cropped "
     "image is not found. Views of one product are no findings. Texts (descriptions, one per product) are "
     "identical but for case and white space, and near-identical if nearly all their words are shared, whatever "

@@ -37,7 +37,7 @@ def letters_of(value: str) -> str:
 
 
 def one_edit_apart(one: str, other: str) -> bool:
-    """Whether one letter more, less or other, or two neighbours swapped, makes one word of the other."""
+    """Whether one letter more, less or other, or two neighbors swapped, makes one word of the other."""
     if len(one) > len(other):
         one, other = other, one
     if len(other) - len(one) > 1 or one == other:

@@ -198,7 +198,7 @@ def open_splits(path: str, subset: str = "", revision: str = "") -> dict[str, li
 
 
 def _saved(folder: Path) -> dict[str, Dataset]:
-    """The splits that ``save_to_disk`` wrote, every value looked at: Arrow crashes on damaged offsets when it reads."""
+    """The splits that ``save_to_disk`` wrote, every value checked: Arrow crashes on damaged offsets when it reads."""
     import datasets
 
     with reading(f"The data set {folder}", "Save or fetch it again."):

@@ -1,7 +1,7 @@
 """Records of delimited text: where each begins, its fields, and which quotation marks do not pair.
 
 Python's ``csv`` reads on to the next quotation mark, wherever it is, and calls the result one field: a mark that opens
-by mistake swallows whole rows. Here such a mark costs one row, and reading goes on with the next line.
+by mistake swallows whole rows. Here such a mark costs one row, and reading continues with the next line.
 """
 
 from __future__ import annotations
@@ -120,7 +120,7 @@ def _read_record(first: str, source: _Lines, delimiter: str, shape: _Shape) -> R
         closing = start
         while True:
             closing = text.find('"', closing + 1)
-            if closing < 0:  # the field goes on in the next line
+            if closing < 0:  # the field continues in the next line
                 if line_start > start and shape.is_row(_without_end(text[line_start:]), delimiter):
                     return faulty(*_swallowed(source.number))
                 line = source.next()

@@ -74,7 +74,7 @@ class SyntheticSource:
         return iter(generate(*options))
 
 
-BOX_COLOURS = {
+BOX_COLORS = {
     **{"brand": (230, 0, 60), "season": (0, 90, 255)},
     **{"sub_category": (120, 120, 120), "composition": (0, 160, 70)},
 }
@@ -83,7 +83,7 @@ BOX_COLOURS = {
 def contact_sheet(rows: Iterable[SourceRow], columns: int = 8, zoom: int = 1, boxes: bool = False) -> Image.Image:
     """Images of ``rows`` (held as bytes) side by side, each ``zoom`` times as large; RGB.
 
-    Boxes: red the brand, blue the season, grey the sub-category, green the composition.
+    Boxes: red the brand, blue the season, gray the sub-category, green the composition.
 
     Raises:
         E2FashionError: there are no rows, or an image is not held as bytes.
@@ -99,7 +99,7 @@ def contact_sheet(rows: Iterable[SourceRow], columns: int = 8, zoom: int = 1, bo
             for box in regions:
                 edges = (box.left, box.top, box.right, box.bottom)
                 left, top, right, bottom = (edge * tile.width for edge in edges)
-                draw.rectangle((left, top, right - 1, bottom - 1), outline=BOX_COLOURS.get(column, (0, 0, 0)))
+                draw.rectangle((left, top, right - 1, bottom - 1), outline=BOX_COLORS.get(column, (0, 0, 0)))
         tiles.append(tile)
     if not tiles:
         raise E2FashionError("contact_sheet: got 0 rows; pass at least one")
@@ -124,7 +124,7 @@ def generate(
     on every machine with the same NumPy and Pillow). A share of ``missing_tags`` of the tags is unknown: None, and
     without boxes, though what it names is drawn. Val and test hold pairs of sub-category and fabric that train lacks
     (:data:`e2fashion.data.synthfashion.products.UNSEEN`), and lines of four products (``group``) that trim, details and
-    logo alone tell apart. Only logo, trim and their boxes depend on ``detail_scale``.
+    logo alone distinguish. Only logo, trim and their boxes depend on ``detail_scale``.
     """
     for index in range(products):
         product = build_product(index, seed, missing_tags, detail_scale)

@@ -1,4 +1,4 @@
-"""Colours, strokes and masks: what every drawn thing is made of."""
+"""Colors, strokes and masks: what every drawn thing is made of."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-Colour = tuple[int, int, int]
+Color = tuple[int, int, int]
 
-COLOURS: dict[str, Colour] = {
+COLORS: dict[str, Color] = {
     "black": (44, 44, 48), "charcoal": (88, 90, 96), "stone grey": (158, 156, 150), "ecru": (226, 214, 190),
     "sand": (204, 174, 130), "rust": (176, 84, 44), "burgundy": (118, 32, 52), "coral": (232, 116, 100),
     "blush pink": (230, 176, 180), "mustard": (212, 164, 48), "moss green": (98, 116, 62), "mint": (156, 208, 180),
@@ -20,30 +20,30 @@ COLOURS: dict[str, Colour] = {
 
 JPEG_QUALITY = 92
 
-WHITE: Colour = (248, 247, 242)
-INK: Colour = (26, 26, 30)
+WHITE: Color = (248, 247, 242)
+INK: Color = (26, 26, 30)
 
 
-def luminance(colour: Colour) -> float:
+def luminance(color: Color) -> float:
     """Perceived brightness, 0 to 255 (Rec. 601)."""
-    return 0.299 * colour[0] + 0.587 * colour[1] + 0.114 * colour[2]
+    return 0.299 * color[0] + 0.587 * color[1] + 0.114 * color[2]
 
 
-def mixed(first: Colour, second: Colour, share: float) -> Colour:
-    """``share`` of the second colour in the first."""
+def mixed(first: Color, second: Color, share: float) -> Color:
+    """``share`` of the second color in the first."""
     red, green, blue = (round(a + (b - a) * share) for a, b in zip(first, second, strict=True))
     return red, green, blue
 
 
-def distance(first: Colour, second: Colour) -> float:
+def distance(first: Color, second: Color) -> float:
     """Euclidean distance in RGB with brightness counted once more: a plain measure of contrast."""
     squares = sum((a - b) ** 2 for a, b in zip(first, second, strict=True))
     return float((squares + 2 * (luminance(first) - luminance(second)) ** 2) ** 0.5)
 
 
-def most_contrasting(colours: Sequence[Colour], ground: Colour) -> Colour:
-    """The colour that stands out most from ``ground``."""
-    return max(colours, key=lambda colour: distance(colour, ground))
+def most_contrasting(colors: Sequence[Color], ground: Color) -> Color:
+    """The color that stands out most from ``ground``."""
+    return max(colors, key=lambda color: distance(color, ground))
 
 
 def dimmed(light: float) -> list[int]:
@@ -52,8 +52,8 @@ def dimmed(light: float) -> list[int]:
     return values * 3
 
 
-def ramp(stops: Sequence[tuple[float, Colour]]) -> bytes:
-    """A palette of 256 colours (768 bytes) interpolated between ``(position in 0..1, colour)`` stops."""
+def ramp(stops: Sequence[tuple[float, Color]]) -> bytes:
+    """A palette of 256 colors (768 bytes) interpolated between ``(position in 0..1, color)`` stops."""
     positions = [position * 255 for position, _ in stops]
     channels = [np.interp(np.arange(256), positions, [stop[1][c] for stop in stops]) for c in range(3)]
     return np.stack(channels, axis=1).round().clip(0, 255).astype(np.uint8).tobytes()
@@ -132,9 +132,9 @@ class Pen:
         for path in (points, flipped(points))[: 1 + both]:
             self._draws[layer].line(self._pixels(path), fill=ink, width=pixels, joint="curve")
 
-    def dot(self, layer: str, centre: Point, radius: float, both: bool = False) -> None:
+    def dot(self, layer: str, center: Point, radius: float, both: bool = False) -> None:
         """Fill a disc; ``both`` adds its mirror image."""
-        for x, y in ([centre], [centre, (1 - centre[0], centre[1])])[both]:
+        for x, y in ([center], [center, (1 - center[0], center[1])])[both]:
             corners = self._pixels([(x - radius, y - radius), (x + radius, y + radius)])
             self._draws[layer].ellipse(corners, fill=255)
 
@@ -165,7 +165,7 @@ def largest_rectangle(grid: NDArray[np.bool_]) -> Rectangle | None:
     """The largest rectangle of true cells in a grid (H, W); None if no cell is true.
 
     ``tall[row, column]`` is the height of the column of true cells that ends there; its minimum over ``wide``
-    neighbours is the height of the best rectangle of that width, and is widened cell by cell.
+    neighbors is the height of the best rectangle of that width, and is widened cell by cell.
     """
     rows = np.arange(grid.shape[0], dtype=np.int32)[:, None]
     tall = rows - np.maximum.accumulate(np.where(grid, np.int32(-1), rows), axis=0)

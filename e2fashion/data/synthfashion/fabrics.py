@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from e2fashion.data.synthfashion.drawing import INK, WHITE, Colour, mixed
+from e2fashion.data.synthfashion.drawing import INK, WHITE, Color, mixed
 
 Field = NDArray[np.float32]
 
@@ -20,17 +20,17 @@ MARGIN = 1.4
 
 @dataclass(frozen=True)
 class Fabric:
-    """A material: its composition tag, its words, how deep its texture is, and the colour of its seams.
+    """A material: its composition tag, its words, how deep its texture is, and the color of its seams.
 
-    ``weave`` maps coordinates in 1/128 of the image to brightness in 0..1; ``stops`` maps a garment's colour to
-    the colours that brightness runs through. ``seam`` is None where seams are only shadows.
+    ``weave`` maps coordinates in 1/128 of the image to brightness in 0..1; ``stops`` maps a garment's color to
+    the colors that brightness runs through. ``seam`` is None where seams are only shadows.
     """
 
     composition: str
     words: tuple[str, ...]
     weave: Callable[[Field, Field, np.random.Generator], Field]
-    stops: Callable[[Colour], list[tuple[float, Colour]]]
-    seam: Colour | None = None
+    stops: Callable[[Color], list[tuple[float, Color]]]
+    seam: Color | None = None
 
 
 def _noise(shape: tuple[int, ...], cell: float, random: np.random.Generator) -> Field:
@@ -138,17 +138,17 @@ def _herringbone(x: Field, y: Field, random: np.random.Generator) -> Field:
     return 0.5 + 0.46 * np.clip(chevron * 1.8, -1, 1) + 0.24 * (fleck - 0.5)
 
 
-def _stops(*stops: tuple[float, Colour, float]) -> Callable[[Colour], list[tuple[float, Colour]]]:
-    """By brightness: the garment's colour, of which a share is another one."""
-    return lambda colour: [(brightness, mixed(colour, other, share)) for brightness, other, share in stops]
+def _stops(*stops: tuple[float, Color, float]) -> Callable[[Color], list[tuple[float, Color]]]:
+    """By brightness: the garment's color, of which a share is another one."""
+    return lambda color: [(brightness, mixed(color, other, share)) for brightness, other, share in stops]
 
 
-def _shades(dark: float, light: float) -> Callable[[Colour], list[tuple[float, Colour]]]:
-    """From a shade of the colour (``dark`` of it is ink) over the colour to a tint (``light`` of it is white)."""
+def _shades(dark: float, light: float) -> Callable[[Color], list[tuple[float, Color]]]:
+    """From a shade of the color (``dark`` of it is ink) over the color to a tint (``light`` of it is white)."""
     return _stops((0.0, INK, dark), (0.55, INK, 0.0), (1.0, WHITE, light))
 
 
-# A check: crossing bands darken the colour, and its thin line is nearly white.
+# A check: crossing bands darken the color, and its thin line is nearly white.
 _with_line = _stops((0.0, INK, 0.66), (0.64, WHITE, 0.16), (0.90, WHITE, 0.16), (0.93, WHITE, 0.86), (1.0, WHITE, 0.86))
 # Leather: deep shades, and a narrow highlight.
 _glossy = _stops((0.0, INK, 0.66), (0.45, INK, 0.30), (0.72, WHITE, 0.10), (1.0, WHITE, 0.72))

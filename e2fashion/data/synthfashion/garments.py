@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageChops, ImageDraw, ImageFilter
 
 from e2fashion.data.synthfashion import outlines
-from e2fashion.data.synthfashion.drawing import LAYERS, Colour, Pen, Point, Spine
+from e2fashion.data.synthfashion.drawing import LAYERS, Color, Pen, Point, Spine
 
 Details = dict[str, tuple[str, ...]]
 """What is drawn, and how a description calls it."""
@@ -110,9 +110,9 @@ SILHOUETTES: dict[str, Silhouette] = {
 
 @dataclass(frozen=True)
 class Garment:
-    """A silhouette with its details, ready to be coloured. Masks are L and (size, size).
+    """A silhouette with its details, ready to be colored. Masks are L and (size, size).
 
-    ``whole`` is everything that is not background, ``shade`` multiplies colours, ``shadow`` falls on the ground;
+    ``whole`` is everything that is not background, ``shade`` multiplies colors, ``shadow`` falls on the ground;
     ``fabric`` (size, size) bool is where the fabric itself is seen.
     """
 
@@ -164,13 +164,13 @@ def build_garment(name: str, details: tuple[str, str], size: int) -> Garment:
 
 @dataclass(frozen=True)
 class Season:
-    """A collection. ``accents`` are the trim's colours: the one that stands out most from the fabric is used."""
+    """A collection. ``accents`` are the trim's colors: the one that stands out most from the fabric is used."""
 
     zone: str
     pattern: str
-    accents: tuple[Colour, Colour]
+    accents: tuple[Color, Color]
     words: tuple[str, ...]
-    colours: tuple[str, ...]
+    colors: tuple[str, ...]
 
 
 SEASONS: dict[str, Season] = {
@@ -235,7 +235,7 @@ def _draw(pattern: str, spine: Spine, draw: ImageDraw.ImageDraw, size: int) -> N
         draw.line(pixels, fill=255, width=max(1, round(width * size)), joint="curve")
 
     def shifted(across: float) -> list[Point]:
-        """The spine moved sideways; each point along the normal of its neighbours' direction."""
+        """The spine moved sideways; each point along the normal of its neighbors' direction."""
         points = np.array(spine.points)
         tangent = np.gradient(points, axis=0)
         tangent /= np.hypot(tangent[:, 0], tangent[:, 1])[:, None]

@@ -1,4 +1,4 @@
-"""Fictional brands: each has a small logo, a glyph on a badge in two colours of its own; also drawn on photos."""
+"""Fictional brands: each has a small logo, a glyph on a badge in two colors of its own; also drawn on photos."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from e2fashion.data.synthfashion.drawing import INK, WHITE, Colour, eroded
+from e2fashion.data.synthfashion.drawing import INK, WHITE, Color, eroded
 from e2fashion.types import Box
 
 Stroke = tuple[str, tuple[float, ...]]
 """A piece of a glyph in a square from -1 to 1: ``fill``, ``cut`` (polygons), ``disc``, ``hole`` (x, y, radius) or
 ``line`` (points, then width)."""
 
-RED: Colour = (206, 32, 44)
-BLUE: Colour = (28, 70, 190)
-YELLOW: Colour = (255, 214, 30)
-GREEN: Colour = (20, 134, 66)
-ORANGE: Colour = (255, 122, 20)
-PURPLE: Colour = (112, 44, 156)
-PINK: Colour = (255, 96, 166)
-CYAN: Colour = (40, 196, 224)
+RED: Color = (206, 32, 44)
+BLUE: Color = (28, 70, 190)
+YELLOW: Color = (255, 214, 30)
+GREEN: Color = (20, 134, 66)
+ORANGE: Color = (255, 122, 20)
+PURPLE: Color = (112, 44, 156)
+PINK: Color = (255, 96, 166)
+CYAN: Color = (40, 196, 224)
 
 
 @dataclass(frozen=True)
@@ -32,8 +32,8 @@ class Brand:
     """The logo of a label: a glyph on a badge."""
 
     badge: str
-    ground: Colour
-    ink: Colour
+    ground: Color
+    ink: Color
     glyph: tuple[Stroke, ...]
 
 
@@ -119,11 +119,11 @@ _SQUASH = {"banner": 0.62}
 _SHRINK = {"disc": 0.86, "square": 0.84, "hexagon": 0.90, "diamond": 0.98, "shield": 0.84, "banner": 0.84}
 
 
-def _stroke(image: ImageDraw.ImageDraw, stroke: Stroke, colours: tuple[Colour, Colour | None], center: float,
+def _stroke(image: ImageDraw.ImageDraw, stroke: Stroke, colors: tuple[Color, Color | None], center: float,
             scale: tuple[float, float], grow: float) -> None:  # fmt: skip
     """Draw one piece of a glyph; ``grow`` (pixels) thickens it, for the rim around logos without a badge."""
     kind, numbers = stroke
-    ink, ground = colours
+    ink, ground = colors
     if kind in ("disc", "hole"):
         x, y, radius = numbers
         if kind == "hole" and grow:
@@ -163,9 +163,9 @@ def build_logo(name: str, size: int, dark_ground: bool) -> Image.Image:
     else:
         outer, inner = mid, mid - edge
         corners = _BADGES[brand.badge]
-        for reach, colour in ((outer, rim), (inner, brand.ground)):
+        for reach, color in ((outer, rim), (inner, brand.ground)):
             points = [(mid + x * reach, mid + y * reach) for x, y in zip(corners[::2], corners[1::2], strict=True)]
-            draw.polygon(points, fill=colour)
+            draw.polygon(points, fill=color)
         shrink = inner * _SHRINK[brand.badge]
         scale = (shrink, shrink * _SQUASH.get(brand.badge, 1.0))
         for stroke in brand.glyph:

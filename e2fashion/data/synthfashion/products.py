@@ -9,7 +9,7 @@ from hashlib import blake2b
 
 import numpy as np
 
-from e2fashion.data.synthfashion.drawing import COLOURS
+from e2fashion.data.synthfashion.drawing import COLORS
 from e2fashion.data.synthfashion.fabrics import FABRICS
 from e2fashion.data.synthfashion.garments import SEASONS, SILHOUETTES
 from e2fashion.data.synthfashion.logos import BRANDS
@@ -50,7 +50,7 @@ def describe(attributes: Attributes, random: np.random.Generator) -> str:
     text = _one(TEMPLATES, random).format(
         fabric=_one(FABRICS[attributes.fabric].words, random),
         noun=_one(silhouette.nouns, random),
-        colour=attributes.colour,
+        colour=attributes.color,
         first=phrases[0],
         second=phrases[1],
         trim=_one(season.words, random).format(zone=silhouette.zones[season.zone]),
@@ -78,7 +78,7 @@ MISSABLE = ("brand", "season", "composition")
 
 
 LINE = 4
-"""Products of a line: the same sub-category, fabric and colour. They tell apart by trim, details and logo only."""
+"""Products of a line: the same sub-category, fabric and color. Only trim, details and logo distinguish them."""
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,7 @@ class Line:
 
     sub_category: str
     fabric: str
-    colour: str
+    color: str
     split: Split
 
 
@@ -105,7 +105,7 @@ class Attributes:
     fabric: str
     brand: str
     season: str
-    colour: str
+    color: str
     logo_low: bool
     logo_place: float
     texture_place: tuple[float, float]
@@ -134,19 +134,19 @@ def _brand_shares() -> np.ndarray:
 
 @lru_cache(maxsize=2)
 def unseen_share(split: Split) -> float:
-    """Share of all (sub-category, fabric, colour) that belong to a split because of their pair."""
+    """Share of all (sub-category, fabric, color) that belong to a split because of their pair."""
     return sum(1 / len(SILHOUETTES) / len(SILHOUETTES[name].fabrics) for name, _ in UNSEEN[split])
 
 
-def split_of(sub_category: str, fabric: str, colour: str, seed: int) -> Split:
-    """Split of everything with this sub-category, fabric and colour: by ``UNSEEN``, else by a hash with the seed.
+def split_of(sub_category: str, fabric: str, color: str, seed: int) -> Split:
+    """Split of everything with this sub-category, fabric and color: by ``UNSEEN``, else by a hash with the seed.
 
     Every description states all three, so equal descriptions never cross splits.
     """
     for split, pairs in UNSEEN.items():
         if (sub_category, fabric) in pairs:
             return split
-    digest = blake2b(f"{seed}/{sub_category}/{fabric}/{colour}".encode(), digest_size=8).digest()
+    digest = blake2b(f"{seed}/{sub_category}/{fabric}/{color}".encode(), digest_size=8).digest()
     drawn = int.from_bytes(digest, "big") / 2**64
     rest = 1 - sum(unseen_share(split) for split in UNSEEN)
     for split in UNSEEN:
@@ -168,9 +168,9 @@ def build_line(line: int, seed: int) -> Line:
     while True:
         sub_category = _one(SILHOUETTES, random)
         fabric = _one(SILHOUETTES[sub_category].fabrics, random)
-        colour = _one(COLOURS, random)
-        if split_of(sub_category, fabric, colour, seed) == wanted:
-            return Line(sub_category, fabric, colour, wanted)
+        color = _one(COLORS, random)
+        if split_of(sub_category, fabric, color, seed) == wanted:
+            return Line(sub_category, fabric, color, wanted)
 
 
 def build_product(index: int, seed: int, missing_tags: float, detail_scale: float = 1.0) -> Product:
@@ -178,14 +178,14 @@ def build_product(index: int, seed: int, missing_tags: float, detail_scale: floa
     random = np.random.default_rng([seed, index])
     line = build_line(index // LINE, seed)
     silhouette = SILHOUETTES[line.sub_category]
-    seasons = (name for name, season in SEASONS.items() if line.colour in season.colours)
+    seasons = (name for name, season in SEASONS.items() if line.color in season.colors)
     attributes = Attributes(
         sub_category=line.sub_category,
         details=(_one(silhouette.first, random), _one(silhouette.second, random)),
         fabric=line.fabric,
         brand=tuple(BRANDS)[int(np.searchsorted(_brand_shares(), random.random(), side="right"))],
         season=_one(seasons, random),
-        colour=line.colour,
+        color=line.color,
         logo_low=bool(random.random() < 0.5),
         logo_place=float(random.random()),
         texture_place=(float(random.random()), float(random.random())),

@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 from PIL import Image, ImageChops, ImageDraw
 
 from e2fashion.data.synthfashion.drawing import (
-    COLOURS,
+    COLORS,
     INK,
     WHITE,
-    Colour,
+    Color,
     dimmed,
     eroded,
     luminance,
@@ -30,7 +30,7 @@ from e2fashion.data.synthfashion.logos import build_logo
 from e2fashion.data.synthfashion.products import Attributes
 from e2fashion.types import Box
 
-GROUNDS: tuple[Colour, ...] = (
+GROUNDS: tuple[Color, ...] = (
     *((244, 243, 240), (228, 231, 235), (236, 228, 216), (214, 219, 214)),
     *((222, 212, 216), (200, 205, 212), (246, 240, 228), (190, 186, 180)),
 )
@@ -47,7 +47,7 @@ class View:
     turn: float
     shift: tuple[float, float]
     mirror: bool
-    ground: Colour
+    ground: Color
     light: float
     crease: float
     crease_left: bool
@@ -81,13 +81,13 @@ class Placement:
     size: int
 
     @classmethod
-    def of(cls, view: View, centre: tuple[float, float], size: int) -> Placement:
-        """Scale, mirror and turn around ``centre`` (canvas pixels), which comes to the image's middle plus shift."""
+    def of(cls, view: View, center: tuple[float, float], size: int) -> Placement:
+        """Scale, mirror and turn around ``center`` (canvas pixels), which comes to the image's middle plus shift."""
         c, s = cos(radians(view.turn)) * view.scale, sin(radians(view.turn)) * view.scale
         sign = -1.0 if view.mirror else 1.0
         matrix = np.array([[c * sign, -s], [s * sign, c]])
         middle = np.array([size * (0.5 + view.shift[0]), size * (0.5 + view.shift[1])])
-        return cls(matrix, middle - matrix @ np.array(centre), size)
+        return cls(matrix, middle - matrix @ np.array(center), size)
 
     def inverse(self) -> tuple[float, float, float, float, float, float]:
         """The six numbers that ``Image.transform`` wants: image to canvas."""
@@ -181,26 +181,26 @@ def paint(attributes: Attributes, size: int, omit: Collection[str] = ()) -> Imag
     ``omit`` names tag columns whose element is left out (tests compare images with and without it).
     """
     garment = build_garment(attributes.sub_category, attributes.details, size)
-    colour, fabric = COLOURS[attributes.colour], FABRICS[attributes.fabric]
+    color, fabric = COLORS[attributes.color], FABRICS[attributes.fabric]
     room = round(MARGIN * size) - size
     left, top = (round(shift * room) for shift in attributes.texture_place)
     weave = texture(attributes.fabric, size).crop((left, top, left + size, top + size))
-    weave.putpalette(ramp(fabric.stops(colour)))
+    weave.putpalette(ramp(fabric.stops(color)))
     surface = weave.convert("RGB")
     darker = surface.point(dimmed(0.74))
-    pale = luminance(colour) > 170
-    cords = mixed(INK, colour, 0.30) if pale else mixed(WHITE, colour, 0.08)
+    pale = luminance(color) > 170
+    cords = mixed(INK, color, 0.30) if pale else mixed(WHITE, color, 0.08)
     masks = garment.masks
-    canvas = Image.new("RGB", (size, size), mixed(colour, INK, 0.62))
+    canvas = Image.new("RGB", (size, size), mixed(color, INK, 0.62))
     canvas.paste(surface, mask=masks["body"])
     canvas.paste(darker, mask=masks["rib"])
     canvas.paste(cords, mask=masks["solid"])
-    canvas.paste(fabric.seam or mixed(colour, INK, 0.72), mask=masks["line"])
-    canvas.paste(most_contrasting(((232, 226, 210), (54, 46, 40)), colour), mask=masks["metal"])
+    canvas.paste(fabric.seam or mixed(color, INK, 0.72), mask=masks["line"])
+    canvas.paste(most_contrasting(((232, 226, 210), (54, 46, 40)), color), mask=masks["metal"])
     if "season" not in omit:
         season = SEASONS[attributes.season]
         trim = trim_of(attributes, size)
-        canvas.paste(most_contrasting(season.accents, colour), mask=trim.mask)
+        canvas.paste(most_contrasting(season.accents, color), mask=trim.mask)
     canvas = ImageChops.multiply(canvas, garment.shade)
     result = Image.new("RGB", (size, size), SHADOW)
     alpha = garment.shadow
@@ -212,7 +212,7 @@ def paint(attributes: Attributes, size: int, omit: Collection[str] = ()) -> Imag
 
 
 @dataclass(frozen=True)
-class Picture:
+class Rendering:
     """A rendered view: RGB (size, size), and the boxes of every tag's element that is seen, by tag column."""
 
     image: Image.Image
@@ -235,7 +235,7 @@ class _Logo:
 
 def _logo(attributes: Attributes, view: View, size: int) -> _Logo:
     side = logo_side(attributes.detail_scale, size)
-    image = build_logo(attributes.brand, side, luminance(COLOURS[attributes.colour]) < 128)
+    image = build_logo(attributes.brand, side, luminance(COLORS[attributes.color]) < 128)
     layout = layout_of(attributes, size)
     free = layout.low if attributes.logo_low else layout.high
     x, y = free[int(attributes.logo_place * len(free))]
@@ -249,9 +249,9 @@ def _logo(attributes: Attributes, view: View, size: int) -> _Logo:
 
 
 @lru_cache(maxsize=64)
-def _backdrop(colour: Colour, size: int) -> Image.Image:
+def _backdrop(color: Color, size: int) -> Image.Image:
     """A ground that darkens downwards: RGB (size, size)."""
-    pale, deep = (Image.new("RGB", (size, size), mixed(colour, *end)) for end in ((WHITE, 0.35), (INK, 0.12)))
+    pale, deep = (Image.new("RGB", (size, size), mixed(color, *end)) for end in ((WHITE, 0.35), (INK, 0.12)))
     return Image.composite(deep, pale, Image.linear_gradient("L").resize((size, size)))
 
 
@@ -272,7 +272,7 @@ def _fabric_boxes(attributes: Attributes, logo: _Logo, placement: Placement, siz
 
 def photograph(
     painted: Image.Image, attributes: Attributes, view: View, image_size: int, omit: Collection[str] = ()
-) -> Picture:
+) -> Rendering:
     """Lay a painted garment (``painting.paint``) into an image of ``image_size`` pixels.
 
     ``painted`` is RGBA of twice that size. ``omit`` names tag columns whose element is left out.
@@ -287,9 +287,9 @@ def photograph(
         if logo.fold is not None:
             (left, top), side = logo.corner, logo.image.width
             line = (left + logo.fold, top + 1, left + logo.fold, top + side - 2)
-            shade = (*mixed(COLOURS[attributes.colour], INK, 0.6), 255)
+            shade = (*mixed(COLORS[attributes.color], INK, 0.6), 255)
             ImageDraw.Draw(canvas).line(line, fill=shade, width=max(1, size // 128))
-    # With colours multiplied by opacity, as interpolation needs them, and back once the image is small.
+    # With colors multiplied by opacity, as interpolation needs them, and back once the image is small.
     laid = canvas.convert("RGBa").transform(
         canvas.size, Image.Transform.AFFINE, placement.inverse(), Image.Resampling.BILINEAR
     )
@@ -305,4 +305,4 @@ def photograph(
         "composition": _fabric_boxes(attributes, logo, placement, size),
     }
     regions = {column: tuple(box for box in boxes if box is not None) for column, boxes in seen.items()}
-    return Picture(image, {column: boxes for column, boxes in regions.items() if boxes})
+    return Rendering(image, {column: boxes for column, boxes in regions.items() if boxes})

@@ -65,7 +65,7 @@ def classification_table(records: Sequence[ResultRecord], published: Sequence[Pu
 
 
 def tag_tables(records: Sequence[ResultRecord]) -> list[Table]:
-    """One table of tag prediction per split and catalogue; none where no record speaks of it."""
+    """One table of tag prediction per split and catalogue; none without such records."""
     kinds = TAGS.grouped(records, lambda one: (one.split, one.data_fingerprint))
     return [tag_table(alike) for alike in kinds.values()]
 

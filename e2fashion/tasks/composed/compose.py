@@ -122,8 +122,8 @@ def compose(config: ComposeConfig, progress: bool = True) -> ComposedResults:
     save_config(config, folder.config)
     lines = [f"# Text-guided retrieval: {config.task}\n", *(f"- {line}" for line in counts), ""]
     if missing := source.missing():
-        write_text(folder.path / "missing_pictures.txt", "\n".join(missing) + "\n")
-        lines.append(f"{len(missing):,} images are missing; `missing_pictures.txt` lists them.\n")
+        write_text(folder.path / "missing_images.txt", "\n".join(missing) + "\n")
+        lines.append(f"{len(missing):,} images are missing; `missing_images.txt` lists them.\n")
     report = "\n".join([*lines, *map(to_markdown, composed_tables([*records, *differences]))])
     figure = _draw(config, source, measured, next(iter(sets.items())), folder.figures)
     write_text(folder.report, "\n".join([report, *([f"![queries](figures/{figure.name})\n"] if figure else [])]))

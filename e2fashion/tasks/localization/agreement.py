@@ -149,9 +149,9 @@ def patch_maps(
 def rank_correlation(first: Tensor, second: Tensor) -> Tensor:
     """Spearman's correlation (N,) of the rows of two (N, P); equal values have their mean rank, flat rows 0."""
     ranks = [_ranks(values) for values in (first, second)]
-    centred = [rank - rank.mean(-1, keepdim=True) for rank in ranks]
-    lengths = [rank.square().sum(-1) for rank in centred]
-    return (centred[0] * centred[1]).sum(-1) / (lengths[0] * lengths[1]).sqrt().clamp(min=1e-12)
+    centered = [rank - rank.mean(-1, keepdim=True) for rank in ranks]
+    lengths = [rank.square().sum(-1) for rank in centered]
+    return (centered[0] * centered[1]).sum(-1) / (lengths[0] * lengths[1]).sqrt().clamp(min=1e-12)
 
 
 def _ranks(values: Tensor) -> Tensor:

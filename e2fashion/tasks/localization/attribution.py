@@ -230,7 +230,7 @@ def stripe_occlusion(
 
     Args:
         embed: images (n, 3, H, W) to features (n, C), normalized or not.
-        pixel_values: normalized images (B, 3, H, W); outside a band they become 0, CLIP's mean colour, a grey.
+        pixel_values: normalized images (B, 3, H, W); outside a band they become 0, CLIP's mean color, a gray.
         text_embeds: (B, E, C), normalized or not.
         settings: grid of the bands, and how many are embedded at once (on a CPU larger batches leave its cache).
     """
@@ -251,7 +251,7 @@ def stripe_occlusion(
 
 
 def _stretched(heat: Tensor) -> Tensor:
-    """Centred, cut at zero, and scaled to [0, 1] per map (..., H, W); a flat one becomes 0."""
+    """Centered, cut at zero, and scaled to [0, 1] per map (..., H, W); a flat one becomes 0."""
     above = (heat - heat.mean((-2, -1), keepdim=True)).clamp(min=0)
     low, high = above.amin((-2, -1), keepdim=True), above.amax((-2, -1), keepdim=True)
     # Rounding makes a flat map not quite flat; it must not be scaled up.
@@ -259,15 +259,15 @@ def _stretched(heat: Tensor) -> Tensor:
     return torch.where(flat, torch.zeros_like(above), (above - low) / (high - low).clamp(min=1e-12))
 
 
-def grey_square(image: Tensor, grey: Sequence[float]) -> Tensor:
+def gray_square(image: Tensor, gray: Sequence[float]) -> Tensor:
     """An image uint8 (3, H, W) in the middle of a square of its longer side, (3, N, N), as FashionCLIP explains it.
 
-    ``grey`` (3,) are levels from 0 to 1: an encoder's mean colour, so that the padding is to the encoder what is
+    ``gray`` (3,) are levels from 0 to 1: an encoder's mean color, so that the padding is to the encoder what is
     masked.
     """
     height, width = image.shape[-2:]
     side = max(height, width)
-    levels = torch.tensor([round(255 * level) for level in grey], dtype=image.dtype)
+    levels = torch.tensor([round(255 * level) for level in gray], dtype=image.dtype)
     square = repeat(levels, "c -> c h w", h=side, w=side).clone()
     top, left = (side - height) // 2, (side - width) // 2
     square[:, top : top + height, left : left + width] = image

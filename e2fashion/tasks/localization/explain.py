@@ -19,7 +19,7 @@ from e2fashion.embedding import evaluating
 from e2fashion.encoder import Encoder, require_single_vectors
 from e2fashion.figures import Heatmap, ImageArray, as_array, draw_heatmaps
 from e2fashion.measuring import load_named, to_device
-from e2fashion.tasks.localization.attribution import SCORERS, check_methods, grey_square, selects
+from e2fashion.tasks.localization.attribution import SCORERS, check_methods, gray_square, selects
 from e2fashion.tasks.localization.config import ExplainConfig, Method
 from e2fashion.types import E2FashionError, Sample
 
@@ -111,7 +111,7 @@ def _explained(
     """The maps of one method; of several blocks the last."""
     scorer, transform = SCORERS[method], encoder.transform
     if scorer.subject == "text" and config.square == "grey":
-        image, transform = grey_square(image, transform.mean), replace(transform, resize="squeeze")
+        image, transform = gray_square(image, transform.mean), replace(transform, resize="squeeze")
     square = transform(image)
     pixels = normalize(square[None].to(encoder.model.device), transform.mean, transform.std)
     entities = encoder.selecting_entities

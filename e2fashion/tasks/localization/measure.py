@@ -269,12 +269,12 @@ class RegionBatch:
 
 
 def has_regions(catalogue: Catalogue, split: str) -> bool:
-    """Whether a split knows the regions of its tags."""
+    """Whether a split has the regions of its tags."""
     return REGIONS_COLUMN in catalogue.split(split).column_names
 
 
 def region_entities(catalogue: Catalogue, split: str) -> tuple[Entity, ...]:
-    """The tag columns of which a split knows regions, as entities with the paper's two tokens."""
+    """The tag columns for which a split has regions, as entities with the paper's two tokens."""
     texts = catalogue.split(split).with_format(None)[REGIONS_COLUMN]
     present = {column for text in texts if text for column in decode_regions(text)}
     return tuple(Entity(column, column) for column in catalogue.tag_columns if column in present)
@@ -322,7 +322,7 @@ Where = tuple[str, str, int]
 
 
 def selection_tables(records: Sequence[ResultRecord]) -> list[Table]:
-    """Two tables per split, catalogue and setting; none where no record speaks of selection."""
+    """Two tables per split, catalogue and setting; none without records of selection."""
 
     def kind(record: ResultRecord) -> tuple[Any, ...]:
         how = [item for item in settings_of(record).items() if item[0] not in ("entity", "layer", "regions")]

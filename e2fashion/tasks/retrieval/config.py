@@ -42,7 +42,7 @@ class EvaluateConfig(Sampling, Measuring):
     """``full_regions``: weight of the tags' similarity to their regions in the score; null: the one that is stored with
     the model, else chosen on val."""
     selection: list[Method] = field(default_factory=lambda: ["tokens"])
-    """How the patches are chosen that are compared with the tags' true regions, where a catalogue knows them:
+    """How the patches are chosen that are compared with the tags' true regions, where a catalogue has them:
     ``tokens`` (of an E2), ``attention``, ``rollout``, ``occlusion`` (slow); ``[]``: none."""
     candidates: str | None = None
     """``sample_100``: folder of the candidate lists; null: ``candidates/`` next to the records. Lists in the

@@ -172,7 +172,7 @@ def test_fashion_iq_under_both_galleries(
     assert (shirt.queries, shirt.extra["empty_captions"]) == (6, 1)
     of_mode = {r.direction: r.value for r in records if r.extra["arm"] == "slots" and r.metric == "R@1"}
     assert of_mode["mean"] == pytest.approx((of_mode["dress"] + of_mode["shirt"] + of_mode["toptee"]) / 3)
-    assert (tmp_path / "run" / "missing_pictures.txt").read_text().split() == list(MISSING)
+    assert (tmp_path / "run" / "missing_images.txt").read_text().split() == list(MISSING)
     assert "3 images are missing" in capsys.readouterr().out
 
 

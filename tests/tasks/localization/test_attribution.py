@@ -12,7 +12,7 @@ from e2fashion.tasks.localization.attribution import (
     attention_rollout,
     bands,
     eager_attention,
-    grey_square,
+    gray_square,
     heat_of_patches,
     stripe_occlusion,
 )
@@ -184,9 +184,9 @@ def test_rollout_of_an_e2_ends_where_patches_do(regional: E2Model, pixels: torch
     assert (layer, found.shape) == (2, (2, 16))
 
 
-def test_a_picture_stands_in_the_middle_of_a_grey_square() -> None:
+def test_a_picture_stands_in_the_middle_of_a_gray_square() -> None:
     picture = torch.full((3, 2, 5), 9, dtype=torch.uint8)
-    square = grey_square(picture, (0.0, 0.5, 1.0))
+    square = gray_square(picture, (0.0, 0.5, 1.0))
     assert square.shape == (3, 5, 5)
     assert square[:, 1:3].eq(9).all()
     assert square[:, [0, 3, 4], 0].T.tolist() == [[0, 128, 255]] * 3

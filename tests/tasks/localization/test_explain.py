@@ -13,7 +13,7 @@ from e2fashion.__main__ import main
 from e2fashion.data.catalogue import Catalogue
 from e2fashion.data.transforms import normalize
 from e2fashion.encoder import Encoder
-from e2fashion.tasks.localization.attribution import grey_square
+from e2fashion.tasks.localization.attribution import gray_square
 from e2fashion.tasks.localization.config import ExplainConfig, Method
 from e2fashion.tasks.localization.explain import explain, explain_image
 from e2fashion.types import E2FashionError
@@ -39,7 +39,7 @@ def test_every_method_shows_the_square_that_it_saw(regional: Encoder, image: tor
     assert [item.method for item in found] == ["occlusion", "occlusion", "tokens", "attention", "rollout"]
     assert [item.subject for item in found] == ["red dress", "navy coat", "brand", "", ""]
     squared = regional.transform(image)
-    grey = regional.transform(grey_square(image, regional.transform.mean))
+    grey = regional.transform(gray_square(image, regional.transform.mean))
     for explanation in found:
         seen = torch.from_numpy(explanation.heatmap.image).permute(2, 0, 1)
         assert torch.equal(seen, grey if explanation.method == "occlusion" else squared)
