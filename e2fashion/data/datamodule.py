@@ -12,10 +12,8 @@ from torch.utils.data import Dataset
 from transformers import PreTrainedTokenizerBase
 
 from e2fashion.data.dataset import Augmentation, CatalogueRows, ImageCache, Item, ProductDataset, ViewDataset
-from e2fashion.data.grouping import GroupedSampler
-from e2fashion.data.loader import Collator, EpochSampler, ResumableLoader, batches_done
+from e2fashion.data.loader import Collator, EpochSampler, GroupedSampler, ResumableLoader, TagSwap, batches_done
 from e2fashion.data.stream import Stream, StreamDataset, StreamSampler
-from e2fashion.data.swaps import TagSwap
 from e2fashion.data.text import TextCounts, TextTemplate
 from e2fashion.data.transforms import ImageTransform
 from e2fashion.types import TextOverflow
@@ -46,8 +44,8 @@ class CatalogueDataModule(pl.LightningDataModule):
         seed: of order, views and augmentation.
         train_share: of the training products, see :class:`~e2fashion.data.loader.EpochSampler`.
         stream: the training products, in place of the catalogue's split ``train``.
-        group_by: the tag column of :class:`~e2fashion.data.grouping.GroupedSampler`; None: all products together.
-        swap_tags: whether training batches have texts of :class:`~e2fashion.data.swaps.TagSwap`.
+        group_by: the tag column of :class:`~e2fashion.data.loader.GroupedSampler`; None: all products together.
+        swap_tags: whether training batches have texts of :class:`~e2fashion.data.loader.TagSwap`.
         shuffle_buffer, open_files: see :class:`~e2fashion.data.stream.StreamSampler`.
     """
 

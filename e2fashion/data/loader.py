@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
+import random
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,8 +15,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from transformers import PreTrainedTokenizerBase
 
 from e2fashion.data.dataset import Item
-from e2fashion.data.swaps import TagSwap
-from e2fashion.data.text import ABSENT_ID, Span, TextFitter, stable_id
+from e2fashion.data.text import ABSENT_ID, Span, TextFitter, TextTemplate, stable_id
 from e2fashion.types import Batch, E2FashionError, TextOverflow
 
 if TYPE_CHECKING:
@@ -22,6 +23,45 @@ if TYPE_CHECKING:
 
 #: Texts whose tokens are kept in memory, about 0.5 GB.
 MOST_KEPT_TEXTS = 1_000_000
+
+
+class TagSwap:
+    """The text of each product of a batch with one of its tags replaced by another value that the batch has.
+
+    The tag is one that the template states; the description stays as it is. Column and value are drawn from the batch's
+    product ids alone, whose order comes from seed and epoch.
+
+    Raises:
+        E2FashionError: the template states no tag.
+    """
+
+    def __init__(self, template: TextTemplate) -> None:
+        if not template.columns:
+            raise E2FashionError(
+                f"loss.terms.swapped_tags swaps a tag that the text states, but text.template '{template.template}' "
+                "states none. Name a tag column, as in text.template='{brand} . {description}', or set "
+                "loss.terms.swapped_tags=null."
+            )
+        self.template = template
+
+    def __call__(self, items: Sequence[Item]) -> list[tuple[str, Span] | None]:
+        """The changed texts, with the ranges of their descriptions; None where the batch has no other value."""
+        draw = random.Random("/".join(item.product_id for item in items))
+        stated = [{c: v for c, v in item.text_tags.items() if v is not None and v.strip()} for item in items]
+        values = {
+            column: sorted({tags[column] for tags in stated if column in tags}) for column in self.template.columns
+        }
+        changed: list[tuple[str, Span] | None] = []
+        for item, tags in zip(items, stated, strict=True):
+            choices = [column for column in tags if len(values[column]) > 1]
+            if not choices:
+                changed.append(None)
+                continue
+            column = draw.choice(choices)
+            other = draw.choice([value for value in values[column] if value != tags[column]])
+            description = "" if item.description is None else item.text[slice(*item.description)]
+            changed.append(self.template.render_placed({**tags, column: other}, description))
+        return changed
 
 
 class Collator:
@@ -207,6 +247,38 @@ class EpochSampler(Sampler[list[tuple[int, int]]]):
         return order if self.members is None else [self.members[position] for position in order]
 
 
+class GroupedSampler(EpochSampler):
+    """An :class:`EpochSampler` whose global batches have products of one group each, as far as the groups suffice.
+
+    What a group has beyond whole batches is joined to mixed ones, group by group, so that they have few groups too.
+    Every product is in one batch of an epoch; the ones that fill no batch, which ``drop_last`` leaves out, are drawn
+    from all groups alike, those of the same epoch without groups. All orders come from (seed, epoch).
+
+    Args:
+        groups: the group of each item; None is one as well.
+        batch_size: items per rank and batch.
+        options: as of :class:`EpochSampler`.
+    """
+
+    def __init__(self, groups: Sequence[Hashable], batch_size: int, **options: Any) -> None:
+        super().__init__(len(groups), batch_size, **options)
+        self.groups = groups
+
+    def order(self, epoch: int) -> list[int]:
+        """All indices, batch after batch."""
+        size, key, drawn = self.batch_size * self.world_size, f"{self.seed}/{epoch}", super().order(epoch)
+        full = len(drawn) - len(drawn) % size
+        members: dict[Hashable, list[int]] = {}
+        for index in drawn[:full]:
+            members.setdefault(self.groups[index], []).append(index)
+        parts = [part for group in members.values() for part in _cut(group, size)]
+        left = [part for part in parts if len(part) < size]
+        mixed = chain.from_iterable(left[place] for place in permutation(len(left), f"groups/{key}"))
+        batches = [part for part in parts if len(part) == size] + _cut(list(mixed), size)
+        order = permutation(len(batches), f"batches/{key}")
+        return [*chain.from_iterable(batches[place] for place in order), *drawn[full:]]
+
+
 def permutation(length: int, key: str) -> list[int]:
     """The numbers below ``length`` in an order that depends on the ``key`` alone."""
     digest = hashlib.blake2b(key.encode(), digest_size=8).digest()
@@ -219,6 +291,11 @@ def _share(members: list[int], rank: int, world_size: int) -> list[int]:
     each, rest = divmod(len(members), world_size)
     start = rank * each + min(rank, rest)
     return members[start : start + each + (1 if rank < rest else 0)]
+
+
+def _cut(items: list[int], size: int) -> list[list[int]]:
+    """Consecutive parts of ``size`` items, the last one with what is left."""
+    return [items[start : start + size] for start in range(0, len(items), size)]
 
 
 def batches_done(data: pl.LightningDataModule) -> int:

@@ -21,11 +21,8 @@ from e2fashion.data.text import DESCRIPTION, TextTemplate
 from e2fashion.data.transforms import CLIP_MEAN, CLIP_STD, ImageTransform
 from e2fashion.extensions import ExtensionPoint
 from e2fashion.losses.contrastive import ContrastiveLoss, LossTerm, ModelTerm, WeightedTerm
-from e2fashion.losses.crop_teacher import CropTeacher
 from e2fashion.losses.filip import TokenContrast
-from e2fashion.losses.image_tags import ImageTags
-from e2fashion.losses.swapped_tags import SwappedTags
-from e2fashion.losses.text_pooling import TextPooled
+from e2fashion.losses.terms import CropTeacher, ImageTags, SwappedTags, TextPooled
 from e2fashion.model_folder import transform_of
 from e2fashion.models.configuration_e2 import REGIONAL_FIELDS, SIGMOID_LOGIT_BIAS, SIGMOID_LOGIT_SCALE, E2Config
 from e2fashion.models.from_clip import stretch_text_positions

@@ -7,10 +7,10 @@ from collections.abc import Iterable
 
 from e2fashion.arithmetic import build_device
 from e2fashion.data.catalogue import Catalogue
-from e2fashion.data.swaps import TagSwap
+from e2fashion.data.loader import TagSwap
 from e2fashion.data.text import DESCRIPTION
 from e2fashion.disk import checked_name
-from e2fashion.losses.crop_teacher import NO_SELECTION
+from e2fashion.losses.terms import NO_SELECTION
 from e2fashion.tasks.retrieval.protocols import protocol_named
 from e2fashion.training import build
 from e2fashion.training.config import RunConfig

@@ -13,8 +13,7 @@ from stub_catalogue import stub_catalogue
 from e2fashion.config import load_config
 from e2fashion.data.catalogue import Catalogue
 from e2fashion.data.datamodule import CatalogueDataModule
-from e2fashion.data.grouping import GroupedSampler
-from e2fashion.data.loader import EpochSampler
+from e2fashion.data.loader import EpochSampler, GroupedSampler
 from e2fashion.models.tokenizer import train_tokenizer
 from e2fashion.training.checks import check_run
 from e2fashion.training.config import RunConfig

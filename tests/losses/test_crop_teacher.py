@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 
 from e2fashion.data.catalogue import Catalogue
-from e2fashion.losses.crop_teacher import CropTeacher
+from e2fashion.losses.terms import CropTeacher
 from e2fashion.training.module import ContrastiveModule
 from e2fashion.types import Batch, E2FashionError
 from tests.losses.steps import module_and_batch

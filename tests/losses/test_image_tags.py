@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 from e2fashion.losses.contrastive import ContrastiveLoss, WeightedTerm
 from e2fashion.losses.functional import info_nce
-from e2fashion.losses.image_tags import ImageTags
+from e2fashion.losses.terms import ImageTags
 from e2fashion.models import E2Output
 from e2fashion.types import Batch, E2FashionError
 

@@ -11,9 +11,9 @@ import torch
 
 from e2fashion.data.catalogue import Catalogue
 from e2fashion.data.dataset import Item
-from e2fashion.data.swaps import TagSwap
+from e2fashion.data.loader import TagSwap
 from e2fashion.data.text import TextTemplate
-from e2fashion.losses.swapped_tags import SwappedTags
+from e2fashion.losses.terms import SwappedTags
 from e2fashion.training.module import ContrastiveModule
 from e2fashion.types import Batch, E2FashionError
 from tests.losses.steps import module_and_batch

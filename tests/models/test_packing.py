@@ -12,8 +12,7 @@ from torch import Tensor
 from transformers import CLIPModel, CLIPTextModel
 
 from e2fashion.models import last_layer
-from e2fashion.models.last_layer import encode_text_end, end_positions
-from e2fashion.models.packing import PackedTexts, pack_texts
+from e2fashion.models.last_layer import PackedTexts, encode_text_end, end_positions, pack_texts
 
 START, EOS = 98, 99
 

@@ -16,7 +16,7 @@ from torch import Tensor
 from e2fashion.config import load_config
 from e2fashion.data.catalogue import Catalogue
 from e2fashion.losses.contrastive import ContrastiveLoss, WeightedTerm
-from e2fashion.losses.text_pooling import TextPooled
+from e2fashion.losses.terms import TextPooled
 from e2fashion.models import E2Config, E2Model, TextPoolingModel, new_parameter_names
 from e2fashion.models.chunks import embed_in_chunks
 from e2fashion.models.text_pooling import TextPooling
