@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from statistics import fmean, stdev
 from typing import Any, Literal
 
 import pandas as pd
@@ -163,7 +164,15 @@ def pivot(
         if rows is None or row(record) in of_row:
             of_row.setdefault(row(record), []).append(record)
     keys = list(of_row)
-    values = {item.key: _values(item, of_row, column) for item in columns if isinstance(item, Column)}
+    values = {
+        item.key: {
+            key: summarize(chosen, item.spread)
+            for key, group in of_row.items()
+            if (chosen := [record for record in group if column(record) == item.key])
+        }
+        for item in columns
+        if isinstance(item, Column)
+    }
     bold = {item.key: _best(item, values[item.key], rivals) for item in columns if isinstance(item, Column)}
 
     def cell(item: Column | Fact, key: Hashable) -> Cell:
@@ -186,41 +195,14 @@ def pivot(
 
 def summarize(records: Sequence[ResultRecord], spread: Callable[[ResultRecord], float | None] | None = None) -> Value:
     """Mean and deviation of the values of several records, or value and interval of one; ``spread`` as in a column."""
-    return _values(Column("", None, spread=spread), {0: records}, lambda record: None)[0]
-
-
-def _values(
-    item: Column, of_row: Mapping[Hashable, Sequence[ResultRecord]], column: Callable[[ResultRecord], Hashable]
-) -> dict[Hashable, Value]:
-    """Mean, deviation, interval and number of runs of a column by row."""
-    keys = list(of_row)
-    chosen = [(index, one) for index, key in enumerate(keys) for one in of_row[key] if column(one) == item.key]
-    if not chosen:
-        return {}
-    frame = pd.DataFrame(
-        {
-            "row": [index for index, _ in chosen],
-            "value": [one.value for _, one in chosen],
-            "low": [one.low for _, one in chosen],
-            "high": [one.high for _, one in chosen],
-            "spread": [item.spread(one) if item.spread else None for _, one in chosen],
-        }
-    ).astype(float)
-    groups = frame.groupby("row", sort=False)
-    summary = groups["value"].agg(["mean", "std", "count"]).join(groups[["low", "high"]].first())
-    summary["spread"] = groups["spread"].mean()
-    values = {}
-    for index, line in summary.iterrows():
-        several = line["count"] > 1
-        sd = line["spread"] if item.spread else line["std"]
-        values[keys[int(str(index).partition(".")[0])]] = Value(
-            mean=float(line["mean"]),
-            sd=None if pd.isna(sd) else float(sd),
-            low=None if several or pd.isna(line["low"]) else float(line["low"]),
-            high=None if several or pd.isna(line["high"]) else float(line["high"]),
-            n=int(line["count"]),
-        )
-    return values
+    values = [record.value for record in records]
+    if spread is None:
+        sd = stdev(values) if len(values) > 1 else None
+    else:
+        spreads = [known for record in records if (known := spread(record)) is not None]
+        sd = fmean(spreads) if spreads else None
+    low, high = (records[0].low, records[0].high) if len(values) == 1 else (None, None)
+    return Value(fmean(values), sd, low, high, len(values))
 
 
 def _best(item: Column, values: Mapping[Hashable, Value], rivals: Callable[[Any], Hashable]) -> set[Hashable]:

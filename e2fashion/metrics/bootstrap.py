@@ -78,6 +78,19 @@ def weighted_means(values: Tensor, unit: Tensor, units: int) -> Callable[[Tensor
     return means
 
 
+def units_of(unit: Tensor | None, rows: int) -> tuple[Tensor, int]:
+    """The units of ``rows`` numbered from 0 without gaps, and how many there are; None: each row is one."""
+    numbers = torch.arange(rows) if unit is None else unit.unique(return_inverse=True)[1]
+    return numbers, int(numbers.max()) + 1
+
+
+def mean_estimate(values: Tensor, unit: Tensor | None = None) -> Estimate:
+    """The mean of ``values`` (Q,) with the interval of a bootstrap over units (Q,); None: each value is one."""
+    unit, units = units_of(unit, len(values))
+    drawn = bootstrap(weighted_means(values[:, None], unit, units), units)
+    return estimates({"mean": float(values.mean())}, drawn)["mean"]
+
+
 def paired_bootstrap(
     a: Tensor, b: Tensor, unit: Tensor | None = None, resamples: int = 10_000, seed: int = 0
 ) -> Difference:
@@ -88,8 +101,7 @@ def paired_bootstrap(
     """
     if a.shape != b.shape or a.dim() != 1 or not len(a):
         raise ValueError(f"scores of shapes {tuple(a.shape)} and {tuple(b.shape)} are not paired")
-    unit = torch.arange(len(a)) if unit is None else unit.unique(return_inverse=True)[1]
-    units = int(unit.max()) + 1
+    unit, units = units_of(unit, len(a))
     difference = (a.double() - b.double())[:, None]
     drawn = bootstrap(weighted_means(difference, unit, units), units, resamples, seed)
     low, high = interval(drawn)

@@ -17,9 +17,7 @@ def accuracy(truth: Tensor, predicted: Tensor) -> Tensor:
 
 def class_f1(truth: Tensor, predicted: Tensor, classes: int) -> Tensor:
     """F1 of every class in percent (classes,) from int64 labels (N,); NaN for classes that do not occur."""
-    weights = torch.ones(1, len(truth))
-    true_positives, support, chosen = _counts(truth, predicted, classes, weights)
-    return _f1(true_positives, support, chosen)[0]
+    return _f1(*_counts(truth, predicted, classes, torch.ones(1, len(truth))))[0]
 
 
 def summarize_classes(

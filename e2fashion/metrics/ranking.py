@@ -222,16 +222,10 @@ class Comparison:
     def __init__(self, image: Tensor, text: Tensor) -> None:
         self.sides: dict[str, Any] = {"i2t": (image, text), "t2i": (text, image)}
 
-    def ranks(
-        self,
-        direction: str,
-        query_ids: Tensor | None = None,
-        gallery_ids: Tensor | None = None,
-        chunk: int | None = None,
-    ) -> Tensor:
+    def ranks(self, direction: str, query_ids: Tensor | None = None, gallery_ids: Tensor | None = None) -> Tensor:
         """The rank of every query's best positive, see :func:`ranks`."""
         query, gallery = self.sides[direction]
-        return ranks(query, gallery, query_ids, gallery_ids, chunk)
+        return ranks(query, gallery, query_ids, gallery_ids)
 
     def ranks_among(self, direction: str, queries: Tensor, candidates: Tensor) -> Tensor:
         """Ranks among candidates, see :func:`ranks_among`; ``queries`` (Q,) are rows."""
@@ -271,17 +265,11 @@ class TokenComparison(Comparison):
                     i2t[rows, columns], t2i[columns, rows] = forth, back
         return {"i2t": i2t[image.index][:, text.index], "t2i": t2i[text.index][:, image.index]}
 
-    def ranks(
-        self,
-        direction: str,
-        query_ids: Tensor | None = None,
-        gallery_ids: Tensor | None = None,
-        chunk: int | None = None,
-    ) -> Tensor:
+    def ranks(self, direction: str, query_ids: Tensor | None = None, gallery_ids: Tensor | None = None) -> Tensor:
         """See :class:`Comparison`."""
         scores = self.matrices[direction]
         shape = scores.shape[0], scores.shape[1]
-        return ranks_by(lambda rows: scores[rows].clone(), shape, query_ids, gallery_ids, scores.device, chunk)
+        return ranks_by(lambda rows: scores[rows].clone(), shape, query_ids, gallery_ids, scores.device)
 
     def ranks_among(self, direction: str, queries: Tensor, candidates: Tensor) -> Tensor:
         """See :class:`Comparison`; only the candidates are scored."""

@@ -117,14 +117,11 @@ class CrossModalRecall(Metric):
     full_state_update = False
     higher_is_better = True
 
-    def __init__(
-        self, top_k: Sequence[int] = TOP_K, resamples: int = 0, seed: int = 0, chunk: int | None = None
-    ) -> None:
+    def __init__(self, top_k: Sequence[int] = TOP_K, resamples: int = 0, seed: int = 0) -> None:
         super().__init__()
         self.top_k = tuple(top_k)
         self.resamples = resamples
         self.seed = seed
-        self.chunk = chunk
         for name in ("image_embeds", "text_embeds", "image_ids", "text_ids"):
             self.add_state(name, default=[], dist_reduce_fx="cat")
 
@@ -150,10 +147,8 @@ class CrossModalRecall(Metric):
             dim_zero_cat(getattr(self, name)) for name in ("image_embeds", "text_embeds", "image_ids", "text_ids")
         )
         compared = compare(image, text)
-        ranks = {
-            "i2t": compared.ranks("i2t", image_ids, text_ids, self.chunk),
-            "t2i": compared.ranks("t2i", text_ids, image_ids, self.chunk),
-        }
+        ids = {"i2t": (image_ids, text_ids), "t2i": (text_ids, image_ids)}
+        ranks = {direction: compared.ranks(direction, *ids[direction]) for direction in DIRECTIONS}
         paired = len(image) == len(text)
         unit = None if paired else {"i2t": image_ids, "t2i": text_ids}
         result: dict[str, Tensor] = {}

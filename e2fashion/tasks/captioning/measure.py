@@ -9,7 +9,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from e2fashion.data.catalogue import Catalogue
@@ -18,7 +17,7 @@ from e2fashion.disk import file_name, read_lines, stored_as, write_lines
 from e2fashion.encoder import Encoder
 from e2fashion.features import SplitFeatures, cached_features
 from e2fashion.measuring import identity_of_run, load_named_encoder, to_device
-from e2fashion.metrics.bootstrap import Estimate, bootstrap, estimates, weighted_means
+from e2fashion.metrics.bootstrap import Estimate, mean_estimate
 from e2fashion.metrics.captioning import CLIP_SCORE, NO_JAVA, CaptionScores, caption_scores, clip_scores, has_java
 from e2fashion.options import Inference
 from e2fashion.records import RecordContext, RunIdentity, declare
@@ -192,7 +191,9 @@ def caption_records(
         values[CLIP_SCORE] = float(clip_score[1].mean())
     records = []
     for metric, value in values.items():
-        estimate = _estimate(value, items[metric]) if metric in items else Estimate(value)
+        estimate = Estimate(value)
+        if metric in items:  # weights of words in CIDEr stay those of the whole set
+            estimate = mean_estimate(items[metric])._replace(value=value)
         made_by = {"caption_tokenizer": scores.tokenizer, "implementation": scores.implementation}
         if metric == CLIP_SCORE and clip_score is not None:
             made_by = {"caption_tokenizer": "", "implementation": "ours", "clip_score_encoder": clip_score[0]}
@@ -201,12 +202,6 @@ def caption_records(
         )
         records.append(record)
     return records
-
-
-def _estimate(value: float, values: Tensor) -> Estimate:
-    """With the bounds of a bootstrap over items; weights of words in CIDEr stay those of the whole set."""
-    number = len(values)
-    return estimates({"": value}, bootstrap(weighted_means(values[:, None], torch.arange(number), number), number))[""]
 
 
 def _features(

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from e2fashion.disk import file_name, write_lines
 from e2fashion.encoder import Encoder, require_single_vectors
-from e2fashion.metrics.bootstrap import bootstrap, estimates, weighted_means
+from e2fashion.metrics.bootstrap import bootstrap, estimates, units_of, weighted_means
 from e2fashion.metrics.ranking import ranks
 from e2fashion.records import RecordContext, declare
 from e2fashion.tasks.captioning.captioner import AnyCaptioner, NearestCaption
@@ -202,8 +202,7 @@ def composed_records(
         draws, values = [], []
         for item in listed:
             queries, hits = item.queries, torch.stack([100.0 * (item.ranks <= k) for k in TOP_K], dim=1).double()
-            unit = queries.unit.unique(return_inverse=True)[1]
-            units = int(unit.max()) + 1
+            unit, units = units_of(queries.unit, len(queries))
             draws.append(bootstrap(weighted_means(hits, unit, units), units, resamples))
             values.append(hits.mean(0))
             add(

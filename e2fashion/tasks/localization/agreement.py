@@ -21,7 +21,7 @@ from e2fashion.data.text import TextTemplate
 from e2fashion.embedding import evaluating
 from e2fashion.encoder import Encoder
 from e2fashion.measuring import encoding_of
-from e2fashion.metrics.bootstrap import Estimate, bootstrap, estimates, weighted_means
+from e2fashion.metrics.bootstrap import mean_estimate
 from e2fashion.options import Inference
 from e2fashion.records import ENCODING, RunIdentity, declare
 from e2fashion.tables import Column, Table, pivot
@@ -105,7 +105,7 @@ def measure_agreement(
                     AGREEMENT.record(
                         context,
                         METRIC,
-                        *_estimate(values, owners),
+                        *mean_estimate(values, owners),
                         protocol=method,
                         queries=len(values),
                         extra={**how, "entity": name, "layer": layer, "against": against, **left_out},
@@ -159,14 +159,6 @@ def _ranks(values: Tensor) -> Tensor:
     lower = (values[:, None, :] < values[:, :, None]).sum(-1)
     equal = (values[:, None, :] == values[:, :, None]).sum(-1)
     return lower + equal.double() / 2
-
-
-def _estimate(values: Tensor, owners: Tensor) -> Estimate:
-    """The mean of values (Q,) of products (Q,), with the interval of a bootstrap over products (seed 0)."""
-    unit = owners.unique(return_inverse=True)[1]
-    units = int(unit.max()) + 1
-    drawn = bootstrap(weighted_means(values[:, None], unit, units), units)
-    return estimates({METRIC: float(values.mean())}, drawn)[METRIC]
 
 
 def agreement_table(records: Sequence[ResultRecord]) -> Table:

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from e2fashion.disk import DamagedError, file_name
 from e2fashion.disk.tensors import load_tensors, save_tensors
-from e2fashion.metrics.bootstrap import RESAMPLES, bootstrap, estimates, paired_bootstrap, weighted_means
+from e2fashion.metrics.bootstrap import RESAMPLES, mean_estimate, paired_bootstrap
 from e2fashion.metrics.retrieval import TOP_K, summarize
 from e2fashion.records import ENCODING, RecordContext, RecordKind, declare
 from e2fashion.types import E2FashionError, ResultRecord
@@ -293,16 +293,11 @@ def recall_by_group(
             of_query = [names[number] for number in ranking.product.tolist()]
             for group in sorted(set(of_query), key=_group_order):
                 rows = torch.tensor([row for row, name in enumerate(of_query) if name == group])
-                hits = 100.0 * (ranking.ranks[rows] <= 1)[:, None].double()
-                unit = ranking.product[rows].unique(return_inverse=True)[1]
-                units = int(unit.max()) + 1
-                drawn = bootstrap(weighted_means(hits, unit, units), units)
-                estimate = estimates({"R@1": float(hits.mean())}, drawn)["R@1"]
                 records.append(
                     BY_GROUP.record(
                         context,
                         "R@1",
-                        *estimate,
+                        *mean_estimate(_hits(ranking.ranks[rows], 1).double(), ranking.product[rows]),
                         protocol=protocol,
                         direction=ranking.direction,
                         positives=ranking.positives,
