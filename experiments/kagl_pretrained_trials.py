@@ -1,4 +1,4 @@
-"""What could make E2 better than the paper's recipe, from one small pretrained CLIP; judged on val alone.
+"""What could make E2 better than the paper's recipe, from one small pretrained CLIP; evaluated only on val.
 
 Claim: none of the paper. Ours to find out: its selection (noise, one patch or more, a mixture), where it fuses, how
 tokens are inserted, the weight of the regional loss, the learning rate (CLIP-FT gets the same trials of it).

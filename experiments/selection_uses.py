@@ -1,14 +1,14 @@
-"""Where faithful selection pays besides retrieval (ours): captions, text-guided retrieval, and the place of a tag.
+"""Where faithful selection pays besides retrieval (ours): captions, text-guided retrieval, and the location of a tag.
 
-Claim: region features that depend on what their tokens select help wherever a tag is read from the image: their nearest
-tags as the prompt of a caption decoder, the regional score in text-guided retrieval, selected patches as the place of a
-tag, compared with occlusion, which needs some 70 passes of the image tower.
+Claim: region features that depend on what their tokens select help in tasks that read a tag from the image: their
+nearest tags as the prompt of a caption decoder, the regional score in text-guided retrieval, selected patches as the
+location of a tag, compared with occlusion, which needs some 70 passes of the image tower.
 Runs: rows of ``configs/ablation/faithful_selection.yaml``, those of ``experiments.ablation_selection``.
 Protocol: test. Captions: descriptions of drawn garments by the small DeCap and CapDec, without a prompt and with the
 tags nearest to the regions, or to the whole image, as one; the epoch of a decoder is chosen by its loss on val's
 texts. Text-guided retrieval: another color of the same gender and article type (photos with a drawn logo), another
 brand of the same product line (drawn garments), by the global and by the regional score; the weight of ``sum`` is
-chosen on val. Place: the lift of docs/selection.md, of tokens, attention and occlusion.
+chosen on val. Location: the lift of docs/selection.md, of tokens, attention and occlusion.
 
 Command::
 

@@ -172,6 +172,6 @@ def agreement_table(records: Sequence[ResultRecord]) -> Table:
         column=lambda record: record.extra["entity"],
         caption=f"Spearman's correlation of maps of patches with stripe occlusion for the entity's tag, mean over "
         f"{records[0].split}'s products with such a map, with its 95 % bootstrap interval over products or ± the "
-        "deviation over seeds. Another image: the occlusion of another product, which shows what the place of garments "
-        "in photos explains.",
+        "deviation over seeds. Another image: the occlusion of another product, which shows what the typical position "
+        "of garments in photos explains.",
     )

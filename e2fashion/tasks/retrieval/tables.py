@@ -91,7 +91,7 @@ def difference_table(
     caption = (
         f"Difference to {against} in percentage points, protocol `{first.protocol}` on {first.split}, a "
         f"hit is the same {positives}: paired bootstrap over products, the hits of {seeds} pooled; p is two-sided "
-        "and knows nothing of other seeds."
+        "and does not cover variation over seeds."
     )
     return pivot(
         chosen,
