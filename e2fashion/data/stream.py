@@ -33,6 +33,8 @@ from e2fashion.disk import DamagedError, reading
 from e2fashion.types import E2FashionError
 
 REMEDY = "Restore it, or prepare the catalogue again."
+#: Of every batch's rows: `datasets` would hash all their images for one, and it names cached files, which none has.
+FINGERPRINT = "stream"
 #: Rows of a batch, one for each product, and the epoch.
 StreamBatch: TypeAlias = tuple[pa.Table, int]
 
@@ -238,6 +240,8 @@ class StreamDataset(Dataset[Item]):
     def __getitems__(self, batch: StreamBatch) -> list[Item]:
         """The items of a batch."""
         table, epoch = batch
-        rows = CatalogueRows(datasets.Dataset(table), self.entity_columns, self.template, self.transform)
+        rows = CatalogueRows(
+            datasets.Dataset(table, fingerprint=FINGERPRINT), self.entity_columns, self.template, self.transform
+        )
         products = ProductDataset(rows, self.augmentation)
         return [products.item(row, epoch) for row in range(len(rows))]

@@ -130,6 +130,13 @@ def test_batches_are_those_of_the_split_in_the_same_order(parts: dict[str, Catal
         assert batch == contents(datamodule.collate([items[product] for product in batch[0]]))
 
 
+def test_no_batch_is_hashed(parts: dict[str, Catalogue], monkeypatch: pytest.MonkeyPatch) -> None:
+    hashed: list[str] = []
+    monkeypatch.setattr("datasets.arrow_dataset.generate_fingerprint", lambda *_: hashed.append("rows") or "0")
+    assert len(epoch(data(parts), 0)) == 9
+    assert not hashed
+
+
 def test_an_interrupted_fit_goes_on_with_the_same_batches(parts: dict[str, Catalogue], tmp_path: Path) -> None:
     whole, first, second = Recorder(), Recorder(stop_at=13), Recorder()
     fit(whole, data(parts), [])
