@@ -2,21 +2,24 @@
 
 from pathlib import Path
 
+import pytest
 import torch
 from PIL import Image
 from transformers import AutoModel, AutoProcessor, CLIPProcessor, pipeline
 
 from e2fashion import E2VisionModelWithProjection
 from e2fashion.encoder import Encoder
+from e2fashion.export.pipeline import ZeroShotPipeline
 from e2fashion.tasks.classification.classifier import class_embeddings, label_scores
 
 LABELS = ["dress", "coat", "red shirt"]
 
 
+@pytest.mark.parametrize("kind", [None, ZeroShotPipeline])
 def test_the_zero_shot_pipeline_equals_our_classification(
-    folder: Path, encoder: Encoder, samples: list[Image.Image]
+    folder: Path, encoder: Encoder, samples: list[Image.Image], kind: type | None
 ) -> None:
-    classify = pipeline("zero-shot-image-classification", model=str(folder), device="cpu")
+    classify = pipeline("zero-shot-image-classification", model=str(folder), device="cpu", pipeline_class=kind)
     result = classify(samples, candidate_labels=LABELS, hypothesis_template="a photo of {}")
     labels = class_embeddings(encoder.embed_texts, LABELS, ["a photo of {}"])
     images = encoder.embed_images(samples)

@@ -8,6 +8,7 @@ import pytest
 import torch
 from tiny import save_random_siglip
 from torch.nn import functional as F
+from transformers import pipeline
 
 from e2fashion.checkpoints.config import ConvertConfig
 from e2fashion.checkpoints.write import export_checkpoint
@@ -15,7 +16,8 @@ from e2fashion.encoder import Encoder, load_encoder
 from e2fashion.export.onnx import TextTower, sample_input
 from e2fashion.export.open_clip import OpenClipStyleModel, get_tokenizer
 from e2fashion.export.openai_clip import OpenAIStyleModel
-from e2fashion.export.write import export_sentence_transformers
+from e2fashion.export.pipeline import ZeroShotPipeline
+from e2fashion.export.write import export_sentence_transformers, sample_images
 from e2fashion.models import E2Model
 from e2fashion.tasks.localization.attribution import attention_map, attention_rollout
 from e2fashion.types import E2FashionError
@@ -60,6 +62,21 @@ def test_logits_of_other_interfaces_have_the_bias(encoder: Encoder) -> None:
         torch.testing.assert_close(OpenAIStyleModel(encoder)(pixels, ids)[0], expected)
         images, texts, scale, bias = OpenClipStyleModel(encoder)(pixels, ids)
         torch.testing.assert_close(scale * images @ texts.T + bias, expected)
+
+
+def test_the_zero_shot_pipeline_gives_each_label_its_own_probability(encoder: Encoder, tmp_path: Path) -> None:
+    """The one of Transformers takes a softmax over the labels: an E2 is not of the model type siglip."""
+    encoder.save_pretrained(tmp_path)
+    images = sample_images(encoder)
+    with torch.no_grad():
+        logits = encoder.model.logits(encoder.embed_images(images) @ encoder.embed_texts(TEXTS).T)
+    for kind, expected in ((ZeroShotPipeline, logits.sigmoid()), (None, logits.softmax(-1))):
+        classify = pipeline("zero-shot-image-classification", str(tmp_path), device="cpu", pipeline_class=kind)
+        answers = classify(images, candidate_labels=TEXTS, hypothesis_template="{}")
+        for answer, scores in zip(answers, expected.tolist(), strict=True):
+            assert [item["score"] for item in answer] == sorted((item["score"] for item in answer), reverse=True)
+            found = {item["label"]: item["score"] for item in answer}
+            assert found == pytest.approx(dict(zip(TEXTS, scores, strict=True)), rel=1e-3)
 
 
 @pytest.mark.parametrize("target", ["openai", "open_clip", "e2_official"])
