@@ -44,7 +44,7 @@ class LossTerm(Protocol):
 class ModelTerm(Protocol):
     """A :class:`LossTerm` that also encodes something itself: ``reads_model`` is true, and it gets the model.
 
-    With ``reads_selection``, which may be absent, the output has ``selection_maps``, unless it is made in chunks.
+    With ``reads_selection``, which may be absent, the output has ``selection_maps``.
     """
 
     reads_regions: ClassVar[bool]

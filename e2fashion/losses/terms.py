@@ -17,8 +17,8 @@ from e2fashion.types import Batch, E2FashionError
 
 #: What is wrong where a batch has no picks.
 NO_SELECTION = (
-    "the loss term 'crop_teacher' needs the patches that selection tokens pick: give model.entities tokens, name "
-    "model.fusion_layers, and set train.chunk_size=null, or set loss.terms.crop_teacher=null"
+    "the loss term 'crop_teacher' needs the patches that selection tokens pick: give model.entities tokens and "
+    "name model.fusion_layers, or set loss.terms.crop_teacher=null"
 )
 LARGEST = 8
 """Entities whose subsets, all 255 of them, still cost little beside a training step."""
@@ -34,7 +34,7 @@ class CropTeacher:
     For each product one entity is drawn from those whose tag it has. The crop is a square of ``window`` patches around
     the patch that the entity's tokens find most probable in the last fusion block, moved into the image and resized to
     its size. The crop's feature, that of a whole image, comes from the same weights without gradient, for one more
-    forward pass of the image tower.
+    forward pass of the image tower, in one piece also with ``train.chunk_size``.
     """
 
     window: int = 3

@@ -17,7 +17,7 @@ from e2fashion.similarity import join_items
 Features = TypeVar("Features", bound=BaseModelOutputWithPooling)
 
 #: What :meth:`E2Model.joined` reads of the towers' outputs; anything else of a chunk is dropped.
-READ = ("pooler_output", "region_features", "local_features")
+READ = ("pooler_output", "region_features", "local_features", "selection_maps", "selected_patches")
 
 
 def embed_in_chunks(
@@ -30,17 +30,20 @@ def embed_in_chunks(
     tag_attention_mask: Tensor | None = None,
     tag_index: Tensor | None = None,
     tag_present: Tensor | None = None,
+    output_selection_maps: bool = False,
 ) -> E2Output:
     """:meth:`E2Model.forward` for training, with the activations of one chunk in memory at a time.
 
     Images, texts and distinct tags are encoded ``chunk_size`` at a time and only their features are kept; the backward
     pass encodes each chunk again (GradCache, Gao et al., RepL4NLP 2021). A loss of the output is that of the whole
     batch, and its gradients are exact, for one more forward pass. The selection noise is that of the batch in one
-    piece; dropout draws other numbers, but the same ones both times. Selection maps are not returned.
+    piece; dropout draws other numbers, but the same ones both times.
     """
 
     def encode_images(rows: slice) -> E2VisionOutput:
-        return model.get_image_features(pixel_values[rows], return_dict=True)
+        return model.get_image_features(
+            pixel_values[rows], output_selection_maps=output_selection_maps, return_dict=True
+        )
 
     images = _encode(encode_images, len(pixel_values), chunk_size, model)
     tag_embeds: Tensor | None = None
@@ -72,8 +75,11 @@ def _distinct_tags(model: E2Model, chunk_size: int, ids: Tensor, mask: Tensor | 
 def _encode(encode: Callable[[slice], Features], size: int, chunk_size: int, model: E2Model) -> Features:
     """The joined outputs of ``encode`` over chunks of ``size`` rows, those in :data:`READ` alone."""
 
+    noise = model.vision_model.selection_noise
+    number = noise.passes
+
     def of_batch(rows: slice) -> Features:
-        with model.vision_model.selection_noise.of_chunk(rows.start, size):
+        with noise.of_chunk(rows.start, size, number):
             return encode(rows)
 
     parts: dict[str, list[Tensor]] = {}

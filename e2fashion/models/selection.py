@@ -72,7 +72,7 @@ class SelectionNoise:
     def __init__(self) -> None:
         self.key: tuple[int, ...] = ()
         self.passes = 0
-        self._chunk: tuple[int, int] | None = None
+        self._chunk: tuple[int, int, int] | None = None
 
     def seed(self, *key: int) -> None:
         """Restart from ``key`` (such as seed, step and rank; not negative); no key: the global generator.
@@ -85,9 +85,12 @@ class SelectionNoise:
         self.key, self.passes = key, 0
 
     @contextmanager
-    def of_chunk(self, first: int, total: int) -> Iterator[None]:
-        """Forward passes within have the rows from ``first`` of a batch of ``total``; they count as no pass."""
-        self._chunk = (first, total)
+    def of_chunk(self, first: int, total: int, number: int) -> Iterator[None]:
+        """Forward passes within have the rows from ``first`` of a batch of ``total``; all are its pass ``number``.
+
+        A chunk that is computed again has the same noise, whatever was encoded in between.
+        """
+        self._chunk = (first, total, number)
         try:
             yield
         finally:
@@ -95,12 +98,12 @@ class SelectionNoise:
 
     def source(self, device: torch.device) -> NoiseSource:
         """The noise of the next forward pass."""
-        chunk = self._chunk or (0, None)
+        first, total, number = self._chunk or (0, None, self.passes)
         if not self.key:
-            return NoiseSource(None, *chunk)
-        state = np.random.SeedSequence([*self.key, self.passes]).generate_state(1, np.uint64)
-        self.passes += self._chunk is None
-        return NoiseSource(torch.Generator(device).manual_seed(int(state[0])), *chunk)
+            return NoiseSource(None, first, total)
+        state = np.random.SeedSequence([*self.key, number]).generate_state(1, np.uint64)
+        self.passes = max(self.passes, number + 1)
+        return NoiseSource(torch.Generator(device).manual_seed(int(state[0])), first, total)
 
 
 def gumbel_noise(shape: Sequence[int], device: torch.device, source: NoiseSource = NoiseSource()) -> Tensor:

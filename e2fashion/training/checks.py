@@ -83,7 +83,7 @@ def check_run(config: RunConfig, catalogue: Catalogue) -> None:
             f"text.context_length={config.text.context_length} positions. Set text.overflow=truncate."
         )
     selects = any(entity.tokens for entity in build.build_entities(config.model)) and config.model.fusion_layers
-    if build.build_loss(config).reads_selection and not (selects and config.train.chunk_size is None):
+    if build.build_loss(config).reads_selection and not selects:
         raise E2FashionError(NO_SELECTION)
     template = build.build_template(config, catalogue)
     check_entities(build.build_entities(config.model), catalogue)

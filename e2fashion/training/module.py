@@ -114,8 +114,8 @@ class ContrastiveModule(pl.LightningModule):
         embed: Callable[..., E2Output] = self.model
         if self.chunk_size is not None and self.training:
             embed = partial(embed_in_chunks, self.model, self.chunk_size)
-        elif self.loss.reads_selection and self.training:
-            embed = partial(self.model, output_selection_maps=True)
+        if self.loss.reads_selection and self.training:
+            embed = partial(embed, output_selection_maps=True)
         if self.device_mesh is not None and self.training:
             batch = with_equal_tags(batch, self.chunk_size)
         output = embed(

@@ -80,9 +80,9 @@ def test_the_entity_is_drawn_by_the_step_and_without_tags_the_term_is_zero(synth
     assert term(1, replace(batch, tag_present=torch.zeros_like(batch.tag_present))) == 0
 
 
-@pytest.mark.parametrize("words", [["model.fusion_layers=[]"], ["model.entities={}"], ["train.chunk_size=8"]])
+@pytest.mark.parametrize("words", [["model.fusion_layers=[]"], ["model.entities={}"]])
 def test_without_a_selection_it_is_refused_before_work(words: list[str], synth_catalogue: Catalogue) -> None:
-    with pytest.raises(E2FashionError, match=r"'crop_teacher' needs the patches.*train.chunk_size=null"):
+    with pytest.raises(E2FashionError, match=r"'crop_teacher' needs the patches.*name model.fusion_layers"):
         module_of(synth_catalogue, "loss.terms.crop_teacher.weight=1", *words)
 
 
