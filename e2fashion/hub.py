@@ -67,7 +67,7 @@ def hub_options(
         cached = isinstance(try_to_load_from_cache(name, kept, cache_dir=cache), str)
     except HFValidationError as error:
         raise E2FashionError(
-            f"{what or repr(name)} is no folder, and '{name}' cannot be a name on the hub. {OFFLINE_REMEDY}"
+            f"{what or repr(name)} is not a folder, and '{name}' cannot be a name on the hub. {OFFLINE_REMEDY}"
         ) from error
     if not is_offline_mode():
         silence = silence_of_hub(name, kept, "model")
@@ -77,7 +77,7 @@ def hub_options(
         silence = "HF_HUB_OFFLINE is set"
     if not cached:
         raise E2FashionError(
-            f"{what or repr(name)} is no folder, so it was taken for a hub name, and the hub does not answer "
+            f"{what or repr(name)} is not a folder, so it was taken for a hub name, and the hub does not answer "
             f"({silence}). {OFFLINE_REMEDY}"
         )
     if name not in from_cache:
@@ -195,7 +195,7 @@ class StoredSource:
     def find(self, stored_in: str | Path, what: str, remedy: str) -> str:
         """The folder, or the hub name that a person wrote.
 
-        An older file does not say which of the two it holds: what is no folder is a hub name only if the hub's cache
+        An older file does not say which of the two it holds: what is not a folder is a hub name only if the hub's cache
         holds it.
 
         Raises:

@@ -89,7 +89,7 @@ class Sample:
 
     ``image`` is the encoded file (JPEG, PNG, ...). A missing tag is ``None``: unknown, never a class. Products of one
     ``group``, such as a product line, must not cross splits; ``regions`` are the known true boxes of tags by column.
-    ``numbers`` are columns of numbers, which are no tags; ``row`` is the position in the source, for error messages.
+    ``numbers`` are columns of numbers, which are not tags; ``row`` is the position in the source, for error messages.
     """
 
     product_id: str

@@ -65,7 +65,7 @@ def test_an_unreachable_hub_is_asked_once_and_named_in_one_line(
         load_encoder("nobody/no-such-clip")
     assert connections == [("127.0.0.1", port)]
     assert len(str(result.value).splitlines()) == 1
-    assert "'nobody/no-such-clip' is no folder, so it was taken for a hub name" in str(result.value)
+    assert "'nobody/no-such-clip' is not a folder, so it was taken for a hub name" in str(result.value)
     assert "model.checkpoint=<folder>" in str(result.value)
 
 

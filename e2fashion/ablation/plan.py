@@ -154,7 +154,8 @@ def _check_settings(file: Path, config: AblationConfig, shared: Sequence[str]) -
     for named, names in (("baseline", [config.baseline] if config.baseline else []), ("optional", config.optional)):
         for name in names:
             if name not in config.rows:
-                raise E2FashionError(f"{file}: {named} is '{name}', which is no row.{_suggestion(name, config.rows)}")
+                suggestion = _suggestion(name, config.rows)
+                raise E2FashionError(f"{file}: {named} is '{name}', which is not a row.{suggestion}")
     for override in shared:
         key = override.partition("=")[0]
         if instead := {"seed": "seeds=[0,1,2]", "evaluate_splits": "split=val,test"}.get(key):

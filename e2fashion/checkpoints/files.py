@@ -41,7 +41,7 @@ def read_state_file(file: str | Path) -> StateFile:
     """
     path = Path(file)
     if not path.is_file():
-        raise E2FashionError(f"'{file}' is no file: give the checkpoint itself, a .safetensors or .pt file")
+        raise E2FashionError(f"'{file}' is not a file: give the checkpoint itself, a .safetensors or .pt file")
     content = _read_safetensors(path) if path.suffix == ".safetensors" else _read_torch(path)
     read = _unwrapped(content, path)
     if read.tensors and all(key.startswith(PARALLEL) for key in read.tensors):
@@ -73,8 +73,8 @@ def _read_torch(path: Path) -> Any:
         match = re.search(r"GLOBAL ([\w.]+)", str(error))
         reason = f"it asks for {match[1]}" if match else f"{type(error).__name__} while reading"
         raise E2FashionError(
-            f"'{path}' holds more than tensors, or is no file of torch.save ({reason}). It is not unpickled here, for "
-            "that would run whatever code is in it. If you trust where it comes from, save its state dict elsewhere: "
+            f"'{path}' holds more than tensors, or is not a file of torch.save ({reason}). It is not unpickled here, "
+            "which would run any code in it. If you trust where it comes from, save its state dict elsewhere: "
             "safetensors.torch.save_file(torch.load(file, weights_only=False)['state_dict'], 'state.safetensors')"
         ) from error
 
@@ -104,8 +104,8 @@ def _unwrapped(content: Any, path: Path) -> StateFile:
         texts = {key: value for key, value in texts.items() if key != inner[0]}
     wrong = [str(key) for key, value in content.items() if not isinstance(value, Tensor)]
     if wrong or not content:
-        problem = f"{len(wrong)} entries are no tensors: {', '.join(wrong[:5])}" if wrong else "it is empty"
-        raise E2FashionError(f"'{path}' is no state dict: {problem}. Save model.state_dict()")
+        problem = f"{len(wrong)} entries are not tensors: {', '.join(wrong[:5])}" if wrong else "it is empty"
+        raise E2FashionError(f"'{path}' is not a state dict: {problem}. Save model.state_dict()")
     return StateFile({str(key): value for key, value in content.items()}, texts, notes)
 
 

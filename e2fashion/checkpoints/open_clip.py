@@ -104,7 +104,7 @@ def _read_config(file: Path, sizes: OpenAIShape) -> OpenClipConfig:
     content = read_json(file, "configuration of open_clip")
     model = content.get("model_cfg", content) if isinstance(content, dict) else None
     if not isinstance(model, dict) or not {"embed_dim", "vision_cfg", "text_cfg"} <= model.keys():
-        raise E2FashionError(f"'{file}' is no configuration of open_clip: it lacks embed_dim, vision_cfg or text_cfg")
+        raise E2FashionError(f"'{file}' is not an open_clip configuration: it lacks embed_dim, vision_cfg or text_cfg")
     vision, text = model["vision_cfg"], model["text_cfg"]
     given = {**model, "vision_cfg": None, "text_cfg": None}
     _refuse_other_parts({"": given, "vision_cfg.": vision, "text_cfg.": text}, file)
@@ -141,7 +141,7 @@ def _refuse_other_parts(parts: dict[str, dict[str, Any]], file: Path) -> None:
     ]
     if other:
         raise E2FashionError(
-            f"'{file}' describes a model that is no CLIP of OpenAI's kind: {', '.join(other)}. It cannot be converted"
+            f"'{file}' describes a model that is not a CLIP like OpenAI's: {', '.join(other)}. It cannot be converted"
         )
 
 

@@ -121,7 +121,7 @@ def _shape(state: State, key: str, dimensions: int, where: str) -> Shape:
     if key not in state:
         begin = ", ".join(sorted(state)[:3]) or "none"
         raise E2FashionError(
-            f"{where} lacks {key!r}: it is no CLIP in OpenAI's layout, which open_clip and the official E2 share. "
+            f"{where} lacks {key!r}: it is not a CLIP in OpenAI's layout, which open_clip and the official E2 share. "
             f"Its {len(state)} keys begin with: {begin}"
         )
     shape = tuple(state[key].shape)

@@ -170,7 +170,7 @@ def _towers(tensors: State, vision_heads: int | None, text_heads: int | None, wh
         vision, text = _tower(tensors, _IMAGE, vision_heads, what), _tower(tensors, _TEXT, text_heads, what)
     except KeyError as error:
         raise E2FashionError(
-            f"{what} is no SigLIP in open_clip's layout: it lacks what becomes {error}. Name the layout that it has"
+            f"{what} is not a SigLIP in open_clip's layout: it lacks what becomes {error}. Name the layout that it has"
         ) from error
     size = {"image_size": math.isqrt(len(positions)) * patches.shape[-1], "patch_size": patches.shape[-1]}
     return {

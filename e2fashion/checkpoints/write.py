@@ -52,7 +52,7 @@ def export_checkpoint(encoder: Encoder, folder: Path, config: ConvertConfig) -> 
 
 def _write_official(encoder: Encoder, folder: Path, fusion_layers: list[int]) -> list[str]:
     if not isinstance(encoder.model, E2Model) or not encoder.entities:
-        raise E2FashionError(f"'{encoder.name}' has no entities, so it is no E2: target=openai writes a plain CLIP")
+        raise E2FashionError(f"'{encoder.name}' has no entities, so it is not an E2: target=openai writes a plain CLIP")
     tensors = e2_to_official(encoder.model, fusion_layers)
     file = folder / FILES["e2_official"]
     write_state_file(tensors, file, layout="e2_official", activation="quick_gelu")

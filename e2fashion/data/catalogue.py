@@ -126,7 +126,7 @@ class Catalogue:
 
         Raises:
             DamagedError: a file or the manifest is not what was written.
-            E2FashionError: if the folder is no catalogue, is empty, or was written by a newer version.
+            E2FashionError: if the folder is not a catalogue, is empty, or was written by a newer version.
         """
         folder = Path(path)
         recover(folder)
@@ -146,7 +146,7 @@ class Catalogue:
 
     @property
     def number_columns(self) -> tuple[str, ...]:
-        """Names of the columns of numbers, which are no tags: no template, entity or text reads them."""
+        """Names of the columns of numbers, which are not tags: no template, entity or text reads them."""
         return tuple(self.manifest.number_columns)
 
     @property
@@ -248,7 +248,7 @@ def answers_request(target: Path, request: str, asked: Mapping[str, Any], overwr
 
     Raises:
         E2FashionError: if ``target`` holds another catalogue and ``overwrite`` is off, or anything else at all:
-            what is no catalogue, and what we did not write, is never replaced.
+            what is not a catalogue, and what we did not write, is never replaced.
     """
     if not target.exists() or (target.is_dir() and not any(target.iterdir())):
         return False
@@ -281,7 +281,7 @@ def check_is_catalogue(folder: Path) -> None:
     """Refuse to replace a folder unless it is a catalogue, however damaged, old or new, and holds nothing else.
 
     Raises:
-        E2FashionError: it is no catalogue (other programs also call a file manifest.json), or holds another file.
+        E2FashionError: it is not a catalogue (other programs also call a file manifest.json), or holds another file.
     """
     names = [file.relative_to(folder).as_posix() for file in folder.rglob("*")] if folder.is_dir() else []
     ours = [name for name in names if _OUR_FILES.fullmatch(name)]

@@ -86,7 +86,7 @@ def decode_image(data: bytes) -> Tensor:
         uint8 tensor (3, H, W), a view of (H, W, 3) memory.
 
     Raises:
-        ImageError: the bytes are no image, or a truncated one.
+        ImageError: the bytes are not an image, or a truncated one.
     """
     pixels = _decode_with_simplejpeg(data) if HAS_SIMPLEJPEG and data.startswith(_JPEG_START) else None
     if pixels is None:

@@ -70,7 +70,7 @@ def open_regular(file: Path | str, most_bytes: int) -> BinaryIO:
     """A regular file, opened to read: pipes, devices, sockets and folders are refused, never waited for.
 
     Raises:
-        ImageError: there is no such file, it is no regular one, cannot be opened, or has more than ``most_bytes``.
+        ImageError: there is no such file, it is not a regular one, cannot be opened, or has more than ``most_bytes``.
     """
     name = str(file)
     try:

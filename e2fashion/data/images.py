@@ -237,7 +237,7 @@ def _open(stream: BinaryIO, size: int, max_pixels: int) -> Image.Image:
     except Image.DecompressionBombError as error:
         raise _oversized(f"more than {2 * PILLOW_MAX_PIXELS:,} pixels", max_pixels) from error
     except UnidentifiedImageError as error:
-        value = f"{size:,} bytes that are no image of a known format ({COMMON_FORMATS})"
+        value = f"{size:,} bytes in no known image format ({COMMON_FORMATS})"
         raise ImageError("unreadable image", value, "replace it by a JPEG or PNG file") from error
     _check_size(image.size, max_pixels)
     return image
@@ -272,6 +272,6 @@ def not_an_image(value: object) -> E2FashionError:
     shape = getattr(value, "shape", None)
     kind = "" if shape is None else f" of shape {tuple(shape)} and {getattr(value, 'dtype', '')}"
     return E2FashionError(
-        f"{type(value).__name__}{kind} is no image: give a file, an image of Pillow, a uint8 array (height, width, 3), "
+        f"{type(value).__name__}{kind} is not an image: give a file, a Pillow image, a uint8 array (height, width, 3), "
         "a uint8 tensor (3, height, width), or a list of them."
     )

@@ -66,7 +66,7 @@ def decimal_signs(text: str) -> tuple[frozenset[str], bool]:
 def decide_sign(texts: Iterable[str]) -> str | None:
     """The decimal sign that all numbers of a column share; None: they may have either, and mean different numbers.
 
-    A text that is no number decides nothing, and where numbers contradict each other the first ones do.
+    A text that is not a number decides nothing, and where numbers contradict each other the first ones do.
     """
     signs, doubtful = BOTH, False
     for text in texts:
@@ -129,7 +129,7 @@ class NumberColumns:
         """Note how the numbers of a row are written.
 
         Raises:
-            ProductError: a value is no number, or has another decimal sign than the rows before it.
+            ProductError: a value is not a number, or has another decimal sign than the rows before it.
         """
         found = {column: decimal_signs(text) for column in self._signs if (text := row.tags[column]) is not None}
         for column, (fitting, _) in found.items():

@@ -57,7 +57,7 @@ class TextTemplate:
         """Check that a catalogue with these tag columns can fill the template.
 
         Raises:
-            E2FashionError: a field is no column; the message lists those that exist and suggests the nearest.
+            E2FashionError: a field is not a column; the message lists those that exist and suggests the nearest.
         """
         known = [*columns, DESCRIPTION]
         for name in self._fields:
@@ -124,7 +124,7 @@ def _parse(template: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
             if not name.strip() or form or conversion:
                 written = name + (f"!{conversion}" if conversion else "") + (f":{form}" if form else "")
                 raise E2FashionError(
-                    f"text.template '{template}': '{{{written}}}' is no field. Write {{column}} alone."
+                    f"text.template '{template}': '{{{written}}}' is not a field. Write {{column}} alone."
                 )
             names.append(name)
             literals.append("")
@@ -174,8 +174,8 @@ class TextMeter:
     that the number of texts that are too long is a lower bound.
 
     Raises:
-        E2FashionError: a context length below 1, a template with a field that is no tag column, or a configuration that
-            names a tokenizer without its counter.
+        E2FashionError: a context length below 1, a template with a field that is not a tag column, or a configuration
+            that names a tokenizer without its counter.
     """
 
     def __init__(self, config: TextLength, tag_columns: Sequence[str], counter: TokenCounter | None = None) -> None:

@@ -294,5 +294,5 @@ def _data_folder() -> Path | None:
         return None
     folder = Path(named)
     if not folder.is_dir():
-        raise E2FashionError(f"E2FASHION_DATA is '{named}', which is no folder: name the one with {KAGL}, or unset it.")
+        raise E2FashionError(f"E2FASHION_DATA is '{named}', not a folder: name the one with {KAGL}, or unset it.")
     return folder

@@ -1,7 +1,7 @@
 """Counts what a process does to files below a folder, and strikes at the n-th operation.
 
 Python reports every ``open``, rename, removal and new folder to audit hooks before it happens; ``fsync`` and the
-writers of safetensors, Arrow and PyTorch, which are no Python, are wrapped. A hook stays for the life of its
+writers of safetensors, Arrow and PyTorch, which are not Python, are wrapped. A hook stays for the life of its
 process, so this belongs into forked children alone.
 """
 

@@ -292,7 +292,7 @@ def _counts(path: Path) -> bool:
 
 
 def _removes_records(file: Path, damage: str, before: dict[str, str]) -> bool:
-    """Whether records of another command are removed, which is no damage: the command writes its own to a new file."""
+    """Whether records of another command are removed, which is not damage: the command writes its own to a new file."""
     return damage == "removed" and file.suffix == ".jsonl" and str(file) in before
 
 

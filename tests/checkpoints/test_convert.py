@@ -124,7 +124,7 @@ def test_an_e2_as_a_plain_clip_says_what_is_lost(capsys: Capture, synth_catalogu
     assert "lossy=true writes the rest" in printed
     printed = said_by(capsys, 1, "e2", "target=open_clip", "output=plain", "lossy=true")
     assert "this model's end token 1 is not the last of" in printed  # a word tokenizer's
-    assert "it is no E2: target=openai" in said_by(capsys, 1, "tokens", "target=e2_official", "output=official")
+    assert "it is not an E2: target=openai" in said_by(capsys, 1, "tokens", "target=e2_official", "output=official")
     assert "its groups are sub_category, brand" in said_by(capsys, 1, "e2", "target=e2_official", "output=official")
     assert not Path("plain").exists()
     settings = ["model.scratch.tokenizer=bpe", "model.scratch.vocabulary=600"]

@@ -55,10 +55,10 @@ class Evil:
     ("content", "message"),
     [
         ({"state_dict": WEIGHTS, "args": argparse.Namespace(lr=1.0)}, "holds more than tensors.*Namespace"),
-        ({"weights": Evil()}, "would run whatever code is in it"),
+        ({"weights": Evil()}, "would run any code in it"),
         ([WEIGHTS], "holds a list, no state dict"),
         ({"state_dict": WEIGHTS, "model": WEIGHTS}, "holds several state dicts, state_dict, model"),
-        ({"one": torch.ones(1), "lr": 0.1}, "1 entries are no tensors: lr"),
+        ({"one": torch.ones(1), "lr": 0.1}, "1 entries are not tensors: lr"),
         ({}, "it is empty"),
     ],
 )
@@ -69,9 +69,9 @@ def test_whatever_else_is_refused(content: Any, message: str, tmp_path: Path) ->
 
 
 def test_no_file_and_broken_files_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(E2FashionError, match=r"nowhere.pt' is no file"):
+    with pytest.raises(E2FashionError, match=r"nowhere.pt' is not a file"):
         read_state_file(tmp_path / "nowhere.pt")
-    unreadable = {"broken.pt": "is no file of torch.save", "broken.safetensors": "cannot be read as safetensors"}
+    unreadable = {"broken.pt": "is not a file of torch.save", "broken.safetensors": "cannot be read as safetensors"}
     for name, message in unreadable.items():
         (tmp_path / name).write_bytes(b"broken" * 9)
         with pytest.raises(E2FashionError, match=message):
@@ -96,5 +96,5 @@ def test_torchscript_is_refused_and_its_remedy_works(tmp_path: Path, monkeypatch
 
 def test_an_empty_safetensors_file_is_no_state_dict(tmp_path: Path) -> None:
     save_file({}, tmp_path / "empty.safetensors")
-    with pytest.raises(E2FashionError, match="is no state dict: it is empty"):
+    with pytest.raises(E2FashionError, match="is not a state dict: it is empty"):
         read_state_file(tmp_path / "empty.safetensors")

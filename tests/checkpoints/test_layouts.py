@@ -207,11 +207,11 @@ def test_open_clip_s_configuration_is_read_and_written(tmp_path: Path) -> None:
     [
         ({"model_cfg__vision_cfg__layers": 12}, "vision_cfg.layers means 12, the tensors have 3"),
         ({"model_cfg__text_cfg__vocab_size": 49408}, "text_cfg.vocab_size means 49408, the tensors have 60"),
-        ({"model_cfg__vision_cfg__no_ln_pre": True}, "no CLIP of OpenAI's kind: vision_cfg.no_ln_pre=True"),
+        ({"model_cfg__vision_cfg__no_ln_pre": True}, "not a CLIP like OpenAI's: vision_cfg.no_ln_pre=True"),
         ({"model_cfg__text_cfg__pool_type": "last"}, "text_cfg.pool_type='last'"),
         ({"preprocess_cfg": {"interpolation": "bilinear"}}, "interpolation is 'bilinear', and images are read with"),
         ({"preprocess_cfg": {"resize_mode": "stretch"}}, "resize_mode is 'stretch'; known: shortest, squash, longest"),
-        ({"model_cfg": {"embed_dim": 3}}, "no configuration of open_clip: it lacks embed_dim, vision_cfg or text_cfg"),
+        ({"model_cfg": {"embed_dim": 3}}, "not an open_clip configuration: it lacks embed_dim, vision_cfg or text_cfg"),
         ({"model_cfg__vision_cfg__width": {"x": 1}}, "a configuration of open_clip, cannot be read"),
         ({"preprocess_cfg": [1]}, "a configuration of open_clip, cannot be read"),
     ],

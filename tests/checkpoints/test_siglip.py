@@ -149,7 +149,7 @@ def test_mistakes_are_refused(folder: Path, capsys: pytest.CaptureFixture[str]) 
         (state, ["tokenizer=none", "text_heads=2"], "A SigLIP reads its padding: name a folder"),
         (state, ["tokenizer=tokens", "text_heads=2", "config=none.json"], "none.json"),
         (part, ["tokenizer=tokens", "text_heads=2"], "missing (1): vision_model.encoder.layers.1.layer_norm1.weight"),
-        ({"a": torch.zeros(1)}, ["tokenizer=tokens"], "is no SigLIP in open_clip's layout: it lacks what becomes"),
+        ({"a": torch.zeros(1)}, ["tokenizer=tokens"], "is not a SigLIP in open_clip's layout: it lacks what becomes"),
         (random_state(3), ["tokenizer=tokens", "text_heads=2"], "embeds 3 tokens"),
     ):
         save_file(tensors, "theirs.safetensors")

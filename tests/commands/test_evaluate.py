@@ -164,6 +164,6 @@ def test_a_hub_name_without_a_network_is_a_clear_error(synth_catalogue: Catalogu
     assert ended.out == ""
     (line,) = ended.error.splitlines()
     assert line == (
-        "error: 'nobody/no-such-clip' is no folder, so it was taken for a hub name, and the hub does not answer "
+        "error: 'nobody/no-such-clip' is not a folder, so it was taken for a hub name, and the hub does not answer "
         "(HF_HUB_OFFLINE is set). Give a folder that holds it (model.checkpoint=<folder>, or model=<folder> of a verb)"
     )

@@ -162,7 +162,7 @@ def test_missing_column_is_an_error() -> None:
 
 def test_undecodable_picture_names_the_product() -> None:
     split = SPLIT.select([0]).map(lambda row: {"image": b"broken"})
-    with pytest.raises(E2FashionError, match=r"product 'p0': An image cannot be read: .* 6 bytes that are no image"):
+    with pytest.raises(E2FashionError, match=r"product 'p0': An image cannot be read: .* 6 bytes in no known image"):
         ProductDataset(catalogue_rows(split))[0]
 
 

@@ -228,15 +228,15 @@ def test_one_bound_for_every_path(tmp_path: Path) -> None:
 
 def test_formats_that_start_programs_or_unpack_without_bound_are_not_read() -> None:
     postscript = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n%%EndComments\n"
-    with pytest.raises(ImageError, match="no image of a known format"):
+    with pytest.raises(ImageError, match="no known image format"):
         read_image(postscript)
-    with pytest.raises(ImageError, match="no image of a known format"):
+    with pytest.raises(ImageError, match="no known image format"):
         read_image(b"SIMPLE  =                    T".ljust(2_880))
 
 
 @pytest.mark.parametrize("value", [np.zeros((4, 4), np.uint8), torch.zeros(3, 4, 4), b"bytes", None, 5, {"a": 1}])
 def test_what_is_no_image_is_refused(value: Any) -> None:
-    with pytest.raises(E2FashionError, match=r"is no image: give a file|cannot be read"):
+    with pytest.raises(E2FashionError, match=r"is not an image: give a file|cannot be read"):
         read_pixels(value)
 
 

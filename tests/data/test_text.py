@@ -91,9 +91,9 @@ def test_unknown_field_names_the_columns_and_the_nearest() -> None:
     [
         ("{brand", r"expected '}'"),
         ("brand}", "Single '}'"),
-        ("{}", r"'\{\}' is no field"),
-        ("{brand!r}", r"'\{brand!r\}' is no field"),
-        ("{brand:>4}", r"'\{brand:>4\}' is no field"),
+        ("{}", r"'\{\}' is not a field"),
+        ("{brand!r}", r"'\{brand!r\}' is not a field"),
+        ("{brand:>4}", r"'\{brand:>4\}' is not a field"),
         ("brand", "has no field"),
         ("", "has no field"),
     ],

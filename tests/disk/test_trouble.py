@@ -1,4 +1,4 @@
-"""What libraries raise while a file is read becomes one error that names it; what is no file is not read."""
+"""What libraries raise while a file is read becomes one error that names it; what is not a file is not read."""
 
 import os
 from collections.abc import Callable

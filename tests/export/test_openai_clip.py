@@ -95,5 +95,5 @@ def test_arrays_and_tensors_are_images(folder: Path, encoder: Encoder) -> None:
     for images in (array, tensor, array[None], tensor[None], [array], [tensor]):
         assert torch.equal(encoder.embed_images(images), one)
     for wrong in (array[..., 0], array / 255, tensor.float(), array.transpose(2, 0, 1), np.uint8(3), [array[0]]):
-        with pytest.raises(E2FashionError, match=r"is no image: give a file.*a uint8 array \(height, width, 3\)"):
+        with pytest.raises(E2FashionError, match=r"is not an image: give a file.*a uint8 array \(height, width, 3\)"):
             encoder.embed_images(wrong)

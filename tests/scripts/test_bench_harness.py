@@ -140,7 +140,7 @@ def test_an_unknown_name_is_reported_in_one_line(capsys: pytest.CaptureFixture[s
 
 def test_a_data_folder_that_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("E2FASHION_DATA", str(tmp_path / "gone"))
-    with pytest.raises(E2FashionError, match="is no folder"):
+    with pytest.raises(E2FashionError, match="not a folder"):
         Context(tmp_path)
 
 

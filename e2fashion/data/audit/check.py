@@ -207,7 +207,7 @@ def associations(content: Content, config: Thresholds) -> list[Association]:
     if (source := config.source_column) is not None:
         if source not in content.tags:
             raise E2FashionError(
-                f"source_column is '{source}', which is no tag column of the catalogue; it has: "
+                f"source_column is '{source}', which is not a tag column of the catalogue; it has: "
                 f"{', '.join(content.tags) or 'none'}."
             )
         traits[source] = [content.tags[source][row] or "(unknown)" for row in rows]

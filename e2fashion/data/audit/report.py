@@ -221,7 +221,7 @@ _HOW = (
     "Images are identical if their decoded pixels are, and near-identical if they look alike at 32 x 32 pixels: a "
     "hash of the 64 coarsest coefficients of their cosine transform differs in few bits, and 16 x 16 color squares "
     "differ by little of their contrast. Size, squeezing and compression hardly matter; a mirrored or cropped "
-    "image is not found. Views of one product are no findings. Texts (descriptions, one per product) are "
+    "image is not found. Views of one product are not findings. Texts (descriptions, one per product) are "
     "identical but for case and white space, and near-identical if nearly all their words are shared, whatever "
     "their order; words are runs of letters and digits, so that scripts without spaces are compared sentence by "
     "sentence. Tag values are compared within a column; a difference of one letter counts between values of five "

@@ -23,7 +23,7 @@ def added_option(default: Any) -> Any:
 
 
 def options_of(source: Any) -> dict[str, Any]:
-    """The fields of a source as plain values; none of one that is no dataclass."""
+    """The fields of a source as plain values; none of one that is not a dataclass."""
     return asdict(source) if is_dataclass(source) and not isinstance(source, type) else {}
 
 

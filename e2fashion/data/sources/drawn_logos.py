@@ -45,7 +45,7 @@ class DrawnLogosSource:
 
     def __post_init__(self) -> None:
         if not 0 < self.size <= 0.5:
-            raise E2FashionError(f"drawn_logos: size={self.size} is no share of a photo; set it above 0 and up to 0.5")
+            raise E2FashionError(f"drawn_logos: size={self.size} is not a share of a photo; set it above 0, up to 0.5")
         if self.products < 0:
             raise E2FashionError(f"drawn_logos: products={self.products} is negative; set it to 0 for all")
         if LOGO in self._catalogue.tag_columns:

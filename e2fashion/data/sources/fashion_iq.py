@@ -51,7 +51,7 @@ class Triplet:
 
 @dataclass(frozen=True)
 class BadEntry:
-    """Entry ``number`` (from 0) of a caption file that is no triplet, and why."""
+    """Entry ``number`` (from 0) of a caption file that is not a triplet, and why."""
 
     file: Path
     number: int
@@ -145,7 +145,7 @@ class FashionIQ:
         return triplets
 
     def entries(self, category: str, split: str) -> Iterator[Triplet | BadEntry]:
-        """As :meth:`triplets`, with what is no triplet at its source among them.
+        """As :meth:`triplets`, with what is not a triplet at its source among them.
 
         Raises:
             E2FashionError: an unknown category, or a file that is missing or holds no list.
@@ -195,7 +195,7 @@ def empty_captions(triplets: Sequence[Triplet]) -> int:
 
 
 def _fault(row: Any) -> str | None:
-    """Why an entry of a caption file is no triplet; None of one that is."""
+    """Why an entry of a caption file is not a triplet; None of one that is."""
     if not isinstance(row, dict) or any(key not in row for key in TRIPLET_KEYS):
         return f"{ascii(row)[:80]} lacks one of {', '.join(TRIPLET_KEYS)}"
     for key in ("candidate", "target"):
@@ -203,7 +203,7 @@ def _fault(row: Any) -> str | None:
             return f"'{key}' is {ascii(row[key])[:80]}, no id of an image"
     captions = row["captions"]
     if not isinstance(captions, list) or not all(isinstance(caption, str | None) for caption in captions):
-        return "'captions' is no list of texts, as in [first, second]"
+        return "'captions' is not a list of texts, as in [first, second]"
     return None
 
 

@@ -216,8 +216,8 @@ def _from_hub(name: str, subset: str, revision: str) -> dict[str, list[Table]]:
 
     if not is_offline_mode() and (silence := silence_of_hub(name, "README.md", "dataset")) is not None:
         raise E2FashionError(
-            f"'{name}' is no folder or file, so it was taken for a hub name, and the hub cannot be asked ({silence}). "
-            "Give a folder that holds it (path=<folder>); HF_HUB_OFFLINE=1 takes what was fetched before."
+            f"'{name}' is neither a folder nor a file, so it was taken for a hub name, and the hub cannot be asked "
+            f"({silence}). Give a folder that holds it (path=<folder>); HF_HUB_OFFLINE=1 takes what was fetched before."
         )
     try:
         loaded = datasets.load_dataset(name, subset or None, revision=revision or None)

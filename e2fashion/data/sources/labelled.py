@@ -176,7 +176,7 @@ def _folder_row(folder: Path, file: Path, split: str) -> SourceRow | SourceProbl
 
 
 def _digest(file: Path) -> bytes:
-    """The SHA-256 of a file, by which equal ones stay together; of what is no regular file, its name's."""
+    """The SHA-256 of a file, by which equal ones stay together; of what is not a regular file, its name's."""
     if not file.is_file():
         return hashlib.sha256(str(file).encode()).digest()
     with file.open("rb") as stream:
@@ -200,7 +200,7 @@ def _read_idx(folder: Path, part: str, kind: str, magic: int) -> NDArray[np.uint
             start = stream.read(4 * (1 + dimensions))
             header = np.frombuffer(start, dtype=">i4") if len(start) == 4 * (1 + dimensions) else np.zeros(1)
             if header[0] != magic:
-                raise E2FashionError(f"{file} is no idx file of {dimensions} dimension(s): fetch it again.")
+                raise E2FashionError(f"{file} is not an idx file of {dimensions} dimension(s): fetch it again.")
             shape = tuple(int(size) for size in header[1:])
             size = math.prod(shape)
             if min(shape) < 0 or size > _MOST_BYTES:

@@ -51,7 +51,7 @@ class SyntheticSource:
                 raise E2FashionError(f"synthetic: {option}={value} is too small; set it to {least} or more")
         if not 0 <= self.missing_tags < 1:
             raise E2FashionError(
-                f"synthetic: missing_tags={self.missing_tags} is no share; set it to at least 0 and less than 1"
+                f"synthetic: missing_tags={self.missing_tags} is not a share; set it to at least 0 and less than 1"
             )
         smallest, largest = DETAIL_SCALES
         if not smallest <= self.detail_scale <= largest:

@@ -124,7 +124,7 @@ def _lines(file: Path, encoding: str) -> Iterator[str]:
                 number += 1
                 if len(line) == _LONGEST_LINE:
                     raise E2FashionError(
-                        f"{file} line {number} is longer than {_LONGEST_LINE:,} characters: this is no text table."
+                        f"{file} line {number} is longer than {_LONGEST_LINE:,} characters: this is not a text table."
                     )
                 yield line
     except LookupError as error:
@@ -164,7 +164,7 @@ class DelimitedTable:
             raise E2FashionError(f"{self.file} is empty: its first line must name the columns.")
         if unfit := next((name for name in self.columns if first_control(name)), None):
             raise E2FashionError(
-                f"{self.file}: the column name {unfit[:40]!r} holds control characters: this is no text table in "
+                f"{self.file}: the column name {unfit[:40]!r} holds control characters: this is not a text table in "
                 f"encoding '{self.encoding}'. Give the right encoding, as in encoding=utf-16, or mend the header."
             )
         doubled = next((name for name in self.columns if name and self.columns.count(name) > 1), None)

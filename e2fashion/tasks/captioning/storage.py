@@ -151,7 +151,7 @@ def load_decoder(folder: Path) -> StoredDecoder:
         tokens = CaptionTokens(tokenizer, facts.length, facts.prompt_length, facts.stop, Spelling(facts.spelling))
     load_module(prefix, tensors, what)
     if offset is not None and (offset.shape[-1:] != (dimension,) or not_finite({"offset": offset})):
-        raise E2FashionError(f"{what}: {OFFSET_FILE} is no finite vector of width {dimension}. {REMEDY}")
+        raise E2FashionError(f"{what}: {OFFSET_FILE} is not a finite vector of width {dimension}. {REMEDY}")
     decoder = CaptionDecoder(prefix, language_model, facts.noise_variance).eval()
     return StoredDecoder(decoder, tokens, facts, offset)
 
@@ -167,7 +167,7 @@ def load_language_model(name_or_folder: str) -> tuple[GPT2LMHeadModel, PreTraine
     try:
         source = checked_source(name_or_folder)
     except E2FashionError as error:
-        raise E2FashionError(f"{what} is no folder of a model and no hub name. {without}") from error
+        raise E2FashionError(f"{what} is neither a model folder nor a hub name. {without}") from error
     try:
         kind = read_config(source, (), what).get("model_type")
         if kind != GPT2:

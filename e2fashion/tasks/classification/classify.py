@@ -141,7 +141,7 @@ def classify_split(
     truth = column_truth(catalogue, config.split, config.column)
     if foreign := sorted(set(config.wording) - set(truth.names)):
         raise E2FashionError(
-            f"wording names '{foreign[0]}', which is no value of '{config.column}' in {config.split}: "
+            f"wording names '{foreign[0]}', which is not a value of '{config.column}' in {config.split}: "
             f"{', '.join(truth.names)}."
         )
     texts = [config.wording.get(name, name) for name in truth.names]

@@ -53,7 +53,7 @@ from e2fashion.types import E2FashionError, ResultRecord
 
 logger = logging.getLogger(__name__)
 
-#: Keys, by their names in identities, that change no result: they are no part of what identifies a measurement.
+#: Keys, by their names in identities, that change no result: they are not part of what identifies a measurement.
 NOT_IDENTITY = (
     *("model", "name", "decoder", "arms", "figure_queries", "figure_arms"),
     *("batch_size", "accelerator", "threads", "output"),

@@ -360,7 +360,7 @@ def _load(path: Path) -> dict[str, Any]:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, UnicodeDecodeError) as error:
-        raise E2FashionError(f"the answers at {path} are no JSON ({error}). {remedy}") from error
+        raise E2FashionError(f"the answers at {path} are not JSON ({error}). {remedy}") from error
     if not isinstance(content, dict) or content.get("format") != FORMAT or not isinstance(content.get("answers"), dict):
         raise E2FashionError(f"{path} holds no answers of format {FORMAT}: {remedy}")
     for key, entry in content["answers"].items():

@@ -149,7 +149,7 @@ def _clause_start(text: str, end: int) -> int:
 def _mask(text: str, phrases: Sequence[str]) -> str:
     for phrase in phrases:
         if lowered := phrase.strip().lower():
-            # A form feed is no letter, and no phrase has one.
+            # A form feed is not a letter, and no phrase has one.
             hidden = "\f" * len(lowered)
             text = re.sub(rf"(?<!\w){re.escape(lowered)}(?!\w)", hidden, text)
     return text

@@ -342,7 +342,7 @@ def _error(request: Request, error: Exception) -> JSONResponse:
     if isinstance(error, RequestValidationError):
         found: Sequence[Any] = error.errors()
         if any(item["type"] == "json_invalid" for item in found):
-            return error_response("the body is no JSON", 400)
+            return error_response("the body is not JSON", 400)
         parts = [f"{'.'.join(str(part) for part in item['loc'][1:]) or 'body'}: {item['msg']}" for item in found[:5]]
         return error_response("; ".join(parts), 422)
     if not isinstance(error, HTTPException):

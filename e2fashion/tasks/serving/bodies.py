@@ -209,7 +209,7 @@ def _image_bytes(uri: str) -> bytes:
     head, comma, data = uri.partition(",")
     if not uri.startswith(DATA_URI) or not comma or not head.endswith(";base64"):
         raise RequestError(
-            f"'{uri[:40]}' is no image: give a data URI, as in data:image/jpeg;base64,... (URLs are never fetched)"
+            f"'{uri[:40]}' is not an image: give a data URI, as in data:image/jpeg;base64,... (URLs are never fetched)"
         )
     try:
         return base64.b64decode(data, validate=True)

@@ -105,7 +105,7 @@ def test_columns_of_numbers_stay_numbers(tmp_path: Path) -> None:
 
 
 def test_options_out_of_range(synth_catalogue: Catalogue) -> None:
-    with pytest.raises(E2FashionError, match=r"size=0\.7 is no share of a photo; set it above 0 and up to 0\.5"):
+    with pytest.raises(E2FashionError, match=r"size=0\.7 is not a share of a photo; set it above 0, up to 0\.5"):
         DrawnLogosSource(str(synth_catalogue.path), size=0.7)
     with pytest.raises(E2FashionError, match="products=-1 is negative; set it to 0 for all"):
         DrawnLogosSource(str(synth_catalogue.path), products=-1)

@@ -142,8 +142,8 @@ def test_test_has_no_targets_and_is_called_by_its_category(folder: Path) -> None
         (7, "7 lacks one of"),
         ({"candidate": "Bdresstrain0", "captions": ["a", "b"]}, "lacks one of"),
         ({"candidate": "Bdresstrain0", "target": ["x"], "captions": ["a"]}, "'target' is"),
-        ({"candidate": "Bdresstrain0", "target": "Bdresstrain1", "captions": "is red"}, "'captions' is no list"),
-        ({"candidate": "Bdresstrain0", "target": "Bdresstrain1", "captions": [3]}, "'captions' is no list"),
+        ({"candidate": "Bdresstrain0", "target": "Bdresstrain1", "captions": "is red"}, "'captions' is not a list"),
+        ({"candidate": "Bdresstrain0", "target": "Bdresstrain1", "captions": [3]}, "'captions' is not a list"),
     ],
 )
 def test_an_entry_that_is_no_triplet_is_listed_and_the_others_stay(folder: Path, entry: object, fault: str) -> None:

@@ -161,7 +161,7 @@ def test_damaged_idx_files_are_named(mnist: Path) -> None:
     with pytest.raises(E2FashionError, match=r"holds 95 bytes for an array of \(100,\): it is cut off"):
         LabelledSource(str(mnist))
     labels.write_bytes(gzip.compress(b"something else"))
-    with pytest.raises(E2FashionError, match="is no idx file of 1 dimension"):
+    with pytest.raises(E2FashionError, match="is not an idx file of 1 dimension"):
         LabelledSource(str(mnist))
     write_idx(labels, np.zeros(7, dtype=np.uint8))
     with pytest.raises(E2FashionError, match="train has 100 images and 7 labels"):

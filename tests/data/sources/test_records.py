@@ -110,7 +110,7 @@ cells = st.text(
 @settings(max_examples=200)
 @given(st.lists(st.lists(cells, min_size=3, max_size=3), min_size=1, max_size=6), st.sampled_from(DELIMITERS))
 def test_what_csv_writes_is_read_back_or_refused(rows: list[list[str]], delimiter: str) -> None:
-    """Never another number of rows: what is no fault is what was written."""
+    """Never another number of rows: what is not a fault is what was written."""
     stream = io.StringIO()
     csv.writer(stream, delimiter=delimiter, quoting=csv.QUOTE_ALL).writerows([["a b", "b", "c"], *rows])
     result = records(stream.getvalue(), delimiter)

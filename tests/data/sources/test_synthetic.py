@@ -112,7 +112,7 @@ def test_the_smallest_picture_has_every_scale(scale: float) -> None:
         ("image_size", 8, "image_size=8 is too small; set it to 32 or more"),
         ("views", 0, "views=0 is too small"),
         ("seed", -1, "seed=-1 is too small; set it to 0 or more"),
-        ("missing_tags", 1.5, "missing_tags=1.5 is no share"),
+        ("missing_tags", 1.5, "missing_tags=1.5 is not a share"),
         ("detail_scale", 0.1, r"detail_scale=0\.1 draws no fit logo; set it to 0\.25 to 2"),
         ("detail_scale", float("nan"), "detail_scale=nan draws no fit logo"),
     ],

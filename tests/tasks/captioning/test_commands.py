@@ -247,7 +247,7 @@ def test_capdec_without_a_pretrained_model_is_labeled(words: list[str], tmp_path
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["lm=nowhere/else/gpt2", "method=capdec"], "no folder of a model and no hub name.*lm=scratch"),
+        (["lm=nowhere/else/gpt2", "method=capdec"], "neither a model folder nor a hub name.*lm=scratch"),
         (["lm=gpt2"], "lm is 'gpt2', but DeCap's language model is trained from scratch"),
         (["caption={colour_of_the_sea}"], r"the field '\{colour_of_the_sea\}', which the catalogue lacks"),
         (["train.epochs=0"], "train.epochs is 0; give a number from 1"),

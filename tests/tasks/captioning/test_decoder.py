@@ -258,7 +258,7 @@ def test_folders_that_hold_no_decoder_are_named(tokens: CaptionTokens, tmp_path:
 
 
 def test_a_missing_or_wrong_language_model_is_refused_with_the_alternative(tmp_path: Path) -> None:
-    with pytest.raises(E2FashionError, match=r"no folder.*lm=scratch .*'CapDec \(scratch LM\)'"):
+    with pytest.raises(E2FashionError, match=r"neither a model folder nor.*lm=scratch .*'CapDec \(scratch LM\)'"):
         load_language_model(str(tmp_path / "gpt2"))
     (tmp_path / "config.json").write_text(f'{{"model_type": "{CLIPModel.config_class.model_type}"}}')
     with pytest.raises(E2FashionError, match=r"type 'clip', not a GPT-2.*lm=scratch"):

@@ -159,7 +159,7 @@ def test_features_are_kept(encoder: Encoder, synth_catalogue: Catalogue, tmp_pat
         ({"features": []}, "features is empty"),
         ({"column": "season", "features": ["region"]}, "'tiny' has no region features of 'season'"),
         ({"templates": ["photo"]}, "the template 'photo' has no slot"),
-        ({"wording": {"Nobody": "x"}}, "wording names 'Nobody', which is no value of 'brand'"),
+        ({"wording": {"Nobody": "x"}}, "wording names 'Nobody', which is not a value of 'brand'"),
         ({"features": ["both"], "entity": "season"}, "'tiny' has no region features of 'season'"),
         ({"split": "holdout"}, "has no split 'holdout'"),
         ({"features": ["both"], "split": "val"}, "split is 'val', on which the region's weight in"),

@@ -137,7 +137,7 @@ def test_answers_made_elsewhere_are_enough_and_unanswered_questions_are_kept(tmp
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("{", "are no JSON"),
+        ("{", "are not JSON"),
         ('{"format": 2, "answers": {}}', "holds no answers of format 1"),
         ('{"format": 1, "answers": {"k": {"caption": "a"}}}', "answer 'k' is"),
         ('{"format": 1, "answers": {"k": {"caption": "a", "instruction": "b", "answer": "c"}}}', "does not belong"),

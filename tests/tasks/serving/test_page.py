@@ -33,7 +33,7 @@ CONTROLS = """() => [...document.querySelectorAll("a[href], button, input, selec
     .map((each) => [each.outerHTML.slice(0, 120),
       (each.ariaLabel || [...(each.labels ?? [])].map((label) => label.textContent).join(" ")
         || each.textContent || each.querySelector("img")?.alt || "").trim()])"""
-#: The lowest contrast of the texts that are shown, by the formula of WCAG; images are no ground of a text here.
+#: The lowest contrast of the texts that are shown, by the formula of WCAG; here no text is drawn on an image.
 CONTRAST = """() => {
   const light = (color) => {
     const [r, g, b] = color.match(/[0-9.]+/g).slice(0, 3).map((part) => part / 255)
@@ -198,7 +198,7 @@ def test_an_image_of_ones_own_is_labelled_and_searched(visit: Visit, encoder: En
         len(set(found(page)) & {hit.description for hit in index.search(image=photo, top=12)}) >= 10
     )  # it is a JPEG now
     page.get_by_label("Image", exact=True).set_input_files({**file, "name": "text.png", "buffer": b"no image"})
-    page.get_by_text("this file is no image that the browser can read").wait_for()
+    page.get_by_text("this file is not an image that the browser can read").wait_for()
 
 
 def test_the_keyboard_reaches_everything_and_everything_has_a_name(visit: Visit) -> None:

@@ -201,7 +201,7 @@ OF_OTHER = {
     "model": "other",
 }
 BAD: dict[str, tuple[str, Any, int, str]] = {
-    "no JSON": ("/search", b'{"text":', 400, "no JSON"),
+    "no JSON": ("/search", b'{"text":', 400, "not JSON"),
     "no UTF-8": ("/search", b'{"text": "\xff"}', 400, ""),
     "an unknown key": ("/search", {"text": "x", "tpo": 1}, 422, "tpo"),
     "an empty query": ("/search", {"text": " "}, 422, "nothing to search for"),

@@ -255,7 +255,7 @@ $("image").addEventListener("change", async () => {
     useImage(file ? await readImage(file) : null);
   } catch {
     useImage(null);
-    say("this file is no image that the browser can read", true);
+    say("this file is not an image that the browser can read", true);
   }
 });
 $("key").addEventListener("submit", (event) => {
