@@ -96,6 +96,17 @@ def gather_rows(local: Tensor, counts: list[int]) -> Tensor:
     return torch.cat([stacked[rank, :count] for rank, count in enumerate(counts)])
 
 
+def mean_over_ranks(losses: Tensor, counted: Tensor) -> Tensor:
+    """The mean () of the ``losses`` (B,) of the products of all ranks that are ``counted`` (B,) bool, with gradient.
+
+    It is the same on every rank, and zero if none is counted.
+    """
+    total, number = losses.masked_fill(~counted, 0.0).sum(), counted.sum()
+    if is_distributed():
+        total, number = sum_over_ranks(total), sum_over_ranks(number)
+    return total / number.clamp(min=1)
+
+
 def sum_over_ranks(local: Tensor) -> Tensor:
     """The sum of ``local`` over ranks, the same on each of them, with gradient."""
     result: Tensor = _AllSum.apply(local)

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from e2fashion.losses.contrastive import ContrastiveLoss
 from e2fashion.losses.functional import info_nce_of_logits, sigmoid_of_logits
+from e2fashion.losses.gather import mean_over_ranks
 from e2fashion.types import Batch, E2FashionError
 
 #: What is wrong where a batch has no picks.
@@ -44,7 +45,7 @@ class CropTeacher:
     reads_selection: ClassVar[bool] = True
 
     def __call__(self, output: Any, batch: Batch, model: Any) -> Tensor:
-        """The term () of a batch; zero without any tag.
+        """The term () of a batch, the mean over the products of all processes; zero without any tag.
 
         Raises:
             E2FashionError: the output has no selection, or the crop is larger than the image.
@@ -65,8 +66,7 @@ class CropTeacher:
             features = model.get_image_features(crops, return_dict=True).pooler_output
         teacher = F.normalize(features.float(), dim=-1)
         student = output.region_embeds[torch.arange(len(drawn), device=drawn.device), drawn[:, 0]].float()
-        losses = 1 - (student * teacher).sum(-1)
-        return losses.masked_fill(~counts, 0.0).sum() / counts.sum().clamp(min=1)
+        return mean_over_ranks(1 - (student * teacher).sum(-1), counts)
 
     def crops(self, pixel_values: Tensor, patches: Tensor, patch_size: int) -> Tensor:
         """The windows around ``patches`` (B,) int64 of images (B, 3, H, W), resized to (B, 3, H, W).
@@ -158,7 +158,7 @@ class SwappedTags:
     reads_model: ClassVar[bool] = True
 
     def __call__(self, output: Any, batch: Batch, model: Any) -> Tensor:
-        """The term () of a batch; zero without any swapped text.
+        """The term () of a batch, the mean over the products of all processes; zero without any swapped text.
 
         Raises:
             E2FashionError: the batch has no swapped texts, or the model's texts are encoded with tags.
@@ -176,8 +176,7 @@ class SwappedTags:
         features = model.get_text_features(batch.swapped_input_ids, batch.swapped_attention_mask, return_dict=True)
         swapped = F.normalize(features.pooler_output.float(), dim=-1)
         ahead = (output.image_embeds.float() * (output.text_embeds.float() - swapped)).sum(-1)
-        losses = F.softplus(-output.logit_scale.float().exp() * ahead)
-        return losses.masked_fill(~batch.swapped_present, 0.0).sum() / batch.swapped_present.sum().clamp(min=1)
+        return mean_over_ranks(F.softplus(-output.logit_scale.float().exp() * ahead), batch.swapped_present)
 
 
 @dataclass

@@ -15,7 +15,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from e2fashion.losses.contrastive import ContrastiveLoss, WeightedTerm
 from e2fashion.losses.filip import TokenContrast
-from e2fashion.losses.terms import CropTeacher
+from e2fashion.losses.terms import CropTeacher, SwappedTags
 from e2fashion.models import E2Config, E2Model, E2VisionConfig
 from e2fashion.models.chunks import embed_in_chunks
 from e2fashion.models.from_clip import JOINT_OPTIONS
@@ -47,9 +47,10 @@ MODELS: dict[str, dict[str, Any]] = {
     "filip_sigmoid": {"similarity": "tokens", "logit_bias_init_value": -10.0},
     "crop_teacher": {"entities": {"brand": 2}, "fusion_layers": [1, 2]},
     "crop_teacher_noisy": E2 | {"noise": "gumbel"},
+    "swapped_tags": E2,
 }
 #: By the names of the models that are trained with them.
-TERMS = {"crop_teacher": WeightedTerm(CropTeacher(window=2), 0.5)}
+TERMS = {"crop_teacher": WeightedTerm(CropTeacher(window=2), 0.5), "swapped_tags": WeightedTerm(SwappedTags(), 0.5)}
 EOS = 49
 TEXT = {"vocab_size": 50, "max_position_embeddings": 12, "bos_token_id": 0, "eos_token_id": EOS}
 
@@ -96,6 +97,9 @@ def make_batch(model: E2Model, seed: int = 0, share: float = 0.6) -> Batch:
         tag_present=torch.rand(PRODUCTS, columns, generator=generator) < share,
         tag_value=index,
         text_group=torch.arange(PRODUCTS),
+        swapped_input_ids=ids.roll(1, 0),
+        swapped_attention_mask=torch.ones_like(ids),
+        swapped_present=torch.arange(PRODUCTS) > 1,
     )
 
 
@@ -200,7 +204,7 @@ def test_activations_of_one_chunk_are_kept() -> None:
 
 
 CASES = [("e2", None), ("e2", 2), ("e2_noisy", None), ("e2_noisy", 3), ("sigmoid", 2), ("ei_clip", 2)]
-CASES += [("crop_teacher_noisy", None), ("crop_teacher_noisy", 2)]
+CASES += [("crop_teacher", None), ("crop_teacher_noisy", None), ("crop_teacher_noisy", 2), ("swapped_tags", None)]
 CASES += [("filip_noisy", None), ("filip_noisy", 2), ("filip_sigmoid", 2)]
 CUT = 3
 
