@@ -151,25 +151,22 @@ class OpenedDecoder:
             )
         return list(tags) if source == "image" else without
 
-    def prompt_title(self, source: PromptSource) -> str:
-        """The entities of the prompt, separated by commas, those read off the whole image last; empty without one."""
-        by_image = self.prompt_from_image(source)
+    def prompt_title(self, by_image: Sequence[str]) -> str:
+        """The entities of the prompt, separated by commas, those of :meth:`prompt_from_image` last; empty without
+        one."""
         by_region = [entity for entity in self.stored.facts.prompt_tags if entity not in by_image]
         of_image = f"{','.join(by_image)} of the image" if by_image else ""
         return "; ".join(filter(None, [",".join(by_region), of_image]))
 
-    def prompts(self, embeds: Tensor, regions: Mapping[str, Tensor], source: PromptSource) -> list[str] | None:
+    def prompts(self, embeds: Tensor, regions: Mapping[str, Tensor], by_image: Sequence[str]) -> list[str] | None:
         """For each image the tags nearest to its regions or its embedding; None for a decoder without prompts.
 
-        ``embeds`` (N, C), ``regions`` (N, C) by entity.
-
-        Raises:
-            E2FashionError: as :meth:`prompt_from_image`.
+        ``embeds`` (N, C), ``regions`` (N, C) by entity; ``by_image`` are the entities of :meth:`prompt_from_image`.
         """
         tags = self.stored.facts.prompt_tags
         if not tags:
             return None
-        features = dict(regions) | dict.fromkeys(self.prompt_from_image(source), embeds)
+        features = dict(regions) | dict.fromkeys(by_image, embeds)
         return predicted_prompts(features, tags, self.encoder.embed_tags)
 
     def _bridge(self, reading: Reading, temperature: float) -> Callable[[Tensor], Tensor]:
@@ -270,13 +267,13 @@ def caption(config: CaptionRunConfig, progress: bool = True) -> list[CaptionedIm
     files = image_files(map(Path, config.images))
     opened = open_decoder(config)
     captioner = opened.captioner(config.reading, config)
-    prompted = isinstance(captioner, Captioner)
+    by_image = opened.prompt_from_image(config.prompt_from) if isinstance(captioner, Captioner) else None
     regions: dict[str, Tensor] = {}
-    if prompted and len(opened.prompt_from_image(config.prompt_from)) < len(opened.stored.facts.prompt_tags):
+    if by_image is not None and len(by_image) < len(opened.stored.facts.prompt_tags):
         embeds, embedded = opened.encoder.embed_images_and_regions(files, config.batch_size)
         regions = dict(zip((entity.name for entity in opened.encoder.entities), embedded.unbind(1), strict=True))
     else:
         embeds = opened.encoder.embed_images(files, config.batch_size)
-    prompts = opened.prompts(embeds, regions, config.prompt_from) if prompted else None
+    prompts = None if by_image is None else opened.prompts(embeds, regions, by_image)
     captions = captioner.caption(embeds, prompts, progress)
     return [CaptionedImage(*pair) for pair in zip(files, captions, strict=True)]

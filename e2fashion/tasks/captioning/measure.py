@@ -103,6 +103,7 @@ def evaluate_captions(config: CaptionEvaluateConfig, progress: bool = True) -> t
     judge = load_named_encoder(config.clip_score) if config.clip_score else None
     opened = open_decoder(config)
     facts, encoder = opened.stored.facts, opened.encoder
+    by_image = opened.prompt_from_image(config.prompt_from)
     if judge is not None and identity_of_encoder(judge).fingerprint == facts.encoder.fingerprint:
         raise E2FashionError(
             f"clip_score names '{judge.name}', the encoder that the captions are made from: CLIPScore would measure "
@@ -119,7 +120,7 @@ def evaluate_captions(config: CaptionEvaluateConfig, progress: bool = True) -> t
     features = _features(encoder, catalogue, config, results, progress)
     embeds = features.image[kept]
     regions = {name: region[kept] for name, region in features.regions.items()}
-    prompts = opened.prompts(embeds, regions, config.prompt_from)
+    prompts = opened.prompts(embeds, regions, by_image)
     judged = None if judge is None else _features(judge, catalogue, config, results, progress).image[kept]
     records: list[ResultRecord] = []
 
@@ -155,7 +156,7 @@ def evaluate_captions(config: CaptionEvaluateConfig, progress: bool = True) -> t
         "beams": config.beams,
         "length_penalty": config.length_penalty,
         "noise_variance": facts.noise_variance,
-        "prompt": opened.prompt_title(config.prompt_from),
+        "prompt": opened.prompt_title(by_image),
     }
     run = identity_of_run(opened.run)
     for reading, captioner in captioners.items():

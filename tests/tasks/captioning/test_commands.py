@@ -19,7 +19,7 @@ from e2fashion.metrics import captioning as metrics
 from e2fashion.records import read_records
 from e2fashion.run_folder import RunFolder
 from e2fashion.tasks.captioning.captioner import Captioner, NearestCaption, load_captioner, open_decoder
-from e2fashion.tasks.captioning.config import CaptionEvaluateConfig, CaptionRunConfig, CaptionTrainConfig
+from e2fashion.tasks.captioning.config import CaptionEvaluateConfig, CaptionRunConfig, CaptionTrainConfig, PromptSource
 from e2fashion.tasks.captioning.measure import evaluate_captions, read_captions
 from e2fashion.tasks.captioning.tokens import CaptionBatch
 from e2fashion.tasks.captioning.train import CaptionModule, check_caption_config, train_decoder
@@ -184,8 +184,9 @@ def test_a_prompt_is_read_off_regions_or_the_whole_image(
     first, second, *_ = opened.stored.facts.prompt_tags["brand"]
     embeds = opened.encoder.embed_tags([first, second])
     regions = {"brand": embeds.flip(0)}
-    assert opened.prompts(embeds, regions, "image") == [first, second]
-    assert opened.prompts(embeds, regions, "regions") == opened.prompts(embeds, regions, "auto") == [second, first]
+    sources: list[PromptSource] = ["image", "regions", "auto"]
+    found = [opened.prompts(embeds, regions, opened.prompt_from_image(source)) for source in sources]
+    assert found == [[first, second], [second, first], [second, first]]
     given = [f"data={synth_catalogue.path}", "reading=direct", "tokenizer=words", "meteor=false", "accelerator=cpu"]
     given += ["prompt_from=image", f"output={tmp_path}/results.jsonl", "--quiet"]
     assert main(["caption", "evaluate", str(decoder), *given]) == 0
