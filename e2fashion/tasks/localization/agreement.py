@@ -14,6 +14,7 @@ from functools import partial
 
 import torch
 from torch import Tensor
+from torchmetrics.functional.regression import spearman_corrcoef
 
 from e2fashion.data.catalogue import Catalogue
 from e2fashion.data.dataset import CatalogueRows
@@ -148,17 +149,7 @@ def patch_maps(
 
 def rank_correlation(first: Tensor, second: Tensor) -> Tensor:
     """Spearman's correlation (N,) of the rows of two (N, P); equal values have their mean rank, flat rows 0."""
-    ranks = [_ranks(values) for values in (first, second)]
-    centered = [rank - rank.mean(-1, keepdim=True) for rank in ranks]
-    lengths = [rank.square().sum(-1) for rank in centered]
-    return (centered[0] * centered[1]).sum(-1) / (lengths[0] * lengths[1]).sqrt().clamp(min=1e-12)
-
-
-def _ranks(values: Tensor) -> Tensor:
-    """Ranks of each row of (N, P), float64: how many are lower, and half of the equal ones."""
-    lower = (values[:, None, :] < values[:, :, None]).sum(-1)
-    equal = (values[:, None, :] == values[:, :, None]).sum(-1)
-    return lower + equal.double() / 2
+    return spearman_corrcoef(first.float().T, second.float().T).double()
 
 
 def agreement_table(records: Sequence[ResultRecord]) -> Table:
