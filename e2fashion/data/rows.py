@@ -240,7 +240,12 @@ def _read(row: SourceRow, max_pixels: int) -> bytes:
     if row.root is not None and not real_path(row.image).is_relative_to(real_path(row.root)):
         value = f"it is outside {row.root}"
         raise ImageError("image outside the source", value, "put the image there, or allow it with outside=true")
-    return read_bytes(row.image, max_pixels)
+    try:
+        return read_bytes(row.image, max_pixels)
+    except ImageError as error:
+        if error.reason == "missing image":  # perhaps because its name was read in a wrong encoding
+            _encodable(row, "image", str(row.image))
+        raise
 
 
 def _shown(text: str) -> str:

@@ -50,6 +50,7 @@ def test_names_of_splits(given: str, stored: str) -> None:
         ({"split": "holdout"}, r"unknown split in field 'split': 'holdout'.*one of train, val, test"),
         ({"image": b""}, r"zero-byte image in field 'image': 0 bytes"),
         ({"image": Path("gone/7.jpg")}, r"missing image in field 'image': gone/7.jpg: no such file.*add the file"),
+        ({"image": Path("blus\udce9.jpg")}, r"wrong encoding in field 'image': 'blus' is followed by the byte 0xe9"),
         ({"image": picture(size=(200, 100))}, r"oversized image.*200 x 100 pixels, more than max_pixels=10,000"),
         (
             {"tags": {"brand": "Caf\udce9"}},
