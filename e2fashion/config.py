@@ -160,7 +160,9 @@ def options_for(what: str, schema: type, options: Mapping[str, Any], more_keys: 
         values = cast(dict[str, Any], decoded(OmegaConf.to_container(merged, throw_on_missing=True)))
     except (OmegaConfBaseException, TypeError, ValueError) as error:  # the last two where containers differ in kind
         reason = str(error).split("\n", 1)[0] if isinstance(error, OmegaConfBaseException) else reason_of(error)
-        raise E2FashionError(f"{what}: {reason.rstrip('.')}. Its keys: {known_text}.") from error
+        wrong = getattr(error, "full_key", None)
+        where, known_text = (f"{what}, key '{wrong}'", "") if wrong else (what, f" Its keys: {known_text}.")
+        raise E2FashionError(f"{where}: {reason.rstrip('.')}.{known_text}") from error
     _refuse_misplaced(values, schema, f"{what}: ")
     return values
 

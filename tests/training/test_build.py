@@ -172,5 +172,5 @@ def test_a_misspelled_key_of_preparing_names_the_likely_one(key: str, meant: str
 
 
 def test_an_option_of_the_wrong_kind_names_it() -> None:
-    with pytest.raises(E2FashionError, match=r"source 'synthetic': Value 'many'.*Its keys"):
+    with pytest.raises(E2FashionError, match=r"source 'synthetic', key 'products': Value 'many' .* Integer\.$"):
         build_source("synthetic", {"products": "many"})
