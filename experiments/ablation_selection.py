@@ -32,9 +32,9 @@ from pathlib import Path
 from e2fashion.tasks.localization.measure import SELECTION, lift_table
 from e2fashion.tasks.retrieval.protocols import COMPARED
 from e2fashion.tasks.retrieval.tables import difference_table, retrieval_table
-from experiments._command import main
-from experiments._experiment import Experiment, Material
-from experiments._tables import difference_records, write_tables
+from experiments.common.command import main
+from experiments.common.experiment import Experiment, Material
+from experiments.common.tables import difference_records, write_tables
 
 SPLIT, POSITIVES = "test", "text"
 

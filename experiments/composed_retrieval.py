@@ -31,9 +31,9 @@ from e2fashion.tasks.composed.config import ComposeConfig
 from e2fashion.tasks.composed.measure import COMPOSED, DIFFERENCES
 from e2fashion.tasks.composed.tables import composed_difference_table, composed_table, known_composed_rows
 from e2fashion.types import E2FashionError, ResultRecord
-from experiments._command import main
-from experiments._experiment import FASHIONGEN, Experiment, Material
-from experiments._tables import by_seed, source_notes, write_tables
+from experiments.common.command import main
+from experiments.common.experiment import FASHIONGEN, Experiment, Material
+from experiments.common.tables import by_seed, source_notes, write_tables
 
 PUBLISHED_GALLERY = "fashion_iq_original"
 

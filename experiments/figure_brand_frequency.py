@@ -20,8 +20,8 @@ from pathlib import Path
 
 from e2fashion.data.describe import share_of_rare, tag_counts
 from e2fashion.plots import draw_frequencies
-from experiments._command import main
-from experiments._experiment import CATALOGUES_ALONE, DATA_SETS, Experiment, Material
+from experiments.common.command import main
+from experiments.common.experiment import CATALOGUES_ALONE, DATA_SETS, Experiment, Material
 
 
 def view(material: Material) -> list[Path]:

@@ -25,9 +25,9 @@ from e2fashion.tasks.probing.config import ProbeConfig
 from e2fashion.tasks.probing.probe import probe
 from e2fashion.tasks.probing.tables import draw_probes, probe_table
 from e2fashion.types import ResultRecord
-from experiments._command import main
-from experiments._experiment import SYSTEMS, Experiment, Material
-from experiments._tables import write_tables
+from experiments.common.command import main
+from experiments.common.experiment import SYSTEMS, Experiment, Material
+from experiments.common.tables import write_tables
 
 ENTITIES = ("brand", "season", "sub_category", "composition")
 

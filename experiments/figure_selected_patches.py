@@ -22,8 +22,8 @@ from pathlib import Path
 from e2fashion.encoder import load_encoder
 from e2fashion.figures import draw_selection
 from e2fashion.report import selection_rows
-from experiments._command import main
-from experiments._experiment import Experiment, Material
+from experiments.common.command import main
+from experiments.common.experiment import Experiment, Material
 
 PRODUCTS = 8
 ATTENTION = {"CLIP": "clip", "CLIP-FT": "clip_ft"}

@@ -29,9 +29,9 @@ from e2fashion.plots import Point, draw_bars
 from e2fashion.tables import summarize
 from e2fashion.tasks.localization.measure import SMALL_REGIONS, detail_table, lift_table, measure_selection
 from e2fashion.types import ResultRecord
-from experiments._command import main
-from experiments._experiment import LOCAL, Experiment, Material
-from experiments._tables import write_tables
+from experiments.common.command import main
+from experiments.common.experiment import LOCAL, Experiment, Material
+from experiments.common.tables import write_tables
 
 SPLIT = "test"
 EVERY_METHOD = ("tokens", "attention", "rollout", "occlusion")

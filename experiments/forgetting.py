@@ -41,10 +41,10 @@ from e2fashion.tasks.retrieval.measure import embed_catalogue
 from e2fashion.tasks.retrieval.protocols import FullGallery
 from e2fashion.tasks.retrieval.rankings import records_of
 from e2fashion.types import E2FashionError, ResultRecord
-from experiments._command import main
-from experiments._experiment import DATA_SETS, FASHIONGEN, Experiment, Material, load_catalogue
-from experiments._side_evaluations import SPLIT, before_and_after, mean_table
-from experiments._tables import write_tables
+from experiments.common.command import main
+from experiments.common.experiment import DATA_SETS, FASHIONGEN, Experiment, Material, load_catalogue
+from experiments.common.side_evaluations import SPLIT, before_and_after, mean_table
+from experiments.common.tables import write_tables
 
 UNSEEN = {"fashion_mnist": ("label",), "synthfashion": ("sub_category", "season")}
 """Data sets that no run is trained on, and the tags that are predicted."""

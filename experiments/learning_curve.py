@@ -21,9 +21,9 @@ from __future__ import annotations
 import sys
 
 from e2fashion.tasks.retrieval.protocols import COMPARED
-from experiments._command import main
-from experiments._experiment import LOCAL, Experiment
-from experiments._tables import retrieval_view
+from experiments.common.command import main
+from experiments.common.experiment import LOCAL, Experiment
+from experiments.common.tables import retrieval_view
 
 EXPERIMENT = Experiment(
     name="learning_curve",

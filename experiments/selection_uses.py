@@ -42,9 +42,9 @@ from e2fashion.tasks.composed.tables import composed_tables
 from e2fashion.tasks.localization.agreement import AGREEMENT, agreement_table, measure_agreement
 from e2fashion.tasks.localization.measure import SELECTION, has_regions, lift_table, measure_selection
 from e2fashion.types import ResultRecord
-from experiments._command import main
-from experiments._experiment import Experiment, Material
-from experiments._tables import write_tables
+from experiments.common.command import main
+from experiments.common.experiment import Experiment, Material
+from experiments.common.tables import write_tables
 from experiments.composed_retrieval import measure_rows
 from experiments.table4_captioning import Variant, measure_captions
 

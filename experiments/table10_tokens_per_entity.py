@@ -25,9 +25,9 @@ from safetensors import safe_open
 from e2fashion.config import load_config
 from e2fashion.run_folder import RunFolder
 from e2fashion.training.config import RunConfig
-from experiments._command import main
-from experiments._experiment import Experiment
-from experiments._tables import retrieval_view
+from experiments.common.command import main
+from experiments.common.experiment import Experiment
+from experiments.common.tables import retrieval_view
 
 SELECTION_TOKENS = ".selection_tokens."
 

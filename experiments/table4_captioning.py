@@ -43,9 +43,9 @@ from e2fashion.tasks.captioning.measure import ProductCaption, captions_file, ev
 from e2fashion.tasks.captioning.tables import caption_table, published_caption_rows, sheet_rows, write_sheet
 from e2fashion.tasks.captioning.train import train_decoder
 from e2fashion.types import ResultRecord
-from experiments._command import main
-from experiments._experiment import FASHIONGEN, ROOT, Experiment, Material
-from experiments._tables import source_notes, write_tables
+from experiments.common.command import main
+from experiments.common.experiment import FASHIONGEN, ROOT, Experiment, Material
+from experiments.common.tables import source_notes, write_tables
 
 CONFIGS = ROOT / "configs" / "caption"
 SPLIT = "test"

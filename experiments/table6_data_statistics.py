@@ -20,9 +20,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from e2fashion.data.describe import statistics_records, statistics_table
-from experiments._command import main
-from experiments._experiment import CATALOGUES_ALONE, DATA_SETS, Experiment, Material
-from experiments._tables import source_notes, write_tables
+from experiments.common.command import main
+from experiments.common.experiment import CATALOGUES_ALONE, DATA_SETS, Experiment, Material
+from experiments.common.tables import source_notes, write_tables
 
 
 def view(material: Material) -> list[Path]:

@@ -29,8 +29,8 @@ from e2fashion.tasks.probing.tables import probe_table
 from e2fashion.tasks.retrieval.tables import difference_table, retrieval_table
 from e2fashion.tasks.search.measure import search_tables
 from e2fashion.types import ResultRecord
-from experiments._experiment import PUBLISHED
-from experiments._side_evaluations import side_tables
+from experiments.common.experiment import PUBLISHED
+from experiments.common.side_evaluations import side_tables
 from experiments.forgetting import forgetting_table
 
 Records = Sequence[ResultRecord]

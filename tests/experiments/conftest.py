@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from experiments._command import smoke_catalogue as prepare_catalogue
+from experiments.common.command import smoke_catalogue as prepare_catalogue
 
 
 @pytest.fixture(scope="session")

@@ -7,8 +7,8 @@ from omegaconf import OmegaConf
 
 from e2fashion.ablation.plan import load_ablation
 from e2fashion.ablation.sweep import run_ablation
-from experiments._command import smoke_overrides
-from experiments._experiment import ABLATIONS, run_config
+from experiments.common.command import smoke_overrides
+from experiments.common.experiment import ABLATIONS, run_config
 
 DRAWN = {
     "batch_size",

@@ -12,9 +12,9 @@ from e2fashion.ablation.report import compare_runs
 from e2fashion.records import RecordContext, read_records
 from e2fashion.run_folder import RunFolder
 from e2fashion.types import E2FashionError
-from experiments._command import main, run
-from experiments._experiment import ABLATIONS, ROOT, Experiment, run_config
-from experiments._tables import retrieval_view
+from experiments.common.command import main, run
+from experiments.common.experiment import ABLATIONS, ROOT, Experiment, run_config
+from experiments.common.tables import retrieval_view
 
 NAMES = sorted(file.stem for file in (ROOT / "experiments").glob("[a-z]*.py"))
 

@@ -14,8 +14,9 @@ from e2fashion.data.sources.labelled import LabelledSource
 from e2fashion.run_folder import RunFolder
 from e2fashion.training.config import RunConfig
 from e2fashion.types import E2FashionError
-from experiments import _side_evaluations, forgetting
-from experiments._experiment import Experiment, Material
+from experiments import forgetting
+from experiments.common import side_evaluations
+from experiments.common.experiment import Experiment, Material
 
 
 @pytest.fixture
@@ -30,7 +31,7 @@ def material(synth_catalogue: Catalogue, tmp_path: Path) -> Material:
 
 
 def test_every_measurement_lands_in_records_and_tables(material: Material) -> None:
-    records, tables = _side_evaluations.side_evaluations(material)
+    records, tables = side_evaluations.side_evaluations(material)
     assert {record.split for record in records} == {"test"}
     assert {record.seed for record in records if record.run == "abc"} == {3}
     zero_shot = {record.model: record.value for record in records if record.metric == "accuracy"}
@@ -68,7 +69,7 @@ def test_the_model_before_reads_the_texts_of_the_runs(material: Material, synth_
     model.save_pretrained(before)
     save_config(load_config(RunConfig, None, [*SETTINGS, f"model.checkpoint={before}"]), folder.config)
     seen: dict[str, str] = {}
-    _side_evaluations.before_and_after(
+    side_evaluations.before_and_after(
         material, lambda encoder, context, mixed: seen.update({context.model: encoder.template.template}) or []
     )
     assert set(seen) >= {"CLIP, pretrained", "e2"}
@@ -81,9 +82,7 @@ def test_rows_with_different_texts_are_refused(material: Material, tmp_path: Pat
     config = load_config(RunConfig, material.folders["e2"][0].config)
     save_config(replace(config, text=replace(config.text, template="{description}")), other.config)
     with pytest.raises(E2FashionError, match=r"different texts, \['\{brand\} . \{description\}', '\{description\}'\]"):
-        _side_evaluations.side_evaluations(
-            Material(**{**vars(material), "folders": {**material.folders, "b": [other]}})
-        )
+        side_evaluations.side_evaluations(Material(**{**vars(material), "folders": {**material.folders, "b": [other]}}))
 
 
 def test_an_unseen_set_may_lack_the_tags_that_texts_state(material: Material, tmp_path: Path) -> None:
@@ -98,9 +97,9 @@ def test_an_unseen_set_may_lack_the_tags_that_texts_state(material: Material, tm
 
 
 def test_a_catalogue_without_labels_is_refused(material: Material, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_side_evaluations, "LABELS", ("article_type",))
+    monkeypatch.setattr(side_evaluations, "LABELS", ("article_type",))
     with pytest.raises(E2FashionError, match="has none of the tag columns article_type"):
-        _side_evaluations.side_evaluations(material)
+        side_evaluations.side_evaluations(material)
 
 
 def test_rows_that_start_from_different_models_are_refused(material: Material, tmp_path: Path) -> None:
@@ -108,6 +107,4 @@ def test_rows_that_start_from_different_models_are_refused(material: Material, t
     other.path.mkdir()
     save_config(load_config(RunConfig, None, SETTINGS), other.config)
     with pytest.raises(E2FashionError, match="the rows start from different models"):
-        _side_evaluations.side_evaluations(
-            Material(**{**vars(material), "folders": {**material.folders, "b": [other]}})
-        )
+        side_evaluations.side_evaluations(Material(**{**vars(material), "folders": {**material.folders, "b": [other]}}))

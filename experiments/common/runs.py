@@ -20,7 +20,7 @@ from e2fashion.training.build import resolve_arithmetic
 from e2fashion.training.config import RunConfig
 from e2fashion.training.identity import run_identity
 from e2fashion.types import E2FashionError, ResultRecord, Split
-from experiments._experiment import ABLATIONS, UNTRAINED, Experiment, run_config
+from experiments.common.experiment import ABLATIONS, UNTRAINED, Experiment, run_config
 
 EVALUATED: tuple[Split, ...] = ("val", "test")
 """The epoch is chosen on val; test is evaluated once, when every run is done."""

@@ -20,7 +20,7 @@ from e2fashion.tasks.retrieval.rankings import frequency_groups, length_groups, 
 from e2fashion.tasks.retrieval.tables import TITLES
 from e2fashion.training.config import RunConfig
 from e2fashion.types import E2FashionError, ResultRecord
-from experiments._experiment import Material
+from experiments.common.experiment import Material
 
 SPLIT = "test"
 LABELS = ("article_type", "sub_category")

@@ -16,7 +16,7 @@ from e2fashion.data.prepare import prepare_catalogue
 from e2fashion.published import PublishedRow, load_published
 from e2fashion.terminal import prepare_terminal
 from e2fashion.types import E2FashionError
-from experiments._experiment import (
+from experiments.common.experiment import (
     DATA_SETS,
     PUBLISHED,
     Experiment,
@@ -26,8 +26,8 @@ from experiments._experiment import (
     missing_data,
     parse_data,
 )
-from experiments._runs import RunOptions, merged_records, row_records, run_rows
-from experiments._tables import RECORDS
+from experiments.common.runs import RunOptions, merged_records, row_records, run_rows
+from experiments.common.tables import RECORDS
 
 OUTPUT = Path("runs/experiments")
 

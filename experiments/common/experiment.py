@@ -11,10 +11,10 @@ from e2fashion.published import PublishedRow
 from e2fashion.run_folder import RunFolder
 from e2fashion.types import E2FashionError, ResultRecord
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 RUN_CONFIGS = ROOT / "configs" / "run"
 ABLATIONS = ROOT / "configs" / "ablation"
-PUBLISHED = Path(__file__).with_name("published.yaml")
+PUBLISHED = ROOT / "experiments" / "published.yaml"
 
 UNTRAINED = {"clip": "clip_ft"}
 """Systems that are evaluated as the training of another one starts."""

@@ -28,7 +28,7 @@ from e2fashion.tasks.retrieval.rankings import BOTH, RETRIEVAL
 from e2fashion.tasks.retrieval.tables import RETRIEVAL_COLUMNS, Metric, difference_table, retrieval_table
 from e2fashion.training.config import RunConfig
 from e2fashion.types import ResultRecord
-from experiments._experiment import Material
+from experiments.common.experiment import Material
 
 RECORDS = "records.jsonl"
 HITS = {"product": "", "text": "_same_text"}
