@@ -153,15 +153,15 @@ class StoredSource:
     hub: bool = False
 
     @classmethod
-    def of(cls, name_or_folder: str | Path, stored_in: str | Path) -> StoredSource:
-        """That of a model that was just loaded, to be stored in the folder ``stored_in``."""
+    def of(cls, name_or_folder: str | Path, stored_in: str | Path | None) -> StoredSource:
+        """That of a model that was just loaded, to be stored in the folder ``stored_in``; None: in no folder."""
         folder = Path(name_or_folder).expanduser()
         if not str(name_or_folder):
             return cls("")
         if not folder.is_dir():
             return cls(str(name_or_folder), hub=True)
         absolute = real_path(folder)
-        return cls(str(absolute), os.path.relpath(absolute, real_path(stored_in)))
+        return cls(str(absolute), os.path.relpath(absolute, real_path(stored_in)) if stored_in is not None else "")
 
     @classmethod
     def read(cls, values: Mapping[str, Any]) -> StoredSource:
@@ -192,8 +192,8 @@ class StoredSource:
                 return written
             raise
 
-    def find(self, stored_in: str | Path, what: str, remedy: str) -> str:
-        """The folder, or the hub name that a person wrote.
+    def find(self, stored_in: str | Path | None, what: str, remedy: str) -> str:
+        """The folder, or the hub name that a person wrote; ``stored_in`` is the folder of :meth:`of`.
 
         An older file does not say which of the two it holds: what is not a folder is a hub name only if the hub's cache
         holds it.
@@ -203,8 +203,9 @@ class StoredSource:
         """
         if self.hub:
             return self.source
-        moved = Path(os.path.normpath(Path(stored_in).absolute() / (self.relative or self.source)))
-        tried = dict.fromkeys([Path(self.source).expanduser().absolute(), moved])
+        tried = {Path(self.source).expanduser().absolute(): None}
+        if stored_in is not None:
+            tried[Path(os.path.normpath(Path(stored_in).absolute() / (self.relative or self.source)))] = None
         for folder in tried:
             if folder.is_dir():
                 return str(folder)

@@ -127,9 +127,10 @@ def describe(config: IndexConfig, arguments: Arguments) -> str:
 def upgrade(config: IndexConfig, arguments: Arguments) -> str:
     """Upgrade an index and describe it."""
     from e2fashion.tasks.search.index import open_index
+    from e2fashion.tasks.search.places import place_of
     from e2fashion.tasks.search.upgrade import upgrade
 
-    upgrade(Path(config.index))
+    upgrade(place_of(config.index))
     return description(open_index(config.index))
 
 
@@ -242,7 +243,7 @@ def description(index: ProductIndex) -> str:
     if (known := facts.approximation) is not None:
         lines.append(f"inverted lists: {known.words()}")
     if facts.skipped:
-        lines.append(f"{counted(len(facts.skipped), 'products')} skipped, listed in {index.path / 'index.json'}")
+        lines.append(f"{counted(len(facts.skipped), 'products')} skipped, listed in {index.path}/index.json")
     return "\n".join(lines)
 
 

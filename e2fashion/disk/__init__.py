@@ -2,13 +2,16 @@
 
 All files and folders are written through :mod:`~e2fashion.disk.atomic`; folders that are written over a longer time are
 locked (:mod:`~e2fashion.disk.locks`), and checked against their file list when they are opened
-(:mod:`~e2fashion.disk.listing`). Only :mod:`~e2fashion.disk.tensors` imports PyTorch.
+(:mod:`~e2fashion.disk.listing`). Addresses at object stores have files and turns of their own
+(:mod:`~e2fashion.disk.stores`, :mod:`~e2fashion.disk.turns`). Only :mod:`~e2fashion.disk.tensors` imports PyTorch, only
+the former two import Arrow.
 """
 
 from e2fashion.disk.atomic import (
     atomic_file,
     atomic_folder,
     clear_leftovers,
+    json_text,
     open_text,
     recover,
     remove_folder,
@@ -20,6 +23,7 @@ from e2fashion.disk.json_files import (
     read_json,
     read_line,
     read_lines,
+    read_object,
     seal,
     sealed_line,
     stored_as,

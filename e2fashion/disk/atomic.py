@@ -74,7 +74,12 @@ def write_text(target: Path, text: str) -> None:
 
 def write_json(target: Path, content: Any, *, indent: int | None = 1, sort_keys: bool = False) -> None:
     """Write plain values as JSON, atomically."""
-    write_text(target, json.dumps(content, indent=indent, sort_keys=sort_keys, ensure_ascii=False) + "\n")
+    write_text(target, json_text(content, indent=indent, sort_keys=sort_keys))
+
+
+def json_text(content: Any, *, indent: int | None = 1, sort_keys: bool = False) -> str:
+    """Plain values as the text of a JSON file."""
+    return json.dumps(content, indent=indent, sort_keys=sort_keys, ensure_ascii=False) + "\n"
 
 
 @contextmanager

@@ -38,9 +38,14 @@ def read_json(file: Path, remedy: str) -> dict[str, Any]:
     Raises:
         DamagedError: the file is missing or unreadable, is not a JSON object, or does not match its checksum.
     """
-    values = read_line(_content(file, remedy), str(file), remedy)
+    return read_object(_content(file, remedy), str(file), remedy)
+
+
+def read_object(content: bytes | str, what: str, remedy: str) -> dict[str, Any]:
+    """As :func:`read_json`, of the content of a file that ``what`` names."""
+    values = read_line(content, what, remedy)
     if not isinstance(values, dict):
-        raise DamagedError(f"{file} is damaged: it holds a {type(values).__name__}, not a JSON object. {remedy}")
+        raise DamagedError(f"{what} is damaged: it holds a {type(values).__name__}, not a JSON object. {remedy}")
     return values
 
 

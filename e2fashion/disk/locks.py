@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from e2fashion.disk.trouble import naming, real_path
 from e2fashion.types import E2FashionError
@@ -151,9 +152,8 @@ def _sign(file: Path, handle: int) -> bool:
     """Write the holder into the lock file; False if it is no longer the file at this path."""
     if not _is_still(file, handle):
         return False
-    content = {"pid": os.getpid(), "host": socket.gethostname(), "command": " ".join(sys.argv[1:])}
     os.ftruncate(handle, 0)
-    os.pwrite(handle, json.dumps(content).encode(), 0)
+    os.pwrite(handle, json.dumps(this_process()).encode(), 0)
     return True
 
 
@@ -177,13 +177,26 @@ def _is_still(file: Path, handle: int) -> bool:
     return (current.st_dev, current.st_ino) == (opened.st_dev, opened.st_ino)
 
 
-def _holder(handle: int) -> str:
+def this_process() -> dict[str, Any]:
+    """What other processes are told of this one."""
+    return {"pid": os.getpid(), "host": socket.gethostname(), "command": " ".join(sys.argv[1:])}
+
+
+def process_words(told: bytes) -> str:
+    """What a process told of itself, for messages."""
     try:
-        content = json.loads(os.pread(handle, 4096, 0))
+        content = json.loads(told)
         here = "" if content["host"] == socket.gethostname() else f" on {content['host']}"
         return f"process {content['pid']}{here} (e2fashion {content['command']})"
-    except (OSError, ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError):
         return "another process"
+
+
+def _holder(handle: int) -> str:
+    try:
+        return process_words(os.pread(handle, 4096, 0))
+    except OSError:
+        return process_words(b"")
 
 
 def _forget() -> None:

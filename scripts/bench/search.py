@@ -24,6 +24,7 @@ from e2fashion.tasks.search.build import build_index, build_lists, remove_produc
 from e2fashion.tasks.search.changes import start_index
 from e2fashion.tasks.search.config import EmbedConfig
 from e2fashion.tasks.search.exact import nearest
+from e2fashion.tasks.search.facts import IndexedEncoder, IndexFacts, Origin
 from e2fashion.tasks.search.snapshot import Engine, Snapshot
 from e2fashion.tasks.search.sources import CatalogueProducts
 from e2fashion.tasks.search.storage import (
@@ -34,9 +35,6 @@ from e2fashion.tasks.search.storage import (
     VECTOR,
     VECTOR_SUM,
     VIEW,
-    IndexedEncoder,
-    IndexFacts,
-    Origin,
     row_sums,
     vector_sums,
 )

@@ -28,8 +28,8 @@ from torch import Tensor
 from e2fashion.data.transforms import ImageTransform
 from e2fashion.tasks.search.build import add_products, build_index, compact, remove_products, sync_index
 from e2fashion.tasks.search.config import EmbedConfig, IndexCompactConfig
+from e2fashion.tasks.search.facts import Origin
 from e2fashion.tasks.search.index import open_index
-from e2fashion.tasks.search.storage import Origin
 from scripts.torture.child import Child
 
 WRITERS, READERS = 2, 3

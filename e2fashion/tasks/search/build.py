@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from e2fashion.arithmetic import set_threads
-from e2fashion.disk import CHECKSUMS_FILE, clear_leftovers, locked, naming
+from e2fashion.disk import CHECKSUMS_FILE, clear_leftovers, naming
 from e2fashion.encoder import Encoder, require_single_vectors
 from e2fashion.hub import StoredSource
 from e2fashion.measuring import load_named, to_device
@@ -31,25 +31,27 @@ from e2fashion.tasks.search.config import (
     IndexSyncConfig,
 )
 from e2fashion.tasks.search.embed import choose_text_weight, tags_of, write_products
+from e2fashion.tasks.search.facts import Approximation, IndexedEncoder, IndexFacts, Origin
 from e2fashion.tasks.search.index import ProductIndex, check_same_encoder, load_index_encoder, open_index, read_facts
+from e2fashion.tasks.search.places import (
+    INDEX_FILE,
+    TABLE_FOLDER,
+    Place,
+    building_at,
+    found_at,
+    place_of,
+    require_lancedb,
+)
 from e2fashion.tasks.search.snapshot import APPROXIMATE_ROWS, Snapshot
 from e2fashion.tasks.search.sources import BY_FOLDER, Products, ProductSource, open_products
 from e2fashion.tasks.search.storage import (
     CONTENT_COLUMNS,
     DESCRIPTION,
-    INDEX_FILE,
-    TABLE_FOLDER,
     VECTOR,
-    Approximation,
-    IndexedEncoder,
-    IndexFacts,
-    Origin,
     among,
     content_of,
     open_table,
     read_rows,
-    refuse_address,
-    require_lancedb,
 )
 from e2fashion.tasks.search.tags import Conditions, decide_typing, suggest
 from e2fashion.text_files import read_list
@@ -97,12 +99,12 @@ def compact(config: IndexCompactConfig) -> ProductIndex:
 def build_index(
     encoder: Encoder,
     source: ProductSource,
-    output: str | Path,
+    output: str | Place,
     config: EmbedConfig | None = None,
     encoder_source: str = "",
     progress: bool = True,
 ) -> ProductIndex:
-    """Embed the products of a catalogue, or images in files, into the folder ``output``.
+    """Embed the products of a catalogue, or images in files, into ``output``, a folder or ``s3://<bucket>/<index>``.
 
     Called again after an interrupt it goes on; called again when done it opens what is there. ``encoder_source`` is the
     folder or hub name that loads the encoder; the index remembers it.
@@ -113,32 +115,31 @@ def build_index(
     """
     require_single_vectors(encoder, "an index")
     config = config or EmbedConfig()
-    folder = Path(output)
-    refuse_address(folder)
+    place = place_of(output)
     products = _open(source, config)
-    with locked(folder):
-        if (folder / INDEX_FILE).is_file():
-            facts = IndexFacts.load(folder)
-            check_same_encoder(folder, facts, encoder)
+    with building_at(place):
+        facts = IndexFacts.find(place)
+        if facts is not None:
+            check_same_encoder(place, facts, encoder)
             if replace(facts.origin, content="") != products.origin:
                 raise E2FashionError(
-                    f"'{folder}' holds an index of other products, or they have changed since: use 'e2fashion index "
+                    f"'{place}' holds an index of other products, or they have changed since: use 'e2fashion index "
                     "sync', or choose another output"
                 )
             if isinstance(config, ContentConfig):
-                _check_same_content(folder, facts, config)
+                _check_same_content(place, facts, config)
             if facts.complete:
-                logger.info("%s holds these products already", folder)
-                return open_index(folder, encoder)
+                logger.info("%s holds these products already", place)
+                return open_index(place, encoder)
         else:
-            _start(folder, encoder, encoder_source, products, config)
-        write_products(folder, encoder, products, config, progress)
-        _finish(folder, encoder, products)
-    return open_index(folder, encoder, verify=False)
+            _start(place, encoder, encoder_source, products, config)
+        write_products(place, encoder, products, config, progress)
+        _finish(place, encoder, products)
+    return open_index(place, encoder, verify=False)
 
 
 def sync_index(
-    path: str | Path, encoder: Encoder, source: ProductSource, config: EmbedConfig | None = None, progress: bool = True
+    path: str | Place, encoder: Encoder, source: ProductSource, config: EmbedConfig | None = None, progress: bool = True
 ) -> ProductIndex:
     """Make an index equal to ``source``: embed new and other images, update texts and tags, remove the rest.
 
@@ -147,19 +148,19 @@ def sync_index(
     Raises:
         E2FashionError: as for :func:`build_index`.
     """
-    folder, config = Path(path), config or EmbedConfig()
-    facts = IndexFacts.load(folder)
-    check_same_encoder(folder, facts, encoder)
+    place, config = place_of(path), config or EmbedConfig()
+    facts = IndexFacts.load(place)
+    check_same_encoder(place, facts, encoder)
     products = _open(source, config, facts.origin)
-    write_products(folder, encoder, products, config, progress)
+    write_products(place, encoder, products, config, progress)
     there = set(products.ids.to_pylist())
-    _delete(folder, [product for product in Snapshot(folder).product_ids if product not in there])
-    _finish(folder, encoder, products)
-    return open_index(folder, encoder, verify=False)
+    _delete(place, [product for product in Snapshot(place).product_ids if product not in there])
+    _finish(place, encoder, products)
+    return open_index(place, encoder, verify=False)
 
 
 def add_products(
-    path: str | Path,
+    path: str | Place,
     encoder: Encoder,
     source: ProductSource,
     config: EmbedConfig | None = None,
@@ -171,14 +172,14 @@ def add_products(
     Raises:
         E2FashionError: the index holds one that differs, unless ``replace``; or as for :func:`build_index`.
     """
-    folder, config = Path(path), config or EmbedConfig()
-    origin = read_facts(folder, encoder).origin
-    write_products(folder, encoder, _open(source, config, origin), config, progress, may_replace=replace)
-    tidy(folder)
-    return open_index(folder, encoder, verify=False)
+    place, config = place_of(path), config or EmbedConfig()
+    origin = read_facts(place, encoder).origin
+    write_products(place, encoder, _open(source, config, origin), config, progress, may_replace=replace)
+    tidy(place)
+    return open_index(place, encoder, verify=False)
 
 
-def remove_products(path: str | Path, product_ids: Sequence[str]) -> ProductIndex:
+def remove_products(path: str | Place, product_ids: Sequence[str]) -> ProductIndex:
     """Remove products from an index; a warning names those that it does not hold.
 
     Raises:
@@ -206,19 +207,22 @@ def _open(source: ProductSource, config: EmbedConfig, former: Origin | None = No
     return open_products(source, config.split, config.on_error == "stop", by_folder)
 
 
-def _start(folder: Path, encoder: Encoder, source: str, products: Products, config: EmbedConfig) -> None:
+def _start(place: Place, encoder: Encoder, source: str, products: Products, config: EmbedConfig) -> None:
     """Create the table and the facts of an index without products yet."""
     from e2fashion import __version__
 
-    clear_leftovers(folder / INDEX_FILE)  # of a build that was killed while it wrote its first facts
-    if folder.exists() and {entry.name for entry in folder.iterdir()} - {TABLE_FOLDER, CHECKSUMS_FILE}:
-        raise E2FashionError(f"'{folder}' is no index and not empty: choose another folder for the index")
+    folder = place if isinstance(place, Path) else None
+    if folder is not None:
+        clear_leftovers(folder / INDEX_FILE)  # of a build that was killed while it wrote its first facts
+    if found_at(place) - {TABLE_FOLDER, CHECKSUMS_FILE}:
+        raise E2FashionError(f"'{place}' is no index and not empty: choose another place for the index")
     config = config if isinstance(config, ContentConfig) else ContentConfig()
     typing = decide_typing(tags_of(products), config.numbers, config.texts, config.lists)
     regions = [] if config.similarity == "global" else [entity.name for entity in encoder.entities]
     region_weight = 0.0 if config.similarity == "global" else _region_weight(encoder, config)
-    with naming(folder):
-        folder.mkdir(parents=True, exist_ok=True)
+    if folder is not None:
+        with naming(folder):
+            folder.mkdir(parents=True, exist_ok=True)
     transform, location = encoder.transform, StoredSource.of(source, folder)
     identity = IndexedEncoder(
         encoder.name, encoder.fingerprint, encoder.dimension, transform.size, transform.resize, **asdict(location)
@@ -227,24 +231,24 @@ def _start(folder: Path, encoder: Encoder, source: str, products: Products, conf
     if config.vector == "image_text":
         weight = choose_text_weight(encoder, products) if config.text_weight is None else config.text_weight
     facts = IndexFacts(identity, products.origin, typing=typing, text_weight=weight, regions=regions)
-    start_index(folder, replace(facts, region_weight=region_weight, created_by=f"e2fashion {__version__}"))
+    start_index(place, replace(facts, region_weight=region_weight, created_by=f"e2fashion {__version__}"))
 
 
-def _check_same_content(folder: Path, facts: IndexFacts, config: ContentConfig) -> None:
+def _check_same_content(place: Place, facts: IndexFacts, config: ContentConfig) -> None:
     """Refuse to go on with an index whose vectors are made or compared in another way than ``config`` says."""
     if (facts.text_weight and config.vector == "image") or config.text_weight not in (None, facts.text_weight):
         raise E2FashionError(
-            f"the index {folder} was built with text_weight={facts.text_weight:g}: choose another output, or leave "
+            f"the index {place} was built with text_weight={facts.text_weight:g}: choose another output, or leave "
             "vector and text_weight as they were"
         )
     if (config.similarity != "global") != bool(facts.regions):
         raise E2FashionError(
-            f"the index {folder} was built with another similarity than {config.similarity}: choose another "
+            f"the index {place} was built with another similarity than {config.similarity}: choose another "
             "output, or leave similarity as it was"
         )
     if config.region_weight not in (None, facts.region_weight):
         raise E2FashionError(
-            f"the index {folder} was built with region_weight={facts.region_weight:g}, not {config.region_weight:g}: "
+            f"the index {place} was built with region_weight={facts.region_weight:g}, not {config.region_weight:g}: "
             "choose another output, or give region_weight to `e2fashion search`"
         )
 
@@ -264,42 +268,42 @@ def _region_weight(encoder: Encoder, config: ContentConfig) -> float:
     return float(weight)
 
 
-def _finish(folder: Path, encoder: Encoder, products: Products) -> None:
+def _finish(place: Place, encoder: Encoder, products: Products) -> None:
     """Note what an index was made equal to."""
-    tidy(folder)
-    with writing(folder) as change:
-        origin = replace(products.origin, content=content_of(read_rows(folder, CONTENT_COLUMNS)))
+    tidy(place)
+    with writing(place) as change:
+        origin = replace(products.origin, content=content_of(read_rows(place, CONTENT_COLUMNS)))
         change.facts = replace(change.facts, origin=origin, complete=True)
-    table = open_table(folder)
+    table = open_table(place)
     if table.count_rows() > APPROXIMATE_ROWS and not table.list_indices():
-        build_lists(folder, encoder)
+        build_lists(place, encoder)
 
 
-def _delete(folder: Path, product_ids: Sequence[str]) -> None:
+def _delete(place: Place, product_ids: Sequence[str]) -> None:
     for start in range(0, len(product_ids), IDS_AT_ONCE):
-        with writing(folder) as change:
+        with writing(place) as change:
             change.table.delete(among(product_ids[start : start + IDS_AT_ONCE]))
 
 
 QUERIES, RECALL_AT = 200, 10
 
 
-def build_lists(folder: Path, encoder: Encoder | None = None) -> None:
+def build_lists(place: Place, encoder: Encoder | None = None) -> None:
     """Build the inverted lists of an index, and note their recall.
 
     The queries are descriptions of random products, or without an encoder or descriptions vectors of random images,
     which are easier.
     """
-    with writing(folder) as change:
-        logger.info("building inverted lists over %s images of %s", f"{change.table.count_rows():,}", folder)
+    with writing(place) as change:
+        logger.info("building inverted lists over %s images of %s", f"{change.table.count_rows():,}", place)
         config = require_lancedb().index.IvfFlat(distance_type="dot")
         change.table.create_index(VECTOR, config=config, replace=True)
-    snapshot = Snapshot(folder)
+    snapshot = Snapshot(place)
     queries, of = _queries(snapshot, encoder)
     exact = snapshot.nearest(queries, Conditions(), RECALL_AT, "best", "exact")[1]
     found = snapshot.nearest(queries, Conditions(), RECALL_AT, "best", "approximate")[1]
     recall = float((exact[:, :, None] == found[:, None, :]).any(-1).double().mean())
-    with writing(folder) as change:
+    with writing(place) as change:
         change.facts = replace(change.facts, approximation=Approximation(recall, len(queries), of))
 
 

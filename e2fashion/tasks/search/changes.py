@@ -2,35 +2,33 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
-from e2fashion.disk import CHECKSUMS_FILE, naming, read_checksums, turn_at, update_checksums
-from e2fashion.tasks.search.storage import (
-    INDEX_FILE,
+from e2fashion.tasks.search.facts import IndexFacts
+from e2fashion.tasks.search.places import (
     MANIFESTS,
-    REMEDY,
     TABLE,
     TABLE_FOLDER,
-    IndexFacts,
-    check_rows,
+    Place,
+    changing_at,
     check_table,
-    content_of,
-    fitted,
-    is_of_table,
-    open_table,
-    require_lancedb,
-    table_schema,
+    connect,
+    count_old_versions,
+    forget_list,
+    found_at,
+    list_table,
+    listed_at,
+    writing_at,
 )
+from e2fashion.tasks.search.storage import check_rows, content_of, fitted, open_table, table_schema
 
 FRAGMENTS = 16
 """More fragments than this are merged behind a change."""
@@ -44,66 +42,64 @@ OLD_VERSIONS = 64
 class Change:
     """A change of an index: its table, and its facts, which are written at the end if they were replaced."""
 
-    folder: Path
+    place: Place
     facts: IndexFacts
 
     @cached_property
     def table(self) -> Any:
         """The table at its latest version, whose files were compared already."""
-        return open_table(self.folder, self.facts, verify=False)
+        return open_table(self.place, self.facts, verify=False)
 
 
 @contextmanager
-def writing(folder: Path) -> Iterator[Change]:
+def writing(place: Place) -> Iterator[Change]:
     """Change an index while no other process does; waits for those that do.
 
     Raises:
-        E2FashionError: as :meth:`IndexFacts.load` and :func:`check_table`, or the disk refuses.
+        E2FashionError: as :meth:`IndexFacts.load` and :func:`check_table`, or the disk or the store refuses.
     """
-    IndexFacts.load(folder)
-    with naming(folder), turn_at(folder / INDEX_FILE):
-        change = Change(folder, facts := IndexFacts.load(folder))
-        listed = read_checksums(folder, REMEDY)
-        if any(name.startswith(MANIFESTS) for name in check_table(folder, listed=listed)):
-            check_rows(folder, change.table)
+    IndexFacts.load(place)
+    with writing_at(place), changing_at(place) as check_turn:
+        change = Change(place, facts := IndexFacts.load(place))
+        listed = listed_at(place)
+        if any(name.startswith(MANIFESTS) for name in check_table(place, listed=listed)):
+            check_rows(place, change.table)
         yield change
-        update_checksums(folder, listed, is_of_table)
+        check_turn()
+        list_table(place, listed)
         if change.facts != facts:  # last: it ends this process's turn
-            change.facts.save(folder)
+            change.facts.save(place)
 
 
-def start_index(folder: Path, facts: IndexFacts, rows: pa.Table | None = None) -> None:
+def start_index(place: Place, facts: IndexFacts, rows: pa.Table | None = None) -> None:
     """Write an index that is empty and not complete, or complete with all ``rows``; the facts come last.
 
     A table that a killed process left is replaced.
     """
-    (folder / CHECKSUMS_FILE).unlink(missing_ok=True)  # of a table that is not there any more
+    forget_list(place)  # of a table that is not there any more
     schema = table_schema(facts.width, facts.typing.types)
-    mode = "overwrite" if (folder / TABLE_FOLDER).exists() else "create"
-    with naming(folder):
-        table = require_lancedb().connect(folder).create_table(TABLE, schema=schema, mode=mode)
+    mode = "overwrite" if TABLE_FOLDER in found_at(place) else "create"
+    with writing_at(place):
+        table = connect(place).create_table(TABLE, schema=schema, mode=mode)
     if rows is not None:
         rows = fitted(rows, schema)
         table.add(rows)
         facts = replace(facts, origin=replace(facts.origin, content=content_of(rows)), complete=True)
-    with naming(folder):
-        update_checksums(folder, {}, is_of_table)
-    facts.save(folder)
+    with writing_at(place):
+        list_table(place, {})
+    facts.save(place)
 
 
-def tidy(folder: Path, always: bool = False) -> None:
+def tidy(place: Place, always: bool = False) -> None:
     """Merge the fragments of a table if there are many, and remove versions that no reader uses any more."""
-    if always or _is_untidy(folder):
-        with writing(folder) as change:
+    if always or _is_untidy(place):
+        with writing(place) as change:
             change.table.optimize(cleanup_older_than=KEPT_VERSIONS)
 
 
-def _is_untidy(folder: Path) -> bool:
+def _is_untidy(place: Place) -> bool:
     """Whether a table, whose files were compared already, has many fragments or old versions."""
-    table = open_table(folder, verify=False)
+    table = open_table(place, verify=False)
     if table.stats()["fragment_stats"]["num_fragments"] > FRAGMENTS:
         return True
-    since = time.time() - KEPT_VERSIONS.total_seconds()
-    with suppress(FileNotFoundError):  # another process tidies up
-        return sum(entry.stat().st_mtime < since for entry in os.scandir(folder / MANIFESTS)) > OLD_VERSIONS
-    return False
+    return count_old_versions(place, time.time() - KEPT_VERSIONS.total_seconds()) > OLD_VERSIONS

@@ -100,7 +100,7 @@ class IndexBuildConfig(Preprocessing, ContentConfig):
     model: str = MISSING
     """Run folder, model folder, or hub name of a CLIP."""
     output: str = MISSING
-    """Folder of the index."""
+    """Folder of the index, or its address ``s3://<bucket>/<index>`` at an object store."""
     name: str | None = None
     """Name of the model in tables and messages; null: its folder's name."""
 
@@ -110,7 +110,7 @@ class IndexConfig:
     """What an index holds."""
 
     index: str = MISSING
-    """Folder of the index; the first argument."""
+    """Folder or address of the index; the first argument."""
 
 
 @dataclass

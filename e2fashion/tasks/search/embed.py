@@ -10,7 +10,6 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import pyarrow as pa
 import torch
@@ -22,6 +21,8 @@ from e2fashion.encoder import Encoder
 from e2fashion.tasks.search.changes import writing
 from e2fashion.tasks.search.config import EmbedConfig
 from e2fashion.tasks.search.engines import Embedder, embed_here, embed_with_ray, joined, texts_of
+from e2fashion.tasks.search.facts import IndexFacts
+from e2fashion.tasks.search.places import Place
 from e2fashion.tasks.search.sources import CatalogueProducts, Products
 from e2fashion.tasks.search.storage import (
     CONTENT,
@@ -33,7 +34,6 @@ from e2fashion.tasks.search.storage import (
     VECTOR,
     VECTOR_SUM,
     VIEW,
-    IndexFacts,
     among,
     fitted,
     open_table,
@@ -51,24 +51,24 @@ ROWS_AT_ONCE = 2000
 
 
 def write_products(
-    folder: Path, encoder: Encoder, products: Products, config: EmbedConfig, progress: bool, may_replace: bool = True
+    place: Place, encoder: Encoder, products: Products, config: EmbedConfig, progress: bool, may_replace: bool = True
 ) -> None:
     """Embed and write what an index lacks of a source, and note what is skipped.
 
     Raises:
         E2FashionError: products differ from those of the index and ``may_replace`` is off, or a tag of another kind.
     """
-    facts = _with_new_tags(folder, products)
+    facts = _with_new_tags(place, products)
     reads = encoder if facts.text_weight else None
-    plan = _plan(folder, products, facts.typing, reads)
+    plan = _plan(place, products, facts.typing, reads)
     if plan.replaced and not may_replace:
         raise E2FashionError(
-            f"{len(plan.replaced)} products are in {folder} already and differ, the first is '{plan.replaced[0]}': "
+            f"{len(plan.replaced)} products are in {place} already and differ, the first is '{plan.replaced[0]}': "
             "replace=true replaces them"
         )
     if plan.unchanged:
         counts = (plan.unchanged, len(plan.positions), len(plan.embedded))
-        logger.info("%s: %d products are unchanged; images of others: %d, of which %d are embedded", folder, *counts)
+        logger.info("%s: %d products are unchanged; images of others: %d, of which %d are embedded", place, *counts)
     parts = list(_whole_products(products.ids, config.commit_rows, plan.positions))
     batches = [
         wanted[start : start + config.batch_size]
@@ -96,10 +96,10 @@ def write_products(
                         raise E2FashionError(f"product '{product}': {made}")
                     skipped[product] = made
                 bar.update()
-            vectors |= _stored_vectors(folder, products, [each for each in part if each not in plan.embedded])
-            written += _commit(folder, products, vectors, facts, reads)
-    _note_skipped(folder, products, skipped)
-    if skipped and not written and not len(open_table(folder)):
+            vectors |= _stored_vectors(place, products, [each for each in part if each not in plan.embedded])
+            written += _commit(place, products, vectors, facts, reads)
+    _note_skipped(place, products, skipped)
+    if skipped and not written and not len(open_table(place)):
         raise E2FashionError(
             f"none of the {len(products.ids)} images can be read; the first: {next(iter(skipped.values()))}"
         )
@@ -121,10 +121,10 @@ class _Plan:
     unchanged: int
 
 
-def _plan(folder: Path, products: Products, typing: Typing, encoder: Encoder | None) -> _Plan:
+def _plan(place: Place, products: Products, typing: Typing, encoder: Encoder | None) -> _Plan:
     """Compare the images, texts and tags of a source with what an index holds."""
     few = among(sorted(set(products.ids.to_pylist()))) if len(products.ids) <= ROWS_AT_ONCE else None
-    held = read_rows(folder, [PRODUCT_ID, VIEW, CONTENT, ROW_SUM], few).to_pydict()
+    held = read_rows(place, [PRODUCT_ID, VIEW, CONTENT, ROW_SUM], few).to_pydict()
     keys = zip(held[PRODUCT_ID], held[VIEW], strict=True)
     stored = dict(zip(keys, zip(held[CONTENT], held[ROW_SUM], strict=True), strict=True))
     views_held = Counter(held[PRODUCT_ID])
@@ -187,14 +187,14 @@ def _rows(products: Products, positions: Sequence[int], typing: Typing, encoder:
     return rows.append_column(ROW_SUM, pa.array(row_sums(rows), pa.string()))
 
 
-def _with_new_tags(folder: Path, products: Products) -> IndexFacts:
+def _with_new_tags(place: Place, products: Products) -> IndexFacts:
     """The facts of an index, after columns for tags that it lacks were added to its table."""
-    facts = IndexFacts.load(folder)
+    facts = IndexFacts.load(place)
     columns = tags_of(products, range(min(1, len(products.ids)))).column_names
     if set(columns) <= set(facts.typing.kinds):
         return facts
     tags = tags_of(products)
-    with writing(folder) as change:
+    with writing(place) as change:
         typing = change.facts.typing.extended(tags)
         schema = table_schema(facts.width, typing.types)
         if new := [item for item in schema if item.name not in change.table.schema.names]:
@@ -203,13 +203,13 @@ def _with_new_tags(folder: Path, products: Products) -> IndexFacts:
     return change.facts
 
 
-def _stored_vectors(folder: Path, products: Products, positions: Sequence[int]) -> dict[int, Tensor]:
+def _stored_vectors(place: Place, products: Products, positions: Sequence[int]) -> dict[int, Tensor]:
     """The vectors (C,) fp16 that an index holds of images."""
     if not positions:
         return {}
     rows = products.table(positions)
     ids = sorted(set(rows[PRODUCT_ID].to_pylist()))
-    held = read_rows(folder, [PRODUCT_ID, VIEW, VECTOR], among(ids))
+    held = read_rows(place, [PRODUCT_ID, VIEW, VECTOR], among(ids))
     vectors = torch.from_numpy(held[VECTOR].combine_chunks().flatten().to_numpy().copy()).view(len(held), -1)
     row_of = {
         key: row for row, key in enumerate(zip(held[PRODUCT_ID].to_pylist(), held[VIEW].to_pylist(), strict=True))
@@ -219,7 +219,7 @@ def _stored_vectors(folder: Path, products: Products, positions: Sequence[int]) 
 
 
 def _commit(
-    folder: Path, products: Products, vectors: Mapping[int, Tensor], facts: IndexFacts, encoder: Encoder | None
+    place: Place, products: Products, vectors: Mapping[int, Tensor], facts: IndexFacts, encoder: Encoder | None
 ) -> int:
     """Write the images of whole products with their vectors (C,) fp16, in place of what there was of these products.
 
@@ -240,7 +240,7 @@ def _commit(
     column = pa.FixedSizeListArray.from_arrays(values, stacked.shape[1])
     rows = _rows(products, positions, facts.typing, encoder)
     rows = rows.append_column(VECTOR_SUM, vector_sums(column)).append_column(VECTOR, column)
-    with writing(folder) as writer:
+    with writing(place) as writer:
         table = writer.table
         rows = fitted(rows, table.schema)
         former = among(sorted(set(rows[PRODUCT_ID].to_pylist())))
@@ -252,10 +252,10 @@ def _commit(
     return len(rows)
 
 
-def _note_skipped(folder: Path, products: Products, skipped: dict[str, str]) -> None:
-    if not skipped and not IndexFacts.load(folder).skipped:
+def _note_skipped(place: Place, products: Products, skipped: dict[str, str]) -> None:
+    if not skipped and not IndexFacts.load(place).skipped:
         return
-    with writing(folder) as change:
+    with writing(place) as change:
         there = set(products.ids.to_pylist()) if change.facts.skipped else set()
         kept = {product: why for product, why in change.facts.skipped.items() if product not in there}
         change.facts = replace(change.facts, skipped=kept | skipped)

@@ -29,8 +29,9 @@ from e2fashion.data.transforms import ImageTransform
 from e2fashion.embedding import join_regions
 from e2fashion.encoder import Encoder
 from e2fashion.tasks.search.config import EmbedConfig
+from e2fashion.tasks.search.facts import IndexFacts
 from e2fashion.tasks.search.sources import Products
-from e2fashion.tasks.search.storage import DESCRIPTION, IndexFacts
+from e2fashion.tasks.search.storage import DESCRIPTION
 from e2fashion.tasks.search.tags import as_texts
 from e2fashion.types import E2FashionError
 

@@ -12,13 +12,14 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from e2fashion.arithmetic import set_threads
-from e2fashion.disk import reading
 from e2fashion.embedding import join_stated
 from e2fashion.encoder import Encoder, ImageInput, load_encoder, require_single_vectors
 from e2fashion.measuring import to_device
 from e2fashion.tasks.search.config import OpenIndexConfig, QueryConfig, SearchConfig, check_score_weight
+from e2fashion.tasks.search.facts import IndexFacts
+from e2fashion.tasks.search.places import Place, place_of, reading_at
 from e2fashion.tasks.search.snapshot import Engine, Hit, Snapshot, Views
-from e2fashion.tasks.search.storage import REMEDY, IndexFacts, open_table
+from e2fashion.tasks.search.storage import open_table
 from e2fashion.tasks.search.tags import Conditions, Where, suggest, tags_in
 from e2fashion.types import E2FashionError
 
@@ -34,18 +35,18 @@ class SearchResult:
 
 
 class ProductIndex:
-    """Products with one L2-normalized vector or more each, on disk; :func:`open_index` makes one.
+    """Products with one L2-normalized vector or more each, stored; :func:`open_index` makes one.
 
     A search is in the latest version of the table: what other processes change is seen by the next one.
 
     Args:
-        path: the folder.
+        path: the folder, or the address at an object store.
         facts: its facts.
         encoder: embeds queries; None where queries are vectors.
         verify: whether files, or vectors, are compared with their checksums.
     """
 
-    def __init__(self, path: Path, facts: IndexFacts, encoder: Encoder | None = None, verify: bool = True) -> None:
+    def __init__(self, path: Place, facts: IndexFacts, encoder: Encoder | None = None, verify: bool = True) -> None:
         self.path = path
         self.facts = facts
         self.encoder = encoder
@@ -82,7 +83,7 @@ class ProductIndex:
             return self._read_latest()
 
     def _read_latest(self) -> bool:
-        with reading(f"the index {self.path}", REMEDY):
+        with reading_at(self.path):
             self._latest.checkout_latest()
             if self._latest.version == self._snapshot.version:
                 return False
@@ -264,7 +265,7 @@ def check_text(text: str) -> None:
         raise E2FashionError("the text of the query is empty: say what to look for")
 
 
-def check_same_encoder(path: Path, facts: IndexFacts, encoder: Encoder) -> None:
+def check_same_encoder(path: Place, facts: IndexFacts, encoder: Encoder) -> None:
     """Refuse an encoder that did not make the index.
 
     Raises:
@@ -282,27 +283,29 @@ def check_same_encoder(path: Path, facts: IndexFacts, encoder: Encoder) -> None:
         )
 
 
-def open_index(path: str | Path, encoder: Encoder | None = None, verify: bool = True) -> ProductIndex:
-    """Open an index; ``encoder`` embeds queries and must be the one that built it. ``verify``: compare checksums.
+def open_index(path: str | Place, encoder: Encoder | None = None, verify: bool = True) -> ProductIndex:
+    """Open an index, in a folder or at ``s3://<bucket>/<index>``.
+
+    ``encoder`` embeds queries and must be the one that built it. ``verify``: compare checksums.
 
     Raises:
         E2FashionError: as :func:`read_facts`, or the index is damaged.
     """
-    folder = Path(path)
-    return ProductIndex(folder, read_facts(folder, encoder), encoder, verify)
+    place = place_of(path)
+    return ProductIndex(place, read_facts(place, encoder), encoder, verify)
 
 
-def read_facts(folder: Path, encoder: Encoder | None) -> IndexFacts:
+def read_facts(place: Place, encoder: Encoder | None) -> IndexFacts:
     """The facts of an index that is complete.
 
     Raises:
         E2FashionError: no index, one whose building was interrupted, or that of another model than ``encoder``.
     """
-    facts = IndexFacts.load(folder)
+    facts = IndexFacts.load(place)
     if not facts.complete:
-        raise E2FashionError(f"the index {folder} is unfinished: go on by repeating the command that built it")
+        raise E2FashionError(f"the index {place} is unfinished: go on by repeating the command that built it")
     if encoder is not None:
-        check_same_encoder(folder, facts, encoder)
+        check_same_encoder(place, facts, encoder)
     return facts
 
 
@@ -316,7 +319,7 @@ def load_index_encoder(config: OpenIndexConfig) -> Encoder:
     if config.model is not None:
         encoder = load_encoder(config.model)
     else:
-        known = IndexFacts.load(Path(config.index)).encoder
+        known = IndexFacts.load(place_of(config.index)).encoder
         # How images become square is part of the index.
         encoder = load_encoder(model_of(config), known.name, resize=known.resize, size=known.image_size)
     to_device(encoder, config.accelerator)
@@ -331,11 +334,12 @@ def model_of(config: OpenIndexConfig) -> str:
     """
     if config.model is not None:
         return config.model
-    known = IndexFacts.load(Path(config.index)).encoder
+    place = place_of(config.index)
+    known = IndexFacts.load(place).encoder
     if not known.source:
         raise E2FashionError(f"{config.index} does not say where its model '{known.name}' is: give model=<folder>.")
     what = f"the model '{known.name}' of the index {config.index}"
-    return known.location.find(config.index, what, "Give model=<folder or hub name>.")
+    return known.location.find(place if isinstance(place, Path) else None, what, "Give model=<folder or hub name>.")
 
 
 def conditions_of(config: QueryConfig) -> Conditions:

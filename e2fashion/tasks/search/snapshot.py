@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import numpy as np
@@ -22,25 +21,23 @@ from torch import Tensor
 from e2fashion.data.image_files import ImageError
 from e2fashion.data.images import read_image, read_stored
 from e2fashion.data.text import normalize_text
-from e2fashion.disk import reading
 from e2fashion.tasks.search.exact import nearest
+from e2fashion.tasks.search.facts import IndexFacts
+from e2fashion.tasks.search.places import Place, check_table, reading_at
 from e2fashion.tasks.search.storage import (
     BATCH_ROWS,
     CONTENT_COLUMNS,
     DESCRIPTION,
     LOCATION,
     PRODUCT_ID,
-    REMEDY,
     ROW_ID,
     ROW_SUM,
     SOURCE,
     VECTOR,
     VECTOR_SUM,
     VIEW,
-    IndexFacts,
     check_rows,
     check_sums,
-    check_table,
     content_of,
     open_table,
     row_sums,
@@ -107,15 +104,15 @@ class Snapshot:
     A row is an image, a product has one row or more; rows and products are numbered from 0.
     """
 
-    def __init__(self, folder: Path, facts: IndexFacts | None = None, verify: bool = True) -> None:
-        self.folder, self._verify = folder, verify
-        facts = facts or IndexFacts.load(folder)
+    def __init__(self, place: Place, facts: IndexFacts | None = None, verify: bool = True) -> None:
+        self.place, self._verify = place, verify
+        facts = facts or IndexFacts.load(place)
         self.dimension = facts.encoder.dimension
         """Width C of a vector's part for the image; those for its regions follow it."""
         self._values: dict[str, list[str]] = {}
         self._by_text: dict[str, dict[str, str]] = {}
-        self.table: Any = open_table(folder, facts, verify)
-        with reading(f"the index {folder}", REMEDY):
+        self.table: Any = open_table(place, facts, verify)
+        with reading_at(place):
             self.version: int = self.table.version
             self.table.checkout(self.version)
             self.tags = tag_types(self.table.schema)
@@ -150,8 +147,8 @@ class Snapshot:
 
     @contextmanager
     def _explained(self, condition: str | None) -> Iterator[None]:
-        """Turn an error of the table into one of the condition, or of the folder."""
-        with reading(f"the index {self.folder}", REMEDY):
+        """Turn an error of the table into one of the condition, or of the place."""
+        with reading_at(self.place):
             try:
                 yield
             except ValueError as error:
@@ -170,7 +167,7 @@ class Snapshot:
         """
         found = torch.empty(len(self.row_ids), self.width, dtype=torch.float16)
         # To read all files takes less time than the checksum of every vector.
-        verify = self._verify and bool(check_table(self.folder, again=True))
+        verify = self._verify and bool(check_table(self.place, again=True))
         for rows, part in self._scanned(verify):
             start, stop = int(rows[0]), int(rows[-1]) + 1
             # Filling a slice is faster; batches are in the order of the rows unless LanceDB changes it.
@@ -180,13 +177,13 @@ class Snapshot:
     def _scanned(self, verify: bool, condition: str | None = None) -> Iterator[tuple[Tensor, Tensor]]:
         """Rows (n,) and their vectors (n, W) fp16, in batches: all, or those that fulfil a condition in SQL."""
         scan = self.table.search().select([VECTOR, VECTOR_SUM]).with_row_id(True)
-        with reading(f"the index {self.folder}", REMEDY):
+        with reading_at(self.place):
             for batch in (scan if condition is None else scan.where(condition)).to_batches(BATCH_ROWS):
                 vectors = batch[VECTOR]
                 if not len(vectors):
                     continue
                 if verify:
-                    check_sums(self.folder, "vectors", vector_sums(vectors), batch[VECTOR_SUM])
+                    check_sums(self.place, "vectors", vector_sums(vectors), batch[VECTOR_SUM])
                 yield self._rows_of(batch[ROW_ID]), torch.from_dlpack(vectors.flatten()).view(-1, self.width)  # no copy
 
     @property
@@ -344,11 +341,11 @@ class Snapshot:
         """
         if not len(rows):
             return []
-        with reading(f"the index {self.folder}", REMEDY):
+        with reading_at(self.place):
             wanted = sorted({int(self.row_ids[row]) for row in rows})
             columns = [name for name in self.table.schema.names if name not in (VECTOR, VECTOR_SUM)]
             found = self.table.take_row_ids(wanted).select(columns).to_arrow()
-        check_sums(self.folder, "rows", row_sums(found), found[ROW_SUM].to_pylist())
+        check_sums(self.place, "rows", row_sums(found), found[ROW_SUM].to_pylist())
         by_key = {(values[PRODUCT_ID], values[VIEW]): values for values in found.to_pylist()}
         return [
             Hit(
@@ -370,8 +367,8 @@ class Snapshot:
         Raises:
             DamagedError: something is not what was written.
         """
-        check_table(self.folder, again=True)
-        check_rows(self.folder, self.table)
+        check_table(self.place, again=True)
+        check_rows(self.place, self.table)
 
     def product(self, product_id: str) -> int:
         """The number of a product.
@@ -382,7 +379,7 @@ class Snapshot:
         number: int = pc.index(self._ids, product_id).as_py()
         if number < 0:
             hint = suggest(product_id, self.product_ids)
-            raise E2FashionError(f"there is no product '{product_id}' in {self.folder}: {hint}")
+            raise E2FashionError(f"there is no product '{product_id}' in {self.place}: {hint}")
         return number
 
     @cached_property

@@ -22,7 +22,8 @@ from e2fashion.data.image_files import COMMON_FORMATS, find_images, is_image_fil
 from e2fashion.data.text import TextTemplate
 from e2fashion.data.transforms import ImageTransform
 from e2fashion.disk import real_path
-from e2fashion.tasks.search.storage import DESCRIPTION, LOCATION, PRODUCT_ID, VIEW, Origin
+from e2fashion.tasks.search.facts import Origin
+from e2fashion.tasks.search.storage import DESCRIPTION, LOCATION, PRODUCT_ID, VIEW
 from e2fashion.text_files import read_list
 from e2fashion.types import E2FashionError
 

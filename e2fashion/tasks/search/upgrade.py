@@ -11,21 +11,17 @@ from safetensors.numpy import load_file
 
 from e2fashion.disk import DamagedError, locked, read_json, reading, stored_as
 from e2fashion.tasks.search.changes import start_index
+from e2fashion.tasks.search.facts import FORMER_VERSION, IndexedEncoder, IndexFacts, Origin
+from e2fashion.tasks.search.places import INDEX_FILE, REMEDY, Place
 from e2fashion.tasks.search.storage import (
     CONTENT,
-    FORMER_VERSION,
-    INDEX_FILE,
     LOCATION,
     OURS,
-    REMEDY,
     ROW_SUM,
     SOURCE,
     VECTOR,
     VECTOR_SUM,
     VIEW,
-    IndexedEncoder,
-    IndexFacts,
-    Origin,
     row_sums,
     vector_sums,
 )
@@ -33,7 +29,7 @@ from e2fashion.tasks.search.tags import decide_typing
 from e2fashion.types import E2FashionError
 
 
-def upgrade(folder: Path) -> None:
+def upgrade(folder: Place) -> None:
     """Rewrite an index of the former format in its folder; one of the present format is left as it is.
 
     A kill leaves the former index or the new one. The next ``sync`` embeds all images again, because the former format
@@ -42,6 +38,8 @@ def upgrade(folder: Path) -> None:
     Raises:
         E2FashionError: no index, a damaged one, or one without products.
     """
+    if not isinstance(folder, Path):
+        raise E2FashionError(f"'{folder}' is an address: copy the index into a folder to upgrade it (docs/scale.md)")
     with locked(folder):
         values = read_json(folder / INDEX_FILE, REMEDY) if (folder / INDEX_FILE).is_file() else {}
         if values.get("format_version") == FORMER_VERSION:

@@ -22,7 +22,7 @@ class ServeConfig(Preprocessing, Computing):
     model: str = MISSING
     """Run folder, model folder, or hub name of a CLIP."""
     index: str | None = None
-    """Folder of the index that ``/search`` reads; null: no search."""
+    """Folder of the index that ``/search`` reads, or its address ``s3://<bucket>/<index>``; null: no search."""
     tags: str | None = None
     """The file that ``tags fit`` wrote; null: ``tags.json`` in the run folder, if there is one."""
     name: str | None = None

@@ -22,7 +22,7 @@ from e2fashion.tasks.search.build import add_products, build_index, compact, rem
 from e2fashion.tasks.search.changes import FRAGMENTS
 from e2fashion.tasks.search.config import ContentConfig, EmbedConfig, IndexCompactConfig, SearchConfig
 from e2fashion.tasks.search.index import ProductIndex, open_index, search
-from e2fashion.tasks.search.storage import INDEX_FILE, check_table
+from e2fashion.tasks.search.places import INDEX_FILE, check_table
 from e2fashion.tasks.search.tags import Conditions
 from e2fashion.types import E2FashionError
 

@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 from stub_encoder import ColorEncoder
 
-from e2fashion.tasks.search import changes, storage
+from e2fashion.tasks.search import changes, places
 from e2fashion.tasks.search.build import add_products, build_index, compact, remove_products, sync_index
 from e2fashion.tasks.search.config import EmbedConfig, IndexCompactConfig
 from e2fashion.tasks.search.index import ProductIndex, open_index
-from e2fashion.tasks.search.storage import HINT, INDEX_FILE, check_table
+from e2fashion.tasks.search.places import HINT, INDEX_FILE, check_table
 from e2fashion.tasks.search.upgrade import upgrade
 from e2fashion.types import E2FashionError
 
@@ -44,7 +44,7 @@ def test_damage_is_detected_before_the_table_is_opened(
     files = [file for file in (index.path / "products.lance").rglob("*") if file.is_file() and file.name != HINT]
     assert {file.suffix for file in files} == {".lance", ".manifest", ".txn"}
     with monkeypatch.context() as patched:
-        patched.setattr(storage, "require_lancedb", lambda: None)
+        patched.setattr(places, "require_lancedb", lambda: None)
         for file in files:
             content = file.read_bytes()
             middle = len(content) // 2
@@ -79,7 +79,7 @@ def test_what_a_killed_process_committed_is_compared_and_listed_by_the_next_chan
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr(changes, "update_checksums", killed)
+        patched.setattr(changes, "list_table", killed)
         with pytest.raises(KeyboardInterrupt):
             add_products(index.path, ENCODER, {"new": photos / "red_1.png"}, CONFIG)
     assert check_table(index.path)

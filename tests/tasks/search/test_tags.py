@@ -19,9 +19,9 @@ from e2fashion.data.transforms import ImageTransform
 from e2fashion.tasks.search.build import add_products, build_index, sync_index
 from e2fashion.tasks.search.config import ContentConfig
 from e2fashion.tasks.search.engines import texts_of
+from e2fashion.tasks.search.facts import Origin
 from e2fashion.tasks.search.index import ProductIndex, open_index
 from e2fashion.tasks.search.sources import CatalogueProducts
-from e2fashion.tasks.search.storage import Origin
 from e2fashion.tasks.search.tags import Conditions, decide_typing
 from e2fashion.types import E2FashionError
 
