@@ -23,17 +23,22 @@ ENDPOINTS = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT")
 REGIONS = ("AWS_REGION", "AWS_DEFAULT_REGION")
 REGION_OF_OTHERS = "us-east-1"
 """Region of an endpoint that is not Amazon's, where none is given: such stores ignore it, but it is signed."""
-DENIED = "access is denied: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE, to those of its owner"
 TROUBLES = {
     r"NO_SUCH_BUCKET|NoSuchBucket": "the bucket does not exist: create it, or check the address",
-    r"ACCESS_DENIED|INVALID_ACCESS_KEY|SIGNATURE_DOES_NOT_MATCH|AccessDenied|InvalidAccessKeyId|"
-    r"SignatureDoesNotMatch|Unauthenticated|status: 40[13]": DENIED,
     r"AWS credentials|CredentialsNotLoaded": "there are no credentials: set AWS_ACCESS_KEY_ID and "
     "AWS_SECRET_ACCESS_KEY, or AWS_PROFILE",
+    r"ACCESS_DENIED|INVALID_ACCESS_KEY|SIGNATURE_DOES_NOT_MATCH|AccessDenied|InvalidAccessKeyId|"
+    r"SignatureDoesNotMatch|Unauthenticated|status: 40[13]": "access is denied: set AWS_ACCESS_KEY_ID and "
+    "AWS_SECRET_ACCESS_KEY, or AWS_PROFILE, to those of its owner",
     r"NETWORK_CONNECTION|Connect|error sending request|timed? ?out": "the store does not answer at {endpoint}: check "
     "AWS_ENDPOINT_URL and the network, and repeat the command",
+    r"AWS Error (.*)": "the store refuses ({said}): check the address, AWS_ENDPOINT_URL and AWS_REGION",
 }
-"""What libraries say of a store's trouble, and how we say it."""
+"""What libraries say of a store's trouble, in this order, and how we say it."""
+
+
+class StoreError(E2FashionError):
+    """A store that does not answer, or refuses what is asked of it."""
 
 
 @dataclass(frozen=True)
@@ -78,7 +83,7 @@ class Store:
         """Turn errors of libraries that the store causes into one that names it; others pass.
 
         Raises:
-            E2FashionError: no bucket, no credentials, no answer.
+            StoreError: no bucket, no credentials, no answer.
         """
         try:
             yield
@@ -87,8 +92,9 @@ class Store:
         except Exception as error:
             endpoint = _of_environment(ENDPOINTS) or "Amazon's endpoint"
             for said, meaning in TROUBLES.items():
-                if re.search(said, str(error)):
-                    raise E2FashionError(f"'{self}': {meaning.format(endpoint=endpoint)}") from error
+                if found := re.search(said, str(error)):
+                    words = meaning.format(endpoint=endpoint, said=found[found.re.groups])
+                    raise StoreError(f"'{self}': {words}") from error
             raise
 
     def read(self, name: str) -> bytes | None:

@@ -35,7 +35,7 @@ def turn_in(store: Store, kind: str, wait: bool = True) -> Iterator[Callable[[],
 
     Raises:
         FolderLockedError: without ``wait`` another process is at work; the message describes it.
-        E2FashionError: the store cannot be reached.
+        StoreError: the store cannot be reached.
     """
     turn = _Turn(store, kind)
     while not turn.begin():

@@ -20,6 +20,7 @@ from e2fashion.data.catalogue import Catalogue
 from e2fashion.data.decode import read_pixels
 from e2fashion.data.images import read_image
 from e2fashion.disk import DamagedError
+from e2fashion.disk.stores import StoreError
 from e2fashion.encoder import Encoder, require_single_vectors
 from e2fashion.measuring import load_named
 from e2fashion.tasks.classification.classifier import check_region_weight, embed_labels, region_index
@@ -117,7 +118,7 @@ class Backend:
                 continue
             try:
                 answered.append(Answer(self._result(work, items, *found), batch=len(works)))
-            except DamagedError as error:  # not the client's fault
+            except (DamagedError, StoreError) as error:  # not the client's fault
                 answered.append(Answer(error=str(error), status=503, batch=len(works)))
             except E2FashionError as error:
                 answered.append(Answer(error=str(error), status=422, batch=len(works)))

@@ -22,7 +22,7 @@ from tiny_encoder import build_tiny_encoder
 
 from e2fashion.__main__ import main
 from e2fashion.data.catalogue import Catalogue
-from e2fashion.disk.stores import Store
+from e2fashion.disk.stores import Store, StoreError
 from e2fashion.tasks.search.build import add_products, build_index, compact, remove_products, sync_index
 from e2fashion.tasks.search.config import EmbedConfig, IndexCompactConfig
 from e2fashion.tasks.search.index import open_index
@@ -231,7 +231,7 @@ def test_what_a_store_refuses_is_said_in_one_line(store: Bucket, photos: Path, m
             lambda: opened.search("red"),
             lambda: opened.vector_of("grey"),
         ):
-            with pytest.raises(E2FashionError, match=message) as caught:
+            with pytest.raises(StoreError, match=message) as caught:
                 use()
             assert "\n" not in str(caught.value)
 
@@ -275,6 +275,15 @@ def test_an_address_of_a_file_system_is_a_folder(photos: Path, tmp_path: Path) -
     assert place_of(Path("s3://bucket/mine")) == Store("s3://bucket/mine"), "which a Path writes with one slash"
     index = build_index(ENCODER, photos, f"file://{tmp_path}/index", CONFIG, "colors")
     assert index.path == tmp_path / "index"
+
+
+def test_what_is_not_known_of_a_store_is_said_as_it_says_it() -> None:
+    store = Store("s3://bucket/mine")
+    message = r"'s3://bucket/mine': the store refuses \(MOVED \(301\): elsewhere\): check the address, AWS_ENDPOINT_URL"
+    with pytest.raises(StoreError, match=message), store.reaching():
+        raise OSError("When getting key 'mine': AWS Error MOVED (301): elsewhere")
+    with pytest.raises(OSError, match="full"), store.reaching():
+        raise OSError("the disk is full")
 
 
 def test_endpoint_and_region_are_those_of_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
