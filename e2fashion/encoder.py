@@ -15,7 +15,7 @@ from transformers import AutoConfig, AutoModel, CLIPModel, CLIPProcessor, PreTra
 
 from e2fashion.data.decode import ImageSource, listed_images, read_squares
 from e2fashion.data.loader import pad_ids
-from e2fashion.data.text import TextFitter, TextTemplate
+from e2fashion.data.text import TextFitter, TextTemplate, listed_texts
 from e2fashion.data.transforms import ImageTransform, normalize
 from e2fashion.disk import real_path, write_checksums
 from e2fashion.embedding import evaluating, unit_features
@@ -328,7 +328,7 @@ class Encoder:
     def _embed_texts(
         self, texts: str | Sequence[str], batch_size: int, read: Callable[[Any], Tensor], empty: Tensor
     ) -> Tensor:
-        listed = [texts] if isinstance(texts, str) else list(texts)
+        listed = listed_texts(texts)
         fit = TextFitter(self.tokenizer, self.context_length, self.text_overflow)
         parts = [empty]
         with evaluating(self.model):

@@ -7,6 +7,7 @@ from pathlib import Path
 from e2fashion.data.catalogue import Catalogue
 from e2fashion.encoder import Encoder
 from e2fashion.measuring import set_up, to_device
+from e2fashion.options import check_schema
 from e2fashion.records import RunIdentity
 from e2fashion.tasks.localization.attribution import check_methods
 from e2fashion.tasks.localization.measure import measure_selection
@@ -22,6 +23,7 @@ def evaluate(config: EvaluateConfig, progress: bool = True) -> tuple[Path, list[
     Raises:
         E2FashionError: a mistake in the configuration, or a model or catalogue that cannot be read.
     """
+    check_schema(config)
     catalogue = Catalogue.load(config.data)
     for split in config.split:
         catalogue.split(split)

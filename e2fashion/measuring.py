@@ -10,7 +10,7 @@ from e2fashion.arithmetic import build_device, measuring_precision, set_threads
 from e2fashion.config import read_yaml
 from e2fashion.disk import DamagedError, file_name
 from e2fashion.encoder import Encoder, load_encoder
-from e2fashion.options import Measuring
+from e2fashion.options import Measuring, check_schema
 from e2fashion.records import RunIdentity
 from e2fashion.run_folder import REMEDY, RunFolder
 
@@ -55,10 +55,11 @@ def set_up(
     """Open the catalogue (unless it is given) and load the encoder; ``precision: auto`` is resolved in what returns.
 
     Raises:
-        E2FashionError: a catalogue or a model that cannot be read.
+        E2FashionError: a mistake in the configuration, or a catalogue or a model that cannot be read.
     """
     from e2fashion.data.catalogue import Catalogue  # here: a search loads an encoder and opens no catalogue
 
+    check_schema(config)
     set_threads(config.threads)
     catalogue = catalogue or Catalogue.load(config.data)
     encoder, run = load_named(config, template)

@@ -6,8 +6,11 @@ from dataclasses import MISSING, dataclass, field, fields, is_dataclass
 from typing import Any, Literal
 
 from omegaconf import MISSING as REQUIRED
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 from e2fashion.literals import join_texts
+from e2fashion.types import E2FashionError
 
 Accelerator = Literal["auto", "cpu", "gpu", "cuda", "mps"]
 FeatureKind = Literal["global", "region", "both"]
@@ -156,3 +159,20 @@ def _as_before(config: Any, item: Any) -> bool:
         return False
     default = item.default if item.default_factory is MISSING else item.default_factory()
     return bool(getattr(config, item.name) == default)
+
+
+def check_schema(config: Any) -> None:
+    """Check a configuration that was made in Python as strictly as one from a file.
+
+    Raises:
+        E2FashionError: a key without a default is missing, or a value has another type than its key.
+    """
+    what = type(config).__name__
+    try:
+        missing = sorted(map(str, OmegaConf.missing_keys(OmegaConf.structured(config))))
+    except OmegaConfBaseException as error:
+        value = getattr(config, str(error.full_key), None)
+        remedy = f"give a list, as in [{value!r}]" if "ListConfig" in str(error) else str(error).splitlines()[0]
+        raise E2FashionError(f"{what}: {error.full_key} is {value!r}: {remedy}.") from error
+    if missing:
+        raise E2FashionError(f"{what}: '{missing[0]}' is not given and has no default: {what}({missing[0]}=...).")

@@ -18,6 +18,7 @@ from e2fashion.disk import atomic_folder
 from e2fashion.encoder import Encoder, load_encoder
 from e2fashion.escape import markdown, markdown_code
 from e2fashion.hub import StoredSource
+from e2fashion.options import check_schema
 from e2fashion.report import write_comparison
 from e2fashion.run_folder import RunFolder
 from e2fashion.tasks.retrieval.config import EvaluateConfig
@@ -42,6 +43,7 @@ def train(config: RunConfig, progress: bool = True) -> RunFolder:
         E2FashionError: an invalid configuration or catalogue, a loss that is not finite, an interrupt (the message
             states how to resume), or another process that writes the folder.
     """
+    check_schema(config)
     set_threads(config.threads)
     catalogue = Catalogue.load(config.data)
     device = build_device(config.accelerator)

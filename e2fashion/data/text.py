@@ -143,6 +143,18 @@ _WORDS_AND_MARKS = re.compile(r"\w+|[^\w\s]")
 _SPECIAL_TOKENS = 2  # start and end of a text
 
 
+def listed_texts(texts: str | Iterable[str]) -> list[str]:
+    """One text or several as a list.
+
+    Raises:
+        E2FashionError: it is neither.
+    """
+    listed = list(texts) if isinstance(texts, Iterable) and not isinstance(texts, str | bytes) else [texts]
+    if wrong := [text for text in listed if not isinstance(text, str)]:
+        raise E2FashionError(f"{repr(wrong[0])[:80]} is not a text: give a str, or a list of them.")
+    return listed
+
+
 def leading_sentences(text: str) -> list[str]:
     """The first sentence of a text, the first two, ... and the text itself.
 

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
 
 from e2fashion.data.decode import read_pixels
+from e2fashion.data.text import listed_texts
 from e2fashion.data.transforms import ImageTransform, normalize
 from e2fashion.encoder import Encoder, ImageInput, load_encoder, require_single_vectors
 from e2fashion.hub import fetch
@@ -66,7 +67,7 @@ class Tokenize:
         Raises:
             E2FashionError: a text is longer, and ``truncate`` is False.
         """
-        listed = [texts] if isinstance(texts, str) else list(texts)
+        listed = listed_texts(texts)
         length = self.context_length if context_length is None else context_length
         cut = self.truncate if truncate is None else truncate
         ids = torch.full((len(listed), length), self.padding, dtype=torch.int64)

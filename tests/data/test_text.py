@@ -1,5 +1,6 @@
 import string
 from itertools import pairwise
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -7,7 +8,7 @@ from hypothesis import strategies as st
 from tiny import siglip_tokenizer
 
 from e2fashion.data.loader import Collator
-from e2fashion.data.text import TextFitter, TextTemplate, leading_sentences, stable_id
+from e2fashion.data.text import TextFitter, TextTemplate, leading_sentences, listed_texts, stable_id
 from e2fashion.models.tokenizer import train_tokenizer
 from e2fashion.types import E2FashionError, TextOverflow
 
@@ -246,3 +247,14 @@ def test_no_text_and_no_room() -> None:
     assert fitter(8)([]) == []
     with pytest.raises(E2FashionError, match=r"text\.context_length is 2; give at least 3"):
         fitter(2)
+
+
+@pytest.mark.parametrize(("texts", "listed"), [("a", ["a"]), (iter("ab"), ["a", "b"]), ([], [])])
+def test_one_text_or_several_are_a_list(texts: Any, listed: list[str]) -> None:
+    assert listed_texts(texts) == listed
+
+
+@pytest.mark.parametrize(("texts", "shown"), [(3, "3"), (["a", None], "None"), (b"a", "b'a'"), (None, "None")])
+def test_what_is_not_a_text_is_refused(texts: Any, shown: str) -> None:
+    with pytest.raises(E2FashionError, match=f"{shown} is not a text: give a str, or a list of them"):
+        listed_texts(texts)

@@ -17,6 +17,7 @@ from e2fashion.data.image_files import image_files
 from e2fashion.encoder import Encoder, EncoderIdentity, require_single_vectors
 from e2fashion.hub import StoredSource
 from e2fashion.measuring import load_named_encoder
+from e2fashion.options import check_schema
 from e2fashion.run_folder import RunFolder
 from e2fashion.tasks.captioning.config import (
     CaptionRunConfig,
@@ -264,6 +265,7 @@ def caption(config: CaptionRunConfig, progress: bool = True) -> list[CaptionedIm
     """
     if not config.images:
         raise E2FashionError("Give images to caption: `e2fashion caption run <decoder> <image or folder> ...`.")
+    check_schema(config)
     files = image_files(map(Path, config.images))
     opened = open_decoder(config)
     captioner = opened.captioner(config.reading, config)

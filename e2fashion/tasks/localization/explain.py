@@ -19,6 +19,7 @@ from e2fashion.embedding import evaluating
 from e2fashion.encoder import Encoder, require_single_vectors
 from e2fashion.figures import Heatmap, ImageArray, as_array, draw_heatmaps
 from e2fashion.measuring import load_named, to_device
+from e2fashion.options import check_schema
 from e2fashion.tasks.localization.attribution import SCORERS, check_methods, gray_square, selects
 from e2fashion.tasks.localization.config import ExplainConfig, Method
 from e2fashion.types import E2FashionError, Sample
@@ -69,6 +70,7 @@ def explain(config: ExplainConfig) -> Explained:
     Raises:
         E2FashionError: neither or both of image and catalogue, or what :func:`explain_image` refuses.
     """
+    check_schema(config)
     set_threads(config.threads)
     if (config.image is None) == (config.data is None):
         raise E2FashionError(
