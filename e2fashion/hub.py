@@ -1,4 +1,4 @@
-"""Folders and names of the Hugging Face hub: which of them a text is, where a stored one is, and a hub that is silent.
+"""Folders and names of the Hugging Face hub: which of them a text is, where a stored one is, and a silent hub.
 
 The network is used only for a hub name that a person wrote. A path never turns into such a name.
 """

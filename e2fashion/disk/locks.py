@@ -178,12 +178,12 @@ def _is_still(file: Path, handle: int) -> bool:
 
 
 def this_process() -> dict[str, Any]:
-    """What other processes are told of this one."""
+    """The description of this process for other ones."""
     return {"pid": os.getpid(), "host": socket.gethostname(), "command": " ".join(sys.argv[1:])}
 
 
 def process_words(told: bytes) -> str:
-    """What a process told of itself, for messages."""
+    """The description that a process gave of itself, for messages."""
     try:
         content = json.loads(told)
         here = "" if content["host"] == socket.gethostname() else f" on {content['host']}"

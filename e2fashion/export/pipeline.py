@@ -12,7 +12,7 @@ from e2fashion.models.modeling_e2 import E2Model
 class ZeroShotPipeline(ZeroShotImageClassificationPipeline):
     """``pipeline("zero-shot-image-classification", model=..., pipeline_class=ZeroShotPipeline)``.
 
-    Of a model with a ``logit_bias`` the score of a label is its own probability to fit, the sigmoid of its logit, as
+    Of a model with a ``logit_bias`` the score of a label is a separate probability to fit, the sigmoid of its logit, as
     Transformers computes it for the model type ``siglip`` alone; an E2 on a SigLIP is of the type ``e2``, and its
     scores would be a softmax over the labels. For all other models it is Transformers' pipeline.
     """

@@ -1,4 +1,4 @@
-"""Selection tokens and the fusion blocks with which they pick the image patches worth reading."""
+"""Selection tokens, and the fusion blocks with which they select and read image patches."""
 
 from __future__ import annotations
 

@@ -256,7 +256,7 @@ class E2VisionModel(RegionalInitialization, CLIPVisionModel):
         return values
 
     def _attention_bias(self, number: int, states: Tensor, hidden: Tensor | None) -> Tensor | None:
-        """What the ``number``-th layer adds to its scores, (1, H or 1, T, T): ``hidden`` and its gate; None: none."""
+        """What layer ``number`` adds to its attention scores, (1, H or 1, T, T): ``hidden`` and gates, or None."""
         if self.token_gates is None:
             return hidden
         gate: Tensor = self.token_gates(number, states)

@@ -307,7 +307,7 @@ class Checked:
 
     @property
     def worst(self) -> Severity:
-        """The gravest severity."""
+        """The highest severity."""
         return max((finding.severity for finding in self.findings), key=SEVERITIES.index, default="fit")
 
     @property

@@ -279,7 +279,7 @@ class FashionIqSource:
 
     @property
     def notes(self) -> list[str]:
-        """How images without a caption, and captions without words, were met."""
+        """How images without a caption, and captions without words, were handled."""
         asked_by = {name: key for key, names in reversed(self._lists.items()) for name in names}
         named = sum(bool(self._texts[key].get(name)) for name, key in asked_by.items())
         return [

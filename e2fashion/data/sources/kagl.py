@@ -1,4 +1,4 @@
-"""Fashion Product Images, the data set that the FashionCLIP paper calls KAGL, in both layouts in which it goes round.
+"""Fashion Product Images, the data set that the FashionCLIP paper calls KAGL, in both of its published layouts.
 
 ``styles.csv`` with ``images/<id>.jpg`` is what Kaggle ships; ``metadata.csv`` is a cleaned subset with brands,
 compositions, product groups and splits.

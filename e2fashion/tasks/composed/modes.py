@@ -1,4 +1,4 @@
-"""The query modes of text-guided retrieval: queries go in, one embedding each comes out.
+"""The query modes of text-guided retrieval, each a map from queries to embeddings.
 
 The mode ``llm`` asks any local causal model of Transformers, or reads answers that were made elsewhere.
 """

@@ -1,4 +1,4 @@
-"""Text-guided retrieval to look at: tables of recalls and differences per mode and model, and a figure of queries."""
+"""Results of text-guided retrieval: tables of recalls and differences per mode and model, and a figure of queries."""
 
 from __future__ import annotations
 
