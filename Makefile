@@ -31,7 +31,7 @@ catalogues/synthfashion/manifest.json: $(READY)
 
 ifneq ($(DATA),catalogues/synthfashion)
 $(DATA)/manifest.json:
-	@echo "'$(DATA)' is no prepared catalogue. Make one: $(BIN)/e2fashion data prepare <source> path=... output=$(DATA)" && false
+	@echo "'$(DATA)' is not a prepared catalogue. Make one: $(BIN)/e2fashion data prepare <source> path=... output=$(DATA)" && false
 endif
 
 quickstart: $(READY) $(DATA)/manifest.json
