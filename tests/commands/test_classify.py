@@ -70,7 +70,8 @@ def test_tags_are_fitted_and_predicted(
     Path("photos/broken.png").write_bytes(b"no image")
     predict = ["tags", "predict", str(model), "photos", f"file={file}", "batch_size=1", "output=tags.csv"]
     assert main(predict) == 1
-    assert "photos/broken.png" in capsys.readouterr().err
+    assert "photos/broken.png" in (said := capsys.readouterr().err)
+    assert said.endswith("; or leave such images out with on_error=skip.\n")
     assert main([*predict, "on_error=skip"]) == 0
     *_, counted, reason = capsys.readouterr().out.splitlines()
     assert counted == "1 of 3 images were skipped:"

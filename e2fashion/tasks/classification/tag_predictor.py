@@ -12,7 +12,7 @@ from torch import Tensor
 
 from e2fashion.arithmetic import set_threads
 from e2fashion.data.decode import read_squares
-from e2fashion.data.image_files import image_files
+from e2fashion.data.image_files import ImageError, image_files
 from e2fashion.disk import read_json, seal, stored_as, write_json
 from e2fashion.encoder import Encoder, ImageInput, load_encoder
 from e2fashion.measuring import to_device
@@ -174,7 +174,11 @@ def predict_tags(config: TagsPredictConfig) -> tuple[list[tuple[str, dict[str, P
     for start in range(0, len(images), config.batch_size):
         batch = images[start : start + config.batch_size]
         skipping = skipped if config.on_error == "skip" else None
-        squares = read_squares(batch, predictor.encoder.transform, skipping, start)
+        try:
+            squares = read_squares(batch, predictor.encoder.transform, skipping, start)
+        except ImageError as error:
+            others = "; or leave such images out with on_error=skip" if len(images) > 1 else ""
+            raise ImageError(error.reason, error.value, error.remedy + others, error.file) from error
         if squares:
             tags += predictor.predict_tags(torch.stack(squares), config.batch_size)
     if not tags:
