@@ -197,8 +197,10 @@ class Catalogue:
     def check_tag(self, column: str) -> None:
         """Raise an E2FashionError for a column that holds no tags."""
         if column not in self.tag_columns:
+            known = ", ".join(self.tag_columns) or "none"
             raise E2FashionError(
-                f"The catalogue {self.path} has no tag column '{column}'; it has: {', '.join(self.tag_columns)}."
+                f"The catalogue {self.path} has no tag column '{column}'; it has: {known}. "
+                "Name one of them, or prepare the catalogue again with the tag (of a table: tags.<name>=<column>)."
             )
 
     def samples(self, name: str) -> Iterator[Sample]:

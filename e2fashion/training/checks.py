@@ -100,7 +100,7 @@ def check_run(config: RunConfig, catalogue: Catalogue) -> None:
     if (column := config.loader.group_by) is not None and column not in catalogue.tag_columns:
         raise E2FashionError(
             f"loader.group_by is '{column}', which the catalogue '{catalogue.path}' lacks. Its tag columns: "
-            f"{', '.join(catalogue.tag_columns)}. Name one of them, or set loader.group_by=null."
+            f"{', '.join(catalogue.tag_columns) or 'none'}. Name one of them, or set loader.group_by=null."
         )
     if config.nodes > 1 and not {"RANK", "SLURM_PROCID"} & os.environ.keys():
         raise E2FashionError(
@@ -149,6 +149,6 @@ def check_entities(entities: Iterable[Entity], catalogue: Catalogue, key: str = 
         if entity.column not in (*catalogue.tag_columns, DESCRIPTION):
             raise E2FashionError(
                 f"Entity '{entity.name}' reads the column '{entity.column}', which the catalogue '{catalogue.path}' "
-                f"lacks. Its tag columns: {', '.join(catalogue.tag_columns)}. Name another one with "
+                f"lacks. Its tag columns: {', '.join(catalogue.tag_columns) or 'none'}. Name another one with "
                 f"model.{key}.{entity.name}.column=<column>, or leave it out with model.{key}.{entity.name}=null."
             )
