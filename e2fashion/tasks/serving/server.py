@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import os
 import socket
+import threading
 import time
 from contextlib import suppress
 from dataclasses import replace
@@ -22,6 +23,8 @@ from e2fashion.tasks.serving.config import KEY_VARIABLE, LOOPBACK, DemoConfig, S
 from e2fashion.types import E2FashionError
 
 logger = logging.getLogger(__name__)
+ANSWERS_WITHIN = 5.0
+"""Seconds within which LitServe's manager answers, unless it has ended."""
 PACKAGES = ("litserve", "fastapi", "uvicorn", "prometheus_client")
 
 
@@ -108,8 +111,11 @@ def build_server(config: ServeConfig) -> Any:
 
         def _perform_graceful_shutdown(self, *arguments: Any) -> None:
             """End the processes, and first the watch over them, which would start those of the models again."""
-            with suppress(OSError, EOFError):  # LitServe's manager is gone: so is the watch
-                self._shutdown_event.set()
+            # This thread was interrupted while it waited for the event, and its connection to LitServe's manager still
+            # waits: another thread has another one.
+            ending = threading.Thread(target=_set, args=(self._shutdown_event,), daemon=True)
+            ending.start()
+            ending.join(ANSWERS_WITHIN)
             super()._perform_graceful_shutdown(*arguments)
 
     models = _models(config)
@@ -126,6 +132,12 @@ def build_server(config: ServeConfig) -> Any:
     )
     server.app = build_app(server, config, paths)
     return server
+
+
+def _set(event: Any) -> None:
+    """Set an event of LitServe's manager; where that has ended, what waited for the event has too."""
+    with suppress(OSError, EOFError):
+        event.set()
 
 
 def _models(config: ServeConfig) -> dict[str, ServeConfig]:
