@@ -60,20 +60,29 @@ def check_kinds(kinds: Sequence[str], entities: Sequence[str], encoder: Encoder)
             )
 
 
+def data_of(
+    encoder: Encoder, catalogue: Catalogue, config: Inference, template: TextTemplate, columns: Sequence[str] = ()
+) -> CatalogueDataModule:
+    """A catalogue as an encoder reads it, with the tags of these columns."""
+    return CatalogueDataModule(
+        catalogue=catalogue,
+        tokenizer=encoder.tokenizer,
+        entity_columns=columns,
+        template=template,
+        transform=encoder.transform,
+        context_length=encoder.context_length,
+        overflow=encoder.text_overflow,
+        evaluation_batch_size=config.batch_size,
+        workers=config.workers,
+    )
+
+
 def extract_features(
     encoder: Encoder, catalogue: Catalogue, split: str, config: Inference | None = None, progress: bool = True
 ) -> SplitFeatures:
     """Run the image encoder over the first view of every product of a split, on the encoder's device."""
     config = config or Inference()
-    data = CatalogueDataModule(
-        catalogue=catalogue,
-        template=TextTemplate("{description}"),  # texts are not used, and every catalogue has this column
-        transform=encoder.transform,
-        tokenizer=encoder.tokenizer,
-        context_length=encoder.context_length,
-        evaluation_batch_size=config.batch_size,
-        workers=config.workers,
-    )
+    data = data_of(encoder, catalogue, config, TextTemplate())  # of the description, which every catalogue has
     names = [entity.name for entity in encoder.entities]
     product_ids: list[str] = []
     images: list[Tensor] = []

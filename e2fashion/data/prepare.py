@@ -9,12 +9,12 @@ import logging
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 from datasets import Features
 
+from e2fashion import __version__
 from e2fashion.data.catalogue import (
     FORMAT_VERSION,
     SKIPPED_FILE,
@@ -137,7 +137,7 @@ def prepare_catalogue(
             split_rule=assignment.rule,
             skipped=dict(Counter(problem.reason for problem in gathered.skipped)),
             notes=[*assignment.notes, *notes],
-            created_by=_own_version(),
+            created_by=f"e2fashion {__version__}",
             files=list_files(folder),
         )
         manifest.save(folder)
@@ -296,10 +296,3 @@ def _nothing_left(source: Source, skipped: Sequence[SourceProblem]) -> str:
         f"Nothing is left of the source '{source.name}': all {len(skipped):,} rows have problems. "
         f"The first: {ProductError(skipped[0])}"
     )
-
-
-def _own_version() -> str:
-    try:
-        return f"e2fashion {version('e2fashion')}"
-    except PackageNotFoundError:  # run from a checkout that was never installed
-        return "e2fashion (not installed)"

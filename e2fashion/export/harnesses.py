@@ -48,17 +48,8 @@ class MtebEncoder:
         fused = self.get_text_embeddings(inputs) + self.get_image_embeddings(inputs)
         return nn.functional.normalize(fused, dim=-1)
 
-    def encode(
-        self,
-        inputs: Any,
-        *,
-        task_metadata: Any = None,
-        hf_split: str = "",
-        hf_subset: str = "",
-        prompt_type: Any = None,
-        **options: Any,
-    ) -> Tensor:
-        """Of a ``DataLoader`` whose data set has the columns ``text``, ``image``, or both.
+    def encode(self, inputs: Any, **options: Any) -> Tensor:
+        """Of a ``DataLoader`` whose data set has the columns ``text``, ``image``, or both; task and split play no part.
 
         Raises:
             E2FashionError: it has neither.

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -334,7 +335,7 @@ def _check_size(model_class: Any, folder: Path, config: Any, what: str, new: Seq
     if quantized:
         return
     kept = {key: value for key, value in expected.items() if not key.startswith(tuple(new))}
-    wanted, there = sum(value.numel() for value in kept.values()), sum(_count(shape) for shape, _ in stored.values())
+    wanted, there = sum(value.numel() for value in kept.values()), sum(math.prod(shape) for shape, _ in stored.values())
     if wanted > 2 * there + _ALLOWANCE:
         shapes = [key for key, value in kept.items() if key in stored and tuple(value.shape) != stored[key][0]]
         raise E2FashionError(
@@ -354,10 +355,3 @@ def _class_of(model_class: Any, config: Any) -> Any:
     """The class that an Auto class selects for a configuration; any other class unchanged."""
     mapping = getattr(model_class, "_model_mapping", None)
     return model_class if mapping is None else _get_model_class(config, mapping)
-
-
-def _count(shape: tuple[int, ...]) -> int:
-    count = 1
-    for size in shape:
-        count *= size
-    return count

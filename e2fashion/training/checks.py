@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
 
 from e2fashion.arithmetic import build_device
+from e2fashion.config import flat
 from e2fashion.data.catalogue import Catalogue
 from e2fashion.data.loader import TagSwap
 from e2fashion.data.text import DESCRIPTION
@@ -19,6 +22,24 @@ from e2fashion.training.lora import check_lora
 from e2fashion.training.module import refuse_accumulation
 from e2fashion.types import E2FashionError, Entity
 
+#: The least value of the numbers of a run.
+AT_LEAST: dict[int, tuple[str, ...]] = {
+    1: (
+        *("devices", "nodes", "image.size", "loader.batch_size", "loader.evaluation_batch_size"),
+        *("loader.shuffle_buffer", "loader.open_files", "train.reference_batch", "train.checkpoint_every_steps"),
+    ),
+    0: ("loader.workers", "train.warmup_steps", "train.weight_decay", "logging.figures_every"),
+}
+
+
+def check_bounds(config: Any, bounds: Mapping[int, Sequence[str]]) -> None:
+    """Raise an E2FashionError for the first number of a configuration that is below its bound; keys are dotted."""
+    values = flat(asdict(config))
+    for least, keys in bounds.items():
+        for key in keys:
+            if values[key] < least:
+                raise E2FashionError(f"{key} is {values[key]}; give a number from {least}.")
+
 
 def check_run(config: RunConfig, catalogue: Catalogue) -> None:
     """Check a run's configuration against the catalogue and the machine.
@@ -31,26 +52,8 @@ def check_run(config: RunConfig, catalogue: Catalogue) -> None:
     stages = {f"train.stages.{name}": stage for name, stage in config.train.stages.items() if stage is not None}
     if not stages:
         raise E2FashionError("The run has no train.stages: add one, as in `train.stages.main.epochs=10`.")
-    bounds: list[tuple[str, float, float]] = [
-        ("devices", config.devices, 1),
-        ("nodes", config.nodes, 1),
-        ("image.size", config.image.size, 1),
-        ("loader.batch_size", config.loader.batch_size, 1),
-        ("loader.evaluation_batch_size", config.loader.evaluation_batch_size, 1),
-        ("loader.workers", config.loader.workers, 0),
-        ("loader.shuffle_buffer", config.loader.shuffle_buffer, 1),
-        ("loader.open_files", config.loader.open_files, 1),
-        ("train.warmup_steps", config.train.warmup_steps, 0),
-        ("train.reference_batch", config.train.reference_batch, 1),
-        ("train.weight_decay", config.train.weight_decay, 0),
-        ("train.checkpoint_every_steps", config.train.checkpoint_every_steps, 1),
-        ("logging.figures_every", config.logging.figures_every, 0),
-        *((f"{key}.epochs", stage.epochs, 0) for key, stage in stages.items()),
-        *((f"{key}.learning_rate", stage.learning_rate, 0) for key, stage in stages.items()),
-    ]
-    for key, value, least in bounds:
-        if value < least:
-            raise E2FashionError(f"{key} is {value}; give a number from {least}.")
+    of_stages = [f"{key}.{name}" for name in ("epochs", "learning_rate") for key in stages]
+    check_bounds(config, AT_LEAST | {0: (*AT_LEAST[0], *of_stages)})
     _check_chunks(config)
     _check_strategy(config)
     for key, stage in stages.items():

@@ -53,6 +53,7 @@ from e2fashion.tasks.captioning.storage import (
 )
 from e2fashion.tasks.captioning.tokens import CaptionData, CaptionTokens, Spelling, TrainingExample, TrainingExamples
 from e2fashion.training.callbacks import BestModel
+from e2fashion.training.checks import check_bounds
 from e2fashion.training.config import OptimizerConfig
 from e2fashion.training.fit import (
     Machine,
@@ -126,21 +127,9 @@ def caption_identity(config: CaptionTrainConfig, data_fingerprint: str, encoder:
 def check_caption_config(config: CaptionTrainConfig) -> None:
     """Raise an E2FashionError for a number out of range, or a language model that the method does not use."""
     checked_name("name", config.name)
-    bounds = {
-        "train.epochs": (config.train.epochs, 1),
-        "train.batch_size": (config.train.batch_size, 1),
-        "train.learning_rate": (config.train.learning_rate, 0),
-        "train.warmup_steps": (config.train.warmup_steps, 0),
-        "train.label_smoothing": (config.train.label_smoothing, 0),
-        "train.checkpoint_every_steps": (config.train.checkpoint_every_steps, 1),
-        "noise_variance": (config.noise_variance, 0),
-        "prompt_length": (config.prompt_length, 1),
-        "memory_size": (config.memory_size, 1),
-        "mapper.length": (config.mapper.length, 1),
-    }
-    for key, (value, least) in bounds.items():
-        if value < least:
-            raise E2FashionError(f"{key} is {value}; give a number from {least}.")
+    of_train = ("train.epochs", "train.batch_size", "train.checkpoint_every_steps")
+    from_zero = ("train.learning_rate", "train.warmup_steps", "train.label_smoothing", "noise_variance")
+    check_bounds(config, {1: (*of_train, "prompt_length", "memory_size", "mapper.length"), 0: from_zero})
     check_loggers(config.logging.to, config.logging.online)
     if config.method == "decap" and config.lm != SCRATCH:
         raise E2FashionError(

@@ -16,6 +16,7 @@ from e2fashion.data.datamodule import CatalogueDataModule
 from e2fashion.data.text import DESCRIPTION, TextTemplate
 from e2fashion.embedding import EmbeddedSplit, embed_split
 from e2fashion.encoder import Encoder, require_single_vectors
+from e2fashion.features import data_of
 from e2fashion.measuring import encoding_of
 from e2fashion.metrics.retrieval import summarize
 from e2fashion.options import Inference
@@ -126,17 +127,7 @@ def _embed(
     """The catalogue as the encoder reads it, and a split of it, embedded."""
     template.validate(catalogue.tag_columns)
     entities = [*(encoder.entities if stated else ()), *(encoder.text_entities if with_tags else ())]
-    data = CatalogueDataModule(
-        catalogue=catalogue,
-        template=template,
-        transform=encoder.transform,
-        tokenizer=encoder.tokenizer,
-        entity_columns=[entity.column for entity in entities],
-        context_length=encoder.context_length,
-        overflow=encoder.text_overflow,
-        evaluation_batch_size=config.batch_size,
-        workers=config.workers,
-    )
+    data = data_of(encoder, catalogue, config, template, [entity.column for entity in entities])
     rows, categories = catalogue.split(split), {}
     if CATEGORY_COLUMN in catalogue.tag_columns:
         categories = dict(zip(rows["product_id"], rows[CATEGORY_COLUMN], strict=True))
