@@ -116,12 +116,9 @@ def joined_later(default: Any = MISSING, *, default_factory: Any = MISSING) -> A
 _FORMERLY_TEXT = "formerly_text"
 
 
-def formerly_text(*default: Any, later: bool = False) -> Any:
-    """A list whose key was a comma-separated text before and is still hashed as that text, so that identities stay.
-
-    ``default`` are its items; ``later``: the key was also added to its schema later, see :func:`joined_later`.
-    """
-    return field(default_factory=lambda: list(default), metadata={_FORMERLY_TEXT: True, _JOINED_LATER: later})
+def formerly_text(*default: Any) -> Any:
+    """A list of these items whose key was a comma-separated text, as which it is hashed, so that identities stay."""
+    return field(default_factory=lambda: list(default), metadata={_FORMERLY_TEXT: True})
 
 
 #: In a field's metadata: the name that its key had before.

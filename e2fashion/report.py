@@ -159,17 +159,14 @@ def interval_lines(records: Sequence[ResultRecord]) -> str:
 
 def long_text_lines(records: Sequence[ResultRecord]) -> str:
     """The treatment of texts that are longer than a model's context; empty if there are none."""
-    counted = [record for record in records if "texts" in record.extra]
-    lines = dict.fromkeys(
-        f"- {markdown(record.model)}, {record.split}, {markdown_code(record.text)}: {_text_counts(record).sentence()}"
-        for record in counted
-    )
+    lines: dict[str, None] = {}
+    for record in records:
+        if "texts" in record.extra:
+            what = f"A record of {record.model}, {record.split}: texts"
+            counts = stored_as(TextCounts, record.extra["texts"], what, REMEDY)
+            whose = f"{markdown(record.model)}, {record.split}, {markdown_code(record.text)}"
+            lines[f"- {whose}: {counts.sentence()}"] = None
     return "\nLong texts:\n\n" + "\n".join(lines) + "\n" if lines else ""
-
-
-def _text_counts(record: ResultRecord) -> TextCounts:
-    what = f"A record of {record.model}, {record.split}: texts"
-    return stored_as(TextCounts, record.extra["texts"], what, REMEDY)
 
 
 def difference_tables(

@@ -57,7 +57,6 @@ class Ablation:
     base: str
     baseline: str | None
     seeds: tuple[int, ...]
-    splits: tuple[str, ...]
     changes: Mapping[str, Mapping[str, tuple[Any, Any]]]
     overrides: Mapping[str, str]
     left_out: Mapping[str, str]
@@ -122,7 +121,6 @@ def load_ablation(file: str | Path, overrides: Sequence[str] = ()) -> Ablation:
         base=base.name,
         baseline=None if config.baseline in left_out else config.baseline,
         seeds=tuple(config.seeds),
-        splits=tuple(config.split),
         changes=changes,
         overrides={row: _typed(rows[row], changes[row]) for row in rows},
         left_out=left_out,
