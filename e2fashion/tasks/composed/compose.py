@@ -26,7 +26,7 @@ from e2fashion.records import RecordContext, append_records, read_records
 from e2fashion.run_folder import RunFolder, git_commit
 from e2fashion.tables import to_markdown
 from e2fashion.tasks.captioning.captioner import AnyCaptioner, NearestCaption, identity_of_encoder, load_captioner
-from e2fashion.tasks.captioning.memory import MemoryEntry, distinct_entries, open_memory
+from e2fashion.tasks.captioning.memory import MemoryEntry, distinct_entries, open_memory, product_texts
 from e2fashion.tasks.composed.config import ComposeConfig, Mode
 from e2fashion.tasks.composed.measure import (
     COMPOSED,
@@ -260,11 +260,12 @@ def _captioner(
     if path is None:
         return None, {}
     if path.is_file():
-        texts, title = read_list(path, "a catalogue, or a text file with one caption a line"), path.name
+        lines, title = read_list(path, "a catalogue, or a text file with one caption a line"), path.name
+        entries = distinct_entries(MemoryEntry(line, line) for line in lines)
     else:
-        catalogue = Catalogue.load(path)
-        texts, title = _training_texts(catalogue, encoder), f"{catalogue.manifest.name} train"
-    entries = distinct_entries(MemoryEntry(text, text) for text in texts)
+        catalogue, template = Catalogue.load(path), encoder.template
+        products, title = product_texts(catalogue, "train", template, template), f"{catalogue.manifest.name} train"
+        entries = distinct_entries(entry for product in products for entry in product.entries)
     memory = open_memory(folder, entries, identity_of_encoder(encoder), encoder.embed_texts, progress)
     return NearestCaption(memory), {"memory": f"{len(entries):,} texts of {title}"}
 
@@ -273,17 +274,6 @@ def _memory_path(config: ComposeConfig) -> Path | None:
     """The catalogue or text file of the captions, if any."""
     path = config.memory or (config.data if config.task == "other_colour" else None)
     return None if path is None else Path(path)
-
-
-def _training_texts(catalogue: Catalogue, encoder: Encoder) -> list[str]:
-    """The texts of a catalogue's train split in the encoder's template, tags included."""
-    encoder.template.validate(catalogue.tag_columns)
-    columns = list(encoder.template.columns)
-    rows = catalogue.split("train").select_columns([*columns, "description"]).to_dict()
-    return [
-        encoder.template.render({column: rows[column][row] for column in columns}, text or "")
-        for row, text in enumerate(rows["description"])
-    ]
 
 
 def _protected_phrases(config: ComposeConfig) -> list[str]:
