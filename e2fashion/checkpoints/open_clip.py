@@ -236,12 +236,6 @@ def agreed_activation(declared: Mapping[str, str], remedy: str) -> str:
     return named[0]
 
 
-def activation_of(model: CLIPModel) -> str:
-    """What the text tower computes with, and the image tower too in every model of this package."""
-    text: Any = model.config.text_config
-    return str(text.hidden_act)
-
-
 def set_activation(model: CLIPModel, name: str) -> None:
     """Let both towers compute with another activation."""
     towers: tuple[Any, Any] = (model.config.vision_config, model.config.text_config)
@@ -286,7 +280,8 @@ def check_features(model: CLIPModel, reference: Mapping[str, Tensor], tolerance:
     Raises:
         E2FashionError: it is above ``tolerance``, or the other activation is within it and nearer.
     """
-    differences, name = feature_difference(model, reference), activation_of(model)
+    text: Any = model.config.text_config
+    differences, name = feature_difference(model, reference), str(text.hidden_act)  # both towers have the same
     other = ACTIVATIONS[name != ACTIVATIONS[True]]
     set_activation(model, other)
     swapped = max(feature_difference(model, reference).values())

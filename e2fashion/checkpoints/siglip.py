@@ -14,7 +14,7 @@ from torch import Tensor
 from e2fashion.checkpoints.config import ConvertConfig
 from e2fashion.checkpoints.files import read_state_file
 from e2fashion.checkpoints.open_clip import CONFIG_FILE, RESIZE_MODES, feature_difference, read_reference
-from e2fashion.checkpoints.openai import HEAD_WIDTH, State, filled
+from e2fashion.checkpoints.openai import HEAD_WIDTH, State, count_numbers, filled
 from e2fashion.checkpoints.read import NO_TOKENIZER, WIDEST_BY_RULE, Imported
 from e2fashion.data.transforms import ImageTransform
 from e2fashion.disk import reading
@@ -186,11 +186,10 @@ def _tower(tensors: State, prefix: str, heads: int | None, what: str) -> dict[st
             f"{what} has a tower of width {width}, whose heads need not have width 64: name "
             f"{'vision' if prefix == _IMAGE else 'text'}_heads="
         )
-    numbers = {int(match[1]) for key in tensors if (match := re.match(rf"{prefix}encoder\.layers\.(\d+)\.", key))}
     return {
         "hidden_size": width,
         "intermediate_size": inner,
-        "num_hidden_layers": 1 + max(numbers),
+        "num_hidden_layers": count_numbers(tensors, rf"{prefix}encoder\.layers\.(\d+)\."),
         "num_attention_heads": heads or width // HEAD_WIDTH,
         "layer_norm_eps": 1e-6,
     }
