@@ -112,7 +112,7 @@ def write_comparison(
     """Write the report of a comparison and its ``figures/``: tables, retrieved products, selected patches."""
     figures = file.parent / "figures"
     heading = markdown(" against ".join(encoder.name for encoder in encoders))
-    parts = [f"# {heading}\n", *lines, "", write_tables(records)]
+    parts = [f"# {heading}\n", *lines, write_tables(records)]
     embedded = [embed_catalogue(encoder, catalogue, split, progress=progress, regions=True) for encoder in encoders]
     weights = {r.model: r.extra["region_score_weight"] for r in records if "region_score_weight" in r.extra}
     parts += [interval_lines(records), *difference_tables(encoders, embedded, split, weights)]

@@ -16,11 +16,12 @@ from e2fashion.config import load_config
 from e2fashion.data.catalogue import Catalogue
 from e2fashion.disk import atomic_folder
 from e2fashion.encoder import Encoder, load_encoder
-from e2fashion.escape import markdown, markdown_code
+from e2fashion.escape import markdown_code
 from e2fashion.hub import StoredSource
 from e2fashion.options import check_schema
 from e2fashion.report import write_comparison
 from e2fashion.run_folder import RunFolder
+from e2fashion.tables import MISSING_VALUE, Cell, Table, to_markdown
 from e2fashion.tasks.retrieval.config import EvaluateConfig
 from e2fashion.tasks.retrieval.measure import region_score_weight, stated_regions
 from e2fashion.tasks.retrieval.protocols import FullWithRegions
@@ -151,20 +152,18 @@ def compare(config: CompareConfig, runs: Sequence[RunConfig], progress: bool = T
 
 def _comparison_lines(catalogue: Catalogue, split: str, output: Path, names: Sequence[str]) -> list[str]:
     """The catalogue, and the size and training time of each run."""
-    lines = [
-        f"Catalogue {markdown_code(catalogue.manifest.name)} ({catalogue.fingerprint[:12]}), {split}. Models of the "
-        "best epoch on val; hits and candidates as stated in each table.\n",
-        "| run | parameters | added by E2 | minutes | best epoch |\n|---|---:|---:|---:|---:|",
-    ]
+    rows = []
     for name in names:
         record = RunFolder(output / name).read_record()
         stages = [stage for stage in record["stages"].values() if "seconds" in stage]
         minutes = sum(stage["seconds"] for stage in stages) / 60
-        added = "n/a"  # of a run that an earlier version trained
+        added = MISSING_VALUE  # of a run that an earlier version trained
         if "added_percent" in record:
             added = f"{record['added_parameters'] / 1e6:.2f} M, + {record['added_percent']:.1f} %"
-        lines.append(
-            f"| {markdown(name)} "
-            f"| {record['parameters'] / 1e6:.2f} M | {added} | {minutes:.1f} | {stages[-1]['best_epoch']} |"
-        )
-    return lines
+        texts = (name, f"{record['parameters'] / 1e6:.2f} M", added, f"{minutes:.1f}", str(stages[-1]["best_epoch"]))
+        rows.append(tuple(map(Cell, texts)))
+    return [
+        f"Catalogue {markdown_code(catalogue.manifest.name)} ({catalogue.fingerprint[:12]}), {split}. Models of the "
+        "best epoch on val; hits and candidates as stated in each table.\n",
+        to_markdown(Table(("run", "parameters", "added by E2", "minutes", "best epoch"), tuple(rows))),
+    ]
