@@ -94,7 +94,7 @@ class _Turn:
             )
 
     def _sign(self) -> None:
-        self._store.write(self.name, json.dumps(this_process() | {"machine": _machine()}))
+        self._store.write(self.name, json.dumps(this_process() | {"machine": this_machine()}))
 
     def _is_gone(self) -> bool:
         return self.name not in self._store.entries()
@@ -119,7 +119,7 @@ class _Turn:
         """Whether a file is of a process of this machine that runs no more."""
         try:
             told = json.loads(self._store.read(name) or b"")
-            if not told["machine"] or told["machine"] != _machine():
+            if not told["machine"] or told["machine"] != this_machine():
                 return False
             os.kill(int(told["pid"]), 0)
         except ProcessLookupError:
@@ -129,7 +129,7 @@ class _Turn:
         return False
 
 
-def _machine() -> str:
+def this_machine() -> str:
     """What tells this machine, since it was started, and its numbers of processes from others; empty if unknown."""
     try:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()

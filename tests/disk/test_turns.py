@@ -68,7 +68,7 @@ def test_turns_of_another_kind_do_not_wait(store: FolderStore) -> None:
 def test_a_process_that_was_killed_on_this_machine_is_not_waited_for(store: FolderStore) -> None:
     ended = subprocess.Popen([sys.executable, "-c", ""])
     ended.wait()
-    leave(store, "change", pid=ended.pid, machine=turns._machine())
+    leave(store, "change", pid=ended.pid, machine=turns.this_machine())
     with turn_in(store, "change"):
         assert ".change-other" not in store.entries()
 

@@ -120,7 +120,11 @@ class IndexFacts:
 
     @classmethod
     def find(cls, place: Place) -> IndexFacts | None:
-        """As :meth:`load`; None where there is no index."""
+        """As :meth:`load`; None where there is no index.
+
+        Raises:
+            E2FashionError: it cannot be read, or another version wrote it.
+        """
         values = read_values(place, INDEX_FILE)
         if values is None:
             return None
