@@ -60,7 +60,7 @@ class Store:
 
     @property
     def _path(self) -> str:
-        return self.address.removeprefix(f"{SCHEME}://").rstrip("/")
+        return self.address.removeprefix(f"{SCHEME}://")
 
     @cached_property
     def options(self) -> dict[str, str]:
@@ -98,17 +98,25 @@ class Store:
             raise
 
     def read(self, name: str) -> bytes | None:
-        """The content of a file; None where there is none."""
+        """The content of a file; None where there is none.
+
+        Arrow asks for the size and then for the content: of a file that another process replaces meanwhile it may be
+        neither the former nor the new one.
+        """
+        path = f"{self._path}/{name}"
         with self.reaching():
             try:
-                with self._files.open_input_stream(f"{self._path}/{name}") as stream:
+                with self._files.open_input_stream(path) as stream:
                     content: bytes = stream.read()
-            except FileNotFoundError:
-                return None
+            except OSError as error:
+                gone = isinstance(error, FileNotFoundError)
+                if gone or self._files.get_file_info(path).type == fs.FileType.NotFound:  # removed since it had a size
+                    return None
+                raise
         return content
 
     def write(self, name: str, text: str) -> None:
-        """Write a file in UTF-8; readers see the former content or all of the new one."""
+        """Write a file in UTF-8, as a whole."""
         with self.reaching(), self._files.open_output_stream(f"{self._path}/{name}") as stream:
             stream.write(text.encode())
 

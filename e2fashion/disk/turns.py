@@ -124,8 +124,8 @@ class _Turn:
             os.kill(int(told["pid"]), 0)
         except ProcessLookupError:
             return True
-        except (OSError, ValueError, KeyError, TypeError, OverflowError):
-            return False
+        except (E2FashionError, OSError, ValueError, KeyError, TypeError, OverflowError):
+            return False  # as far as can be known: it was removed or written meanwhile, say
         return False
 
 

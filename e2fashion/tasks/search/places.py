@@ -51,6 +51,8 @@ TABLE, TABLE_FOLDER = "products", "products.lance"
 MANIFESTS = f"{TABLE_FOLDER}/_versions/"
 HINT = "latest_version_hint.json"
 """LanceDB's only file that changes; it falls back on the manifests, one per version, whose names count down."""
+READINGS = 3
+"""Times that a small file at a store is read before it is damaged: one that is replaced meanwhile may seem to be."""
 REMEDY = "Build the index again, or restore the folder."
 
 
@@ -73,7 +75,7 @@ def place_of(where: str | Path | Store) -> Place:
             f"'{scheme}://{path}' cannot be an index: give a folder, or {SCHEME}://<bucket>/<index> of a store of S3's "
             "protocol (docs/scale.md)"
         )
-    return Store(f"{scheme}://{path}")
+    return Store(f"{scheme}://{path.rstrip('/')}")
 
 
 def connect(place: Place) -> Any:
@@ -121,11 +123,17 @@ def read_values(place: Place, name: str) -> dict[str, Any] | None:
     Raises:
         DamagedError: as :func:`~e2fashion.disk.read_json`.
     """
-    if isinstance(place, Store):
+    if isinstance(place, Path):
+        file = place / name
+        return read_json(file, REMEDY) if file.is_file() else None
+    for left in reversed(range(READINGS)):
         content = place.read(name)
-        return None if content is None else read_object(content, f"{place}/{name}", REMEDY)
-    file = place / name
-    return read_json(file, REMEDY) if file.is_file() else None
+        try:
+            return None if content is None else read_object(content, f"{place}/{name}", REMEDY)
+        except DamagedError:
+            if not left:
+                raise
+    return None
 
 
 def write_values(place: Place, name: str, values: Mapping[str, Any]) -> None:

@@ -22,11 +22,12 @@ from tiny_encoder import build_tiny_encoder
 
 from e2fashion.__main__ import main
 from e2fashion.data.catalogue import Catalogue
+from e2fashion.disk import DamagedError
 from e2fashion.disk.stores import Store, StoreError
 from e2fashion.tasks.search.build import add_products, build_index, compact, remove_products, sync_index
 from e2fashion.tasks.search.config import EmbedConfig, IndexCompactConfig
 from e2fashion.tasks.search.index import open_index
-from e2fashion.tasks.search.places import place_of
+from e2fashion.tasks.search.places import place_of, read_values
 from e2fashion.tasks.search.upgrade import upgrade
 from e2fashion.types import E2FashionError
 
@@ -273,8 +274,18 @@ def test_what_is_no_address_of_an_index_is_refused(
 def test_an_address_of_a_file_system_is_a_folder(photos: Path, tmp_path: Path) -> None:
     assert place_of(f"file://{tmp_path}/index") == tmp_path / "index"
     assert place_of(Path("s3://bucket/mine")) == Store("s3://bucket/mine"), "which a Path writes with one slash"
+    assert place_of("s3://bucket/mine/") == Store("s3://bucket/mine")
     index = build_index(ENCODER, photos, f"file://{tmp_path}/index", CONFIG, "colors")
     assert index.path == tmp_path / "index"
+
+
+def test_a_file_that_is_replaced_while_it_is_read_is_read_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    contents = [b'{"a": 1', b"\xff\x00", b'{"a": 1}']
+    monkeypatch.setattr(Store, "read", lambda *_: contents.pop(0))
+    assert read_values(Store("s3://bucket/mine"), "index.json") == {"a": 1}
+    contents += [b"no JSON"] * 3
+    with pytest.raises(DamagedError, match=r"s3://bucket/mine/index.json is damaged .*Build the index again"):
+        read_values(Store("s3://bucket/mine"), "index.json")
 
 
 def test_what_is_not_known_of_a_store_is_said_as_it_says_it() -> None:
