@@ -93,7 +93,8 @@ def write_products(
                 else:
                     product = products.ids[position].as_py()
                     if config.on_error == "stop":
-                        raise E2FashionError(f"product '{product}': {made}")
+                        remedy = "or leave such images out with on_error=skip."
+                        raise E2FashionError(f"product '{product}': {made.rstrip('.')}; {remedy}")
                     skipped[product] = made
                 bar.update()
             vectors |= _stored_vectors(place, products, [each for each in part if each not in plan.embedded])

@@ -75,6 +75,10 @@ def test_every_unreadable_file_is_skipped_and_listed(photos: Path, tmp_path: Pat
     with pytest.raises(E2FashionError, match=r"'.*gone\.webp' does not exist or is no regular file"):
         build_index(ENCODER, photos, tmp_path / "stop", CONFIG)
     assert not (tmp_path / "stop").exists()
+    (photos / "gone.webp").unlink()
+    (photos / "pipe.jpg").unlink()
+    with pytest.raises(E2FashionError, match=r"^product '(text|half)': .*; or leave such images out"):
+        build_index(ENCODER, photos, tmp_path / "stop", CONFIG)
 
 
 def test_other_files_of_a_folder_are_counted(photos: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
