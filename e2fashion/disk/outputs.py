@@ -64,13 +64,12 @@ def write_output(
     wanted = json.loads(json.dumps(wanted))
     same = bool(facts) and all(facts.get(key) == value for key, value in wanted.items())
     if not same and folder.is_dir() and any(folder.iterdir()):
-        if not overwrite:
-            held = held_as.format_map(facts) if facts else "something else"
-            raise E2FashionError(f"'{folder}' holds {held}: choose another output=, or overwrite=true.")
         if not facts:
-            raise E2FashionError(
-                f"'{folder}' holds no output of this command, so overwrite=true leaves it alone: choose another output="
-            )
+            also = ", so overwrite=true leaves it alone" if overwrite else ""
+            raise E2FashionError(f"'{folder}' holds no output of this command{also}: choose another output=")
+        if not overwrite:
+            held = held_as.format_map(facts)
+            raise E2FashionError(f"'{folder}' holds {held}: choose another output=, or overwrite=true.")
     if same and not overwrite and not _is_damaged(folder, facts):
         clear_leftovers(folder)
         return facts

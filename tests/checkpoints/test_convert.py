@@ -190,7 +190,7 @@ def test_an_id_beyond_the_embedding_is_refused(capsys: Capture) -> None:
         (["clip.pt", "source=openai", "target=open_clip", "output=o"], "source is openai and target is open_clip"),
         (["clip.pt", "source=openai", "output=o"], "which tokenizer goes along?"),
         (["clip.pt", "source=openai", "tokenizer=e2/model", "output=o"], ", and the token embedding has"),
-        (["clip.pt", "source=openai", "tokenizer=models/nowhere", "output=tokens"], "holds something else"),
+        (["clip.pt", "source=openai", "tokenizer=models/nowhere", "output=tokens"], "holds no output of this command"),
         (["clip.pt", "source=openai", "tokenizer=./nowhere", "output=o"], "tokenizer './nowhere' is not a folder"),
         (["clip.pt", "source=openai", "tokenizer=none", "lossy=true", "output=o"], "lossy belong to a conversion"),
         (["tokens", "target=openai", "tokenizer=tokens", "output=o"], "tokenizer belong to a conversion with source="),
