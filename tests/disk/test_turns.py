@@ -23,7 +23,15 @@ class FolderStore(Store):
     def keep_in(self, folder: Path) -> "FolderStore":
         (folder / "bucket" / "index").mkdir(parents=True)
         vars(self)["_files"] = fs.SubTreeFileSystem(str(folder), fs.LocalFileSystem())
+        vars(self)["folder"] = folder
         return self
+
+    def write(self, name: str, text: str) -> None:
+        """As a store does, which shows no part of a file."""
+        folder: Path = vars(self)["folder"]
+        partial = folder / f"{name}-{threading.get_ident()}"
+        partial.write_text(text)
+        partial.replace(folder / "bucket" / "index" / name)
 
 
 @pytest.fixture
