@@ -215,7 +215,7 @@ def _start(place: Place, encoder: Encoder, source: str, products: Products, conf
     if folder is not None:
         clear_leftovers(folder / INDEX_FILE)  # of a build that was killed while it wrote its first facts
     if found_at(place) - {TABLE_FOLDER, CHECKSUMS_FILE}:
-        raise E2FashionError(f"'{place}' is no index and not empty: choose another place for the index")
+        raise E2FashionError(f"'{place}' is not an index and not empty: choose another place for the index")
     config = config if isinstance(config, ContentConfig) else ContentConfig()
     typing = decide_typing(tags_of(products), config.numbers, config.texts, config.lists)
     regions = [] if config.similarity == "global" else [entity.name for entity in encoder.entities]

@@ -164,7 +164,7 @@ class IndexEvaluateConfig(OpenIndexConfig):
     template: str = "{}"
     """Text of such a query, with a slot ``{}`` for the value."""
     min_products: int = 10
-    """Values of fewer products are no queries: their P@10 could not be 100."""
+    """Values of fewer products are not queried: their P@10 could not be 100."""
     region_weight: float | None = None
     """Weight of the tags that queries name, in an index with regions; null: the index's, 0: the global score."""
     views: Literal["best", "mean", "first"] = "first"

@@ -113,8 +113,8 @@ class IndexFacts:
         if facts is None:
             lacks = what_lacks(place, INDEX_FILE) if isinstance(place, Path) else f"has no {INDEX_FILE}"
             raise E2FashionError(
-                f"'{place}' is no index: it {lacks}. Make one with 'e2fashion index build <catalogue> model=<model> "
-                "output=<index>'"
+                f"'{place}' is not an index: it {lacks}. Make one with 'e2fashion index build <catalogue> "
+                "model=<model> output=<index>'"
             )
         return facts
 

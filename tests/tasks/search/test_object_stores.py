@@ -217,7 +217,7 @@ def test_commands_take_an_address(store: Bucket, photos: Path, capsys: pytest.Ca
     assert main(["index", "remove", store / "named", "ids=grey"]) == 0
     assert "s3://indexes/named: 6 products" in capsys.readouterr().out
     assert main(["index", "describe", store / "missing"]) == 1
-    assert "'s3://indexes/missing' is no index: it has no index.json. Make one with" in capsys.readouterr().err
+    assert "'s3://indexes/missing' is not an index: it has no index.json. Make one with" in capsys.readouterr().err
 
 
 @pytest.mark.slow

@@ -42,7 +42,7 @@ def test_sources_that_cannot_be_indexed(photos: Path, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     with pytest.raises(E2FashionError, match="holds no images"):
         build_index(ENCODER, tmp_path / "empty", tmp_path / "index")
-    with pytest.raises(E2FashionError, match="is no index and not empty"):
+    with pytest.raises(E2FashionError, match="is not an index and not empty"):
         build_index(ENCODER, [photos / "grey.png"], photos)
     with pytest.raises(E2FashionError, match="commit_rows is 0; give a number from 1"):
         EmbedConfig(commit_rows=0)

@@ -157,7 +157,7 @@ def test_facts_that_cannot_be_read(index: ProductIndex, tmp_path: Path) -> None:
     file.write_text(text.replace('"complete": true', '"complete": "yes"'), encoding="utf-8")
     with pytest.raises(E2FashionError, match=r"index.json is damaged \(.*\)"):
         open_index(index.path)
-    with pytest.raises(E2FashionError, match="is no index: it does not exist"):
+    with pytest.raises(E2FashionError, match="is not an index: it does not exist"):
         open_index(tmp_path / "nothing")
     with pytest.raises(E2FashionError, match=f"it has no {INDEX_FILE}"):
         open_index(tmp_path)
