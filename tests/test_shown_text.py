@@ -105,7 +105,7 @@ def test_the_report_of_an_ablation_has_no_markup_of_its_rows_and_errors(tmp_path
         base="a`b",
         seeds=(0,),
         runs=[],
-        words={EVIL: EVIL},
+        overrides={EVIL: EVIL},
         left_out={EVIL: EVIL},
         baseline=EVIL,
         folder=tmp_path,
