@@ -82,7 +82,8 @@ def store(server: Bucket, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Bu
         monkeypatch.setenv(name, value)
     monkeypatch.setenv("AWS_ENDPOINT_URL", server.endpoint)
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
-    monkeypatch.setenv("HOME", str(tmp_path))
+    for file in ("AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE"):  # not HOME, where Ray keeps a token
+        monkeypatch.setenv(file, str(tmp_path / "none"))
     return server
 
 
