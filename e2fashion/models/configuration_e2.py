@@ -178,11 +178,7 @@ class E2VisionConfig(CLIPVisionConfig):
                 f"value_scale={scale} must divide patch_size={patch_size}, and times score_heads={heads} "
                 f"hidden_size={self.hidden_size}; 1 reads no parts of patches"
             )
-        if self.value_layer is None:
-            raise E2FashionError(
-                f"value_scale={scale} without value_layer: states of the block's layer hold the whole image, to which "
-                "parts of the patch that is read add nothing. Set value_layer, or value_scale=1"
-            )
+        self._need_value_layer("value_scale", "parts of the patch that is read")
 
     def _check_value_window(self) -> None:
         if self.value_window < 1 or self.value_window % 2 == 0:
@@ -190,10 +186,14 @@ class E2VisionConfig(CLIPVisionConfig):
                 f"value_window={self.value_window} must be odd, so that the patch stands in its middle; 1 is the patch "
                 "alone"
             )
+        self._need_value_layer("value_window", "their neighbors")
+
+    def _need_value_layer(self, name: str, added: str) -> None:
+        """Raise an E2FashionError without early values, to which alone the field ``name`` can add something."""
         if self.value_layer is None:
             raise E2FashionError(
-                f"value_window={self.value_window} without value_layer: states of the block's layer hold the whole "
-                "image, to which their neighbors add nothing. Set value_layer, or value_window=1"
+                f"{name}={getattr(self, name)} without value_layer: states of the block's layer hold the whole image, "
+                f"to which {added} add nothing. Set value_layer, or {name}=1"
             )
 
     @property

@@ -15,7 +15,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -102,12 +102,8 @@ def require_lancedb() -> Any:
 @contextmanager
 def reading_at(place: Place) -> Iterator[None]:
     """Turn errors of reading an index into a DamagedError, or that of its store; as :func:`~e2fashion.disk.reading`."""
-    with reading(f"the index {place}", REMEDY):
-        if isinstance(place, Store):
-            with place.reaching():
-                yield
-        else:
-            yield
+    with reading(f"the index {place}", REMEDY), place.reaching() if isinstance(place, Store) else nullcontext():
+        yield
 
 
 @contextmanager
